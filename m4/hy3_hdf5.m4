@@ -1,0 +1,15 @@
+# HDF5 must have been built for MPI: a serial one compiles and fails at run time.
+AC_DEFUN([HY3_HDF5_PARALLEL], [
+  AS_IF([test -n "$HDF5_LIBS"], [
+    hy3_save_CPPFLAGS=$CPPFLAGS
+    CPPFLAGS="$CPPFLAGS $MPI_CFLAGS $HDF5_CFLAGS"
+    AC_MSG_CHECKING([whether HDF5 is parallel])
+    AC_COMPILE_IFELSE([AC_LANG_PROGRAM([[#include <hdf5.h>
+#ifndef H5_HAVE_PARALLEL
+#error serial
+#endif]])], [AC_MSG_RESULT([yes])],
+      [AC_MSG_RESULT([no])
+       HY3_MISSING="$HY3_MISSING libhdf5-mpich-dev"])
+    CPPFLAGS=$hy3_save_CPPFLAGS
+  ])
+])

@@ -1,0 +1,58 @@
+/* backend.h - where the arithmetic happens: one table of device, kernels and collectives.
+ *
+ * The CPU implementation is cpu/ (collectives by MPI); another table is opened at run time by
+ * hy3_backend_open. Everything above this folder talks to the table alone: no #ifdef, no device pointer
+ * dereferenced outside it. The table handed out checks the arguments of each kernel before it calls it. */
+#ifndef HY3_BACKEND_BACKEND_H
+#define HY3_BACKEND_BACKEND_H
+
+#include "backend/kernels.h"
+
+#include <mpi.h>
+
+enum { HY3_BACKEND_ABI = 1 };
+
+struct hy3_event; /* opaque, of one backend */
+
+/* Memory, streams, events, copies. Sizes in bytes. Local. */
+struct hy3_device {
+    hy3_status (*alloc)(size_t bytes, void **out);      /* device memory, zeroed, 64-byte aligned */
+    void (*free)(void *memory);                         /* NULL is fine */
+    hy3_status (*alloc_host)(size_t bytes, void **out); /* pinned where that matters, zeroed */
+    void (*free_host)(void *memory);
+    hy3_status (*stream_create)(struct hy3_stream **out);
+    void (*stream_free)(struct hy3_stream *stream);
+    hy3_status (*synchronize)(struct hy3_stream *stream); /* all work of the stream is done */
+    hy3_status (*event_create)(struct hy3_event **out);
+    void (*event_free)(struct hy3_event *event);
+    hy3_status (*event_record)(struct hy3_event *event, struct hy3_stream *stream);
+    hy3_status (*event_wait)(struct hy3_event *event, struct hy3_stream *stream);
+    /* Stream-ordered; host memory must stay until synchronize. Either side may be host or device. */
+    hy3_status (*copy)(struct hy3_stream *stream, void *to, const void *from, size_t bytes);
+    hy3_status (*zero)(struct hy3_stream *stream, void *memory, size_t bytes);
+};
+
+/* Sums and exchanges of device tensors. Collective on `comm`; stream-ordered. phase names the wait. */
+struct hy3_collectives {
+    /* data[count] becomes the sum over ranks; the same bits on every rank */
+    hy3_status (*all_reduce)(struct hy3_stream *stream, MPI_Comm comm, void *data, int64_t count,
+                             hy3_dtype dtype, const char *phase);
+};
+
+struct hy3_backend {
+    const char *name; /* "cpu", "cuda" */
+    uint32_t abi;     /* HY3_BACKEND_ABI; another number is refused at load */
+    struct hy3_device device;
+    struct hy3_kernels kernels;
+    struct hy3_collectives collectives;
+};
+
+/* Local. The table for `device`: "cpu", or "auto", which is the CPU until a GPU table exists. Errors:
+ * HY3_EUSAGE for a device this build does not have. The table is static; nobody frees it. */
+hy3_status hy3_backend_open(const char *device, const struct hy3_backend **out);
+
+/* The CPU's table, without argument checks. isa: "best", "avx512", "avx2" or "portable"; NULL if this machine lacks
+ * it. Tests compare the three. */
+const struct hy3_backend *hy3_cpu_backend(const char *isa);
+
+#endif

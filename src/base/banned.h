@@ -1,0 +1,11 @@
+/* banned.h - functions that overrun or hide errors; using one does not compile. */
+#ifndef HY3_BASE_BANNED_H
+#define HY3_BASE_BANNED_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#pragma GCC poison strcpy strcat sprintf vsprintf gets atoi atol atof strtok
+
+#endif

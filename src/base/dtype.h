@@ -1,0 +1,62 @@
+/* dtype.h - element types and the conversions between them.
+ *
+ * bf16 is the upper half of an fp32. Conversions to a narrower type round to nearest, ties to even,
+ * as PyTorch does; NaN stays NaN. */
+#ifndef HY3_BASE_DTYPE_H
+#define HY3_BASE_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef enum { HY3_FP32, HY3_BF16, HY3_FP16 } hy3_dtype;
+
+typedef uint16_t hy3_bf16;
+typedef uint16_t hy3_fp16;
+
+static inline size_t hy3_dtype_size(hy3_dtype dtype)
+{
+    return dtype == HY3_FP32 ? 4 : 2;
+}
+
+static inline float hy3_float_from_bits(uint32_t bits)
+{
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline uint32_t hy3_bits_from_float(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float hy3_float_from_bf16(hy3_bf16 x)
+{
+    return hy3_float_from_bits((uint32_t)x << 16);
+}
+
+static inline hy3_bf16 hy3_bf16_from_float(float x)
+{
+    uint32_t bits = hy3_bits_from_float(x);
+
+    if ((bits & 0x7fffffffu) > 0x7f800000u) /* NaN: keep it one */
+        return (hy3_bf16)(bits >> 16 | 0x40);
+    return (hy3_bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* Half precision, IEEE 754 binary16, with subnormals. */
+float hy3_float_from_fp16(hy3_fp16 x);
+hy3_fp16 hy3_fp16_from_float(float x);
+
+/* Converts n elements; `from` and `to` must not overlap. Host memory. */
+void hy3_convert(const void *from, hy3_dtype from_dtype, void *to, hy3_dtype to_dtype, size_t n);
+
+/* "fp32", "bf16", "fp16". */
+const char *hy3_dtype_name(hy3_dtype dtype);
+
+#endif

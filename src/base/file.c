@@ -1,0 +1,252 @@
+/* file.c - POSIX file access with texts that say what to do. */
+#include "base/file.h"
+
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
+{
+    va_list args;
+    int used;
+
+    va_start(args, format);
+    used = vsnprintf(out, size, format, args);
+    va_end(args);
+    if (used < 0 || (size_t)used >= size)
+        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "the path '%.200s…' is too long", out);
+    return HY3_OK;
+}
+
+bool hy3_path_exists(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0;
+}
+
+bool hy3_path_is_directory(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+const char *hy3_path_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+hy3_status hy3_directory_create(const char *path)
+{
+    hy3_status status = HY3_OK;
+    char part[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_path_format(part, sizeof part, "%s", path));
+    for (char *p = part + 1; *part; p++) {
+        char kept = *p;
+
+        if (kept != '/' && kept != '\0')
+            continue;
+        *p = '\0';
+        if (mkdir(part, 0777) != 0 && !hy3_path_is_directory(part))
+            HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", part, strerror(errno));
+        *p = kept;
+        if (kept == '\0')
+            break;
+    }
+done:
+    return status;
+}
+
+hy3_status hy3_directory_sync(const char *path)
+{
+    hy3_status status = HY3_OK;
+    char directory[HY3_PATH_MAX];
+    char *slash;
+    int fd = -1;
+
+    HY3_TRY(hy3_path_format(directory, sizeof directory, "%s", path));
+    if ((slash = strrchr(directory, '/')))
+        slash[slash == directory] = '\0';
+    else
+        memcpy(directory, ".", 2);
+    if ((fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", directory, strerror(errno));
+    if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) /* some file systems cannot */
+        HY3_FAIL(HY3_EIO, "cannot flush the directory '%s': %s", directory, strerror(errno));
+done:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+hy3_status hy3_file_open(const char *path, int *fd)
+{
+    struct stat info;
+
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    if (*fd < 0)
+        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot open '%s': %s", path, strerror(errno));
+    if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(*fd);
+        *fd = -1;
+        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "'%s' is not a regular file", path);
+    }
+    return HY3_OK;
+}
+
+hy3_status hy3_file_size(const char *path, int64_t *size)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0)
+        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot open '%s': %s", path, strerror(errno));
+    *size = (int64_t)info.st_size;
+    return HY3_OK;
+}
+
+hy3_status hy3_file_read(const char *path, size_t limit, char **out, size_t *size)
+{
+    hy3_status status = HY3_OK;
+    struct stat info;
+    char *data = NULL;
+    int fd = -1;
+
+    *out = NULL;
+    *size = 0;
+    HY3_TRY(hy3_file_open(path, &fd));
+    if (fstat(fd, &info) != 0)
+        HY3_FAIL(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
+    if ((uint64_t)info.st_size > limit)
+        HY3_FAIL(HY3_EFORMAT, "'%s' has %lld bytes, more than the %zu such a file may have", path,
+                 (long long)info.st_size, limit);
+    HY3_TRY(hy3_alloc(&data, (size_t)info.st_size + 1, 1));
+    HY3_TRY(hy3_file_read_at(fd, data, (size_t)info.st_size, 0, path));
+    *out = data;
+    *size = (size_t)info.st_size;
+    data = NULL;
+done:
+    if (fd >= 0)
+        close(fd);
+    hy3_free(data);
+    return status;
+}
+
+hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, const char *path)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t got = pread(fd, (char *)data + done, size - done, (off_t)offset + (off_t)done);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot read '%s': %s", path,
+                            strerror(errno));
+        if (got == 0)
+            return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
+                            "'%s' ends at byte %lld, %zu bytes too early", path,
+                            (long long)(offset + (int64_t)done), size - done);
+        done += (size_t)got;
+    }
+    return HY3_OK;
+}
+
+hy3_status hy3_file_write_at(int fd, const void *data, size_t size, int64_t offset,
+                             const char *path)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t put =
+            pwrite(fd, (const char *)data + done, size - done, (off_t)offset + (off_t)done);
+
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write '%s': %s", path,
+                            strerror(errno));
+        done += (size_t)put;
+    }
+    return HY3_OK;
+}
+
+/* Flushes and closes `fd` (always), renames `part` to `path`, flushes the directory. */
+static hy3_status publish(int *fd, const char *part, const char *path)
+{
+    hy3_status status = HY3_OK;
+
+    if (fsync(*fd) != 0)
+        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", part, strerror(errno));
+    if (rename(part, path) != 0)
+        HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
+    HY3_TRY(hy3_directory_sync(path)); /* without it the rename itself may be lost */
+done:
+    close(*fd);
+    *fd = -1;
+    return status;
+}
+
+static hy3_status create_part(const char *path, char *part, size_t size, int *fd)
+{
+    hy3_status status = HY3_OK;
+
+    HY3_TRY(hy3_path_format(part, size, "%s.part", path));
+    if ((*fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", part, strerror(errno));
+done:
+    return status;
+}
+
+hy3_status hy3_file_replace(const char *path, const void *data, size_t size)
+{
+    hy3_status status = HY3_OK;
+    char part[HY3_PATH_MAX] = "";
+    int fd = -1;
+
+    HY3_TRY(create_part(path, part, sizeof part, &fd));
+    HY3_TRY(hy3_file_write_at(fd, data, size, 0, part));
+    HY3_TRY(publish(&fd, part, path));
+done:
+    if (fd >= 0)
+        close(fd);
+    if (status != HY3_OK && part[0] != '\0')
+        unlink(part);
+    return status;
+}
+
+hy3_status hy3_file_copy(const char *from, const char *to)
+{
+    enum { PIECE = 1 << 20 };
+
+    hy3_status status = HY3_OK;
+    char part[HY3_PATH_MAX] = "", *piece = NULL;
+    int in = -1, out = -1;
+    struct stat info;
+
+    HY3_TRY(hy3_alloc(&piece, PIECE, 1));
+    HY3_TRY(hy3_file_open(from, &in));
+    if (fstat(in, &info) != 0)
+        HY3_FAIL(HY3_EIO, "cannot read '%s': %s", from, strerror(errno));
+    HY3_TRY(create_part(to, part, sizeof part, &out));
+    for (int64_t at = 0; at < info.st_size; at += PIECE) {
+        size_t size = info.st_size - at < PIECE ? (size_t)(info.st_size - at) : PIECE;
+
+        HY3_TRY(hy3_file_read_at(in, piece, size, at, from));
+        HY3_TRY(hy3_file_write_at(out, piece, size, at, part));
+    }
+    HY3_TRY(publish(&out, part, to));
+done:
+    if (in >= 0)
+        close(in);
+    if (out >= 0)
+        close(out);
+    if (status != HY3_OK && part[0] != '\0')
+        unlink(part);
+    hy3_free(piece);
+    return status;
+}

@@ -1,0 +1,53 @@
+/* file.h - whole reads, exact reads and writes, directories, and the durable replacement of a file.
+ *
+ * A file that must survive is written under a temporary name, flushed, renamed, and its directory is
+ * flushed too: a crash leaves the old file or the new one, never a part (hy3_file_replace). */
+#ifndef HY3_BASE_FILE_H
+#define HY3_BASE_FILE_H
+
+#include "base/error.h"
+
+#include <sys/types.h>
+
+enum { HY3_PATH_MAX = 4096 };
+
+/* Local. Formats a path. Errors: HY3_EUSAGE when it is longer than `size`. */
+hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+bool hy3_path_exists(const char *path);
+bool hy3_path_is_directory(const char *path);
+
+/* The part of `path` after its last slash. */
+const char *hy3_path_name(const char *path);
+
+/* Local. Creates `path` and its parents (mode 0777 less umask); an existing directory is fine. */
+hy3_status hy3_directory_create(const char *path);
+
+/* Local. Flushes the directory that holds `path`, without which a rename may be lost. */
+hy3_status hy3_directory_sync(const char *path);
+
+/* Local. Reads the whole file into *out, which ends in a NUL beyond *size; the caller owns *out. Files
+ * over `limit` bytes are refused (HY3_EFORMAT), so that no hostile file fills the memory. */
+hy3_status hy3_file_read(const char *path, size_t limit, char **out, size_t *size);
+
+/* Local. Bytes of the file. */
+hy3_status hy3_file_size(const char *path, int64_t *size);
+
+/* Local. Opens for reading. The caller closes *fd. */
+hy3_status hy3_file_open(const char *path, int *fd);
+
+/* Local. Exactly `size` bytes at `offset`; a short file is HY3_EFORMAT. `path` is for the message. */
+hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, const char *path);
+
+/* Local. Exactly `size` bytes at `offset`. */
+hy3_status hy3_file_write_at(int fd, const void *data, size_t size, int64_t offset,
+                             const char *path);
+
+/* Local. Replaces `path` by `size` bytes of `data`; a crash leaves the old file or the new one. */
+hy3_status hy3_file_replace(const char *path, const void *data, size_t size);
+
+/* Local. Copies a file by hy3_file_replace's rule, in pieces. */
+hy3_status hy3_file_copy(const char *from, const char *to);
+
+#endif

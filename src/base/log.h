@@ -1,0 +1,33 @@
+/* log.h - what a run says while it works: one writer (rank 0), levels, one progress line.
+ *
+ * Messages go to standard error, results of a program to standard output. HY3_LOG is quiet, info (the
+ * default) or debug. On a terminal the progress line is redrawn in place; in a file it is a new line
+ * at most every few seconds, so a batch log stays readable. */
+#ifndef HY3_BASE_LOG_H
+#define HY3_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum { HY3_LOG_ERROR, HY3_LOG_WARN, HY3_LOG_INFO, HY3_LOG_DEBUG } hy3_log_level;
+
+/* Local. Names the program in messages; only the rank with `writes` prints. */
+void hy3_log_start(const char *program, bool writes);
+
+/* Local. The program's name, "hy3" before hy3_log_start. */
+const char *hy3_log_program(void);
+
+/* Local. One line: "hy3_sft: warning: …"; the level info has no word of its own. */
+void hy3_log(hy3_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Local. Whether the progress line is redrawn in place. */
+bool hy3_log_is_terminal(void);
+
+/* Local. Shows "label  12/40 [#####    ] 30 %  text  ETA 0:42" for done of total items of work. `text`
+ * may be "". Prints at once when done == total, which also ends the line. Cheap to call often. */
+void hy3_log_progress(const char *label, int64_t done, int64_t total, const char *text);
+
+/* Local. Seconds of a monotonic clock. */
+double hy3_seconds(void);
+
+#endif

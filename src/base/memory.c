@@ -1,0 +1,68 @@
+/* memory.c - checked allocation. */
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+static int64_t fail_in;
+
+void hy3_alloc_fail_at(int64_t n)
+{
+    fail_in = n;
+}
+
+hy3_status hy3_alloc(void *out, size_t count, size_t size)
+{
+    hy3_status status = HY3_OK;
+    size_t bytes;
+    void *memory = NULL;
+
+    if (fail_in > 0 && --fail_in == 0)
+        HY3_FAIL(HY3_ENOMEM, "out of host memory (a test asked for this failure)");
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - 64)
+        HY3_FAIL(HY3_ENOMEM, "cannot allocate %zu elements of %zu bytes", count, size);
+    if (bytes > 0) {
+        bytes = (bytes + 63) / 64 * 64;
+        if (!(memory = aligned_alloc(64, bytes)))
+            HY3_FAIL(HY3_ENOMEM, "cannot allocate %zu bytes of host memory", bytes);
+        memset(memory, 0, bytes);
+    }
+done:
+    memcpy(out, &memory, sizeof memory);
+    return status;
+}
+
+hy3_status hy3_grow(void *array, size_t *capacity, size_t need, size_t size)
+{
+    hy3_status status = HY3_OK;
+    void *old, *grown = NULL;
+    size_t target = *capacity < 8 ? 8 : *capacity;
+
+    if (need <= *capacity)
+        return HY3_OK;
+    while (target < need)
+        target = target > SIZE_MAX / 2 ? need : 2 * target;
+    memcpy(&old, array, sizeof old);
+    HY3_TRY(hy3_alloc(&grown, target, size));
+    if (*capacity > 0)
+        memcpy(grown, old, *capacity * size);
+    hy3_free(old);
+    memcpy(array, &grown, sizeof grown);
+    *capacity = target;
+done:
+    return status;
+}
+
+hy3_status hy3_strdup(const char *text, char **out)
+{
+    size_t size = strlen(text) + 1;
+    hy3_status status = hy3_alloc(out, size, 1);
+
+    if (status == HY3_OK)
+        memcpy(*out, text, size);
+    return status;
+}
+
+void hy3_free(void *memory)
+{
+    free(memory);
+}

@@ -1,0 +1,37 @@
+/* hf_writer.h - writes a model as a Hugging Face directory, all ranks together.
+ *
+ * Invariants: nothing appears under its final name before all of it is written and flushed; nothing is gathered on a rank,
+ * each writes its share of every tensor (hy3_store_share) to its place; tensors of the base that are not parameters (MTP
+ * layers) are copied byte by byte; after writing, a census (shape, NaN/Inf, all zero) decides whether it counts as saved. */
+#ifndef HY3_CKPT_HF_WRITER_H
+#define HY3_CKPT_HF_WRITER_H
+
+#include "ckpt/hf_dir.h"
+
+struct hy3_hf_writer_options {
+    const char *output; /* directory, created if need be */
+    const struct hy3_hf_dir
+        *base; /* MTP tensors and config.json come from here; NULL: none (hy3_init) */
+    enum hy3_names names;
+    hy3_dtype dtype; /* of weights; router biases stay fp32 */
+    int64_t max_shard_bytes;
+    const char *tokenizer_directory; /* its tokenizer files are copied; NULL: none */
+};
+
+/* How the writer asks for values: element range of a parameter as fp32; the store, or the generator of hy3_init. */
+typedef hy3_status (*hy3_hf_source)(void *context, const struct hy3_param *param, int64_t first,
+                                    int64_t count, float *data);
+
+/* Collective on `comm`. Writes weights, index, config.json (dtype updated), tokenizer and generation files. Progress in bytes.
+ * share(context, param, &first, &count) says which range of a tensor this rank writes, see hy3_store_share. */
+hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
+                        const struct hy3_params *params, hy3_hf_source source,
+                        void (*share)(void *context, const struct hy3_param *param, int64_t *first,
+                                      int64_t *count),
+                        void *context);
+
+/* Collective on `comm`. The same for a store. */
+hy3_status hy3_hf_write_store(MPI_Comm comm, const struct hy3_hf_writer_options *options,
+                              const struct hy3_store *store);
+
+#endif

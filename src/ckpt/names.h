@@ -1,0 +1,36 @@
+/* names.h - inner and outer names and the layout of experts: the only place that knows both.
+ *
+ * Outer: the names of model/params.h, experts fused as gate_up_proj [E,2I,H] (gate rows first) and down_proj [E,H,I].
+ * Inner: as published, one tensor an expert (mlp.experts.N.{gate,up,down}_proj.weight), mlp.router.gate.weight,
+ * mlp.expert_bias, mlp.shared_mlp.*; older: mlp.gate.wg.weight. */
+#ifndef HY3_CKPT_NAMES_H
+#define HY3_CKPT_NAMES_H
+
+#include "model/params.h"
+
+enum hy3_names { HY3_INNER, HY3_OUTER };
+
+/* What a tensor of a file is: a range of an outer tensor. */
+struct hy3_name {
+    char outer[HY3_PARAM_NAME]; /* outer name of the tensor it is (a part of) */
+    int layer;                  /* -1 outside the layers */
+    int64_t expert;             /* -1: the whole tensor */
+    int part;                   /* gate 0, up 1 of gate_up_proj; else 0 */
+    bool is_inner;              /* the name exists in the inner layout only */
+    bool is_outer;              /* the name exists in the outer layout only */
+};
+
+/* Local. Reads the name of a tensor of a checkpoint; unknown names come back unchanged as `outer`. false: too long. */
+bool hy3_name_parse(const char *name, struct hy3_name *out);
+
+/* Local. The number of tensors the outer parameter has in a layout: 1, or for experts in the inner one 2E (gate_up) or E. */
+int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *shape,
+                        enum hy3_names names);
+
+/* Local. Piece `i` of a parameter in a layout: its name, shape, and range [*first, *first + *count) of the flattened outer
+ * tensor. */
+void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
+                    enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME], int *dims,
+                    int64_t piece_shape[3], int64_t *first, int64_t *count);
+
+#endif

@@ -1,0 +1,149 @@
+/* comm.c - launch, threads, small host messages. */
+#include "comm/comm.h"
+
+#include "base/log.h"
+#include "comm/agree.h"
+#include "comm/wait.h"
+
+#include <omp.h>
+#include <sched.h>
+
+static int env_count(const char *name)
+{
+    const char *text = getenv(name);
+
+    return text ? (int)strtol(text, NULL, 10) : 0;
+}
+
+/* What the launcher meant to start. PMI_SIZE comes from whoever started this process for MPI, mpiexec
+ * inside an allocation included; only without it does Slurm's own count speak. */
+static hy3_status check_launch(void)
+{
+    int wanted = env_count("PMI_SIZE"), size = hy3_size(MPI_COMM_WORLD);
+
+    if (wanted <= 0)
+        wanted = env_count("SLURM_STEP_NUM_TASKS");
+    if (wanted <= 0)
+        wanted = env_count("SLURM_NTASKS");
+    if (wanted <= 0 || wanted == size)
+        return HY3_OK;
+    /* each process believes to be alone, so each would print: only the first of the step speaks */
+    hy3_log_start(hy3_log_program(), env_count("SLURM_PROCID") == 0);
+    return hy3_fail(
+        HY3_EUSAGE, __FILE__, __LINE__,
+        "the launcher started %d tasks but MPI sees %d; launch with 'srun --mpi=pmi2 …' "
+        "('srun --mpi=list' shows what your Slurm offers) or with mpiexec",
+        wanted, size);
+}
+
+/* An even share of the CPUs this rank may use: a launcher that binds has already cut the share; one
+ * that does not leaves the same CPUs to all ranks of the node. */
+static void choose_threads(void)
+{
+    MPI_Comm node;
+    cpu_set_t mine, all;
+    MPI_Request request;
+    int ranks, threads;
+
+    if (getenv("OMP_NUM_THREADS"))
+        return;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    CPU_ZERO(&mine);
+    sched_getaffinity(0, sizeof mine, &mine);
+    MPI_Iallreduce(&mine, &all, (int)sizeof mine, MPI_BYTE, MPI_BOR, node, &request);
+    hy3_wait(&request, "sharing CPUs");
+    ranks = hy3_size(node);
+    threads = CPU_COUNT(&all) / ranks;
+    if (CPU_COUNT(&mine) < threads || CPU_COUNT(&mine) < CPU_COUNT(&all))
+        threads = CPU_COUNT(&mine);
+    omp_set_num_threads(threads < 1 ? 1 : threads);
+    MPI_Comm_free(&node);
+}
+
+hy3_status hy3_start(int *argc, char ***argv, const char *program)
+{
+    hy3_status status;
+    int provided;
+
+    MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    hy3_log_start(program, hy3_rank(MPI_COMM_WORLD) == 0);
+    status = check_launch();
+    if (status == HY3_OK)
+        choose_threads();
+    return status;
+}
+
+int hy3_finish(hy3_status status)
+{
+    if (status != HY3_OK && hy3_error_text()[0] != '\0')
+        hy3_log(status == HY3_STOPPED ? HY3_LOG_INFO : HY3_LOG_ERROR, "%s", hy3_error_text());
+    MPI_Finalize();
+    return hy3_exit_code(status);
+}
+
+int hy3_rank(MPI_Comm comm)
+{
+    int rank;
+
+    MPI_Comm_rank(comm, &rank);
+    return rank;
+}
+
+int hy3_size(MPI_Comm comm)
+{
+    int size;
+
+    MPI_Comm_size(comm, &size);
+    return size;
+}
+
+int hy3_threads(void)
+{
+    return omp_get_max_threads();
+}
+
+void hy3_broadcast(MPI_Comm comm, int root, void *data, size_t bytes, const char *phase)
+{
+    const size_t piece = (size_t)1 << 30; /* counts of MPI are int */
+
+    for (size_t at = 0; at < bytes; at += piece) {
+        int count = (int)(bytes - at < piece ? bytes - at : piece);
+        MPI_Request request;
+
+        MPI_Ibcast((char *)data + at, count, MPI_BYTE, root, comm, &request);
+        hy3_wait(&request, phase);
+    }
+}
+
+void hy3_allreduce_int(MPI_Comm comm, int64_t *values, int count, MPI_Op op, const char *phase)
+{
+    MPI_Request request;
+
+    MPI_Iallreduce(MPI_IN_PLACE, values, count, MPI_INT64_T, op, comm, &request);
+    hy3_wait(&request, phase);
+}
+
+void hy3_allreduce_real(MPI_Comm comm, double *values, int count, MPI_Op op, const char *phase)
+{
+    MPI_Request request;
+
+    MPI_Iallreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, op, comm, &request);
+    hy3_wait(&request, phase);
+}
+
+void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *phase)
+{
+    MPI_Request request;
+
+    MPI_Iallgather(&value, 1, MPI_INT64_T, all, 1, MPI_INT64_T, comm, &request);
+    hy3_wait(&request, phase);
+}
+
+void hy3_barrier(MPI_Comm comm, const char *phase)
+{
+    MPI_Request request;
+
+    MPI_Ibarrier(comm, &request);
+    hy3_wait(&request, phase);
+}

@@ -1,0 +1,40 @@
+/* comm.h - start and finish of an MPI program, rank and size.
+ *
+ * hy3_start comes first in main and hy3_finish last. Between them every phase is local work, then
+ * agreement (agree.h), then collective work; every wait is hy3_wait (wait.h). */
+#ifndef HY3_COMM_COMM_H
+#define HY3_COMM_COMM_H
+
+#include "base/error.h"
+
+#include <mpi.h>
+
+/* Collective on MPI_COMM_WORLD. Initialises MPI (MPI_THREAD_MULTIPLE where granted), the log and the number of
+ * OpenMP threads of this rank: OMP_NUM_THREADS if set, else its share of the CPUs it may run on. Errors:
+ * HY3_EUSAGE when the launcher started several tasks but MPI sees single ranks (wrong --mpi). */
+hy3_status hy3_start(int *argc, char ***argv, const char *program);
+
+/* Collective on MPI_COMM_WORLD. Rank 0 prints the one error message; MPI_Finalize; returns the exit
+ * code. `status` must have been agreed on. */
+int hy3_finish(hy3_status status);
+
+int hy3_rank(MPI_Comm comm);
+int hy3_size(MPI_Comm comm);
+
+/* Threads this rank computes with. */
+int hy3_threads(void);
+
+/* Collective on `comm`. Broadcasts `bytes` from `root`, in pieces if need be. */
+void hy3_broadcast(MPI_Comm comm, int root, void *data, size_t bytes, const char *phase);
+
+/* Collective on `comm`. In-place sum, minimum or maximum of `count` values over the ranks. */
+void hy3_allreduce_int(MPI_Comm comm, int64_t *values, int count, MPI_Op op, const char *phase);
+void hy3_allreduce_real(MPI_Comm comm, double *values, int count, MPI_Op op, const char *phase);
+
+/* Collective on `comm`. Every rank's `value` in `all` [size], by rank. */
+void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *phase);
+
+/* Collective on `comm`. Returns when every rank has come. */
+void hy3_barrier(MPI_Comm comm, const char *phase);
+
+#endif

@@ -1,0 +1,21 @@
+/* wait.h - the one wait of the program, with a deadline.
+ *
+ * MPICH spins in blocking calls and never yields: with more ranks than cores a non-blocking call that is
+ * tested and yields is hundreds of times faster, and where cores suffice it costs nothing. A wait that
+ * outlasts the deadline means a vanished or hanging peer: the job ends with a message and exit code 4. */
+#ifndef HY3_COMM_WAIT_H
+#define HY3_COMM_WAIT_H
+
+#include <mpi.h>
+
+/* Local in its effect. Waits until `request` is complete. phase: for the message, "summing gradients". Does not
+ * return when MPI reports an error or the deadline passes: one message, MPI_Abort, exit code 4. */
+void hy3_wait(MPI_Request *request, const char *phase);
+
+/* As hy3_wait, for `count` requests. */
+void hy3_wait_all(int count, MPI_Request *requests, const char *phase);
+
+/* Seconds without progress after which a wait gives up; ddp_timeout. 0: never. */
+void hy3_wait_deadline(double seconds);
+
+#endif

@@ -1,0 +1,59 @@
+/* dataset.h - the tokenized samples of a run: one HDF5 file, written by all ranks, read by offset.
+ *
+ * Invariants
+ *  1. The final name never shows an incomplete file: temporary name, flush, mark, close, fsync, rename.
+ *  2. A file without the mark, with another fingerprint or with sizes that do not fit is rebuilt, never used.
+ *  3. The bytes of the file do not depend on the number of ranks that wrote it.
+ * Layout (doc/formats.md): tokens u32 [total], label_mask u8 [total], offsets u64 [n+1], source_line u64 [n],
+ * source_file u32 [n], all contiguous; root attributes: fingerprints, template, max_seq_length, counts. */
+#ifndef HY3_DATA_DATASET_H
+#define HY3_DATA_DATASET_H
+
+#include "base/error.h"
+
+#include <mpi.h>
+
+struct hy3_dataset; /* opaque */
+
+struct hy3_dataset_options {
+    const char *const *files; /* JSONL, in order */
+    int file_count;
+    const char *tokenizer_directory;
+    const char *cache_directory; /* where the HDF5 file and rejected.jsonl go */
+    const char *name;            /* "train" or "eval": NAME.h5, NAME.rejected.jsonl */
+    int64_t max_seq_length;
+    int64_t max_samples;     /* first n usable samples; 0: all */
+    int64_t max_bad_samples; /* bad lines allowed */
+    bool overwrite;          /* rebuild even if it fits */
+};
+
+struct hy3_dataset_summary {
+    int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
+    bool reused; /* an existing file fitted */
+};
+
+/* Collective on `comm`. Opens the dataset, tokenizing first when there is none that fits. Reports progress. Errors:
+ * HY3_EFORMAT listing the bad lines as file:line: reason (up to 20, then a count); HY3_EFORMAT when no sample is left;
+ * HY3_EIO. The caller owns *out (hy3_dataset_close). summary may be NULL. */
+hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *options,
+                            struct hy3_dataset **out, struct hy3_dataset_summary *summary);
+void hy3_dataset_close(struct hy3_dataset *dataset);
+
+/* Local. A dataset of random tokens below `vocab` in memory, for use_dummy_data: every token but the first is a label. */
+hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uint64_t seed,
+                             struct hy3_dataset **out);
+
+int64_t hy3_dataset_count(const struct hy3_dataset *dataset);
+int64_t hy3_dataset_longest(const struct hy3_dataset *dataset); /* tokens */
+
+/* Local. Tokens of sample i. */
+int64_t hy3_dataset_length(const struct hy3_dataset *dataset, int64_t i);
+
+/* Local. Reads sample i by pread: ids [length], mask [length] (1: a label). */
+hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_t *ids,
+                            uint8_t *mask);
+
+/* Local. "FILE:LINE" of sample i, for messages; writes at most `size` bytes. */
+void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, size_t size);
+
+#endif

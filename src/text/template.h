@@ -1,0 +1,29 @@
+/* template.h - a conversation as the text the model was trained on, in both dialects of special tokens.
+ *
+ * Equals the upstream chat template; what is known of it and how is golden/README.md. */
+#ifndef HY3_TEXT_TEMPLATE_H
+#define HY3_TEXT_TEMPLATE_H
+
+#include "text/message.h"
+#include "text/tokenizer.h"
+
+struct hy3_template_options {   /* zero is what training uses, but for is_training */
+    bool is_training;           /* keep reasoning in every turn, close the last answer */
+    bool add_generation_prompt; /* open an assistant turn at the end */
+    bool raw_last_assistant;    /* last plain answer without think pair and eos */
+    bool retry_tool_call;       /* fallback_strategy reasoning_toolcall_retry */
+    int keep_thinking; /* interleaved_thinking / preserved_thinking: 1, 0, or -1 not given */
+};
+
+struct
+    hy3_text { /* a growing text, owned by the caller (hy3_free(text.data)); not NUL-terminated */
+    char *data;
+    size_t size, capacity;
+};
+
+/* Local. Appends the rendered conversation. Tools and reasoning_effort are the conversation's own. Errors: HY3_EFORMAT. */
+hy3_status hy3_template_render(const struct hy3_conversation *conversation,
+                               enum hy3_dialect dialect, const struct hy3_template_options *options,
+                               struct hy3_text *out);
+
+#endif
