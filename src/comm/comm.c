@@ -82,6 +82,15 @@ int hy3_finish(hy3_status status)
     return hy3_exit_code(status);
 }
 
+void hy3_abort(hy3_status status, const char *phase)
+{
+    fprintf(stderr, "%s: error: %s (rank %d, %s)\n", hy3_log_program(), hy3_error_text(),
+            hy3_rank(MPI_COMM_WORLD), phase);
+    fflush(stderr);
+    MPI_Abort(MPI_COMM_WORLD, hy3_exit_code(status));
+    abort();
+}
+
 int hy3_rank(MPI_Comm comm)
 {
     int rank;

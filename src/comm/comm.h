@@ -18,6 +18,10 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program);
  * code. `status` must have been agreed on. */
 int hy3_finish(hy3_status status);
 
+/* Local. Ends the whole job at once with the thread's error text and this status's exit code: for a failure on one
+ * rank inside collective work, where the others cannot be told. phase: a participle, "training step 12". */
+_Noreturn void hy3_abort(hy3_status status, const char *phase);
+
 int hy3_rank(MPI_Comm comm);
 int hy3_size(MPI_Comm comm);
 

@@ -8,12 +8,13 @@
 #include "base/error.h"
 #include "base/json.h"
 
-#include <cmocka.h>
-#include <mpi.h>
-
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <mpi.h>
+#include <cmocka.h> /* needs the three above */
+/* clang-format on */
 
 /* Runs the tests on one rank without MPI being used by the test itself (MPI is initialised all the same). */
 int hy3_test_run(int *argc, char ***argv, const struct CMUnitTest *tests, size_t count);

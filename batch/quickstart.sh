@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a fine-tuned small model and one answer of it: packages, build, hy3_init, hy3_sft on two ranks,
+# hy3_generate. May be run again and again.
+#   bash batch/quickstart.sh [WORK_DIRECTORY]       (default: ./quickstart)
+# HY3_BIN=DIRECTORY uses the programs installed there instead of building them.
+set -eu
+
+work=${1:-quickstart}
+case $work in
+-*)
+    sed -n '2,5s/^# //p' "$0"
+    [ "$work" = --help ] && exit 0
+    exit 2
+    ;;
+esac
+source=$(cd "$(dirname "$0")/.." && pwd)
+question="What is the lighthouse keeper's cat called?"
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+
+say() {
+    printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"
+}
+
+# logged STEP COMMAND …: the output goes to a file, which is shown only if the command fails
+logged() {
+    local step=$1
+    shift
+    if ! "$@" >>"$work/build.log" 2>&1 </dev/null; then
+        tail -n 40 "$work/build.log" >&2
+        echo "quickstart.sh: error: $step failed; all of it is in '$work/build.log'" >&2
+        exit 1
+    fi
+}
+
+build() {
+    : >"$work/build.log"
+    if [ ! -x "$source/configure" ] || [ "$source/configure.ac" -nt "$source/configure" ]; then
+        logged autoreconf autoreconf -fi "$source"
+    fi
+    mkdir -p "$source/build"
+    cd "$source/build"
+    if [ ! -f Makefile ] || [ "$source/configure" -nt config.status ]; then
+        logged configure "$source/configure"
+    fi
+    logged make make -j "$(nproc)"
+    cd "$OLDPWD"
+}
+
+if [ -n "${HY3_BIN:-}" ]; then
+    bin=$(cd "$HY3_BIN" && pwd)
+else
+    say "packages: what is missing is installed"
+    bash "$source/batch/packages.sh"
+    say "build: $source/build"
+    build
+    bin=$source/build
+fi
+mpiexec=$(command -v mpiexec.mpich || command -v mpiexec)
+run() {
+    echo "\$ $*"
+    "$@"
+}
+
+say "a small random Hy3"
+rm -rf "$work/model" "$work/output"
+run "$bin/hy3_init" --shape "$source/etc/quickstart/shape.json" --tokenizer "$source/etc/quickstart/tokenizer" \
+    --output_dir "$work/model"
+
+say "fine-tuning on 2 ranks"
+start=$SECONDS
+run "$mpiexec" -n 2 "$bin/hy3_sft" "$source/etc/quickstart.cfg" model_name_or_path="$work/model" \
+    train_data_file="$source/etc/quickstart/conversations.jsonl" output_dir="$work/output"
+took=$((SECONDS - start))
+
+say "an answer to a training question"
+run "$bin/hy3_generate" "$work/output" --prompt "$question"
+
+loss() {
+    sed -n 's/.*"loss": *\([0-9.]*\).*/\1/p' "$work/output/train_log.jsonl" | sed -n "$1p"
+}
+say "done"
+cat <<END
+trained    in $took s, loss $(loss 1) -> $(loss '$') over $(wc -l <"$work/output/train_log.jsonl") logged steps
+made       $work/output: a Hugging Face directory (weights, config, tokenizer), train_log.jsonl, config.cfg, loss.png
+ask        $bin/hy3_generate $work/output --prompt "Where can I buy bread?"
+change     mpiexec -n 2 $bin/hy3_sft $work/output/config.cfg learning_rate=1e-3 output_dir=$work/other
+your data  the same with train_data_file=YOURS.jsonl; every key: $bin/hy3_sft --help
+END

@@ -1,0 +1,37 @@
+/* checkpoint.c - reading a model directory into the store, and writing it again, in MB/s. `run.sh` sets it against cp.
+ *
+ *   mpiexec -n 2 checkpoint MODEL_DIR OUTPUT_DIR */
+#include "base/log.h"
+#include "ckpt/hf_writer.h"
+#include "comm/comm.h"
+#include "train/network.h"
+
+int main(int argc, char **argv)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_network network = {0};
+    struct hy3_network_options options = {.device = "cpu", .bf16 = true};
+    struct hy3_hf_writer_options write = {.dtype = HY3_BF16, .max_shard_bytes = 5000000000};
+    double begin, loaded, saved, megabytes;
+
+    HY3_TRY(hy3_start(&argc, &argv, "checkpoint"));
+    if (argc != 3)
+        HY3_FAIL(HY3_EUSAGE, "usage: checkpoint MODEL_DIR OUTPUT_DIR");
+    options.directory = argv[1];
+    HY3_TRY(hy3_network_open(MPI_COMM_WORLD, &options, &network));
+    begin = hy3_seconds();
+    HY3_TRY(hy3_network_load(&network, &options));
+    loaded = hy3_seconds();
+    write.output = argv[2];
+    write.base = network.base;
+    write.names = hy3_hf_dir_names(network.base);
+    HY3_TRY(hy3_hf_write_store(network.layout.world, &write, network.store));
+    saved = hy3_seconds();
+    megabytes = 2e-6 * (double)network.params->total;
+    if (network.layout.rank == 0)
+        printf("load %.0f\nsave %.0f\n", megabytes / (loaded - begin),
+               megabytes / (saved - loaded));
+done:
+    hy3_network_close(&network);
+    return hy3_finish(status);
+}

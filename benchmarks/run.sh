@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Prints what this machine does: training tokens/s and their share of the matrix-product peak, tokenizing MB/s,
+# checkpoint load and save MB/s against cp. Figures only: nothing passes or fails.
+#   bash benchmarks/run.sh [BUILD_DIR]      BUILD_DIR: a configured build tree (default: build; made if absent)
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+build=${1:-$top/build}
+work=$(mktemp -d "${TMPDIR:-/tmp}/hy3-bench-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+if [ ! -f "$build/Makefile" ]; then
+    bash "$top/batch/packages.sh"
+    (cd "$top" && autoreconf -fi >"$work/autoreconf.log" 2>&1)
+    mkdir -p "$build"
+    (cd "$build" && "$top/configure" >"$work/configure.log")
+fi
+make -C "$build" -s -j"$(nproc)" bench >"$work/make.log" 2>&1 || { tail -20 "$work/make.log"; exit 1; }
+export HY3_LOG=quiet
+
+echo "== machine: $(nproc) CPUs, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)"
+
+echo "== kernels (share of a limit measured in the same run)"
+"$build/benchmarks/kernels" | tee "$work/kernels.txt"
+# the rate of a large bf16 product, GF/s: the last figure of the line that begins with "peak"
+peak=$(awk '$1 == "peak" && $2 == "bf16" {print $3}' "$work/kernels.txt")
+
+echo "== training (shape: benchmarks/shape.json; 4 samples of 512 tokens a step, bf16, gradient checkpointing)"
+"$build/hy3_init" --shape "$top/benchmarks/shape.json" --tokenizer "$top/etc/quickstart/tokenizer" \
+    --output_dir "$work/model" >/dev/null
+cat >"$work/train.cfg" <<CFG
+model_name_or_path = "$work/model";
+output_dir = "$work/out";
+use_dummy_data = true;
+max_samples = 64;
+max_seq_length = 512;
+per_device_train_batch_size = 4;
+max_steps = 8;
+learning_rate = 1e-5;
+bf16 = true;
+plot_loss = false;
+overwrite_output_dir = true;
+CFG
+# flops of a token: 6 for each parameter it meets (embedding rows are only copied), and causal attention
+awk_flops='
+function get(key) { return value[key] }
+{ gsub(/[",:]/, " "); if (NF >= 2) value[$1] = $2 }
+END {
+    H = get("hidden_size"); D = get("head_dim"); Q = get("num_attention_heads") * D; K = get("num_key_value_heads") * D
+    L = get("num_hidden_layers"); dense = get("first_k_dense_replace"); I = get("moe_intermediate_size")
+    used = get("num_experts_per_tok") + get("num_shared_experts")
+    active = get("vocab_size") * H + L * (2 * H * Q + 2 * H * K) + dense * 3 * H * get("intermediate_size")
+    active += (L - dense) * (3 * H * I * used + get("num_experts") * H)
+    printf "%.0f", 6 * active + 6 * L * Q * 512
+}'
+flops=$(awk "$awk_flops" "$top/benchmarks/shape.json")
+for checkpointing in true false; do
+    "$build/hy3_sft" "$work/train.cfg" "gradient_checkpointing=$checkpointing"
+    # the median of the steps after the first
+    rate=$(tail -n +2 "$work/out/train_log.jsonl" | sed 's/.*"tokens_per_second": \([0-9.]*\).*/\1/' | sort -n |
+        awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}')
+    awk -v r="$rate" -v f="$flops" -v p="${peak:-0}" -v c="$checkpointing" 'BEGIN {
+        printf "  gradient_checkpointing=%-5s  %.0f tokens/s, %.1f GF/s of model arithmetic", c, r, r * f * 1e-9
+        if (p > 0) printf " = %.0f %% of the bf16 product peak of %.0f GF/s", 100 * r * f * 1e-9 / p, p
+        printf "\n" }'
+done
+
+echo "== tokenizing (conversations of the quick start, repeated)"
+for _ in $(seq 400); do cat "$top/etc/quickstart/conversations.jsonl"; done >"$work/text.jsonl"
+bytes=$(stat -c %s "$work/text.jsonl")
+for ranks in 1 2; do
+    begin=$(date +%s.%N)
+    OMP_NUM_THREADS=1 mpiexec -n $ranks "$build/hy3_tokenize" "$work/train.cfg" use_dummy_data=false \
+        "train_data_file=$work/text.jsonl" "cache_dir=$work/cache$ranks" max_seq_length=4096 >/dev/null
+    awk -v b="$bytes" -v t="$(date +%s.%N)" -v s="$begin" -v n=$ranks \
+        'BEGIN {printf "  %d rank(s): %.1f MB of JSONL, %.1f MB/s\n", n, b * 1e-6, b * 1e-6 / (t - s)}'
+done
+
+echo "== checkpoint (the same model, bf16, 2 ranks)"
+size=$(du -sb "$work/model" | cut -f1)
+begin=$(date +%s.%N)
+cp -r "$work/model" "$work/copy"
+sync -f "$work/copy"
+copy=$(awk -v b="$size" -v t="$(date +%s.%N)" -v s="$begin" 'BEGIN {printf "%.0f", b * 1e-6 / (t - s)}')
+OMP_NUM_THREADS=1 mpiexec -n 2 "$build/benchmarks/checkpoint" "$work/model" "$work/written" |
+    awk -v c="$copy" '{printf "  %s %d MB/s = %.2f x cp -r with sync (%d MB/s)\n", $1, $2, $2 / c, c}'

@@ -1,0 +1,267 @@
+/* generate.c - decoding with a key-value cache. */
+#include "engine/generate.h"
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "model/layer.h"
+
+#include <math.h>
+
+enum { PIECE = 256 }; /* tokens of a prompt that run together */
+
+struct hy3_generator {
+    const struct hy3_backend *backend;
+    struct hy3_store *store;
+    const struct hy3_params *params;
+    const struct hy3_shape *shape;
+    struct hy3_stream *stream;
+    hy3_dtype dtype;
+    struct hy3_arena arena;
+    struct hy3_kv_cache *caches; /* [layers] */
+    int64_t *host_starts;        /* [E+1] */
+    float *logits;               /* HOST [V] */
+    int64_t count, max_tokens;   /* tokens of the text so far */
+};
+
+/* Device buffers of one piece of T tokens. */
+struct piece {
+    int32_t *ids, *positions, *chosen;
+    void *x, *out, *n;
+    float *r, *logits;
+};
+
+static struct piece take_piece(const struct hy3_generator *g, struct hy3_arena *arena, int64_t T)
+{
+    size_t size = hy3_dtype_size(g->dtype);
+    int64_t H = g->shape->hidden;
+
+    return (struct piece){.ids = hy3_arena_take(arena, T, sizeof(int32_t)),
+                          .positions = hy3_arena_take(arena, T, sizeof(int32_t)),
+                          .chosen = hy3_arena_take(arena, T * g->shape->top_k, sizeof(int32_t)),
+                          .x = hy3_arena_take(arena, T * H, size),
+                          .out = hy3_arena_take(arena, T * H, size),
+                          .n = hy3_arena_take(arena, H, size),
+                          .r = hy3_arena_take(arena, 1, sizeof(float)),
+                          .logits = hy3_arena_take(arena, g->shape->vocab, sizeof(float))};
+}
+
+static hy3_status allocate(struct hy3_generator *g)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_shape *s = g->shape;
+    const struct hy3_device *device = &g->backend->device;
+    size_t cache_bytes =
+        (size_t)(g->max_tokens * s->kv_heads * s->head_dim) * hy3_dtype_size(g->dtype);
+    struct hy3_arena count = {0};
+    struct hy3_layer_acts acts = {0};
+    void *memory = NULL;
+    size_t mark;
+
+    HY3_TRY(hy3_alloc(&g->caches, (size_t)s->layers, sizeof *g->caches));
+    HY3_TRY(hy3_alloc(&g->host_starts, (size_t)s->experts + 1, sizeof(int64_t)));
+    HY3_TRY(hy3_alloc(&g->logits, (size_t)s->vocab, sizeof(float)));
+    for (int i = 0; i < s->layers; i++) {
+        HY3_TRY(device->alloc(cache_bytes, &g->caches[i].k));
+        HY3_TRY(device->alloc(cache_bytes, &g->caches[i].v));
+    }
+    take_piece(g, &count, PIECE);
+    mark = hy3_arena_mark(&count);
+    for (int i = 0; i < s->layers; i++) {
+        hy3_layer_acts_take(s, i, PIECE, g->dtype, &count, &acts);
+        hy3_arena_reset(&count, mark);
+    }
+    g->arena.size = count.peak;
+    HY3_TRY(device->alloc(g->arena.size, &memory));
+    g->arena.base = memory;
+done:
+    return status;
+}
+
+hy3_status hy3_generator_open(const struct hy3_backend *backend, struct hy3_store *store,
+                              int64_t max_tokens, struct hy3_generator **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_generator *g = NULL;
+
+    *out = NULL;
+    HY3_TRY(hy3_alloc(&g, 1, sizeof *g));
+    g->backend = backend;
+    g->store = store;
+    g->params = hy3_store_params(store);
+    g->shape = &g->params->shape;
+    g->dtype = hy3_store_dtype(store);
+    g->max_tokens = max_tokens;
+    HY3_TRY(backend->device.stream_create(&g->stream));
+    for (int i = 0; i < g->params->units; i++) /* whole for the generator's life */
+        HY3_TRY(hy3_store_gather(store, g->stream, i));
+    HY3_TRY(allocate(g));
+    *out = g;
+    g = NULL;
+done:
+    hy3_generator_close(g);
+    return status;
+}
+
+void hy3_generator_close(struct hy3_generator *g)
+{
+    if (!g)
+        return;
+    for (int i = 0; g->caches && i < g->shape->layers; i++) {
+        g->backend->device.free(g->caches[i].k);
+        g->backend->device.free(g->caches[i].v);
+    }
+    g->backend->device.free(g->arena.base);
+    g->backend->device.stream_free(g->stream);
+    hy3_free(g->caches);
+    hy3_free(g->host_starts);
+    hy3_free(g->logits);
+    hy3_free(g);
+}
+
+void hy3_generator_reset(struct hy3_generator *g)
+{
+    g->count = 0;
+}
+
+static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int i, int64_t T)
+{
+    hy3_status status = HY3_OK;
+    int64_t starts[2] = {0, T};
+    struct hy3_layer_acts acts = {.x = p->x, .out = p->out, .ids = p->chosen};
+    struct hy3_layer layer = {.backend = g->backend,
+                              .stream = g->stream,
+                              .shape = g->shape,
+                              .dtype = g->dtype,
+                              .index = i,
+                              .tokens = {.T = T, .S = 1, .starts = starts},
+                              .acts = &acts};
+    size_t mark = hy3_arena_mark(&g->arena);
+
+    layer.tokens.positions = p->positions;
+    acts.host_starts = g->host_starts;
+    hy3_layer_acts_take(g->shape, i, T, g->dtype, &g->arena, &acts);
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
+        const struct hy3_param *param = hy3_params_find(g->params, (enum hy3_param_kind)kind, i);
+
+        layer.params.weight[kind] = param ? hy3_store_weight(g->store, param) : NULL;
+    }
+    g->caches[i].count = g->count;
+    HY3_TRY(hy3_attention_part_forward(&layer, &g->caches[i]));
+    if (hy3_shape_is_moe(g->shape, i)) {
+        HY3_TRY(hy3_route_part_forward(&layer));
+        HY3_TRY(hy3_experts_part_forward(&layer));
+        HY3_TRY(hy3_combine_part_forward(&layer));
+    } else {
+        HY3_TRY(hy3_dense_part_forward(&layer));
+    }
+    HY3_TRY(g->backend->device.copy(g->stream, p->x, p->out,
+                                    (size_t)(T * g->shape->hidden) * hy3_dtype_size(g->dtype)));
+done:
+    hy3_arena_reset(&g->arena, mark);
+    return status;
+}
+
+/* Logits after the last of T tokens. */
+static hy3_status head(struct hy3_generator *g, const struct piece *p, int64_t T)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_kernels *kernels = &g->backend->kernels;
+    const struct hy3_param *norm = hy3_params_find(g->params, HY3_P_FINAL_NORM, -1);
+    const struct hy3_param *table = hy3_params_find(g->params, HY3_P_HEAD, -1);
+    int64_t H = g->shape->hidden, V = g->shape->vocab;
+    struct hy3_rmsnorm n = {.T = 1, .H = H, .eps = (float)g->shape->rms_eps, .dtype = g->dtype};
+
+    n.x = (const char *)p->x + (size_t)((T - 1) * H) * hy3_dtype_size(g->dtype);
+    n.w = hy3_store_weight(g->store, norm);
+    n.y = p->n;
+    n.r = p->r;
+    HY3_TRY(kernels->rmsnorm_forward(g->stream, &n));
+    HY3_TRY(kernels->gemm(g->stream, &(struct hy3_gemm){.form = HY3_NT,
+                                                        .M = 1,
+                                                        .N = V,
+                                                        .K = H,
+                                                        .dtype = g->dtype,
+                                                        .c_dtype = HY3_FP32,
+                                                        .alpha = 1,
+                                                        .A = p->n,
+                                                        .B = hy3_store_weight(g->store, table),
+                                                        .C = p->logits}));
+    HY3_TRY(g->backend->device.copy(g->stream, g->logits, p->logits, (size_t)V * sizeof(float)));
+    HY3_TRY(g->backend->device.synchronize(g->stream));
+done:
+    return status;
+}
+
+static hy3_status feed_piece(struct hy3_generator *g, const int32_t *ids, int64_t T, bool last)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &g->backend->device;
+    const struct hy3_param *table = hy3_params_find(g->params, HY3_P_EMBED, -1);
+    int32_t positions[PIECE];
+    struct piece p;
+
+    hy3_arena_reset(&g->arena, 0);
+    p = take_piece(g, &g->arena, T);
+    for (int64_t t = 0; t < T; t++)
+        positions[t] = (int32_t)(g->count + t);
+    HY3_TRY(device->copy(g->stream, p.ids, ids, (size_t)T * sizeof *ids));
+    HY3_TRY(device->copy(g->stream, p.positions, positions, (size_t)T * sizeof *positions));
+    HY3_TRY(device->synchronize(g->stream)); /* positions leaves with this function */
+    HY3_TRY(g->backend->kernels.embedding_forward(
+        g->stream, &(struct hy3_embedding){.T = T,
+                                           .H = g->shape->hidden,
+                                           .V = g->shape->vocab,
+                                           .dtype = g->dtype,
+                                           .ids = p.ids,
+                                           .W = hy3_store_weight(g->store, table),
+                                           .y = p.x}));
+    for (int i = 0; i < g->shape->layers; i++)
+        HY3_TRY(run_layer(g, &p, i, T));
+    if (last)
+        HY3_TRY(head(g, &p, T));
+    g->count += T;
+done:
+    return status;
+}
+
+hy3_status hy3_generator_feed(struct hy3_generator *g, const int32_t *ids, int64_t count,
+                              const float **logits)
+{
+    hy3_status status = HY3_OK;
+
+    if (g->count + count > g->max_tokens)
+        HY3_FAIL(HY3_EUSAGE, "the text has %lld tokens, the model was given room for %lld",
+                 (long long)(g->count + count), (long long)g->max_tokens);
+    for (int64_t at = 0; at < count; at += PIECE) {
+        int64_t T = count - at < PIECE ? count - at : PIECE;
+
+        HY3_TRY(feed_piece(g, ids + at, T, at + T == count));
+    }
+    *logits = g->logits;
+done:
+    return status;
+}
+
+int32_t hy3_sample_token(const float *logits, int64_t V, double temperature, uint64_t seed,
+                         uint64_t place)
+{
+    int64_t best = 0;
+    double total = 0, point;
+    uint32_t word[4];
+
+    for (int64_t v = 1; v < V; v++)
+        if (logits[v] > logits[best])
+            best = v;
+    if (temperature <= 0)
+        return (int32_t)best;
+    for (int64_t v = 0; v < V; v++)
+        total += exp((logits[v] - logits[best]) / temperature);
+    hy3_random(seed, HY3_RANDOM_SAMPLING, 0, place, word);
+    point = ((double)word[0] + 0.5) * 0x1p-32 * total;
+    for (int64_t v = 0; v < V; v++) {
+        point -= exp((logits[v] - logits[best]) / temperature);
+        if (point < 0)
+            return (int32_t)v;
+    }
+    return (int32_t)best;
+}

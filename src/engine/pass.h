@@ -1,0 +1,65 @@
+/* pass.h - a micro-batch through the network and back: which unit is needed when, what is kept, what recomputed.
+ *
+ * The gradient a pass adds to the store is that of the SUM of its token losses; whoever knows the number of labels of
+ * the global batch divides (optim/optimizer.h, grad_scale). The schedule of collectives depends on the shape alone,
+ * never on tokens or routing: a rank without tokens takes part in all of it. */
+#ifndef HY3_ENGINE_PASS_H
+#define HY3_ENGINE_PASS_H
+
+#include "data/batches.h"
+#include "engine/workspace.h"
+#include "parallel/store.h"
+
+struct hy3_pass; /* opaque */
+
+struct hy3_pass_options {
+    int64_t max_tokens;  /* of a micro-batch */
+    int64_t max_samples; /* of a micro-batch */
+    bool backward;       /* training */
+    bool
+        checkpointing; /* keep only each layer's input and recompute the rest in the backward pass */
+};
+
+struct hy3_pass_result {
+    double loss_sum; /* over tokens with a label */
+    int64_t labels;
+    int64_t bad_sample; /* dataset index of the first sample with a non-finite loss; -1: none */
+    int bad_layer; /* first layer whose output is not finite, -1: the embedding, layers: the head */
+};
+
+/* What a test or a diagnosis may look at: HOST arrays filled by the next pass, each may be NULL. */
+struct hy3_probe {
+    float *logits;                  /* [T,V], every token */
+    float *token_loss;              /* [T], 0 where there is no label */
+    float *embed, *final_norm;      /* [T,H] */
+    float *const *mid, *const *out; /* [layers] of [T,H]: after attention, after the layer */
+    float *const *router_logits;    /* [layers] of [T,E]; entries of dense layers are ignored */
+    int32_t *const *chosen;         /* [layers] of [T,k] */
+    float *const *weights;          /* [layers] of [T,k] */
+};
+
+/* Local. The store is kept until hy3_pass_close. Allocates the workspace for max_tokens. Errors: HY3_ENOMEM naming the size. */
+hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *store,
+                         const struct hy3_pass_options *options, struct hy3_pass **out);
+void hy3_pass_close(struct hy3_pass *pass);
+
+/* Bytes of device memory of the workspace. */
+size_t hy3_pass_bytes(const struct hy3_pass *pass);
+
+/* The stream all work of the pass runs on. */
+struct hy3_stream *hy3_pass_stream(const struct hy3_pass *pass);
+
+/* Looks at the next passes; NULL ends it. `probe` is kept until then. */
+void hy3_pass_probe(struct hy3_pass *pass, const struct hy3_probe *probe);
+
+/* Collective on the store's layout. Forward pass only. */
+hy3_status hy3_pass_evaluate(struct hy3_pass *pass, const struct hy3_batch *batch,
+                             struct hy3_pass_result *result);
+
+/* Collective on the store's layout. Forward and backward; gradients are added to the store. last: the last micro-batch of the
+ * step: each unit's gradient is reduced over the ranks as soon as it is complete. A non-finite loss is reported in *result, not
+ * as an error, so that all ranks can agree on it. */
+hy3_status hy3_pass_train(struct hy3_pass *pass, const struct hy3_batch *batch, bool last,
+                          struct hy3_pass_result *result);
+
+#endif

@@ -1,0 +1,51 @@
+/* workspace.h - the memory of a pass: what is taken when, for T tokens.
+ *
+ * One arena of device memory, sized before the first step by running the same code on a counting arena, so the
+ * accounting is the program's own:
+ *     batch, residual stream of every layer, chosen experts      for the whole micro-batch
+ *     activations: of every layer, or (gradient checkpointing) of one at a time
+ *     loss buffers, later gradient scratch                        one after the other */
+#ifndef HY3_ENGINE_WORKSPACE_H
+#define HY3_ENGINE_WORKSPACE_H
+
+#include "model/layer.h"
+
+struct hy3_workspace_shape {
+    const struct hy3_shape *model;
+    hy3_dtype dtype;
+    int64_t T;          /* tokens of a micro-batch */
+    bool backward;      /* training; else only the forward pass */
+    bool checkpointing; /* activations of one layer at a time */
+};
+
+/* What lives through a micro-batch. Device memory unless HOST. */
+struct hy3_stream_buffers {
+    int32_t *ids, *positions; /* [T] */
+    int32_t *label_token;     /* [T] token of the n-th label */
+    int32_t *label_position;  /* [T] number of a token's label, -1: none */
+    int32_t *targets;         /* [T] token to predict of the n-th label */
+    void **x;         /* HOST [layers+1] of [T,H]: input of each layer, output of the last */
+    int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
+    void *d;          /* [T,H] gradient of the residual stream */
+};
+
+struct hy3_loss_buffers {
+    void *n;            /* [T,H] after the final norm */
+    float *r;           /* [T] */
+    void *rows, *drows; /* [T,H] tokens that have a label, and their gradient */
+    void *dn;           /* [T,H] */
+    float *logits;      /* [chunk,V] */
+    void *dlogits;      /* [chunk,V]; the logits themselves in fp32 */
+    float *loss, *lse;  /* [T] */
+    int64_t chunk;      /* rows whose logits are held at a time */
+};
+
+void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,
+                             struct hy3_stream_buffers *out);
+void hy3_loss_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,
+                           struct hy3_loss_buffers *out);
+
+/* Bytes of device memory a pass needs at its peak. Errors: HY3_ENOMEM. */
+hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t *bytes);
+
+#endif

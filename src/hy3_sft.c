@@ -1,0 +1,24 @@
+/* hy3_sft - supervised fine-tuning: one configuration file, key=value arguments override it. */
+#include "comm/comm.h"
+#include "config/config.h"
+#include "train/train.h"
+
+int main(int argc, char **argv)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_config config = {0};
+    struct hy3_run *run = NULL;
+    bool finished;
+
+    HY3_TRY(hy3_start(&argc, &argv, "hy3_sft")); /* MPI, log; refuses a broken launch */
+    HY3_TRY(hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv,
+                             "Fine-tunes a Hy3 model on conversations.", &finished));
+    if (finished) /* --help, --version */
+        goto done;
+    HY3_TRY(hy3_run_open(MPI_COMM_WORLD, &config, &run));
+    HY3_TRY(hy3_run_train(run));
+done:
+    hy3_run_close(run);
+    hy3_config_free(&config);
+    return hy3_finish(status); /* rank 0 prints the one message; MPI_Finalize; the exit code */
+}

@@ -1,0 +1,108 @@
+/* layer.h - forward and backward of one decoder layer, on buffers that are given.
+ *
+ * A layer is a chain of parts; the engine calls them in order and may do something between them (gather weights,
+ * exchange tokens with the experts):
+ *     attention -> dense MLP
+ *     attention -> route -> experts -> combine
+ * Each part's forward fills the activations its backward reads. The residual stream runs x -> mid -> out; backward
+ * parts take its gradient `d` and change it in place, from d(out) to d(x). Nothing here knows ranks, units or files. */
+#ifndef HY3_MODEL_LAYER_H
+#define HY3_MODEL_LAYER_H
+
+#include "backend/backend.h"
+#include "base/arena.h"
+#include "model/params.h"
+
+/* Weights and gradients of one layer, by kind; what the layer does not have is NULL. Device memory. */
+struct hy3_layer_params {
+    const void *weight[HY3_PARAM_KIND_COUNT];
+    float *grad[HY3_PARAM_KIND_COUNT]; /* NULL: frozen */
+};
+
+/* The tokens a part works on. */
+struct hy3_tokens {
+    int64_t T, S;
+    const int64_t *starts;    /* HOST [S+1] */
+    const int32_t *positions; /* [T] */
+};
+
+/* Keys and values of earlier tokens of one sample, for generation. Device memory. */
+struct hy3_kv_cache {
+    void *k, *v;   /* [capacity,K,D] */
+    int64_t count; /* rows that are filled; attention appends its T rows without changing count */
+};
+
+/* What a forward leaves for its backward. Device memory unless HOST; row counts in tokens T or routed rows R. */
+struct hy3_layer_acts {
+    void *x, *mid, *out;                      /* [T,H] residual stream */
+    void *n1, *q_raw, *k_raw, *v, *q, *k, *o; /* [T,H], [T,QD], [T,KD] … */
+    float *r1, *r_q, *r_k, *lse;              /* [T], [T,Q], [T,K], [T,Q] */
+    void *n2;                                 /* [T,H] */
+    float *r2;                                /* [T] */
+    void *gate, *up, *act;                    /* [T,I] dense MLP or shared expert */
+    void *shared;                             /* [T,H] */
+    float *n2_wide, *router_wide;    /* [T,H], [E,H] fp32; the originals if the dtype is fp32 */
+    float *logits, *weights;         /* [T,E], [T,k] */
+    int32_t *ids, *position, *token; /* [T,k], [T,k], [R] */
+    int64_t *starts;                 /* [E+1] */
+    int64_t *host_starts;            /* HOST [E+1]: rows of each expert */
+    void *rows, *rows_gate_up, *rows_act, *rows_out; /* [R,H], [R,2I], [R,I], [R,H] */
+};
+
+/* Gradient buffers that one layer's backward needs at a time. */
+struct hy3_layer_scratch {
+    void *dn, *dq, *dk, *dv, *dq_raw, *dk_raw, *dout; /* [T,H], as q, k, v, q_raw, k_raw, o */
+    void *dact;                                       /* [T,I] */
+    float *dweights, *dlogits, *dn_wide;              /* [T,k], [T,E], [T,H] */
+    void *drows, *drows_act;                          /* [R,H], [R,I] */
+};
+
+/* One layer at work. */
+struct hy3_layer {
+    const struct hy3_backend *backend;
+    struct hy3_stream *stream;
+    const struct hy3_shape *shape;
+    hy3_dtype dtype;
+    int index;
+    struct hy3_tokens tokens;
+    struct hy3_layer_params params;
+    struct hy3_layer_acts *acts;
+    struct hy3_layer_scratch *scratch; /* backward only */
+    bool
+        replay; /* recomputation: ids and host_starts are those of the forward pass, out is not needed */
+};
+
+/* Lays out the activations of layer `index` for T tokens; with a counting arena it measures. x, out, ids and
+ * host_starts outlive recomputation, so the engine brings them. */
+void hy3_layer_acts_take(const struct hy3_shape *shape, int index, int64_t T, hy3_dtype dtype,
+                         struct hy3_arena *arena, struct hy3_layer_acts *acts);
+
+/* Scratch large enough for every layer of the model. */
+void hy3_layer_scratch_take(const struct hy3_shape *shape, int64_t T, hy3_dtype dtype,
+                            struct hy3_arena *arena, struct hy3_layer_scratch *scratch);
+
+/* x -> mid. cache: NULL in training; else the tokens continue its sample. */
+hy3_status hy3_attention_part_forward(const struct hy3_layer *layer, struct hy3_kv_cache *cache);
+hy3_status hy3_attention_part_backward(const struct hy3_layer *layer, void *d);
+
+/* mid -> out, for a layer without experts. */
+hy3_status hy3_dense_part_forward(const struct hy3_layer *layer);
+hy3_status hy3_dense_part_backward(const struct hy3_layer *layer, void *d);
+
+/* mid -> normalised tokens, choice of experts, rows in expert order, and the shared expert. Leaves the row
+ * counts in host_starts (synchronises, unless replay). */
+hy3_status hy3_route_part_forward(const struct hy3_layer *layer);
+/* From drows (gradient of the rows), dweights and d(out): adds everything that flows into mid to d. */
+hy3_status hy3_route_part_backward(const struct hy3_layer *layer, void *d);
+
+/* The experts' MLPs on `rows` rows grouped by host_starts: rows -> rows_out. */
+hy3_status hy3_experts_part_forward(const struct hy3_layer *layer);
+/* d(rows_out) in scratch->drows becomes d(rows). */
+hy3_status hy3_experts_part_backward(const struct hy3_layer *layer);
+
+/* out = mid + shared + weighted rows_out. */
+hy3_status hy3_combine_part_forward(const struct hy3_layer *layer);
+/* From d(out): drows = d(rows_out), dweights. */
+hy3_status hy3_combine_part_backward(const struct hy3_layer *layer, const void *d);
+
+#endif

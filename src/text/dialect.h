@@ -1,0 +1,14 @@
+/* dialect.h - the names of the tokens in Hy3-preview (plain) and Hy3 (":opensource"). */
+#ifndef HY3_TEXT_DIALECT_H
+#define HY3_TEXT_DIALECT_H
+
+#include "text/tokenizer.h"
+
+struct hy3_dialect_names {
+    const char *bos, *eos, *pad, *user, *assistant, *mode, *think, *end_think;
+    const char *suffix; /* of the tool tags: <tool_call{suffix}> */
+};
+
+const struct hy3_dialect_names *hy3_dialect_names(enum hy3_dialect dialect);
+
+#endif

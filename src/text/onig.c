@@ -1,0 +1,231 @@
+/* onig.c - translates Oniguruma's Ruby syntax to PCRE2.
+ *
+ * Read differently by the two, and rewritten here: \h \H (hex digits), \v (one character), \w \W \b \B (marks are part of a
+ * word), \uHHHH, \p{Script} (PCRE2 means extensions), {,n}, (?m) (dot matches newline). ^ and $ always act per line,
+ * which is a compile option. Refused: classes inside classes, &&, [:name:], {n,m}+, options in mid-pattern,
+ * verbs, and escapes of one side only. */
+#include "text/onig.h"
+
+#include "text/pyjson.h"
+
+#include <ctype.h>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+struct reader {
+    const char *at, *begin, *where;
+    struct hy3_text *out;
+    bool in_class;
+};
+
+static hy3_status put(struct reader *r, const char *text)
+{
+    return hy3_text_append(r->out, text, strlen(text));
+}
+
+static hy3_status refuse(const struct reader *r, const char *what)
+{
+    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
+                    "%s: the pattern '%.300s' uses %s, which is not supported", r->where, r->begin,
+                    what);
+}
+
+static hy3_status copy(struct reader *r, size_t size)
+{
+    hy3_status status = hy3_text_append(r->out, r->at, size);
+
+    r->at += size;
+    return status;
+}
+
+static bool is_script(const char *name, size_t size)
+{
+    char probe[64];
+    pcre2_code *code;
+    int error;
+    PCRE2_SIZE at;
+
+    if (size <= 2 || size > 40) /* one or two letters are a general category */
+        return false;
+    snprintf(probe, sizeof probe, "\\p{sc:%.*s}", (int)size, name);
+    code = pcre2_compile((PCRE2_SPTR)probe, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &at, NULL);
+    pcre2_code_free(code);
+    return code != NULL;
+}
+
+/* \p{…} and \P{…}; r->at is at the backslash. */
+static hy3_status translate_property(struct reader *r)
+{
+    const char *name = r->at + 3, *end = strchr(r->at, '}');
+    hy3_status status = HY3_OK;
+
+    if (r->at[2] != '{' || !end)
+        return refuse(r, "\\p without {name}");
+    HY3_TRY(copy(r, 3));
+    if (*name == '^') {
+        HY3_TRY(copy(r, 1));
+        name++;
+    }
+    if (is_script(name, (size_t)(end - name)))
+        HY3_TRY(put(r, "sc:"));
+    HY3_TRY(copy(r, (size_t)(end + 1 - r->at)));
+done:
+    return status;
+}
+
+static hy3_status translate_code(struct reader *r)
+{
+    char code[16];
+    int digits = 0;
+
+    while (digits < 4 && isxdigit((unsigned char)r->at[2 + digits]))
+        digits++;
+    if (digits < 4)
+        return refuse(r, "\\u without four digits");
+    snprintf(code, sizeof code, "\\x{%.4s}", r->at + 2);
+    r->at += 6;
+    return put(r, code);
+}
+
+/* r->at is at the backslash. */
+static hy3_status translate_escape(struct reader *r)
+{
+    /* clang-format off */
+    static const struct { char letter; const char *outside, *inside; } table[] = {
+        {'h', "[0-9A-Fa-f]",          "0-9A-Fa-f"},
+        {'H', "[^0-9A-Fa-f]",         NULL},
+        {'v', "\\x0b",                "\\x0b"},
+        {'w', "[" HY3_ONIG_WORD "]",  HY3_ONIG_WORD},
+        {'W', "[^" HY3_ONIG_WORD "]", NULL},
+        {'b', "(?:(?<=[" HY3_ONIG_WORD "])(?![" HY3_ONIG_WORD "])"
+              "|(?<![" HY3_ONIG_WORD "])(?=[" HY3_ONIG_WORD "]))", "\\x08"},
+        {'B', "(?:(?<=[" HY3_ONIG_WORD "])(?=[" HY3_ONIG_WORD "])"
+              "|(?<![" HY3_ONIG_WORD "])(?![" HY3_ONIG_WORD "]))", NULL},
+    };
+    /* clang-format on */
+    char letter = r->at[1], what[] = "the escape \\? here";
+    const char *text;
+
+    what[12] = letter;
+    if (letter == '\0')
+        return refuse(r, "a backslash at its end");
+    if (letter == 'p' || letter == 'P')
+        return translate_property(r);
+    if (letter == 'u')
+        return translate_code(r);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        if (table[i].letter != letter)
+            continue;
+        text = r->in_class ? table[i].inside : table[i].outside;
+        r->at += 2;
+        return text ? put(r, text) : refuse(r, what);
+    }
+    if (letter == 'x' && r->at[2] != '{' && strchr("89abcdefABCDEF", r->at[2]))
+        return refuse(r, "\\x of a single byte");
+    if (isalpha((unsigned char)letter) && !strchr(r->in_class ? "dDsSnrtfaex" : "AzZdDsSnrtfaexR", letter))
+        return refuse(r, what);
+    return copy(r, 2);
+}
+
+static hy3_status translate_class_item(struct reader *r)
+{
+    if (*r->at == '\\')
+        return translate_escape(r);
+    if (*r->at == '[')
+        return refuse(r, "a class inside a class");
+    if (r->at[0] == '&' && r->at[1] == '&')
+        return refuse(r, "the intersection of classes");
+    r->in_class = *r->at != ']';
+    return copy(r, 1);
+}
+
+static hy3_status enter_class(struct reader *r)
+{
+    size_t size = r->at[1] == '^' ? 2 : 1;
+
+    r->in_class = true;
+    return copy(r, size + (r->at[size] == ']')); /* a first ']' is a character */
+}
+
+/* "(?imx-imx:" or "(?imx)"; r->at is at the letters. */
+static hy3_status translate_options(struct reader *r)
+{
+    size_t size = strspn(r->at, "imx-");
+    hy3_status status = HY3_OK;
+
+    if (r->at[size] != ':' && r->at[size] != ')')
+        return refuse(r, "an unknown group");
+    if (r->at[size] == ')' && r->at != r->begin + 2)
+        return refuse(r, "options in mid-pattern");
+    for (; size > 0; size--, r->at++)
+        HY3_TRY(hy3_text_append(r->out, *r->at == 'm' ? "s" : r->at, 1));
+    HY3_TRY(copy(r, 1));
+done:
+    return status;
+}
+
+static hy3_status enter_group(struct reader *r)
+{
+    hy3_status status = HY3_OK;
+
+    if (r->at[1] == '*')
+        return refuse(r, "a verb");
+    if (r->at[1] != '?')
+        return copy(r, 1);
+    if (r->at[2] != '\0' && strchr("imx-", r->at[2])) {
+        HY3_TRY(copy(r, 2));
+        return translate_options(r);
+    }
+    if (r->at[2] == '\0' || !strchr(":=!><", r->at[2]))
+        return refuse(r, "an unknown group");
+    HY3_TRY(copy(r, 3));
+done:
+    return status;
+}
+
+static hy3_status translate_repeat(struct reader *r)
+{
+    size_t low = strspn(r->at + 1, "0123456789"), high = 0, size;
+    bool has_comma = r->at[1 + low] == ',';
+    hy3_status status = HY3_OK;
+
+    if (has_comma)
+        high = strspn(r->at + 2 + low, "0123456789");
+    size = 1 + low + has_comma + high;
+    if (r->at[size] != '}' || low + high == 0) { /* a plain brace */
+        HY3_TRY(put(r, "\\"));
+        return copy(r, 1);
+    }
+    if (r->at[size + 1] == '+')
+        return refuse(r, "'{n,m}+'");
+    HY3_TRY(copy(r, 1));
+    if (low == 0)
+        HY3_TRY(put(r, "0"));
+    HY3_TRY(copy(r, size));
+done:
+    return status;
+}
+
+hy3_status hy3_onig_translate(const char *source, const char *where, struct hy3_text *out)
+{
+    struct reader r = {source, source, where, out, false};
+    hy3_status status = HY3_OK;
+
+    while (*r.at != '\0') {
+        if (r.in_class)
+            HY3_TRY(translate_class_item(&r));
+        else if (*r.at == '\\')
+            HY3_TRY(translate_escape(&r));
+        else if (*r.at == '[')
+            HY3_TRY(enter_class(&r));
+        else if (*r.at == '(')
+            HY3_TRY(enter_group(&r));
+        else if (*r.at == '{')
+            HY3_TRY(translate_repeat(&r));
+        else
+            HY3_TRY(copy(&r, 1));
+    }
+done:
+    return status;
+}

@@ -1,0 +1,116 @@
+/* pattern.c - compiles and runs patterns. */
+#include "text/pattern.h"
+
+#include "base/memory.h"
+#include "text/onig.h"
+#include "text/pyjson.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+enum { STACK_BYTES = 8 << 20, STEPS_MAX = 50 * 1000 * 1000 };
+
+struct hy3_pattern {
+    pcre2_code *code;
+    pcre2_match_context *context;
+    pcre2_match_data *match;
+    pcre2_jit_stack *stack;
+    bool has_jit;
+    char where[256];
+};
+
+static hy3_status compile(struct hy3_pattern *pattern, const char *source,
+                          const struct hy3_text *translated, bool is_literal)
+{
+    uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_MULTILINE;
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    hy3_status status = HY3_OK;
+    char reason[256] = "";
+    size_t at = 0;
+    int error;
+
+    if (!context)
+        HY3_FAIL(HY3_ENOMEM, "out of host memory for a pattern");
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
+    if (is_literal)
+        options = PCRE2_UTF | PCRE2_LITERAL;
+    pattern->code = pcre2_compile((PCRE2_SPTR)translated->data, translated->size, options, &error,
+                                  &at, context);
+    if (!pattern->code) {
+        pcre2_get_error_message(error, (PCRE2_UCHAR *)reason, sizeof reason);
+        HY3_FAIL(HY3_EFORMAT, "%s: the pattern '%.300s' does not compile: %s", pattern->where,
+                 source, reason);
+    }
+    pattern->has_jit = pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE) == 0;
+done:
+    pcre2_compile_context_free(context);
+    return status;
+}
+
+hy3_status hy3_pattern_create(const char *source, bool is_literal, const char *where,
+                              struct hy3_pattern **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_pattern *pattern = NULL;
+    struct hy3_text translated = {0};
+
+    *out = NULL;
+    HY3_TRY(hy3_alloc(&pattern, 1, sizeof *pattern));
+    snprintf(pattern->where, sizeof pattern->where, "%s", where);
+    if (*source == '\0')
+        HY3_FAIL(HY3_EFORMAT, "%s: a split pattern is empty", where);
+    if (is_literal)
+        HY3_TRY(hy3_text_append(&translated, source, strlen(source)));
+    else
+        HY3_TRY(hy3_onig_translate(source, where, &translated));
+    HY3_TRY(compile(pattern, source, &translated, is_literal));
+    pattern->context = pcre2_match_context_create(NULL);
+    pattern->match = pcre2_match_data_create(1, NULL);
+    pattern->stack = pcre2_jit_stack_create(32 << 10, STACK_BYTES, NULL);
+    if (!pattern->context || !pattern->match || !pattern->stack)
+        HY3_FAIL(HY3_ENOMEM, "out of host memory for a pattern");
+    pcre2_set_match_limit(pattern->context, STEPS_MAX);
+    pcre2_jit_stack_assign(pattern->context, NULL, pattern->stack);
+    *out = pattern;
+    pattern = NULL;
+done:
+    hy3_pattern_free(pattern);
+    hy3_free(translated.data);
+    return status;
+}
+
+void hy3_pattern_free(struct hy3_pattern *pattern)
+{
+    if (!pattern)
+        return;
+    pcre2_jit_stack_free(pattern->stack);
+    pcre2_match_data_free(pattern->match);
+    pcre2_match_context_free(pattern->context);
+    pcre2_code_free(pattern->code);
+    hy3_free(pattern);
+}
+
+hy3_status hy3_pattern_find(struct hy3_pattern *pattern, const char *text, size_t size, size_t from,
+                            bool *found, size_t *start, size_t *end)
+{
+    const PCRE2_SIZE *range = pcre2_get_ovector_pointer(pattern->match);
+    char reason[256] = "";
+    int result;
+
+    if (pattern->has_jit)
+        result = pcre2_jit_match(pattern->code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK,
+                                 pattern->match, pattern->context);
+    else
+        result = pcre2_match(pattern->code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK,
+                             pattern->match, pattern->context);
+    *found = result >= 0;
+    *start = range[0];
+    *end = range[1];
+    if (result >= 0 || result == PCRE2_ERROR_NOMATCH)
+        return HY3_OK;
+    pcre2_get_error_message(result, (PCRE2_UCHAR *)reason, sizeof reason);
+    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
+                    "%s: a split pattern fails on a text of %zu bytes: %s", pattern->where, size,
+                    reason);
+}

@@ -1,0 +1,34 @@
+/* network.h - a model directory in memory, ready to run: backend, layout, shape, tensors, weights. */
+#ifndef HY3_TRAIN_NETWORK_H
+#define HY3_TRAIN_NETWORK_H
+
+#include "ckpt/hf_dir.h"
+#include "parallel/store.h"
+
+struct hy3_network {
+    const struct hy3_backend *backend;
+    struct hy3_layout layout;
+    struct hy3_shape shape;
+    struct hy3_params *params;
+    struct hy3_hf_dir *base;
+    struct hy3_store *store;
+};
+
+struct hy3_network_options {
+    const char *directory; /* model_name_or_path */
+    const char *device;
+    bool bf16; /* compute precision; else fp32 */
+    bool with_grads;
+};
+
+/* Collective on `comm`. Reads and checks everything but the weights: cheap, so that wrong input is told before any long
+ * work. The caller owns *network (hy3_network_close), also after an error. */
+hy3_status hy3_network_open(MPI_Comm comm, const struct hy3_network_options *options,
+                            struct hy3_network *network);
+
+/* Collective. Allocates and loads the weights. */
+hy3_status hy3_network_load(struct hy3_network *network, const struct hy3_network_options *options);
+
+void hy3_network_close(struct hy3_network *network);
+
+#endif

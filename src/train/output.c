@@ -1,0 +1,92 @@
+/* output.c - may this run write here? */
+#include "train/output.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+#include <dirent.h>
+
+static bool is_empty(const char *directory)
+{
+    DIR *open = opendir(directory);
+    const struct dirent *entry;
+    bool empty = true;
+
+    while (open && (entry = readdir(open)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            empty = false;
+    if (open)
+        closedir(open);
+    return empty;
+}
+
+/* Whether a finished model lies there. */
+static bool has_model(const char *directory)
+{
+    char path[HY3_PATH_MAX];
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (hy3_path_format(path, sizeof path, "%s/%s", directory, names[i]) == HY3_OK &&
+            hy3_path_exists(path))
+            return true;
+    return false;
+}
+
+/* Whether config.cfg there says the same as `text`. */
+static bool is_same(const char *path, const char *text)
+{
+    char *old = NULL;
+    size_t size;
+    bool same =
+        hy3_file_read(path, (size_t)1 << 20, &old, &size) == HY3_OK && strcmp(old, text) == 0;
+
+    hy3_free(old);
+    return same;
+}
+
+static hy3_status open_local(const struct hy3_config *config, const char *text)
+{
+    hy3_status status = HY3_OK;
+    const char *directory = config->output_dir;
+    char path[HY3_PATH_MAX];
+    bool empty;
+
+    if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
+        HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
+    HY3_TRY(hy3_directory_create(directory));
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
+    empty = is_empty(directory);
+    if (!empty && !config->overwrite_output_dir && !hy3_path_exists(path))
+        HY3_FAIL(HY3_EUSAGE,
+                 "output_dir '%s' is not empty and no run of hy3_sft made it; name another "
+                 "directory, or set overwrite_output_dir = true",
+                 directory);
+    if (!empty && !config->overwrite_output_dir && has_model(directory) && !is_same(path, text))
+        HY3_FAIL(HY3_EUSAGE,
+                 "output_dir '%s' holds the model of a run with another configuration "
+                 "(its config.cfg differs); name another directory, or set "
+                 "overwrite_output_dir = true",
+                 directory);
+    if (!empty)
+        hy3_log(HY3_LOG_INFO, "output_dir '%s' holds an earlier run: starting over", directory);
+    HY3_TRY(hy3_file_replace(path, text, strlen(text)));
+done:
+    return status;
+}
+
+hy3_status hy3_output_open(MPI_Comm comm, const struct hy3_config *config)
+{
+    hy3_status status = HY3_OK;
+    char *text = NULL;
+
+    HY3_TRY(hy3_agree(comm, hy3_config_format(config, &text), "formatting the configuration"));
+    status = hy3_rank(comm) == 0 ? open_local(config, text) : HY3_OK;
+    HY3_TRY(hy3_agree(comm, status, "opening the output directory"));
+done:
+    hy3_free(text);
+    return status;
+}

@@ -1,0 +1,34 @@
+/* report.h - what a run leaves for its reader: train_log.jsonl, progress, loss.png. Rank 0 only; the other ranks call
+ * the same functions, which then do nothing. */
+#ifndef HY3_TRAIN_REPORT_H
+#define HY3_TRAIN_REPORT_H
+
+#include "base/error.h"
+
+struct hy3_report; /* opaque */
+
+struct hy3_report_step {
+    int64_t step; /* from 1 */
+    double epoch; /* epochs done after this step */
+    double loss, grad_norm, learning_rate;
+    int64_t step_tokens; /* tokens of this step over all ranks */
+    bool has_eval;
+    double eval_loss;
+};
+
+/* Local. Starts output_dir/train_log.jsonl anew. every: logging_steps. The caller owns *out (hy3_report_close). */
+hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t every, bool writes,
+                           struct hy3_report **out);
+void hy3_report_close(struct hy3_report *report);
+
+/* Local. One step is done: moves the progress line; on every `every`-th step, the last, and one with an evaluation writes a line
+ * to the log. loss is the mean over the steps since the line before, as in transformers' Trainer. */
+hy3_status hy3_report_step(struct hy3_report *report, const struct hy3_report_step *step);
+
+/* Local. Draws output_dir/loss.png with gnuplot from what was logged. Without gnuplot: one warning. */
+void hy3_report_plot(const struct hy3_report *report);
+
+/* Mean tokens per second of the steps so far. */
+double hy3_report_rate(const struct hy3_report *report);
+
+#endif

@@ -1,0 +1,501 @@
+/* train.c - the training loop and what stands around it. */
+#include "train/train.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "ckpt/hf_writer.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "comm/wait.h"
+#include "data/batches.h"
+#include "data/sources.h"
+#include "engine/pass.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+#include "text/tokenizer.h"
+#include "train/network.h"
+#include "train/output.h"
+#include "train/report.h"
+
+#include <math.h>
+
+struct hy3_run {
+    const struct hy3_config *config;
+    MPI_Comm comm; /* of the network's layout */
+    struct hy3_network network;
+    struct hy3_dataset *train_data,
+        *eval_data;                 /* eval_data may be a part of train_data: then NULL */
+    struct hy3_batches train, eval; /* eval.dataset NULL: no evaluation */
+    struct hy3_batch *batch, *eval_batch;
+    struct hy3_pass *pass;
+    struct hy3_optimizer *optimizer;
+    struct hy3_range *ranges;
+    int range_count;
+    struct hy3_schedule schedule;
+    struct hy3_report *report;
+    int64_t steps, steps_per_epoch;
+};
+
+static const char *tokenizer_directory(const struct hy3_config *config)
+{
+    return config->tokenizer_name_or_path ? config->tokenizer_name_or_path
+                                          : config->model_name_or_path;
+}
+
+static struct hy3_network_options network_options(const struct hy3_config *config)
+{
+    return (struct hy3_network_options){.directory = config->model_name_or_path,
+                                        .device = config->device,
+                                        .bf16 = config->bf16,
+                                        .with_grads = true};
+}
+
+/* Rank 0 only: what the tokenizer and the model must agree on. */
+static hy3_status check_tokenizer(const struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_tokenizer *tokenizer = NULL;
+    const char *directory = tokenizer_directory(run->config);
+
+    if (run->config->use_dummy_data)
+        return HY3_OK;
+    HY3_TRY(hy3_tokenizer_open(directory, &tokenizer));
+    if (hy3_tokenizer_size(tokenizer) > run->network.shape.vocab)
+        HY3_FAIL(HY3_EUSAGE,
+                 "the tokenizer in '%s' has %lld ids, the model's vocabulary only %lld rows; they "
+                 "do not belong together",
+                 directory, (long long)hy3_tokenizer_size(tokenizer),
+                 (long long)run->network.shape.vocab);
+done:
+    hy3_tokenizer_close(tokenizer);
+    return status;
+}
+
+static hy3_status check(const struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+
+    if (c->max_seq_length > run->network.shape.max_positions)
+        HY3_FAIL(HY3_EUSAGE,
+                 "max_seq_length %lld is above the model's max_position_embeddings %lld; set "
+                 "max_seq_length = %lld or less",
+                 (long long)c->max_seq_length, (long long)run->network.shape.max_positions,
+                 (long long)run->network.shape.max_positions);
+    if (hy3_rank(run->comm) == 0)
+        HY3_TRY(check_tokenizer(run));
+done:
+    return hy3_agree(run->comm, status, "checking the configuration");
+}
+
+/* What both programs, hy3_tokenize and this one, must agree on is in hy3_sources. */
+static hy3_status open_dataset(const struct hy3_run *run, const struct hy3_list *files,
+                               const char *name, struct hy3_dataset **out)
+{
+    (void)run;
+    (void)files;
+    (void)name;
+    (void)out;
+    return HY3_OK;
+}
+
+static int64_t split_count(const struct hy3_config *c, int64_t samples)
+{
+    double wanted = c->val_size < 1 ? c->val_size * (double)samples : c->val_size;
+
+    return (int64_t)(wanted + 0.5);
+}
+
+/* Which samples are for training and which for evaluation. */
+static hy3_status plan_batches(struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+    int64_t samples = hy3_dataset_count(run->train_data), held_out = split_count(c, samples);
+
+    run->train = (struct hy3_batches){.dataset = run->train_data,
+                                      .count = samples - held_out,
+                                      .batch = c->per_device_train_batch_size,
+                                      .accumulation = c->gradient_accumulation_steps,
+                                      .rank = run->network.layout.rank,
+                                      .ranks = run->network.layout.size,
+                                      .shuffle = !c->disable_shuffling,
+                                      .seed = (uint64_t)c->seed};
+    run->eval = run->train;
+    run->eval.accumulation = 1;
+    run->eval.shuffle = false;
+    run->eval.dataset = run->eval_data ? run->eval_data : held_out > 0 ? run->train_data : NULL;
+    run->eval.first = run->eval_data ? 0 : samples - held_out;
+    run->eval.count = run->eval_data ? hy3_dataset_count(run->eval_data) : held_out;
+    if (run->train.count < 1)
+        HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld samples; nothing is left to train on",
+                 (long long)samples);
+    HY3_TRY(hy3_batch_create(&run->train, &run->batch));
+    if (run->eval.dataset)
+        HY3_TRY(hy3_batch_create(&run->eval, &run->eval_batch));
+done:
+    return hy3_agree(run->comm, status, "planning the batches");
+}
+
+static enum hy3_schedule_type schedule_type(const char *name)
+{
+    static const struct {
+        const char *name;
+        enum hy3_schedule_type type;
+    } types[] = {
+        {"cosine_with_min_lr", HY3_COSINE_WITH_MIN_LR},
+        {"cosine", HY3_COSINE},
+        {"linear", HY3_LINEAR},
+        {"constant", HY3_CONSTANT},
+        {"constant_with_warmup", HY3_CONSTANT_WITH_WARMUP},
+    };
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(name, types[i].name) == 0)
+            return types[i].type;
+    HY3_BUG("schedule '%s' passed the option table", name);
+}
+
+static void plan_steps(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    double min_rate = 0;
+
+    run->steps_per_epoch = hy3_batches_steps_per_epoch(&run->train);
+    run->steps = c->max_steps > 0
+                     ? c->max_steps
+                     : (int64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);
+    if (c->min_lr_rate >= 0)
+        min_rate = c->min_lr_rate;
+    else if (c->min_lr >= 0 && c->learning_rate > 0)
+        min_rate = c->min_lr / c->learning_rate;
+    run->schedule = (struct hy3_schedule){.type = schedule_type(c->lr_scheduler_type),
+                                          .peak = c->learning_rate,
+                                          .min_rate = min_rate,
+                                          .warmup = c->warmup_steps,
+                                          .total_steps = run->steps};
+    if (c->warmup_steps <= 0)
+        run->schedule.warmup = hy3_schedule_warmup(c->warmup_ratio, run->steps);
+}
+
+/* The optimizer's ranges: this rank's slice of every tensor that is trained. */
+static hy3_status open_optimizer(struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+    const struct hy3_network *n = &run->network;
+    struct hy3_adamw_options options = {.beta1 = c->adam_beta1,
+                                        .beta2 = c->adam_beta2,
+                                        .eps = c->adam_epsilon,
+                                        .weight_decay = c->weight_decay};
+
+    HY3_TRY(hy3_alloc(&run->ranges, (size_t)n->params->count, sizeof *run->ranges));
+    for (int i = 0; i < n->params->count; i++) {
+        const struct hy3_param *p = &n->params->params[i];
+        struct hy3_range *r = &run->ranges[run->range_count];
+
+        if (p->unit < 0 || !p->trainable)
+            continue;
+        r->name = p->name;
+        r->weight = (char *)hy3_store_slice(n->store, p->unit).weight +
+                    (size_t)p->offset * hy3_dtype_size(hy3_store_dtype(n->store));
+        r->grad = hy3_store_grad(n->store, p);
+        r->count = p->held;
+        r->decay = p->decay;
+        run->range_count++;
+    }
+    HY3_TRY(hy3_optimizer_create(n->backend, hy3_store_dtype(n->store), &options, run->ranges,
+                                 run->range_count, &run->optimizer));
+done:
+    return hy3_agree(run->comm, status, "allocating the optimizer");
+}
+
+static hy3_status open_pass(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    int64_t longest = hy3_dataset_longest(run->train_data);
+    struct hy3_pass_options options = {.max_samples = c->per_device_train_batch_size,
+                                       .backward = true,
+                                       .checkpointing = c->gradient_checkpointing};
+
+    if (run->eval_data && hy3_dataset_longest(run->eval_data) > longest)
+        longest = hy3_dataset_longest(run->eval_data);
+    options.max_tokens = longest * c->per_device_train_batch_size;
+    return hy3_agree(run->comm,
+                     hy3_pass_open(run->network.backend, run->network.store, &options, &run->pass),
+                     "allocating the workspace");
+}
+
+static void announce(const struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    const struct hy3_shape *s = &run->network.shape;
+    int64_t batch =
+        c->per_device_train_batch_size * c->gradient_accumulation_steps * run->network.layout.size;
+
+    hy3_log(HY3_LOG_INFO, "model: %lld layers, %.4g M parameters, %lld experts (top %lld), %s",
+            (long long)s->layers, 1e-6 * (double)run->network.params->total, (long long)s->experts,
+            (long long)s->top_k, c->bf16 ? "bf16 with fp32 master weights" : "fp32");
+    hy3_log(HY3_LOG_INFO,
+            "run: %d ranks x %d threads on %s; global batch %lld samples = %lld x %lld x %d; "
+            "%lld steps of %lld an epoch; workspace %.1f MB a rank",
+            run->network.layout.size, hy3_threads(), run->network.backend->name, (long long)batch,
+            (long long)c->per_device_train_batch_size, (long long)c->gradient_accumulation_steps,
+            run->network.layout.size, (long long)run->steps, (long long)run->steps_per_epoch,
+            1e-6 * (double)hy3_pass_bytes(run->pass));
+}
+
+static hy3_status open_data(struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+
+    if (c->use_dummy_data) {
+        int64_t count = c->max_samples > 0 ? c->max_samples : 1000;
+
+        HY3_TRY(hy3_agree(run->comm,
+                          hy3_dataset_dummy(count, c->max_seq_length, run->network.shape.vocab,
+                                            (uint64_t)c->seed, &run->train_data),
+                          "making dummy data"));
+        goto done;
+    }
+    HY3_TRY(open_dataset(run, &c->train_data_file, "train", &run->train_data));
+    if (c->eval_data_file.count > 0)
+        HY3_TRY(open_dataset(run, &c->eval_data_file, "eval", &run->eval_data));
+done:
+    return status;
+}
+
+/* The lines of the resolved configuration that set something. */
+static hy3_status show_configuration(const struct hy3_config *config)
+{
+    hy3_status status = HY3_OK;
+    char *text = NULL, *line, *rest;
+
+    HY3_TRY(hy3_config_format(config, &text));
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        if (line[0] != '#')
+            hy3_log(HY3_LOG_INFO, "  %s", line);
+done:
+    hy3_free(text);
+    return status;
+}
+
+hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct hy3_run **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_run *run = NULL;
+    struct hy3_network_options network = network_options(config);
+
+    *out = NULL;
+    HY3_TRY(hy3_alloc(&run, 1, sizeof *run));
+    run->config = config;
+    hy3_wait_deadline((double)config->ddp_timeout);
+    HY3_TRY(hy3_network_open(comm, &network, &run->network));
+    run->comm = run->network.layout.world;
+    HY3_TRY(check(run));
+    HY3_TRY(hy3_output_open(run->comm, config));
+    HY3_TRY(hy3_agree(run->comm, show_configuration(config), "printing the configuration"));
+    HY3_TRY(open_data(run));
+    HY3_TRY(plan_batches(run));
+    plan_steps(run);
+    HY3_TRY(hy3_network_load(&run->network, &network));
+    HY3_TRY(open_optimizer(run));
+    HY3_TRY(open_pass(run));
+    HY3_TRY(hy3_agree(run->comm,
+                      hy3_report_open(config->output_dir, run->steps, config->logging_steps,
+                                      run->network.layout.rank == 0, &run->report),
+                      "opening the log"));
+    announce(run);
+    *out = run;
+    run = NULL;
+done:
+    hy3_run_close(run);
+    return status;
+}
+
+void hy3_run_close(struct hy3_run *run)
+{
+    if (!run)
+        return;
+    hy3_report_close(run->report);
+    hy3_pass_close(run->pass);
+    hy3_optimizer_free(run->optimizer);
+    hy3_free(run->ranges);
+    hy3_batch_free(run->batch);
+    hy3_batch_free(run->eval_batch);
+    hy3_dataset_close(run->train_data);
+    hy3_dataset_close(run->eval_data);
+    hy3_network_close(&run->network);
+    hy3_free(run);
+}
+
+/* Sums over micro-batches and ranks; doubles, since counts stay far below 2^53. */
+struct totals {
+    double loss, labels, tokens;
+};
+
+/* This rank's status of a finished micro-batch: a loss that is not finite is told with its sample. */
+static hy3_status check_loss(const struct hy3_run *run, const struct hy3_pass_result *result,
+                             int64_t step)
+{
+    char where[HY3_PATH_MAX], layer[64];
+
+    if (result->bad_sample < 0)
+        return HY3_OK;
+    hy3_dataset_where(run->train_data, result->bad_sample, where, sizeof where);
+    if (result->bad_layer < 0)
+        snprintf(layer, sizeof layer, "the embedding");
+    else if (result->bad_layer >= run->network.shape.layers)
+        snprintf(layer, sizeof layer, "the head");
+    else
+        snprintf(layer, sizeof layer, "layer %d", result->bad_layer);
+    return hy3_fail(HY3_EDIVERGED, __FILE__, __LINE__,
+                    "step %lld: the loss is not finite; first in the output of %s, sample %s; "
+                    "no weight was changed by this step. Lower learning_rate or max_grad_norm, or "
+                    "look at the sample",
+                    (long long)step, layer, where);
+}
+
+/* Forward and backward of this rank's micro-batches; totals over all ranks. */
+static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *totals)
+{
+    hy3_status status = HY3_OK, local = HY3_OK;
+    struct hy3_stream *stream = hy3_pass_stream(run->pass);
+    int64_t micros = run->config->gradient_accumulation_steps;
+    double sums[3] = {0};
+
+    local = hy3_store_zero_grads(run->network.store, stream);
+    for (int64_t micro = 0; micro < micros && local == HY3_OK; micro++) {
+        struct hy3_pass_result result;
+
+        local = hy3_batches_load(&run->train, step, micro, run->batch);
+        if (local == HY3_OK)
+            local = hy3_pass_train(run->pass, run->batch, micro == micros - 1, &result);
+        if (local != HY3_OK) /* the others are in collective work: they cannot be told */
+            hy3_abort(local, "training");
+        sums[0] += result.loss_sum;
+        sums[1] += (double)result.labels;
+        sums[2] += (double)run->batch->T;
+        if (status == HY3_OK)
+            status = check_loss(run, &result, step + 1);
+    }
+    HY3_TRY(hy3_agree(run->comm, status, "training"));
+    hy3_allreduce_real(run->comm, sums, 3, MPI_SUM, "summing the loss");
+    *totals = (struct totals){.loss = sums[0], .labels = sums[1], .tokens = sums[2]};
+    if (totals->labels == 0)
+        HY3_FAIL(HY3_EFORMAT,
+                 "step %lld has no token with a label; check the data and "
+                 "max_seq_length",
+                 (long long)step + 1);
+done:
+    return status;
+}
+
+/* The global gradient norm, the check that it is finite, clipping and the update. */
+static hy3_status update(struct hy3_run *run, int64_t step, double labels, double *norm,
+                         double *rate)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_stream *stream = hy3_pass_stream(run->pass);
+    double sum;
+    int bad;
+
+    HY3_TRY(hy3_optimizer_square_sum(run->optimizer, stream, &sum, &bad));
+    if (bad >= 0)
+        HY3_FAIL(HY3_EDIVERGED,
+                 "step %lld: the gradient of '%s' is not finite; no weight was changed by this "
+                 "step. Lower learning_rate",
+                 (long long)step + 1, run->ranges[bad].name);
+    *norm = sqrt(sum) / labels;
+    *rate = hy3_schedule_rate(&run->schedule, step);
+    HY3_TRY(hy3_optimizer_step(run->optimizer, stream, step + 1, *rate,
+                               hy3_clip_factor(*norm, run->config->max_grad_norm) / labels));
+    HY3_TRY(run->network.backend->device.synchronize(stream));
+done:
+    return hy3_agree(run->comm, status, "updating the weights");
+}
+
+/* Mean token loss of the evaluation samples, each counted once. */
+static hy3_status evaluate(struct hy3_run *run, double *loss)
+{
+    hy3_status status = HY3_OK;
+    double sums[2] = {0};
+
+    for (int64_t step = 0; step < hy3_batches_steps_per_epoch(&run->eval); step++) {
+        struct hy3_pass_result result;
+
+        status = hy3_batches_load(&run->eval, step, 0, run->eval_batch);
+        if (status == HY3_OK)
+            status = hy3_pass_evaluate(run->pass, run->eval_batch, &result);
+        if (status != HY3_OK)
+            hy3_abort(status, "evaluating");
+        sums[0] += result.loss_sum;
+        sums[1] += (double)result.labels;
+    }
+    hy3_allreduce_real(run->comm, sums, 2, MPI_SUM, "summing the evaluation loss");
+    *loss = sums[0] / sums[1];
+    return status;
+}
+
+static bool evaluates_at(const struct hy3_run *run, int64_t step)
+{
+    int64_t every = run->config->eval_steps;
+
+    if (!run->eval.dataset)
+        return false;
+    return step == run->steps || (every > 0 && step % every == 0);
+}
+
+static hy3_status save(struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+    struct hy3_hf_writer_options options = {.output = c->output_dir,
+                                            .base = run->network.base,
+                                            .names = hy3_hf_dir_names(run->network.base),
+                                            .dtype = hy3_store_dtype(run->network.store),
+                                            .tokenizer_directory = tokenizer_directory(c)};
+
+    if (strcmp(c->save_format, "inner") == 0)
+        options.names = HY3_INNER;
+    if (strcmp(c->save_format, "outer") == 0)
+        options.names = HY3_OUTER;
+    HY3_TRY(hy3_agree(
+        run->comm, hy3_config_bytes(c->max_shard_size, "max_shard_size", &options.max_shard_bytes),
+        "saving"));
+    HY3_TRY(hy3_hf_write_store(run->comm, &options, run->network.store));
+done:
+    return status;
+}
+
+hy3_status hy3_run_train(struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    double norm, rate;
+
+    for (int64_t step = 0; step < run->steps; step++) {
+        struct hy3_report_step s = {.step = step + 1};
+        struct totals totals;
+
+        HY3_TRY(accumulate(run, step, &totals));
+        HY3_TRY(update(run, step, totals.labels, &norm, &rate));
+        s.epoch = (double)(step + 1) / (double)run->steps_per_epoch;
+        s.loss = totals.loss / totals.labels;
+        s.grad_norm = norm;
+        s.learning_rate = rate;
+        s.step_tokens = (int64_t)totals.tokens;
+        s.has_eval = evaluates_at(run, step + 1);
+        if (s.has_eval)
+            HY3_TRY(evaluate(run, &s.eval_loss));
+        HY3_TRY(hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log"));
+    }
+    HY3_TRY(save(run));
+    if (run->config->plot_loss)
+        hy3_report_plot(run->report);
+    hy3_log(HY3_LOG_INFO, "done: %lld steps, %.0f tokens/s; the model is in '%s'",
+            (long long)run->steps, hy3_report_rate(run->report), run->config->output_dir);
+done:
+    return status;
+}

@@ -1,0 +1,19 @@
+/* train.h - a fine-tuning run from its configuration to the saved model. */
+#ifndef HY3_TRAIN_TRAIN_H
+#define HY3_TRAIN_TRAIN_H
+
+#include "config/config.h"
+
+#include <mpi.h>
+
+struct hy3_run; /* opaque */
+
+/* Collective on `comm`. Checks everything that can be checked before long work, makes or opens the token file, loads
+ * the weights. `config` is kept until hy3_run_close. The caller owns *out. */
+hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct hy3_run **out);
+void hy3_run_close(struct hy3_run *run);
+
+/* Collective. Trains, evaluates, logs, and leaves a complete Hugging Face directory in output_dir. */
+hy3_status hy3_run_train(struct hy3_run *run);
+
+#endif

@@ -1,0 +1,243 @@
+/* golden.c - whole training runs against the 12-step trajectories of transformers, on any number of ranks.
+ *
+ * The run goes through the configuration, the token file, the weights' reader and writer as a user's does. The
+ * samples are put into the reference's order by repeating lines, with disable_shuffling. */
+#include "support/golden.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "comm/comm.h"
+#include "config/config.h"
+#include "model/params.h"
+#include "train/train.h"
+
+#include <math.h>
+
+enum { STEPS = 12, SAMPLES = 4, MAX_ARGS = 32 };
+
+/* dataset.jsonl in the order of the reference's micro-batches, written by rank 0. */
+static void write_data(const json_t *steps, const char *path)
+{
+    char *text, *ordered = NULL, *lines[64];
+    size_t size, count = 0, used = 0, i, j, k;
+    json_t *step, *micro, *sample;
+
+    if (hy3_rank(MPI_COMM_WORLD) != 0)
+        return;
+    assert_ok(hy3_file_read(hy3_golden("a/dataset.jsonl"), (size_t)1 << 20, &text, &size));
+    assert_ok(hy3_alloc(&ordered, size * STEPS, 1));
+    for (char *at = text; at < text + size && count < 64; at = strchr(at, '\n') + 1)
+        lines[count++] = at;
+    json_array_foreach(steps, i, step)
+    {
+        json_array_foreach(json_object_get(step, "micro_batches"), j, micro)
+        {
+            json_array_foreach(micro, k, sample)
+            {
+                const char *line = lines[json_integer_value(sample)];
+                size_t length = (size_t)(strchr(line, '\n') + 1 - line);
+
+                memcpy(ordered + used, line, length);
+                used += length;
+            }
+        }
+    }
+    assert_ok(hy3_file_replace(path, ordered, used));
+    hy3_free(text);
+    hy3_free(ordered);
+}
+
+/* Runs hy3_sft's work with these settings over the base configuration; output in `out`. */
+static void train(const char *out, const char *data, const char *const *settings, int count)
+{
+    static char texts[MAX_ARGS][HY3_PATH_MAX + 64];
+    char *argv[MAX_ARGS] = {texts[0]};
+    int argc = 0, ranks = hy3_size(MPI_COMM_WORLD);
+    struct hy3_config config = {0};
+    struct hy3_run *run = NULL;
+    bool finished;
+    char path[HY3_PATH_MAX];
+
+    snprintf(path, sizeof path, "%s.cfg", out);
+    if (hy3_rank(MPI_COMM_WORLD) == 0)
+        assert_ok(hy3_file_replace(path, "max_seq_length = 64;\n", 21));
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+#define ARG(...) snprintf(texts[argc], sizeof texts[argc], __VA_ARGS__), argc++
+    ARG("hy3_sft");
+    ARG("%s", path);
+    ARG("model_name_or_path=%s", hy3_golden("a/inner"));
+    ARG("tokenizer_name_or_path=%s", hy3_golden("a/tokenizer"));
+    ARG("train_data_file=%s", data);
+    ARG("output_dir=%s", out);
+    ARG("disable_shuffling=true");
+    ARG("per_device_train_batch_size=%d", ranks >= 4 ? 1 : 2);
+    ARG("gradient_accumulation_steps=%d", ranks == 1 ? 2 : 1);
+    ARG("learning_rate=2e-3");
+    ARG("min_lr=2e-4");
+    ARG("lr_scheduler_type=cosine_with_min_lr");
+    ARG("warmup_steps=2");
+    ARG("max_steps=%d", STEPS);
+    ARG("save_format=outer");
+    ARG("plot_loss=false");
+    for (int i = 0; i < count; i++)
+        ARG("%s", settings[i]);
+#undef ARG
+    for (int i = 0; i < argc; i++)
+        argv[i] = texts[i];
+    assert_ok(hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv, "", &finished));
+    assert_ok(hy3_run_open(MPI_COMM_WORLD, &config, &run));
+    assert_ok(hy3_run_train(run));
+    hy3_run_close(run);
+    hy3_config_free(&config);
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+}
+
+/* Number `step` (from 0) of the log's objects. */
+static json_t *logged(const char *out, size_t step)
+{
+    char path[HY3_PATH_MAX], *text, *at;
+    size_t size;
+    json_t *line;
+
+    snprintf(path, sizeof path, "%s/train_log.jsonl", out);
+    assert_ok(hy3_file_read(path, (size_t)1 << 20, &text, &size));
+    at = text;
+    while (step-- > 0)
+        at = strchr(at, '\n') + 1;
+    assert_ok(hy3_json_parse(at, (size_t)(strchr(at, '\n') - at), path, &line));
+    hy3_free(text);
+    return line;
+}
+
+static double number(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static void compare_log(const json_t *steps, const char *out)
+{
+    json_t *step;
+    size_t i;
+
+    assert_int_equal(json_array_size(steps), STEPS);
+    json_array_foreach(steps, i, step)
+    {
+        json_t *ours = logged(out, i);
+
+        hy3_assert_within("loss", fabs(number(ours, "loss") - number(step, "loss")), 2e-5);
+        hy3_assert_within("grad norm",
+                          fabs(number(ours, "grad_norm") / number(step, "grad_norm") - 1), 2e-5);
+        hy3_assert_within("rate", fabs(number(ours, "learning_rate") - number(step, "lr")), 2e-18);
+        assert_int_equal(number(ours, "step"), i + 1);
+        json_decref(ours);
+    }
+}
+
+/* Mean, outliers and maximum over all weights that the golden file has under prefix + name. */
+static int compare_weights(const char *golden_file, const char *prefix, const char *out)
+{
+    struct hy3_shard *golden, *ours;
+    char path[HY3_PATH_MAX];
+    double sum = 0, worst = 0, outliers = 0, count = 0;
+    int tensors = 0;
+
+    snprintf(path, sizeof path, "%s/model.safetensors", out);
+    assert_ok(hy3_shard_open(hy3_golden(golden_file), &golden));
+    assert_ok(hy3_shard_open(path, &ours));
+    for (int i = 0; i < hy3_shard_count(golden); i++) {
+        const char *name = hy3_shard_tensor(golden, i)->name;
+        float *a, *b;
+        int64_t n;
+
+        if (strncmp(name, prefix, strlen(prefix)) != 0)
+            continue;
+        a = hy3_golden_floats(golden, name, &n);
+        b = hy3_golden_floats(ours, name + strlen(prefix), NULL);
+        for (int64_t j = 0; j < n; j++)
+            outliers += hy3_max_difference(a + j, b + j, 1) > 1e-5;
+        sum += hy3_mean_difference(a, b, n) * (double)n;
+        worst = fmax(worst, hy3_max_difference(a, b, n));
+        count += (double)n;
+        hy3_free(a);
+        hy3_free(b);
+        tensors++;
+    }
+    hy3_assert_within("final weights, mean", sum / count, 1e-6);
+    hy3_assert_within("final weights, share off by 1e-5", outliers / count, 1e-4);
+    hy3_assert_within("final weights, max", worst, 2e-3);
+    hy3_shard_close(golden);
+    hy3_shard_close(ours);
+    return tensors;
+}
+
+static void paths(const char *name, char *out, char *data)
+{
+    snprintf(out, HY3_PATH_MAX, "%s/%s", hy3_test_directory(), name);
+    snprintf(data, HY3_PATH_MAX, "%s/%s.jsonl", hy3_test_directory(), name);
+}
+
+static void run_with_decay(const char *decay, const char *key, const char *weights,
+                           const char *prefix, int least_tensors)
+{
+    char out[HY3_PATH_MAX], data[HY3_PATH_MAX];
+    json_t *golden = hy3_golden_json("a/train_full.json");
+    const json_t *steps = json_object_get(json_object_get(golden, key), "steps");
+    const char *const settings[] = {"bf16=false", decay};
+
+    paths(key, out, data);
+    write_data(steps, data);
+    train(out, data, settings, 2);
+    if (hy3_rank(MPI_COMM_WORLD) == 0) {
+        compare_log(steps, out);
+        assert_true(compare_weights(weights, prefix, out) >= least_tensors);
+    }
+    json_decref(golden);
+}
+
+static void trajectory_with_weight_decay_equals_the_reference(void **state)
+{
+    (void)state;
+    run_with_decay("weight_decay=0.1", "weight_decay_0.1", "a/train_full_final.safetensors", "",
+                   40);
+}
+
+static void trajectory_without_weight_decay_equals_the_reference(void **state)
+{
+    (void)state;
+    run_with_decay("weight_decay=0", "weight_decay_0.0", "a/train_full_selected.safetensors",
+                   "nowd.", 8);
+}
+
+static void bf16_trajectory_follows_fp32(void **state)
+{
+    char out[HY3_PATH_MAX], data[HY3_PATH_MAX];
+    json_t *golden = hy3_golden_json("a/train_full.json"), *step;
+    const json_t *steps = json_object_get(json_object_get(golden, "weight_decay_0.1"), "steps");
+    const char *const settings[] = {"bf16=true", "weight_decay=0.1"};
+    size_t i;
+
+    (void)state;
+    paths("bf16", out, data);
+    write_data(steps, data);
+    train(out, data, settings, 2);
+    json_array_foreach(steps, i, step)
+    {
+        json_t *ours = hy3_rank(MPI_COMM_WORLD) == 0 ? logged(out, i) : NULL;
+
+        if (ours)
+            hy3_assert_within("bf16 loss", fabs(number(ours, "loss") - number(step, "loss")), 0.05);
+        json_decref(ours);
+    }
+    json_decref(golden);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(trajectory_with_weight_decay_equals_the_reference),
+        cmocka_unit_test(trajectory_without_weight_decay_equals_the_reference),
+        cmocka_unit_test(bf16_trajectory_follows_fp32),
+    };
+
+    return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
+}
