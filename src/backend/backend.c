@@ -1,0 +1,192 @@
+/* backend.c - the choice of a backend, and the door every kernel call goes through.
+ *
+ * A call whose arguments contradict its struct's comment is our own fault, so it ends in HY3_BUG: kernels may trust what
+ * they get. The checked table wraps the chosen one; both have the same type. */
+#include "backend/backend.h"
+
+#include <math.h>
+
+static const struct hy3_backend *chosen;
+
+static void need(bool fact, const char *op, const char *what)
+{
+    if (!fact)
+        HY3_BUG("kernel %s: %s", op, what);
+}
+
+#define NEED(op, fact) need((fact), #op, #fact)
+
+static bool is_dtype(hy3_dtype dtype)
+{
+    return dtype == HY3_FP32 || dtype == HY3_BF16;
+}
+
+/* starts[0] = 0, ascending */
+static bool is_ascending(const int64_t *starts, int64_t n)
+{
+    if (!starts || starts[0] != 0)
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        if (starts[i + 1] < starts[i])
+            return false;
+    return true;
+}
+
+static void check_gemm(const struct hy3_gemm *a)
+{
+    NEED(gemm, a->M >= 0 && a->N >= 0 && a->K >= 0);
+    NEED(gemm, is_dtype(a->dtype) && (a->c_dtype == a->dtype || a->c_dtype == HY3_FP32));
+    NEED(gemm, a->M == 0 || a->N == 0 || (a->C && (a->K == 0 || (a->A && a->B))));
+    NEED(gemm, a->form == HY3_NT || a->form == HY3_NN || a->form == HY3_TN);
+    NEED(gemm, isfinite(a->alpha) && a->alpha != 0);
+}
+
+static void check_grouped_gemm(const struct hy3_grouped_gemm *a)
+{
+    NEED(grouped_gemm, a->groups >= 0 && is_ascending(a->starts, a->groups));
+    NEED(grouped_gemm, is_dtype(a->dtype) && (a->c_dtype == a->dtype || a->c_dtype == HY3_FP32));
+    NEED(grouped_gemm, a->N > 0 && (a->form == HY3_TN ? a->M > 0 : a->K > 0));
+    NEED(grouped_gemm, a->starts[a->groups] == 0 || (a->A && a->B && a->C));
+}
+
+static void check_embedding(const struct hy3_embedding *a)
+{
+    NEED(embedding, a->T >= 0 && a->H > 0 && a->V > 0 && is_dtype(a->dtype));
+    NEED(embedding, a->T == 0 || a->ids);
+}
+
+static void check_rmsnorm(const struct hy3_rmsnorm *a)
+{
+    NEED(rmsnorm, a->T >= 0 && a->H > 0 && a->eps >= 0 && is_dtype(a->dtype));
+    NEED(rmsnorm, a->T == 0 || (a->x && a->w && a->r));
+}
+
+static void check_rope(const struct hy3_rope *a)
+{
+    NEED(rope, a->T >= 0 && a->heads > 0 && a->D > 0 && a->D % 2 == 0 && is_dtype(a->dtype));
+    NEED(rope, a->theta > 0 && (a->T == 0 || (a->x && a->w && a->r && a->positions)));
+}
+
+static void check_attention(const struct hy3_attention *a)
+{
+    NEED(attention, a->S >= 0 && a->K > 0 && a->Q > 0 && a->Q % a->K == 0 && a->D > 0);
+    NEED(attention,
+         is_dtype(a->dtype) && is_ascending(a->q_starts, a->S) && is_ascending(a->kv_starts, a->S));
+    for (int64_t s = 0; s < a->S; s++)
+        NEED(attention,
+             a->kv_starts[s + 1] - a->kv_starts[s] >= a->q_starts[s + 1] - a->q_starts[s]);
+    NEED(attention, a->q_starts[a->S] == 0 || (a->q && a->k && a->v && a->o));
+}
+
+static void check_router(const struct hy3_router *a)
+{
+    NEED(router, a->T >= 0 && a->E > 0 && a->k > 0 && a->k <= a->E);
+    NEED(router, a->T == 0 || (a->logits && a->bias && a->ids && a->weights));
+}
+
+static void check_permute(const struct hy3_permute *a)
+{
+    NEED(permute, a->T >= 0 && a->R >= 0 && a->H > 0 && a->k > 0 && is_dtype(a->dtype));
+}
+
+static void check_unpermute(const struct hy3_unpermute *a)
+{
+    NEED(unpermute, a->T >= 0 && a->R >= 0 && a->H > 0 && a->k > 0 && is_dtype(a->dtype));
+    NEED(unpermute, a->T == 0 || (a->position && a->weights && a->y));
+}
+
+static void check_swiglu(const struct hy3_swiglu *a)
+{
+    NEED(swiglu, a->N >= 0 && a->I > 0 && a->ld >= a->I && is_dtype(a->dtype));
+    NEED(swiglu, a->N == 0 || (a->gate && a->up));
+}
+
+static void check_loss(const struct hy3_loss *a)
+{
+    NEED(loss, a->N >= 0 && a->V > 0 && is_dtype(a->dtype));
+    NEED(loss, a->N == 0 || (a->logits && a->targets && a->lse));
+}
+
+static void check_route_index(const struct hy3_route_index *a)
+{
+    NEED(route_index, a->T >= 0 && a->E > 0 && a->k > 0 && a->starts);
+    NEED(route_index, a->T == 0 || (a->ids && a->position && a->token));
+}
+
+static void check_cast(const struct hy3_cast *a)
+{
+    NEED(cast, a->n >= 0 && is_dtype(a->x_dtype) && is_dtype(a->y_dtype));
+    NEED(cast, a->n == 0 || (a->x && a->y));
+}
+
+static void check_add(const struct hy3_add *a)
+{
+    NEED(add, a->n >= 0 && is_dtype(a->x_dtype) && is_dtype(a->y_dtype));
+    NEED(add, a->n == 0 || (a->x && a->y));
+}
+
+static void check_dropout(const struct hy3_dropout *a)
+{
+    NEED(dropout, a->N >= 0 && a->C > 0 && a->p >= 0 && a->p < 1 && is_dtype(a->dtype));
+    NEED(dropout, a->N == 0 || (a->keys && a->x && a->y));
+}
+
+static void check_square_sum(const struct hy3_square_sum *a)
+{
+    NEED(square_sum, a->n >= 0 && is_dtype(a->dtype) && a->sum && (a->n == 0 || a->x));
+}
+
+static void check_adamw(const struct hy3_adamw *a)
+{
+    NEED(adamw, a->n >= 0 && a->step > 0 && is_dtype(a->dtype));
+    NEED(adamw, a->n == 0 || (a->weight && a->m && a->v && a->grad));
+    NEED(adamw, a->master || a->dtype == HY3_FP32);
+}
+
+#define X(op)                                                                              \
+    static hy3_status checked_##op(struct hy3_stream *stream, const struct hy3_##op *args) \
+    {                                                                                      \
+        check_##op(args);                                                                  \
+        return chosen->kernels.op(stream, args);                                           \
+    }
+HY3_OPS(X)
+#undef X
+
+#define X(op)                                                              \
+    static hy3_status checked_##op##_forward(struct hy3_stream *stream,    \
+                                             const struct hy3_##op *args)  \
+    {                                                                      \
+        check_##op(args);                                                  \
+        return chosen->kernels.op##_forward(stream, args);                 \
+    }                                                                      \
+    static hy3_status checked_##op##_backward(struct hy3_stream *stream,   \
+                                              const struct hy3_##op *args) \
+    {                                                                      \
+        check_##op(args);                                                  \
+        return chosen->kernels.op##_backward(stream, args);                \
+    }
+HY3_PAIRS(X)
+#undef X
+
+hy3_status hy3_backend_open(const char *device, const struct hy3_backend **out)
+{
+    static struct hy3_backend checked;
+
+    if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0)
+        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
+                        "device = \"%s\": this build computes on the CPU only; set device = "
+                        "\"cpu\" or \"auto\"",
+                        device);
+    chosen = hy3_cpu_backend("best");
+    checked = *chosen;
+#define X(op) checked.kernels.op = checked_##op;
+    HY3_OPS(X)
+#undef X
+#define X(op)                                              \
+    checked.kernels.op##_forward = checked_##op##_forward; \
+    checked.kernels.op##_backward = checked_##op##_backward;
+    HY3_PAIRS(X)
+#undef X
+    *out = &checked;
+    return HY3_OK;
+}

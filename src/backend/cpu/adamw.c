@@ -1,0 +1,34 @@
+/* adamw.c - the update, in one pass over memory. */
+#include "backend/cpu/cpu.h"
+
+#include <math.h>
+
+enum { PIECE = 4096 };
+
+hy3_status hy3_cpu_adamw(struct hy3_stream *s, const struct hy3_adamw *a)
+{
+    const struct hy3_adamw_step step = {
+        .keep = (float)(1 - a->lr * a->decay),
+        .grad_scale = (float)a->grad_scale,
+        .m_share = (float)(1 - a->beta1),
+        .v_keep = (float)a->beta2,
+        .v_share = (float)(1 - a->beta2),
+        .step_size = (float)(a->lr / (1 - pow(a->beta1, (double)a->step))),
+        .v_root = (float)sqrt(1 - pow(a->beta2, (double)a->step)),
+        .eps = (float)a->eps,
+    };
+    float *master = a->master ? a->master : a->weight;
+
+    (void)s;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < a->n; i += PIECE) {
+        int64_t n = a->n - i < PIECE ? a->n - i : PIECE;
+
+        hy3_cpu_loops->adamw(master + i, a->m + i, a->v + i, a->grad + i, &step, n);
+        if (a->master && a->dtype == HY3_BF16)
+            hy3_cpu_loops->narrow(master + i, (hy3_bf16 *)a->weight + i, n);
+        else if (a->master)
+            memcpy((float *)a->weight + i, master + i, (size_t)n * sizeof *master);
+    }
+    return HY3_OK;
+}

@@ -1,0 +1,47 @@
+/* loops.h - vector loops over fp32 arrays, compiled for three instruction sets from one source (loops.inc).
+ *
+ * All arrays of a call may be the same where a comment does not say otherwise; n may be 0. */
+#ifndef HY3_BACKEND_CPU_LOOPS_H
+#define HY3_BACKEND_CPU_LOOPS_H
+
+#include "base/dtype.h"
+
+/* The factors of an AdamW step. */
+struct hy3_adamw_step {
+    float keep; /* 1 - lr decay */
+    float grad_scale;
+    float m_share;         /* 1 - beta1 */
+    float v_keep, v_share; /* beta2, 1 - beta2 */
+    float step_size;       /* lr / (1 - beta1^step) */
+    float v_root;          /* sqrt(1 - beta2^step) */
+    float eps;
+};
+
+struct hy3_loops {
+    const char *isa; /* "portable", "avx2", "avx512" */
+    void (*widen)(const hy3_bf16 *x, float *y, int64_t n);
+    void (*narrow)(const float *x, hy3_bf16 *y, int64_t n);
+    float (*dot)(const float *x, const float *y, int64_t n);
+    float (*dot3)(const float *x, const float *y, const float *z, int64_t n); /* sum x y z */
+    double (*square_sum)(const float *x, int64_t n);
+    float (*max)(const float *x, int64_t n); /* -inf if n is 0 */
+    float (*exp_sum)(const float *x, float shift, float *y,
+                     int64_t n);                                 /* y = exp(x - shift); sum y */
+    void (*scale)(const float *x, float a, float *y, int64_t n); /* y = a x */
+    void (*axpy)(const float *x, float a, float *y, int64_t n);  /* y += a x */
+    void (*mul3)(const float *x, const float *w, float a, float *y, int64_t n);     /* y = a x w */
+    void (*mul3_add)(const float *x, const float *w, float a, float *y, int64_t n); /* y += a x w */
+    void (*swiglu)(const float *gate, const float *up, float *y, int64_t n);
+    void (*swiglu_backward)(const float *gate, const float *up, const float *dy, float *dgate,
+                            float *dup, int64_t n);
+    void (*adamw)(float *w, float *m, float *v, const float *g, const struct hy3_adamw_step *step,
+                  int64_t n);
+    /* C[M,N] += A B with A[m,k] at A[m row + k column], B [K,N] and C [M,N] with row strides; N a multiple of 16.
+     * For tiles that stay in the cache. C overlaps neither A nor B. */
+    void (*tile)(int64_t M, int64_t N, int64_t K, const float *A, int64_t row, int64_t column,
+                 const float *B, int64_t b_row, float *C, int64_t c_row);
+};
+
+extern const struct hy3_loops hy3_loops_portable, hy3_loops_avx2, hy3_loops_avx512;
+
+#endif

@@ -1,0 +1,93 @@
+/* router.c - choice of experts and their weights, and the order of rows by expert. */
+#include "backend/cpu/cpu.h"
+
+#include <math.h>
+
+static float sigmoid(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
+/* The k experts with the largest score + bias, ascending; equal sums: the smaller expert. */
+static void choose(const struct hy3_router *a, const float *scores, int32_t *ids)
+{
+    char taken[a->E];
+
+    memset(taken, 0, (size_t)a->E);
+    for (int64_t j = 0; j < a->k; j++) {
+        int64_t best = 0;
+
+        while (taken[best])
+            best++;
+        for (int64_t e = best + 1; e < a->E; e++)
+            if (!taken[e] && scores[e] + a->bias[e] > scores[best] + a->bias[best])
+                best = e;
+        taken[best] = 1;
+    }
+    for (int64_t e = 0, j = 0; e < a->E; e++)
+        if (taken[e])
+            ids[j++] = (int32_t)e;
+}
+
+hy3_status hy3_cpu_router_forward(struct hy3_stream *s, const struct hy3_router *a)
+{
+    (void)s;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < a->T; t++) {
+        const float *logits = a->logits + t * a->E;
+        int32_t *ids = a->ids + t * a->k;
+        float scores[a->E], sum = 0;
+
+        for (int64_t e = 0; e < a->E; e++)
+            scores[e] = sigmoid(logits[e]);
+        if (!a->replay)
+            choose(a, scores, ids);
+        for (int64_t j = 0; j < a->k; j++)
+            sum += scores[ids[j]];
+        for (int64_t j = 0; j < a->k; j++)
+            a->weights[t * a->k + j] = scores[ids[j]] / (sum + 1e-20f) * a->scaling;
+    }
+    return HY3_OK;
+}
+
+/* With S = sum s + 1e-20 and w_j = c s_j / S:  ds_j = c / S (dw_j - sum_i dw_i s_i / S),  dlogit = ds s (1 - s). */
+hy3_status hy3_cpu_router_backward(struct hy3_stream *s, const struct hy3_router *a)
+{
+    (void)s;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < a->T; t++) {
+        const int32_t *ids = a->ids + t * a->k;
+        const float *dw = a->dweights + t * a->k;
+        float *dlogits = a->dlogits + t * a->E, scores[a->k], sum = 1e-20f, inner = 0;
+
+        memset(dlogits, 0, (size_t)a->E * sizeof *dlogits);
+        for (int64_t j = 0; j < a->k; j++) {
+            scores[j] = sigmoid(a->logits[t * a->E + ids[j]]);
+            sum += scores[j];
+            inner += dw[j] * scores[j];
+        }
+        for (int64_t j = 0; j < a->k; j++)
+            dlogits[ids[j]] =
+                a->scaling / sum * (dw[j] - inner / sum) * scores[j] * (1 - scores[j]);
+    }
+    return HY3_OK;
+}
+
+hy3_status hy3_cpu_route_index(struct hy3_stream *s, const struct hy3_route_index *a)
+{
+    int64_t next[a->E];
+
+    (void)s;
+    memset(a->starts, 0, (size_t)(a->E + 1) * sizeof *a->starts);
+    for (int64_t i = 0; i < a->T * a->k; i++)
+        a->starts[a->ids[i] + 1]++;
+    for (int64_t e = 0; e < a->E; e++) {
+        next[e] = a->starts[e];
+        a->starts[e + 1] += a->starts[e];
+    }
+    for (int64_t i = 0; i < a->T * a->k; i++) {
+        a->position[i] = (int32_t)next[a->ids[i]]++;
+        a->token[a->position[i]] = (int32_t)(i / a->k);
+    }
+    return HY3_OK;
+}
