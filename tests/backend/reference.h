@@ -1,0 +1,9 @@
+/* reference.h - every kernel written in the plainest way, with fp64 sums: what the backends are compared with. */
+#ifndef HY3_TESTS_BACKEND_REFERENCE_H
+#define HY3_TESTS_BACKEND_REFERENCE_H
+
+#include "backend/kernels.h"
+
+extern const struct hy3_kernels hy3_reference_kernels;
+
+#endif
