@@ -22,10 +22,16 @@ const char *hy3_hf_dir_shard_name(const struct hy3_hf_dir *dir, int shard);
 int hy3_hf_dir_tensors(const struct hy3_hf_dir *dir);
 /* Tensor i in name order: its name and the number of its shard. */
 const char *hy3_hf_dir_tensor(const struct hy3_hf_dir *dir, int i, int *shard);
+/* The number of the tensor, -1: not in the index. */
+int hy3_hf_dir_find(const struct hy3_hf_dir *dir, const char *name);
+/* Bytes of all tensors as the index says, -1: it does not. */
+int64_t hy3_hf_dir_total_bytes(const struct hy3_hf_dir *dir);
+/* Local. Opens the shard with this number. The caller owns *out (hy3_shard_close). */
+hy3_status hy3_hf_dir_open_shard(const struct hy3_hf_dir *dir, int shard, struct hy3_shard **out);
 
 /* Collective on `comm`. Accounts for every tensor (missing, unused, misshapen ones are an error that lists them; MTP layers
  * are known and left alone), then every rank reads the byte ranges its store holds, in large reads, shard by shard. Progress in
- * bytes. Weights outside fp32 range of `dtype` of the store are rounded to nearest even. */
+ * bytes. Values are rounded to nearest even to the dtype of the store. NaN and infinity are an error naming the tensor. */
 hy3_status hy3_hf_dir_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store);
 
 #endif

@@ -23,6 +23,11 @@ struct hy3_name {
 /* Local. Reads the name of a tensor of a checkpoint; unknown names come back unchanged as `outer`. false: too long. */
 bool hy3_name_parse(const char *name, struct hy3_name *out);
 
+/* Local. The name in a layout of the tensor with this outer name, or of one expert's part of it (expert and part as in struct
+ * hy3_name). Names without a rule stay as they are. false: too long. */
+bool hy3_name_format(const char *outer, int64_t expert, int part, enum hy3_names names,
+                     char out[HY3_PARAM_NAME]);
+
 /* Local. The number of tensors the outer parameter has in a layout: 1, or for experts in the inner one 2E (gate_up) or E. */
 int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *shape,
                         enum hy3_names names);
@@ -32,5 +37,18 @@ int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *s
 void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
                     enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME], int *dims,
                     int64_t piece_shape[3], int64_t *first, int64_t *count);
+
+/* Where a tensor of a checkpoint belongs in the table. */
+struct hy3_place {
+    const struct hy3_param *param; /* NULL: it is no parameter */
+    bool is_mtp;                   /* no parameter, but part of a multi-token-prediction layer */
+    int64_t piece, pieces; /* which of the parameter's inner pieces it is; pieces 1: all of it */
+    int dims;              /* the shape that the tensor must have */
+    int64_t shape[3];
+    int64_t first, count; /* range of the flattened outer tensor */
+};
+
+/* Local. Looks up the name, of either layout, of a checkpoint's tensor. */
+void hy3_name_locate(const struct hy3_params *params, const char *name, struct hy3_place *out);
 
 #endif

@@ -9,15 +9,17 @@
 #include "base/dtype.h"
 #include "base/error.h"
 
+enum { HY3_SHARD_DIMS = 8 }; /* tensors of more dimensions are refused */
+
 struct hy3_shard; /* opaque */
 
 struct hy3_shard_tensor {
-    const char *name;   /* owned by the shard */
-    char dtype_name[8]; /* as in the file: "BF16", "F8_E4M3" … */
-    bool is_float;      /* fp32, bf16 or fp16: `dtype` is valid */
+    const char *name;       /* owned by the shard */
+    const char *dtype_name; /* as in the file: "BF16", "F8_E4M3" … */
+    bool is_float;          /* fp32, bf16 or fp16: `dtype` is valid */
     hy3_dtype dtype;
     int dims;
-    int64_t shape[8];
+    int64_t shape[HY3_SHARD_DIMS];
     int64_t count;        /* elements */
     int64_t begin, bytes; /* place in the file, from its first byte */
 };
@@ -27,6 +29,7 @@ struct hy3_shard_tensor {
 hy3_status hy3_shard_open(const char *path, struct hy3_shard **out);
 void hy3_shard_close(struct hy3_shard *shard); /* NULL is fine */
 
+/* Tensors in the order of their data. */
 int hy3_shard_count(const struct hy3_shard *shard);
 const struct hy3_shard_tensor *hy3_shard_tensor(const struct hy3_shard *shard, int i);
 const struct hy3_shard_tensor *hy3_shard_find(const struct hy3_shard *shard, const char *name);

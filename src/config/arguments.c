@@ -1,8 +1,8 @@
 /* arguments.c - a table of arguments, parsed and explained. */
 #include "config/arguments.h"
 
-#include "config.h"
 #include "config/nearest.h"
+#include "config/version.h"
 
 #include <errno.h>
 #include <math.h>
@@ -40,10 +40,11 @@ static const struct hy3_argument *find(const struct hy3_usage *u, const char *na
 static hy3_status unknown(const struct hy3_usage *u, const char *name, size_t length)
 {
     const char *best = NULL;
-    int best_distance = 4;
+    int best_distance;
     char word[64];
 
     snprintf(word, sizeof word, "%.*s", (int)(length < 63 ? length : 63), name);
+    best_distance = hy3_edit_limit(word) + 1;
     for (int i = 0; i < u->count; i++) {
         int distance = hy3_edit_distance(word, u->arguments[i].name);
 
@@ -132,7 +133,7 @@ hy3_status hy3_arguments_parse(const struct hy3_usage *u, int argc, char **argv,
         }
         if (strcmp(text, "--version") == 0) {
             if (writes)
-                printf("%s %s\n", u->program, PACKAGE_VERSION);
+                printf("%s %s\n", u->program, HY3_VERSION);
             *finished = true;
             goto done;
         }

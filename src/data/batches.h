@@ -26,6 +26,7 @@ struct hy3_batch {
     int32_t *ids;       /* [T] */
     int32_t *positions; /* [T] place in the sample */
     int32_t *targets; /* [T] the token to predict, -1: none. The last token of a sample has none */
+    uint8_t *mask;    /* [T] as read from the dataset; targets are made of it */
     int64_t *starts;  /* [S+1] */
     int64_t *samples; /* [S] dataset indices */
     int64_t token_capacity, sample_capacity;

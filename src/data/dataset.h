@@ -4,8 +4,9 @@
  *  1. The final name never shows an incomplete file: temporary name, flush, mark, close, fsync, rename.
  *  2. A file without the mark, with another fingerprint or with sizes that do not fit is rebuilt, never used.
  *  3. The bytes of the file do not depend on the number of ranks that wrote it.
+ *  4. Reading trusts nothing: sizes and offsets are checked at opening, each sample's checksum when it is read.
  * Layout (doc/formats.md): tokens u32 [total], label_mask u8 [total], offsets u64 [n+1], source_line u64 [n],
- * source_file u32 [n], all contiguous; root attributes: fingerprints, template, max_seq_length, counts. */
+ * source_file u32 [n], checksum u64 [n], all contiguous; root attributes: fingerprints, template, max_seq_length, counts. */
 #ifndef HY3_DATA_DATASET_H
 #define HY3_DATA_DATASET_H
 
@@ -29,7 +30,9 @@ struct hy3_dataset_options {
 
 struct hy3_dataset_summary {
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
-    bool reused; /* an existing file fitted */
+    int64_t bytes;  /* of the JSONL files */
+    double seconds; /* from opening to done */
+    bool reused;    /* an existing file fitted */
 };
 
 /* Collective on `comm`. Opens the dataset, tokenizing first when there is none that fits. Reports progress. Errors:
@@ -39,7 +42,7 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
                             struct hy3_dataset **out, struct hy3_dataset_summary *summary);
 void hy3_dataset_close(struct hy3_dataset *dataset);
 
-/* Local. A dataset of random tokens below `vocab` in memory, for use_dummy_data: every token but the first is a label. */
+/* Local. A dataset of random tokens below `vocab`, drawn when read, for use_dummy_data: every token but the first is a label. */
 hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uint64_t seed,
                              struct hy3_dataset **out);
 

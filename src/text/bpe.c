@@ -1,6 +1,7 @@
 /* bpe.c - byte pair encoding. */
 #include "text/bpe.h"
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "text/merges.h"
 #include "text/utf8.h"

@@ -11,14 +11,14 @@ static size_t find(const int32_t *ids, size_t from, size_t count, int32_t id)
 }
 
 size_t hy3_labels_mark(const int32_t *ids, size_t count, int32_t assistant, int32_t eos,
-                       int32_t pad, uint8_t *mask)
+                       uint8_t *mask)
 {
     size_t start = find(ids, 0, count, assistant), end = find(ids, 0, count, eos), labels = 0;
 
     memset(mask, 0, count);
     while (start < count && end < count) {
-        for (size_t i = start + 1; i <= end; i++)
-            mask[i] = ids[i] != pad;
+        if (start < end)
+            memset(mask + start + 1, 1, end - start);
         start = find(ids, start + 1, count, assistant);
         end = find(ids, end + 1, count, eos);
     }

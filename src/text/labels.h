@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 /* mask[i] = 1 where token i is a label: each assistant token is paired with the eos of the same ordinal; what follows the
- * assistant token up to and including that eos is learned. Pad tokens inside are not. Works on the whole sample, before
+ * assistant token up to and including that eos is learned, pad tokens inside as well. Works on the whole sample, before
  * truncation. Returns the number of labels. */
 size_t hy3_labels_mark(const int32_t *ids, size_t count, int32_t assistant, int32_t eos,
-                       int32_t pad, uint8_t *mask);
+                       uint8_t *mask);
 
 #endif

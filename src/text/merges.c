@@ -4,9 +4,10 @@
 #include "base/memory.h"
 
 enum { SHORT_MAX = 64 }; /* ids merged by scanning; more go through the heap */
+
 #define HY3_MERGES_MAX (1u << 24)
-#define NO_RANK UINT32_MAX
-#define NOWHERE UINT32_MAX
+#define NO_RANK        UINT32_MAX
+#define NOWHERE        UINT32_MAX
 
 struct pair {
     uint64_t ids; /* left << 32 | right */
@@ -95,7 +96,7 @@ static hy3_status add(struct hy3_merges *merges, const json_t *merge, uint32_t r
     hy3_status status = HY3_OK;
     const char *left, *right;
     size_t size = bytes_of(merge) + 2;
-    int32_t left_id, right_id;
+    int32_t left_id = 0, right_id = 0;
     char *parts = NULL, *whole = NULL;
     struct pair *pair;
 
@@ -174,7 +175,7 @@ static size_t apply_by_scanning(const struct hy3_merges *merges, int32_t *ids, s
         ids[best] = merges->results[ranks[best]];
         count--;
         memmove(ids + best + 1, ids + best + 2, (count - best - 1) * sizeof *ids);
-        memmove(ranks + best, ranks + best + 1, (count - best) * sizeof *ranks);
+        memmove(ranks + best, ranks + best + 1, (count - best - 1) * sizeof *ranks);
         if (best + 1 < count)
             ranks[best] = rank_of(merges, ids[best], ids[best + 1]);
         if (best > 0)

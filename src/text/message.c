@@ -226,8 +226,7 @@ static hy3_status check_calls(const json_t *calls, const char *place)
         return HY3_OK;
     if (!json_is_array(calls))
         HY3_FAIL(HY3_EFORMAT, "%s'tool_calls' must be a list", place);
-    json_array_foreach(calls, i, call)
-        HY3_TRY(check_call(call, place));
+    json_array_foreach(calls, i, call) HY3_TRY(check_call(call, place));
 done:
     return status;
 }
@@ -302,9 +301,9 @@ static hy3_status check_tools(const json_t *tools)
         return HY3_OK;
     if (!json_is_array(tools))
         HY3_FAIL(HY3_EFORMAT, "'tools' must be a list of objects");
-    json_array_foreach(tools, i, tool)
-        if (!json_is_object(tool) || json_object_get(tool, HY3_BIG_NUMBER))
-            HY3_FAIL(HY3_EFORMAT, "tool %zu must be an object", i + 1);
+    json_array_foreach(tools, i,
+                       tool) if (!json_is_object(tool) || json_object_get(tool, HY3_BIG_NUMBER))
+        HY3_FAIL(HY3_EFORMAT, "tool %zu must be an object", i + 1);
 done:
     return status;
 }

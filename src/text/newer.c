@@ -55,6 +55,7 @@ static const struct range newer[] = {
     {0x1fbcb, 0x1fbef, 0x10137}, {0x2b739, 0x2b739, 0x20000}, {0x2ebf0, 0x2ee5d, 0x20000},
     {0x31350, 0x323af, 0x20000},
 };
+
 /* clang-format on */
 
 uint32_t hy3_utf8_stand_in(uint32_t code)

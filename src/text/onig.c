@@ -13,6 +13,10 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+/* What Oniguruma calls a word character: inside a class, and elsewhere, where it looks Latin-1 up in another table. */
+#define CLASS_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD       CLASS_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe"
+
 struct reader {
     const char *at, *begin, *where;
     struct hy3_text *out;
@@ -96,13 +100,14 @@ static hy3_status translate_escape(struct reader *r)
         {'h', "[0-9A-Fa-f]",          "0-9A-Fa-f"},
         {'H', "[^0-9A-Fa-f]",         NULL},
         {'v', "\\x0b",                "\\x0b"},
-        {'w', "[" HY3_ONIG_WORD "]",  HY3_ONIG_WORD},
-        {'W', "[^" HY3_ONIG_WORD "]", NULL},
-        {'b', "(?:(?<=[" HY3_ONIG_WORD "])(?![" HY3_ONIG_WORD "])"
-              "|(?<![" HY3_ONIG_WORD "])(?=[" HY3_ONIG_WORD "]))", "\\x08"},
-        {'B', "(?:(?<=[" HY3_ONIG_WORD "])(?=[" HY3_ONIG_WORD "])"
-              "|(?<![" HY3_ONIG_WORD "])(?![" HY3_ONIG_WORD "]))", NULL},
+        {'w', "[" WORD "]",           CLASS_WORD},
+        {'W', "[^" WORD "]",          NULL},
+        {'b', "(?:(?<=[" WORD "])(?![" WORD "])"
+              "|(?<![" WORD "])(?=[" WORD "]))", "\\x08"},
+        {'B', "(?:(?<=[" WORD "])(?=[" WORD "])"
+              "|(?<![" WORD "])(?![" WORD "]))", NULL},
     };
+
     /* clang-format on */
     char letter = r->at[1], what[] = "the escape \\? here";
     const char *text;
@@ -121,9 +126,12 @@ static hy3_status translate_escape(struct reader *r)
         r->at += 2;
         return text ? put(r, text) : refuse(r, what);
     }
-    if (letter == 'x' && r->at[2] != '{' && strchr("89abcdefABCDEF", r->at[2]))
+    if (letter == 'x' && r->at[2] == '{' && strchr(r->at, '}'))
+        return copy(r, (size_t)(strchr(r->at, '}') + 1 - r->at));
+    if (letter == 'x' && r->at[2] != '\0' && strchr("89abcdefABCDEF", r->at[2]))
         return refuse(r, "\\x of a single byte");
-    if (isalpha((unsigned char)letter) && !strchr(r->in_class ? "dDsSnrtfaex" : "AzZdDsSnrtfaexR", letter))
+    if (isalpha((unsigned char)letter) &&
+        !strchr(r->in_class ? "dDsSnrtfaex" : "AzZdDsSnrtfaexR", letter))
         return refuse(r, what);
     return copy(r, 2);
 }

@@ -24,15 +24,29 @@ static hy3_status append(struct hy3_text *out, const char *text)
     return hy3_text_append(out, text, strlen(text));
 }
 
+/* Writes |value| with `precision` digits behind the point; false if it does not read back as the same double. */
+static bool round_trips(double value, int precision, char text[40])
+{
+    char *last;
+
+    snprintf(text, 40, "%.*e", precision, value);
+    if (strtod(text, NULL) == value)
+        return true;
+    /* above a power of two the doubles are twice as far apart as below: the next decimal up may still do */
+    last = strchr(text, 'e') - 1;
+    if (*last != '9')
+        ++*last;
+    return strtod(text, NULL) == value;
+}
+
 /* Digits of the shortest decimal that reads back as `value`, and its exponent: 0.d1d2… * 10^point. */
 static int shortest(double value, char digits[32], int *point)
 {
     char text[40];
-    int count = 0, precision = 0;
+    int count = 0;
 
-    do
-        snprintf(text, sizeof text, "%.*e", precision, value);
-    while (strtod(text, NULL) != value && precision++ < 17);
+    for (int precision = 0; precision < 17 && !round_trips(value, precision, text); precision++)
+        continue;
     for (char *at = text; *at != 'e'; at++)
         if (*at >= '0' && *at <= '9')
             digits[count++] = *at;
@@ -60,7 +74,7 @@ hy3_status hy3_pyjson_append_real(struct hy3_text *out, double value)
             *at++ = '.';
         for (int i = 1; i < count; i++)
             *at++ = digits[i];
-        snprintf(at, 8, "e%c%02d", point > 0 ? '+' : '-', abs(point - 1));
+        snprintf(at, 16, "e%c%02d", point > 0 ? '+' : '-', abs(point - 1));
         return append(out, text);
     }
     if (point <= 0)

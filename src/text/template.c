@@ -70,9 +70,8 @@ static void put_system(struct writer *w, const json_t *messages)
     size_t i;
 
     put(w, w->names->bos);
-    json_array_foreach(messages, i, message)
-        if (is_role(message, "system"))
-            put_content(w, message);
+    json_array_foreach(messages, i, message) if (is_role(message, "system"))
+        put_content(w, message);
 }
 
 static void put_argument_form(struct writer *w, const char *number)
@@ -97,9 +96,10 @@ static void put_tools(struct writer *w, const json_t *tools, bool has_system)
     size_t i;
 
     put(w, has_system ? "\n\n" : "");
-    put(w, "# Tools\n\nYou may call one or more functions to assist with the user query."
-           "\n\nYou are provided with function signatures within <tools></tools> XML tags:\n"
-           "<tools>\n");
+    put(w,
+        "# Tools\n\nYou may call one or more functions to assist with the user query."
+        "\n\nYou are provided with function signatures within <tools></tools> XML tags:\n"
+        "<tools>\n");
     json_array_foreach(tools, i, tool)
     {
         put(w, i > 0 ? "\n" : "");
@@ -156,8 +156,7 @@ static void put_calls(struct writer *w, const json_t *calls)
 
     put_tag(w, "tool_calls");
     put(w, "\n");
-    json_array_foreach(calls, i, call)
-        put_call(w, call);
+    json_array_foreach(calls, i, call) put_call(w, call);
     put_tag(w, "/tool_calls");
 }
 
@@ -220,9 +219,7 @@ static void put_turns(struct writer *w, const json_t *messages, bool keep_all,
     bool in_results = false, fresh = true; /* fresh: the next result opens a group */
     const json_t *message;
 
-    json_array_foreach(messages, i, message)
-        if (is_role(message, "user"))
-            first_kept = i + 1;
+    json_array_foreach(messages, i, message) if (is_role(message, "user")) first_kept = i + 1;
     json_array_foreach(messages, i, message)
     {
         struct place place = {i + 1 == count, keep_all || i >= first_kept};

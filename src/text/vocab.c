@@ -16,8 +16,8 @@ hy3_status hy3_vocab_add(struct hy3_vocab *vocab, int32_t id, const char *text, 
     vocab->count = need > vocab->count ? need : vocab->count;
     token = &vocab->tokens[id];
     if (token->is_present)
-        HY3_FAIL(HY3_EFORMAT, "%s: the tokens '%.*s' and '%.60s' share the id %d", where,
-                 (int)token->size, vocab->bytes + token->at, text, id);
+        HY3_FAIL(HY3_EFORMAT, "%s: the token '%.60s' has the id %d of another token", where, text,
+                 id);
     HY3_TRY(hy3_grow(&vocab->bytes, &vocab->bytes_capacity, vocab->bytes_used + size + 1, 1));
     token->at = vocab->bytes_used;
     token->is_present = true;

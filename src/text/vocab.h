@@ -4,7 +4,9 @@
 
 #include "base/error.h"
 
-enum { HY3_ID_MAX = (1 << 22) - 1 }; /* bounds the tables; the largest published vocabularies have 2^18 ids */
+enum {
+    HY3_ID_MAX = (1 << 22) - 1
+}; /* bounds the tables; the largest published vocabularies have 2^18 ids */
 
 struct hy3_token {
     size_t at; /* in vocab->bytes */

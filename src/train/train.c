@@ -89,15 +89,40 @@ done:
     return hy3_agree(run->comm, status, "checking the configuration");
 }
 
-/* What both programs, hy3_tokenize and this one, must agree on is in hy3_sources. */
+/* The token file of `files`, or of the named data sets of dataset_dir; made if there is none that fits. */
 static hy3_status open_dataset(const struct hy3_run *run, const struct hy3_list *files,
                                const char *name, struct hy3_dataset **out)
 {
-    (void)run;
-    (void)files;
-    (void)name;
-    (void)out;
-    return HY3_OK;
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+    char **resolved = NULL, cache[HY3_PATH_MAX];
+    int count = 0;
+    struct hy3_dataset_options options = {.files = (const char *const *)files->items,
+                                          .file_count = files->count,
+                                          .tokenizer_directory = tokenizer_directory(c),
+                                          .cache_directory = cache,
+                                          .name = name,
+                                          .max_seq_length = c->max_seq_length,
+                                          .max_samples = c->max_samples,
+                                          .max_bad_samples = c->max_bad_samples,
+                                          .overwrite = c->overwrite_cache};
+
+    if (files->count == 0) {
+        HY3_TRY(hy3_agree(run->comm,
+                          hy3_sources_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
+                                              &resolved, &count),
+                          "looking for the data"));
+        options.files = (const char *const *)resolved;
+        options.file_count = count;
+    }
+    HY3_TRY(hy3_agree(
+        run->comm,
+        hy3_cache_directory(c->cache_dir, c->output_dir, options.files[0], cache, sizeof cache),
+        "looking for the data"));
+    HY3_TRY(hy3_dataset_open(run->comm, &options, out, NULL));
+done:
+    hy3_sources_free_files(resolved, count);
+    return status;
 }
 
 static int64_t split_count(const struct hy3_config *c, int64_t samples)
@@ -473,7 +498,7 @@ done:
 hy3_status hy3_run_train(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
-    double norm, rate;
+    double norm = 0, rate = 0;
 
     for (int64_t step = 0; step < run->steps; step++) {
         struct hy3_report_step s = {.step = step + 1};

@@ -38,7 +38,7 @@ run_fails() {
     [ "$status" -eq "$code" ] || fail "exit status $status, not $code" "$(shown "$@")" || return 1
     messages=$(cat "$OUT" "$ERR" | grep -c '^hy3_[a-z]*: error: ') || true
     [ "$messages" -eq 1 ] || fail "$messages error messages, not one" "$(shown "$@")" || return 1
-    sed -n '/^hy3_[a-z]*: error: /,$p' "$ERR" | grep -qF -- "$words" ||
+    sed -n -e 's/^hy3_[a-z]*: error: //' -e 't found' -e b -e ': found' -e 'p; n; b found' "$ERR" | grep -qF -- "$words" ||
         fail "the message does not say: $words" "$(shown "$@")"
 }
 

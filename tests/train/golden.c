@@ -56,7 +56,7 @@ static void train(const char *out, const char *data, const char *const *settings
     struct hy3_config config = {0};
     struct hy3_run *run = NULL;
     bool finished;
-    char path[HY3_PATH_MAX];
+    char path[HY3_PATH_MAX + 32];
 
     snprintf(path, sizeof path, "%s.cfg", out);
     if (hy3_rank(MPI_COMM_WORLD) == 0)
@@ -95,7 +95,7 @@ static void train(const char *out, const char *data, const char *const *settings
 /* Number `step` (from 0) of the log's objects. */
 static json_t *logged(const char *out, size_t step)
 {
-    char path[HY3_PATH_MAX], *text, *at;
+    char path[HY3_PATH_MAX + 32], *text, *at;
     size_t size;
     json_t *line;
 
@@ -137,7 +137,7 @@ static void compare_log(const json_t *steps, const char *out)
 static int compare_weights(const char *golden_file, const char *prefix, const char *out)
 {
     struct hy3_shard *golden, *ours;
-    char path[HY3_PATH_MAX];
+    char path[HY3_PATH_MAX + 32];
     double sum = 0, worst = 0, outliers = 0, count = 0;
     int tensors = 0;
 

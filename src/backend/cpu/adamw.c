@@ -14,7 +14,7 @@ hy3_status hy3_cpu_adamw(struct hy3_stream *s, const struct hy3_adamw *a)
         .v_keep = (float)a->beta2,
         .v_share = (float)(1 - a->beta2),
         .step_size = (float)(a->lr / (1 - pow(a->beta1, (double)a->step))),
-        .v_root = (float)sqrt(1 - pow(a->beta2, (double)a->step)),
+        .inverse_v_root = (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))),
         .eps = (float)a->eps,
     };
     float *master = a->master ? a->master : a->weight;

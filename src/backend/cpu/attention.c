@@ -2,7 +2,8 @@
  *
  * Forward: an item of work is (sample, query head, tile of queries); it walks over the tiles of keys with a running maximum
  * and sum (FlashAttention-2, algorithm 1). Backward: an item is (sample, key-value head) with all query heads of its group, so dq,
- * dk and dv of an item belong to one thread and are summed in a fixed order. Tiles are fp32; their products are loops.h's `tile`. */
+ * dk and dv of an item belong to one thread and are summed in a fixed order. Tiles are fp32; their products are loops.h's `tile`.
+ * Keys and values serve many queries, so they are brought into tile form once, before the items. */
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
@@ -39,9 +40,79 @@ static void load_tile(const void *tensor, hy3_dtype dtype, int64_t heads, int64_
 /* tile [ROWS,width] as [width,ROWS] */
 static void transpose(const float *tile, int64_t width, float *out)
 {
-    for (int64_t i = 0; i < ROWS; i++)
-        for (int64_t d = 0; d < width; d++)
-            out[d * ROWS + i] = tile[i * width + d];
+    for (int64_t d = 0; d < width; d += 16)
+        for (int64_t i = 0; i < ROWS; i++)
+            for (int64_t j = 0; j < 16; j++)
+                out[(d + j) * ROWS + i] = tile[i * width + d + j];
+}
+
+/* Which tiles of keys there are. */
+struct key_tiles {
+    int64_t count;          /* over all samples */
+    int64_t area;           /* floats of a tile */
+    float *k, *kt, *v, *vt; /* [tiles,K] of [ROWS,width], or transposed; NULL: not wanted */
+};
+
+static int64_t tiles_of(int64_t rows)
+{
+    return (rows + ROWS - 1) / ROWS;
+}
+
+/* The number of sample `sample`'s first tile of keys. */
+static int64_t first_tile(const struct hy3_attention *a, int64_t sample)
+{
+    int64_t tiles = 0;
+
+    for (int64_t s = 0; s < sample; s++)
+        tiles += tiles_of(a->kv_starts[s + 1] - a->kv_starts[s]);
+    return tiles;
+}
+
+static void pack_tile(const struct hy3_attention *a, const struct key_tiles *t, int64_t sample,
+                      int64_t tile, int64_t head, int64_t number)
+{
+    int64_t first = tile * ROWS, width = padded(a->D), start = a->kv_starts[sample];
+    int64_t n = smaller(ROWS, a->kv_starts[sample + 1] - start - first);
+    float buffer[t->area];
+    float *k = t->k ? t->k + number * t->area : buffer;
+
+    load_tile(a->k, a->dtype, a->K, a->D, head, start + first, n, 1, k);
+    transpose(k, width, t->kt + number * t->area);
+    if (t->v)
+        load_tile(a->v, a->dtype, a->K, a->D, head, start + first, n, 1, t->v + number * t->area);
+    if (t->vt) {
+        load_tile(a->v, a->dtype, a->K, a->D, head, start + first, n, 1, buffer);
+        transpose(buffer, width, t->vt + number * t->area);
+    }
+}
+
+/* Keys (and values) of all samples and heads as tiles: [tiles,K] of them. */
+static hy3_status pack_keys(const struct hy3_attention *a, bool backward, struct key_tiles *t)
+{
+    hy3_status status = HY3_OK;
+    int64_t kinds = backward ? 3 : 2, floats;
+
+    *t = (struct key_tiles){.count = first_tile(a, a->S), .area = ROWS * padded(a->D)};
+    floats = t->count * a->K * t->area;
+    HY3_TRY(hy3_cpu_scratch(HY3_SLOT_KEYS, (size_t)(kinds * floats) * sizeof(float), &t->kt));
+    if (backward) {
+        t->k = t->kt + floats;
+        t->vt = t->k + floats;
+    } else {
+        t->v = t->kt + floats;
+    }
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i = 0; i < t->count * a->K; i++) {
+        int64_t sample = 0, tile = i / a->K;
+
+        while (tile >= tiles_of(a->kv_starts[sample + 1] - a->kv_starts[sample])) {
+            tile -= tiles_of(a->kv_starts[sample + 1] - a->kv_starts[sample]);
+            sample++;
+        }
+        pack_tile(a, t, sample, tile, i % a->K, i);
+    }
+done:
+    return status;
 }
 
 static void store_row(void *tensor, hy3_dtype dtype, int64_t row, int64_t D, float factor,
@@ -70,7 +141,7 @@ static int64_t visible(const struct hy3_attention *a, int64_t sample, int64_t qu
 /* Floats of a thread's scratch in the forward pass. */
 static int64_t forward_floats(const struct hy3_attention *a)
 {
-    return 5 * ROWS * padded(a->D) + ROWS * ROWS;
+    return 2 * ROWS * padded(a->D) + ROWS * ROWS;
 }
 
 /* Softmax of one row of scores over the running statistics; rescales what was summed before. */
@@ -88,14 +159,16 @@ static void softmax_row(float *scores, int64_t seen, float *largest, float *sum,
     loops->scale(out, shrink, out, width);
 }
 
-static void forward_item(const struct hy3_attention *a, struct item item, float *scratch)
+static void forward_item(const struct hy3_attention *a, const struct key_tiles *t, struct item item,
+                         float *scratch)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
     int64_t width = padded(a->D), area = ROWS * width, kv_head = item.head / (a->Q / a->K);
-    int64_t first = item.tile * ROWS, q0 = a->q_starts[item.sample], k0 = a->kv_starts[item.sample];
+    int64_t first = item.tile * ROWS, q0 = a->q_starts[item.sample];
     int64_t n = smaller(ROWS, a->q_starts[item.sample + 1] - q0 - first);
     int64_t keys = visible(a, item.sample, first + n - 1);
-    float *q = scratch, *k = q + area, *kt = k + area, *v = kt + area, *o = v + area;
+    int64_t number = first_tile(a, item.sample) * a->K + kv_head;
+    float *q = scratch, *o = q + area;
     float *scores = o + area, largest[ROWS], sum[ROWS];
 
     load_tile(a->q, a->dtype, a->Q, a->D, item.head, q0 + first, n, a->scale, q);
@@ -104,21 +177,18 @@ static void forward_item(const struct hy3_attention *a, struct item item, float 
         largest[i] = -INFINITY;
         sum[i] = 0;
     }
-    for (int64_t key = 0; key < keys; key += ROWS) {
+    for (int64_t key = 0; key < keys; key += ROWS, number += a->K) {
         int64_t count = smaller(ROWS, keys - key);
 
-        load_tile(a->k, a->dtype, a->K, a->D, kv_head, k0 + key, count, 1, k);
-        load_tile(a->v, a->dtype, a->K, a->D, kv_head, k0 + key, count, 1, v);
-        transpose(k, width, kt);
         memset(scores, 0, ROWS * ROWS * sizeof *scores);
-        loops->tile(n, ROWS, a->D, q, width, 1, kt, ROWS, scores, ROWS);
+        loops->tile(n, ROWS, a->D, q, width, 1, t->kt + number * area, ROWS, scores, ROWS);
         for (int64_t i = 0; i < n; i++) {
             int64_t seen = smaller(count, visible(a, item.sample, first + i) - key);
 
             softmax_row(scores + i * ROWS, seen > 0 ? seen : 0, &largest[i], &sum[i], o + i * width,
                         width);
         }
-        loops->tile(n, width, count, scores, ROWS, 1, v, width, o, width);
+        loops->tile(n, width, count, scores, ROWS, 1, t->v + number * area, width, o, width);
     }
     for (int64_t i = 0; i < n; i++) {
         int64_t row = (q0 + first + i) * a->Q + item.head;
@@ -134,26 +204,28 @@ hy3_status hy3_cpu_attention_forward(struct hy3_stream *s, const struct hy3_atte
     hy3_status status = HY3_OK;
     int threads = omp_get_max_threads();
     int64_t floats = forward_floats(a), items = 0;
+    struct key_tiles keys;
     float *scratch;
 
     (void)s;
+    HY3_TRY(pack_keys(a, false, &keys));
     HY3_TRY(hy3_cpu_scratch(HY3_SLOT_ATTENTION, (size_t)(threads * floats) * sizeof *scratch,
                             &scratch));
     for (int64_t sample = 0; sample < a->S; sample++)
-        items += (a->q_starts[sample + 1] - a->q_starts[sample] + ROWS - 1) / ROWS;
+        items += tiles_of(a->q_starts[sample + 1] - a->q_starts[sample]);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < items * a->Q; i++) {
         struct item item = {.head = i % a->Q, .tile = i / a->Q};
 
         for (;;) { /* which sample the tile is in */
-            int64_t rows = a->q_starts[item.sample + 1] - a->q_starts[item.sample];
+            int64_t tiles = tiles_of(a->q_starts[item.sample + 1] - a->q_starts[item.sample]);
 
-            if (item.tile < (rows + ROWS - 1) / ROWS)
+            if (item.tile < tiles)
                 break;
-            item.tile -= (rows + ROWS - 1) / ROWS;
+            item.tile -= tiles;
             item.sample++;
         }
-        forward_item(a, item, scratch + omp_get_thread_num() * floats);
+        forward_item(a, &keys, item, scratch + omp_get_thread_num() * floats);
     }
 done:
     return status;
@@ -161,33 +233,27 @@ done:
 
 /* Buffers of one thread in the backward pass, for samples of up to `longest` rows. */
 struct backward {
-    float *q, *dout, *k, *kt, *vt, *tile; /* [ROWS,width] and transposed */
-    float *p, *ds;                        /* [ROWS,ROWS] */
-    float *dq, *dk, *dv;                  /* [longest,width] */
-    float *delta;                         /* [longest] */
+    float *p, *ds;                  /* [ROWS,ROWS] */
+    float *q, *dout, *dq, *dk, *dv; /* [longest,width], longest rounded up to whole tiles */
+    float *delta;                   /* [longest] */
 };
 
 static int64_t backward_floats(const struct hy3_attention *a, int64_t longest)
 {
-    int64_t rows = (longest + ROWS - 1) / ROWS * ROWS;
+    int64_t rows = tiles_of(longest) * ROWS;
 
-    return 6 * ROWS * padded(a->D) + 2 * ROWS * ROWS + 3 * rows * padded(a->D) + rows;
+    return 2 * ROWS * ROWS + 5 * rows * padded(a->D) + rows;
 }
 
 static struct backward backward_buffers(const struct hy3_attention *a, int64_t longest, float *at)
 {
-    int64_t area = ROWS * padded(a->D), rows = (longest + ROWS - 1) / ROWS * ROWS;
-    struct backward b;
-    float **const tiles[] = {&b.q, &b.dout, &b.k, &b.kt, &b.vt, &b.tile};
+    int64_t area = tiles_of(longest) * ROWS * padded(a->D);
+    struct backward b = {.p = at, .ds = at + ROWS * ROWS};
+    float **const wholes[] = {&b.q, &b.dout, &b.dq, &b.dk, &b.dv, &b.delta};
 
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++, at += area)
-        *tiles[i] = at;
-    b.p = at;
-    b.ds = b.p + ROWS * ROWS;
-    b.dq = b.ds + ROWS * ROWS;
-    b.dk = b.dq + rows * padded(a->D);
-    b.dv = b.dk + rows * padded(a->D);
-    b.delta = b.dv + rows * padded(a->D);
+    at += 2 * ROWS * ROWS;
+    for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++, at += area)
+        *wholes[i] = at;
     return b;
 }
 
@@ -204,55 +270,55 @@ static void fill_delta(const struct hy3_attention *a, int64_t q0, int64_t n, int
     }
 }
 
-/* One tile of queries against one tile of keys: p, ds, and what they add to dq, dk, dv. */
-static void backward_tile(const struct hy3_attention *a, const struct backward *b, int64_t q0,
-                          int64_t head, int64_t first, int64_t n, int64_t key, int64_t count)
+/* One tile of queries against tile `number` of keys: p, ds, and what they add to dq, dk, dv. */
+static void backward_tile(const struct hy3_attention *a, const struct backward *b,
+                          const struct key_tiles *t, int64_t number, int64_t q0, int64_t head,
+                          int64_t first, int64_t n, int64_t key, int64_t count)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
-    int64_t width = padded(a->D);
+    int64_t width = padded(a->D), area = t->area;
+    const float *q = b->q + first * width, *dout = b->dout + first * width;
 
     memset(b->p, 0, ROWS * ROWS * sizeof *b->p);
     memset(b->ds, 0, ROWS * ROWS * sizeof *b->ds);
-    loops->tile(n, ROWS, a->D, b->q, width, 1, b->kt, ROWS, b->p, ROWS);
-    loops->tile(n, ROWS, a->D, b->dout, width, 1, b->vt, ROWS, b->ds, ROWS);
+    loops->tile(n, ROWS, a->D, q, width, 1, t->kt + number * area, ROWS, b->p, ROWS);
+    loops->tile(n, ROWS, a->D, dout, width, 1, t->vt + number * area, ROWS, b->ds, ROWS);
     for (int64_t i = 0; i < n; i++) {
-        float *p = b->p + i * ROWS, *ds = b->ds + i * ROWS;
+        float *p = b->p + i * ROWS, *ds = b->ds + i * ROWS, delta = b->delta[first + i];
         int64_t seen = smaller(count, first + i + 1 - key);
 
         seen = seen > 0 ? seen : 0;
         loops->exp_sum(p, a->lse[(q0 + first + i) * a->Q + head], p, seen);
         memset(p + seen, 0, (size_t)(ROWS - seen) * sizeof *p);
+#pragma omp simd
         for (int64_t j = 0; j < ROWS; j++)
-            ds[j] = p[j] * (ds[j] - b->delta[first + i]);
+            ds[j] = p[j] * (ds[j] - delta);
     }
     /* q carries the scale, so dk is complete; dq gets it when it is stored */
-    loops->tile(count, width, n, b->p, 1, ROWS, b->dout, width, b->dv + key * width, width);
-    loops->tile(count, width, n, b->ds, 1, ROWS, b->q, width, b->dk + key * width, width);
-    loops->tile(n, width, count, b->ds, ROWS, 1, b->k, width, b->dq + first * width, width);
+    loops->tile(count, width, n, b->p, 1, ROWS, dout, width, b->dv + key * width, width);
+    loops->tile(count, width, n, b->ds, 1, ROWS, q, width, b->dk + key * width, width);
+    loops->tile(n, width, count, b->ds, ROWS, 1, t->k + number * area, width, b->dq + first * width,
+                width);
 }
 
-static void backward_head(const struct hy3_attention *a, const struct backward *b, int64_t q0,
-                          int64_t rows, int64_t head)
+static void backward_head(const struct hy3_attention *a, const struct backward *b,
+                          const struct key_tiles *t, int64_t number, int64_t q0, int64_t rows,
+                          int64_t head)
 {
-    int64_t width = padded(a->D), kv_head = head / (a->Q / a->K);
+    int64_t width = padded(a->D);
 
     fill_delta(a, q0, rows, head, b->delta);
     memset(b->dq, 0, (size_t)(rows * width) * sizeof *b->dq);
-    for (int64_t key = 0; key < rows; key += ROWS) {
-        int64_t count = smaller(ROWS, rows - key);
+    for (int64_t first = 0; first < rows; first += ROWS) {
+        int64_t n = smaller(ROWS, rows - first);
 
-        load_tile(a->v, a->dtype, a->K, a->D, kv_head, q0 + key, count, 1, b->tile);
-        transpose(b->tile, width, b->vt);
-        load_tile(a->k, a->dtype, a->K, a->D, kv_head, q0 + key, count, 1, b->k);
-        transpose(b->k, width, b->kt);
-        for (int64_t first = key; first < rows; first += ROWS) {
-            int64_t n = smaller(ROWS, rows - first);
-
-            load_tile(a->q, a->dtype, a->Q, a->D, head, q0 + first, n, a->scale, b->q);
-            load_tile(a->dout, a->dtype, a->Q, a->D, head, q0 + first, n, 1, b->dout);
-            backward_tile(a, b, q0, head, first, n, key, count);
-        }
+        load_tile(a->q, a->dtype, a->Q, a->D, head, q0 + first, n, a->scale, b->q + first * width);
+        load_tile(a->dout, a->dtype, a->Q, a->D, head, q0 + first, n, 1, b->dout + first * width);
     }
+    for (int64_t key = 0; key < rows; key += ROWS, number += a->K)
+        for (int64_t first = key; first < rows; first += ROWS)
+            backward_tile(a, b, t, number, q0, head, first, smaller(ROWS, rows - first), key,
+                          smaller(ROWS, rows - key));
     for (int64_t i = 0; i < rows; i++)
         store_row(a->dq, a->dtype, (q0 + i) * a->Q + head, a->D, a->scale, b->dq + i * width);
 }
@@ -262,6 +328,7 @@ hy3_status hy3_cpu_attention_backward(struct hy3_stream *s, const struct hy3_att
     hy3_status status = HY3_OK;
     int threads = omp_get_max_threads();
     int64_t longest = 0, floats, group = a->Q / a->K, width = padded(a->D);
+    struct key_tiles keys;
     float *scratch;
 
     (void)s;
@@ -270,18 +337,19 @@ hy3_status hy3_cpu_attention_backward(struct hy3_stream *s, const struct hy3_att
                       ? a->q_starts[i + 1] - a->q_starts[i]
                       : longest;
     floats = backward_floats(a, longest);
+    HY3_TRY(pack_keys(a, true, &keys));
     HY3_TRY(hy3_cpu_scratch(HY3_SLOT_ATTENTION, (size_t)(threads * floats) * sizeof *scratch,
                             &scratch));
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < a->S * a->K; i++) {
         int64_t q0 = a->q_starts[i / a->K], rows = a->q_starts[i / a->K + 1] - q0,
-                kv_head = i % a->K;
+                kv_head = i % a->K, number = first_tile(a, i / a->K) * a->K + kv_head;
         struct backward b = backward_buffers(a, longest, scratch + omp_get_thread_num() * floats);
 
         memset(b.dk, 0, (size_t)(rows * width) * sizeof *b.dk);
         memset(b.dv, 0, (size_t)(rows * width) * sizeof *b.dv);
         for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
-            backward_head(a, &b, q0, rows, head);
+            backward_head(a, &b, &keys, number, q0, rows, head);
         for (int64_t j = 0; j < rows; j++) {
             store_row(a->dk, a->dtype, (q0 + j) * a->K + kv_head, a->D, 1, b.dk + j * width);
             store_row(a->dv, a->dtype, (q0 + j) * a->K + kv_head, a->D, 1, b.dv + j * width);

@@ -35,6 +35,7 @@ enum hy3_cpu_slot {
     HY3_SLOT_WIDE_C,
     HY3_SLOT_PARTIAL,
     HY3_SLOT_ATTENTION,
+    HY3_SLOT_KEYS,
     HY3_SLOTS
 };
 

@@ -13,7 +13,7 @@ struct hy3_adamw_step {
     float m_share;         /* 1 - beta1 */
     float v_keep, v_share; /* beta2, 1 - beta2 */
     float step_size;       /* lr / (1 - beta1^step) */
-    float v_root;          /* sqrt(1 - beta2^step) */
+    float inverse_v_root;  /* 1 / sqrt(1 - beta2^step) */
     float eps;
 };
 

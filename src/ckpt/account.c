@@ -1,0 +1,233 @@
+/* account.c - one flag for each inner piece of each parameter, and five lists of findings. */
+#include "ckpt/account.h"
+
+#include "base/memory.h"
+
+#include <stdarg.h>
+
+enum { SHOWN = 8, LIST_MAX = 720 };
+
+enum finding { MISSING, UNUSED, SHAPE, DTYPE, TWICE, MISPLACED, FINDINGS };
+
+static const char *const headings[FINDINGS] = {"missing",          "not part of the model",
+                                               "of another shape", "without a float dtype",
+                                               "there twice",      "not where the index says"};
+
+struct list {
+    char text[LIST_MAX];
+    int64_t count;
+};
+
+struct hy3_account {
+    const struct hy3_hf_dir *dir;
+    const struct hy3_params *params;
+    unsigned char **seen; /* [params->count][inner pieces] */
+    unsigned char *found; /* [tensors of the index] */
+    struct list lists[FINDINGS];
+    int64_t bytes, held_bytes;
+};
+
+__attribute__((format(printf, 3, 4))) static void report(struct hy3_account *account,
+                                                         enum finding finding, const char *format,
+                                                         ...)
+{
+    struct list *list = &account->lists[finding];
+    size_t used = strlen(list->text);
+    char *from = list->text + used;
+    va_list args;
+
+    if (++list->count > SHOWN)
+        return;
+    va_start(args, format);
+    if (used > 0)
+        snprintf(list->text + used, LIST_MAX - used, ", ");
+    used = strlen(list->text);
+    vsnprintf(list->text + used, LIST_MAX - used, format, args);
+    va_end(args);
+    for (; *from; from++) /* names come from the file: none may steer a terminal */
+        if ((unsigned char)*from < ' ' || *from == 127)
+            *from = '?';
+}
+
+static void format_shape(const int64_t *shape, int dims, char *out, size_t size)
+{
+    size_t used = 0;
+
+    snprintf(out, size, "[");
+    for (int i = 0; i < dims && (used = strlen(out)) < size; i++)
+        snprintf(out + used, size - used, "%s%lld", i > 0 ? "," : "", (long long)shape[i]);
+    used = strlen(out);
+    snprintf(out + used, size - used, "]");
+}
+
+hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_params *params,
+                              struct hy3_account **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_account *account = NULL;
+
+    *out = NULL;
+    HY3_TRY(hy3_alloc(&account, 1, sizeof *account));
+    *account = (struct hy3_account){.dir = dir, .params = params};
+    HY3_TRY(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
+    HY3_TRY(hy3_alloc(&account->seen, (size_t)params->count, sizeof *account->seen));
+    for (int i = 0; i < params->count; i++)
+        HY3_TRY(hy3_alloc(&account->seen[i],
+                          (size_t)hy3_name_pieces(&params->params[i], &params->shape, HY3_INNER),
+                          1));
+    *out = account;
+    account = NULL;
+done:
+    hy3_account_free(account);
+    return status;
+}
+
+void hy3_account_free(struct hy3_account *account)
+{
+    if (!account)
+        return;
+    for (int i = 0; account->seen && i < account->params->count; i++)
+        hy3_free(account->seen[i]);
+    hy3_free(account->seen);
+    hy3_free(account->found);
+    hy3_free(account);
+}
+
+void hy3_account_held(const struct hy3_place *place, int64_t *first, int64_t *count)
+{
+    const struct hy3_param *param = place->param;
+    int64_t end = place->first + place->count, held_end = param->first + param->held;
+
+    *first = place->first > param->first ? place->first : param->first;
+    end = end < held_end ? end : held_end;
+    *count = end > *first ? end - *first : 0;
+}
+
+/* Marks the pieces that the tensor brings. */
+static void mark(struct hy3_account *account, const struct hy3_place *place, const char *name)
+{
+    unsigned char *seen = account->seen[place->param - account->params->params];
+    int64_t from = place->piece, end = place->piece + 1;
+    bool twice = false;
+
+    if (place->pieces == 1) {
+        from = 0;
+        end = hy3_name_pieces(place->param, &account->params->shape, HY3_INNER);
+    }
+    for (int64_t i = from; i < end; i++) {
+        twice |= seen[i] != 0;
+        seen[i] = 1;
+    }
+    if (twice)
+        report(account, TWICE, "%.96s", name);
+}
+
+static void enter_param(struct hy3_account *account, const struct hy3_place *place,
+                        const struct hy3_shard_tensor *tensor)
+{
+    int64_t first, count;
+    char is[96], must[96];
+
+    mark(account, place, tensor->name);
+    if (tensor->dims != place->dims ||
+        memcmp(tensor->shape, place->shape, (size_t)place->dims * sizeof *place->shape) != 0) {
+        format_shape(tensor->shape, tensor->dims, is, sizeof is);
+        format_shape(place->shape, place->dims, must, sizeof must);
+        report(account, SHAPE, "%.96s %s instead of %s", tensor->name, is, must);
+        return;
+    }
+    if (!tensor->is_float) {
+        report(account, DTYPE, "%.96s (%s)", tensor->name, tensor->dtype_name);
+        return;
+    }
+    hy3_account_held(place, &first, &count);
+    account->held_bytes += count * (int64_t)hy3_dtype_size(tensor->dtype);
+}
+
+void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shard, int number)
+{
+    for (int i = 0; i < hy3_shard_count(shard); i++) {
+        const struct hy3_shard_tensor *tensor = hy3_shard_tensor(shard, i);
+        int listed = hy3_hf_dir_find(account->dir, tensor->name), at = -1;
+        struct hy3_place place;
+
+        account->bytes += tensor->bytes;
+        if (listed >= 0)
+            hy3_hf_dir_tensor(account->dir, listed, &at);
+        if (at != number) {
+            report(account, MISPLACED, "%.96s in %.96s", tensor->name,
+                   hy3_hf_dir_shard_name(account->dir, number));
+            continue;
+        }
+        account->found[listed] = 1;
+        hy3_name_locate(account->params, tensor->name, &place);
+        if (place.param)
+            enter_param(account, &place, tensor);
+        else if (!place.is_mtp)
+            report(account, UNUSED, "%.96s", tensor->name);
+    }
+}
+
+int64_t hy3_account_bytes(const struct hy3_account *account)
+{
+    return account->bytes;
+}
+
+int64_t hy3_account_held_bytes(const struct hy3_account *account)
+{
+    return account->held_bytes;
+}
+
+/* Reports the pieces of a parameter that no tensor brought, by the names the directory uses. */
+static void find_missing(struct hy3_account *account, int index)
+{
+    const struct hy3_param *param = &account->params->params[index];
+    const struct hy3_shape *shape = &account->params->shape;
+    int64_t pieces = hy3_name_pieces(param, shape, HY3_INNER), gone = 0, first, count, extents[3];
+    char name[HY3_PARAM_NAME];
+    int dims;
+
+    for (int64_t i = 0; i < pieces; i++)
+        gone += !account->seen[index][i];
+    if (gone == pieces && hy3_hf_dir_names(account->dir) == HY3_OUTER) {
+        report(account, MISSING, "%s", param->name);
+        return;
+    }
+    for (int64_t i = 0; gone > 0 && i < pieces; i++)
+        if (!account->seen[index][i]) {
+            hy3_name_piece(param, shape, HY3_INNER, i, name, &dims, extents, &first, &count);
+            report(account, MISSING, "%s", name);
+        }
+}
+
+hy3_status hy3_account_end(struct hy3_account *account)
+{
+    char text[HY3_ERROR_MAX] = "";
+    size_t used = 0;
+
+    for (int i = 0; i < account->params->count; i++)
+        find_missing(account, i);
+    for (int i = 0; i < hy3_hf_dir_tensors(account->dir); i++) {
+        int shard;
+        const char *name = hy3_hf_dir_tensor(account->dir, i, &shard);
+        struct hy3_place place;
+
+        hy3_name_locate(account->params, name, &place);
+        if (!account->found[i] && !place.param)
+            report(account, MISSING, "%.96s", name);
+    }
+    for (int i = 0; i < FINDINGS; i++) {
+        const struct list *list = &account->lists[i];
+
+        used = strlen(text);
+        if (list->count > 0 && used < sizeof text)
+            snprintf(text + used, sizeof text - used, "%s%lld %s: %s%s", used > 0 ? "; " : "",
+                     (long long)list->count, headings[i], list->text,
+                     list->count > SHOWN ? ", …" : "");
+    }
+    if (text[0] == '\0')
+        return HY3_OK;
+    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
+                    "the tensors of '%.400s' are not those of its config.json: %.3600s",
+                    hy3_hf_dir_path(account->dir), text);
+}

@@ -1,0 +1,261 @@
+/* assign.c - from a setting to a field. */
+#include "config/assign.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <strings.h>
+
+static hy3_status set_text(char **field, const char *text)
+{
+    hy3_status status = HY3_OK;
+    char *copy;
+
+    HY3_TRY(hy3_strdup(text, &copy));
+    hy3_free(*field);
+    *field = copy;
+done:
+    return status;
+}
+
+static hy3_status split_words(const char *words, struct hy3_list *list)
+{
+    hy3_status status = HY3_OK;
+    const char *word;
+    size_t length;
+
+    while ((word = hy3_option_word(&words, &length)))
+        HY3_TRY(hy3_list_add(list, word, length));
+done:
+    return status;
+}
+
+/* The field is zero or holds a value of its type. */
+static hy3_status set_default(const struct hy3_option *o, struct hy3_config *config)
+{
+    void *field = hy3_option_field(o, config);
+    char **text = field, word[64];
+
+    switch (o->type) {
+    case HY3_BOOL:
+        *(bool *)field = o->truth;
+        return HY3_OK;
+    case HY3_COUNT:
+        *(int64_t *)field = o->count.initial;
+        return HY3_OK;
+    case HY3_REAL:
+        *(double *)field = o->real.initial;
+        return HY3_OK;
+    case HY3_LIST:
+        hy3_list_free(field);
+        return o->text ? split_words(o->text, field) : HY3_OK;
+    case HY3_CHOICE:
+        snprintf(word, sizeof word, "%.*s", (int)strcspn(o->text, " "), o->text);
+        return set_text(text, word);
+    case HY3_TEXT:
+    case HY3_SIZE:
+        if (o->text)
+            return set_text(text, o->text);
+        hy3_free(*text);
+        *text = NULL;
+        return HY3_OK;
+    default:
+        return HY3_OK;
+    }
+}
+
+hy3_status hy3_config_defaults(struct hy3_config *config)
+{
+    hy3_status status = HY3_OK;
+
+    hy3_config_free(config);
+    for (const struct hy3_option *o = hy3_options; o->key; o++)
+        HY3_TRY(set_default(o, config));
+done:
+    return status;
+}
+
+void hy3_config_free(struct hy3_config *config)
+{
+    for (const struct hy3_option *o = hy3_options; o->key; o++) {
+        void *field = hy3_option_field(o, config);
+
+        if (o->type == HY3_TEXT || o->type == HY3_CHOICE || o->type == HY3_SIZE)
+            hy3_free(*(char **)field);
+        else if (o->type == HY3_LIST)
+            hy3_list_free(field);
+    }
+    *config = (struct hy3_config){0};
+}
+
+/* What the setting says, for a message. */
+static void show(const struct hy3_setting *s, char *out, size_t size)
+{
+    switch (s->type) {
+    case HY3_VALUE_BOOL:
+        snprintf(out, size, "%s", s->truth ? "true" : "false");
+        return;
+    case HY3_VALUE_INT:
+        snprintf(out, size, "%" PRId64, s->integer);
+        return;
+    case HY3_VALUE_REAL:
+        snprintf(out, size, floor(s->real) == s->real && fabs(s->real) < 1e6 ? "%.1f" : "%g",
+                 s->real);
+        return;
+    case HY3_VALUE_WORD:
+        snprintf(out, size, "%.80s", s->texts.items[0]);
+        return;
+    case HY3_VALUE_TEXT:
+        snprintf(out, size, "\"%.80s\"", s->texts.items[0]);
+        return;
+    default:
+        snprintf(out, size, "a list");
+    }
+}
+
+static void refuse(const struct hy3_option *o, const struct hy3_setting *s,
+                   struct hy3_problems *problems)
+{
+    char must[256], is[128];
+
+    hy3_option_describe(o, must, sizeof must);
+    show(s, is, sizeof is);
+    hy3_problem(problems, s->where, "'%s' is %s; it must be %s", o->key, is, must);
+}
+
+static bool get_bool(const struct hy3_setting *s, bool *out)
+{
+    const char *word = s->type == HY3_VALUE_WORD ? s->texts.items[0] : "";
+
+    *out = s->type == HY3_VALUE_BOOL ? s->truth : strcasecmp(word, "true") == 0;
+    return s->type == HY3_VALUE_BOOL || *out || strcasecmp(word, "false") == 0;
+}
+
+static bool get_count(const struct hy3_setting *s, int64_t *out)
+{
+    const char *word = s->type == HY3_VALUE_WORD ? s->texts.items[0] : "";
+    char *end;
+
+    *out = s->integer;
+    if (s->type == HY3_VALUE_INT)
+        return true;
+    errno = 0;
+    *out = strtoll(word, &end, 10);
+    return *word != '\0' && *end == '\0' && errno == 0 &&
+           strspn(word, "+-0123456789") == strlen(word);
+}
+
+static bool get_real(const struct hy3_setting *s, double *out)
+{
+    const char *word = s->type == HY3_VALUE_WORD ? s->texts.items[0] : "";
+    char *end;
+
+    *out = s->type == HY3_VALUE_INT ? (double)s->integer : s->real;
+    if (s->type == HY3_VALUE_INT || s->type == HY3_VALUE_REAL)
+        return isfinite(*out);
+    *out = strtod(word, &end);
+    return *word != '\0' && *end == '\0' && isfinite(*out) &&
+           strspn(word, "+-.0123456789eE") == strlen(word);
+}
+
+/* The texts of the setting, in *own if they had to be made from a word. */
+static hy3_status get_texts(const struct hy3_option *o, const struct hy3_setting *s,
+                            struct hy3_list *own, const struct hy3_list **out)
+{
+    hy3_status status = HY3_OK;
+    bool valid = true;
+
+    *out = NULL;
+    if (s->type == HY3_VALUE_WORD) {
+        const char *word = s->texts.items[0];
+
+        if (o->type == HY3_LIST || *word == '"')
+            HY3_TRY(hy3_word_split(word, own, &valid));
+        else
+            HY3_TRY(hy3_list_add(own, word, strlen(word)));
+        *out = own;
+    } else if (s->type == HY3_VALUE_TEXT || s->type == HY3_VALUE_LIST) {
+        *out = &s->texts;
+    }
+    if (*out && (!valid || (o->type != HY3_LIST && (s->type == HY3_VALUE_LIST || own->count > 1))))
+        *out = NULL;
+done:
+    return status;
+}
+
+/* Whether every text may stand in the configuration. */
+static bool is_valid(const struct hy3_option *o, const struct hy3_list *texts)
+{
+    for (int i = 0; i < texts->count; i++) {
+        size_t length = strlen(texts->items[i]);
+        int64_t bytes;
+
+        if (length == 0 || length >= HY3_PATH_MAX)
+            return false;
+        if (o->type == HY3_CHOICE && !hy3_option_has_word(o->text, texts->items[i]))
+            return false;
+        if (o->type == HY3_SIZE && hy3_config_bytes(texts->items[i], o->key, &bytes) != HY3_OK)
+            return false;
+    }
+    return true;
+}
+
+static hy3_status assign_texts(const struct hy3_option *o, const struct hy3_setting *s,
+                               struct hy3_config *config, struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_list own = {0}, *list = hy3_option_field(o, config);
+    const struct hy3_list *texts;
+
+    HY3_TRY(get_texts(o, s, &own, &texts));
+    if (texts && (texts->count == 0 || (texts->count == 1 && texts->items[0][0] == '\0'))) {
+        HY3_TRY(set_default(o, config));
+        goto done;
+    }
+    if (!texts || !is_valid(o, texts)) {
+        refuse(o, s, problems);
+        goto done;
+    }
+    if (o->type != HY3_LIST) {
+        HY3_TRY(set_text(hy3_option_field(o, config), texts->items[0]));
+        goto done;
+    }
+    hy3_list_free(list);
+    for (int i = 0; i < texts->count; i++)
+        HY3_TRY(hy3_list_add(list, texts->items[i], strlen(texts->items[i])));
+done:
+    hy3_list_free(&own);
+    return status;
+}
+
+hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_setting *s,
+                             struct hy3_config *config, struct hy3_problems *problems)
+{
+    void *field = hy3_option_field(o, config);
+    int64_t count = 0;
+    double real = 0;
+    bool truth = false, fits;
+
+    switch (o->type) {
+    case HY3_BOOL:
+        if ((fits = get_bool(s, &truth)))
+            *(bool *)field = truth;
+        break;
+    case HY3_COUNT:
+        if ((fits = get_count(s, &count) && count >= o->count.low && count <= o->count.high))
+            *(int64_t *)field = count;
+        break;
+    case HY3_REAL:
+        if ((fits = get_real(s, &real) && real >= o->real.low && real <= o->real.high))
+            *(double *)field = real + 0.0; /* no negative zero */
+        break;
+    default:
+        return assign_texts(o, s, config, problems);
+    }
+    if (!fits)
+        refuse(o, s, problems);
+    return HY3_OK;
+}

@@ -1,0 +1,180 @@
+/* check.c - values this version cannot do, keys that contradict each other, keys that are missing. */
+#include "config/check.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "config/assign.h"
+#include "config/version.h"
+
+#include <math.h>
+
+struct check {
+    const struct hy3_config *config;
+    const struct hy3_setting *const *given;
+    struct hy3_problems *problems;
+};
+
+static const struct hy3_setting *given(const struct check *c, const char *key)
+{
+    return c->given[hy3_option_index(hy3_option_find(key))];
+}
+
+/* Where the key was given, "" where it was not. */
+static const char *where(const struct check *c, const char *key)
+{
+    return given(c, key) ? given(c, key)->where : "";
+}
+
+/* "a" or "b"; empty words: leave it at VALUE, or leave it out. */
+static void advise(const struct hy3_option *o, const char *initial, char *out, size_t size)
+{
+    const char *list = o->only, *word, *quote = o->type == HY3_COUNT ? "" : "\"";
+    size_t length, used = 0;
+
+    if (*list == '\0') {
+        snprintf(out, size, *initial ? "leave it at %s" : "leave it out%s", initial);
+        return;
+    }
+    while ((word = hy3_option_word(&list, &length)) && used < size)
+        used += (size_t)snprintf(out + used, size - used, "%s%s%.*s%s", used ? " or " : "use ",
+                                 quote, (int)length, word, quote);
+}
+
+static bool is_available(const struct hy3_option *o, const char *value, const char *initial)
+{
+    char word[64];
+    size_t quoted = *value == '"';
+
+    if (strcmp(value, initial) == 0)
+        return true;
+    snprintf(word, sizeof word, "%.*s", (int)(strnlen(value, 60) - 2 * quoted), value + quoted);
+    return hy3_option_has_word(o->only, word);
+}
+
+static hy3_status check_available(const struct check *c, const struct hy3_option *o,
+                                  const struct hy3_config *defaults)
+{
+    hy3_status status = HY3_OK;
+    char *value = NULL, *initial = NULL, advice[128];
+
+    if (!o->only)
+        goto done;
+    HY3_TRY(hy3_option_format(o, c->config, &value));
+    HY3_TRY(hy3_option_format(o, defaults, &initial));
+    if (is_available(o, value, initial))
+        goto done;
+    advise(o, initial, advice, sizeof advice);
+    hy3_problem(c->problems, where(c, o->key),
+                "%s = %.200s is not available in this version (%s); %s", o->key, value, HY3_VERSION,
+                advice);
+done:
+    hy3_free(value);
+    hy3_free(initial);
+    return status;
+}
+
+static hy3_status check_all_available(const struct check *c)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_config defaults = {0};
+
+    HY3_TRY(hy3_config_defaults(&defaults));
+    for (const struct hy3_option *o = hy3_options; o->key; o++)
+        HY3_TRY(check_available(c, o, &defaults));
+done:
+    hy3_config_free(&defaults);
+    return status;
+}
+
+static void check_numbers(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+
+    if (config->max_steps == 0)
+        hy3_problem(c->problems, where(c, "max_steps"),
+                    "max_steps = 0 leaves nothing to do; -1 takes the steps from num_train_epochs");
+    if (config->min_lr >= 0 && config->min_lr_rate >= 0)
+        hy3_problem(c->problems, where(c, "min_lr_rate"),
+                    "min_lr and min_lr_rate are both given; keep one");
+    if (config->min_lr > config->learning_rate)
+        hy3_problem(c->problems, where(c, "min_lr"), "min_lr = %g is above learning_rate = %g",
+                    config->min_lr, config->learning_rate);
+    if (config->val_size > 1 && config->val_size != floor(config->val_size))
+        hy3_problem(c->problems, where(c, "val_size"),
+                    "val_size = %g is neither a share below 1 nor a whole number of samples",
+                    config->val_size);
+}
+
+static void check_data(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+    bool files = config->train_data_file.count > 0, sets = config->dataset.count > 0;
+
+    if (files && sets)
+        hy3_problem(c->problems, where(c, "dataset"),
+                    "train_data_file and dataset are both given; keep one");
+    if (sets && !config->dataset_dir)
+        hy3_problem(c->problems, where(c, "dataset"),
+                    "dataset needs dataset_dir, the directory of dataset_info.json");
+    if (!files && !sets && !config->use_dummy_data)
+        hy3_problem(c->problems, "", "train_data_file is missing: the JSONL file to learn from");
+    if (config->eval_data_file.count > 0 && config->val_size > 0)
+        hy3_problem(c->problems, where(c, "val_size"),
+                    "eval_data_file and val_size are both given; keep one");
+}
+
+static void check_sft(const struct check *c)
+{
+    if (!c->config->model_name_or_path)
+        hy3_problem(c->problems, "", "model_name_or_path is missing: the directory of the model");
+    if (!c->config->output_dir)
+        hy3_problem(c->problems, "", "output_dir is missing: the directory of the results");
+}
+
+static void check_tokenize(const struct check *c)
+{
+    if (!c->config->model_name_or_path && !c->config->tokenizer_name_or_path)
+        hy3_problem(c->problems, "",
+                    "tokenizer_name_or_path is missing: the directory of the tokenizer");
+    if (!c->config->output_dir && !c->config->cache_dir)
+        hy3_problem(c->problems, "", "cache_dir is missing: the directory of the token file");
+    if (c->config->use_dummy_data)
+        hy3_problem(c->problems, where(c, "use_dummy_data"),
+                    "use_dummy_data leaves nothing to tokenize");
+}
+
+/* What is allowed and may still surprise. */
+static void warn(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+    bool has_minimum = config->min_lr >= 0 || config->min_lr_rate >= 0;
+
+    if (config->warmup_steps > 0 && config->warmup_ratio > 0)
+        hy3_log(HY3_LOG_WARN, "warmup_steps = %lld overrides warmup_ratio",
+                (long long)config->warmup_steps);
+    if (has_minimum && strcmp(config->lr_scheduler_type, "cosine_with_min_lr") != 0)
+        hy3_log(HY3_LOG_WARN, "%s has no effect with lr_scheduler_type = \"%s\"",
+                config->min_lr >= 0 ? "min_lr" : "min_lr_rate", config->lr_scheduler_type);
+    if (config->eval_steps > 0 && config->eval_data_file.count == 0 && config->val_size <= 0)
+        hy3_log(HY3_LOG_WARN, "eval_steps has no effect without eval_data_file or val_size");
+}
+
+hy3_status hy3_config_check(const struct hy3_config *config,
+                            const struct hy3_setting *const *settings, const char *program,
+                            struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    const struct check c = {.config = config, .given = settings, .problems = problems};
+
+    HY3_TRY(check_all_available(&c));
+    check_numbers(&c);
+    check_data(&c);
+    if (strcmp(program, "hy3_tokenize") == 0)
+        check_tokenize(&c);
+    else
+        check_sft(&c);
+    if (problems->count == 0)
+        warn(&c);
+done:
+    return status;
+}

@@ -1,0 +1,135 @@
+/* format.c - values and configurations as libconfig text. */
+#include "base/memory.h"
+#include "config/options.h"
+#include "config/version.h"
+
+#include <inttypes.h>
+
+static void write_text(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (const char *p = text; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+
+        if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", c);
+        else if (c == '\n' || c == '\t')
+            fprintf(out, "\\%c", c == '\n' ? 'n' : 't');
+        else if (c < 0x20 || c == 0x7f)
+            fprintf(out, "\\x%02x", c);
+        else
+            fputc(c, out);
+    }
+    fputc('"', out);
+}
+
+/* The fewest digits that read back as the same number. */
+static void write_real(FILE *out, double value)
+{
+    char text[40] = "";
+
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    fputs(text, out);
+}
+
+static void write_value(FILE *out, const struct hy3_option *o, const struct hy3_config *config)
+{
+    const void *value = hy3_option_value(o, config);
+    const struct hy3_list *list = value;
+
+    switch (o->type) {
+    case HY3_COUNT:
+        fprintf(out, "%" PRId64, *(const int64_t *)value);
+        return;
+    case HY3_REAL:
+        write_real(out, *(const double *)value);
+        return;
+    case HY3_BOOL:
+        fputs(*(const bool *)value ? "true" : "false", out);
+        return;
+    case HY3_LIST:
+        for (int i = 0; i < list->count; i++) {
+            fputs(i == 0 ? "[" : ", ", out);
+            write_text(out, list->items[i]);
+        }
+        fputc(']', out);
+        return;
+    default:
+        write_text(out, *(char *const *)value);
+    }
+}
+
+/* Ends a memory stream: *text is owned by the caller, or NULL with HY3_ENOMEM. */
+static hy3_status finish(FILE *out, char **text)
+{
+    bool failed = !out || ferror(out);
+
+    if (out && fclose(out) != 0)
+        failed = true;
+    if (!failed)
+        return HY3_OK;
+    hy3_free(*text);
+    *text = NULL;
+    return hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "out of memory for a text");
+}
+
+hy3_status hy3_option_format(const struct hy3_option *option, const struct hy3_config *config,
+                             char **text)
+{
+    size_t size;
+    FILE *out;
+
+    *text = NULL;
+    out = open_memstream(text, &size);
+    if (out && hy3_option_is_set(option, config))
+        write_value(out, option, config);
+    return finish(out, text);
+}
+
+static hy3_status write_line(FILE *out, const struct hy3_option *o, const struct hy3_config *config)
+{
+    hy3_status status = HY3_OK;
+    char *value = NULL, line[48];
+    bool is_set = hy3_option_is_set(o, config);
+
+    HY3_TRY(hy3_option_format(o, config, &value));
+    snprintf(line, sizeof line, "# %s is not set", o->key);
+    if (is_set)
+        fprintf(out, "%s = %s;", o->key, value);
+    else
+        fputs(line, out);
+    fprintf(out, "%*s # %s\n",
+            (int)(is_set ? 40 - (int)(strlen(o->key) + strlen(value) + 4) : 40 - (int)strlen(line)),
+            "", o->help);
+done:
+    hy3_free(value);
+    return status;
+}
+
+hy3_status hy3_config_format(const struct hy3_config *config, char **text)
+{
+    hy3_status status = HY3_OK;
+    size_t size;
+    FILE *out;
+
+    *text = NULL;
+    if ((out = open_memstream(text, &size)))
+        fprintf(out, "# hy3 %s: the resolved configuration, which can be run again\n", HY3_VERSION);
+    for (const struct hy3_option *o = hy3_options; out && o->key && status == HY3_OK; o++) {
+        if (o->type == HY3_GROUP)
+            fprintf(out, "\n# %s\n", o->key);
+        else
+            status = write_line(out, o, config);
+    }
+    if (finish(out, text) != HY3_OK)
+        return HY3_ENOMEM;
+    if (status != HY3_OK) {
+        hy3_free(*text);
+        *text = NULL;
+    }
+    return status;
+}

@@ -1,0 +1,80 @@
+/* help.c - --help from the option table. */
+#include "config/help.h"
+
+#include "base/memory.h"
+#include "config/assign.h"
+#include "config/options.h"
+
+enum { LEFT = 38, RIGHT = 98 }; /* columns */
+
+/* Writes words from column *at on, on lines that begin at column LEFT and end before RIGHT. */
+static void wrap(FILE *out, const char *text, int *at)
+{
+    const char *word;
+    size_t length;
+
+    while ((word = hy3_option_word(&text, &length))) {
+        if (*at > LEFT && *at + 1 + (int)length > RIGHT) {
+            fprintf(out, "\n%*s", LEFT, "");
+            *at = LEFT;
+        }
+        *at += fprintf(out, "%s%.*s", *at > LEFT ? " " : "", (int)length, word);
+    }
+}
+
+static hy3_status write_option(FILE *out, const struct hy3_option *o,
+                               const struct hy3_config *defaults)
+{
+    hy3_status status = HY3_OK;
+    char *value = NULL, values[256];
+    int at;
+
+    HY3_TRY(hy3_option_format(o, defaults, &value));
+    at = fprintf(out, "  %s%s%s", o->key, *value ? " = " : "", value);
+    if (at >= LEFT - 1) {
+        fputc('\n', out);
+        at = 0;
+    }
+    fprintf(out, "%*s", LEFT - at, "");
+    at = LEFT;
+    wrap(out, o->help, &at);
+    hy3_option_describe(o, values, sizeof values);
+    wrap(out, "-", &at);
+    wrap(out, values, &at);
+    if (o->aliases) {
+        wrap(out, "- also:", &at);
+        wrap(out, o->aliases, &at);
+    }
+    if (o->only) {
+        wrap(out, "- this version:", &at);
+        wrap(out, *o->only ? o->only : "only the default", &at);
+    }
+    fputc('\n', out);
+done:
+    hy3_free(value);
+    return status;
+}
+
+hy3_status hy3_help_write(FILE *out, const char *program, const char *summary)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_config defaults = {0};
+
+    HY3_TRY(hy3_config_defaults(&defaults));
+    fprintf(
+        out,
+        "usage: %s CONFIG [key=value ...]\n%s\n\n"
+        "CONFIG is a libconfig file of lines key = value; the arguments key=value override it.\n"
+        "Lists are [\"a\", \"b\"] in the file, a,b or [\"a\",\"b\"] as an argument. --help shows this,\n"
+        "--version the version. Keys with their defaults:\n",
+        program, summary);
+    for (const struct hy3_option *o = hy3_options; o->key; o++) {
+        if (o->type == HY3_GROUP)
+            fprintf(out, "\n%s\n", o->key);
+        else
+            HY3_TRY(write_option(out, o, &defaults));
+    }
+done:
+    hy3_config_free(&defaults);
+    return status;
+}

@@ -1,0 +1,87 @@
+/* options.h - the option table: every key of the configuration, declared once.
+ *
+ * The key is the name of the field of struct hy3_config. Parsing, defaults, ranges, availability, --help, the manual, the
+ * nearest-key hint and the echo at the start all come from a row. A new key is a field in config.h and a row in options.c. */
+#ifndef HY3_CONFIG_OPTIONS_H
+#define HY3_CONFIG_OPTIONS_H
+
+#include "config/config.h"
+
+enum hy3_option_type {
+    HY3_OPTION_END, /* of the table */
+    HY3_GROUP,      /* a heading: the key is its title */
+    HY3_TEXT,       /* char *; NULL: not set */
+    HY3_LIST,       /* struct hy3_list; empty: not set */
+    HY3_COUNT,      /* int64_t */
+    HY3_REAL,       /* double; below the range: not set */
+    HY3_BOOL,       /* bool */
+    HY3_CHOICE,     /* char *, one of some words */
+    HY3_SIZE,       /* char *, "5GB" */
+};
+
+struct hy3_option {
+    const char *key;
+    enum hy3_option_type type;
+    size_t offset; /* in struct hy3_config */
+
+    union {
+        const char *
+            text; /* text, size: the default; list: its words; choice: all words, the default first */
+        bool truth;
+
+        struct {
+            int64_t initial, low, high;
+        } count;
+
+        struct {
+            double initial, low, high;
+        } real;
+    };
+
+    const char
+        *only; /* the values this version can do, as words; NULL: all; "": just the default */
+    const char *aliases; /* words; NULL: none */
+    const char *help;    /* one line, lower case */
+};
+
+extern const struct hy3_option hy3_options[];
+
+/* The option of that key or alias, NULL if there is none. */
+const struct hy3_option *hy3_option_find(const char *key);
+
+/* The known key or alias that is most like `key`, NULL if none is. */
+const char *hy3_option_nearest(const char *key);
+
+/* Place of the option in the table. */
+int hy3_option_index(const struct hy3_option *option);
+int hy3_option_count(void);
+
+/* Takes the next word of a list of words: returns it, its length in *length, and moves *list on; NULL at the end. */
+const char *hy3_option_word(const char **list, size_t *length);
+
+/* Whether `word` is in the list of words. */
+bool hy3_option_has_word(const char *list, const char *word);
+
+/* What a value must be: "a whole number, 1 to 64", "one of full, lora". */
+void hy3_option_describe(const struct hy3_option *option, char *out, size_t size);
+
+/* Whether the configuration holds a value for it (texts, lists and numbers may be not set). */
+bool hy3_option_is_set(const struct hy3_option *option, const struct hy3_config *config);
+
+/* Local. The value in *config as it is written into a file: 1e-05, "a\"b", ["a", "b"]; the caller owns *out. */
+hy3_status hy3_option_format(const struct hy3_option *option, const struct hy3_config *config,
+                             char **out);
+
+/* The field of the option in *config. */
+static inline void *hy3_option_field(const struct hy3_option *option, struct hy3_config *config)
+{
+    return (char *)config + option->offset;
+}
+
+static inline const void *hy3_option_value(const struct hy3_option *option,
+                                           const struct hy3_config *config)
+{
+    return (const char *)config + option->offset;
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* problems.c - a list of messages of bounded size. */
+#include "config/problems.h"
+
+#include <stdarg.h>
+
+void hy3_problem(struct hy3_problems *problems, const char *where, const char *format, ...)
+{
+    char line[1024];
+    int used = snprintf(line, sizeof line, "%s%s", where, *where ? ": " : "");
+    size_t size;
+    va_list args;
+
+    problems->count++;
+    if (used >= 0 && (size_t)used < sizeof line) {
+        va_start(args, format);
+        vsnprintf(line + used, sizeof line - (size_t)used, format, args);
+        va_end(args);
+    }
+    size = strlen(line);
+    for (size_t i = 0; i < size; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+            line[i] = '?';
+    if (problems->count > problems->shown + 1 || size + 4 > sizeof problems->text - problems->used)
+        return;
+    problems->shown++;
+    problems->used += (size_t)snprintf(problems->text + problems->used,
+                                       sizeof problems->text - problems->used, "\n  %s", line);
+}
+
+hy3_status hy3_problems_status(const struct hy3_problems *problems)
+{
+    char more[64] = "";
+
+    if (problems->count == 0)
+        return HY3_OK;
+    if (problems->count == 1)
+        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "%s", problems->text + 3);
+    if (problems->count > problems->shown)
+        snprintf(more, sizeof more, "\n  and %d more", problems->count - problems->shown);
+    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "%d things are wrong in the configuration%s%s",
+                    problems->count, problems->text, more);
+}

@@ -1,0 +1,211 @@
+/* reference.c - the key reference in Markdown and manual pages, from the option table. */
+#include "base/memory.h"
+#include "config/assign.h"
+#include "config/help.h"
+#include "config/options.h"
+#include "config/version.h"
+
+/* Writes one option; value: its default, values: what it must be. */
+typedef void (*write_option)(FILE *out, const struct hy3_option *o, const char *value,
+                             const char *values);
+typedef void (*write_group)(FILE *out, const char *title);
+
+static hy3_status walk(FILE *out, write_group group, write_option option)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_config defaults = {0};
+    char *value = NULL, values[256];
+
+    HY3_TRY(hy3_config_defaults(&defaults));
+    for (const struct hy3_option *o = hy3_options; o->key; o++) {
+        if (o->type == HY3_GROUP) {
+            group(out, o->key);
+            continue;
+        }
+        HY3_TRY(hy3_option_format(o, &defaults, &value));
+        hy3_option_describe(o, values, sizeof values);
+        option(out, o, value, values);
+        hy3_free(value);
+        value = NULL;
+    }
+done:
+    hy3_config_free(&defaults);
+    return status;
+}
+
+/* Calls for each word: before the first, between two. */
+static void write_words(FILE *out, const char *words, const char *between)
+{
+    const char *word, *before = "";
+    size_t length;
+
+    for (; (word = hy3_option_word(&words, &length)); before = between)
+        fprintf(out, "%s%.*s", before, (int)length, word);
+}
+
+static void md_group(FILE *out, const char *title)
+{
+    fprintf(out, "\n## %c%s\n\n| key | default | value | meaning |\n|---|---|---|---|\n",
+            title[0] - 'a' + 'A', title + 1);
+}
+
+static void md_option(FILE *out, const struct hy3_option *o, const char *value, const char *values)
+{
+    fprintf(out, "| `%s` | %s%s%s | %s | %s", o->key, *value ? "`" : "", *value ? value : "not set",
+            *value ? "`" : "", values, o->help);
+    if (o->aliases) {
+        fputs("; also called `", out);
+        write_words(out, o->aliases, "` `");
+        fputc('`', out);
+    }
+    if (o->only) {
+        fputs("; in this version ", out);
+        if (*o->only)
+            write_words(out, o->only, " or ");
+        else
+            fputs("only the default", out);
+    }
+    fputs(" |\n", out);
+}
+
+hy3_status hy3_reference_write_md(FILE *out)
+{
+    fprintf(
+        out,
+        "# Configuration keys of hy3 %s\n\n"
+        "Made by `hy3_sft --write-reference=md` from the option table (src/config/options.c).\n\n"
+        "A configuration is a libconfig file of lines `key = value;` with comments from `#` to the end "
+        "of the line. Arguments\n`key=value` override it: `hy3_sft run.cfg max_steps=10 "
+        "train_data_file=a.jsonl,b.jsonl`; an empty value (`cache_dir=`) takes\nthe default back. "
+        "Numbers are decimal, truth values `true` and `false`, texts stand in double quotes (on the "
+        "command line\nonly where a list needs them), lists are `[\"a\", \"b\"]`. Paths are relative to the "
+        "working directory. A key that is not\nlisted here is an error, and all errors of a file and "
+        "its arguments are reported together. The resolved configuration is\nwritten to "
+        "`output_dir/config.cfg`.\n",
+        HY3_VERSION);
+    return walk(out, md_group, md_option);
+}
+
+/* Text in troff: no line may begin with a dot or quote, a backslash and a hyphen are escaped. */
+static void man_text(FILE *out, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '\\')
+            fputs("\\e", out);
+        else if (*p == '-')
+            fputs("\\-", out);
+        else
+            fputc(*p, out);
+    }
+}
+
+static void man_group(FILE *out, const char *title)
+{
+    fprintf(out, ".SS %c%s\n", title[0] - 'a' + 'A', title + 1);
+}
+
+static void man_option(FILE *out, const struct hy3_option *o, const char *value, const char *values)
+{
+    fprintf(out, ".TP\n.B %s", o->key);
+    if (*value) {
+        fputs(" = ", out);
+        man_text(out, value);
+    }
+    fputc('\n', out);
+    man_text(out, o->help);
+    fputs(".\n", out);
+    man_text(out, values);
+    if (o->aliases) {
+        fputs("; also called ", out);
+        write_words(out, o->aliases, ", ");
+    }
+    if (o->only) {
+        fputs("; in this version ", out);
+        if (*o->only)
+            write_words(out, o->only, " or ");
+        else
+            fputs("only the default", out);
+    }
+    fputs(".\n", out);
+}
+
+void hy3_reference_write_exit(FILE *out)
+{
+    static const struct {
+        int code;
+        const char *meaning;
+    } rows[] = {
+
+#define X(name, code, meaning) {code, meaning},
+        HY3_STATUSES(X)
+#undef X
+    };
+    const int count = sizeof rows / sizeof *rows;
+
+    fputs(".SH EXIT STATUS\n", out);
+    for (int code = 0; code < 256; code++) {
+        const char *before = "";
+
+        for (int i = 0; i < count; i++) {
+            if (rows[i].code != code)
+                continue;
+            if (*before == '\0')
+                fprintf(out, ".TP\n.B %d\n", code);
+            fprintf(out, "%s%s", before, rows[i].meaning);
+            before = "; or ";
+        }
+        if (*before != '\0')
+            fputc('\n', out);
+    }
+}
+
+static void write_environment(FILE *out)
+{
+    fputs(
+        ".SH ENVIRONMENT\n"
+        ".TP\n.B HY3_LOG\n"
+        "quiet (warnings and errors), info (the default) or debug.\n"
+        ".TP\n.B OMP_NUM_THREADS\n"
+        "threads of a rank; not set: its share of the CPUs it may run on.\n",
+        out);
+}
+
+hy3_status hy3_reference_write_man(FILE *out, const char *program, const char *summary)
+{
+    hy3_status status = HY3_OK;
+    bool lists_keys = strcmp(program, "hy3_sft") == 0;
+
+    fprintf(out, ".\\\" made by %s \\-\\-write\\-reference=man\n.TH %s 1 \"\" \"hy3 %s\" hy3\n",
+            program, program, HY3_VERSION);
+    fprintf(out, ".SH NAME\n%s \\- %c%.*s\n", program, summary[0] | 0x20,
+            (int)strcspn(summary + 1, "."), summary + 1);
+    fprintf(
+        out,
+        ".SH SYNOPSIS\n.B %s\n.I CONFIG\n.RI [ key = value \" ...\"]\n.br\n.B mpiexec \\-n\n.I N\n.B %s\n.I CONFIG\n"
+        ".RI [ key = value \" ...\"]\n",
+        program, program);
+    fputs(
+        ".SH DESCRIPTION\n"
+        ".I CONFIG\nis a libconfig file of lines key = value; the arguments override it.\n"
+        "In the file, texts stand in double quotes and lists are [\"a\", \"b\"];\n"
+        "as an argument a list is a,b or [\"a\",\"b\"], and an empty value takes the default back.\n"
+        "Paths are relative to the working directory.\n"
+        "All errors of the file and the arguments are reported together.\n"
+        ".SH OPTIONS\n.TP\n.B \\-\\-help\nlists all keys.\n"
+        ".TP\n.B \\-\\-version\nprints the version.\n",
+        out);
+    if (lists_keys) {
+        fputs(".SH KEYS\n", out);
+        HY3_TRY(walk(out, man_group, man_option));
+    } else {
+        fputs(
+            ".SH KEYS\nThe same as those of\n.BR hy3_sft (1);\nthe keys of the groups model and data count.\n",
+            out);
+    }
+    hy3_reference_write_exit(out);
+    write_environment(out);
+    fprintf(out, ".SH SEE ALSO\n.BR hy3_init (1),\n.BR %s (1),\n.BR hy3_generate (1)\n",
+            lists_keys ? "hy3_tokenize" : "hy3_sft");
+done:
+    return status;
+}

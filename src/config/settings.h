@@ -1,0 +1,49 @@
+/* settings.h - what a file or an argument says: a key, a value as it was written, and where.
+ *
+ * Nothing here knows which keys exist; assign.h brings settings and options together. */
+#ifndef HY3_CONFIG_SETTINGS_H
+#define HY3_CONFIG_SETTINGS_H
+
+#include "config/config.h"
+#include "config/problems.h"
+
+enum hy3_value_type {
+    HY3_VALUE_WORD, /* of the command line: the option decides what it is; texts holds it raw */
+    HY3_VALUE_BOOL,
+    HY3_VALUE_INT,
+    HY3_VALUE_REAL,
+    HY3_VALUE_TEXT, /* texts holds it */
+    HY3_VALUE_LIST, /* of texts, maybe none */
+    HY3_VALUE_MIXED /* a list with something else in it */
+};
+
+struct hy3_setting {
+    char *key;
+    char *where; /* "run.cfg:12", "argument 'seed=1'" */
+    enum hy3_value_type type;
+    bool truth;
+    int64_t integer;
+    double real;
+    struct hy3_list texts;
+};
+
+struct hy3_settings { /* zero: none */
+    struct hy3_setting *items;
+    size_t count, capacity;
+};
+
+/* Local. Appends a setting of that key; *out is valid until the next one. */
+hy3_status hy3_settings_add(struct hy3_settings *settings, const char *key, const char *where,
+                            struct hy3_setting **out);
+void hy3_settings_free(struct hy3_settings *settings);
+
+/* Local. A copy of the first `size` bytes of `text` at the end of the list. */
+hy3_status hy3_list_add(struct hy3_list *list, const char *text, size_t size);
+void hy3_list_free(struct hy3_list *list);
+
+/* Local. Reads libconfig text of `size` bytes (and a NUL); path is for messages. Errors of the text go to `problems`,
+ * with file and line. Refused: groups, @include, hexadecimal numbers, integers beyond 64 bits. Errors: HY3_ENOMEM. */
+hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
+                              struct hy3_settings *settings, struct hy3_problems *problems);
+
+#endif

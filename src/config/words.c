@@ -1,0 +1,86 @@
+/* words.c - values of the command line: lists of texts, sizes in bytes. */
+#include "base/memory.h"
+#include "config/assign.h"
+
+#include <strings.h>
+
+/* Reads a text in quotes at *at into `out`; \" and \\ stand for " and \. False if the quote stays open. */
+static bool read_quoted(const char **at, char *out, size_t *length)
+{
+    const char *p = *at + 1;
+
+    for (*length = 0; *p && *p != '"'; p++) {
+        if (*p == '\\' && (p[1] == '"' || p[1] == '\\'))
+            p++;
+        out[(*length)++] = *p;
+    }
+    *at = *p ? p + 1 : p;
+    return *p == '"';
+}
+
+static void read_plain(const char **at, const char *end, char *out, size_t *length)
+{
+    const char *p = *at;
+
+    for (*length = 0; p < end && *p != ','; p++)
+        out[(*length)++] = *p;
+    *at = p;
+    while (*length > 0 && out[*length - 1] == ' ')
+        (*length)--;
+}
+
+hy3_status hy3_word_split(const char *word, struct hy3_list *texts, bool *valid)
+{
+    hy3_status status = HY3_OK;
+    size_t size = strlen(word), length;
+    const char *at = word, *end = word + size;
+    char *text = NULL;
+
+    *valid = true;
+    HY3_TRY(hy3_alloc(&text, size + 1, 1));
+    if (size >= 2 && *word == '[' && end[-1] == ']') {
+        at++;
+        end--;
+    }
+    for (bool more = at < end; more && *valid;) {
+        at += strspn(at, " ");
+        if (*at == '"')
+            *valid = read_quoted(&at, text, &length) && at <= end;
+        else
+            read_plain(&at, end, text, &length);
+        at += at < end ? strspn(at, " ") : 0;
+        HY3_TRY(hy3_list_add(texts, text, length));
+        more = at < end && *at == ',';
+        *valid = *valid && (more || at >= end);
+        at++;
+    }
+done:
+    hy3_free(text);
+    return status;
+}
+
+hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes)
+{
+    static const struct {
+        const char *unit;
+        double size;
+    } units[] = {{"", 1},         {"B", 1},       {"KB", 1e3},     {"MB", 1e6},
+                 {"GB", 1e9},     {"TB", 1e12},   {"KiB", 1024.0}, {"MiB", 1048576.0},
+                 {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+
+    const char *unit = text + strspn(text, "0123456789.");
+    double value = strtod(text, NULL);
+
+    unit += strspn(unit, " ");
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        double all = value * units[i].size;
+
+        if (strcasecmp(unit, units[i].unit) != 0 || !(all >= 1) || !(all < 0x1p63))
+            continue;
+        *bytes = (int64_t)all;
+        return HY3_OK;
+    }
+    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
+                    "'%s' is \"%.80s\"; it must be a size such as \"5GB\" or \"512MiB\"", key,
+                    text);
+}

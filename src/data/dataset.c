@@ -1,0 +1,389 @@
+/* dataset.c - opening a token file, making it first where there is none that fits, and reading samples. */
+#include "data/dataset.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "data/reject.h"
+#include "data/sample.h"
+#include "data/token_writer.h"
+
+#include <unistd.h>
+
+struct hy3_dataset {
+    struct hy3_token_header header;
+    char *path;
+    int fd;
+    uint64_t *offsets; /* [samples + 1]; NULL: dummy data, all samples of the same length */
+    struct hy3_source *sources;
+    int source_count;
+    uint64_t seed; /* dummy data */
+    int64_t vocab;
+};
+
+void hy3_dataset_close(struct hy3_dataset *dataset)
+{
+    if (!dataset)
+        return;
+    if (dataset->fd >= 0)
+        close(dataset->fd);
+    hy3_sources_free(dataset->sources, dataset->source_count);
+    hy3_free(dataset->offsets);
+    hy3_free(dataset->path);
+    hy3_free(dataset);
+}
+
+hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uint64_t seed,
+                             struct hy3_dataset **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_dataset *d = NULL;
+
+    *out = NULL;
+    if (samples < 1 || length < 2 || vocab < 1 || vocab > INT32_MAX)
+        HY3_FAIL(HY3_EUSAGE,
+                 "dummy data needs at least 1 sample of 2 tokens, not %lld of %lld; raise "
+                 "max_samples or max_seq_length",
+                 (long long)samples, (long long)length);
+    HY3_TRY(hy3_alloc(&d, 1, sizeof *d));
+    d->fd = -1;
+    d->header.summary.samples = samples;
+    d->header.summary.longest = length;
+    d->seed = seed;
+    d->vocab = vocab;
+    *out = d;
+done:
+    return status;
+}
+
+int64_t hy3_dataset_count(const struct hy3_dataset *dataset)
+{
+    return dataset->header.summary.samples;
+}
+
+int64_t hy3_dataset_longest(const struct hy3_dataset *dataset)
+{
+    return dataset->header.summary.longest;
+}
+
+int64_t hy3_dataset_length(const struct hy3_dataset *dataset, int64_t i)
+{
+    HY3_ASSERT(i >= 0 && i < hy3_dataset_count(dataset));
+    if (!dataset->offsets)
+        return dataset->header.summary.longest;
+    return (int64_t)(dataset->offsets[i + 1] - dataset->offsets[i]);
+}
+
+static void draw_dummy(const struct hy3_dataset *d, int64_t i, int32_t *ids, uint8_t *mask)
+{
+    uint32_t words[4] = {0};
+
+    for (int64_t t = 0; t < hy3_dataset_longest(d); t++) {
+        if (t % 4 == 0)
+            hy3_random(d->seed, HY3_RANDOM_DUMMY, (uint64_t)i, (uint64_t)t / 4, words);
+        ids[t] = (int32_t)(words[t % 4] % (uint32_t)d->vocab);
+        mask[t] = t > 0;
+    }
+}
+
+hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_t *ids,
+                            uint8_t *mask)
+{
+    const struct hy3_token_header *h = &dataset->header;
+    hy3_status status = HY3_OK;
+    size_t length = (size_t)hy3_dataset_length(dataset, i);
+    uint64_t stored;
+    int64_t at;
+    char where[HY3_PATH_MAX];
+
+    if (!dataset->offsets) {
+        draw_dummy(dataset, i, ids, mask);
+        return HY3_OK;
+    }
+    at = (int64_t)dataset->offsets[i];
+    HY3_TRY(hy3_file_read_at(dataset->fd, ids, length * sizeof *ids,
+                             h->tokens_at + at * (int64_t)sizeof *ids, dataset->path));
+    HY3_TRY(hy3_file_read_at(dataset->fd, mask, length, h->mask_at + at, dataset->path));
+    HY3_TRY(hy3_file_read_at(dataset->fd, &stored, sizeof stored,
+                             h->checksum_at + i * (int64_t)sizeof stored, dataset->path));
+    if (stored != hy3_sample_checksum(ids, mask, length)) {
+        hy3_dataset_where(dataset, i, where, sizeof where);
+        HY3_FAIL(HY3_EFORMAT,
+                 "sample %lld (%s) of '%s' is damaged: its checksum differs; delete the file or "
+                 "set overwrite_cache, it is then made again",
+                 (long long)i, where, dataset->path);
+    }
+done:
+    return status;
+}
+
+void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, size_t size)
+{
+    const struct hy3_token_header *h = &dataset->header;
+    uint64_t line = 0;
+    uint32_t file = 0;
+
+    if (!dataset->offsets) {
+        snprintf(out, size, "dummy data:%lld", (long long)i + 1);
+        return;
+    }
+    if (i < 0 || i >= h->summary.samples ||
+        hy3_file_read_at(dataset->fd, &line, sizeof line, h->line_at + i * (int64_t)sizeof line,
+                         dataset->path) != HY3_OK ||
+        hy3_file_read_at(dataset->fd, &file, sizeof file, h->file_at + i * (int64_t)sizeof file,
+                         dataset->path) != HY3_OK ||
+        file >= (uint32_t)dataset->source_count)
+        snprintf(out, size, "%s:sample %lld", dataset->path, (long long)i);
+    else
+        snprintf(out, size, "%s:%llu", dataset->sources[file].path, (unsigned long long)line);
+}
+
+/* Why a whole file is not the one that is wanted; NULL if it is. */
+static const char *find_fault(const struct hy3_dataset_options *options,
+                              const struct hy3_token_header *h, uint64_t tokenizer)
+{
+    if (options->overwrite)
+        return "overwrite_cache is set";
+    if (h->tokenizer != tokenizer)
+        return "it was made with another tokenizer";
+    if (h->max_seq_length != options->max_seq_length)
+        return "it was made with another max_seq_length";
+    if (h->max_samples != options->max_samples)
+        return "it was made with another max_samples";
+    if (h->summary.bad > options->max_bad_samples)
+        return "it leaves out more bad lines than max_bad_samples allows";
+    return NULL;
+}
+
+/* Rank 0: looks at the file that is there; *reason "" if there is none or it fits. */
+static bool inspect(const struct hy3_dataset_options *options, uint64_t tokenizer,
+                    struct hy3_dataset *d, char *reason, size_t size)
+{
+    const char *fault;
+
+    reason[0] = '\0';
+    if (!hy3_path_exists(d->path))
+        return false;
+    if (hy3_token_file_inspect(d->path, d->sources, d->source_count, &d->header, &d->offsets) !=
+        HY3_OK)
+        snprintf(reason, size, "%s", hy3_error_text());
+    else if ((fault = find_fault(options, &d->header, tokenizer)))
+        snprintf(reason, size, "%s", fault);
+    else
+        return true;
+    hy3_free(d->offsets);
+    d->offsets = NULL;
+    return false;
+}
+
+/* Collective. Whether the file at d->path fits; rank 0 then holds header and offsets. Names, sizes and times of the sources decide; where
+ * they differ (a copied file has another time) the contents do. */
+static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *options,
+                            const struct hy3_tokenizer *tokenizer, struct hy3_dataset *d,
+                            bool *fits)
+{
+    hy3_status status = HY3_OK;
+    char reason[512] = "";
+    uint64_t source;
+
+    if (hy3_rank(comm) == 0)
+        *fits = inspect(options, hy3_tokenizer_fingerprint(tokenizer), d, reason, sizeof reason);
+    hy3_broadcast(comm, 0, fits, sizeof *fits, "looking for the token file");
+    hy3_broadcast(comm, 0, &d->header, sizeof d->header, "looking for the token file");
+    if (*fits && !d->header.has_same_sources) {
+        hy3_log(
+            HY3_LOG_INFO,
+            "%s: names, sizes or times of the data files have changed since '%s' was made; comparing the contents",
+            options->name, d->path);
+        HY3_TRY(hy3_source_fingerprint(comm, d->sources, d->source_count, d->header.piece_bytes,
+                                       d->header.hashed, &source));
+        *fits = source == d->header.source;
+        snprintf(reason, sizeof reason, "the data files have changed");
+    }
+    if (!*fits && reason[0] != '\0')
+        hy3_log(HY3_LOG_INFO, "%s: making '%s' again: %s", options->name, d->path, reason);
+    if (!*fits) {
+        hy3_free(d->offsets);
+        d->offsets = NULL;
+    }
+done:
+    return status;
+}
+
+static hy3_status judge_bad(const struct hy3_dataset_options *options,
+                            const struct hy3_dataset_summary *sum, const struct hy3_bad_list *list,
+                            bool is_complete, const char *rejected)
+{
+    char more[HY3_PATH_MAX / 2] = "";
+
+    if (sum->bad <= options->max_bad_samples)
+        return HY3_OK;
+    if (sum->bad > list->count || !is_complete)
+        snprintf(more, sizeof more, "\n  and %s%lld more, see '%.1000s'",
+                 is_complete ? "" : "at least ", (long long)(sum->bad - list->count), rejected);
+    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
+                    "%s%lld bad line%s, max_bad_samples allows %lld:%s%s",
+                    is_complete ? "" : "at least ", (long long)sum->bad, sum->bad == 1 ? "" : "s",
+                    (long long)options->max_bad_samples, list->text, more);
+}
+
+static hy3_status judge_empty(const struct hy3_dataset_options *options,
+                              const struct hy3_dataset_summary *sum, const char *rejected)
+{
+    char others[32] = "";
+
+    if (sum->samples > 0)
+        return HY3_OK;
+    if (options->file_count > 1)
+        snprintf(others, sizeof others, " and %d other files", options->file_count - 1);
+    if (sum->dropped + sum->bad == 0)
+        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "'%s'%s: no sample in it",
+                        options->files[0], others);
+    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
+                    "'%s'%s: no sample is left, %lld were dropped and %lld lines are bad; '%s' "
+                    "says why",
+                    options->files[0], others, (long long)sum->dropped, (long long)sum->bad,
+                    rejected);
+}
+
+/* Collective. Tokenizes and writes the file. */
+static hy3_status make_file(MPI_Comm comm, const struct hy3_dataset_options *options,
+                            struct hy3_tokenizer *tokenizer, const struct hy3_dataset *d)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_tokenized *tokenized = NULL;
+    struct hy3_bad_list list = {.count = 0};
+    struct hy3_token_header h = {.format = HY3_TOKEN_FORMAT,
+                                 .tokenizer = hy3_tokenizer_fingerprint(tokenizer),
+                                 .max_seq_length = options->max_seq_length,
+                                 .max_samples = options->max_samples};
+    char rejected[HY3_PATH_MAX];
+    bool is_complete;
+
+    HY3_TRY(hy3_path_format(rejected, sizeof rejected, "%s/%s.rejected.jsonl",
+                            options->cache_directory, options->name));
+    HY3_TRY(
+        hy3_tokenize(comm, options, d->sources, tokenizer, &tokenized, &h.summary, &is_complete));
+    HY3_TRY(hy3_reject_write(comm, tokenized, rejected, &list));
+    if (hy3_rank(comm) == 0)
+        status = judge_bad(options, &h.summary, &list, is_complete, rejected);
+    HY3_TRY(hy3_agree(comm, status, "checking the data"));
+    HY3_TRY(judge_empty(options, &h.summary, rejected));
+    h.piece_bytes = hy3_portions_piece_bytes(h.summary.bytes);
+    h.hashed = hy3_tokenized_hashed(tokenized);
+    h.source = hy3_tokenized_fingerprint(tokenized);
+    HY3_TRY(hy3_token_file_write(comm, d->path, &h, hy3_tokenizer_dialect(tokenizer), d->sources,
+                                 d->source_count, tokenized));
+done:
+    hy3_tokenized_free(tokenized);
+    return status;
+}
+
+/* Collective. Gives every rank what rank 0 has read, and a descriptor of its own. */
+static hy3_status share_file(MPI_Comm comm, struct hy3_dataset *d)
+{
+    hy3_status status = HY3_OK;
+    size_t count;
+
+    hy3_broadcast(comm, 0, &d->header, sizeof d->header, "opening the token file");
+    count = (size_t)d->header.summary.samples + 1;
+    if (!d->offsets)
+        status = hy3_alloc(&d->offsets, count, sizeof *d->offsets);
+    if (status == HY3_OK)
+        status = hy3_token_file_open(d->path, &d->header, &d->fd);
+    HY3_TRY(hy3_agree(comm, status, "opening the token file"));
+    hy3_broadcast(comm, 0, d->offsets, count * sizeof *d->offsets, "opening the token file");
+done:
+    return status;
+}
+
+/* Collective. The file as just made; a fault in it now is an error. */
+static hy3_status reopen_file(MPI_Comm comm, struct hy3_dataset *d)
+{
+    hy3_status status = HY3_OK;
+    char reason[512];
+
+    if (hy3_rank(comm) == 0 && hy3_token_file_inspect(d->path, d->sources, d->source_count,
+                                                      &d->header, &d->offsets) != HY3_OK) {
+        snprintf(reason, sizeof reason, "%s", hy3_error_text());
+        status = hy3_fail(HY3_EIO, __FILE__, __LINE__,
+                          "'%s' cannot be used although it was just written: %s", d->path, reason);
+    }
+    return hy3_agree(comm, status, "opening the token file");
+}
+
+/* Collective. Rank 0 needs the tokenizer to judge a file, all to make one. */
+static hy3_status open_tokenizer(MPI_Comm comm, const char *directory, bool is_needed,
+                                 struct hy3_tokenizer **tokenizer)
+{
+    hy3_status status = HY3_OK;
+
+    if (is_needed && !*tokenizer)
+        status = hy3_tokenizer_open(directory, tokenizer);
+    return hy3_agree(comm, status, "reading the tokenizer");
+}
+
+static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *options,
+                         struct hy3_dataset **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_dataset *d = NULL;
+    char path[HY3_PATH_MAX];
+
+    status = hy3_alloc(&d, 1, sizeof *d);
+    if (status == HY3_OK)
+        d->fd = -1;
+    if (status == HY3_OK)
+        status =
+            hy3_path_format(path, sizeof path, "%s/%s.h5", options->cache_directory, options->name);
+    if (status == HY3_OK)
+        status = hy3_strdup(path, &d->path);
+    HY3_TRY(hy3_agree(comm, status, "opening the dataset"));
+    d->source_count = options->file_count;
+    HY3_TRY(hy3_sources_stat(comm, options->files, options->file_count, &d->sources));
+    if (hy3_rank(comm) == 0)
+        status = hy3_directory_create(options->cache_directory);
+    HY3_TRY(hy3_agree(comm, status, "opening the dataset"));
+    *out = d;
+    d = NULL;
+done:
+    hy3_dataset_close(d);
+    return status;
+}
+
+hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *options,
+                            struct hy3_dataset **out, struct hy3_dataset_summary *summary)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_dataset *d = NULL;
+    struct hy3_tokenizer *tokenizer = NULL;
+    double begin = hy3_seconds();
+    bool fits = false;
+
+    *out = NULL;
+    HY3_TRY(create(comm, options, &d));
+    HY3_TRY(open_tokenizer(comm, options->tokenizer_directory, hy3_rank(comm) == 0, &tokenizer));
+    HY3_TRY(find_file(comm, options, tokenizer, d, &fits));
+    HY3_TRY(open_tokenizer(comm, options->tokenizer_directory, !fits, &tokenizer));
+    if (!fits) {
+        HY3_TRY(make_file(comm, options, tokenizer, d));
+        HY3_TRY(reopen_file(comm, d));
+    }
+    HY3_TRY(share_file(comm, d));
+    d->header.summary.reused = fits;
+    d->header.summary.seconds = hy3_seconds() - begin;
+    if (summary)
+        *summary = d->header.summary;
+    hy3_log(HY3_LOG_INFO, "%s: %lld samples, %lld tokens, %s '%s'", options->name,
+            (long long)d->header.summary.samples, (long long)d->header.summary.tokens,
+            fits ? "as they stand in" : "now in", d->path);
+    *out = d;
+    d = NULL;
+done:
+    hy3_tokenizer_close(tokenizer);
+    hy3_dataset_close(d);
+    return status;
+}

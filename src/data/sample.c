@@ -1,0 +1,119 @@
+/* sample.c - the one place where a line becomes tokens and labels. */
+#include "data/sample.h"
+
+#include "base/memory.h"
+#include "data/portions.h"
+#include "text/labels.h"
+#include "text/template.h"
+
+#include <xxhash.h>
+
+struct hy3_sampler {
+    struct hy3_tokenizer *tokenizer;
+    size_t max_length;
+    struct hy3_text text;
+    struct hy3_ids ids;
+    uint8_t *mask;
+    size_t mask_capacity;
+    char cut_reason[128];
+};
+
+hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_length,
+                              struct hy3_sampler **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_sampler *s = NULL;
+
+    *out = NULL;
+    HY3_TRY(hy3_alloc(&s, 1, sizeof *s));
+    s->tokenizer = tokenizer;
+    s->max_length = max_seq_length < INT32_MAX ? (size_t)max_seq_length : INT32_MAX;
+    snprintf(s->cut_reason, sizeof s->cut_reason,
+             "no token to learn is left within the first %zu tokens (max_seq_length)",
+             s->max_length);
+    *out = s;
+done:
+    return status;
+}
+
+void hy3_sampler_free(struct hy3_sampler *sampler)
+{
+    if (!sampler)
+        return;
+    hy3_free(sampler->text.data);
+    hy3_free(sampler->ids.data);
+    hy3_free(sampler->mask);
+    hy3_free(sampler);
+}
+
+static bool is_blank(const char *line, int64_t size)
+{
+    for (int64_t i = 0; i < size; i++)
+        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
+            return false;
+    return true;
+}
+
+/* Text to all ids and labels, before anything is cut. */
+static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t size)
+{
+    static const struct hy3_template_options training = {.is_training = true, .keep_thinking = -1};
+    hy3_status status = HY3_OK;
+    struct hy3_conversation *conversation = NULL;
+    const struct hy3_specials *special = hy3_tokenizer_specials(s->tokenizer);
+
+    s->text.size = 0;
+    s->ids.count = 0;
+    HY3_TRY(hy3_conversation_parse(line, (size_t)size, &conversation));
+    HY3_TRY(hy3_template_render(conversation, hy3_tokenizer_dialect(s->tokenizer), &training,
+                                &s->text));
+    HY3_TRY(hy3_tokenizer_encode(s->tokenizer, s->text.data, s->text.size, false, &s->ids));
+    HY3_TRY(hy3_grow(&s->mask, &s->mask_capacity, s->ids.count, sizeof *s->mask));
+    hy3_labels_mark(s->ids.data, s->ids.count, special->assistant, special->eos, s->mask);
+done:
+    hy3_conversation_free(conversation);
+    return status;
+}
+
+static size_t count_labels(const uint8_t *mask, size_t length)
+{
+    size_t labels = 0;
+
+    for (size_t t = 1; t < length; t++)
+        labels += mask[t];
+    return labels;
+}
+
+hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int64_t size,
+                              struct hy3_encoded *out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_sampler *s = sampler;
+    size_t length;
+
+    memset(out, 0, sizeof *out);
+    if (size < 0)
+        HY3_FAIL(HY3_EFORMAT, "the line is longer than %d MiB", HY3_LINE_MAX >> 20);
+    if (is_blank(line, size))
+        return HY3_OK;
+    HY3_TRY(encode_all(s, line, size));
+    length = s->ids.count < s->max_length ? s->ids.count : s->max_length;
+    out->labels = count_labels(s->mask, length);
+    if (out->labels == 0) {
+        out->dropped = count_labels(s->mask, s->ids.count) == 0
+                           ? "nothing to learn: no answer of the assistant"
+                           : s->cut_reason;
+        return HY3_OK;
+    }
+    out->length = length;
+    out->is_truncated = length < s->ids.count;
+    out->ids = s->ids.data;
+    out->mask = s->mask;
+done:
+    return status;
+}
+
+uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length)
+{
+    return XXH3_64bits_withSeed(mask, length, XXH3_64bits(ids, length * sizeof(uint32_t)));
+}

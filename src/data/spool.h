@@ -1,0 +1,19 @@
+/* spool.h - a file of one rank without a name: appended to, then read back. It is gone with the process. */
+#ifndef HY3_DATA_SPOOL_H
+#define HY3_DATA_SPOOL_H
+
+#include "base/error.h"
+
+struct hy3_spool; /* opaque */
+
+/* Local. Makes the file in `directory`. Errors: HY3_EIO. The caller owns *out (hy3_spool_close). */
+hy3_status hy3_spool_open(const char *directory, struct hy3_spool **out);
+void hy3_spool_close(struct hy3_spool *spool);
+
+/* Local. Errors: HY3_EIO (disk full …). */
+hy3_status hy3_spool_append(struct hy3_spool *spool, const void *data, size_t size);
+
+/* Local. Exactly `size` bytes at `offset` of what was appended. */
+hy3_status hy3_spool_read(struct hy3_spool *spool, void *data, size_t size, int64_t offset);
+
+#endif

@@ -1,0 +1,341 @@
+/* token_file.c - the tables of what a dataset's file holds, and the checks of one that is there. */
+#include "data/token_file.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FIELD(name) offsetof(struct hy3_token_header, name)
+
+/* clang-format off */
+const struct hy3_token_attribute hy3_token_attributes[] = {
+    {"format_version",        FIELD(format),               false},
+    {"tokenizer_fingerprint", FIELD(tokenizer),            true},
+    {"source_fingerprint",    FIELD(source),               true},
+    {"source_piece_bytes",    FIELD(piece_bytes),          false},
+    {"source_portions",       FIELD(hashed),               false},
+    {"source_bytes",          FIELD(summary.bytes),        false},
+    {"max_seq_length",        FIELD(max_seq_length),       false},
+    {"max_samples",           FIELD(max_samples),          false},
+    {"lines",                 FIELD(summary.lines),        false},
+    {"samples",               FIELD(summary.samples),      false},
+    {"tokens",                FIELD(summary.tokens),       false},
+    {"label_tokens",          FIELD(summary.label_tokens), false},
+    {"longest",               FIELD(summary.longest),      false},
+    {"truncated",             FIELD(summary.truncated),    false},
+    {"dropped",               FIELD(summary.dropped),      false},
+    {"bad",                   FIELD(summary.bad),          false},
+    {NULL,                    0,                           false},
+};
+
+const struct hy3_token_column hy3_token_columns[] = {
+    {"tokens",          4, HY3_TOKENS,        FIELD(tokens_at)},
+    {"label_mask",      1, HY3_TOKENS,        FIELD(mask_at)},
+    {"offsets",         8, HY3_SAMPLE_STARTS, FIELD(offsets_at)},
+    {"source_line",     8, HY3_SAMPLES,       FIELD(line_at)},
+    {"source_file",     4, HY3_SAMPLES,       FIELD(file_at)},
+    {"checksum",        8, HY3_SAMPLES,       FIELD(checksum_at)},
+    {"source_size",     8, HY3_FILES,         SIZE_MAX},
+    {"source_mtime_ns", 8, HY3_FILES,         SIZE_MAX},
+    {NULL,              0, HY3_TOKENS,        0},
+};
+
+/* clang-format on */
+
+int64_t hy3_token_column_count(const struct hy3_token_column *column,
+                               const struct hy3_token_header *header, int file_count)
+{
+    switch (column->kind) {
+    case HY3_TOKENS:
+        return header->summary.tokens;
+    case HY3_SAMPLES:
+        return header->summary.samples;
+    case HY3_SAMPLE_STARTS:
+        return header->summary.samples + 1;
+    case HY3_FILES:
+        break;
+    }
+    return file_count;
+}
+
+hid_t hy3_token_column_type(const struct hy3_token_column *column)
+{
+    if (column->kind == HY3_FILES)
+        return H5T_STD_I64LE;
+    return column->size == 8 ? H5T_STD_U64LE : column->size == 4 ? H5T_STD_U32LE : H5T_STD_U8LE;
+}
+
+void hy3_hdf5_quiet(void)
+{
+    H5open();
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *text)
+{
+    if (n == 0 && entry->desc)
+        snprintf(text, 200, "%s", entry->desc);
+    return 0;
+}
+
+const char *hy3_hdf5_text(void)
+{
+    static _Thread_local char text[200];
+
+    text[0] = '\0';
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, text);
+    return text;
+}
+
+static hy3_status read_int(hid_t file, const char *name, void *out)
+{
+    hy3_status status = HY3_OK;
+    hid_t attribute = H5Aopen(file, name, H5P_DEFAULT), type = -1, space = -1;
+
+    if (attribute < 0)
+        HY3_FAIL(HY3_EFORMAT, "it has no attribute '%s'", name);
+    type = H5Aget_type(attribute);
+    space = H5Aget_space(attribute);
+    if (type < 0 || space < 0 || H5Tget_class(type) != H5T_INTEGER || H5Tget_size(type) != 8 ||
+        H5Sget_simple_extent_npoints(space) != 1 || H5Aread(attribute, type, out) < 0)
+        HY3_FAIL(HY3_EFORMAT, "its attribute '%s' is not one 64-bit integer", name);
+done:
+    if (space >= 0)
+        H5Sclose(space);
+    if (type >= 0)
+        H5Tclose(type);
+    if (attribute >= 0)
+        H5Aclose(attribute);
+    return status;
+}
+
+static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
+{
+    hy3_status status = HY3_OK;
+    int64_t is_complete = 0;
+
+    HY3_TRY(read_int(file, "complete", &is_complete));
+    if (is_complete != 1)
+        HY3_FAIL(HY3_EFORMAT, "it is not marked complete");
+    HY3_TRY(read_int(file, "format_version", &h->format));
+    if (h->format != HY3_TOKEN_FORMAT)
+        HY3_FAIL(HY3_EFORMAT, "it has format %lld, this program writes %d", (long long)h->format,
+                 HY3_TOKEN_FORMAT);
+    for (const struct hy3_token_attribute *a = hy3_token_attributes; a->name; a++)
+        HY3_TRY(read_int(file, a->name, (char *)h + a->offset));
+    if (h->summary.samples < 1 || h->summary.tokens < h->summary.samples || h->hashed < 0 ||
+        h->piece_bytes < 1)
+        HY3_FAIL(HY3_EFORMAT, "its counts make no sense");
+done:
+    return status;
+}
+
+/* The dataset as an open handle, of the type and size that the counts demand. */
+static hy3_status open_column(hid_t file, const struct hy3_token_column *column, int64_t count,
+                              hid_t *out)
+{
+    hy3_status status = HY3_OK;
+    hid_t set = H5Dopen2(file, column->name, H5P_DEFAULT), type = -1, space = -1;
+
+    *out = set;
+    if (set < 0)
+        HY3_FAIL(HY3_EFORMAT, "it has no dataset '%s'", column->name);
+    type = H5Dget_type(set);
+    space = H5Dget_space(set);
+    if (type < 0 || space < 0 || H5Tequal(type, hy3_token_column_type(column)) <= 0)
+        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' has another type", column->name);
+    if (H5Sget_simple_extent_ndims(space) != 1 || H5Sget_simple_extent_npoints(space) != count)
+        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' does not have %lld elements", column->name,
+                 (long long)count);
+done:
+    if (space >= 0)
+        H5Sclose(space);
+    if (type >= 0)
+        H5Tclose(type);
+    return status;
+}
+
+static hy3_status place_column(hid_t set, const struct hy3_token_column *column, int64_t count,
+                               struct hy3_token_header *h)
+{
+    hy3_status status = HY3_OK;
+    hid_t plist = H5Dget_create_plist(set);
+    haddr_t at = H5Dget_offset(set);
+    int64_t bytes;
+
+    if (plist < 0 || H5Pget_layout(plist) != H5D_CONTIGUOUS || H5Pget_external_count(plist) != 0 ||
+        at == HADDR_UNDEF)
+        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' is not stored in one piece", column->name);
+    if (__builtin_mul_overflow(count, (int64_t)column->size, &bytes) || at > INT64_MAX ||
+        bytes > h->size || (int64_t)at > h->size - bytes)
+        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' reaches beyond the end of the file", column->name);
+    *(int64_t *)(void *)((char *)h + column->offset) = (int64_t)at;
+done:
+    if (plist >= 0)
+        H5Pclose(plist);
+    return status;
+}
+
+/* Sizes or times that differ are no error: the contents decide then. */
+static hy3_status compare_files(hid_t set, const char *name, const struct hy3_source *sources,
+                                int count, struct hy3_token_header *h)
+{
+    hy3_status status = HY3_OK;
+    bool is_size = strcmp(name, "source_size") == 0;
+    int64_t *values = NULL;
+
+    HY3_TRY(hy3_alloc(&values, (size_t)count, sizeof *values));
+    if (H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' cannot be read", name);
+    for (int f = 0; f < count; f++)
+        if (values[f] != (is_size ? sources[f].size : sources[f].mtime_ns))
+            h->has_same_sources = false;
+done:
+    hy3_free(values);
+    return status;
+}
+
+static hy3_status compare_names(hid_t file, const struct hy3_source *sources, int count,
+                                struct hy3_token_header *h)
+{
+    hy3_status status = HY3_OK;
+    hid_t set = H5Dopen2(file, "source_name", H5P_DEFAULT), type = -1, space = -1;
+    size_t width = 0;
+    char *names = NULL;
+
+    if (set < 0 || (type = H5Dget_type(set)) < 0 || (space = H5Dget_space(set)) < 0 ||
+        H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
+        H5Sget_simple_extent_npoints(space) != count || (width = H5Tget_size(type)) > HY3_PATH_MAX)
+        HY3_FAIL(HY3_EFORMAT, "its list of source files does not fit");
+    HY3_TRY(hy3_alloc(&names, (size_t)count, width));
+    if (H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names) < 0)
+        HY3_FAIL(HY3_EFORMAT, "its list of source files cannot be read");
+    for (int f = 0; f < count; f++)
+        if (strlen(sources[f].path) > width ||
+            strncmp(names + (size_t)f * width, sources[f].path, width) != 0)
+            h->has_same_sources = false;
+done:
+    if (space >= 0)
+        H5Sclose(space);
+    if (type >= 0)
+        H5Tclose(type);
+    if (set >= 0)
+        H5Dclose(set);
+    hy3_free(names);
+    return status;
+}
+
+static hy3_status inspect_columns(hid_t file, const struct hy3_source *sources, int count,
+                                  struct hy3_token_header *h)
+{
+    hy3_status status = HY3_OK;
+    hid_t set = -1;
+
+    h->has_same_sources = true;
+    for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++) {
+        int64_t elements = hy3_token_column_count(c, h, count);
+
+        HY3_TRY(open_column(file, c, elements, &set));
+        if (c->kind == HY3_FILES)
+            HY3_TRY(compare_files(set, c->name, sources, count, h));
+        else
+            HY3_TRY(place_column(set, c, elements, h));
+        H5Dclose(set);
+        set = -1;
+    }
+    HY3_TRY(compare_names(file, sources, count, h));
+done:
+    if (set >= 0)
+        H5Dclose(set);
+    return status;
+}
+
+static hy3_status stat_file(int fd, const char *path, struct hy3_token_header *h)
+{
+    struct stat info;
+
+    if (fstat(fd, &info) != 0)
+        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot read '%s': %s", path, strerror(errno));
+    h->size = info.st_size;
+    h->device = (int64_t)info.st_dev;
+    h->inode = (int64_t)info.st_ino;
+    h->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    return HY3_OK;
+}
+
+/* The offsets ascend from 0 to the number of tokens, and the longest sample is the longest. */
+static hy3_status read_offsets(const char *path, const struct hy3_token_header *h, uint64_t **out)
+{
+    hy3_status status = HY3_OK;
+    size_t samples = (size_t)h->summary.samples;
+    uint64_t *offsets = NULL, longest = 0;
+    int fd = -1;
+
+    HY3_TRY(hy3_token_file_open(path, h, &fd));
+    HY3_TRY(hy3_alloc(&offsets, samples + 1, sizeof *offsets));
+    HY3_TRY(hy3_file_read_at(fd, offsets, (samples + 1) * sizeof *offsets, h->offsets_at, path));
+    for (size_t i = 0; i < samples; i++) {
+        if (offsets[i + 1] <= offsets[i])
+            HY3_FAIL(HY3_EFORMAT, "its offsets do not ascend at sample %zu", i);
+        if (offsets[i + 1] - offsets[i] > longest)
+            longest = offsets[i + 1] - offsets[i];
+    }
+    if (offsets[0] != 0 || offsets[samples] != (uint64_t)h->summary.tokens ||
+        longest != (uint64_t)h->summary.longest)
+        HY3_FAIL(HY3_EFORMAT, "its offsets do not fit its counts");
+    *out = offsets;
+    offsets = NULL;
+done:
+    if (fd >= 0)
+        close(fd);
+    hy3_free(offsets);
+    return status;
+}
+
+hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sources, int count,
+                                  struct hy3_token_header *out, uint64_t **offsets)
+{
+    hy3_status status = HY3_OK;
+    hid_t file = -1;
+    int fd = -1;
+
+    memset(out, 0, sizeof *out);
+    *offsets = NULL;
+    hy3_hdf5_quiet();
+    HY3_TRY(hy3_file_open(path, &fd));
+    HY3_TRY(stat_file(fd, path, out));
+    if ((file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
+        HY3_FAIL(HY3_EFORMAT, "HDF5 cannot open it: %s", hy3_hdf5_text());
+    HY3_TRY(read_attributes(file, out));
+    HY3_TRY(inspect_columns(file, sources, count, out));
+    HY3_TRY(read_offsets(path, out, offsets));
+done:
+    if (file >= 0)
+        H5Fclose(file);
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+hy3_status hy3_token_file_open(const char *path, const struct hy3_token_header *header, int *fd)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_token_header now;
+
+    HY3_TRY(hy3_file_open(path, fd));
+    HY3_TRY(stat_file(*fd, path, &now));
+    if (now.size != header->size || now.inode != header->inode ||
+        now.mtime_ns != header->mtime_ns) {
+        close(*fd);
+        *fd = -1;
+        HY3_FAIL(HY3_EIO,
+                 "'%s' was replaced by another job while it was being opened; give each job its "
+                 "own cache_dir",
+                 path);
+    }
+done:
+    return status;
+}

@@ -1,0 +1,64 @@
+/* token_file.h - the HDF5 file of a dataset: what stands in it, checking it before use.
+ *
+ * HDF5 is asked for the structure only; tokens are read with pread at the places found here. Writing: token_writer.h. */
+#ifndef HY3_DATA_TOKEN_FILE_H
+#define HY3_DATA_TOKEN_FILE_H
+
+#include "data/dataset.h"
+#include "data/sources.h"
+
+#include <hdf5.h>
+
+enum {
+    HY3_TOKEN_FORMAT = 1
+}; /* raised whenever the same text may give other tokens or another layout */
+
+/* What the file says. Plain values: it is broadcast as bytes. */
+struct hy3_token_header {
+    int64_t format;
+    uint64_t tokenizer, source; /* fingerprints */
+    int64_t max_seq_length, max_samples;
+    int64_t piece_bytes, hashed; /* how the source fingerprint was made: tokenize.h */
+    struct hy3_dataset_summary summary;
+    int64_t tokens_at, mask_at, offsets_at, line_at, file_at, checksum_at; /* bytes in the file */
+    int64_t size, device, inode, mtime_ns;                                 /* of the file */
+    bool has_same_sources; /* names, sizes and times are those of the sources given */
+};
+
+/* One list for writing and reading; the last has no name. */
+struct hy3_token_attribute {
+    const char *name;
+    size_t offset; /* of a 64-bit field of the header */
+    bool is_fingerprint;
+};
+extern const struct hy3_token_attribute hy3_token_attributes[];
+
+enum hy3_token_kind { HY3_TOKENS, HY3_SAMPLES, HY3_SAMPLE_STARTS, HY3_FILES };
+
+struct hy3_token_column {
+    const char *name;
+    size_t size; /* bytes of an element: an unsigned integer, or (HY3_FILES, 8) a signed one */
+    enum hy3_token_kind kind;
+    size_t offset; /* of the header's field for its place; SIZE_MAX: read through HDF5 */
+};
+extern const struct hy3_token_column hy3_token_columns[];
+
+int64_t hy3_token_column_count(const struct hy3_token_column *column,
+                               const struct hy3_token_header *header, int file_count);
+hid_t hy3_token_column_type(const struct hy3_token_column *column);
+
+/* Local. Keeps HDF5 from printing; its texts go into ours. */
+void hy3_hdf5_quiet(void);
+
+/* Local. What HDF5 last complained about, "" if nothing. Static memory. */
+const char *hy3_hdf5_text(void);
+
+/* Local. Reads and checks the structure of `path` and its offsets; *offsets [samples + 1] is the caller's (hy3_free).
+ * Errors: HY3_EFORMAT, HY3_EIO with the reason, without the path. */
+hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sources, int count,
+                                  struct hy3_token_header *out, uint64_t **offsets);
+
+/* Local. Opens it for reading: the very file that was inspected, on another rank perhaps. */
+hy3_status hy3_token_file_open(const char *path, const struct hy3_token_header *header, int *fd);
+
+#endif

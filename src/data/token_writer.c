@@ -1,0 +1,457 @@
+/* token_writer.c - few, large, collective writes; then mark, close, flush, rename. */
+#include "data/token_writer.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BUFFER = 16 << 20, SAMPLES = 4096 }; /* bytes a rank and call, samples read back at once */
+
+static const char phase[] = "writing the token file";
+
+struct writer {
+    MPI_Comm comm;
+    hid_t file;
+    char part[HY3_PATH_MAX];
+    const struct hy3_token_header *header;
+    const struct hy3_source *sources;
+    int file_count;
+    const struct hy3_tokenized *tokenized;
+    int64_t last; /* the portion with the last sample, which also writes the end of the offsets */
+    char *buffer;
+    struct hy3_sample *samples;
+};
+
+struct cursor { /* how far a rank has come in a column */
+    int64_t portion, element;
+    uint64_t start; /* token at which the next sample begins */
+};
+
+static hy3_status failed(const struct writer *w, const char *what, const char *name)
+{
+    return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot %s '%s' of '%s': %s", what, name, w->part,
+                    hy3_hdf5_text());
+}
+
+static hy3_status put_attribute(const struct writer *w, const char *name, hid_t type,
+                                const void *value)
+{
+    hy3_status status = HY3_OK;
+    hid_t space = H5Screate(H5S_SCALAR), attribute = -1;
+
+    attribute = H5Acreate2(w->file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    if (attribute < 0 || H5Awrite(attribute, type, value) < 0)
+        status = failed(w, "write the attribute", name);
+    if (attribute >= 0)
+        H5Aclose(attribute);
+    H5Sclose(space);
+    return status;
+}
+
+static hid_t text_type(size_t size)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+
+    H5Tset_size(type, size);
+    H5Tset_strpad(type, H5T_STR_NULLPAD);
+    H5Tset_cset(type, H5T_CSET_UTF8);
+    return type;
+}
+
+static hy3_status put_text(const struct writer *w, const char *name, const char *text)
+{
+    hid_t type = text_type(strlen(text));
+    hy3_status status = put_attribute(w, name, type, text);
+
+    H5Tclose(type);
+    return status;
+}
+
+static hy3_status put_attributes(const struct writer *w, enum hy3_dialect dialect)
+{
+    hy3_status status = HY3_OK;
+
+    for (const struct hy3_token_attribute *a = hy3_token_attributes; a->name; a++)
+        HY3_TRY(put_attribute(w, a->name, a->is_fingerprint ? H5T_STD_U64LE : H5T_STD_I64LE,
+                              (const char *)w->header + a->offset));
+    HY3_TRY(put_text(w, "template", "hy_v3"));
+    HY3_TRY(put_text(w, "dialect", dialect == HY3_DIALECT_FINAL ? "final" : "preview"));
+done:
+    return status;
+}
+
+static int64_t elements(const struct writer *w, const struct hy3_token_column *column, int64_t p)
+{
+    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, p);
+
+    if (column->kind == HY3_TOKENS)
+        return row->tokens;
+    return row->samples + (column->kind == HY3_SAMPLE_STARTS && p == w->last);
+}
+
+static int64_t first_element(const struct writer *w, const struct hy3_token_column *column,
+                             int64_t p)
+{
+    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, p);
+
+    return column->kind == HY3_TOKENS ? row->first_token : row->first_sample;
+}
+
+/* `count` elements of a column of samples; the samples are in w->samples. */
+static void convert(const struct writer *w, const struct hy3_token_column *column,
+                    struct cursor *at, int64_t count, char *out)
+{
+    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, at->portion);
+    uint32_t file = (uint32_t)hy3_tokenized_file(w->tokenized, at->portion);
+
+    for (int64_t i = 0; i < count; i++, out += column->size) {
+        const struct hy3_sample *s = &w->samples[i];
+        uint64_t line = (uint64_t)(row->first_line + s->line) + 1;
+
+        if (column->kind == HY3_SAMPLE_STARTS) {
+            memcpy(out, &at->start, sizeof at->start);
+            at->start += (uint64_t)s->length;
+        } else if (column->offset == offsetof(struct hy3_token_header, line_at)) {
+            memcpy(out, &line, sizeof line);
+        } else if (column->offset == offsetof(struct hy3_token_header, file_at)) {
+            memcpy(out, &file, sizeof file);
+        } else {
+            memcpy(out, &s->checksum, sizeof s->checksum);
+        }
+    }
+}
+
+static hy3_status fill_samples(const struct writer *w, const struct hy3_token_column *column,
+                               struct cursor *at, int64_t count, char *out)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, at->portion);
+
+    if (at->element == 0)
+        at->start = (uint64_t)row->first_token;
+    for (int64_t done = 0; done < count;) {
+        int64_t part = count - done < SAMPLES ? count - done : SAMPLES;
+        int64_t there = row->samples - at->element;
+
+        if (there == 0) { /* the end of the offsets */
+            memcpy(out, &at->start, sizeof at->start);
+            at->element++;
+            break;
+        }
+        part = part < there ? part : there;
+        HY3_TRY(hy3_tokenized_samples(w->tokenized, at->portion, at->element, part, w->samples));
+        convert(w, column, at, part, out);
+        out += (size_t)part * column->size;
+        at->element += part;
+        done += part;
+    }
+done:
+    return status;
+}
+
+static hy3_status fill(const struct writer *w, const struct hy3_token_column *column,
+                       struct cursor *at, int64_t count, void *out)
+{
+    hy3_status status;
+
+    if (column->kind != HY3_TOKENS)
+        return fill_samples(w, column, at, count, out);
+    if (column->size == sizeof(uint32_t))
+        status = hy3_tokenized_ids(w->tokenized, at->portion, at->element, count, out);
+    else
+        status = hy3_tokenized_mask(w->tokenized, at->portion, at->element, count, out);
+    at->element += count;
+    return status;
+}
+
+/* Adds elements first .. first + count to the selection of a call. */
+static void select_range(hid_t space, int64_t first, int64_t count, bool is_first)
+{
+    hsize_t start = (hsize_t)first, size = (hsize_t)count;
+
+    H5Sselect_hyperslab(space, is_first ? H5S_SELECT_SET : H5S_SELECT_OR, &start, NULL, &size,
+                        NULL);
+}
+
+/* Fills the buffer with what is left of this rank's portions and selects their places; neighbours become one range. */
+static hy3_status gather(const struct writer *w, const struct hy3_token_column *column,
+                         struct cursor *at, hid_t space, int64_t *used)
+{
+    hy3_status status = HY3_OK;
+    const int64_t room = BUFFER / (int64_t)column->size;
+    int64_t first = 0, count = 0;
+    bool is_first = true;
+
+    H5Sselect_none(space);
+    for (*used = 0; *used < room && at->portion < hy3_tokenized_portions(w->tokenized);) {
+        int64_t left = elements(w, column, at->portion) - at->element, place;
+
+        if (left == 0 || !hy3_tokenized_is_mine(w->tokenized, at->portion)) {
+            *at = (struct cursor){.portion = at->portion + 1};
+            continue;
+        }
+        left = left < room - *used ? left : room - *used;
+        place = first_element(w, column, at->portion) + at->element;
+        HY3_TRY(fill(w, column, at, left, w->buffer + (size_t)*used * column->size));
+        if (count > 0 && place != first + count) {
+            select_range(space, first, count, is_first);
+            is_first = false;
+            count = 0;
+        }
+        first = count > 0 ? first : place;
+        count += left;
+        *used += left;
+    }
+    if (count > 0)
+        select_range(space, first, count, is_first);
+done:
+    return status;
+}
+
+/* One collective write of `used` elements, 0 on ranks that have come to their end. */
+static hy3_status write_buffer(const struct writer *w, const struct hy3_token_column *column,
+                               hid_t set, hid_t space, int64_t used, hid_t transfer)
+{
+    hy3_status status = HY3_OK;
+    hsize_t size = used > 0 ? (hsize_t)used : 1;
+    hid_t memory = H5Screate_simple(1, &size, NULL);
+
+    if (used == 0)
+        H5Sselect_none(memory);
+    if (H5Dwrite(set, hy3_token_column_type(column), memory, space, transfer, w->buffer) < 0)
+        status = failed(w, "write", column->name);
+    H5Sclose(memory);
+    return status;
+}
+
+static int64_t count_rounds(const struct writer *w, const struct hy3_token_column *column)
+{
+    int64_t mine = 0, room = BUFFER / (int64_t)column->size;
+
+    for (int64_t p = 0; p < hy3_tokenized_portions(w->tokenized); p++)
+        if (hy3_tokenized_is_mine(w->tokenized, p))
+            mine += elements(w, column, p);
+    mine = (mine + room - 1) / room;
+    hy3_allreduce_int(w->comm, &mine, 1, MPI_MAX, phase);
+    return mine;
+}
+
+static hy3_status write_column(const struct writer *w, const struct hy3_token_column *column,
+                               hid_t set)
+{
+    hy3_status status = HY3_OK;
+    hid_t space = H5Dget_space(set), transfer = H5Pcreate(H5P_DATASET_XFER);
+    int64_t rounds = count_rounds(w, column), used = 0;
+    struct cursor at = {0};
+
+    H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+    for (int64_t round = 0; round < rounds; round++) {
+        HY3_TRY(hy3_agree(w->comm, gather(w, column, &at, space, &used), phase));
+        HY3_TRY(hy3_agree(w->comm, write_buffer(w, column, set, space, used, transfer), phase));
+    }
+done:
+    H5Pclose(transfer);
+    H5Sclose(space);
+    return status;
+}
+
+/* What there is of each source file: rank 0 writes, the others take part. */
+static hy3_status write_files(const struct writer *w, hid_t set, hid_t type, const void *values)
+{
+    hy3_status status = HY3_OK;
+    hid_t transfer = H5Pcreate(H5P_DATASET_XFER), space = H5Dget_space(set);
+
+    H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+    if (hy3_rank(w->comm) != 0)
+        H5Sselect_none(space);
+    if (H5Dwrite(set, type, space, space, transfer, values) < 0)
+        status = failed(w, "write", "source files");
+    H5Sclose(space);
+    H5Pclose(transfer);
+    return hy3_agree(w->comm, status, phase);
+}
+
+/* Contiguous and allocated at once: its place is known, and nobody extends the file later. */
+static hid_t create_set(const struct writer *w, const char *name, hid_t type, int64_t count)
+{
+    hsize_t size = (hsize_t)count;
+    hid_t space = H5Screate_simple(1, &size, NULL), plist = H5Pcreate(H5P_DATASET_CREATE), set;
+
+    H5Pset_layout(plist, H5D_CONTIGUOUS);
+    H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY);
+    H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);
+    H5Pset_obj_track_times(plist, false);
+    set = H5Dcreate2(w->file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    H5Pclose(plist);
+    H5Sclose(space);
+    return set;
+}
+
+static hy3_status put_column(const struct writer *w, const struct hy3_token_column *column)
+{
+    hy3_status status = HY3_OK;
+    int64_t count = hy3_token_column_count(column, w->header, w->file_count), *values = NULL;
+    hid_t set = create_set(w, column->name, hy3_token_column_type(column), count);
+    bool is_size = strcmp(column->name, "source_size") == 0;
+
+    if (set < 0)
+        HY3_FAIL(HY3_EIO, "cannot create '%s' in '%s': %s", column->name, w->part, hy3_hdf5_text());
+    if (column->kind != HY3_FILES) {
+        HY3_TRY(write_column(w, column, set));
+        goto done;
+    }
+    HY3_TRY(hy3_agree(w->comm, hy3_alloc(&values, (size_t)count, sizeof *values), phase));
+    for (int f = 0; f < w->file_count; f++)
+        values[f] = is_size ? w->sources[f].size : w->sources[f].mtime_ns;
+    HY3_TRY(write_files(w, set, H5T_NATIVE_INT64, values));
+done:
+    if (set >= 0)
+        H5Dclose(set);
+    hy3_free(values);
+    return status;
+}
+
+static hy3_status put_names(const struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    size_t width = 1;
+    hid_t type = -1, set = -1;
+    char *names = NULL;
+
+    for (int f = 0; f < w->file_count; f++)
+        if (strlen(w->sources[f].path) > width)
+            width = strlen(w->sources[f].path);
+    HY3_TRY(hy3_agree(w->comm, hy3_alloc(&names, (size_t)w->file_count, width), phase));
+    for (int f = 0; f < w->file_count; f++)
+        memcpy(names + (size_t)f * width, w->sources[f].path, strlen(w->sources[f].path));
+    type = text_type(width);
+    if ((set = create_set(w, "source_name", type, w->file_count)) < 0)
+        HY3_FAIL(HY3_EIO, "cannot create 'source_name' in '%s': %s", w->part, hy3_hdf5_text());
+    HY3_TRY(write_files(w, set, type, names));
+done:
+    if (set >= 0)
+        H5Dclose(set);
+    if (type >= 0)
+        H5Tclose(type);
+    hy3_free(names);
+    return status;
+}
+
+/* A name that no other job uses, the same on all ranks. */
+static hy3_status name_part(struct writer *w, const char *path)
+{
+    char host[64] = "", unique[160] = "";
+    struct timespec now;
+
+    gethostname(host, sizeof host - 1);
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(unique, sizeof unique, "%s-%ld-%lld%09ld", host, (long)getpid(), (long long)now.tv_sec,
+             now.tv_nsec);
+    hy3_broadcast(w->comm, 0, unique, sizeof unique, phase);
+    return hy3_path_format(w->part, sizeof w->part, "%s.%s.part", path, unique);
+}
+
+static hy3_status create_file(struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+
+    H5Pset_fapl_mpio(access, w->comm, MPI_INFO_NULL);
+    if ((w->file = H5Fcreate(w->part, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
+        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot create '%s': %s", w->part,
+                          hy3_hdf5_text());
+    H5Pclose(access);
+    return hy3_agree(w->comm, status, phase);
+}
+
+/* Only now does the file say that it is whole. */
+static hy3_status mark_and_close(struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    const int64_t is_complete = 1;
+
+    if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0)
+        status = failed(w, "flush", "the data");
+    HY3_TRY(hy3_agree(w->comm, status, phase));
+    status = put_attribute(w, "complete", H5T_STD_I64LE, &is_complete);
+    if (H5Fclose(w->file) < 0 && status == HY3_OK)
+        status = failed(w, "close", "the file");
+    w->file = -1;
+    status = hy3_agree(w->comm, status, phase);
+done:
+    return status;
+}
+
+/* Every rank flushes what it wrote: on network file systems nobody else can. */
+static hy3_status flush_part(const struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    int fd = open(w->part, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) != 0)
+        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", w->part, strerror(errno));
+done:
+    if (fd >= 0)
+        close(fd);
+    return hy3_agree(w->comm, status, phase);
+}
+
+static hy3_status publish(const struct writer *w, const char *path)
+{
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(w->comm) == 0) {
+        if (rename(w->part, path) != 0)
+            HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", w->part, path, strerror(errno));
+        HY3_TRY(hy3_directory_sync(path)); /* without it the rename itself may be lost */
+    }
+done:
+    return hy3_agree(w->comm, status, phase);
+}
+
+hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
+                                const struct hy3_token_header *header, enum hy3_dialect dialect,
+                                const struct hy3_source *sources, int file_count,
+                                const struct hy3_tokenized *tokenized)
+{
+    hy3_status status = HY3_OK;
+    struct writer w = {.comm = comm,
+                       .file = -1,
+                       .header = header,
+                       .sources = sources,
+                       .file_count = file_count,
+                       .tokenized = tokenized};
+
+    hy3_hdf5_quiet();
+    for (int64_t p = 0; p < hy3_tokenized_portions(tokenized); p++)
+        if (hy3_tokenized_row(tokenized, p)->samples > 0)
+            w.last = p;
+    status = name_part(&w, path);
+    if (status == HY3_OK)
+        status = hy3_alloc(&w.buffer, BUFFER, 1);
+    if (status == HY3_OK)
+        status = hy3_alloc(&w.samples, SAMPLES, sizeof *w.samples);
+    HY3_TRY(hy3_agree(comm, status, phase));
+    HY3_TRY(create_file(&w));
+    HY3_TRY(hy3_agree(comm, put_attributes(&w, dialect), phase));
+    for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++)
+        HY3_TRY(put_column(&w, c));
+    HY3_TRY(put_names(&w));
+    HY3_TRY(mark_and_close(&w));
+    HY3_TRY(flush_part(&w));
+    HY3_TRY(publish(&w, path));
+done:
+    if (w.file >= 0)
+        H5Fclose(w.file);
+    if (status != HY3_OK && hy3_rank(comm) == 0 && w.part[0] != '\0')
+        unlink(w.part);
+    hy3_free(w.samples);
+    hy3_free(w.buffer);
+    return status;
+}

@@ -1,0 +1,65 @@
+/* tokenize.h - JSONL lines to samples, shared by all ranks.
+ *
+ * Every rank keeps the samples of its pieces in files of its own that have no name any more (they vanish with the process, whatever
+ * ends it); in memory is one row a portion. What counts, and in which order, depends on the files alone: with
+ * max_samples everything behind the line of the last sample is as if it were not there. */
+#ifndef HY3_DATA_TOKENIZE_H
+#define HY3_DATA_TOKENIZE_H
+
+#include "data/dataset.h"
+#include "data/portions.h"
+#include "text/tokenizer.h"
+
+struct hy3_row { /* of a portion, after tokenizing the same on all ranks */
+    int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
+    uint64_t hash;
+    int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
+};
+
+struct hy3_sample { /* as kept in a spool */
+    int64_t line;   /* in the portion, from 0 */
+    int64_t length, labels, is_truncated;
+    uint64_t checksum;
+};
+
+struct hy3_reject; /* reject.h */
+
+enum { HY3_BAD_LISTED = 20 }; /* bad lines named in an error message */
+
+struct hy3_tokenized; /* opaque: this rank's samples, and the rows of all portions */
+
+/* Collective on `comm`. Fills *summary (all but seconds and reused). Does not judge: bad lines and an empty result are the caller's
+ * matter. Ends early, is_complete false, when more than max_bad_samples lines and at least HY3_BAD_LISTED are bad.
+ * Errors: HY3_EIO, HY3_ENOMEM, HY3_EFORMAT (tokenizer). The caller owns *out (hy3_tokenized_free). */
+hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options,
+                        const struct hy3_source *sources, struct hy3_tokenizer *tokenizer,
+                        struct hy3_tokenized **out, struct hy3_dataset_summary *summary,
+                        bool *is_complete);
+void hy3_tokenized_free(struct hy3_tokenized *tokenized);
+
+int64_t hy3_tokenized_portions(const struct hy3_tokenized *tokenized);
+const struct hy3_row *hy3_tokenized_row(const struct hy3_tokenized *tokenized, int64_t p);
+int hy3_tokenized_owner(const struct hy3_tokenized *tokenized, int64_t p); /* a rank */
+bool hy3_tokenized_is_mine(const struct hy3_tokenized *tokenized, int64_t p);
+int hy3_tokenized_file(const struct hy3_tokenized *tokenized, int64_t p);
+const char *hy3_tokenized_path(const struct hy3_tokenized *tokenized, int64_t p); /* of that file */
+
+/* Local. Elements of a portion of this rank: `count` from `first` (in the portion). */
+hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
+                             int64_t count, uint32_t *out);
+hy3_status hy3_tokenized_mask(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
+                              int64_t count, uint8_t *out);
+hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
+                                 int64_t count, struct hy3_sample *out);
+hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
+                                 int64_t count, struct hy3_reject *out);
+
+/* The source fingerprint: sizes of all files and bytes of the first `hashed` portions, those that were needed. */
+int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized);
+uint64_t hy3_tokenized_fingerprint(const struct hy3_tokenized *tokenized);
+
+/* Collective on `comm`. The same, by reading the files. */
+hy3_status hy3_source_fingerprint(MPI_Comm comm, const struct hy3_source *sources, int count,
+                                  int64_t piece_bytes, int64_t hashed, uint64_t *out);
+
+#endif

@@ -1,0 +1,186 @@
+/* params.c - the table is the reference's list of parameters; units hold all of it without overlap. */
+#include "model/params.h"
+
+#include "base/memory.h"
+#include "support/test.h"
+
+static struct hy3_params *golden_params(int64_t first_expert, int64_t held)
+{
+    struct hy3_shape shape;
+    struct hy3_params *params;
+
+    assert_ok(hy3_shape_open(hy3_golden("a/inner/config.json"), &shape));
+    assert_ok(hy3_params_create(&shape, first_expert, held < 0 ? shape.experts : held, &params));
+    return params;
+}
+
+static void the_names_are_those_of_the_reference(void **state)
+{
+    json_t *forward = hy3_golden_json("a/forward.json"), *name;
+    struct hy3_params *params = golden_params(0, -1);
+    int trained = 0, buffers = 0;
+    size_t i;
+
+    (void)state;
+    json_array_foreach(json_object_get(forward, "parameter_names"), i, name)
+    {
+        const struct hy3_param *p = hy3_params_named(params, json_string_value(name));
+
+        assert_non_null(p);
+        assert_true(p->trainable && p->unit >= 0);
+        trained++;
+    }
+    json_array_foreach(json_object_get(forward, "buffer_names"), i, name)
+    {
+        const struct hy3_param *p = hy3_params_named(params, json_string_value(name));
+
+        if (!p) /* tables of the rotation are no tensors of a checkpoint */
+            continue;
+        assert_true(!p->trainable && p->unit < 0);
+        buffers++;
+    }
+    assert_int_equal(trained + buffers, params->count);
+    assert_int_equal(params->total,
+                     json_integer_value(json_object_get(forward, "parameter_count")));
+    hy3_params_free(params);
+    json_decref(forward);
+}
+
+static void decay_is_that_of_the_reference(void **state)
+{
+    json_t *train = hy3_golden_json("a/train_full.json"), *name;
+    const json_t *run = json_object_get(train, "weight_decay_0.1");
+    struct hy3_params *params = golden_params(0, -1);
+    int seen = 0;
+    size_t i;
+
+    (void)state;
+    json_array_foreach(json_object_get(run, "no_decay_parameters"), i, name)
+    {
+        assert_false(hy3_params_named(params, json_string_value(name))->decay);
+        seen++;
+    }
+    json_array_foreach(json_object_get(run, "decay_parameters"), i, name)
+    {
+        assert_true(hy3_params_named(params, json_string_value(name))->decay);
+        seen++;
+    }
+    assert_true(seen > 40);
+    hy3_params_free(params);
+    json_decref(train);
+}
+
+/* Units in order, each parameter in the unit that lists it, aligned, one behind the other. */
+static void check_units(const struct hy3_params *params)
+{
+    int listed = 0;
+
+    for (int u = 0; u < params->units; u++) {
+        const struct hy3_unit *unit = &params->unit[u];
+        int64_t at = 0;
+
+        for (int i = unit->first; i < unit->end; i++) {
+            const struct hy3_param *p = &params->params[i];
+
+            assert_int_equal(p->unit, u);
+            assert_int_equal(p->offset % HY3_PARAM_ALIGN, 0);
+            assert_true(p->offset >= at && p->offset < at + HY3_PARAM_ALIGN);
+            at = p->offset + p->held;
+            listed++;
+        }
+        assert_true(unit->count >= at && unit->count < at + HY3_PARAM_ALIGN);
+        assert_int_equal(unit->count % HY3_PARAM_ALIGN, 0);
+        if (unit->layer >= 0)
+            assert_int_equal(hy3_params_unit(params, unit->layer, unit->expert), u);
+    }
+    for (int i = 0; i < params->count; i++)
+        listed += params->params[i].unit < 0;
+    assert_int_equal(listed, params->count);
+}
+
+static void units_hold_every_parameter_once(void **state)
+{
+    struct hy3_params *params = golden_params(0, -1);
+
+    (void)state;
+    check_units(params);
+    assert_int_equal(params->unit[hy3_params_embedding_unit()].first, 0);
+    assert_string_equal(params->unit[hy3_params_head_unit(params)].name, "head");
+    assert_int_equal(hy3_params_unit(params, 0, true), -1);
+    assert_int_equal(hy3_params_unit(params, (int)params->shape.layers, false), -1);
+    hy3_params_free(params);
+}
+
+static void every_kind_is_found_where_it_is(void **state)
+{
+    struct hy3_params *params = golden_params(0, -1);
+
+    (void)state;
+    for (int i = 0; i < params->count; i++) {
+        const struct hy3_param *p = &params->params[i];
+
+        assert_ptr_equal(hy3_params_find(params, p->kind, p->layer), p);
+        assert_ptr_equal(hy3_params_named(params, p->name), p);
+    }
+    assert_null(hy3_params_find(params, HY3_P_ROUTER, 0));
+    assert_null(hy3_params_find(params, HY3_P_GATE, 1));
+    assert_null(hy3_params_find(params, HY3_P_Q, (int)params->shape.layers));
+    assert_null(hy3_params_find(params, HY3_P_Q, -1));
+    assert_null(hy3_params_named(params, "model.layers.77.input_layernorm.weight"));
+    assert_null(hy3_params_named(params, "model.layers.x"));
+    assert_null(hy3_params_named(params, ""));
+    hy3_params_free(params);
+}
+
+static void a_share_of_the_experts_is_a_range(void **state)
+{
+    struct hy3_params *all = golden_params(0, -1), *part = golden_params(6, 2);
+
+    (void)state;
+    check_units(part);
+    assert_int_equal(part->total, all->total);
+    for (int i = 0; i < part->count; i++) {
+        const struct hy3_param *p = &part->params[i];
+        bool expert = p->kind == HY3_P_GATE_UP || p->kind == HY3_P_EXPERT_DOWN;
+
+        assert_int_equal(p->count, all->params[i].count);
+        assert_int_equal(p->first, expert ? p->count / 8 * 6 : 0);
+        assert_int_equal(p->held, expert ? p->count / 4 : p->count);
+    }
+    hy3_params_free(all);
+    hy3_params_free(part);
+}
+
+static void models_without_experts_or_shared_experts_have_none(void **state)
+{
+    struct hy3_shape shape;
+    struct hy3_params *params;
+
+    (void)state;
+    assert_ok(hy3_shape_open(hy3_golden("a/inner/config.json"), &shape));
+    shape.shared_experts = 0;
+    assert_ok(hy3_params_create(&shape, 0, shape.experts, &params));
+    check_units(params);
+    assert_null(hy3_params_find(params, HY3_P_SHARED_UP, 1));
+    assert_non_null(hy3_params_find(params, HY3_P_GATE_UP, 2));
+    hy3_params_free(params);
+    shape.experts = 0;
+    assert_ok(hy3_params_create(&shape, 0, 0, &params));
+    check_units(params);
+    assert_int_equal(params->buffer_count, 0);
+    assert_non_null(hy3_params_find(params, HY3_P_DOWN, 2));
+    hy3_params_free(params);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_names_are_those_of_the_reference),
+        cmocka_unit_test(decay_is_that_of_the_reference),
+        cmocka_unit_test(units_hold_every_parameter_once),
+        cmocka_unit_test(every_kind_is_found_where_it_is),
+        cmocka_unit_test(a_share_of_the_experts_is_a_range),
+        cmocka_unit_test(models_without_experts_or_shared_experts_have_none),
+    };
+    return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
+}
