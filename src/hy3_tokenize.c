@@ -35,6 +35,7 @@ static hy3_status tokenize(const struct hy3_config *c, const char *name, const c
                                           .max_seq_length = c->max_seq_length,
                                           .max_samples = c->max_samples,
                                           .max_bad_samples = c->max_bad_samples,
+                                          .keep_unlabelled = c->disable_shuffling,
                                           .overwrite = c->overwrite_cache};
 
     if (!options.tokenizer_directory)

@@ -153,6 +153,8 @@ static const char *find_fault(const struct hy3_dataset_options *options,
         return "it was made with another max_seq_length";
     if (h->max_samples != options->max_samples)
         return "it was made with another max_samples";
+    if (h->keep_unlabelled != options->keep_unlabelled)
+        return "it was made with another disable_shuffling";
     if (h->summary.bad > options->max_bad_samples)
         return "it leaves out more bad lines than max_bad_samples allows";
     return NULL;
@@ -259,7 +261,8 @@ static hy3_status make_file(MPI_Comm comm, const struct hy3_dataset_options *opt
     struct hy3_token_header h = {.format = HY3_TOKEN_FORMAT,
                                  .tokenizer = hy3_tokenizer_fingerprint(tokenizer),
                                  .max_seq_length = options->max_seq_length,
-                                 .max_samples = options->max_samples};
+                                 .max_samples = options->max_samples,
+                                 .keep_unlabelled = options->keep_unlabelled};
     char rejected[HY3_PATH_MAX];
     bool is_complete;
 

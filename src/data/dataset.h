@@ -25,7 +25,9 @@ struct hy3_dataset_options {
     int64_t max_seq_length;
     int64_t max_samples;     /* first n usable samples; 0: all */
     int64_t max_bad_samples; /* bad lines allowed */
-    bool overwrite;          /* rebuild even if it fits */
+    /* a sample without a label is kept, so that in file order every line keeps its place in its step */
+    bool keep_unlabelled;
+    bool overwrite; /* rebuild even if it fits */
 };
 
 struct hy3_dataset_summary {

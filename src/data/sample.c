@@ -16,10 +16,11 @@ struct hy3_sampler {
     uint8_t *mask;
     size_t mask_capacity;
     char cut_reason[128];
+    bool keep_unlabelled;
 };
 
 hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_length,
-                              struct hy3_sampler **out)
+                              bool keep_unlabelled, struct hy3_sampler **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_sampler *s = NULL;
@@ -28,6 +29,7 @@ hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_l
     HY3_TRY(hy3_alloc(&s, 1, sizeof *s));
     s->tokenizer = tokenizer;
     s->max_length = max_seq_length < INT32_MAX ? (size_t)max_seq_length : INT32_MAX;
+    s->keep_unlabelled = keep_unlabelled;
     snprintf(s->cut_reason, sizeof s->cut_reason,
              "no token to learn is left within the first %zu tokens (max_seq_length)",
              s->max_length);
@@ -99,7 +101,7 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     HY3_TRY(encode_all(s, line, size));
     length = s->ids.count < s->max_length ? s->ids.count : s->max_length;
     out->labels = count_labels(s->mask, length);
-    if (out->labels == 0) {
+    if (out->labels == 0 && !s->keep_unlabelled) {
         out->dropped = count_labels(s->mask, s->ids.count) == 0
                            ? "nothing to learn: no answer of the assistant"
                            : s->cut_reason;

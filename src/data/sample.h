@@ -16,9 +16,9 @@ struct hy3_encoded { /* arrays borrowed until the next line */
     const char *dropped; /* why the sample is of no use; NULL: it is */
 };
 
-/* Local. `tokenizer` is kept until hy3_sampler_free. The caller owns *out. */
+/* Local. keep_unlabelled: a sample without a label is not dropped. `tokenizer` is kept until hy3_sampler_free. The caller owns *out. */
 hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_length,
-                              struct hy3_sampler **out);
+                              bool keep_unlabelled, struct hy3_sampler **out);
 void hy3_sampler_free(struct hy3_sampler *sampler);
 
 /* Local. size -1: a line too long to be read. Errors: HY3_EFORMAT, a text without file and line; HY3_ENOMEM. */

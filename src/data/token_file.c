@@ -20,6 +20,7 @@ const struct hy3_token_attribute hy3_token_attributes[] = {
     {"source_bytes",          FIELD(summary.bytes),        false},
     {"max_seq_length",        FIELD(max_seq_length),       false},
     {"max_samples",           FIELD(max_samples),          false},
+    {"keep_unlabelled",       FIELD(keep_unlabelled),      false},
     {"lines",                 FIELD(summary.lines),        false},
     {"samples",               FIELD(summary.samples),      false},
     {"tokens",                FIELD(summary.tokens),       false},

@@ -18,6 +18,7 @@ struct hy3_token_header {
     int64_t format;
     uint64_t tokenizer, source; /* fingerprints */
     int64_t max_seq_length, max_samples;
+    int64_t keep_unlabelled;     /* 0, 1 */
     int64_t piece_bytes, hashed; /* how the source fingerprint was made: tokenize.h */
     struct hy3_dataset_summary summary;
     int64_t tokens_at, mask_at, offsets_at, line_at, file_at, checksum_at; /* bytes in the file */

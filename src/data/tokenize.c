@@ -72,7 +72,8 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     HY3_TRY(hy3_alloc(&t->rows, (size_t)t->count, sizeof *t->rows));
     HY3_TRY(hy3_alloc(&t->places, (size_t)t->count, sizeof *t->places));
     HY3_TRY(hy3_lines_create(&t->lines));
-    HY3_TRY(hy3_sampler_create(tokenizer, options->max_seq_length, &t->sampler));
+    HY3_TRY(hy3_sampler_create(tokenizer, options->max_seq_length, options->keep_unlabelled,
+                               &t->sampler));
     HY3_TRY(hy3_spool_open(options->cache_directory, &t->ids));
     HY3_TRY(hy3_spool_open(options->cache_directory, &t->mask));
     HY3_TRY(hy3_spool_open(options->cache_directory, &t->samples));

@@ -105,6 +105,7 @@ static hy3_status open_dataset(const struct hy3_run *run, const struct hy3_list 
                                           .max_seq_length = c->max_seq_length,
                                           .max_samples = c->max_samples,
                                           .max_bad_samples = c->max_bad_samples,
+                                          .keep_unlabelled = c->disable_shuffling,
                                           .overwrite = c->overwrite_cache};
 
     if (files->count == 0) {
