@@ -113,7 +113,7 @@ void hy3_log_progress(const char *label, int64_t done, int64_t total, const char
     if (strcmp(label, state.label) != 0) {
         snprintf(state.label, sizeof state.label, "%s", label);
         state.begin = now;
-        state.last = 0;
+        state.last = hy3_log_is_terminal() ? 0 : now; /* a log shows what takes long */
         state.first = done;
     }
     if (done < total && now - state.last < (hy3_log_is_terminal() ? 0.1 : 5.0))

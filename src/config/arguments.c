@@ -27,6 +27,41 @@ static void print_help(const struct hy3_usage *u)
     printf("  %-26s %s\n  %-26s %s\n", "--help", "this text", "--version", "the version");
 }
 
+/* `text` with the characters that troff reads itself. */
+static void print_troff(const char *text)
+{
+    for (; *text; text++)
+        printf(*text == '-' || *text == '\\' ? "\\%c" : "%c", *text);
+}
+
+/* The body of a manual page, checked in under doc/man. */
+static void print_manual(const struct hy3_usage *u)
+{
+    printf(".\\\" made by %s \\-\\-write\\-reference=man\n.TH %s 1 \"\" \"hy3 %s\" hy3\n",
+           u->program, u->program, HY3_VERSION);
+    printf(".SH NAME\n%s \\- ", u->program);
+    print_troff(u->summary);
+    printf("\n.SH SYNOPSIS\n.B %s\n", u->program);
+    for (int i = 0; i < u->count; i++)
+        if (u->arguments[i].type == HY3_ARG_WORD)
+            printf(".I %s\n", u->arguments[i].name);
+    printf(".RI [\\-\\- name \" \" value \" ...]\"\n.SH ARGUMENTS\n");
+    for (int i = 0; i < u->count; i++) {
+        const struct hy3_argument *a = &u->arguments[i];
+
+        printf(".TP\n.B %s%s\n", a->type == HY3_ARG_WORD ? "" : "\\-\\-", a->name);
+        if (a->value)
+            printf(".I %s\n", a->value);
+        print_troff(a->help);
+        putchar('\n');
+    }
+    printf(".SH EXIT STATUS\n");
+#define X(name, code, meaning) printf(".TP\n.B %d\n%s\n", code, meaning);
+    HY3_STATUSES(X)
+#undef X
+    printf(".SH SEE ALSO\n.BR hy3_sft (1)\n");
+}
+
 /* The argument `name` of `length` characters, NULL if there is none. */
 static const struct hy3_argument *find(const struct hy3_usage *u, const char *name, size_t length)
 {
@@ -128,6 +163,12 @@ hy3_status hy3_arguments_parse(const struct hy3_usage *u, int argc, char **argv,
         if (strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0) {
             if (writes)
                 print_help(u);
+            *finished = true;
+            goto done;
+        }
+        if (strcmp(text, "--write-reference=man") == 0) {
+            if (writes)
+                print_manual(u);
             *finished = true;
             goto done;
         }

@@ -92,19 +92,18 @@ hy3_status hy3_option_format(const struct hy3_option *option, const struct hy3_c
 
 static hy3_status write_line(FILE *out, const struct hy3_option *o, const struct hy3_config *config)
 {
+    enum { WIDTH = 40 }; /* of the part before the comment, where it fits */
+
     hy3_status status = HY3_OK;
-    char *value = NULL, line[48];
-    bool is_set = hy3_option_is_set(o, config);
+    char *value = NULL;
+    int used;
 
     HY3_TRY(hy3_option_format(o, config, &value));
-    snprintf(line, sizeof line, "# %s is not set", o->key);
-    if (is_set)
-        fprintf(out, "%s = %s;", o->key, value);
+    if (hy3_option_is_set(o, config))
+        used = fprintf(out, "%s = %s;", o->key, value);
     else
-        fputs(line, out);
-    fprintf(out, "%*s # %s\n",
-            (int)(is_set ? 40 - (int)(strlen(o->key) + strlen(value) + 4) : 40 - (int)strlen(line)),
-            "", o->help);
+        used = fprintf(out, "# %s is not set", o->key);
+    fprintf(out, "%*s # %s\n", used < WIDTH ? WIDTH - used : 0, "", o->help);
 done:
     hy3_free(value);
     return status;

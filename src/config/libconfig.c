@@ -24,7 +24,7 @@ enum { WHERE_MAX = 512 };
 
 static const char *where(char out[WHERE_MAX], const char *path, int line)
 {
-    snprintf(out, WHERE_MAX, "%s:%d", path, line);
+    snprintf(out, WHERE_MAX, "%.480s:%d", path, line);
     return out;
 }
 

@@ -97,7 +97,7 @@ const struct hy3_option hy3_options[] = {
          "samples of a micro-batch on each rank"),
     COUNT(gradient_accumulation_steps, 1, 1, 1 << 20, ALL, NULL,
          "micro-batches of a step on each rank"),
-    REAL(num_train_epochs, 3, ABOVE_0, 1e9, ALL, NULL,
+    REAL(num_train_epochs, 3, ABOVE_0, ANY, ALL, NULL,
          "passes over the data"),
     COUNT(max_steps, -1, -1, MANY, ALL, NULL,
          "steps, in place of num_train_epochs; -1: by the epochs"),
@@ -255,16 +255,16 @@ static void describe_count(const struct hy3_option *o, char *out, size_t size)
 
 static void describe_real(const struct hy3_option *o, char *out, size_t size)
 {
-    char low[32], high[48] = "";
+    double low = o->real.low, high = o->real.high;
 
-    snprintf(low, sizeof low, o->real.low == ABOVE_0 ? "above 0" : "%g", o->real.low);
-    if (o->real.high == BELOW_1)
-        snprintf(high, sizeof high, " and below 1");
-    else if (o->real.high != ANY)
-        snprintf(high, sizeof high, " to %g", o->real.high);
-    else if (o->real.low != ABOVE_0)
-        snprintf(high, sizeof high, " or more");
-    snprintf(out, size, "a number, %s%s", low, high);
+    if (low == ABOVE_0)
+        snprintf(out, size, "a number above 0");
+    else if (high == BELOW_1)
+        snprintf(out, size, "a number from %g to below 1", low);
+    else if (high == ANY)
+        snprintf(out, size, "a number, %g or more", low);
+    else
+        snprintf(out, size, "a number, %g to %g", low, high);
 }
 
 void hy3_option_describe(const struct hy3_option *option, char *out, size_t size)

@@ -300,9 +300,15 @@ static hy3_status show_configuration(const struct hy3_config *config)
     char *text = NULL, *line, *rest;
 
     HY3_TRY(hy3_config_format(config, &text));
-    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-        if (line[0] != '#')
-            hy3_log(HY3_LOG_INFO, "  %s", line);
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char *comment = strstr(line, "; ");
+
+        if (line[0] == '#')
+            continue;
+        if (comment && comment[1 + strspn(comment + 1, " ")] == '#')
+            comment[1] = '\0';
+        hy3_log(HY3_LOG_INFO, "  %s", line);
+    }
 done:
     hy3_free(text);
     return status;

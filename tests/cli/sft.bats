@@ -30,7 +30,7 @@ numbers() {
 }
 
 @test "a configuration file that is not there is named" {
-    run_fails 2 "nowhere.cfg" hy3_sft "$BATS_TEST_TMPDIR/nowhere.cfg"
+    run_fails 1 "nowhere.cfg" hy3_sft "$BATS_TEST_TMPDIR/nowhere.cfg"
 }
 
 @test "an unknown key names file, line and the nearest known key" {

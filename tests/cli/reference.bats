@@ -1,0 +1,11 @@
+# The checked-in reference is what the tables of options and arguments print.
+
+@test "doc/config.md is what the option table prints" {
+    "$HY3_BUILD/hy3_sft" --write-reference=md | diff - "$HY3_SOURCE/doc/config.md"
+}
+
+@test "the manual pages are what the tables print" {
+    for program in hy3_sft hy3_tokenize hy3_init hy3_generate; do
+        "$HY3_BUILD/$program" --write-reference=man | diff - "$HY3_SOURCE/doc/man/$program.1"
+    done
+}
