@@ -1,6 +1,7 @@
 /* arguments.c - a table of arguments, parsed and explained. */
 #include "config/arguments.h"
 
+#include "config/help.h"
 #include "config/nearest.h"
 #include "config/version.h"
 
@@ -39,8 +40,8 @@ static void print_manual(const struct hy3_usage *u)
 {
     printf(".\\\" made by %s \\-\\-write\\-reference=man\n.TH %s 1 \"\" \"hy3 %s\" hy3\n",
            u->program, u->program, HY3_VERSION);
-    printf(".SH NAME\n%s \\- ", u->program);
-    print_troff(u->summary);
+    printf(".SH NAME\n%s \\- %c%.*s", u->program, u->summary[0] | 0x20,
+           (int)strcspn(u->summary + 1, "."), u->summary + 1);
     printf("\n.SH SYNOPSIS\n.B %s\n", u->program);
     for (int i = 0; i < u->count; i++)
         if (u->arguments[i].type == HY3_ARG_WORD)
@@ -55,10 +56,7 @@ static void print_manual(const struct hy3_usage *u)
         print_troff(a->help);
         putchar('\n');
     }
-    printf(".SH EXIT STATUS\n");
-#define X(name, code, meaning) printf(".TP\n.B %d\n%s\n", code, meaning);
-    HY3_STATUSES(X)
-#undef X
+    hy3_reference_write_exit(stdout);
     printf(".SH SEE ALSO\n.BR hy3_sft (1)\n");
 }
 
