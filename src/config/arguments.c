@@ -50,9 +50,10 @@ static void print_manual(const struct hy3_usage *u)
     for (int i = 0; i < u->count; i++) {
         const struct hy3_argument *a = &u->arguments[i];
 
-        printf(".TP\n.B %s%s\n", a->type == HY3_ARG_WORD ? "" : "\\-\\-", a->name);
         if (a->value)
-            printf(".I %s\n", a->value);
+            printf(".TP\n.BI \\-\\-%s \" %s\"\n", a->name, a->value);
+        else
+            printf(".TP\n.B %s%s\n", a->type == HY3_ARG_WORD ? "" : "\\-\\-", a->name);
         print_troff(a->help);
         putchar('\n');
     }

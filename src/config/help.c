@@ -22,25 +22,6 @@ static void wrap(FILE *out, const char *text, int *at)
     }
 }
 
-/* "(a whole number, 1 or more; also cutoff_len)"; "" where there is nothing to say. */
-static void note(const struct hy3_option *o, char *out, size_t size)
-{
-    char values[256] = "";
-    bool is_plain = o->type == HY3_TEXT || o->type == HY3_BOOL;
-    const char *between = is_plain ? "" : "; ";
-
-    if (!is_plain)
-        hy3_option_describe(o, values, sizeof values);
-    *out = '\0';
-    if (!is_plain || o->aliases || o->only)
-        snprintf(out, size, "(%s%s%s%s%s%s%s)", values, o->aliases ? between : "",
-                 o->aliases ? "also " : "", o->aliases ? o->aliases : "",
-                 o->only ? (o->aliases ? "; " : between) : "", o->only ? "this version: " : "",
-                 !o->only   ? ""
-                 : *o->only ? o->only
-                            : "only the default");
-}
-
 static hy3_status write_option(FILE *out, const struct hy3_option *o,
                                const struct hy3_config *defaults)
 {
@@ -49,7 +30,7 @@ static hy3_status write_option(FILE *out, const struct hy3_option *o,
     int at;
 
     HY3_TRY(hy3_option_format(o, defaults, &value));
-    note(o, notes, sizeof notes);
+    hy3_option_note(o, notes, sizeof notes);
     at = fprintf(out, "  %s%s%s", o->key, *value ? " = " : "", value);
     if (at >= LEFT - 1) {
         fputc('\n', out);

@@ -1,7 +1,7 @@
 /* libconfig.c - libconfig text to settings.
  *
- * libconfig 1.5 cuts integers above 32 bits without a word unless they end in L, opens files named by @include and ends
- * texts at a NUL escape. So the text is first copied with L added where it is needed, and what must not be is refused. */
+ * libconfig 1.5 cuts integers above 32 bits without a word unless they end in L, opens files named by @include, ends
+ * texts at a NUL escape and refuses a comment at the very end. So the text is first copied with L added where it is needed, and what must not be is refused. */
 #include "base/memory.h"
 #include "config/settings.h"
 
@@ -53,24 +53,38 @@ static bool starts_with(const struct scan *s, const char *word)
     return left(s) >= strlen(word) && strncasecmp(s->at, word, strlen(word)) == 0;
 }
 
+/* Where a text or comment began that the file ends in: libconfig would name the last line. */
+static void refuse_open(struct scan *s, int line, const char *text)
+{
+    s->line = line;
+    refuse(s, text);
+}
+
 static void copy_comment(struct scan *s)
 {
     bool block = starts_with(s, "/*");
+    int line = s->line;
 
     copy(s, block ? 2 : 1);
     while (s->at < s->end && (block ? !starts_with(s, "*/") : *s->at != '\n'))
         copy(s, 1);
+    if (block && s->at == s->end)
+        refuse_open(s, line, "a comment without its */");
     copy(s, block ? 2 : 1);
 }
 
 static void copy_text(struct scan *s)
 {
+    int line = s->line;
+
     copy(s, 1);
     while (s->at < s->end && *s->at != '"') {
         if (starts_with(s, "\\x00"))
             refuse(s, "a text must not hold a NUL");
         copy(s, *s->at == '\\' ? 2 : 1);
     }
+    if (s->at == s->end)
+        refuse_open(s, line, "a text without its closing quote");
     copy(s, 1);
 }
 
@@ -147,13 +161,14 @@ static hy3_status prepare(const char *text, size_t size, const char *path,
     hy3_status status = HY3_OK;
     struct scan s = {.at = text, .end = text + size, .line = 1, .path = path, .problems = problems};
 
-    HY3_TRY(hy3_alloc(out, 2 * size + 1, 1)); /* at most one L a number */
+    HY3_TRY(hy3_alloc(out, 2 * size + 2, 1)); /* at most one L a number */
     s.out = *out;
     while (s.at < s.end && problems->count == 0) {
         if (*s.at == '\0')
             refuse(&s, "a NUL byte; this is not a text file");
         copy_item(&s);
     }
+    *s.out = '\n'; /* a comment must not be the end */
 done:
     return status;
 }

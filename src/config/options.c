@@ -297,6 +297,26 @@ void hy3_option_describe(const struct hy3_option *option, char *out, size_t size
     }
 }
 
+void hy3_option_note(const struct hy3_option *option, char *out, size_t size)
+{
+    char parts[3][256] = {"", "", ""};
+    size_t used = 0;
+
+    if (option->type != HY3_TEXT && option->type != HY3_BOOL)
+        hy3_option_describe(option, parts[0], sizeof parts[0]);
+    if (option->aliases)
+        snprintf(parts[1], sizeof parts[1], "also %s", option->aliases);
+    if (option->only)
+        snprintf(parts[2], sizeof parts[2], "in this version: %s",
+                 *option->only ? option->only : "only the default");
+    *out = '\0';
+    for (int i = 0; i < 3; i++)
+        if (parts[i][0] != '\0' && used < size)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? "; " : "(", parts[i]);
+    if (used > 0 && used < size)
+        snprintf(out + used, size - used, ")");
+}
+
 bool hy3_option_is_set(const struct hy3_option *option, const struct hy3_config *config)
 {
     const void *value = hy3_option_value(option, config);

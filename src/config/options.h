@@ -65,6 +65,9 @@ bool hy3_option_has_word(const char *list, const char *word);
 /* What a value must be: "a whole number, 1 to 64", "one of full, lora". */
 void hy3_option_describe(const struct hy3_option *option, char *out, size_t size);
 
+/* What help and manual add to the help line: "(a whole number, 1 or more; also cutoff_len)"; "" where there is nothing. */
+void hy3_option_note(const struct hy3_option *option, char *out, size_t size);
+
 /* Whether the configuration holds a value for it (texts, lists and numbers may be not set). */
 bool hy3_option_is_set(const struct hy3_option *option, const struct hy3_config *config);
 

@@ -86,12 +86,12 @@ hy3_status hy3_reference_write_md(FILE *out)
     return walk(out, md_group, md_option);
 }
 
-/* Text in troff: no line may begin with a dot or quote, a backslash and a hyphen are escaped. */
+/* Text in troff: quotes would end a macro's argument, a hyphen is not a minus. */
 static void man_text(FILE *out, const char *text)
 {
     for (const char *p = text; *p; p++) {
-        if (*p == '\\')
-            fputs("\\e", out);
+        if (*p == '\\' || *p == '"')
+            fputs(*p == '"' ? "\\(dq" : "\\e", out);
         else if (*p == '-')
             fputs("\\-", out);
         else
@@ -106,6 +106,10 @@ static void man_group(FILE *out, const char *title)
 
 static void man_option(FILE *out, const struct hy3_option *o, const char *value, const char *values)
 {
+    char note[512];
+
+    (void)values;
+    hy3_option_note(o, note, sizeof note);
     fprintf(out, ".TP\n.B %s", o->key);
     if (*value) {
         fputs(" = ", out);
@@ -113,20 +117,9 @@ static void man_option(FILE *out, const struct hy3_option *o, const char *value,
     }
     fputc('\n', out);
     man_text(out, o->help);
-    fputs(".\n", out);
-    man_text(out, values);
-    if (o->aliases) {
-        fputs("; also called ", out);
-        write_words(out, o->aliases, ", ");
-    }
-    if (o->only) {
-        fputs("; in this version ", out);
-        if (*o->only)
-            write_words(out, o->only, " or ");
-        else
-            fputs("only the default", out);
-    }
-    fputs(".\n", out);
+    fputs(*note ? "\n" : "", out);
+    man_text(out, note);
+    fputc('\n', out);
 }
 
 void hy3_reference_write_exit(FILE *out)
