@@ -22,6 +22,9 @@ int hy3_finish(hy3_status status);
  * rank inside collective work, where the others cannot be told. phase: a participle, "training step 12". */
 _Noreturn void hy3_abort(hy3_status status, const char *phase);
 
+/* Local. Ends the whole job at once with this status's exit code, after its message has been written to standard error. */
+_Noreturn void hy3_end_job(hy3_status status);
+
 int hy3_rank(MPI_Comm comm);
 int hy3_size(MPI_Comm comm);
 

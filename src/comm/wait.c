@@ -22,9 +22,7 @@ static _Noreturn void give_up(const char *phase, const char *why)
     MPI_Get_processor_name(host, &length);
     fprintf(stderr, "%s: error: rank %d on %s, %s: %s\n", hy3_log_program(),
             hy3_rank(MPI_COMM_WORLD), host, phase, why);
-    fflush(stderr);
-    MPI_Abort(MPI_COMM_WORLD, hy3_exit_code(HY3_EPEER));
-    abort();
+    hy3_end_job(HY3_EPEER);
 }
 
 void hy3_wait_all(int count, MPI_Request *requests, const char *phase)
