@@ -152,7 +152,7 @@ hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, con
         if (got == 0)
             return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
                             "'%s' ends at byte %lld, %zu bytes too early", path,
-                            (long long)(offset + (int64_t)done), size - done);
+                            (long long)offset + (long long)done, size - done);
         done += (size_t)got;
     }
     return HY3_OK;

@@ -106,7 +106,7 @@ static void show(const struct hy3_setting *s, char *out, size_t size)
                  s->real);
         return;
     case HY3_VALUE_WORD:
-        snprintf(out, size, "%.80s", s->texts.items[0]);
+        snprintf(out, size, "%.80s", *s->texts.items[0] ? s->texts.items[0] : "empty");
         return;
     case HY3_VALUE_TEXT:
         snprintf(out, size, "\"%.80s\"", s->texts.items[0]);

@@ -1,7 +1,8 @@
 /* libconfig.c - libconfig text to settings.
  *
  * libconfig 1.5 cuts integers above 32 bits without a word unless they end in L, opens files named by @include, ends
- * texts at a NUL escape and refuses a comment at the very end. So the text is first copied with L added where it is needed, and what must not be is refused. */
+ * texts at a NUL escape and refuses a comment at the very end. So the text is first copied, with L and a line end
+ * added where they are needed, and what must not be is refused. */
 #include "base/memory.h"
 #include "config/settings.h"
 

@@ -219,7 +219,7 @@ static hy3_status resolve(struct hy3_config *config, struct command *c, const ch
     const struct hy3_setting **given = NULL;
 
     HY3_TRY(hy3_config_defaults(config));
-    HY3_TRY(hy3_alloc(&given, (size_t)hy3_option_count(), sizeof *given));
+    HY3_TRY(hy3_alloc(&given, (size_t)hy3_option_count(), sizeof(void *)));
     HY3_TRY(hy3_libconfig_read(text, size, c->file, &settings, &c->problems));
     HY3_TRY(assign(&settings, true, config, given, &c->problems));
     HY3_TRY(assign(&c->overrides, false, config, given, &c->problems));

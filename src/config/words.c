@@ -69,8 +69,11 @@ hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes)
                  {"GiB", 0x1p30}, {"TiB", 0x1p40}};
 
     const char *unit = text + strspn(text, "0123456789.");
-    double value = strtod(text, NULL);
+    char *end;
+    double value = strtod(text, &end);
 
+    if (end != unit) /* 1e3, 0x10, 1..2 */
+        value = 0;
     unit += strspn(unit, " ");
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         double all = value * units[i].size;

@@ -6,6 +6,8 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char *path_of(const char *name)
 {
@@ -71,6 +73,91 @@ static void what_cannot_be_read_is_named(void **state)
     assert_fails(HY3_EIO, "not a regular file", hy3_file_read("/", 10, &text, &size));
 }
 
+static void exact_reads_and_writes_are_exact(void **state)
+{
+    char data[8] = "";
+    int64_t bytes;
+    int fd;
+
+    (void)state;
+    assert_ok(hy3_file_replace(path_of("d"), "0123456789", 10));
+    assert_ok(hy3_file_open(path_of("d"), &fd));
+    assert_ok(hy3_file_read_at(fd, data, 4, 6, "d"));
+    assert_string_equal(data, "6789");
+    assert_fails(HY3_EFORMAT, "'d' ends at byte 10, 2 bytes too early",
+                 hy3_file_read_at(fd, data, 4, 8, "d"));
+    assert_fails(HY3_EIO, "cannot write 'd'", hy3_file_write_at(fd, data, 4, 0, "d"));
+    close(fd);
+    assert_ok(hy3_file_size(path_of("d"), &bytes));
+    assert_int_equal(bytes, 10);
+    assert_fails(HY3_EIO, "nowhere", hy3_file_size(path_of("nowhere"), &bytes));
+}
+
+/* More than one piece of the copy, and an end that is no multiple of it. */
+static void a_copy_is_the_same_bytes(void **state)
+{
+    enum { SIZE = (2 << 20) + 77 };
+
+    char *data, *text, from[HY3_PATH_MAX];
+    size_t size;
+
+    (void)state;
+    assert_ok(hy3_alloc(&data, SIZE, 1));
+    for (int i = 0; i < SIZE; i++)
+        data[i] = (char)(i * 31 >> 3);
+    snprintf(from, sizeof from, "%.4000s", path_of("large"));
+    assert_ok(hy3_file_replace(from, data, SIZE));
+    assert_ok(hy3_file_copy(from, path_of("copy")));
+    assert_ok(hy3_file_read(path_of("copy"), SIZE, &text, &size));
+    assert_int_equal(size, SIZE);
+    assert_memory_equal(text, data, SIZE);
+    hy3_free(text);
+    hy3_free(data);
+    assert_fails(HY3_EIO, "nowhere", hy3_file_copy("nowhere", path_of("copy")));
+}
+
+/* A directory in the way of the temporary name, and of the final one. */
+static void a_replacement_that_cannot_begin_or_end_is_a_status(void **state)
+{
+    char *text;
+    size_t size;
+
+    (void)state;
+    assert_ok(hy3_file_replace(path_of("e"), "old", 3));
+    assert_ok(hy3_directory_create(path_of("e.part")));
+    assert_fails(HY3_EIO, "cannot create", hy3_file_replace(path_of("e"), "new", 3));
+    assert_ok(hy3_file_read(path_of("e"), 100, &text, &size));
+    assert_string_equal(text, "old");
+    hy3_free(text);
+    assert_ok(hy3_directory_create(path_of("f/g")));
+    assert_fails(HY3_EIO, "cannot rename", hy3_file_replace(path_of("f"), "new", 3));
+    assert_false(hy3_path_exists(path_of("f.part")));
+    assert_fails(HY3_EIO, "nowhere", hy3_file_replace(path_of("nowhere/x"), "new", 3));
+}
+
+/* A name without a slash, one in the root, a path that is too long, a pipe that nobody writes to. */
+static void paths_of_every_form_are_handled(void **state)
+{
+    char lengthy[HY3_PATH_MAX + 10], out[16], *text;
+    size_t size;
+
+    (void)state;
+    assert_string_equal(hy3_path_name("a/b"), "b");
+    assert_string_equal(hy3_path_name("b"), "b");
+    assert_string_equal(hy3_path_name("a/"), "");
+    assert_ok(hy3_directory_sync("name"));
+    assert_ok(hy3_directory_sync("/name"));
+    memset(lengthy, 'x', sizeof lengthy);
+    lengthy[sizeof lengthy - 1] = '\0';
+    assert_fails(HY3_EUSAGE, "too long", hy3_directory_create(lengthy));
+    assert_fails(HY3_EUSAGE, "too long", hy3_file_replace(lengthy, "", 0));
+    assert_ok(hy3_path_format(out, sizeof out, "%s/%d", "a", 15));
+    assert_string_equal(out, "a/15");
+    assert_fails(HY3_EUSAGE, "too long", hy3_path_format(out, 4, "%s/%d", "a", 15));
+    assert_int_equal(mkfifo(path_of("pipe"), 0600), 0);
+    assert_fails(HY3_EIO, "not a regular file", hy3_file_read(path_of("pipe"), 10, &text, &size));
+}
+
 /* The n-th allocation fails: a clean status, nothing leaks (the sanitizers look). */
 static void a_failing_allocation_is_a_status(void **state)
 {
@@ -92,6 +179,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_failed_replacement_leaves_the_old_file),
         cmocka_unit_test(directories_are_made_with_their_parents),
         cmocka_unit_test(what_cannot_be_read_is_named),
+        cmocka_unit_test(exact_reads_and_writes_are_exact),
+        cmocka_unit_test(a_copy_is_the_same_bytes),
+        cmocka_unit_test(a_replacement_that_cannot_begin_or_end_is_a_status),
+        cmocka_unit_test(paths_of_every_form_are_handled),
         cmocka_unit_test(a_failing_allocation_is_a_status),
     };
 

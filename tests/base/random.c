@@ -35,7 +35,7 @@ static void philox_gives_the_published_words(void **state)
 static void a_permutation_hits_every_place_once(void **state)
 {
     (void)state;
-    for (uint64_t n = 1; n < 600; n += 1 + n / 7) {
+    for (uint64_t n = 1; n <= 2000; n++) {
         char *seen;
 
         assert_ok(hy3_alloc(&seen, n, 1));
@@ -47,6 +47,57 @@ static void a_permutation_hits_every_place_once(void **state)
         }
         hy3_free(seen);
     }
+}
+
+static void a_permutation_of_many_things_stays_below_their_number(void **state)
+{
+    static const uint64_t numbers[] = {1000003, (uint64_t)1 << 40, ((uint64_t)1 << 62) + 1,
+                                       UINT64_MAX};
+
+    (void)state;
+    for (size_t k = 0; k < 4; k++)
+        for (uint64_t i = 0; i < 200; i++) {
+            uint64_t place = hy3_random_permute(5, HY3_RANDOM_ORDER, k, numbers[k], i);
+
+            assert_true(place < numbers[k]);
+            for (uint64_t j = 0; j < i; j++)
+                assert_true(place != hy3_random_permute(5, HY3_RANDOM_ORDER, k, numbers[k], j));
+        }
+}
+
+/* The next epoch, another seed, another purpose: another order. */
+static void permutations_differ_where_they_must(void **state)
+{
+    enum { N = 64 };
+
+    int same[3] = {0};
+
+    (void)state;
+    for (uint64_t i = 0; i < N; i++) {
+        uint64_t place = hy3_random_permute(42, HY3_RANDOM_ORDER, 0, N, i);
+
+        same[0] += place == hy3_random_permute(42, HY3_RANDOM_ORDER, 1, N, i);
+        same[1] += place == hy3_random_permute(43, HY3_RANDOM_ORDER, 0, N, i);
+        same[2] += place == hy3_random_permute(42, HY3_RANDOM_SPLIT, 0, N, i);
+    }
+    for (int k = 0; k < 3; k++)
+        assert_true(same[k] < 8); /* one on average */
+}
+
+static void uniforms_fill_the_half_open_interval(void **state)
+{
+    double sum = 0;
+
+    (void)state;
+    assert_true(hy3_random_uniform(0) == 0);
+    assert_true(hy3_random_uniform(UINT32_MAX) < 1 && hy3_random_uniform(UINT32_MAX) > 0.9999f);
+    for (uint64_t i = 0; i < 100000; i++) {
+        uint32_t word[4];
+
+        hy3_random(2, HY3_RANDOM_DROPOUT, 1, i, word);
+        sum += (double)hy3_random_uniform(word[i % 4]);
+    }
+    assert_true(fabs(sum / 100000 - 0.5) < 0.005);
 }
 
 static void a_permutation_has_no_favourite(void **state)
@@ -91,6 +142,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_gives_the_published_words),
         cmocka_unit_test(a_permutation_hits_every_place_once),
+        cmocka_unit_test(a_permutation_of_many_things_stays_below_their_number),
+        cmocka_unit_test(permutations_differ_where_they_must),
+        cmocka_unit_test(uniforms_fill_the_half_open_interval),
         cmocka_unit_test(a_permutation_has_no_favourite),
         cmocka_unit_test(normals_have_mean_zero_and_variance_one),
     };

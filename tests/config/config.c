@@ -6,7 +6,11 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "comm/comm.h"
+#include "config/leaks.h"
 #include "support/test.h"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 static const char required[] =
     "model_name_or_path = \"m\"; output_dir = \"o\"; train_data_file = \"t.jsonl\";\n";
@@ -145,6 +149,77 @@ static void hostile_bytes_do_no_harm(void **state)
     }
 }
 
+/* Bytes that only rank 0 reads: what it finds wrong is told to all. */
+static void a_missing_file_is_one_status_on_all(void **state)
+{
+    char *argv[] = {"hy3_sft", "nowhere.cfg"};
+    struct hy3_config c = {0};
+    bool finished;
+
+    (void)state;
+    assert_all(hy3_config_parse(&c, MPI_COMM_WORLD, 2, argv, "", &finished) == HY3_EIO);
+    assert_all(says("cannot open 'nowhere.cfg': No such file or directory") && !says("rank"));
+    assert_all(!c.template);
+}
+
+static void every_rank_gets_the_same_values(void **state)
+{
+    struct hy3_config c = {0};
+    char *text;
+    int64_t sum = 0;
+
+    (void)state;
+    assert_all(parse(&c, required, strlen(required), "seed=77", NULL) == HY3_OK);
+    assert_ok(hy3_config_format(&c, &text));
+    for (const char *p = text; *p; p++)
+        sum = (31 * sum + *p) % 1000000007;
+    {
+        int64_t bounds[2] = {sum, -sum};
+
+        hy3_allreduce_int(MPI_COMM_WORLD, bounds, 2, MPI_MIN, "testing");
+        assert_all(bounds[0] == -bounds[1] && c.seed == 77);
+    }
+    hy3_free(text);
+    hy3_config_free(&c);
+}
+
+/* On one rank there is nothing to differ from. */
+static void different_arguments_are_refused(void **state)
+{
+    struct hy3_config c = {0};
+    bool alone = hy3_size(MPI_COMM_WORLD) == 1;
+    hy3_status status = parse(&c, required, strlen(required),
+                              hy3_rank(MPI_COMM_WORLD) == 0 ? "seed=1" : "seed=2", NULL);
+
+    (void)state;
+    assert_all(status == (alone ? HY3_OK : HY3_EUSAGE));
+    assert_all(alone || says("different arguments"));
+    hy3_config_free(&c);
+}
+
+static void help_and_version_are_no_runs(void **state)
+{
+    static char *const words[] = {"--help", "-h", "--version", "--write-reference=md"};
+
+    (void)state;
+    fflush(stdout);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char *argv[] = {"hy3_sft", words[i], "nowhere.cfg"};
+        struct hy3_config c = {0};
+        bool finished = false;
+        int kept = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY);
+        hy3_status status;
+
+        dup2(null, STDOUT_FILENO);
+        status = hy3_config_parse(&c, MPI_COMM_WORLD, 3, argv, "", &finished);
+        fflush(stdout);
+        dup2(kept, STDOUT_FILENO);
+        close(kept);
+        close(null);
+        assert_all(status == HY3_OK && finished && !c.template);
+    }
+}
+
 static void sizes_have_units(void **state)
 {
     int64_t n;
@@ -155,7 +230,18 @@ static void sizes_have_units(void **state)
     assert_ok(hy3_config_bytes("3MiB", "k", &n));
     assert_true(n == 3 << 20);
     assert_fails(HY3_EUSAGE, "max_shard_size", hy3_config_bytes("lots", "max_shard_size", &n));
+    assert_ok(hy3_config_bytes("1", "k", &n));
+    assert_true(n == 1);
+    assert_ok(hy3_config_bytes("1.5 kb", "k", &n));
+    assert_true(n == 1500);
+    assert_ok(hy3_config_bytes("2TiB", "k", &n));
+    assert_true(n == (int64_t)2 << 40);
     assert_fails(HY3_EUSAGE, "k", hy3_config_bytes("99999999999999GB", "k", &n));
+    for (const char *const *wrong =
+             (const char *const[]){"", "GB", "-1GB", "0", "1GB x", "1e3", "0x10", "nan", "inf",
+                                   "5 XB", "1..2GB", NULL};
+         *wrong; wrong++)
+        assert_fails(HY3_EUSAGE, "'k' is", hy3_config_bytes(*wrong, "k", &n));
 }
 
 int main(int argc, char **argv)
@@ -167,6 +253,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(wrong_values_and_combinations_are_refused),
         cmocka_unit_test(the_echo_reads_back_as_the_same_configuration),
         cmocka_unit_test(hostile_bytes_do_no_harm),
+        cmocka_unit_test(a_missing_file_is_one_status_on_all),
+        cmocka_unit_test(every_rank_gets_the_same_values),
+        cmocka_unit_test(different_arguments_are_refused),
+        cmocka_unit_test(help_and_version_are_no_runs),
         cmocka_unit_test(sizes_have_units),
     };
 

@@ -1,0 +1,49 @@
+/* ending.c - ends a job in the way its first argument names; ends.tap looks at what is left of it. */
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "comm/wait.h"
+
+#include <unistd.h>
+
+/* Rank 1 never comes; rank 0 gives up. */
+static void hang(void)
+{
+    hy3_wait_deadline(1);
+    if (hy3_rank(MPI_COMM_WORLD) == 1)
+        sleep(60);
+    hy3_barrier(MPI_COMM_WORLD, "meeting");
+}
+
+/* Rank 1 fails where the others cannot be told. */
+static void abort_one(void)
+{
+    if (hy3_rank(MPI_COMM_WORLD) == 1)
+        hy3_abort(hy3_fail(HY3_EDIVERGED, __FILE__, __LINE__, "the loss is nan"), "step 7");
+    hy3_barrier(MPI_COMM_WORLD, "meeting");
+}
+
+/* All fail; the message is rank 1's. */
+static hy3_status fail_one(void)
+{
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(MPI_COMM_WORLD) == 1)
+        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "no space left");
+    return hy3_agree(MPI_COMM_WORLD, status, "saving");
+}
+
+int main(int argc, char **argv)
+{
+    hy3_status status = hy3_start(&argc, &argv, "hy3_test");
+    const char *way = argc > 1 ? argv[1] : "";
+
+    if (status == HY3_OK && strcmp(way, "hang") == 0)
+        hang();
+    if (status == HY3_OK && strcmp(way, "abort") == 0)
+        abort_one();
+    if (status == HY3_OK && strcmp(way, "fail") == 0)
+        status = fail_one();
+    if (status == HY3_OK && strcmp(way, "threads") == 0 && hy3_rank(MPI_COMM_WORLD) == 0)
+        printf("%d\n", hy3_threads());
+    return hy3_finish(status);
+}
