@@ -15,17 +15,17 @@ static void print(const char *name, const char *cache, const struct hy3_dataset_
            (long long)s->dropped, (long long)s->bad, (long long)s->lines);
     if (!s->reused)
         printf("  %.1f MB in %.1f s: %.1f MB/s\n", 1e-6 * (double)s->bytes, s->seconds,
-               s->seconds > 0 ? 1e-6 * (double)s->bytes / s->seconds : 0);
+               1e-6 * (double)s->bytes / s->seconds);
 }
 
-static hy3_status tokenize(const struct hy3_config *c, const char *name, const char *const *files,
+static hy3_status tokenize(const struct hy3_config *c, const char *name, char *const *files,
                            int count)
 {
     hy3_status status = HY3_OK;
     char cache[HY3_PATH_MAX];
     struct hy3_dataset *dataset = NULL;
     struct hy3_dataset_summary summary;
-    struct hy3_dataset_options options = {.files = files,
+    struct hy3_dataset_options options = {.files = (const char *const *)files,
                                           .file_count = count,
                                           .tokenizer_directory = c->tokenizer_name_or_path
                                                                      ? c->tokenizer_name_or_path
@@ -62,21 +62,17 @@ int main(int argc, char **argv)
     HY3_TRY(hy3_start(&argc, &argv, "hy3_tokenize"));
     HY3_TRY(hy3_config_parse(&c, MPI_COMM_WORLD, argc, argv,
                              "Turns conversations (JSONL) into token files.", &finished));
-    if (finished) /* --help, --version */
-        goto done;
+    if (finished)
+        goto done; /* --help, --version */
     if (c.train_data_file.count == 0)
         HY3_TRY(hy3_agree(
             MPI_COMM_WORLD,
             hy3_sources_resolve(c.dataset_dir, c.dataset.items, c.dataset.count, &files, &count),
             "looking for the data"));
-    if (files)
-        HY3_TRY(tokenize(&c, "train", (const char *const *)files, count));
-    else
-        HY3_TRY(tokenize(&c, "train", (const char *const *)c.train_data_file.items,
-                         c.train_data_file.count));
+    HY3_TRY(tokenize(&c, "train", files ? files : c.train_data_file.items,
+                     files ? count : c.train_data_file.count));
     if (c.eval_data_file.count > 0)
-        HY3_TRY(tokenize(&c, "eval", (const char *const *)c.eval_data_file.items,
-                         c.eval_data_file.count));
+        HY3_TRY(tokenize(&c, "eval", c.eval_data_file.items, c.eval_data_file.count));
 done:
     hy3_sources_free_files(files, count);
     hy3_config_free(&c);

@@ -13,7 +13,16 @@
 
 enum { BUFFER = 16 << 20, SAMPLES = 4096 }; /* bytes a rank and call, samples read back at once */
 
+/* Bytes from which a dataset is written by collective calls, which join the ranks' parts into large writes. Below that each rank writes
+ * by itself: collective calls of MPI-IO block and spin, 20 ms each where ranks outnumber cores. */
+static int64_t collective_bytes = 64 << 20;
+
 static const char phase[] = "writing the token file";
+
+void hy3_token_file_collective(int64_t bytes)
+{
+    collective_bytes = bytes;
+}
 
 struct writer {
     MPI_Comm comm;
@@ -250,7 +259,9 @@ static hy3_status write_column(const struct writer *w, const struct hy3_token_co
     int64_t rounds = count_rounds(w, column), used = 0;
     struct cursor at = {0};
 
-    H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+    if (hy3_token_column_count(column, w->header, w->file_count) * (int64_t)column->size >=
+        collective_bytes)
+        H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
     for (int64_t round = 0; round < rounds; round++) {
         HY3_TRY(hy3_agree(w->comm, gather(w, column, &at, space, &used), phase));
         HY3_TRY(hy3_agree(w->comm, write_buffer(w, column, set, space, used, transfer), phase));
@@ -261,19 +272,13 @@ done:
     return status;
 }
 
-/* What there is of each source file: rank 0 writes, the others take part. */
+/* What there is of each source file, by rank 0 alone. */
 static hy3_status write_files(const struct writer *w, hid_t set, hid_t type, const void *values)
 {
     hy3_status status = HY3_OK;
-    hid_t transfer = H5Pcreate(H5P_DATASET_XFER), space = H5Dget_space(set);
 
-    H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
-    if (hy3_rank(w->comm) != 0)
-        H5Sselect_none(space);
-    if (H5Dwrite(set, type, space, space, transfer, values) < 0)
+    if (hy3_rank(w->comm) == 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
         status = failed(w, "write", "source files");
-    H5Sclose(space);
-    H5Pclose(transfer);
     return hy3_agree(w->comm, status, phase);
 }
 

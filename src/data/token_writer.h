@@ -12,4 +12,7 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
                                 const struct hy3_source *sources, int file_count,
                                 const struct hy3_tokenized *tokenized);
 
+/* Test only: datasets of `bytes` or more are written by collective calls. */
+void hy3_token_file_collective(int64_t bytes);
+
 #endif

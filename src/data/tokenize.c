@@ -205,11 +205,13 @@ static void show_progress(const struct hy3_tokenized *t, const struct tally *sum
 {
     char label[64], text[32];
     double seconds = hy3_seconds() - begin;
+    int64_t unit = t->total_bytes < 10000000 ? 1000 : 1000000;
 
-    snprintf(label, sizeof label, "tokenizing %.40s, MB", t->options->name);
+    snprintf(label, sizeof label, "tokenizing %.40s, %s", t->options->name,
+             unit == 1000 ? "kB" : "MB");
     snprintf(text, sizeof text, "%.1f MB/s",
              seconds > 0 ? 1e-6 * (double)sum->bytes / seconds : 0.0);
-    hy3_log_progress(label, sum->bytes / 1000000, t->total_bytes / 1000000, text);
+    hy3_log_progress(label, sum->bytes / unit, t->total_bytes / unit, text);
 }
 
 /* All ranks finish the same rounds, so what was read is a beginning of the files without holes. The sums of a round are waited for

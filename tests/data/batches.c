@@ -1,123 +1,218 @@
-/* batches.c - which samples make which step. */
+/* batches.c - which samples make which step, and what a micro-batch holds. */
 #include "data/batches.h"
 
 #include "base/memory.h"
 #include "support/test.h"
 
-enum { SAMPLES = 37 };
+enum { SAMPLES = 53, LENGTH = 7, VOCAB = 31 };
 
-static int compare(const void *a, const void *b)
+static struct hy3_dataset *dataset;
+
+static struct hy3_batches plan(int64_t batch, int64_t accumulation, int ranks)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* The sorted samples of a step, over all its micro-batches and ranks. */
-static int64_t collect(const struct hy3_dataset *d, int64_t batch, int64_t accumulation, int ranks,
-                       int64_t step, int64_t *out)
-{
-    int64_t count = 0;
-
-    for (int rank = 0; rank < ranks; rank++) {
-        struct hy3_batches b = {.dataset = d,
+    return (struct hy3_batches){.dataset = dataset,
                                 .count = SAMPLES,
                                 .batch = batch,
                                 .accumulation = accumulation,
-                                .rank = rank,
                                 .ranks = ranks,
                                 .shuffle = true,
-                                .seed = 5};
-        struct hy3_batch *micro;
-
-        assert_ok(hy3_batch_create(&b, &micro));
-        for (int64_t m = 0; m < accumulation; m++) {
-            assert_ok(hy3_batches_load(&b, step, m, micro));
-            for (int64_t s = 0; s < micro->S; s++)
-                out[count++] = micro->samples[s];
-        }
-        hy3_batch_free(micro);
-    }
-    qsort(out, (size_t)count, sizeof *out, compare);
-    return count;
+                                .seed = 42};
 }
 
-static void the_samples_of_a_step_do_not_depend_on_the_layout(void **state)
+/* How often each sample occurs in a step, over all ranks and micro-batches. */
+static void count_step(struct hy3_batches b, int64_t step, int *seen)
 {
-    static const int layouts[][3] = {{12, 1, 1}, {1, 12, 1}, {3, 2, 2},
-                                     {2, 2, 3},  {1, 1, 12}, {1, 3, 4}};
-    struct hy3_dataset *d;
+    struct hy3_batch *batch;
 
-    (void)state;
-    assert_ok(hy3_dataset_dummy(SAMPLES, 9, 100, 1, &d));
-    for (int64_t step = 0; step < 9; step++) { /* over two epochs and a bit; the 4th is partial */
-        int64_t first[64], other[64], n = collect(d, 12, 1, 1, step, first);
-
-        assert_int_equal(n, step % 4 == 3 ? 1 : 12);
-        for (size_t i = 1; i < sizeof layouts / sizeof *layouts; i++) {
-            assert_int_equal(collect(d, layouts[i][0], layouts[i][1], layouts[i][2], step, other),
-                             n);
-            assert_memory_equal(first, other, (size_t)n * sizeof *first);
+    assert_ok(hy3_batch_create(&b, &batch));
+    for (b.rank = 0; b.rank < b.ranks; b.rank++) {
+        for (int64_t micro = 0; micro < b.accumulation; micro++) {
+            assert_ok(hy3_batches_load(&b, step, micro, batch));
+            assert_true(batch->S <= b.batch);
+            for (int64_t i = 0; i < batch->S; i++)
+                seen[batch->samples[i]]++;
         }
     }
-    hy3_dataset_close(d);
+    hy3_batch_free(batch);
+}
+
+static void a_step_does_not_depend_on_how_its_batch_is_made_up(void **state)
+{
+    static const int ways[][3] = {{12, 1, 1}, {1, 12, 1}, {1, 1, 12},
+                                  {3, 2, 2},  {2, 3, 2},  {1, 3, 4}};
+
+    (void)state;
+    for (int64_t step = 0; step < 15; step++) {
+        int wanted[SAMPLES] = {0};
+
+        count_step(plan(12, 1, 1), step, wanted);
+        for (size_t w = 1; w < sizeof ways / sizeof *ways; w++) {
+            int seen[SAMPLES] = {0};
+
+            count_step(plan(ways[w][0], ways[w][1], ways[w][2]), step, seen);
+            assert_memory_equal(seen, wanted, sizeof seen);
+        }
+    }
 }
 
 static void an_epoch_visits_every_sample_once(void **state)
 {
-    struct hy3_dataset *d;
-    int64_t orders[2][SAMPLES];
+    struct hy3_batches b = plan(2, 3, 2);
 
     (void)state;
-    assert_ok(hy3_dataset_dummy(SAMPLES, 9, 100, 1, &d));
-    for (int64_t epoch = 0; epoch < 2; epoch++) {
-        struct hy3_batches b = {.dataset = d, .count = SAMPLES, .batch = 1, .accumulation = 1};
-        bool seen[SAMPLES] = {false};
+    assert_int_equal(hy3_batches_steps_per_epoch(&b), 5);
+    for (int64_t epoch = 0; epoch < 4; epoch++) {
+        int seen[SAMPLES] = {0};
 
-        b.ranks = 1;
-        b.shuffle = true;
-        b.seed = 3;
-        for (int64_t place = 0; place < SAMPLES; place++) {
-            int64_t sample = hy3_batches_sample(&b, epoch, place);
-
-            assert_true(sample >= 0 && sample < SAMPLES && !seen[sample]);
-            seen[sample] = true;
-            orders[epoch][place] = sample;
-        }
+        for (int64_t step = 0; step < 5; step++)
+            count_step(b, epoch * 5 + step, seen);
+        for (int i = 0; i < SAMPLES; i++)
+            assert_int_equal(seen[i], 1);
     }
-    assert_memory_not_equal(orders[0], orders[1], sizeof orders[0]);
-    hy3_dataset_close(d);
 }
 
-static void targets_are_the_next_tokens_of_the_sample(void **state)
+static void the_last_step_of_an_epoch_may_be_partial(void **state)
 {
-    struct hy3_batches b = {.count = SAMPLES, .batch = 3, .accumulation = 1, .ranks = 1};
-    struct hy3_dataset *d;
-    struct hy3_batch *micro;
+    struct hy3_batches b =
+        plan(2, 3, 2); /* 53 = 4 * 12 + 5: ranks get 2, 2 and 1, 0, then nothing */
+    static const int64_t wanted[3][2] = {{2, 2}, {1, 0}, {0, 0}};
+    struct hy3_batch *batch;
 
     (void)state;
-    assert_ok(hy3_dataset_dummy(SAMPLES, 9, 100, 1, &d));
-    b.dataset = d;
-    assert_ok(hy3_batch_create(&b, &micro));
-    assert_ok(hy3_batches_load(&b, 2, 0, micro));
-    assert_int_equal(micro->S, 3);
-    assert_int_equal(micro->T, 27);
-    assert_int_equal(micro->labels, 24);
-    for (int64_t t = 0; t < micro->T; t++) {
-        assert_int_equal(micro->positions[t], t % 9);
-        assert_int_equal(micro->targets[t], t % 9 == 8 ? -1 : micro->ids[t + 1]);
+    assert_ok(hy3_batch_create(&b, &batch));
+    for (int64_t micro = 0; micro < 3; micro++) {
+        for (b.rank = 0; b.rank < 2; b.rank++) {
+            assert_ok(hy3_batches_load(&b, 4, micro, batch));
+            assert_int_equal(batch->S, wanted[micro][b.rank]);
+            assert_int_equal(batch->T, batch->S * LENGTH);
+            assert_int_equal(batch->starts[batch->S], batch->T);
+        }
     }
-    hy3_batch_free(micro);
-    hy3_dataset_close(d);
+    hy3_batch_free(batch);
+}
+
+static void seed_and_epoch_change_the_order_and_nothing_else_does(void **state)
+{
+    struct hy3_batches a = plan(1, 1, 1), b = plan(4, 2, 4), other = plan(1, 1, 1);
+    int same_epoch = 0, same_seed = 0;
+
+    (void)state;
+    other.seed = 43;
+    for (int64_t p = 0; p < SAMPLES; p++) {
+        assert_int_equal(hy3_batches_sample(&a, 3, p), hy3_batches_sample(&b, 3, p));
+        same_epoch += hy3_batches_sample(&a, 0, p) == hy3_batches_sample(&a, 1, p);
+        same_seed += hy3_batches_sample(&a, 0, p) == hy3_batches_sample(&other, 0, p);
+    }
+    assert_true(same_epoch < 10 && same_seed < 10);
+}
+
+static void without_shuffling_samples_come_in_file_order(void **state)
+{
+    struct hy3_batches b = plan(1, 1, 1);
+
+    (void)state;
+    b.shuffle = false;
+    b.first = 40;
+    b.count = 13;
+    for (int64_t epoch = 0; epoch < 2; epoch++)
+        for (int64_t p = 0; p < b.count; p++)
+            assert_int_equal(hy3_batches_sample(&b, epoch, p), 40 + p);
+}
+
+static void a_split_gives_samples_of_its_own_part_only(void **state)
+{
+    struct hy3_batches b = plan(1, 1, 1);
+    int seen[SAMPLES] = {0};
+
+    (void)state;
+    b.first = 10;
+    b.count = 20;
+    for (int64_t step = 0; step < 20; step++)
+        count_step(b, step, seen);
+    for (int i = 0; i < SAMPLES; i++)
+        assert_int_equal(seen[i], i >= 10 && i < 30);
+}
+
+static void targets_are_the_next_token_within_a_sample(void **state)
+{
+    struct hy3_batches b = plan(3, 1, 1);
+    int32_t ids[LENGTH];
+    uint8_t mask[LENGTH];
+    struct hy3_batch *batch;
+
+    (void)state;
+    assert_ok(hy3_batch_create(&b, &batch));
+    assert_ok(hy3_batches_load(&b, 0, 0, batch));
+    assert_int_equal(batch->S, 3);
+    assert_int_equal(batch->longest, LENGTH);
+    assert_int_equal(batch->labels, 3 * (LENGTH - 1));
+    for (int64_t s = 0; s < 3; s++) {
+        const int64_t at = batch->starts[s];
+
+        assert_int_equal(batch->samples[s], hy3_batches_sample(&b, 0, s));
+        assert_ok(hy3_dataset_read(dataset, batch->samples[s], ids, mask));
+        assert_memory_equal(batch->ids + at, ids, sizeof ids);
+        for (int64_t t = 0; t < LENGTH; t++) {
+            assert_int_equal(batch->positions[at + t], t);
+            assert_int_equal(batch->targets[at + t], t + 1 < LENGTH ? ids[t + 1] : -1);
+        }
+    }
+    hy3_batch_free(batch);
+}
+
+static void a_batch_larger_than_the_data_needs_no_more_memory(void **state)
+{
+    struct hy3_batches b = plan((int64_t)1 << 50, 1, 1);
+    struct hy3_batch *batch;
+
+    (void)state;
+    assert_ok(hy3_batch_create(&b, &batch));
+    assert_int_equal(batch->token_capacity, SAMPLES * LENGTH);
+    assert_ok(hy3_batches_load(&b, 1, 0, batch));
+    assert_int_equal(batch->S, SAMPLES);
+    hy3_batch_free(batch);
+}
+
+static void dummy_data_is_the_same_every_time(void **state)
+{
+    int32_t a[LENGTH], b[LENGTH], c[LENGTH];
+    uint8_t mask[LENGTH];
+    struct hy3_dataset *again;
+
+    (void)state;
+    assert_ok(hy3_dataset_dummy(SAMPLES, LENGTH, VOCAB, 9, &again));
+    assert_int_equal(hy3_dataset_count(again), SAMPLES);
+    assert_ok(hy3_dataset_read(dataset, 5, a, mask));
+    assert_ok(hy3_dataset_read(again, 5, b, mask));
+    assert_ok(hy3_dataset_read(again, 6, c, mask));
+    assert_memory_equal(a, b, sizeof a);
+    assert_memory_not_equal(b, c, sizeof b);
+    for (int t = 0; t < LENGTH; t++) {
+        assert_in_range(a[t], 0, VOCAB - 1);
+        assert_int_equal(mask[t], t > 0);
+    }
+    hy3_dataset_close(again);
+    assert_fails(HY3_EUSAGE, "dummy data", hy3_dataset_dummy(4, 1, VOCAB, 9, &again));
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_samples_of_a_step_do_not_depend_on_the_layout),
+        cmocka_unit_test(a_step_does_not_depend_on_how_its_batch_is_made_up),
         cmocka_unit_test(an_epoch_visits_every_sample_once),
-        cmocka_unit_test(targets_are_the_next_tokens_of_the_sample),
+        cmocka_unit_test(the_last_step_of_an_epoch_may_be_partial),
+        cmocka_unit_test(seed_and_epoch_change_the_order_and_nothing_else_does),
+        cmocka_unit_test(without_shuffling_samples_come_in_file_order),
+        cmocka_unit_test(a_split_gives_samples_of_its_own_part_only),
+        cmocka_unit_test(targets_are_the_next_token_within_a_sample),
+        cmocka_unit_test(a_batch_larger_than_the_data_needs_no_more_memory),
+        cmocka_unit_test(dummy_data_is_the_same_every_time),
     };
+    int failed;
 
-    return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
+    if (hy3_dataset_dummy(SAMPLES, LENGTH, VOCAB, 9, &dataset) != HY3_OK)
+        return 1;
+    failed = hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
+    hy3_dataset_close(dataset);
+    return failed;
 }

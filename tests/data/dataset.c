@@ -1,169 +1,600 @@
-/* dataset.c - JSONL to token file to samples, on any number of ranks, against the golden answers. */
+/* dataset.c - JSONL to a token file and back, on any number of ranks. */
 #include "data/dataset.h"
 
 #include "base/file.h"
 #include "base/memory.h"
 #include "comm/comm.h"
-#include "data/batches.h"
+#include "data/portions.h"
+#include "data/token_writer.h"
 #include "support/test.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static struct hy3_dataset_options options_for(const char *const *files, int count, const char *name)
-{
-    static char directory[HY3_PATH_MAX], tokenizer[HY3_PATH_MAX];
+static const char *single[1]; /* the file list of most tests */
 
-    snprintf(directory, sizeof directory, "%s/%s", hy3_test_directory(), name);
-    snprintf(tokenizer, sizeof tokenizer, "%s", hy3_golden("a/tokenizer"));
-    if (hy3_rank(MPI_COMM_WORLD) == 0)
-        assert_ok(hy3_directory_create(directory));
-    hy3_barrier(MPI_COMM_WORLD, "testing");
-    return (struct hy3_dataset_options){.files = files,
-                                        .file_count = count,
-                                        .tokenizer_directory = tokenizer,
-                                        .cache_directory = directory,
+static int rank(void)
+{
+    return hy3_rank(MPI_COMM_WORLD);
+}
+
+/* The path of `name` in the test's directory; static memory, valid until the eighth call after. */
+static const char *here(const char *name)
+{
+    static char paths[8][HY3_PATH_MAX];
+    static int next;
+    char *path = paths[next++ % 8];
+
+    snprintf(path, HY3_PATH_MAX, "%s/%s", hy3_test_directory(), name);
+    return path;
+}
+
+static struct hy3_dataset_options options_for(const char *file, const char *cache)
+{
+    static char kept[3][HY3_PATH_MAX]; /* here() and hy3_golden() do not keep theirs for long */
+
+    snprintf(kept[0], sizeof kept[0], "%s", file);
+    snprintf(kept[1], sizeof kept[1], "%s", here(cache));
+    snprintf(kept[2], sizeof kept[2], "%s", hy3_golden("a/tokenizer"));
+    single[0] = kept[0];
+    return (struct hy3_dataset_options){.files = single,
+                                        .file_count = 1,
+                                        .tokenizer_directory = kept[2],
+                                        .cache_directory = kept[1],
                                         .name = "train",
                                         .max_seq_length = 64};
 }
 
-/* Sample i of ours equals a row of dataset_tokens.json: ids, and labels as the mask. */
-static bool is_sample(const struct hy3_dataset *d, int64_t i, const json_t *row)
+/* Rank 0 writes, all wait. */
+static void write_file(const char *path, const void *data, size_t size)
 {
-    const json_t *ids = json_object_get(row, "ids"), *labels = json_object_get(row, "labels");
-    int64_t n = hy3_dataset_length(d, i);
-    int32_t tokens[64];
+    if (rank() == 0)
+        assert_ok(hy3_file_replace(path, data, size));
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+}
+
+static void write_text(const char *path, const char *text)
+{
+    write_file(path, text, strlen(text));
+}
+
+/* Rank 0 changes a byte that no rank is reading. */
+static void flip(const char *path, int64_t at)
+{
+    char byte;
+    int fd;
+
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+    if (rank() == 0) {
+        assert_true((fd = open(path, O_RDWR)) >= 0);
+        assert_ok(hy3_file_read_at(fd, &byte, 1, at, path));
+        byte ^= 1;
+        assert_ok(hy3_file_write_at(fd, &byte, 1, at, path));
+        close(fd);
+    }
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+}
+
+static bool same_bytes(const char *a, const char *b)
+{
+    char *one, *two;
+    size_t one_size, two_size;
+    bool same;
+
+    assert_ok(hy3_file_read(a, 1 << 30, &one, &one_size));
+    assert_ok(hy3_file_read(b, 1 << 30, &two, &two_size));
+    same = one_size == two_size && memcmp(one, two, one_size) == 0;
+    free(one);
+    free(two);
+    return same;
+}
+
+static hy3_status open_and_close(const struct hy3_dataset_options *o,
+                                 struct hy3_dataset_summary *sum)
+{
+    struct hy3_dataset *dataset;
+    hy3_status status = hy3_dataset_open(MPI_COMM_WORLD, o, &dataset, sum);
+
+    hy3_dataset_close(dataset);
+    return status;
+}
+
+static void check_sample(const struct hy3_dataset *d, int64_t i, const json_t *wanted)
+{
+    const json_t *ids = json_object_get(wanted, "ids"), *labels = json_object_get(wanted, "labels");
+    size_t length = json_array_size(ids);
+    int32_t got[64];
     uint8_t mask[64];
+    char where[HY3_PATH_MAX], line[32];
 
-    if (n != (int64_t)json_array_size(ids) || n > 64 ||
-        hy3_dataset_read(d, i, tokens, mask) != HY3_OK)
-        return false;
-    for (size_t t = 0; t < (size_t)n; t++)
-        if (tokens[t] != json_integer_value(json_array_get(ids, t)) ||
-            mask[t] != (json_integer_value(json_array_get(labels, t)) != -100))
-            return false;
-    return true;
-}
+    snprintf(line, sizeof line, ".jsonl:%lld",
+             (long long)json_integer_value(json_object_get(wanted, "line")));
+    hy3_dataset_where(d, i, where, sizeof where);
+    assert_all(strlen(where) > strlen(line) &&
+               strcmp(where + strlen(where) - strlen(line), line) == 0);
+    assert_all(hy3_dataset_length(d, i) == (int64_t)length);
+    assert_all(hy3_dataset_read(d, i, got, mask) == HY3_OK);
+    for (size_t t = 0; t < length; t++) {
+        json_int_t label = json_integer_value(json_array_get(labels, t));
 
-static bool has_label(const json_t *row)
-{
-    const json_t *labels = json_object_get(row, "labels");
-    bool any = false;
-
-    for (size_t t = 1; t < json_array_size(labels); t++)
-        any = any || json_integer_value(json_array_get(labels, t)) != -100;
-    return any;
-}
-
-static void all_samples_equal_the_reference(void **state)
-{
-    const char *files[] = {hy3_golden("a/dataset.jsonl")};
-    json_t *golden = hy3_golden_json("a/dataset_tokens.json");
-    const json_t *rows = json_object_get(golden, "samples");
-    struct hy3_dataset_summary sum;
-
-    (void)state;
-    for (int keep = 0; keep < 2; keep++) { /* dropped ones, and kept ones */
-        struct hy3_dataset_options o = options_for(files, 1, keep ? "keep" : "drop");
-        struct hy3_dataset *d;
-        int64_t at = 0;
-        bool equal = true;
-
-        o.keep_unlabelled = keep;
-        assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum) == HY3_OK);
-        for (size_t i = 0; i < json_array_size(rows); i++)
-            if (keep || has_label(json_array_get(rows, i)))
-                equal = equal && is_sample(d, at++, json_array_get(rows, i));
-        assert_all(equal && at == hy3_dataset_count(d) && sum.samples == at);
-        assert_all(sum.dropped == (int64_t)json_array_size(rows) - at);
-        hy3_dataset_close(d);
-        assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum) == HY3_OK);
-        assert_all(sum.reused);
-        hy3_dataset_close(d);
+        assert_all(got[t] == json_integer_value(json_array_get(ids, t)));
+        assert_all(mask[t] == (label != -100));
     }
-    json_decref(golden);
 }
 
-static void bad_lines_are_named(void **state)
+static void check_golden(const struct hy3_dataset_options *o)
 {
-    json_t *golden = hy3_golden_json("a/bad_inputs.json"), *row;
-    size_t i;
-
-    (void)state;
-    json_array_foreach(json_object_get(golden, "files"), i, row)
-    {
-        const char *file = json_string_value(json_object_get(row, "file"));
-        const char *expect = json_string_value(json_object_get(row, "expect"));
-        char path[HY3_PATH_MAX], where[HY3_PATH_MAX];
-        const char *files[] = {path};
-        struct hy3_dataset *d = NULL;
-        struct hy3_dataset_options o;
-        hy3_status status;
-
-        if (!file || strcmp(json_string_value(json_object_get(row, "kind")), "jsonl") != 0)
-            continue;
-        snprintf(where, sizeof where, "a/bad_inputs/%s", file);
-        snprintf(path, sizeof path, "%s", hy3_golden(where));
-        o = options_for(files, 1, file);
-        o.keep_unlabelled = true;
-        status = hy3_dataset_open(MPI_COMM_WORLD, &o, &d, NULL);
-        hy3_dataset_close(d);
-        if (strcmp(expect, "accept") == 0)
-            assert_all(status == HY3_OK);
-        if (strcmp(expect, "reject") != 0)
-            continue;
-        assert_all(status == HY3_EFORMAT);
-        if (json_is_null(json_object_get(row, "line")) || !json_object_get(row, "line"))
-            continue;
-        snprintf(where, sizeof where, "%s:%lld", file,
-                 json_integer_value(json_object_get(row, "line")));
-        assert_all(strstr(hy3_error_text(), where) != NULL);
-    }
-    json_decref(golden);
-}
-
-static void a_torn_file_is_made_anew(void **state)
-{
-    const char *files[] = {hy3_golden("a/dataset.jsonl")};
-    struct hy3_dataset_options o = options_for(files, 1, "torn");
+    json_t *golden = hy3_golden_json("a/dataset_tokens.json"), *wanted;
+    json_t *samples = json_object_get(golden, "samples");
     struct hy3_dataset *d;
     struct hy3_dataset_summary sum;
-    char path[HY3_PATH_MAX + 16];
-    int64_t size = 0;
+    size_t i;
+
+    assert_ok(hy3_dataset_open(MPI_COMM_WORLD, o, &d, &sum));
+    assert_all(!sum.reused && sum.samples == 30 && sum.lines == 30 && sum.bad + sum.dropped == 0);
+    assert_all(hy3_dataset_count(d) == (int64_t)json_array_size(samples));
+    json_array_foreach(samples, i, wanted) check_sample(d, (int64_t)i, wanted);
+    hy3_dataset_close(d);
+    json_decref(golden);
+}
+
+static void golden_samples_come_back(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "golden");
 
     (void)state;
-    assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum) == HY3_OK);
-    hy3_dataset_close(d);
-    snprintf(path, sizeof path, "%s/train.h5", o.cache_directory);
-    assert_all(hy3_file_size(path, &size) == HY3_OK);
-    hy3_barrier(MPI_COMM_WORLD, "testing");
-    for (int64_t cut = size - 1; cut > 0; cut = cut * 2 / 3) {
-        if (hy3_rank(MPI_COMM_WORLD) == 0)
-            assert_int_equal(truncate(path, cut), 0);
-        hy3_barrier(MPI_COMM_WORLD, "testing");
-        assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum) == HY3_OK);
-        assert_all(!sum.reused && hy3_dataset_count(d) > 20);
-        hy3_dataset_close(d);
+    o.keep_unlabelled = true; /* sample 7 of the reference has no label left after truncation */
+    check_golden(&o);
+}
+
+static void pieces_may_cut_lines_anywhere(void **state)
+{
+    static const int64_t pieces[] = {1, 37, 256, 1000};
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "cut");
+
+    (void)state;
+    o.keep_unlabelled = true; /* sample 7 of the reference has no label left after truncation */
+    o.overwrite = true;
+    hy3_token_file_collective(0);
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        hy3_portions_override(pieces[i], 0);
+        check_golden(&o);
     }
+    hy3_portions_override(0, 0);
+    hy3_token_file_collective(1 << 26);
+}
+
+/* Opens on the first `ranks` ranks, with a cache of its own. */
+static hy3_status open_on(int ranks, struct hy3_dataset_options *o, struct hy3_dataset_summary *sum)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_dataset *d = NULL;
+    MPI_Comm comm;
+    char cache[32];
+
+    snprintf(cache, sizeof cache, "%s-%d", hy3_path_name(o->cache_directory), ranks);
+    o->cache_directory = here(cache);
+    MPI_Comm_split(MPI_COMM_WORLD, rank() < ranks, 0, &comm);
+    if (rank() < ranks)
+        status = hy3_dataset_open(comm, o, &d, sum);
+    hy3_dataset_close(d);
+    MPI_Comm_free(&comm);
+    return status;
+}
+
+static const char *in_cache(const char *cache, int ranks, const char *name)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "%s-%d/%s", cache, ranks, name);
+    return here(path);
+}
+
+static const char mixed[] =
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+    "\"content\":\"one\"}]}\n"
+    "\n"
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"b\"}]}\r\n"
+    "{\"messages\":[}\n"
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"c\"},{\"role\":\"assistant\","
+    "\"content\":\"two\"}]}\r\n"
+    "{\"messages\":[{\"role\":\"wizard\",\"content\":\"\xc3\xa9\"}]}\n"
+    "   \t\n"
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"d\"},{\"role\":\"assistant\","
+    "\"content\":\"three\"}]}";
+
+static void the_number_of_ranks_does_not_show_in_the_files(void **state)
+{
+    static const int64_t limits[] = {0, 1, 2, 17, 20};
+    const char *files[3];
+
+    (void)state;
+    write_text(here("mixed.jsonl"), mixed);
+    hy3_portions_override(200, 0);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        char cache[32];
+        struct hy3_dataset_summary one, sum;
+
+        snprintf(cache, sizeof cache, "ranks%lld", (long long)limits[i]);
+        hy3_token_file_collective(i == 0 ? 0 : 1 << 26);
+        for (int ranks = 1; ranks <= hy3_size(MPI_COMM_WORLD); ranks++) {
+            struct hy3_dataset_options o = options_for("", cache);
+
+            files[0] = here("mixed.jsonl");
+            files[1] = hy3_golden("a/dataset.jsonl");
+            files[2] = here("mixed.jsonl");
+            o.files = files;
+            o.file_count = 3;
+            o.max_samples = limits[i];
+            o.max_bad_samples = 100;
+            assert_all(open_on(ranks, &o, &sum) == HY3_OK);
+            if (ranks == 1)
+                one = sum;
+            assert_all(limits[i] == 0 || rank() >= ranks || sum.samples == limits[i]);
+            assert_all(rank() > 0 || (one.lines == sum.lines && one.bad == sum.bad &&
+                                      one.dropped == sum.dropped && one.longest == sum.longest));
+            assert_all(
+                same_bytes(in_cache(cache, 1, "train.h5"), in_cache(cache, ranks, "train.h5")));
+            assert_all(same_bytes(in_cache(cache, 1, "train.rejected.jsonl"),
+                                  in_cache(cache, ranks, "train.rejected.jsonl")));
+        }
+    }
+    hy3_portions_override(0, 0);
+}
+
+static void what_is_left_out_stands_in_rejected_jsonl(void **state)
+{
+    struct hy3_dataset_options o = options_for(here("mixed.jsonl"), "rejected");
+    struct hy3_dataset_summary sum;
+    static const int lines[] = {3, 4, 6};
+    static const char *const words[] = {"nothing to learn", "JSON", "wizard"};
+    char *text, *line, *rest;
+    size_t size, count = 0;
+
+    (void)state;
+    write_text(here("mixed.jsonl"), mixed);
+    hy3_portions_override(50, 0);
+    o.max_bad_samples = 2;
+    assert_ok(open_and_close(&o, &sum));
+    hy3_portions_override(0, 0);
+    assert_all(sum.lines == 8 && sum.samples == 3 && sum.bad == 2 && sum.dropped == 1);
+    assert_ok(hy3_file_read(here("rejected/train.rejected.jsonl"), 1 << 20, &text, &size));
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), count++) {
+        json_t *object = json_loads(line, 0, NULL);
+
+        assert_all(count < 3);
+        assert_all(json_object_size(object) == 3);
+        assert_all(json_integer_value(json_object_get(object, "line")) == lines[count]);
+        assert_all(strcmp(json_string_value(json_object_get(object, "file")), single[0]) == 0);
+        assert_all(strstr(json_string_value(json_object_get(object, "reason")), words[count]) !=
+                   NULL);
+        json_decref(object);
+    }
+    free(text);
+    assert_all(count == 3);
+}
+
+static void too_many_bad_lines_are_all_named(void **state)
+{
+    struct hy3_dataset_options o = options_for(here("mixed.jsonl"), "bad");
+    const char *words = "mixed.jsonl:6: ";
+
+    (void)state;
+    write_text(here("mixed.jsonl"), mixed);
+    o.max_bad_samples = 1;
+    assert_fails(HY3_EFORMAT, words, open_and_close(&o, NULL));
+    assert_all(strstr(hy3_error_text(), "mixed.jsonl:4: ") != NULL);
+    assert_all(!hy3_path_exists(here("bad/train.h5")));
+    o.max_bad_samples = 2; /* what was allowed once is not allowed for ever */
+    assert_ok(open_and_close(&o, NULL));
+    o.max_bad_samples = 0;
+    assert_fails(HY3_EFORMAT, words, open_and_close(&o, NULL));
+}
+
+static void a_hopeless_file_ends_early_with_twenty_lines(void **state)
+{
+    struct hy3_dataset_options o = options_for(here("hopeless.jsonl"), "hopeless");
+    char text[6000];
+    int listed = 0;
+
+    (void)state;
+    memset(text, 'x', sizeof text);
+    for (size_t i = 1; i < sizeof text; i += 2)
+        text[i] = '\n';
+    write_file(here("hopeless.jsonl"), text, sizeof text);
+    hy3_portions_override(100, 0);
+    assert_fails(HY3_EFORMAT, "more, see '", open_and_close(&o, NULL));
+    hy3_portions_override(0, 0);
+    for (const char *at = hy3_error_text(); (at = strstr(at, "hopeless.jsonl:")); at++)
+        listed++;
+    assert_all(listed > 0 && listed <= 20);
+    assert_all(strstr(hy3_error_text(), "hopeless.jsonl:1: ") != NULL);
+}
+
+static void check_bad_input(const json_t *entry)
+{
+    const char *file = json_string_value(json_object_get(entry, "file"));
+    const char *expect = json_string_value(json_object_get(entry, "expect"));
+    json_int_t line = json_integer_value(json_object_get(entry, "line"));
+    char name[HY3_PATH_MAX], words[300];
+    struct hy3_dataset_options o;
+    hy3_status status;
+
+    snprintf(name, sizeof name, "a/bad_inputs/%s", file);
+    snprintf(words, sizeof words, line > 0 ? "%s:%lld: " : "%s", file, (long long)line);
+    o = options_for(hy3_golden(name), "inputs");
+    o.overwrite = true;
+    status = open_and_close(&o, NULL);
+    if (strcmp(expect, "reject") == 0)
+        assert_fails(HY3_EFORMAT, words, status);
+    else if (strcmp(expect, "accept") == 0)
+        assert_ok(status);
+    else
+        assert_all(status == HY3_OK || status == HY3_EFORMAT);
+}
+
+static void hostile_files_are_refused_by_line_and_good_ones_work(void **state)
+{
+    json_t *list = hy3_golden_json("a/bad_inputs.json"), *entry;
+    size_t i, seen = 0;
+
+    (void)state;
+    hy3_portions_override(64, 0);
+    json_array_foreach(json_object_get(list, "files"), i, entry)
+    {
+        if (strcmp(json_string_value(json_object_get(entry, "kind")), "jsonl") == 0 &&
+            json_is_string(json_object_get(entry, "file"))) {
+            check_bad_input(entry);
+            seen++;
+        }
+    }
+    hy3_portions_override(0, 0);
+    assert_all(seen > 25);
+    json_decref(list);
+}
+
+static void one_broken_line_among_ten_thousand_is_named(void **state)
+{
+    static const char good[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}\n";
+    struct hy3_dataset_options o = options_for(here("long.jsonl"), "long");
+    size_t size = 0;
+    char *text;
+
+    (void)state;
+    assert_ok(hy3_alloc(&text, 10000, sizeof good));
+    for (int i = 1; i <= 10000; i++)
+        size += (size_t)snprintf(text + size, sizeof good, "%s",
+                                 i == 7346 ? "{\"messages\":[}\n" : good);
+    write_file(here("long.jsonl"), text, size);
+    hy3_free(text);
+    hy3_portions_override(5000, 0);
+    assert_fails(HY3_EFORMAT, "long.jsonl:7346: ", open_and_close(&o, NULL));
+    hy3_portions_override(0, 0);
+}
+
+static void a_line_too_long_is_bad_and_the_next_one_is_read(void **state)
+{
+    struct hy3_dataset_options o = options_for(here("wide.jsonl"), "wide");
+    struct hy3_dataset_summary sum;
+    char text[3000], where[HY3_PATH_MAX];
+    struct hy3_dataset *d;
+
+    (void)state;
+    memset(text, 'x', sizeof text);
+    text[2000] = '\n';
+    memcpy(text + 2001, mixed, strcspn(mixed, "\n") + 1);
+    write_file(here("wide.jsonl"), text, 2001 + strcspn(mixed, "\n") + 1);
+    hy3_portions_override(300, 1000);
+    assert_fails(HY3_EFORMAT, "wide.jsonl:1: ", open_and_close(&o, NULL));
+    o.max_bad_samples = 1;
+    assert_ok(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum));
+    hy3_portions_override(0, 0);
+    hy3_dataset_where(d, 0, where, sizeof where);
+    hy3_dataset_close(d);
+    assert_all(sum.samples == 1 && sum.bad == 1 && sum.lines == 2);
+    assert_all(strstr(where, "wide.jsonl:2") != NULL);
+}
+
+static void many_small_files_keep_their_names_and_lines(void **state)
+{
+    enum { FILES = 100 };
+
+    char *names[FILES], text[200], name[32], where[HY3_PATH_MAX];
+    struct hy3_dataset_options o = options_for("", "small");
+    struct hy3_dataset *d;
+
+    (void)state;
+    for (int f = 0; f < FILES; f++) {
+        snprintf(name, sizeof name, "small-%d.jsonl", f);
+        snprintf(text, sizeof text, "%s%.*s", f % 3 ? "\n" : "", (int)strcspn(mixed, "\n"), mixed);
+        assert_ok(hy3_strdup(here(name), &names[f]));
+        if (rank() == 0)
+            assert_ok(hy3_file_replace(names[f], text, f == 50 ? 0 : strlen(text)));
+    }
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+    o.files = (const char *const *)names;
+    o.file_count = FILES;
+    hy3_portions_override(500, 0);
+    assert_ok(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, NULL));
+    hy3_portions_override(0, 0);
+    assert_all(hy3_dataset_count(d) == FILES - 1);
+    for (int f = 0; f < FILES; f++) {
+        snprintf(text, sizeof text, "small-%d.jsonl:%d", f, f % 3 ? 2 : 1);
+        hy3_dataset_where(d, f < 50 ? f : f - 1, where, sizeof where);
+        assert_all(f == 50 || strstr(where, text) != NULL);
+        hy3_free(names[f]);
+    }
+    hy3_dataset_close(d);
 }
 
 static void a_missing_file_is_told_before_any_work(void **state)
 {
-    const char *files[] = {hy3_golden("a/dataset.jsonl"), "/nowhere/at/all.jsonl"};
-    struct hy3_dataset_options o = options_for(files, 2, "missing");
-    struct hy3_dataset *d;
+    const char *files[2] = {hy3_golden("a/dataset.jsonl"), here("no-such.jsonl")};
+    struct hy3_dataset_options o = options_for("", "missing");
 
     (void)state;
-    assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, NULL) == HY3_EIO);
-    assert_all(strstr(hy3_error_text(), "/nowhere/at/all.jsonl") != NULL);
+    o.files = files;
+    o.file_count = 2;
+    assert_fails(HY3_EIO, "no-such.jsonl", open_and_close(&o, NULL));
+    assert_all(!hy3_path_exists(here("missing")));
+}
+
+static bool is_reused(const struct hy3_dataset_options *o)
+{
+    struct hy3_dataset_summary sum = {0};
+
+    assert_ok(open_and_close(o, &sum));
+    return sum.reused;
+}
+
+static void a_file_that_fits_is_used_again_and_no_other(void **state)
+{
+    struct hy3_dataset_options o = options_for(here("again.jsonl"), "again");
+    char text[sizeof mixed];
+
+    (void)state;
+    memcpy(text, mixed, sizeof text);
+    write_text(here("again.jsonl"), text);
+    o.max_bad_samples = 2;
+    assert_all(!is_reused(&o));
+    assert_all(is_reused(&o));
+    o.max_seq_length = 63;
+    assert_all(!is_reused(&o));
+    o.max_samples = 1;
+    assert_all(!is_reused(&o));
+    assert_all(is_reused(&o));
+    o.max_samples = 0;
+    assert_all(!is_reused(&o));
+    o.tokenizer_directory = hy3_golden("a/tokenizer-final");
+    assert_all(!is_reused(&o));
+    assert_all(is_reused(&o));
+    o.overwrite = true;
+    assert_all(!is_reused(&o));
+    o.overwrite = false;
+    write_text(here("again.jsonl"), text); /* another time, the same bytes */
+    assert_all(is_reused(&o));
+    *strstr(text, "one") = 'O'; /* the same size, another letter */
+    write_text(here("again.jsonl"), text);
+    assert_all(!is_reused(&o));
+}
+
+static void a_torn_or_altered_file_is_made_again(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "torn");
+    static const char *const marks[] = {"complete", "offsets", "tokenizer_fingerprint"};
+    int64_t size;
+    char *text;
+    size_t bytes;
+
+    (void)state;
+    assert_all(!is_reused(&o));
+    assert_ok(hy3_file_read(here("torn/train.h5"), 1 << 30, &text, &bytes));
+    write_file(here("torn/good.h5"), text, bytes);
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        char *at = memmem(text, bytes, marks[i], strlen(marks[i]));
+
+        assert_all(at != NULL);
+        flip(here("torn/train.h5"), at - text);
+        assert_all(!is_reused(&o));
+        assert_all(same_bytes(here("torn/train.h5"), here("torn/good.h5")));
+    }
+    free(text);
+    assert_ok(hy3_file_size(here("torn/train.h5"), &size));
+    for (int i = 0; i <= 4; i++) {
+        hy3_barrier(MPI_COMM_WORLD, "testing");
+        if (rank() == 0)
+            assert_int_equal(truncate(here("torn/train.h5"), (size - 1) * i / 4), 0);
+        hy3_barrier(MPI_COMM_WORLD, "testing");
+        assert_all(!is_reused(&o));
+        assert_all(same_bytes(here("torn/train.h5"), here("torn/good.h5")));
+    }
+}
+
+static void inspect(const char *path, struct hy3_token_header *header)
+{
+    uint64_t *offsets;
+    struct hy3_source source = {.path = (char *)(uintptr_t)hy3_golden("a/dataset.jsonl")};
+
+    assert_ok(hy3_token_file_inspect(path, &source, 1, header, &offsets));
+    hy3_free(offsets);
+}
+
+static void a_flipped_token_is_noticed_when_it_is_read(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "flipped");
+    struct hy3_token_header header;
+    struct hy3_dataset *d;
+    int32_t ids[64];
+    uint8_t mask[64];
+
+    (void)state;
+    assert_all(!is_reused(&o));
+    inspect(here("flipped/train.h5"), &header);
+    assert_ok(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, NULL));
+    assert_ok(hy3_dataset_read(d, 0, ids, mask));
+    flip(here("flipped/train.h5"), header.tokens_at + 17);
+    assert_fails(HY3_EFORMAT, "dataset.jsonl:1", hy3_dataset_read(d, 0, ids, mask));
+    assert_ok(hy3_dataset_read(d, 1, ids, mask));
+    hy3_dataset_close(d);
+}
+
+static void no_offset_that_is_wrong_is_trusted(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "offsets");
+    struct hy3_token_header header;
+
+    (void)state;
+    assert_all(!is_reused(&o));
+    inspect(here("offsets/train.h5"), &header);
+    for (int64_t i = 0; i <= header.summary.samples; i += 5) {
+        bool inner =
+            i > 0 && i < header.summary.samples; /* its low bits: the check of the sample */
+
+        flip(here("offsets/train.h5"), header.offsets_at + 8 * i + (inner ? 7 : 0));
+        assert_all(!is_reused(&o));
+    }
+}
+
+/* Which rank runs out of memory, and when, must not matter for how it ends. */
+static void running_out_of_memory_ends_cleanly_on_all_ranks(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "memory");
+    hy3_status status = HY3_ENOMEM;
+    int failures = 0;
+
+    (void)state;
+    o.overwrite = true;
+    for (int64_t n = 1; status != HY3_OK; n += 1 + n / 2, failures++) {
+        if (rank() == hy3_size(MPI_COMM_WORLD) - 1)
+            hy3_alloc_fail_at(n);
+        status = open_and_close(&o, NULL);
+        hy3_alloc_fail_at(0);
+        assert_all(status == HY3_OK || status == HY3_ENOMEM);
+    }
+    assert_all(failures > 5);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_samples_equal_the_reference),
-        cmocka_unit_test(bad_lines_are_named),
-        cmocka_unit_test(a_torn_file_is_made_anew),
+        cmocka_unit_test(golden_samples_come_back),
+        cmocka_unit_test(pieces_may_cut_lines_anywhere),
+        cmocka_unit_test(the_number_of_ranks_does_not_show_in_the_files),
+        cmocka_unit_test(what_is_left_out_stands_in_rejected_jsonl),
+        cmocka_unit_test(too_many_bad_lines_are_all_named),
+        cmocka_unit_test(a_hopeless_file_ends_early_with_twenty_lines),
+        cmocka_unit_test(hostile_files_are_refused_by_line_and_good_ones_work),
+        cmocka_unit_test(one_broken_line_among_ten_thousand_is_named),
+        cmocka_unit_test(a_line_too_long_is_bad_and_the_next_one_is_read),
+        cmocka_unit_test(many_small_files_keep_their_names_and_lines),
         cmocka_unit_test(a_missing_file_is_told_before_any_work),
+        cmocka_unit_test(a_file_that_fits_is_used_again_and_no_other),
+        cmocka_unit_test(a_torn_or_altered_file_is_made_again),
+        cmocka_unit_test(a_flipped_token_is_noticed_when_it_is_read),
+        cmocka_unit_test(no_offset_that_is_wrong_is_trusted),
+        cmocka_unit_test(running_out_of_memory_ends_cleanly_on_all_ranks),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
