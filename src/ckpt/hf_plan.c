@@ -182,6 +182,7 @@ static hy3_status fuse_experts(struct hy3_hf_plan *plan, const struct hy3_hf_dir
                 plan, (struct hy3_hf_piece){
                           .shard = shard, .tensor = tensor, .to = i * bytes, .bytes = bytes}));
     }
+    HY3_ASSERT(model); /* a model with experts has at least one */
     plan->entries[index].dims = 3;
     plan->entries[index].shape[0] = experts;
     plan->entries[index].shape[1] = parts * model->shape[0];
@@ -277,11 +278,11 @@ done:
 static hy3_status cut_files(struct hy3_hf_plan *plan, int64_t limit)
 {
     hy3_status status = HY3_OK;
-    struct hy3_hf_file *file = NULL;
+    struct hy3_hf_file *file = plan->files;
     int64_t bytes = 0;
 
     for (int i = 0; i < plan->count; i++) {
-        if (!file || bytes + plan->entries[i].bytes > limit) {
+        if (i == 0 || bytes + plan->entries[i].bytes > limit) {
             HY3_TRY(hy3_grow(&plan->files, &plan->file_capacity, (size_t)plan->file_count + 1,
                              sizeof *plan->files));
             file = &plan->files[plan->file_count++];

@@ -21,7 +21,12 @@ int64_t hy3_batches_sample(const struct hy3_batches *batches, int64_t epoch, int
     if (batches->shuffle)
         place = (int64_t)hy3_random_permute(batches->seed, HY3_RANDOM_ORDER, (uint64_t)epoch,
                                             (uint64_t)batches->count, (uint64_t)place);
-    return batches->first + place;
+    place += batches->first;
+    if (batches->split_drawn)
+        place = (int64_t)hy3_random_permute(batches->seed, HY3_RANDOM_SPLIT, 0,
+                                            (uint64_t)hy3_dataset_count(batches->dataset),
+                                            (uint64_t)place);
+    return place;
 }
 
 hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch **out)

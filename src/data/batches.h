@@ -12,6 +12,8 @@ struct hy3_batches {
     const struct hy3_dataset *dataset;
     int64_t first,
         count; /* samples [first, first + count) of the dataset: a split for evaluation */
+    bool
+        split_drawn; /* they are places in a permutation of all samples that depends on seed alone */
     int64_t batch, accumulation; /* per_device_train_batch_size, gradient_accumulation_steps */
     int rank, ranks;
     bool shuffle;

@@ -133,7 +133,8 @@ static int64_t split_count(const struct hy3_config *c, int64_t samples)
     return (int64_t)(wanted + 0.5);
 }
 
-/* Which samples are for training and which for evaluation. */
+/* Which samples are for training and which for evaluation: drawn, since files are often sorted; the last ones where the order of the
+ * file is asked for. */
 static hy3_status plan_batches(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
@@ -142,6 +143,7 @@ static hy3_status plan_batches(struct hy3_run *run)
 
     run->train = (struct hy3_batches){.dataset = run->train_data,
                                       .count = samples - held_out,
+                                      .split_drawn = held_out > 0 && !c->disable_shuffling,
                                       .batch = c->per_device_train_batch_size,
                                       .accumulation = c->gradient_accumulation_steps,
                                       .rank = run->network.layout.rank,
@@ -153,6 +155,7 @@ static hy3_status plan_batches(struct hy3_run *run)
     run->eval.shuffle = false;
     run->eval.dataset = run->eval_data ? run->eval_data : held_out > 0 ? run->train_data : NULL;
     run->eval.first = run->eval_data ? 0 : samples - held_out;
+    run->eval.split_drawn = run->train.split_drawn && !run->eval_data;
     run->eval.count = run->eval_data ? hy3_dataset_count(run->eval_data) : held_out;
     if (run->train.count < 1)
         HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld samples; nothing is left to train on",
@@ -400,7 +403,7 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
 
     local = hy3_store_zero_grads(run->network.store, stream);
     for (int64_t micro = 0; micro < micros && local == HY3_OK; micro++) {
-        struct hy3_pass_result result;
+        struct hy3_pass_result result = {0};
 
         local = hy3_batches_load(&run->train, step, micro, run->batch);
         if (local == HY3_OK)
@@ -456,7 +459,7 @@ static hy3_status evaluate(struct hy3_run *run, double *loss)
     double sums[2] = {0};
 
     for (int64_t step = 0; step < hy3_batches_steps_per_epoch(&run->eval); step++) {
-        struct hy3_pass_result result;
+        struct hy3_pass_result result = {0};
 
         status = hy3_batches_load(&run->eval, step, 0, run->eval_batch);
         if (status == HY3_OK)
@@ -467,7 +470,10 @@ static hy3_status evaluate(struct hy3_run *run, double *loss)
         sums[1] += (double)result.labels;
     }
     hy3_allreduce_real(run->comm, sums, 2, MPI_SUM, "summing the evaluation loss");
+    if (sums[1] == 0)
+        HY3_FAIL(HY3_EFORMAT, "the evaluation data has no token with a label");
     *loss = sums[0] / sums[1];
+done:
     return status;
 }
 

@@ -178,9 +178,28 @@ numbers() {
     [ "$(tr -cd '\r' <"$BATS_TEST_TMPDIR/typescript" | wc -c)" -gt "$(wc -l <"$BATS_TEST_TMPDIR/typescript")" ]
 }
 
-@test "evaluation adds eval_loss to the log" {
-    run_ok hy3_sft "$CFG" eval_data_file="$BATS_TEST_TMPDIR/train.jsonl" eval_steps=2
-    [ "$(grep -c '"eval_loss":' "$OUTPUT/train_log.jsonl")" -ge 2 ]
+# The values of a key of train_log.jsonl, to six digits, one a line.
+logged() {
+    sed -n 's/.*"'"$1"'": *\([0-9.]\{7\}\).*/\1/p' "$2/train_log.jsonl"
+}
+
+@test "eval_loss is the mean over all labels whatever the ranks, at eval_steps and at the end" {
+    run_ok hy3_sft "$CFG" eval_data_file="$BATS_TEST_TMPDIR/train.jsonl" eval_steps=2 max_steps=3 learning_rate=0 \
+        per_device_train_batch_size=8
+    [ "$(logged eval_loss "$OUTPUT" | wc -l)" -eq 2 ]
+    [ "$(logged eval_loss "$OUTPUT" | sort -u)" = "$(logged loss "$OUTPUT" | sort -u)" ]
+    run_ok "$MPIEXEC" -n 3 hy3_sft "$CFG" eval_data_file="$BATS_TEST_TMPDIR/train.jsonl" max_steps=1 learning_rate=0 \
+        output_dir="$BATS_TEST_TMPDIR/three"
+    [ "$(logged eval_loss "$BATS_TEST_TMPDIR/three")" = "$(logged eval_loss "$OUTPUT" | tail -n 1)" ]
+}
+
+@test "val_size holds samples out: a number or a share, never all" {
+    run_ok hy3_sft "$CFG" val_size=3 num_train_epochs=1 max_steps=-1
+    grep -q 'of 3 an epoch' "$ERR" "$OUT"
+    [ "$(logged eval_loss "$OUTPUT" | wc -l)" -eq 1 ]
+    run_ok hy3_sft "$CFG" val_size=0.5 num_train_epochs=1 max_steps=-1 output_dir="$BATS_TEST_TMPDIR/half"
+    grep -q 'of 2 an epoch' "$ERR" "$OUT"
+    run_fails 2 "val_size holds out all 8 samples" hy3_sft "$CFG" val_size=8 output_dir="$BATS_TEST_TMPDIR/all"
 }
 
 @test "a learning rate of zero leaves the loss of a step where it was" {

@@ -55,6 +55,30 @@ static void a_step_does_not_depend_on_how_its_batch_is_made_up(void **state)
     }
 }
 
+static void a_drawn_split_and_the_rest_are_all_samples_once(void **state)
+{
+    struct hy3_batches b = plan(2, 1, 1), held_out = b;
+    int seen[SAMPLES] = {0}, out_of_place = 0;
+
+    (void)state;
+    b.split_drawn = held_out.split_drawn = true;
+    b.count = held_out.first = 40;
+    held_out.count = SAMPLES - 40;
+    held_out.shuffle = false;
+    for (int64_t i = 0; i < b.count; i++)
+        seen[hy3_batches_sample(&b, 1, i)]++;
+    for (int64_t i = 0; i < held_out.count; i++) {
+        int64_t sample = hy3_batches_sample(&held_out, 0, i);
+
+        seen[sample]++;
+        out_of_place += sample < 40;
+        assert_int_equal(sample, hy3_batches_sample(&held_out, 5, i)); /* the same in every epoch */
+    }
+    for (int i = 0; i < SAMPLES; i++)
+        assert_int_equal(seen[i], 1);
+    assert_true(out_of_place > 3);
+}
+
 static void an_epoch_visits_every_sample_once(void **state)
 {
     struct hy3_batches b = plan(2, 3, 2);
@@ -199,6 +223,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_does_not_depend_on_how_its_batch_is_made_up),
+        cmocka_unit_test(a_drawn_split_and_the_rest_are_all_samples_once),
         cmocka_unit_test(an_epoch_visits_every_sample_once),
         cmocka_unit_test(the_last_step_of_an_epoch_may_be_partial),
         cmocka_unit_test(seed_and_epoch_change_the_order_and_nothing_else_does),

@@ -18,6 +18,7 @@ hy3_status hy3_cpu_loss_forward(struct hy3_stream *s, const struct hy3_loss *a)
 
         for (int64_t v = 0; v < a->V; v += PIECE)
             sum += loops->exp_sum(x + v, largest, buffer, a->V - v < PIECE ? a->V - v : PIECE);
+        /* cppcheck-suppress invalidFunctionArg ; V > 0, and the largest logit alone adds 1 */
         a->lse[n] = largest + (float)log(sum);
         a->loss[n] = a->targets[n] < 0 ? 0 : a->lse[n] - x[a->targets[n]];
     }
