@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#undef hy3_fail /* tests/support/analyzer.h */
+
 static _Thread_local char text[HY3_ERROR_MAX];
 
 hy3_status hy3_fail(hy3_status code, const char *file, int line, const char *format, ...)

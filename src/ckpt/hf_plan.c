@@ -158,7 +158,7 @@ static hy3_status fuse_experts(struct hy3_hf_plan *plan, const struct hy3_hf_dir
     int64_t parts = expert_parts(outer), bytes = 0;
     const struct hy3_shard_tensor *tensor, *model = NULL;
     char name[HY3_PARAM_NAME];
-    int shard = 0, index = plan->count;
+    int shard = 0;
 
     for (int64_t i = 0; i < experts * parts; i++) {
         int listed;
@@ -175,20 +175,23 @@ static hy3_status fuse_experts(struct hy3_hf_plan *plan, const struct hy3_hf_dir
             tensor->shape[1] != model->shape[1] || tensor->dtype_name != model->dtype_name)
             HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' differs in shape or dtype from '%s'",
                      hy3_shard_path(plan->base[shard]), name, model->name);
-        if (i == 0)
+        if (i == 0) {
+            struct hy3_hf_entry *fused;
+
             HY3_TRY(add_copy(plan, outer, shard, tensor, 0, bytes));
-        else
+            fused = &plan->entries[plan->count - 1];
+            fused->dims = 3;
+            fused->shape[0] = experts;
+            fused->shape[1] = parts * model->shape[0];
+            fused->shape[2] = model->shape[1];
+            fused->bytes = experts * parts * bytes;
+            fused->pieces = (size_t)(experts * parts);
+        } else {
             HY3_TRY(add_piece(
                 plan, (struct hy3_hf_piece){
                           .shard = shard, .tensor = tensor, .to = i * bytes, .bytes = bytes}));
+        }
     }
-    HY3_ASSERT(model); /* a model with experts has at least one */
-    plan->entries[index].dims = 3;
-    plan->entries[index].shape[0] = experts;
-    plan->entries[index].shape[1] = parts * model->shape[0];
-    plan->entries[index].shape[2] = model->shape[1];
-    plan->entries[index].bytes = experts * parts * bytes;
-    plan->entries[index].pieces = (size_t)(experts * parts);
 done:
     return status;
 }
@@ -239,6 +242,7 @@ static hy3_status add_base_tensors(struct hy3_hf_plan *plan,
     if (!options->base)
         return HY3_OK;
     plan->base_count = hy3_hf_dir_shards(options->base);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     HY3_TRY(hy3_alloc(&plan->base, (size_t)plan->base_count, sizeof *plan->base));
     for (int i = 0; i < hy3_hf_dir_tensors(options->base); i++) {
         const char *name = hy3_hf_dir_tensor(options->base, i, &shard);
@@ -318,7 +322,7 @@ static json_t *entry_row(const struct hy3_hf_entry *entry, int64_t at)
     for (int i = 0; i < entry->dims; i++)
         json_array_append_new(shape, json_integer(entry->shape[i]));
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", entry->dtype_name, "shape", shape,
-                     "data_offsets", (json_int_t)at, (json_int_t)(at + entry->bytes));
+                     "data_offsets", (json_int_t)at, (json_int_t)at + (json_int_t)entry->bytes);
 }
 
 /* Length, text, and spaces up to a multiple of eight bytes. */

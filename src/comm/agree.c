@@ -4,6 +4,8 @@
 #include "comm/comm.h"
 #include "comm/wait.h"
 
+#undef hy3_agree /* tests/support/analyzer.h */
+
 hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase)
 {
     int in[2] = {(int)mine, hy3_rank(comm)}, worst[2] = {HY3_OK, 0}; /* status, rank */

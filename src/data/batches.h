@@ -10,10 +10,10 @@
 
 struct hy3_batches {
     const struct hy3_dataset *dataset;
-    int64_t first,
-        count; /* samples [first, first + count) of the dataset: a split for evaluation */
-    bool
-        split_drawn; /* they are places in a permutation of all samples that depends on seed alone */
+    /* Samples [first, first + count) of the dataset, a split for evaluation; drawn: of a permutation of its
+     * samples that depends on the seed alone. */
+    int64_t first, count;
+    bool split_drawn;
     int64_t batch, accumulation; /* per_device_train_batch_size, gradient_accumulation_steps */
     int rank, ranks;
     bool shuffle;

@@ -45,14 +45,14 @@ hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
         status = hy3_strdup(files[f], &sources[f].path);
         if (status == HY3_OK && hy3_rank(comm) == 0)
             status = stat_one(&sources[f]);
-        facts[2 * f] = sources[f].size;
-        facts[2 * f + 1] = sources[f].mtime_ns;
+        facts[2L * f] = sources[f].size;
+        facts[2L * f + 1] = sources[f].mtime_ns;
     }
     HY3_TRY(hy3_agree(comm, status, "looking at the data files"));
     hy3_broadcast(comm, 0, facts, 2 * (size_t)count * sizeof *facts, "looking at the data files");
     for (int f = 0; f < count; f++) {
-        sources[f].size = facts[2 * f];
-        sources[f].mtime_ns = facts[2 * f + 1];
+        sources[f].size = facts[2L * f];
+        sources[f].mtime_ns = facts[2L * f + 1];
     }
     *out = sources;
     sources = NULL;

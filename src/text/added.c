@@ -154,7 +154,7 @@ static const struct token *longest(const struct matcher *matcher, const char *te
     const struct token *best = NULL;
 
     for (size_t depth = 0; low < high; depth++) {
-        size_t first = low, last = high, middle;
+        size_t first, last, middle;
 
         if (matcher->tokens[low].size == depth)
             best = &matcher->tokens[low++];

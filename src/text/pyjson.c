@@ -58,7 +58,7 @@ static int shortest(double value, char digits[32], int *point)
 
 hy3_status hy3_pyjson_append_real(struct hy3_text *out, double value)
 {
-    char digits[32], text[64], *at = text;
+    char digits[32] = "0", text[64], *at = text;
     int point, count;
 
     if (!isfinite(value))
@@ -82,7 +82,9 @@ hy3_status hy3_pyjson_append_real(struct hy3_text *out, double value)
     for (int i = point < 0 ? point : 0; i <= point || i < count; i++) {
         if (i == point)
             *at++ = '.';
-        *at++ = i < 0 || i >= count ? '0' : digits[i];
+        *at++ = '0';
+        if (i >= 0 && i < count)
+            at[-1] = digits[i];
     }
     *at = '\0';
     return append(out, text);

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <omp.h>
 
-enum { ROWS = 64 };
+static const int64_t ROWS = 64;
 
 /* D rounded up to whole vectors; the columns added are zero. */
 static int64_t padded(int64_t D)
@@ -43,6 +43,7 @@ static void transpose(const float *tile, int64_t width, float *out)
     for (int64_t d = 0; d < width; d += 16)
         for (int64_t i = 0; i < ROWS; i++)
             for (int64_t j = 0; j < 16; j++)
+                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): pack_keys has allocated it */
                 out[(d + j) * ROWS + i] = tile[i * width + d + j];
 }
 
@@ -180,7 +181,7 @@ static void forward_item(const struct hy3_attention *a, const struct key_tiles *
     for (int64_t key = 0; key < keys; key += ROWS, number += a->K) {
         int64_t count = smaller(ROWS, keys - key);
 
-        memset(scores, 0, ROWS * ROWS * sizeof *scores);
+        memset(scores, 0, (size_t)(ROWS * ROWS) * sizeof *scores);
         loops->tile(n, ROWS, a->D, q, width, 1, t->kt + number * area, ROWS, scores, ROWS);
         for (int64_t i = 0; i < n; i++) {
             int64_t seen = smaller(count, visible(a, item.sample, first + i) - key);
@@ -279,8 +280,8 @@ static void backward_tile(const struct hy3_attention *a, const struct backward *
     int64_t width = padded(a->D), area = t->area;
     const float *q = b->q + first * width, *dout = b->dout + first * width;
 
-    memset(b->p, 0, ROWS * ROWS * sizeof *b->p);
-    memset(b->ds, 0, ROWS * ROWS * sizeof *b->ds);
+    memset(b->p, 0, (size_t)(ROWS * ROWS) * sizeof *b->p);
+    memset(b->ds, 0, (size_t)(ROWS * ROWS) * sizeof *b->ds);
     loops->tile(n, ROWS, a->D, q, width, 1, t->kt + number * area, ROWS, b->p, ROWS);
     loops->tile(n, ROWS, a->D, dout, width, 1, t->vt + number * area, ROWS, b->ds, ROWS);
     for (int64_t i = 0; i < n; i++) {

@@ -138,6 +138,7 @@ static hy3_status find_product(const struct key *key, struct product **out)
             destroy_product(&library.places[i]);
         library.taken = 0;
     }
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): alpha is not calculated, so equal means equal bits */
     while (library.places[at].primitive && memcmp(&library.places[at].key, key, sizeof *key) != 0)
         at = (at + 1) % TABLE;
     *out = &library.places[at];
