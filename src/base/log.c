@@ -123,3 +123,15 @@ void hy3_log_progress(const char *label, int64_t done, int64_t total, const char
     if (done >= total)
         state.label[0] = '\0';
 }
+
+void hy3_log_progress_bytes(const char *label, int64_t done, int64_t total, double begin)
+{
+    char full_label[sizeof state.label], text[32];
+    double seconds = hy3_seconds() - begin;
+    int64_t unit = total < 10000000 ? 1000 : 1000000, shown_total = (total + unit - 1) / unit;
+
+    snprintf(full_label, sizeof full_label, "%.*s, %s", (int)sizeof full_label - 5, label,
+             unit == 1000 ? "kB" : "MB");
+    snprintf(text, sizeof text, "%.1f MB/s", seconds > 0 ? 1e-6 * (double)done / seconds : 0.0);
+    hy3_log_progress(full_label, done < total ? done / unit : shown_total, shown_total, text);
+}

@@ -27,6 +27,9 @@ bool hy3_log_is_terminal(void);
  * may be "". Prints at once when done == total, which also ends the line. Cheap to call often. */
 void hy3_log_progress(const char *label, int64_t done, int64_t total, const char *text);
 
+/* Local. The same for bytes since hy3_seconds() was `begin`: shown in kB or MB, with the rate. */
+void hy3_log_progress_bytes(const char *label, int64_t done, int64_t total, double begin);
+
 /* Local. Seconds of a monotonic clock. */
 double hy3_seconds(void);
 

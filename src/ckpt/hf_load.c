@@ -41,16 +41,6 @@ static int64_t find_not_finite(const void *data, hy3_dtype dtype, int64_t count)
     return -1;
 }
 
-static void show_progress(const struct load *load)
-{
-    double seconds = hy3_seconds() - load->start;
-    char text[64];
-
-    snprintf(text, sizeof text, "%.0f MB/s",
-             seconds > 0 ? (double)load->done / seconds / 1e6 : 0.0);
-    hy3_log_progress("loading", load->done, load->total, text);
-}
-
 static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
                               const struct hy3_shard_tensor *tensor)
 {
@@ -72,7 +62,7 @@ static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
                      hy3_shard_path(shard), (long long)(from + bad), tensor->name);
         HY3_TRY(hy3_store_put(load->store, place.param, first + i, n, load->piece, tensor->dtype));
         load->done += n * size;
-        show_progress(load);
+        hy3_log_progress_bytes("loading", load->done, load->total, load->start);
     }
 done:
     return status;

@@ -68,12 +68,8 @@ static int64_t own_bytes(const struct writer *w, const struct hy3_hf_entry *entr
 
 static void show_progress(struct writer *w, int64_t bytes)
 {
-    double seconds = hy3_seconds() - w->start;
-    char text[64];
-
     w->done += bytes;
-    snprintf(text, sizeof text, "%.0f MB/s", seconds > 0 ? (double)w->done / seconds / 1e6 : 0.0);
-    hy3_log_progress("saving", w->done, w->total, text);
+    hy3_log_progress_bytes("saving", w->done, w->total, w->start);
 }
 
 static int64_t examine_wide(const uint32_t *bits, int64_t count)

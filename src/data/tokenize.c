@@ -203,15 +203,10 @@ static void add_round(struct tally *sum, const struct tally *round)
 
 static void show_progress(const struct hy3_tokenized *t, const struct tally *sum, double begin)
 {
-    char label[64], text[32];
-    double seconds = hy3_seconds() - begin;
-    int64_t unit = t->total_bytes < 10000000 ? 1000 : 1000000;
+    char label[32];
 
-    snprintf(label, sizeof label, "tokenizing %.40s, %s", t->options->name,
-             unit == 1000 ? "kB" : "MB");
-    snprintf(text, sizeof text, "%.1f MB/s",
-             seconds > 0 ? 1e-6 * (double)sum->bytes / seconds : 0.0);
-    hy3_log_progress(label, sum->bytes / unit, t->total_bytes / unit, text);
+    snprintf(label, sizeof label, "tokenizing %.12s", t->options->name);
+    hy3_log_progress_bytes(label, sum->bytes, t->total_bytes, begin);
 }
 
 /* All ranks finish the same rounds, so what was read is a beginning of the files without holes. The sums of a round are waited for
