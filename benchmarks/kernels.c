@@ -127,6 +127,7 @@ static void measure_experts(hy3_dtype dtype)
     struct hy3_grouped_gemm g = {.groups = E, .starts = starts, .dtype = dtype, .c_dtype = dtype};
     double flops = 2.0 * ROWS * 2 * I * H;
 
+    g.alpha = 1;
     for (int64_t e = 0; e <= E; e++) /* uneven, as routing is */
         starts[e] = e == E ? ROWS : ROWS * e / E + (e % 2 ? 37 : 0);
     g.form = HY3_NT;

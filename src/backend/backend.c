@@ -46,6 +46,7 @@ static void check_grouped_gemm(const struct hy3_grouped_gemm *a)
     NEED(grouped_gemm, a->groups >= 0 && is_ascending(a->starts, a->groups));
     NEED(grouped_gemm, is_dtype(a->dtype) && (a->c_dtype == a->dtype || a->c_dtype == HY3_FP32));
     NEED(grouped_gemm, a->N > 0 && (a->form == HY3_TN ? a->M > 0 : a->K > 0));
+    NEED(grouped_gemm, isfinite(a->alpha) && a->alpha != 0);
     NEED(grouped_gemm, a->starts[a->groups] == 0 || (a->A && a->B && a->C));
 }
 

@@ -49,7 +49,8 @@ struct hy3_grouped_gemm {
     const int64_t *starts; /* HOST [groups+1], ascending from 0 */
     int64_t M, N, K;       /* NT, NN: N, K; TN: M, N; the other is the row dimension and ignored */
     hy3_dtype dtype, c_dtype;
-    bool accumulate;
+    bool accumulate; /* C += */
+    float alpha;     /* 1 in a plain product */
     const void *A, *B;
     void *C;
 };

@@ -459,7 +459,8 @@ static struct hy3_grouped_gemm grouped(const struct hy3_layer *l)
     return (struct hy3_grouped_gemm){.groups = l->shape->experts,
                                      .starts = l->acts->host_starts,
                                      .dtype = l->dtype,
-                                     .c_dtype = l->dtype};
+                                     .c_dtype = l->dtype,
+                                     .alpha = 1};
 }
 
 hy3_status hy3_experts_part_forward(const struct hy3_layer *l)

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { MAX_OUTPUTS = 16, MAX_BUFFERS = 64 };
+enum { MAX_OUTPUTS = 16, MAX_BUFFERS = 128 };
 
 /* What a case is run with. */
 struct dims {
@@ -103,15 +103,15 @@ static int32_t *integers(int64_t n, int64_t below)
 static void gemm_case(const struct hy3_kernels *k, const struct dims *d)
 {
     for (int form = HY3_NT; form <= HY3_TN; form++) {
-        for (int accumulate = 0; accumulate < 2; accumulate++) {
-            hy3_dtype c = accumulate ? HY3_FP32 : d->dtype;
+        for (int accumulate = 0; accumulate < 3; accumulate++) {
+            hy3_dtype c = accumulate == 1 ? HY3_FP32 : d->dtype;
             struct hy3_gemm a = {.form = (enum hy3_gemm_form)form,
                                  .M = d->T,
                                  .N = d->I,
                                  .K = d->H,
                                  .dtype = d->dtype,
                                  .c_dtype = c,
-                                 .accumulate = accumulate,
+                                 .accumulate = accumulate > 0,
                                  .alpha = accumulate ? 0.5f : 1};
 
             if (form == HY3_TN) { /* the rows are summed */
@@ -139,10 +139,11 @@ static int64_t *group_starts(const struct dims *d)
 
 static void grouped_gemm_case(const struct hy3_kernels *k, const struct dims *d)
 {
-    for (int form = HY3_NT; form <= HY3_TN; form++) {
+    for (int i = 0; i < 6; i++) {
+        enum hy3_gemm_form form = (enum hy3_gemm_form)(HY3_NT + i / 2);
         bool summed = form == HY3_TN;
         hy3_dtype c = summed ? HY3_FP32 : d->dtype;
-        struct hy3_grouped_gemm a = {.form = (enum hy3_gemm_form)form,
+        struct hy3_grouped_gemm a = {.form = form,
                                      .groups = d->E,
                                      .starts = group_starts(d),
                                      .M = d->H,
@@ -150,7 +151,8 @@ static void grouped_gemm_case(const struct hy3_kernels *k, const struct dims *d)
                                      .K = d->H,
                                      .dtype = d->dtype,
                                      .c_dtype = c,
-                                     .accumulate = summed};
+                                     .accumulate = summed || i % 2,
+                                     .alpha = i % 2 ? 0.25f : 1};
 
         a.A = in(d->T * d->H, d->dtype);
         a.B = in(summed ? d->T * d->I : d->E * d->H * d->I, d->dtype);

@@ -55,7 +55,7 @@ FUNCTION(grouped_gemm, grouped_gemm)
                              .K = a->K,
                              .dtype = a->dtype,
                              .c_dtype = a->c_dtype,
-                             .alpha = 1,
+                             .alpha = a->alpha,
                              .accumulate = a->accumulate};
 
         if (a->form == HY3_TN) {

@@ -321,7 +321,7 @@ hy3_status hy3_cpu_grouped_gemm(struct hy3_stream *s, const struct hy3_grouped_g
                              .dtype = a->dtype,
                              .c_dtype = a->c_dtype,
                              .accumulate = a->accumulate,
-                             .alpha = 1};
+                             .alpha = a->alpha};
 
         if (a->form == HY3_TN) {
             g.M = a->M;
