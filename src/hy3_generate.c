@@ -59,6 +59,7 @@ int main(int argc, char **argv)
         {"MODEL_DIR", HY3_ARG_WORD, &o.directory, NULL, "a Hugging Face model directory"},
         {"prompt", HY3_ARG_TEXT, &prompt, "TEXT", "one user message to answer"},
         {"messages", HY3_ARG_TEXT, &messages, "FILE", "JSONL: answer every conversation of it"},
+        {"adapter", HY3_ARG_TEXT, &o.adapter, "DIR", "a PEFT adapter of the model to answer with"},
         {"max_new_tokens", HY3_ARG_COUNT, &o.max_new_tokens, "N", "end an answer there (128)"},
         {"temperature", HY3_ARG_REAL, &o.temperature, "T", "0: the likeliest token (default)"},
         {"seed", HY3_ARG_COUNT, &seed, "N", "of the draws at a temperature (42)"},

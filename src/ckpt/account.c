@@ -21,7 +21,7 @@ struct list {
 struct hy3_account {
     const struct hy3_hf_dir *dir;
     const struct hy3_params *params;
-    unsigned char **seen; /* [params->count][inner pieces] */
+    unsigned char **seen; /* [params->base_count][inner pieces] */
     unsigned char *found; /* [tensors of the index] */
     struct list lists[FINDINGS];
     int64_t bytes, held_bytes;
@@ -70,8 +70,8 @@ hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_par
     HY3_TRY(hy3_alloc(&account, 1, sizeof *account));
     *account = (struct hy3_account){.dir = dir, .params = params};
     HY3_TRY(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
-    HY3_TRY(hy3_alloc(&account->seen, (size_t)params->count, sizeof *account->seen));
-    for (int i = 0; i < params->count; i++)
+    HY3_TRY(hy3_alloc(&account->seen, (size_t)params->base_count, sizeof *account->seen));
+    for (int i = 0; i < params->base_count; i++)
         HY3_TRY(hy3_alloc(&account->seen[i],
                           (size_t)hy3_name_pieces(&params->params[i], &params->shape, HY3_INNER),
                           1));
@@ -86,7 +86,7 @@ void hy3_account_free(struct hy3_account *account)
 {
     if (!account)
         return;
-    for (int i = 0; account->seen && i < account->params->count; i++)
+    for (int i = 0; account->seen && i < account->params->base_count; i++)
         hy3_free(account->seen[i]);
     hy3_free(account->seen);
     hy3_free(account->found);
@@ -205,7 +205,7 @@ hy3_status hy3_account_end(struct hy3_account *account)
     char text[HY3_ERROR_MAX] = "";
     size_t used = 0;
 
-    for (int i = 0; i < account->params->count; i++)
+    for (int i = 0; i < account->params->base_count; i++)
         find_missing(account, i);
     for (int i = 0; i < hy3_hf_dir_tensors(account->dir); i++) {
         int shard;

@@ -267,6 +267,8 @@ static hy3_status list_entries(struct hy3_hf_plan *plan,
     for (int i = 0; i < params->count; i++) {
         const struct hy3_param *param = &params->params[i];
 
+        if (options->adapter != (param->part != HY3_BASE))
+            continue;
         if (param->kind == HY3_P_FINAL_NORM)
             HY3_TRY(add_base_tensors(plan, options, params));
         if (split && param->kind == HY3_P_GATE_UP)
@@ -279,7 +281,7 @@ done:
 }
 
 /* Cuts the list where a shard would grow over the limit; a larger tensor has a shard of its own. */
-static hy3_status cut_files(struct hy3_hf_plan *plan, int64_t limit)
+static hy3_status cut_files(struct hy3_hf_plan *plan, const char *stem, int64_t limit)
 {
     hy3_status status = HY3_OK;
     struct hy3_hf_file *file = plan->files;
@@ -299,10 +301,10 @@ static hy3_status cut_files(struct hy3_hf_plan *plan, int64_t limit)
     }
     for (int i = 0; i < plan->file_count; i++)
         if (plan->file_count == 1)
-            snprintf(plan->files[i].name, sizeof plan->files[i].name, "model.safetensors");
+            snprintf(plan->files[i].name, sizeof plan->files[i].name, "%s.safetensors", stem);
         else
-            snprintf(plan->files[i].name, sizeof plan->files[i].name,
-                     "model-%05d-of-%05d.safetensors", i + 1, plan->file_count);
+            snprintf(plan->files[i].name, sizeof plan->files[i].name, "%s-%05d-of-%05d.safetensors",
+                     stem, i + 1, plan->file_count);
 done:
     return status;
 }
@@ -382,7 +384,8 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
     *out = NULL;
     HY3_TRY(hy3_alloc(&plan, 1, sizeof *plan));
     HY3_TRY(list_entries(plan, options, params));
-    HY3_TRY(cut_files(plan, options->max_shard_bytes));
+    HY3_TRY(
+        cut_files(plan, options->adapter ? "adapter_model" : "model", options->max_shard_bytes));
     for (int i = 0; i < plan->file_count; i++)
         HY3_TRY(lay_out_file(plan, &plan->files[i]));
     *out = plan;

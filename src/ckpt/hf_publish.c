@@ -103,11 +103,13 @@ static hy3_status write_config(const struct hy3_hf_writer_options *options)
     } else {
         return HY3_OK;
     }
-    update_dtype(config, options->dtype);
+    if (!options->adapter)
+        update_dtype(config, options->dtype);
     HY3_TRY(format_json(config, &text));
     size = strlen(text);
     text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->output));
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", options->output,
+                            options->adapter ? "adapter_config.json" : "config.json"));
     HY3_TRY(hy3_file_replace(path, text, size + 1));
 done:
     json_decref(config);
@@ -124,7 +126,7 @@ static hy3_status write_small_files(const struct hy3_hf_writer_options *options)
     HY3_TRY(write_config(options));
     if (options->base)
         HY3_TRY(copy_file(hy3_hf_dir_path(options->base), options->output, generation, &found));
-    if (options->tokenizer_directory && !found)
+    if (options->tokenizer_directory && !options->adapter && !found)
         HY3_TRY(copy_file(options->tokenizer_directory, options->output, generation, &found));
     for (size_t i = 0; i < sizeof tokenizer_files / sizeof *tokenizer_files; i++)
         if (options->tokenizer_directory)
@@ -230,11 +232,13 @@ hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
     char path[HY3_PATH_MAX];
 
     HY3_TRY(write_small_files(options));
-    HY3_TRY(remove_file(output, index_name));
+    if (!options->adapter)
+        HY3_TRY(remove_file(output, index_name));
     HY3_TRY(rename_files(output, plan));
     if (plan->file_count > 1)
         HY3_TRY(write_index(output, plan));
-    HY3_TRY(remove_stale(output, plan));
+    if (!options->adapter)
+        HY3_TRY(remove_stale(output, plan));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
     HY3_TRY(hy3_directory_sync(path));
 done:

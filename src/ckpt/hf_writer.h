@@ -17,6 +17,7 @@ struct hy3_hf_writer_options {
     hy3_dtype dtype; /* of weights; router biases stay fp32 */
     int64_t max_shard_bytes;
     const char *tokenizer_directory; /* its tokenizer files are copied; NULL: none */
+    bool adapter; /* the adapter's tensors instead of the model's, under PEFT's file names */
 };
 
 /* How the writer asks for values: element range of a parameter as fp32; the store, or the generator of hy3_init. */

@@ -142,6 +142,22 @@ int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *s
     return names == HY3_OUTER || parts == 0 ? 1 : parts * shape->experts;
 }
 
+/* PEFT's two dimensions: of fused experts A is [rank E, in] and B [out, rank E]. */
+static void factor_piece(const struct hy3_param *param, char name[HY3_PARAM_NAME], int *dims,
+                         int64_t shape[3], int64_t *first, int64_t *count)
+{
+    memcpy(name, param->name, HY3_PARAM_NAME);
+    memcpy(shape, param->shape, sizeof param->shape);
+    *dims = 2;
+    *first = 0;
+    *count = param->count;
+    if (param->dims == 2)
+        return;
+    shape[0] = param->part == HY3_LORA_A ? param->shape[0] * param->shape[1] : param->shape[1];
+    shape[1] = param->count / shape[0];
+    shape[2] = 0;
+}
+
 void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
                     enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME], int *dims,
                     int64_t piece_shape[3], int64_t *first, int64_t *count)
@@ -149,6 +165,10 @@ void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape
     int parts = expert_parts(param);
     bool whole = names == HY3_OUTER || parts == 0;
 
+    if (param->part != HY3_BASE) {
+        factor_piece(param, name, dims, piece_shape, first, count);
+        return;
+    }
     HY3_ASSERT(i >= 0 && i < hy3_name_pieces(param, shape, names));
     if (!hy3_name_format(param->name, whole ? -1 : i / parts, whole ? 0 : (int)(i % parts), names,
                          name))

@@ -143,11 +143,26 @@ static void check_tokenize(const struct check *c)
                     "use_dummy_data leaves nothing to tokenize");
 }
 
+static void check_adapter(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+
+    if (strcmp(config->finetuning_type, "lora") != 0 && config->adapter_name_or_path)
+        hy3_problem(c->problems, where(c, "adapter_name_or_path"),
+                    "adapter_name_or_path is continued with finetuning_type = \"lora\" only, not "
+                    "\"%s\"; merge it into the model first, or leave it out",
+                    config->finetuning_type);
+    if (strcmp(config->finetuning_type, "lora") == 0 && config->lora_target.count == 0)
+        hy3_problem(c->problems, where(c, "lora_target"), "lora_target is empty");
+}
+
 /* What is allowed and may still surprise. */
 static void warn(const struct check *c)
 {
     const struct hy3_config *config = c->config;
     bool has_minimum = config->min_lr >= 0 || config->min_lr_rate >= 0;
+    static const char *const adapter_keys[] = {"lora_rank", "lora_alpha", "lora_dropout",
+                                               "lora_target"};
 
     if (config->warmup_steps > 0 && config->warmup_ratio > 0)
         hy3_log(HY3_LOG_WARN, "warmup_steps = %lld overrides warmup_ratio",
@@ -155,6 +170,16 @@ static void warn(const struct check *c)
     if (has_minimum && strcmp(config->lr_scheduler_type, "cosine_with_min_lr") != 0)
         hy3_log(HY3_LOG_WARN, "%s has no effect with lr_scheduler_type = \"%s\"",
                 config->min_lr >= 0 ? "min_lr" : "min_lr_rate", config->lr_scheduler_type);
+    for (size_t i = 0; i < sizeof adapter_keys / sizeof *adapter_keys; i++) {
+        if (!given(c, adapter_keys[i]))
+            continue;
+        if (strcmp(config->finetuning_type, "lora") != 0)
+            hy3_log(HY3_LOG_WARN, "%s has no effect with finetuning_type = \"%s\"", adapter_keys[i],
+                    config->finetuning_type);
+        else if (config->adapter_name_or_path && strcmp(adapter_keys[i], "lora_dropout") != 0)
+            hy3_log(HY3_LOG_WARN, "%s has no effect: that of adapter_name_or_path holds",
+                    adapter_keys[i]);
+    }
     if (config->eval_steps > 0 && config->eval_data_file.count == 0 && config->val_size <= 0)
         hy3_log(HY3_LOG_WARN, "eval_steps has no effect without eval_data_file or val_size");
 }
@@ -169,6 +194,7 @@ hy3_status hy3_config_check(const struct hy3_config *config,
     HY3_TRY(check_all_available(&c));
     check_numbers(&c);
     check_data(&c);
+    check_adapter(&c);
     if (strcmp(program, "hy3_tokenize") == 0)
         check_tokenize(&c);
     else

@@ -101,6 +101,7 @@ hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int
     if (end > batches->count)
         end = batches->count;
     out->T = out->S = out->longest = out->labels = out->starts[0] = 0;
+    out->step = step;
     for (int64_t place = begin; place < end; place++)
         HY3_TRY(append(batches->dataset, hy3_batches_sample(batches, epoch, place), out));
 done:

@@ -24,6 +24,7 @@ struct hy3_batches {
 struct hy3_batch {
     int64_t T, S;       /* tokens, samples; both may be 0 */
     int64_t longest;    /* tokens of the longest sample */
+    int64_t step;       /* it belongs to, from 0 */
     int64_t labels;     /* targets that are not -1 */
     int32_t *ids;       /* [T] */
     int32_t *positions; /* [T] place in the sample */

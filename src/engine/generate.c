@@ -3,7 +3,8 @@
 
 #include "base/memory.h"
 #include "base/random.h"
-#include "model/layer.h"
+#include "engine/bind.h"
+#include "model/lora.h"
 
 #include <math.h>
 
@@ -28,6 +29,7 @@ struct piece {
     int32_t *ids, *positions, *chosen;
     void *x, *out, *n;
     float *r, *logits;
+    struct hy3_lora_buffers lora;
 };
 
 static struct piece take_piece(const struct hy3_generator *g, struct hy3_arena *arena, int64_t T)
@@ -35,14 +37,19 @@ static struct piece take_piece(const struct hy3_generator *g, struct hy3_arena *
     size_t size = hy3_dtype_size(g->dtype);
     int64_t H = g->shape->hidden;
 
-    return (struct piece){.ids = hy3_arena_take(arena, T, sizeof(int32_t)),
-                          .positions = hy3_arena_take(arena, T, sizeof(int32_t)),
-                          .chosen = hy3_arena_take(arena, T * g->shape->top_k, sizeof(int32_t)),
-                          .x = hy3_arena_take(arena, T * H, size),
-                          .out = hy3_arena_take(arena, T * H, size),
-                          .n = hy3_arena_take(arena, H, size),
-                          .r = hy3_arena_take(arena, 1, sizeof(float)),
-                          .logits = hy3_arena_take(arena, g->shape->vocab, sizeof(float))};
+    struct piece p = {.ids = hy3_arena_take(arena, T, sizeof(int32_t)),
+                      .positions = hy3_arena_take(arena, T, sizeof(int32_t)),
+                      .chosen = hy3_arena_take(arena, T * g->shape->top_k, sizeof(int32_t)),
+                      .x = hy3_arena_take(arena, T * H, size),
+                      .out = hy3_arena_take(arena, T * H, size),
+                      .n = hy3_arena_take(arena, H, size),
+                      .r = hy3_arena_take(arena, 1, sizeof(float)),
+                      .logits = hy3_arena_take(arena, g->shape->vocab, sizeof(float))};
+
+    if (hy3_bind_lora(g->store))
+        hy3_lora_buffers_take(g->shape, hy3_bind_lora(g->store), T, g->dtype, false, arena,
+                              &p.lora);
+    return p;
 }
 
 static hy3_status allocate(struct hy3_generator *g)
@@ -134,17 +141,15 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
                               .dtype = g->dtype,
                               .index = i,
                               .tokens = {.T = T, .S = 1, .starts = starts},
+                              .lora = hy3_bind_lora(g->store),
+                              .lora_buffers = &p->lora,
                               .acts = &acts};
     size_t mark = hy3_arena_mark(&g->arena);
 
     layer.tokens.positions = p->positions;
     acts.host_starts = g->host_starts;
     hy3_layer_acts_take(g->shape, i, T, g->dtype, &g->arena, &acts);
-    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
-        const struct hy3_param *param = hy3_params_find(g->params, (enum hy3_param_kind)kind, i);
-
-        layer.params.weight[kind] = param ? hy3_store_weight(g->store, param) : NULL;
-    }
+    hy3_bind_layer(g->store, i, &layer.params);
     g->caches[i].count = g->count;
     HY3_TRY(hy3_attention_part_forward(&layer, &g->caches[i]));
     if (hy3_shape_is_moe(g->shape, i)) {

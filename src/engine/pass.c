@@ -2,6 +2,8 @@
 #include "engine/pass.h"
 
 #include "base/memory.h"
+#include "base/random.h"
+#include "engine/bind.h"
 
 #include <math.h>
 
@@ -20,6 +22,7 @@ struct hy3_pass {
     struct hy3_loss_buffers loss;
     int64_t *host_starts;                            /* [layers (E+1)] rows of each expert */
     int32_t *label_token, *label_position, *targets; /* HOST, as in buffers */
+    uint64_t *dropout_keys;                          /* HOST, as in buffers; NULL: no dropout */
     float *host_loss;                                /* [max_tokens] */
     int64_t labels;                                  /* of the current micro-batch */
     const struct hy3_probe *probe;
@@ -28,6 +31,7 @@ struct hy3_pass {
 static struct hy3_workspace_shape workspace_shape(const struct hy3_pass *p, int64_t T)
 {
     return (struct hy3_workspace_shape){.model = p->shape,
+                                        .lora = hy3_bind_lora(p->store),
                                         .dtype = p->dtype,
                                         .T = T,
                                         .backward = p->options.backward,
@@ -50,6 +54,8 @@ static hy3_status allocate(struct hy3_pass *p)
     HY3_TRY(hy3_alloc(&p->label_position, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&p->targets, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&p->host_loss, T, sizeof(float)));
+    if (p->options.backward && shape.lora && shape.lora->dropout > 0)
+        HY3_TRY(hy3_alloc(&p->dropout_keys, T, sizeof *p->dropout_keys));
     HY3_TRY(hy3_workspace_measure(&shape, &p->arena.size));
     HY3_TRY(p->backend->device.alloc(p->arena.size, &memory));
     p->arena.base = memory;
@@ -94,6 +100,7 @@ void hy3_pass_close(struct hy3_pass *p)
     hy3_free(p->label_position);
     hy3_free(p->targets);
     hy3_free(p->host_loss);
+    hy3_free(p->dropout_keys);
     hy3_free(p);
 }
 
@@ -180,6 +187,23 @@ done:
     return status;
 }
 
+/* A key for every token that depends on the step, its sample and its place in it: so a mask does not depend on the ranks. */
+static hy3_status upload_dropout_keys(struct hy3_pass *p, const struct hy3_batch *batch)
+{
+    for (int64_t s = 0; s < batch->S; s++) {
+        uint32_t word[4];
+        uint64_t key;
+
+        hy3_random(p->options.seed, HY3_RANDOM_DROPOUT, (uint64_t)batch->step,
+                   (uint64_t)batch->samples[s], word);
+        key = (uint64_t)word[0] << 32 | word[1];
+        for (int64_t t = batch->starts[s]; t < batch->starts[s + 1]; t++)
+            p->dropout_keys[t] = key + (uint64_t)batch->positions[t];
+    }
+    return p->backend->device.copy(p->stream, p->buffers.dropout_keys, p->dropout_keys,
+                                   (size_t)batch->T * sizeof *p->dropout_keys);
+}
+
 static struct hy3_embedding embedding(const struct hy3_pass *p, const struct hy3_batch *batch)
 {
     const struct hy3_param *table = hy3_params_find(p->params, HY3_P_EMBED, -1);
@@ -197,7 +221,7 @@ static struct hy3_embedding embedding(const struct hy3_pass *p, const struct hy3
 
 /* Layer `i` with its weights; the units must be gathered. */
 static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *batch, int i,
-                                 bool replay)
+                                 bool training, bool replay)
 {
     struct hy3_layer_acts *a = &p->acts[i];
     struct hy3_layer layer = {.backend = p->backend,
@@ -211,39 +235,66 @@ static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *bat
                                          .positions = p->buffers.positions},
                               .acts = a,
                               .scratch = &p->scratch,
+                              .lora = hy3_bind_lora(p->store),
+                              .lora_buffers = &p->buffers.lora,
+                              .seed = p->options.seed,
                               .replay = replay};
 
     a->x = p->buffers.x[i];
     a->out = p->buffers.x[i + 1];
     a->ids = p->buffers.chosen[i];
     a->host_starts = p->host_starts + i * (p->shape->experts + 1);
-    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
-        const struct hy3_param *param = hy3_params_find(p->params, (enum hy3_param_kind)kind, i);
-
-        if (!param)
-            continue;
-        layer.params.weight[kind] = hy3_store_weight(p->store, param);
-        layer.params.grad[kind] = hy3_store_grad(p->store, param);
-    }
+    if (training && p->dropout_keys)
+        layer.dropout_keys = p->buffers.dropout_keys;
+    hy3_bind_layer(p->store, i, &layer.params);
     return layer;
+}
+
+enum { LAYER_UNITS = 4 };
+
+/* The units of a layer in the order of its backward pass, -1 where it has none. */
+static void layer_units(const struct hy3_pass *p, int i, int units[LAYER_UNITS])
+{
+    units[0] = hy3_params_unit(p->params, i, true);
+    units[1] = hy3_params_adapter_unit(p->params, i, true);
+    units[2] = hy3_params_unit(p->params, i, false);
+    units[3] = hy3_params_adapter_unit(p->params, i, false);
 }
 
 static hy3_status gather_layer(struct hy3_pass *p, int i)
 {
     hy3_status status = HY3_OK;
+    int units[LAYER_UNITS];
 
-    HY3_TRY(hy3_store_gather(p->store, p->stream, hy3_params_unit(p->params, i, false)));
-    if (hy3_shape_is_moe(p->shape, i))
-        HY3_TRY(hy3_store_gather(p->store, p->stream, hy3_params_unit(p->params, i, true)));
+    layer_units(p, i, units);
+    for (int u = LAYER_UNITS - 1; u >= 0; u--)
+        if (units[u] >= 0)
+            HY3_TRY(hy3_store_gather(p->store, p->stream, units[u]));
 done:
     return status;
 }
 
 static void release_layer(struct hy3_pass *p, int i)
 {
-    hy3_store_release(p->store, hy3_params_unit(p->params, i, false));
-    if (hy3_shape_is_moe(p->shape, i))
-        hy3_store_release(p->store, hy3_params_unit(p->params, i, true));
+    int units[LAYER_UNITS];
+
+    layer_units(p, i, units);
+    for (int u = 0; u < LAYER_UNITS; u++)
+        if (units[u] >= 0)
+            hy3_store_release(p->store, units[u]);
+}
+
+static hy3_status reduce_layer(struct hy3_pass *p, int i)
+{
+    hy3_status status = HY3_OK;
+    int units[LAYER_UNITS];
+
+    layer_units(p, i, units);
+    for (int u = 0; u < LAYER_UNITS; u++)
+        if (units[u] >= 0)
+            HY3_TRY(hy3_store_reduce(p->store, p->stream, units[u]));
+done:
+    return status;
 }
 
 static hy3_status layer_forward(const struct hy3_layer *layer)
@@ -304,7 +355,7 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
 
         take_acts(p, i, batch->T);
         HY3_TRY(gather_layer(p, i));
-        layer = layer_at(p, batch, i, false);
+        layer = layer_at(p, batch, i, training, false);
         HY3_TRY(layer_forward(&layer));
         release_layer(p, i);
         HY3_TRY(look_at_layer(p, i, batch->T));
@@ -545,17 +596,15 @@ static hy3_status backward_layer(struct hy3_pass *p, const struct hy3_batch *bat
     HY3_TRY(gather_layer(p, i));
     if (p->options.checkpointing) {
         take_acts(p, i, batch->T);
-        layer = layer_at(p, batch, i, true);
+        layer = layer_at(p, batch, i, true, true);
         HY3_TRY(layer_forward(&layer));
     }
-    layer = layer_at(p, batch, i, true);
+    layer = layer_at(p, batch, i, true, true);
     HY3_TRY(layer_backward(&layer, p->buffers.d));
     release_layer(p, i);
     hy3_arena_reset(&p->arena, mark);
-    if (last && hy3_shape_is_moe(p->shape, i))
-        HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_unit(p->params, i, true)));
     if (last)
-        HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_unit(p->params, i, false)));
+        HY3_TRY(reduce_layer(p, i));
 done:
     return status;
 }
@@ -605,6 +654,8 @@ hy3_status hy3_pass_train(struct hy3_pass *p, const struct hy3_batch *batch, boo
     HY3_ASSERT(p->options.backward);
     begin(p, batch);
     HY3_TRY(upload(p, batch));
+    if (p->dropout_keys)
+        HY3_TRY(upload_dropout_keys(p, batch));
     HY3_TRY(forward_layers(p, batch, true));
     HY3_TRY(loss_part(p, batch, true, result));
     if (last)

@@ -16,8 +16,8 @@ struct hy3_pass_options {
     int64_t max_tokens;  /* of a micro-batch */
     int64_t max_samples; /* of a micro-batch */
     bool backward;       /* training */
-    bool
-        checkpointing; /* keep only each layer's input and recompute the rest in the backward pass */
+    bool checkpointing;  /* keep only each layer's input, recompute the rest in the backward pass */
+    uint64_t seed;       /* of dropout */
 };
 
 struct hy3_pass_result {

@@ -2,6 +2,7 @@
 #include "engine/workspace.h"
 
 #include "base/memory.h"
+#include "model/lora.h"
 
 /* Rows of logits held at a time: 128 MiB of them, but enough rows to feed a matrix product. */
 static int64_t loss_chunk(const struct hy3_workspace_shape *shape)
@@ -30,6 +31,10 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
         out->chosen[i] =
             hy3_shape_is_moe(s, i) ? hy3_arena_take(arena, T * s->top_k, sizeof(int32_t)) : NULL;
     out->d = shape->backward ? hy3_arena_take(arena, T * s->hidden, size) : NULL;
+    if (!shape->lora)
+        return;
+    hy3_lora_buffers_take(s, shape->lora, T, shape->dtype, shape->backward, arena, &out->lora);
+    out->dropout_keys = hy3_arena_take(arena, T, sizeof(uint64_t));
 }
 
 void hy3_loss_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,

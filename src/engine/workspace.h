@@ -12,6 +12,7 @@
 
 struct hy3_workspace_shape {
     const struct hy3_shape *model;
+    const struct hy3_lora *lora; /* NULL: no adapter */
     hy3_dtype dtype;
     int64_t T;          /* tokens of a micro-batch */
     bool backward;      /* training; else only the forward pass */
@@ -27,6 +28,8 @@ struct hy3_stream_buffers {
     void **x;         /* HOST [layers+1] of [T,H]: input of each layer, output of the last */
     int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
     void *d;          /* [T,H] gradient of the residual stream */
+    struct hy3_lora_buffers lora;
+    uint64_t *dropout_keys; /* [T] */
 };
 
 struct hy3_loss_buffers {

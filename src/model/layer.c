@@ -3,23 +3,30 @@
  * Formulas: transformers' modeling_hy_v3.py; derivatives worked out per part below. */
 #include "model/layer.h"
 
+#include "model/lora.h"
+
 #include <math.h>
 
-/* y (= or +=) x W^T */
+/* y (= or +=) x W^T, and what an adapter adds */
 static hy3_status linear(const struct hy3_layer *l, const void *x, enum hy3_param_kind kind,
                          int64_t in, int64_t out, bool accumulate, void *y)
 {
-    return l->backend->kernels.gemm(l->stream, &(struct hy3_gemm){.form = HY3_NT,
-                                                                  .M = l->tokens.T,
-                                                                  .N = out,
-                                                                  .K = in,
-                                                                  .dtype = l->dtype,
-                                                                  .c_dtype = l->dtype,
-                                                                  .accumulate = accumulate,
-                                                                  .alpha = 1,
-                                                                  .A = x,
-                                                                  .B = l->params.weight[kind],
-                                                                  .C = y});
+    hy3_status status = HY3_OK;
+
+    HY3_TRY(l->backend->kernels.gemm(l->stream, &(struct hy3_gemm){.form = HY3_NT,
+                                                                   .M = l->tokens.T,
+                                                                   .N = out,
+                                                                   .K = in,
+                                                                   .dtype = l->dtype,
+                                                                   .c_dtype = l->dtype,
+                                                                   .accumulate = accumulate,
+                                                                   .alpha = 1,
+                                                                   .A = x,
+                                                                   .B = l->params.weight[kind],
+                                                                   .C = y}));
+    HY3_TRY(hy3_lora_forward(l, kind, x, y));
+done:
+    return status;
 }
 
 /* dW += dy^T x unless frozen; dx (= or +=) dy W. */
@@ -48,6 +55,7 @@ static hy3_status linear_backward(const struct hy3_layer *l, const void *x, cons
     product.B = l->params.weight[kind];
     product.C = dx;
     HY3_TRY(l->backend->kernels.gemm(l->stream, &product));
+    HY3_TRY(hy3_lora_backward(l, kind, x, dy, dx));
 done:
     return status;
 }
@@ -479,6 +487,7 @@ hy3_status hy3_experts_part_forward(const struct hy3_layer *l)
     product.B = l->params.weight[HY3_P_GATE_UP];
     product.C = a->rows_gate_up;
     HY3_TRY(kernels->grouped_gemm(l->stream, &product));
+    HY3_TRY(hy3_lora_forward(l, HY3_P_GATE_UP, a->rows, a->rows_gate_up));
     HY3_TRY(kernels->swiglu_forward(l->stream, &swiglu));
     product.N = H;
     product.K = I;
@@ -486,6 +495,7 @@ hy3_status hy3_experts_part_forward(const struct hy3_layer *l)
     product.B = l->params.weight[HY3_P_EXPERT_DOWN];
     product.C = a->rows_out;
     HY3_TRY(kernels->grouped_gemm(l->stream, &product));
+    HY3_TRY(hy3_lora_forward(l, HY3_P_EXPERT_DOWN, a->rows_act, a->rows_out));
 done:
     return status;
 }
@@ -516,6 +526,7 @@ static hy3_status grouped_backward(const struct hy3_layer *l, const void *x, con
     product.B = l->params.weight[kind];
     product.C = dx;
     HY3_TRY(l->backend->kernels.grouped_gemm(l->stream, &product));
+    HY3_TRY(hy3_lora_backward(l, kind, x, dy, dx));
 done:
     return status;
 }

@@ -16,7 +16,15 @@
 /* Weights and gradients of one layer, by kind; what the layer does not have is NULL. Device memory. */
 struct hy3_layer_params {
     const void *weight[HY3_PARAM_KIND_COUNT];
-    float *grad[HY3_PARAM_KIND_COUNT]; /* NULL: frozen */
+    float *grad[HY3_PARAM_KIND_COUNT];                         /* NULL: frozen */
+    const void *factor[HY3_PARAM_PARTS][HY3_PARAM_KIND_COUNT]; /* of the adapter; HY3_BASE unused */
+    float *factor_grad[HY3_PARAM_PARTS][HY3_PARAM_KIND_COUNT];
+};
+
+/* Memory for an adapter's products, see lora.h. Rows are tokens, or routed rows where experts have an adapter. */
+struct hy3_lora_buffers {
+    void *t, *dt;  /* [rows,rank] */
+    void *dropped; /* [T,in] the widest input */
 };
 
 /* The tokens a part works on. */
@@ -68,6 +76,10 @@ struct hy3_layer {
     struct hy3_layer_params params;
     struct hy3_layer_acts *acts;
     struct hy3_layer_scratch *scratch; /* backward only */
+    const struct hy3_lora *lora;       /* with lora_buffers, if the model has an adapter */
+    const struct hy3_lora_buffers *lora_buffers;
+    const uint64_t *dropout_keys; /* [T] one a token, see struct hy3_dropout; NULL: no dropout */
+    uint64_t seed;
     bool
         replay; /* recomputation: ids and host_starts are those of the forward pass, out is not needed */
 };

@@ -1,7 +1,8 @@
 /* params.h - the one table of all tensors of a model.
  *
  * Everything that walks over tensors (loading, ZeRO, optimizer, LoRA targets, checkpoints, export, planning)
- * walks over this table; no second list of names exists. Names are the outer ones (Hugging Face).
+ * walks over this table; no second list of names exists. Names are the outer ones (Hugging Face). An adapter's tensors (LoRA) stand
+ * behind those of the model, under PEFT's names, in units of their own.
  *
  * A unit is what is gathered and freed together: the embedding; per layer its dense part; per layer its
  * experts; final norm and head. Inside a unit a tensor starts at a multiple of HY3_PARAM_ALIGN elements. Buffers (the
@@ -11,7 +12,7 @@
 
 #include "model/shape.h"
 
-enum { HY3_PARAM_ALIGN = 64, HY3_PARAM_NAME = 96 };
+enum { HY3_PARAM_ALIGN = 64, HY3_PARAM_NAME = 112 };
 
 /* clang-format off */
 #define HY3_PARAM_KINDS(X) /* kind, outer name; %d is the layer */                  \
@@ -46,9 +47,24 @@ enum hy3_param_kind {
 
 /* clang-format on */
 
+/* A tensor of the model, or a factor of the low-rank product that an adapter adds to it:
+ * W + scale B A (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021). */
+enum hy3_param_part { HY3_BASE, HY3_LORA_A, HY3_LORA_B, HY3_PARAM_PARTS };
+
+/* An adapter: which matrices it changes and how. */
+struct hy3_lora {
+    int64_t rank; /* 0: no adapter */
+    double alpha, dropout;
+    bool targets[HY3_PARAM_KIND_COUNT];
+};
+
+/* What a run changes. */
+enum hy3_training { HY3_TRAIN_NOTHING, HY3_TRAIN_FULL, HY3_TRAIN_ATTENTION, HY3_TRAIN_ADAPTER };
+
 struct hy3_param {
     char name[HY3_PARAM_NAME]; /* outer name */
     enum hy3_param_kind kind;
+    enum hy3_param_part part;
     int layer; /* -1 outside the layers */
     int unit;  /* index into units; -1: a buffer */
     int dims;  /* 1 to 3 */
@@ -65,18 +81,22 @@ struct hy3_unit {
     char name[HY3_PARAM_NAME]; /* "embedding", "layer 3", "layer 3 experts", "head" */
     int layer;                 /* -1 outside the layers */
     bool expert;
-    int first, end; /* its parameters: params[first .. end) */
-    int64_t count;  /* elements, a multiple of HY3_PARAM_ALIGN; gaps are zero */
+    int first, end;                 /* its parameters: params[first .. end) */
+    int64_t count;                  /* elements, a multiple of HY3_PARAM_ALIGN; gaps are zero */
+    int64_t grad_first, grad_count; /* the elements between the first and last that are trained */
 };
 
 struct hy3_params {
     struct hy3_shape shape;
-    int count, units;
+    struct hy3_lora lora;
+    int count, units;           /* with the adapter's */
+    int base_count, base_units; /* the model's own: they stand first */
     struct hy3_param *params;
     struct hy3_unit *unit;
     int64_t buffer_count; /* elements of all buffers */
-    int64_t total;        /* elements of all parameters over all ranks, buffers not counted */
+    int64_t total; /* elements of the model's parameters over all ranks, buffers not counted */
     int64_t first_expert, held_experts; /* this rank's range of experts */
+    int *adapter_first; /* [layers+1] place of a layer's first adapter tensor; NULL: no adapter */
 };
 
 /* Local. The table for a rank that holds `held_experts` experts from `first_expert` on. All parameters
@@ -85,15 +105,41 @@ hy3_status hy3_params_create(const struct hy3_shape *shape, int64_t first_expert
                              int64_t held_experts, struct hy3_params **out);
 void hy3_params_free(struct hy3_params *params);
 
+/* Local. Adds the tensors of an adapter and freezes the model. To be called before anyone keeps an address of the table.
+ * A is [rank, in] and B [out, rank]; of fused experts [E, rank, in] and [E, out, rank]. Errors: HY3_ENOMEM. */
+hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lora *lora);
+
+/* Local. Says which tensors have a gradient. */
+void hy3_params_train(struct hy3_params *params, enum hy3_training training);
+
+/* Elements that are trained, over all ranks. */
+int64_t hy3_params_trained(const struct hy3_params *params);
+
+/* Rows and columns of the matrix of a kind (of one expert); false if the kind is no matrix of a layer. */
+bool hy3_params_matrix(const struct hy3_shape *shape, enum hy3_param_kind kind, int64_t *out,
+                       int64_t *in);
+
+static inline bool hy3_is_expert_kind(enum hy3_param_kind kind)
+{
+    return kind == HY3_P_GATE_UP || kind == HY3_P_EXPERT_DOWN;
+}
+
 /* The parameter of a kind in a layer (-1 outside the layers), NULL if the layer has none. O(1). */
 const struct hy3_param *hy3_params_find(const struct hy3_params *params, enum hy3_param_kind kind,
                                         int layer);
 
-/* The parameter of an outer name, NULL if there is none. */
+/* A factor of the adapter for a kind in a layer, NULL if there is none. O(1). */
+const struct hy3_param *hy3_params_factor(const struct hy3_params *params, enum hy3_param_part part,
+                                          enum hy3_param_kind kind, int layer);
+
+/* The model's parameter of an outer name, NULL if there is none. */
 const struct hy3_param *hy3_params_named(const struct hy3_params *params, const char *name);
 
 /* The unit of a layer's dense part or experts; of the embedding and of norm + head. -1: none. */
 int hy3_params_unit(const struct hy3_params *params, int layer, bool expert);
+
+/* The unit of the adapter of a layer's dense part or experts. -1: none. */
+int hy3_params_adapter_unit(const struct hy3_params *params, int layer, bool expert);
 
 static inline int hy3_params_embedding_unit(void)
 {
@@ -102,7 +148,7 @@ static inline int hy3_params_embedding_unit(void)
 
 static inline int hy3_params_head_unit(const struct hy3_params *params)
 {
-    return params->units - 1;
+    return params->base_units - 1;
 }
 
 /* Whether layer `layer` has experts instead of a dense MLP. */

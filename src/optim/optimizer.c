@@ -147,6 +147,37 @@ done:
     return status;
 }
 
+hy3_status hy3_optimizer_put_master(struct hy3_optimizer *o, int range, int64_t first,
+                                    int64_t count, const float *values)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+    const struct state *s = &o->states[range];
+
+    HY3_ASSERT(range < o->count && first >= 0 && first + count <= s->range.count);
+    if (!s->master)
+        return HY3_OK;
+    HY3_TRY(device->copy(NULL, s->master + first, values, (size_t)count * sizeof *values));
+    HY3_TRY(device->synchronize(NULL));
+done:
+    return status;
+}
+
+hy3_status hy3_optimizer_get_master(const struct hy3_optimizer *o, int range, int64_t first,
+                                    int64_t count, float *values)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+    const struct state *s = &o->states[range];
+    const float *from = s->master ? s->master : s->range.weight;
+
+    HY3_ASSERT(range < o->count && first >= 0 && first + count <= s->range.count);
+    HY3_TRY(device->copy(NULL, values, from + first, (size_t)count * sizeof *values));
+    HY3_TRY(device->synchronize(NULL));
+done:
+    return status;
+}
+
 double hy3_clip_factor(double norm, double max_norm)
 {
     double factor = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;

@@ -38,6 +38,13 @@ hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *optimizer, struct hy3_
 hy3_status hy3_optimizer_step(struct hy3_optimizer *optimizer, struct hy3_stream *stream,
                               int64_t step, double learning_rate, double grad_scale);
 
+/* Local. Elements [first, first + count) of the fp32 master of a range, from or to host memory, for files. With fp32 weights there
+ * is no master: get reads the weight, put does nothing. Synchronises. */
+hy3_status hy3_optimizer_put_master(struct hy3_optimizer *optimizer, int range, int64_t first,
+                                    int64_t count, const float *values);
+hy3_status hy3_optimizer_get_master(const struct hy3_optimizer *optimizer, int range, int64_t first,
+                                    int64_t count, float *values);
+
 /* The factor of gradient clipping: min(1, max_norm / (norm + 1e-6)); 1 if max_norm is 0.
  * Source: torch.nn.utils.clip_grad_norm_. */
 double hy3_clip_factor(double norm, double max_norm);

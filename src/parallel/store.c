@@ -8,7 +8,7 @@
 
 struct unit {
     void *weight; /* [count] compute precision */
-    float *grad;  /* [count], NULL: nothing in it is trained */
+    float *grad;  /* [grad_count], NULL: nothing in it is trained */
 };
 
 struct hy3_store {
@@ -20,14 +20,6 @@ struct hy3_store {
     float *buffers; /* [params->buffer_count] */
 };
 
-static bool is_trained(const struct hy3_params *params, const struct hy3_unit *unit)
-{
-    for (int i = unit->first; i < unit->end; i++)
-        if (params->params[i].trainable)
-            return true;
-    return false;
-}
-
 static hy3_status open_unit(struct hy3_store *store, int index, bool with_grads)
 {
     hy3_status status = HY3_OK;
@@ -37,8 +29,8 @@ static hy3_status open_unit(struct hy3_store *store, int index, bool with_grads)
 
     HY3_TRY(device->alloc((size_t)unit->count * hy3_dtype_size(store->dtype),
                           &store->units[index].weight));
-    if (with_grads && is_trained(store->params, unit))
-        HY3_TRY(device->alloc((size_t)unit->count * sizeof(float), &grad));
+    if (with_grads && unit->grad_count > 0)
+        HY3_TRY(device->alloc((size_t)unit->grad_count * sizeof(float), &grad));
     store->units[index].grad = grad;
 done:
     return status;
@@ -123,7 +115,8 @@ float *hy3_store_grad(const struct hy3_store *store, const struct hy3_param *par
 {
     if (param->unit < 0 || !param->trainable || !store->units[param->unit].grad)
         return NULL;
-    return store->units[param->unit].grad + param->offset;
+    return store->units[param->unit].grad + param->offset -
+           store->params->unit[param->unit].grad_first;
 }
 
 hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stream)
@@ -132,9 +125,9 @@ hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stre
 
     for (int i = 0; i < store->params->units; i++)
         if (store->units[i].grad)
-            HY3_TRY(
-                store->backend->device.zero(stream, store->units[i].grad,
-                                            (size_t)store->params->unit[i].count * sizeof(float)));
+            HY3_TRY(store->backend->device.zero(stream, store->units[i].grad,
+                                                (size_t)store->params->unit[i].grad_count *
+                                                    sizeof(float)));
 done:
     return status;
 }
@@ -146,8 +139,8 @@ hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, 
 
     if (!store->units[unit].grad || hy3_size(comm) == 1)
         return HY3_OK;
-    return store->backend->collectives.all_reduce(stream, comm, store->units[unit].grad, u->count,
-                                                  HY3_FP32, "summing gradients");
+    return store->backend->collectives.all_reduce(stream, comm, store->units[unit].grad,
+                                                  u->grad_count, HY3_FP32, "summing gradients");
 }
 
 struct hy3_slice hy3_store_slice(const struct hy3_store *store, int unit)

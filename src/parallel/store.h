@@ -19,7 +19,8 @@ struct hy3_store; /* opaque */
 struct hy3_slice {
     int64_t first, count; /* elements of the flat unit */
     void *weight;         /* [count] compute precision */
-    float *grad;          /* [count], NULL if the unit has no trainable parameter */
+    float *
+        grad; /* gradient of the unit's elements from grad_first on [grad_count]; NULL: none is trained */
 };
 
 /* Collective on layout->world. `params`, `layout` and `backend` are kept until hy3_store_close. with_grads: false for

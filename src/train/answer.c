@@ -40,8 +40,8 @@ hy3_status hy3_answerer_open(MPI_Comm comm, const struct hy3_answer_options *opt
 {
     hy3_status status = HY3_OK;
     struct hy3_answerer *a = NULL;
-    struct hy3_network_options network = {.directory = options->directory,
-                                          .device = options->device};
+    struct hy3_network_options network = {
+        .directory = options->directory, .adapter = options->adapter, .device = options->device};
     bool wide;
 
     *out = NULL;
@@ -58,6 +58,8 @@ hy3_status hy3_answerer_open(MPI_Comm comm, const struct hy3_answer_options *opt
         HY3_FAIL(HY3_EFORMAT, "the tokenizer in '%s' has more ids than the model's vocabulary",
                  options->directory);
     HY3_TRY(hy3_network_load(&a->network, &network));
+    if (options->adapter)
+        HY3_TRY(hy3_network_load_adapter(&a->network, 0, NULL, NULL));
     *out = a;
     a = NULL;
 done:

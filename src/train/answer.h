@@ -13,6 +13,7 @@ struct hy3_answerer; /* opaque */
 
 struct hy3_answer_options {
     const char *directory; /* a Hugging Face model directory with its tokenizer */
+    const char *adapter;   /* a PEFT adapter directory; NULL: none */
     const char *device;
     int64_t max_new_tokens;
     double temperature; /* 0: greedy */

@@ -4,6 +4,27 @@
 #include "base/file.h"
 #include "comm/agree.h"
 
+/* Brings the adapter's tensors into the table and says what is trained. */
+static hy3_status add_adapter(const struct hy3_network_options *options, struct hy3_network *n)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_lora lora = options->lora;
+
+    if (options->adapter) {
+        HY3_TRY(hy3_adapter_open(options->adapter, n->params, &n->adapter));
+        lora = *hy3_adapter_lora(n->adapter);
+        lora.dropout = options->lora.dropout;
+    }
+    if (lora.rank > 0) {
+        HY3_TRY(hy3_params_add_adapter(n->params, &lora));
+        if (n->params->count == n->params->base_count)
+            HY3_FAIL(HY3_EUSAGE, "no layer of the model has what lora_target names");
+    }
+    hy3_params_train(n->params, options->training);
+done:
+    return status;
+}
+
 static hy3_status open_local(const struct hy3_network_options *options, struct hy3_network *n)
 {
     hy3_status status = HY3_OK;
@@ -16,6 +37,7 @@ static hy3_status open_local(const struct hy3_network_options *options, struct h
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->directory));
     HY3_TRY(hy3_shape_open(path, &n->shape));
     HY3_TRY(hy3_params_create(&n->shape, 0, n->shape.experts, &n->params));
+    HY3_TRY(add_adapter(options, n));
     HY3_TRY(hy3_hf_dir_open(options->directory, &n->base));
 done:
     return status;
@@ -38,14 +60,44 @@ hy3_status hy3_network_load(struct hy3_network *n, const struct hy3_network_opti
     hy3_status status = HY3_OK;
 
     HY3_TRY(hy3_store_open(n->backend, &n->layout, n->params, options->bf16 ? HY3_BF16 : HY3_FP32,
-                           options->with_grads, &n->store));
+                           options->training != HY3_TRAIN_NOTHING, &n->store));
     HY3_TRY(hy3_hf_dir_load(n->layout.world, n->base, n->store));
 done:
     return status;
 }
 
+struct receiver {
+    struct hy3_store *store;
+    hy3_adapter_sink also;
+    void *context;
+};
+
+static hy3_status receive(void *context, const struct hy3_param *param, int64_t first,
+                          int64_t count, const float *data)
+{
+    hy3_status status = HY3_OK;
+    const struct receiver *r = context;
+
+    HY3_TRY(hy3_store_put(r->store, param, first, count, data, HY3_FP32));
+    if (r->also)
+        HY3_TRY(r->also(r->context, param, first, count, data));
+done:
+    return status;
+}
+
+hy3_status hy3_network_load_adapter(struct hy3_network *n, uint64_t seed, hy3_adapter_sink also,
+                                    void *context)
+{
+    struct receiver receiver = {n->store, also, context};
+    hy3_status status = n->adapter ? hy3_adapter_load(n->adapter, n->params, receive, &receiver)
+                                   : hy3_adapter_draw(n->params, seed, receive, &receiver);
+
+    return hy3_agree(n->layout.world, status, "loading the adapter");
+}
+
 void hy3_network_close(struct hy3_network *n)
 {
+    hy3_adapter_close(n->adapter);
     hy3_store_close(n->store);
     hy3_hf_dir_close(n->base);
     hy3_params_free(n->params);

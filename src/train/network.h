@@ -2,6 +2,7 @@
 #ifndef HY3_TRAIN_NETWORK_H
 #define HY3_TRAIN_NETWORK_H
 
+#include "ckpt/adapter.h"
 #include "ckpt/hf_dir.h"
 #include "parallel/store.h"
 
@@ -11,6 +12,7 @@ struct hy3_network {
     struct hy3_shape shape;
     struct hy3_params *params;
     struct hy3_hf_dir *base;
+    struct hy3_adapter *adapter; /* NULL: none was given */
     struct hy3_store *store;
 };
 
@@ -18,7 +20,10 @@ struct hy3_network_options {
     const char *directory; /* model_name_or_path */
     const char *device;
     bool bf16; /* compute precision; else fp32 */
-    bool with_grads;
+    enum hy3_training training;
+    const char *adapter; /* directory of an adapter; NULL: none */
+    struct hy3_lora
+        lora; /* of a new adapter if there is none; rank 0: no adapter. dropout holds for both */
 };
 
 /* Collective on `comm`. Reads and checks everything but the weights: cheap, so that wrong input is told before any long
@@ -28,6 +33,10 @@ hy3_status hy3_network_open(MPI_Comm comm, const struct hy3_network_options *opt
 
 /* Collective. Allocates and loads the weights. */
 hy3_status hy3_network_load(struct hy3_network *network, const struct hy3_network_options *options);
+
+/* Collective. Reads the adapter, or draws a new one, into the loaded network; `also` (may be NULL) gets the values in fp32. */
+hy3_status hy3_network_load_adapter(struct hy3_network *network, uint64_t seed,
+                                    hy3_adapter_sink also, void *context);
 
 void hy3_network_close(struct hy3_network *network);
 

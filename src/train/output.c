@@ -27,7 +27,8 @@ static bool is_empty(const char *directory)
 static bool has_model(const char *directory)
 {
     char path[HY3_PATH_MAX];
-    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "adapter_model.safetensors"};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (hy3_path_format(path, sizeof path, "%s/%s", directory, names[i]) == HY3_OK &&

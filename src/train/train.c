@@ -11,6 +11,7 @@
 #include "data/batches.h"
 #include "data/sources.h"
 #include "engine/pass.h"
+#include "model/lora.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 #include "text/tokenizer.h"
@@ -31,6 +32,7 @@ struct hy3_run {
     struct hy3_pass *pass;
     struct hy3_optimizer *optimizer;
     struct hy3_range *ranges;
+    int *range_of; /* [params->count] range of a parameter, -1: frozen */
     int range_count;
     struct hy3_schedule schedule;
     struct hy3_report *report;
@@ -43,12 +45,43 @@ static const char *tokenizer_directory(const struct hy3_config *config)
                                           : config->model_name_or_path;
 }
 
-static struct hy3_network_options network_options(const struct hy3_config *config)
+static enum hy3_training training(const struct hy3_config *config)
 {
-    return (struct hy3_network_options){.directory = config->model_name_or_path,
+    if (strcmp(config->finetuning_type, "lora") == 0)
+        return HY3_TRAIN_ADAPTER;
+    return strcmp(config->finetuning_type, "attention") == 0 ? HY3_TRAIN_ATTENTION : HY3_TRAIN_FULL;
+}
+
+/* The adapter that the configuration describes. */
+static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lora)
+{
+    hy3_status status = HY3_OK;
+
+    *lora = (struct hy3_lora){
+        .rank = config->lora_rank, .alpha = config->lora_alpha, .dropout = config->lora_dropout};
+    for (int i = 0; i < config->lora_target.count; i++)
+        if (!hy3_lora_target(config->lora_target.items[i], lora))
+            HY3_FAIL(HY3_EUSAGE,
+                     "lora_target: there is no '%s'; the names are q_proj, k_proj, v_proj, o_proj, "
+                     "gate_proj, up_proj, down_proj, experts and all",
+                     config->lora_target.items[i]);
+done:
+    return status;
+}
+
+static hy3_status network_options(const struct hy3_config *config, struct hy3_network_options *out)
+{
+    hy3_status status = HY3_OK;
+
+    *out = (struct hy3_network_options){.directory = config->model_name_or_path,
                                         .device = config->device,
                                         .bf16 = config->bf16,
-                                        .with_grads = true};
+                                        .training = training(config),
+                                        .adapter = config->adapter_name_or_path};
+    if (out->training == HY3_TRAIN_ADAPTER)
+        HY3_TRY(read_lora(config, &out->lora));
+done:
+    return status;
 }
 
 /* Rank 0 only: what the tokenizer and the model must agree on. */
@@ -220,12 +253,15 @@ static hy3_status open_optimizer(struct hy3_run *run)
                                         .weight_decay = c->weight_decay};
 
     HY3_TRY(hy3_alloc(&run->ranges, (size_t)n->params->count, sizeof *run->ranges));
+    HY3_TRY(hy3_alloc(&run->range_of, (size_t)n->params->count, sizeof *run->range_of));
     for (int i = 0; i < n->params->count; i++) {
         const struct hy3_param *p = &n->params->params[i];
         struct hy3_range *r = &run->ranges[run->range_count];
 
-        if (p->unit < 0 || !p->trainable)
+        run->range_of[i] = -1;
+        if (!p->trainable)
             continue;
+        run->range_of[i] = run->range_count;
         r->name = p->name;
         r->weight = (char *)hy3_store_slice(n->store, p->unit).weight +
                     (size_t)p->offset * hy3_dtype_size(hy3_store_dtype(n->store));
@@ -240,12 +276,43 @@ done:
     return hy3_agree(run->comm, status, "allocating the optimizer");
 }
 
+static int range_of(const struct hy3_run *run, const struct hy3_param *param)
+{
+    return run->range_of[param - run->network.params->params];
+}
+
+static hy3_status put_master(void *context, const struct hy3_param *param, int64_t first,
+                             int64_t count, const float *data)
+{
+    struct hy3_run *run = context;
+
+    return hy3_optimizer_put_master(run->optimizer, range_of(run, param), first - param->first,
+                                    count, data);
+}
+
+static hy3_status get_master(void *context, const struct hy3_param *param, int64_t first,
+                             int64_t count, float *data)
+{
+    struct hy3_run *run = context;
+
+    return hy3_optimizer_get_master(run->optimizer, range_of(run, param), first - param->first,
+                                    count, data);
+}
+
+static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
+{
+    struct hy3_run *run = context;
+
+    hy3_store_share(run->network.store, param, first, count);
+}
+
 static hy3_status open_pass(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
     int64_t longest = hy3_dataset_longest(run->train_data);
     struct hy3_pass_options options = {.max_samples = c->per_device_train_batch_size,
                                        .backward = true,
+                                       .seed = (uint64_t)c->seed,
                                        .checkpointing = c->gradient_checkpointing};
 
     if (run->eval_data && hy3_dataset_longest(run->eval_data) > longest)
@@ -273,6 +340,11 @@ static void announce(const struct hy3_run *run)
             (long long)c->per_device_train_batch_size, (long long)c->gradient_accumulation_steps,
             run->network.layout.size, (long long)run->steps, (long long)run->steps_per_epoch,
             1e-6 * (double)hy3_pass_bytes(run->pass));
+    if (training(c) != HY3_TRAIN_FULL)
+        hy3_log(HY3_LOG_INFO, "finetuning_type %s: %.4g M parameters learn, %.3g%% of the model",
+                c->finetuning_type, 1e-6 * (double)hy3_params_trained(run->network.params),
+                100.0 * (double)hy3_params_trained(run->network.params) /
+                    (double)run->network.params->total);
 }
 
 static hy3_status open_data(struct hy3_run *run)
@@ -321,12 +393,13 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
 {
     hy3_status status = HY3_OK;
     struct hy3_run *run = NULL;
-    struct hy3_network_options network = network_options(config);
+    struct hy3_network_options network;
 
     *out = NULL;
     HY3_TRY(hy3_alloc(&run, 1, sizeof *run));
     run->config = config;
     hy3_wait_deadline((double)config->ddp_timeout);
+    HY3_TRY(hy3_agree(comm, network_options(config, &network), "reading the configuration"));
     HY3_TRY(hy3_network_open(comm, &network, &run->network));
     run->comm = run->network.layout.world;
     HY3_TRY(check(run));
@@ -337,6 +410,8 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     plan_steps(run);
     HY3_TRY(hy3_network_load(&run->network, &network));
     HY3_TRY(open_optimizer(run));
+    if (training(config) == HY3_TRAIN_ADAPTER)
+        HY3_TRY(hy3_network_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
     HY3_TRY(open_pass(run));
     HY3_TRY(hy3_agree(run->comm,
                       hy3_report_open(config->output_dir, run->steps, config->logging_steps,
@@ -358,6 +433,7 @@ void hy3_run_close(struct hy3_run *run)
     hy3_pass_close(run->pass);
     hy3_optimizer_free(run->optimizer);
     hy3_free(run->ranges);
+    hy3_free(run->range_of);
     hy3_batch_free(run->batch);
     hy3_batch_free(run->eval_batch);
     hy3_dataset_close(run->train_data);
@@ -486,7 +562,17 @@ static bool evaluates_at(const struct hy3_run *run, int64_t step)
     return step == run->steps || (every > 0 && step % every == 0);
 }
 
-static hy3_status save(struct hy3_run *run)
+static hy3_status save_adapter(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    struct hy3_adapter_writer options = {.output = c->output_dir,
+                                         .base_path = c->model_name_or_path,
+                                         .tokenizer_directory = tokenizer_directory(c)};
+
+    return hy3_adapter_write(run->comm, &options, run->network.params, get_master, share, run);
+}
+
+static hy3_status save_model(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
     const struct hy3_config *c = run->config;
@@ -529,11 +615,13 @@ hy3_status hy3_run_train(struct hy3_run *run)
             HY3_TRY(evaluate(run, &s.eval_loss));
         HY3_TRY(hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log"));
     }
-    HY3_TRY(save(run));
+    HY3_TRY(training(run->config) == HY3_TRAIN_ADAPTER ? save_adapter(run) : save_model(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
-    hy3_log(HY3_LOG_INFO, "done: %lld steps, %.0f tokens/s; the model is in '%s'",
-            (long long)run->steps, hy3_report_rate(run->report), run->config->output_dir);
+    hy3_log(HY3_LOG_INFO, "done: %lld steps, %.0f tokens/s; the %s is in '%s'",
+            (long long)run->steps, hy3_report_rate(run->report),
+            training(run->config) == HY3_TRAIN_ADAPTER ? "adapter" : "model",
+            run->config->output_dir);
 done:
     return status;
 }

@@ -1,0 +1,14 @@
+/* bind.h - a layer's weights, gradients and adapter in the store. */
+#ifndef HY3_ENGINE_BIND_H
+#define HY3_ENGINE_BIND_H
+
+#include "model/layer.h"
+#include "parallel/store.h"
+
+/* Local. Device addresses of all tensors of layer `index`; its units must be gathered. */
+void hy3_bind_layer(const struct hy3_store *store, int index, struct hy3_layer_params *out);
+
+/* The adapter of the store's model, NULL if it has none. */
+const struct hy3_lora *hy3_bind_lora(const struct hy3_store *store);
+
+#endif

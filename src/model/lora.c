@@ -1,0 +1,258 @@
+/* lora.c - three products forward, five backward; plain for a matrix, grouped for the experts. */
+#include "model/lora.h"
+
+bool hy3_lora_target(const char *name, struct hy3_lora *lora)
+{
+    static const struct {
+        const char *name;
+        enum hy3_param_kind kinds[2];
+    } targets[] = {
+        {"q_proj", {HY3_P_Q, HY3_P_Q}},
+        {"k_proj", {HY3_P_K, HY3_P_K}},
+        {"v_proj", {HY3_P_V, HY3_P_V}},
+        {"o_proj", {HY3_P_O, HY3_P_O}},
+        {"gate_proj", {HY3_P_GATE, HY3_P_SHARED_GATE}},
+        {"up_proj", {HY3_P_UP, HY3_P_SHARED_UP}},
+        {"down_proj", {HY3_P_DOWN, HY3_P_SHARED_DOWN}},
+        {"experts", {HY3_P_GATE_UP, HY3_P_EXPERT_DOWN}},
+    };
+
+    bool all = strcmp(name, "all") == 0, found = all;
+
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        if (!all && strcmp(name, targets[i].name) != 0)
+            continue;
+        lora->targets[targets[i].kinds[0]] = lora->targets[targets[i].kinds[1]] = true;
+        found = true;
+    }
+    return found;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora *lora, int64_t T,
+                           hy3_dtype dtype, bool backward, struct hy3_arena *arena,
+                           struct hy3_lora_buffers *b)
+{
+    size_t size = hy3_dtype_size(dtype);
+    int64_t rows = T, widest = 0, out, in;
+
+    *b = (struct hy3_lora_buffers){0};
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
+        if (!lora->targets[kind] || !hy3_params_matrix(shape, kind, &out, &in))
+            continue;
+        if (hy3_is_expert_kind(kind))
+            rows = T * larger(shape->top_k, 1);
+        else
+            widest = larger(widest, in);
+    }
+    b->t = hy3_arena_take(arena, rows * lora->rank, size);
+    if (!backward)
+        return;
+    b->dt = hy3_arena_take(arena, rows * lora->rank, size);
+    if (lora->dropout > 0)
+        b->dropped = hy3_arena_take(arena, T * widest, size);
+}
+
+/* One of the products; rows: T, or the experts' (`grouped`). The row dimension of the result, or of the sum, is left out. */
+struct product {
+    enum hy3_gemm_form form;
+    int64_t M, N, K;
+    float alpha;
+    bool accumulate;
+    hy3_dtype c_dtype;
+    const void *A, *B;
+    void *C;
+};
+
+static hy3_status multiply(const struct hy3_layer *l, enum hy3_param_kind kind,
+                           const struct product *p)
+{
+    if (hy3_is_expert_kind(kind))
+        return l->backend->kernels.grouped_gemm(
+            l->stream, &(struct hy3_grouped_gemm){.form = p->form,
+                                                  .groups = l->shape->experts,
+                                                  .starts = l->acts->host_starts,
+                                                  .M = p->M,
+                                                  .N = p->N,
+                                                  .K = p->K,
+                                                  .dtype = l->dtype,
+                                                  .c_dtype = p->c_dtype,
+                                                  .accumulate = p->accumulate,
+                                                  .alpha = p->alpha,
+                                                  .A = p->A,
+                                                  .B = p->B,
+                                                  .C = p->C});
+    return l->backend->kernels.gemm(l->stream,
+                                    &(struct hy3_gemm){.form = p->form,
+                                                       .M = p->form == HY3_TN ? p->M : l->tokens.T,
+                                                       .N = p->N,
+                                                       .K = p->form == HY3_TN ? l->tokens.T : p->K,
+                                                       .dtype = l->dtype,
+                                                       .c_dtype = p->c_dtype,
+                                                       .accumulate = p->accumulate,
+                                                       .alpha = p->alpha,
+                                                       .A = p->A,
+                                                       .B = p->B,
+                                                       .C = p->C});
+}
+
+static bool has_dropout(const struct hy3_layer *l, enum hy3_param_kind kind)
+{
+    return l->dropout_keys && l->lora->dropout > 0 && !hy3_is_expert_kind(kind);
+}
+
+/* y = dropout(x), the same mask for the same token and matrix every time. */
+static hy3_status drop(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t in,
+                       const void *x, void *y)
+{
+    return l->backend->kernels.dropout(
+        l->stream,
+        &(struct hy3_dropout){.N = l->tokens.T,
+                              .C = in,
+                              .p = (float)l->lora->dropout,
+                              .seed = l->seed,
+                              .stream_id = (uint32_t)(l->index * HY3_PARAM_KIND_COUNT + (int)kind),
+                              .keys = l->dropout_keys,
+                              .dtype = l->dtype,
+                              .x = x,
+                              .y = y});
+}
+
+/* t = A dropout(x); *input: dropout(x). */
+static hy3_status reduce_rank(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t in,
+                              const void *x, const void **input)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_lora_buffers *b = l->lora_buffers;
+
+    *input = x;
+    if (has_dropout(l, kind)) {
+        HY3_TRY(drop(l, kind, in, x, b->dropped));
+        *input = b->dropped;
+    }
+    HY3_TRY(multiply(l, kind,
+                     &(struct product){.form = HY3_NT,
+                                       .N = l->lora->rank,
+                                       .K = in,
+                                       .alpha = 1,
+                                       .c_dtype = l->dtype,
+                                       .A = *input,
+                                       .B = l->params.factor[HY3_LORA_A][kind],
+                                       .C = b->t}));
+done:
+    return status;
+}
+
+static float scale(const struct hy3_lora *lora)
+{
+    return (float)(lora->alpha / (double)lora->rank);
+}
+
+hy3_status hy3_lora_forward(const struct hy3_layer *l, enum hy3_param_kind kind, const void *x,
+                            void *y)
+{
+    hy3_status status = HY3_OK;
+    int64_t out, in;
+    const void *input;
+
+    if (!l->params.factor[HY3_LORA_A][kind])
+        return HY3_OK;
+    hy3_params_matrix(l->shape, kind, &out, &in);
+    HY3_TRY(reduce_rank(l, kind, in, x, &input));
+    HY3_TRY(multiply(l, kind,
+                     &(struct product){.form = HY3_NT,
+                                       .N = out,
+                                       .K = l->lora->rank,
+                                       .alpha = scale(l->lora),
+                                       .accumulate = true,
+                                       .c_dtype = l->dtype,
+                                       .A = l->lora_buffers->t,
+                                       .B = l->params.factor[HY3_LORA_B][kind],
+                                       .C = y}));
+done:
+    return status;
+}
+
+/* dB += scale dy^T t, dA += dt^T dropout(x) */
+static hy3_status factor_gradients(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t out,
+                                   int64_t in, const void *input, const void *dy)
+{
+    hy3_status status = HY3_OK;
+    struct product p = {.form = HY3_TN, .accumulate = true, .c_dtype = HY3_FP32};
+
+    p.M = out;
+    p.N = l->lora->rank;
+    p.alpha = scale(l->lora);
+    p.A = dy;
+    p.B = l->lora_buffers->t;
+    p.C = l->params.factor_grad[HY3_LORA_B][kind];
+    HY3_TRY(multiply(l, kind, &p));
+    p.M = l->lora->rank;
+    p.N = in;
+    p.alpha = 1;
+    p.A = l->lora_buffers->dt;
+    p.B = input;
+    p.C = l->params.factor_grad[HY3_LORA_A][kind];
+    HY3_TRY(multiply(l, kind, &p));
+done:
+    return status;
+}
+
+/* dx += dropout'(A^T dt) */
+static hy3_status input_gradient(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t in,
+                                 void *dx)
+{
+    hy3_status status = HY3_OK;
+    bool dropped = has_dropout(l, kind);
+    void *to = dropped ? l->lora_buffers->dropped : dx;
+
+    HY3_TRY(multiply(l, kind,
+                     &(struct product){.form = HY3_NN,
+                                       .N = in,
+                                       .K = l->lora->rank,
+                                       .alpha = 1,
+                                       .accumulate = !dropped,
+                                       .c_dtype = l->dtype,
+                                       .A = l->lora_buffers->dt,
+                                       .B = l->params.factor[HY3_LORA_A][kind],
+                                       .C = to}));
+    if (!dropped)
+        goto done;
+    HY3_TRY(drop(l, kind, in, to, to));
+    HY3_TRY(l->backend->kernels.add(
+        l->stream,
+        &(struct hy3_add){
+            .n = l->tokens.T * in, .x_dtype = l->dtype, .y_dtype = l->dtype, .x = to, .y = dx}));
+done:
+    return status;
+}
+
+hy3_status hy3_lora_backward(const struct hy3_layer *l, enum hy3_param_kind kind, const void *x,
+                             const void *dy, void *dx)
+{
+    hy3_status status = HY3_OK;
+    int64_t out, in;
+    const void *input;
+
+    if (!l->params.factor[HY3_LORA_A][kind])
+        return HY3_OK;
+    hy3_params_matrix(l->shape, kind, &out, &in);
+    HY3_TRY(reduce_rank(l, kind, in, x, &input));
+    HY3_TRY(multiply(l, kind,
+                     &(struct product){.form = HY3_NN, /* dt = scale dy B */
+                                       .N = l->lora->rank,
+                                       .K = out,
+                                       .alpha = scale(l->lora),
+                                       .c_dtype = l->dtype,
+                                       .A = dy,
+                                       .B = l->params.factor[HY3_LORA_B][kind],
+                                       .C = l->lora_buffers->dt}));
+    HY3_TRY(factor_gradients(l, kind, out, in, input, dy));
+    HY3_TRY(input_gradient(l, kind, in, dx));
+done:
+    return status;
+}
