@@ -156,6 +156,23 @@ static void check_adapter(const struct check *c)
         hy3_problem(c->problems, where(c, "lora_target"), "lora_target is empty");
 }
 
+/* Whether the key has another value than its default; a run's own config.cfg gives all keys. */
+static bool is_changed(const struct check *c, const char *key)
+{
+    struct hy3_config defaults = {0};
+    const struct hy3_option *o = hy3_option_find(key);
+    char *value = NULL, *initial = NULL;
+    bool changed = hy3_config_defaults(&defaults) == HY3_OK &&
+                   hy3_option_format(o, c->config, &value) == HY3_OK &&
+                   hy3_option_format(o, &defaults, &initial) == HY3_OK &&
+                   strcmp(value, initial) != 0;
+
+    hy3_free(value);
+    hy3_free(initial);
+    hy3_config_free(&defaults);
+    return changed;
+}
+
 /* What is allowed and may still surprise. */
 static void warn(const struct check *c)
 {
@@ -171,7 +188,7 @@ static void warn(const struct check *c)
         hy3_log(HY3_LOG_WARN, "%s has no effect with lr_scheduler_type = \"%s\"",
                 config->min_lr >= 0 ? "min_lr" : "min_lr_rate", config->lr_scheduler_type);
     for (size_t i = 0; i < sizeof adapter_keys / sizeof *adapter_keys; i++) {
-        if (!given(c, adapter_keys[i]))
+        if (!is_changed(c, adapter_keys[i]))
             continue;
         if (strcmp(config->finetuning_type, "lora") != 0)
             hy3_log(HY3_LOG_WARN, "%s has no effect with finetuning_type = \"%s\"", adapter_keys[i],

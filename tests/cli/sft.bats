@@ -118,7 +118,7 @@ numbers() {
 }
 
 @test "keys of later versions are refused with a clear message" {
-    run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=lora
+    run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=freeze
     run_fails 2 "packing" hy3_sft "$CFG" packing=true
 }
 

@@ -81,11 +81,11 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"max_steps=0", "max_steps = 0 leaves nothing to do; -1 takes the steps from num_train_epochs"},
         {"min_lr=0.5", "min_lr = 0.5 is above learning_rate = 1e-05"},
         {"val_size=1.5", "val_size = 1.5 is neither a share below 1 nor a whole number of samples"},
-        {"finetuning_type=lora", "finetuning_type = \"lora\" is not available in this version (" HY3_VERSION "); use \"full\""},
+        {"report_to=mlflow", "report_to = \"mlflow\" is not available in this version (" HY3_VERSION "); use \"none\""},
         {"resume_from_checkpoint=c", "resume_from_checkpoint = \"c\" is not available in this version (" HY3_VERSION "); use \"auto\" or \"none\""},
         {"zero_stage=3", "zero_stage = 3 is not available in this version (" HY3_VERSION "); leave it at 0"},
         {"expert_parallel_size=2", "expert_parallel_size = 2 is not available in this version (" HY3_VERSION "); use 0 or 1"},
-        {"adapter_name_or_path=a", "adapter_name_or_path = \"a\" is not available in this version (" HY3_VERSION "); leave it out"},
+        {"adapter_name_or_path=a", "adapter_name_or_path is continued with finetuning_type = \"lora\" only, not \"full\"; merge it into the model first, or leave it out"},
         {"packing=true", "packing = true is not available in this version (" HY3_VERSION "); leave it at false"},
     };
 

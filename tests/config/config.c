@@ -87,7 +87,7 @@ static void wrong_values_and_combinations_are_refused(void **state)
         "max_seq_length=0",
         "max_seq_length=99999999999999999999",
         "bf16=maybe",
-        "finetuning_type=lora",
+        "finetuning_type=freeze",
         "zero_stage=3",
         "report_to=mlflow",
         "packing=true",
