@@ -132,12 +132,19 @@ def transformers_renders_and_labels_the_same(run):
         assert mask[part].tolist() == labelled(ids, assistant, eos), f"sample {i}: labels"
 
 
-def transformers_loss(torch, transformers, run, directory):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+def load_model(torch, transformers, directory):
+    if "hy_v3" not in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES:
+        raise Skip(f"transformers {transformers.__version__} does not know hy_v3")
+    torch.set_num_threads(1)
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     wrong = {k: v for k, v in report.items() if v}
     assert not wrong, f"loading: {wrong}"
+    return model
+
+
+def mean_loss(torch, transformers, run, model, directory):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     assistant, eos = (tokenizer.convert_tokens_to_ids(t) for t in ("<｜hy_Assistant｜>", "<｜hy_eos｜>"))
     total, count = 0.0, 0
     for row in run.rows:
@@ -153,20 +160,37 @@ def transformers_loss(torch, transformers, run, directory):
 
 def transformers_loads_the_weights_and_finds_the_logged_loss(run):
     torch, transformers = need("torch"), need("transformers")
-    if "hy_v3" not in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES:
-        raise Skip(f"transformers {transformers.__version__} does not know hy_v3")
-    torch.set_num_threads(1)
     log = run.sft(run.trained(), run.directory / "still", "learning_rate=0", "max_steps=1",
                   f"per_device_train_batch_size={SAMPLES}")
     for directory in (run.trained(), run.directory / "still"):  # learning_rate 0: the same weights, written again
-        loss = transformers_loss(torch, transformers, run, directory)
+        model = load_model(torch, transformers, directory)
+        loss = mean_loss(torch, transformers, run, model, directory)
         print(f"# {directory.name}: transformers {loss:.7f}, train_log {log[0]['loss']:.7f}")
         assert abs(loss - log[0]["loss"]) < 2e-5, f"{directory.name}: {loss} against {log[0]['loss']}"
 
 
+def peft_loads_the_adapter_and_finds_the_logged_loss(run):
+    torch, transformers, peft = need("torch"), need("transformers"), need("peft")
+    whole = f"per_device_train_batch_size={SAMPLES}"
+    for target in ("q_proj,o_proj", "all"):
+        adapter, still = run.directory / f"adapter-{target}", run.directory / f"still-{target}"
+        run.sft(run.initial(), adapter, "finetuning_type=lora", f"lora_target={target}", "lora_rank=4", "max_steps=8",
+                "learning_rate=1e-2", whole, ranks=2)
+        log = run.sft(run.initial(), still, "finetuning_type=lora", f"adapter_name_or_path={adapter}",
+                      "lora_dropout=0", "learning_rate=0", "max_steps=1", whole)
+        base = load_model(torch, transformers, run.initial())
+        plain = mean_loss(torch, transformers, run, base, run.initial())
+        model = peft.PeftModel.from_pretrained(base, adapter)
+        loss = mean_loss(torch, transformers, run, model.eval(), run.initial())
+        print(f"# {target}: peft {loss:.7f}, train_log {log[0]['loss']:.7f}, without the adapter {plain:.7f}")
+        assert abs(loss - log[0]["loss"]) < 2e-5, f"{target}: {loss} against {log[0]['loss']}"
+        assert abs(loss - plain) > 0.05, f"{target}: the adapter changes nothing"
+
+
 def main():
     checks = [h5py_reads_the_token_file, tokenizers_gives_the_same_ids, transformers_renders_and_labels_the_same,
-              transformers_loads_the_weights_and_finds_the_logged_loss]
+              transformers_loads_the_weights_and_finds_the_logged_loss,
+              peft_loads_the_adapter_and_finds_the_logged_loss]
     failed = 0
     print(f"1..{len(checks)}")
     with tempfile.TemporaryDirectory(prefix="hy3-outside-") as directory:

@@ -1,0 +1,83 @@
+#!/usr/bin/env bats
+# Adapters as users train, continue and use them.
+
+load helper
+
+setup_file() {
+    make_model "$BATS_FILE_TMPDIR/model" >/dev/null
+}
+
+setup() {
+    make_config "$BATS_FILE_TMPDIR/model"
+    printf '%s\n' 'finetuning_type = "lora";' 'lora_rank = 4;' 'lora_alpha = 16;' 'lora_target = "all";' >>"$CFG"
+}
+
+losses() { # of the run in DIRECTORY, all digits
+    sed -n 's/.*"loss": *\([0-9.e+-]*\).*/\1/p' "$1/train_log.jsonl"
+}
+
+# The losses of two runs differ by less than 2e-6 in every step.
+same_losses() {
+    paste <(losses "$1") <(losses "$2") | awk 'function abs(x) { return x < 0 ? -x : x }
+        NF != 2 || abs($1 - $2) > 2e-6 { bad = 1; print } END { exit bad || NR < 4 }'
+}
+
+@test "dropout: the same losses on 1, 2 and 4 ranks, other ones without it" {
+    local one=$OUTPUT
+    run_ok hy3_sft "$CFG" lora_dropout=0.3 gradient_accumulation_steps=4 per_device_train_batch_size=1
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" lora_dropout=0.3 output_dir="$one-2" gradient_accumulation_steps=2 \
+        per_device_train_batch_size=1
+    run_ok "$MPIEXEC" -n 4 hy3_sft "$CFG" lora_dropout=0.3 output_dir="$one-4" per_device_train_batch_size=1
+    run_ok hy3_sft "$CFG" lora_dropout=0 output_dir="$one-0" gradient_accumulation_steps=4 per_device_train_batch_size=1
+    same_losses "$one" "$one-2"
+    same_losses "$one" "$one-4"
+    ! same_losses "$one" "$one-0"
+}
+
+@test "dropout: gradient checkpointing does not change a byte" {
+    run_ok hy3_sft "$CFG" lora_dropout=0.3 gradient_checkpointing=true
+    run_ok hy3_sft "$CFG" lora_dropout=0.3 gradient_checkpointing=false output_dir="$OUTPUT-kept"
+    cmp "$OUTPUT/adapter_model.safetensors" "$OUTPUT-kept/adapter_model.safetensors"
+}
+
+@test "a run writes an adapter and no model, and says how much learns" {
+    run_ok hy3_sft "$CFG"
+    [ -s "$OUTPUT/adapter_model.safetensors" ] && [ -s "$OUTPUT/adapter_config.json" ] && [ -s "$OUTPUT/tokenizer.json" ]
+    [ ! -e "$OUTPUT/model.safetensors" ] && [ ! -e "$OUTPUT/config.json" ]
+    cat "$OUT" "$ERR" | grep -q "M parameters learn"
+    cat "$OUT" "$ERR" | grep -q "the adapter is in"
+    grep -q '"target_parameters": \[' "$OUTPUT/adapter_config.json"
+    run_fails 2 "output_dir" hy3_sft "$CFG" seed=5
+}
+
+@test "in bf16 the adapter keeps fp32 and a continued one loses nothing" {
+    run_ok hy3_sft "$CFG" bf16=true
+    run_ok hy3_sft "$CFG" bf16=true learning_rate=0 max_steps=1 adapter_name_or_path="$OUTPUT" output_dir="$OUTPUT-same"
+    cmp "$OUTPUT/adapter_model.safetensors" "$OUTPUT-same/adapter_model.safetensors"
+}
+
+@test "hy3_generate --adapter answers with what was learned" {
+    local prompt answer
+    printf '%s\n' '{"messages": [{"role": "user", "content": "colour?"}, {"role": "assistant", "content": "deep green"}]}' \
+        >"$BATS_TEST_TMPDIR/train.jsonl"
+    run_ok hy3_sft "$CFG" lora_rank=16 lora_dropout=0 max_steps=60 learning_rate=2e-2 \
+        per_device_train_batch_size=1 plot_loss=false
+    run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --prompt "colour?" --adapter "$OUTPUT" --max_new_tokens 12
+    grep -q "^deep" "$OUT" # the head is random and frozen: the rest takes longer
+    run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --prompt "colour?" --max_new_tokens 12
+    ! grep -q "^deep" "$OUT"
+}
+
+@test "attention-only tuning writes a model in which nothing else has changed" {
+    run_ok hy3_sft "$CFG" finetuning_type=attention
+    cat "$OUT" "$ERR" | grep -q "finetuning_type attention"
+    [ -s "$OUTPUT/model.safetensors" ] && [ ! -e "$OUTPUT/adapter_config.json" ]
+}
+
+@test "wrong use of adapters" {
+    run_fails 2 "there is no 'q_prj'" hy3_sft "$CFG" lora_target=q_prj
+    run_fails 1 "adapter_config.json" hy3_sft "$CFG" adapter_name_or_path="$BATS_TEST_TMPDIR/none"
+    run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=full adapter_name_or_path="$BATS_TEST_TMPDIR/none"
+    run_fails 1 "belongs to no matrix" hy3_sft "$CFG" adapter_name_or_path="$GOLDEN/adapter/final"
+    run_fails 1 "adapter_config.json" hy3_generate "$BATS_FILE_TMPDIR/model" --prompt a --adapter /none
+}
