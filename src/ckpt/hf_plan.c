@@ -5,6 +5,8 @@
 
 #include <jansson.h>
 
+#include <limits.h>
+
 static const char *safetensors_name(hy3_dtype dtype)
 {
     return dtype == HY3_FP32 ? "F32" : dtype == HY3_BF16 ? "BF16" : "F16";
@@ -17,7 +19,7 @@ static hy3_status add_entry(struct hy3_hf_plan *plan, struct hy3_hf_entry **out)
     HY3_TRY(hy3_grow(&plan->entries, &plan->entry_capacity, (size_t)plan->count + 1,
                      sizeof *plan->entries));
     *out = &plan->entries[plan->count];
-    **out = (struct hy3_hf_entry){.order = plan->count};
+    **out = (struct hy3_hf_entry){.order = plan->count, .home = INT_MAX};
     plan->count++;
 done:
     return status;
@@ -30,6 +32,8 @@ static hy3_status add_piece(struct hy3_hf_plan *plan, struct hy3_hf_piece piece)
     HY3_TRY(hy3_grow(&plan->pieces, &plan->piece_capacity, plan->piece_count + 1,
                      sizeof *plan->pieces));
     plan->pieces[plan->piece_count++] = piece;
+    if (piece.shard < plan->entries[plan->count - 1].home)
+        plan->entries[plan->count - 1].home = piece.shard;
 done:
     return status;
 }
@@ -216,6 +220,9 @@ static hy3_status add_base_tensor(struct hy3_hf_plan *plan,
     bool keep;
 
     hy3_name_parse(name, &parsed);
+    if (parsed.expert >= experts)
+        HY3_FAIL(HY3_EFORMAT, "'%s': tensor '%s' is of an expert that the model does not have",
+                 hy3_hf_dir_path(options->base), name);
     keep = options->names == HY3_INNER ? !parsed.is_outer : !parsed.is_inner;
     HY3_TRY(open_base_tensor(plan, options->base, name, shard, &tensor));
     if (keep)
@@ -352,9 +359,11 @@ done:
 static hy3_status lay_out_file(struct hy3_hf_plan *plan, struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
-    json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     struct hy3_hf_entry *entries = &plan->entries[file->first];
     int count = file->end - file->first;
+    json_t *header = count > 0 && !plan->bare
+                         ? json_pack("{s:{s:s}}", "__metadata__", "format", "pt")
+                         : json_object();
     int64_t at = 0;
 
     qsort(entries, (size_t)count, sizeof *entries, compare_entries);
@@ -375,6 +384,16 @@ done:
     return status;
 }
 
+hy3_status hy3_hf_plan_lay_out(struct hy3_hf_plan *plan)
+{
+    hy3_status status = HY3_OK;
+
+    for (int i = 0; i < plan->file_count; i++)
+        HY3_TRY(lay_out_file(plan, &plan->files[i]));
+done:
+    return status;
+}
+
 hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
                               const struct hy3_params *params, struct hy3_hf_plan **out)
 {
@@ -386,8 +405,92 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
     HY3_TRY(list_entries(plan, options, params));
     HY3_TRY(
         cut_files(plan, options->adapter ? "adapter_model" : "model", options->max_shard_bytes));
-    for (int i = 0; i < plan->file_count; i++)
-        HY3_TRY(lay_out_file(plan, &plan->files[i]));
+    HY3_TRY(hy3_hf_plan_lay_out(plan));
+    *out = plan;
+    plan = NULL;
+done:
+    hy3_hf_plan_free(plan);
+    return status;
+}
+
+static int compare_homes(const void *a, const void *b)
+{
+    const struct hy3_hf_entry *x = a, *y = b;
+
+    return x->home != y->home ? (x->home > y->home) - (x->home < y->home)
+                              : strcmp(x->name, y->name);
+}
+
+/* Every shard of the base keeps what has its home there. */
+static hy3_status keep_files(struct hy3_hf_plan *plan, const struct hy3_hf_dir *base,
+                             bool keep_residue)
+{
+    hy3_status status = HY3_OK;
+    int at = 0;
+
+    for (int shard = 0; shard < plan->base_count; shard++) {
+        int first = at;
+        struct hy3_hf_file *file;
+
+        for (; at < plan->count && plan->entries[at].home == shard; at++)
+            plan->total_bytes += plan->entries[at].bytes;
+        if (at == first && !keep_residue)
+            continue;
+        HY3_TRY(hy3_grow(&plan->files, &plan->file_capacity, (size_t)plan->file_count + 1,
+                         sizeof *plan->files));
+        file = &plan->files[plan->file_count++];
+        *file = (struct hy3_hf_file){.first = first, .end = at};
+        snprintf(file->name, sizeof file->name, "%s", hy3_hf_dir_shard_name(base, shard));
+    }
+done:
+    return status;
+}
+
+/* A tensor that the index does not list would be lost. */
+static hy3_status check_listed(const struct hy3_hf_plan *plan, const struct hy3_hf_dir *base)
+{
+    hy3_status status = HY3_OK;
+
+    for (int s = 0; s < plan->base_count; s++)
+        for (int i = 0; i < hy3_shard_count(plan->base[s]); i++) {
+            const char *name = hy3_shard_tensor(plan->base[s], i)->name;
+            int shard = -1, listed = hy3_hf_dir_find(base, name);
+
+            if (listed >= 0)
+                hy3_hf_dir_tensor(base, listed, &shard);
+            if (shard != s)
+                HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is not listed there by the index",
+                         hy3_shard_path(plan->base[s]), name);
+        }
+done:
+    return status;
+}
+
+hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
+                               const struct hy3_hf_rewrite_layout *layout, struct hy3_hf_plan **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_hf_writer_options options = {.base = base, .names = layout->names};
+    struct hy3_hf_plan *plan = NULL;
+
+    *out = NULL;
+    HY3_TRY(hy3_alloc(&plan, 1, sizeof *plan));
+    plan->bare = layout->names == HY3_OUTER;
+    plan->base_count = hy3_hf_dir_shards(base);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    HY3_TRY(hy3_alloc(&plan->base, (size_t)plan->base_count, sizeof *plan->base));
+    for (int i = 0; i < hy3_hf_dir_tensors(base); i++) {
+        int shard;
+        const char *name = hy3_hf_dir_tensor(base, i, &shard);
+
+        HY3_TRY(add_base_tensor(plan, &options, experts, name, shard));
+    }
+    HY3_TRY(check_listed(plan, base));
+    qsort(plan->entries, (size_t)plan->count, sizeof *plan->entries, compare_homes);
+    for (int i = 0; i < plan->count; i++)
+        plan->entries[i].order = i;
+    HY3_TRY(layout->max_shard_bytes > 0 ? cut_files(plan, "model", layout->max_shard_bytes)
+                                        : keep_files(plan, base, layout->keep_residue));
     *out = plan;
     plan = NULL;
 done:

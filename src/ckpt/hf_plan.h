@@ -20,6 +20,9 @@ struct hy3_hf_entry {
     const char *dtype_name;
     int width; /* bytes of an element, for the order in a shard */
     int order; /* place in the model, before shards reorder it */
+    int home;  /* shard of the base where its first piece in alphabetical order is */
+    bool
+        converts; /* its elements are changed on the way (hf_rewrite.h); pieces count bytes of the base's dtype */
     int dims;
     int64_t shape[HY3_SHARD_DIMS];
     int64_t begin, bytes;          /* place in the shard, from the file's first byte */
@@ -29,8 +32,10 @@ struct hy3_hf_entry {
     size_t piece, pieces;          /* plan->pieces[piece .. piece + pieces) */
 };
 
+enum { HY3_SHARD_NAME = 256 };
+
 struct hy3_hf_file {
-    char name[64];
+    char name[HY3_SHARD_NAME];
     char *header; /* the length, the JSON text and its padding */
     size_t header_bytes;
     int64_t bytes;  /* of the whole file */
@@ -42,6 +47,7 @@ struct hy3_hf_plan {
     struct hy3_hf_piece *pieces;
     struct hy3_hf_file *files;
     int count, file_count;
+    bool bare; /* no {"format": "pt"} in the headers: the public converter writes none */
     size_t piece_count, entry_capacity, piece_capacity, file_capacity;
     int64_t total_bytes;     /* of all tensors */
     struct hy3_shard **base; /* [shards of the base]; those with tensors to copy are open */
@@ -51,6 +57,21 @@ struct hy3_hf_plan {
 /* Local. The base must have been accounted for (hy3_hf_dir_load). The caller owns *out (hy3_hf_plan_free). */
 hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
                               const struct hy3_params *params, struct hy3_hf_plan **out);
+
+struct hy3_hf_rewrite_layout {
+    enum hy3_names names;
+    bool keep_residue; /* a shard that loses all its tensors stays, empty; else it goes */
+    int64_t
+        max_shard_bytes; /* cut into new shards; 0: each tensor goes to the alphabetically first of its shards */
+};
+
+/* Local. The plan of a directory whose tensors are those of `base` in another layout. Tensors of a shard are in the order of
+ * the safetensors library: wider dtypes first, then by name. Errors: HY3_EFORMAT naming a tensor that is missing, surplus or of
+ * another shape than its like. To be laid out (hy3_hf_plan_lay_out) when entries have their final dtypes. */
+hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
+                               const struct hy3_hf_rewrite_layout *layout,
+                               struct hy3_hf_plan **out);
+hy3_status hy3_hf_plan_lay_out(struct hy3_hf_plan *plan);
 void hy3_hf_plan_free(struct hy3_hf_plan *plan);
 
 #endif

@@ -87,7 +87,7 @@ static void update_dtype(json_t *config, hy3_dtype dtype)
         json_object_set_new(config, "dtype", json_string(name));
 }
 
-static hy3_status write_config(const struct hy3_hf_writer_options *options)
+hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options)
 {
     hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX], *text = NULL;
@@ -123,7 +123,7 @@ static hy3_status write_small_files(const struct hy3_hf_writer_options *options)
     hy3_status status = HY3_OK;
     bool found = false;
 
-    HY3_TRY(write_config(options));
+    HY3_TRY(hy3_hf_write_config(options));
     if (options->base)
         HY3_TRY(copy_file(hy3_hf_dir_path(options->base), options->output, generation, &found));
     if (options->tokenizer_directory && !options->adapter && !found)
@@ -136,7 +136,7 @@ done:
     return status;
 }
 
-static hy3_status write_index(const char *output, const struct hy3_hf_plan *plan)
+hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan)
 {
     hy3_status status = HY3_OK;
     json_t *map = json_object(), *index = NULL;
@@ -236,7 +236,7 @@ hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
         HY3_TRY(remove_file(output, index_name));
     HY3_TRY(rename_files(output, plan));
     if (plan->file_count > 1)
-        HY3_TRY(write_index(output, plan));
+        HY3_TRY(hy3_hf_write_index(output, plan));
     if (!options->adapter)
         HY3_TRY(remove_stale(output, plan));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));

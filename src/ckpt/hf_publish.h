@@ -14,6 +14,12 @@ hy3_status hy3_hf_part_path(const char *output, const char *file, char *out, siz
 hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
                           const struct hy3_hf_plan *plan);
 
+/* Local. The index of the planned shards; atomically. */
+hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan);
+
+/* Local. config.json of the base, or the one that is given, with the dtype of the weights; atomically. */
+hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options);
+
 /* Local, on one rank. Removes what is left under temporary names after a failure. */
 void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan);
 

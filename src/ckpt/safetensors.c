@@ -305,6 +305,11 @@ const char *hy3_shard_path(const struct hy3_shard *shard)
     return shard->path;
 }
 
+int hy3_shard_fd(const struct hy3_shard *shard)
+{
+    return shard->fd;
+}
+
 hy3_status hy3_shard_read_raw(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
                               int64_t at, int64_t bytes, void *data)
 {

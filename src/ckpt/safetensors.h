@@ -34,6 +34,7 @@ int hy3_shard_count(const struct hy3_shard *shard);
 const struct hy3_shard_tensor *hy3_shard_tensor(const struct hy3_shard *shard, int i);
 const struct hy3_shard_tensor *hy3_shard_find(const struct hy3_shard *shard, const char *name);
 const char *hy3_shard_path(const struct hy3_shard *shard);
+int hy3_shard_fd(const struct hy3_shard *shard); /* open for reading; stays the shard's */
 
 /* Local. Reads elements [first, first + count) of a float tensor, converted to `dtype`. data: host, [count]. */
 hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
