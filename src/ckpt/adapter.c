@@ -287,8 +287,7 @@ done:
     return status;
 }
 
-hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params *params,
-                            hy3_adapter_sink sink, void *context)
+hy3_status hy3_adapter_account(const struct hy3_adapter *a, const struct hy3_params *params)
 {
     hy3_status status = HY3_OK;
     int expected = params->count - params->base_count;
@@ -299,12 +298,42 @@ hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params
     if (hy3_shard_count(a->shard) != expected) /* a layer's target without its like in others */
         HY3_FAIL(HY3_EFORMAT, "'%s' holds %d tensors, the model has room for %d",
                  hy3_shard_path(a->shard), hy3_shard_count(a->shard), expected);
-    for (int i = params->base_count; i < params->count; i++) {
-        const struct hy3_param *p = &params->params[i];
+done:
+    return status;
+}
 
-        HY3_TRY(check_tensor(a, p, &tensor));
-        HY3_TRY((is_reordered(p) ? load_reordered : load_plain)(a, p, tensor, sink, context));
-    }
+static hy3_status load_factor(const struct hy3_adapter *a, const struct hy3_param *p,
+                              hy3_adapter_sink sink, void *context)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_shard_tensor *tensor;
+
+    HY3_TRY(check_tensor(a, p, &tensor));
+    HY3_TRY((is_reordered(p) ? load_reordered : load_plain)(a, p, tensor, sink, context));
+done:
+    return status;
+}
+
+static hy3_status keep(void *context, const struct hy3_param *p, int64_t first, int64_t count,
+                       const float *data)
+{
+    memcpy((float *)context + first - p->first, data, (size_t)count * sizeof *data);
+    return HY3_OK;
+}
+
+hy3_status hy3_adapter_read(const struct hy3_adapter *a, const struct hy3_param *param, float *out)
+{
+    return load_factor(a, param, keep, out);
+}
+
+hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params *params,
+                            hy3_adapter_sink sink, void *context)
+{
+    hy3_status status = HY3_OK;
+
+    HY3_TRY(hy3_adapter_account(a, params));
+    for (int i = params->base_count; i < params->count; i++)
+        HY3_TRY(load_factor(a, &params->params[i], sink, context));
 done:
     return status;
 }

@@ -23,8 +23,16 @@ const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
 typedef hy3_status (*hy3_adapter_sink)(void *context, const struct hy3_param *param, int64_t first,
                                        int64_t count, const float *data);
 
-/* Local. Accounts for every tensor of the file and hands over what this rank holds; `params` has this adapter. Errors: HY3_EFORMAT
- * naming the tensor that is missing, unknown, misshapen or not finite. */
+/* Local. Accounts for every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT naming the tensor that is missing,
+ * unknown or misshapen. */
+hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct hy3_params *params);
+
+/* Local. The part of a factor that this rank holds, in our order: out [held]. Errors: HY3_EFORMAT naming a tensor that is not
+ * finite. */
+hy3_status hy3_adapter_read(const struct hy3_adapter *adapter, const struct hy3_param *param,
+                            float *out);
+
+/* Local. Accounts for the file and hands over what this rank holds. Errors as above. */
 hy3_status hy3_adapter_load(const struct hy3_adapter *adapter, const struct hy3_params *params,
                             hy3_adapter_sink sink, void *context);
 

@@ -343,6 +343,8 @@ static hy3_status write_file(struct work *w, const struct hy3_hf_file *file)
     char part[HY3_PATH_MAX] = "", path[HY3_PATH_MAX];
     int fd = -1;
 
+    if (w->rewrite->begin)
+        HY3_TRY(w->rewrite->begin(w->rewrite->context, file));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, file->name));
     HY3_TRY(hy3_hf_part_path(w->rewrite->output, file->name, part, sizeof part));
     if ((fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)

@@ -19,6 +19,8 @@ struct hy3_hf_rewrite {
     const char *settings; /* one line: what else the result depends on */
     const char *verb;     /* of the progress line: "converting" */
     int workers;          /* threads of this rank */
+    hy3_status (*begin)(void *context,
+                        const struct hy3_hf_file *file); /* before a shard; or NULL */
     hy3_hf_change change; /* for entries that convert; NULL: none do */
     void *context;
     const struct hy3_hf_writer_options *config; /* config.json is written anew; NULL: copied */
