@@ -7,13 +7,14 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "ckpt/hf_writer.h"
+#include "ckpt/mtp.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
 #include <dirent.h>
 #include <errno.h>
 
-enum { SHAPE_LIMIT = 1 << 20, MTP_EXTRAS = 4 };
+enum { SHAPE_LIMIT = 1 << 20 };
 
 /* clang-format off */
 static const struct published { /* what a shape file need not say, under any of its names */
@@ -48,16 +49,6 @@ static const struct flag { /* published keys that do not change the shape */
     {"tie_word_embeddings",           false},
     {"use_cache",                     true},
     {"use_grouped_mm",                false},
-};
-
-static const struct extra { /* what an MTP layer has besides those of any layer */
-    const char *name;
-    bool is_matrix;
-} extras[MTP_EXTRAS] = {
-    {"eh_proj",         true},
-    {"enorm",           false},
-    {"hnorm",           false},
-    {"final_layernorm", false},
 };
 
 /* clang-format on */
@@ -174,43 +165,6 @@ done:
     return status;
 }
 
-static void add_extra(struct hy3_params *params, int layer, const struct extra *extra)
-{
-    struct hy3_param *p = &params->params[params->count++];
-    int64_t H = params->shape.hidden;
-
-    *p = (struct hy3_param){.kind = HY3_PARAM_KIND_COUNT, .layer = layer};
-    snprintf(p->name, sizeof p->name, "model.layers.%d.%s.weight", layer, extra->name);
-    p->decay = extra->is_matrix;
-    p->dims = extra->is_matrix ? 2 : 1;
-    p->shape[0] = H;
-    p->shape[1] = extra->is_matrix ? 2 * H : 0;
-    p->count = p->held = extra->is_matrix ? 2 * H * H : H;
-}
-
-/* The table of a model whose MTP layers are layers, and their extra tensors behind it. */
-static hy3_status build_params(struct init *init)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_shape shape = init->shape;
-    size_t capacity = 0;
-    struct hy3_param *wide = NULL;
-
-    shape.layers += shape.mtp_layers;
-    HY3_TRY(hy3_params_create(&shape, 0, shape.experts, &init->params));
-    HY3_TRY(hy3_grow(&wide, &capacity,
-                     (size_t)init->params->count + (size_t)(MTP_EXTRAS * shape.mtp_layers),
-                     sizeof *wide));
-    memcpy(wide, init->params->params, (size_t)init->params->count * sizeof *wide);
-    hy3_free(init->params->params);
-    init->params->params = wide;
-    for (int64_t layer = init->shape.layers; layer < shape.layers; layer++)
-        for (int i = 0; i < MTP_EXTRAS; i++)
-            add_extra(init->params, (int)layer, &extras[i]);
-done:
-    return status;
-}
-
 static hy3_status check_output(const struct hy3_init_options *options)
 {
     hy3_status status = HY3_OK;
@@ -260,7 +214,7 @@ static hy3_status prepare(struct init *init)
 
     HY3_TRY(read_shape(init));
     HY3_TRY(build_config(init));
-    HY3_TRY(build_params(init));
+    HY3_TRY(hy3_mtp_params(&init->shape, &init->params));
     if (hy3_rank(init->comm) == 0) {
         HY3_TRY(check_output(init->options));
         HY3_TRY(write_generation_config(init->options));
