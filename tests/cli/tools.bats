@@ -1,0 +1,211 @@
+#!/usr/bin/env bats
+# hy3_convert, hy3_merge and hy3_check as users run them, against the public tools' answers, and killed at any moment.
+
+load helper
+
+LIST="$HY3_BUILD/tests/support/list_tensors"
+
+setup() {
+    D=$BATS_TEST_TMPDIR
+}
+
+# "name dtype shape shard sha256" of every tensor of a directory, sorted.
+sums() {
+    "$LIST" "$1" | while read -r name dtype shape shard begin bytes; do
+        printf '%s %s %s %s %s\n' "$name" "$dtype" "$shape" "$shard" \
+            "$(tail -c +$((begin + 1)) "$1/$shard" | head -c "$bytes" | sha256sum | cut -d' ' -f1)"
+    done | sort
+}
+
+same_directories() {
+    diff -r "$1" "$2" || fail "'$1' and '$2' differ"
+}
+
+@test "hy3_convert gives the public converter's tensors, shards and sizes" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer" --keep-residue
+    diff <("$LIST" "$GOLDEN/outer_manifest.json" | sort) <(sums "$D/outer")
+    for n in 1:264432 2:16 3:69664 4:16 5:235672; do
+        [ "$(stat -c %s "$D/outer/model-0000${n%:*}-of-00005.safetensors")" -eq "${n#*:}" ]
+    done
+    cmp "$GOLDEN/inner/config.json" "$D/outer/config.json"
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/clean"
+    [ ! -e "$D/clean/model-00002-of-00005.safetensors" ] && [ ! -e "$D/clean/model-00004-of-00005.safetensors" ]
+    cmp "$D/clean/model.safetensors.index.json" "$D/outer/model.safetensors.index.json"
+    run_ok hy3_check "$D/outer" --all
+    run_ok hy3_check "$D/clean" --all
+}
+
+@test "hy3_convert back is the identity on every tensor, MTP included" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    run_ok hy3_convert --to inner --input_dir "$D/outer" --output_dir "$D/inner"
+    diff <(sums "$GOLDEN/inner" | cut -d' ' -f1,2,3,5) <(sums "$D/inner" | cut -d' ' -f1,2,3,5)
+    run_ok hy3_convert --to outer --input_dir "$D/inner" --output_dir "$D/again"
+    diff <(sums "$D/outer") <(sums "$D/again")
+}
+
+@test "the result does not depend on ranks and workers" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/one" --workers 1
+    run_ok "$MPIEXEC" -n 3 hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/three" --workers 2
+    same_directories "$D/one" "$D/three"
+    run_ok hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter_experts/final" \
+        --save_dtype bf16 --output_path "$D/merged"
+    run_ok "$MPIEXEC" -n 3 hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter_experts/final" \
+        --output_path "$D/merged3"
+    same_directories "$D/merged" "$D/merged3"
+}
+
+@test "--max_shard_size cuts into shards of that size" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/cut" --max_shard_size 100kB
+    [ "$(find "$D/cut" -name '*.safetensors' | wc -l)" -ge 4 ]
+    diff <(sums "$D/cut" | cut -d' ' -f1,2,3,5) <("$LIST" "$GOLDEN/outer_manifest.json" | sort | cut -d' ' -f1,2,3,5)
+    run_ok hy3_check "$D/cut" --all
+}
+
+@test "hy3_merge rounds as PEFT does: bf16 and fp16 bit for bit" {
+    local adapter dtype
+    for adapter in adapter adapter_experts; do
+        for dtype in bf16 fp16; do
+            run_ok hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/$adapter/final" \
+        --save_dtype $dtype --output_path "$D/$adapter-$dtype"
+            # the public script leaves the MTP layer out, we carry it through
+            diff <("$LIST" "$GOLDEN/merged_manifest.json" $adapter-$dtype | sort | cut -d' ' -f1,2,3,5) \
+                <(sums "$D/$adapter-$dtype" | grep -v 'model\.layers\.3\.' | cut -d' ' -f1,2,3,5)
+            diff <(sums "$GOLDEN/inner" | grep 'model\.layers\.3\.') <(sums "$D/$adapter-$dtype" | grep 'model\.layers\.3\.')
+            run_ok hy3_check "$D/$adapter-$dtype" --all
+        done
+    done
+    grep -q '"dtype": "float16"' "$D/adapter-fp16/config.json"
+}
+
+@test "hy3_merge takes outer names as well" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    run_ok hy3_merge --base_model_path "$D/outer" --adapter_model_path "$GOLDEN/adapter_experts/final" --output_path "$D/merged"
+    run_ok hy3_convert --to inner --input_dir "$D/merged" --output_dir "$D/inner"
+    diff <("$LIST" "$GOLDEN/merged_manifest.json" adapter_experts-bf16 | sort | cut -d' ' -f1,2,3,5) \
+        <(sums "$D/inner" | grep -v 'model\.layers\.3\.' | cut -d' ' -f1,2,3,5)
+}
+
+# Kills COMMAND … at random moments of its life, then lets it end; its output must be that of an undisturbed run.
+killed_twenty_times() { # OUTPUT UNDISTURBED COMMAND …
+    local output=$1 undisturbed=$2 begin took
+    shift 2
+    begin=$(date +%s%N)
+    ("$@" "$undisturbed" 2>/dev/null)
+    took=$((($(date +%s%N) - begin) / 1000000))
+    for i in $(seq 20); do
+        [ $((i % 4)) -ne 1 ] || rm -rf "$output" # each beginning is killed up to four times
+        "$@" "$output" 2>/dev/null 3>&- &
+        sleep "$(printf '%d.%03d' 0 $((RANDOM % (took < 999 ? took + 1 : 999))))"
+        kill -9 $! 2>/dev/null || true
+        wait $! 2>/dev/null || true
+        [ ! -e "$output/model.safetensors.index.json" ] || hy3_check "$output" --spot-check 0 >/dev/null 2>&1 ||
+            fail "an index stood over missing weights"
+    done
+    ("$@" "$output" 2>/dev/null)
+    find "$output" -name '*.part' -exec false {} + || fail "temporary files were left"
+    same_directories "$output" "$undisturbed"
+}
+
+big_model() {
+    sed -e 's/"hidden_size": [0-9]*/"hidden_size": 256/' -e 's/"vocab_size": [0-9]*/"vocab_size": 8000/' \
+        "$QUICK/shape.json" >"$D/shape.json"
+    hy3_init --shape "$D/shape.json" --tokenizer "$QUICK/tokenizer" --output_dir "$D/model" --seed 3 \
+        --max_shard_size 500kB >/dev/null 2>&1
+}
+
+@test "hy3_convert killed twenty times at random moments completes and equals an undisturbed run" {
+    big_model
+    to_outer() { exec hy3_convert --to outer --input_dir "$D/model" --workers 1 --output_dir "$1"; }
+    killed_twenty_times "$D/killed" "$D/whole" to_outer
+}
+
+@test "hy3_merge killed twenty times at random moments completes and equals an undisturbed run" {
+    big_model
+    make_config "$D/model"
+    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 output_dir="$D/adapter" plot_loss=false
+    to_merged() {
+        exec hy3_merge --base_model_path "$D/model" --adapter_model_path "$D/adapter" --workers 1 --output_path "$1"
+    }
+    killed_twenty_times "$D/killed" "$D/whole" to_merged
+}
+
+@test "the source is never touched" {
+    cp -r "$GOLDEN/inner" "$D/source"
+    chmod -R a-w "$D/source"
+    find "$D/source" -printf '%p %s %T@\n' | sort >"$D/before"
+    run_ok hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/outer"
+    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/source"
+    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/source/new"
+    ln -s "$D/source" "$D/link"
+    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/link"
+    find "$D/source" -printf '%p %s %T@\n' | sort | cmp - "$D/before"
+}
+
+@test "another source, other settings or foreign files are refused, a finished output is kept" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    grep -q "3 of 3 shards .* kept" "$ERR"
+    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer" --max_shard_size 1MB
+    cp -r "$GOLDEN/inner" "$D/other"
+    touch "$D/other/model-00001-of-00005.safetensors"
+    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$D/other" --output_dir "$D/outer"
+    mkdir "$D/mine" && touch "$D/mine/thesis.tex"
+    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/mine"
+}
+
+@test "a damaged half of an output is made again" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    cp -r "$D/outer" "$D/good"
+    truncate -s 1000 "$D/outer/model-00003-of-00005.safetensors"
+    rm "$D/outer/model-00001-of-00005.safetensors" "$D/outer/model.safetensors.index.json"
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    grep -q "1 of 3 shards .* kept" "$ERR"
+    same_directories "$D/outer" "$D/good"
+}
+
+@test "a disk that is too small is told before anything is written" {
+    command -v unshare >/dev/null && unshare -rm true 2>/dev/null || skip "no user namespaces to mount a small disk in"
+    mkdir "$D/small"
+    run_fails 1 "nothing was written" unshare -rm sh -c "mount -t tmpfs -o size=300k none '$D/small' &&
+        hy3_convert --to outer --input_dir '$GOLDEN/inner' --output_dir '$D/small/outer'"
+}
+
+@test "wrong use of the tools" {
+    for program in hy3_convert hy3_merge hy3_check; do
+        run_ok $program --help
+        run_ok $program --version
+        run_fails 2 "" $program
+    done
+    run_fails 2 "--to is 'both'" hy3_convert --to both --input_dir "$GOLDEN/inner" --output_dir "$D/x"
+    run_fails 2 "inner names already" hy3_convert --to inner --input_dir "$GOLDEN/inner" --output_dir "$D/x"
+    run_fails 1 "does not exist" hy3_convert --to outer --input_dir /no/such --output_dir "$D/x"
+    run_fails 2 "--workers" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/x" --workers 0
+    run_fails 2 "--save_dtype is 'int8'" hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter/final" \
+        --save_dtype int8 --output_path "$D/x"
+    run_fails 1 "adapter_config.json" hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path /none --output_path "$D/x"
+    run_fails 1 "does not exist" hy3_check /no/such
+    [ ! -e "$D/x" ]
+}
+
+@test "every bad config, index and safetensors file is refused by the tools, and nothing is written" {
+    local kind expect file line model WRONG=
+    for kind in config index safetensors; do
+        while read -r expect file line; do
+            model=$D/$file
+            mkdir "$model"
+            cp "$GOLDEN"/inner/* "$model"
+            case $kind in
+            config) cp "$GOLDEN/bad_inputs/$file" "$model/config.json" ;;
+            index) cp "$GOLDEN/bad_inputs/$file" "$model/model.safetensors.index.json" ;;
+            safetensors) cp "$GOLDEN/bad_inputs/$file" "$model/model-00002-of-00005.safetensors" ;;
+            esac
+            # put into a checkpoint, an acceptable file alone is damage too: its tensors are missing
+            try_bad reject "" hy3_convert --to outer --input_dir "$model" --output_dir "$D/new"
+            try_bad reject "" hy3_merge --base_model_path "$model" --adapter_model_path "$GOLDEN/adapter/final" --output_path "$D/new"
+            try_bad reject "findings in" hy3_check "$model"
+            [ ! -e "$D/new" ] || fail "$file: something was written"
+            rm -rf "$model"
+        done < <(bad_inputs $kind)
+    done
+    [ -z "$WRONG" ] || fail "$WRONG"
+}
