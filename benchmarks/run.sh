@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints what this machine does: training tokens/s and their share of the matrix-product peak, tokenizing MB/s,
-# checkpoint load and save MB/s against cp. Figures only: nothing passes or fails.
+# checkpoint load and save, hy3_convert and hy3_merge against cp. Figures only: nothing passes or fails.
 #   bash benchmarks/run.sh [BUILD_DIR]      BUILD_DIR: a configured build tree (default: build; made if absent)
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -83,3 +83,53 @@ sync -f "$work/copy"
 copy=$(awk -v b="$size" -v t="$(date +%s.%N)" -v s="$begin" 'BEGIN {printf "%.0f", b * 1e-6 / (t - s)}')
 OMP_NUM_THREADS=1 mpiexec -n 2 "$build/benchmarks/checkpoint" "$work/model" "$work/written" |
     awk -v c="$copy" '{printf "  %s %d MB/s = %.2f x cp -r with sync (%d MB/s)\n", $1, $2, $2 / c, c}'
+
+echo "== checkpoint tools (shape: benchmarks/shape_tools.json; 2.6 GB in 6 shards; aim: 1.3 x the time of cp -r with sync)"
+rm -rf "$work/model" "$work/copy" "$work/written"
+"$build/hy3_init" --shape "$top/benchmarks/shape_tools.json" --tokenizer "$top/etc/quickstart/tokenizer" \
+    --output_dir "$work/model" --max_shard_size 500MB >/dev/null
+for target in q_proj,k_proj,v_proj,o_proj all; do
+    "$build/hy3_sft" "$work/train.cfg" finetuning_type=lora lora_rank=16 lora_target=$target max_samples=4 max_seq_length=32 \
+        max_steps=1 "output_dir=$work/adapter-${target%%,*}"
+done
+group=$((2 * 64 * 2 * 1024 * 1024 * 2 / 1000)) # two fused gate_up_proj in bf16, kB
+
+# timed NAME COMMAND …: seconds, rate and peak memory of COMMAND, which writes $work/made; the copy is timed just before it
+timed() {
+    local name=$1 copy begin
+    shift
+    rm -rf "$work/made" "$work/copy"
+    sync
+    begin=$(date +%s.%N)
+    cp -r "$work/model" "$work/copy"
+    sync -f "$work/copy"
+    copy=$(awk -v t="$(date +%s.%N)" -v s="$begin" 'BEGIN {print t - s}')
+    rm -rf "$work/copy"
+    sync
+    begin=$(date +%s.%N)
+    "$@" >/dev/null &
+    wait_peak $!
+    awk -v t="$(date +%s.%N)" -v s="$begin" -v c="$copy" -v b="$(du -sb "$work/model" | cut -f1)" -v n="$name" -v p="$peak_kb" \
+        -v g=$group 'BEGIN {t -= s; printf "  %-28s %.1f s, %.0f MB/s, %.2f x the time of cp (%.1f s); peak %.0f MB of memory, two expert groups are %.0f MB\n",
+        n, t, b * 1e-6 / t, t / c, c, p * 1e-3, g * 1e-3}'
+}
+
+# waits for process $1; its highest resident memory in kB goes to $peak_kb
+wait_peak() {
+    peak_kb=0
+    while [ -r "/proc/$1/status" ]; do
+        now=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$1/status" 2>/dev/null || true)
+        [ -z "$now" ] || peak_kb=$now
+        kill -0 "$1" 2>/dev/null || break
+        sleep 0.02
+    done
+    wait "$1"
+}
+
+for _ in 1 2; do # the disk's own rate varies
+    timed "hy3_convert --to outer" "$build/hy3_convert" --to outer --input_dir "$work/model" --output_dir "$work/made"
+    timed "hy3_merge, attention" "$build/hy3_merge" --base_model_path "$work/model" --adapter_model_path "$work/adapter-q_proj" \
+        --output_path "$work/made"
+    timed "hy3_merge, all targets" "$build/hy3_merge" --base_model_path "$work/model" --adapter_model_path "$work/adapter-all" \
+        --output_path "$work/made"
+done

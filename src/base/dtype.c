@@ -53,10 +53,31 @@ static float load(const void *p, hy3_dtype dtype, size_t i)
     HY3_BUG("dtype %d", (int)dtype);
 }
 
+/* The two conversions of every weight of a model, as loops without a choice inside. */
+static void widen(const hy3_bf16 *restrict from, float *restrict to, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = hy3_float_from_bf16(from[i]);
+}
+
+static void narrow(const float *restrict from, hy3_bf16 *restrict to, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = hy3_bf16_from_float(from[i]);
+}
+
 void hy3_convert(const void *from, hy3_dtype from_dtype, void *to, hy3_dtype to_dtype, size_t n)
 {
     if (from_dtype == to_dtype) {
         memcpy(to, from, n * hy3_dtype_size(to_dtype));
+        return;
+    }
+    if (from_dtype == HY3_BF16 && to_dtype == HY3_FP32) {
+        widen(from, to, n);
+        return;
+    }
+    if (from_dtype == HY3_FP32 && to_dtype == HY3_BF16) {
+        narrow(from, to, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {

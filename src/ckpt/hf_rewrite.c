@@ -347,7 +347,8 @@ static hy3_status write_file(struct work *w, const struct hy3_hf_file *file)
         HY3_TRY(w->rewrite->begin(w->rewrite->context, file));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, file->name));
     HY3_TRY(hy3_hf_part_path(w->rewrite->output, file->name, part, sizeof part));
-    if ((fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+    unlink(part); /* what a killed run left; a link is not followed */
+    if ((fd = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
         HY3_FAIL(HY3_EIO, "cannot create '%s': %s", part, strerror(errno));
     HY3_TRY(hy3_file_write_at(fd, file->header, file->header_bytes, 0, part));
     if (ftruncate(fd, (off_t)file->bytes) != 0)

@@ -204,7 +204,8 @@ static hy3_status change(void *context, int index, int64_t first, int64_t count,
     HY3_TRY(hy3_alloc(&values, (size_t)count, sizeof *values));
     HY3_TRY(hy3_alloc(&row, (size_t)in, 2 * sizeof *row));
     hy3_convert(from, m->plan->pieces[entry->piece].tensor->dtype, values, HY3_FP32, (size_t)count);
-    round_to(entry->dtype, values, count, to);
+    if (m->plan->pieces[entry->piece].tensor->dtype != entry->dtype)
+        round_to(entry->dtype, values, count, to);
     if (p->layer >= 0 && factor(m, p, HY3_LORA_A))
         add_delta(m, p, entry->first + first, count, values, row, row + in);
     hy3_convert(values, HY3_FP32, to, entry->dtype, (size_t)count);
