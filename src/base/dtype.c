@@ -56,12 +56,14 @@ static float load(const void *p, hy3_dtype dtype, size_t i)
 /* The two conversions of every weight of a model, as loops without a choice inside. */
 static void widen(const hy3_bf16 *restrict from, float *restrict to, size_t n)
 {
+#pragma omp simd
     for (size_t i = 0; i < n; i++)
         to[i] = hy3_float_from_bf16(from[i]);
 }
 
 static void narrow(const float *restrict from, hy3_bf16 *restrict to, size_t n)
 {
+#pragma omp simd
     for (size_t i = 0; i < n; i++)
         to[i] = hy3_bf16_from_float(from[i]);
 }

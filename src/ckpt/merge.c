@@ -146,7 +146,24 @@ done:
     return status;
 }
 
-/* row += scale B[row,:] A; of experts the matrices of expert row / out. */
+/* y [n] = scale (b [rank] times a [rank,n]). Eight columns at once where the machine can; without fused multiply-add, so that
+ * the bits are the same everywhere. */
+__attribute__((target_clones("avx2", "default"))) static void combine_rows(const float *b,
+                                                                           const float *restrict a,
+                                                                           int64_t rank, int64_t n,
+                                                                           float scale,
+                                                                           float *restrict y)
+{
+    memset(y, 0, (size_t)n * sizeof *y);
+    for (int64_t k = 0; k < rank; k++)
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            y[j] += b[k] * a[k * n + j];
+    for (int64_t j = 0; j < n; j++)
+        y[j] *= scale;
+}
+
+/* delta = scale B[row,:] A; of experts the matrices of expert row / out. */
 static void delta_row(const struct merge *m, const struct hy3_param *p, int64_t row, float *delta)
 {
     const struct hy3_param *pa = factor(m, p, HY3_LORA_A), *pb = factor(m, p, HY3_LORA_B);
@@ -154,15 +171,8 @@ static void delta_row(const struct merge *m, const struct hy3_param *p, int64_t 
     int64_t rank = lora->rank, in = p->shape[p->dims - 1], out = p->shape[p->dims - 2];
     const float *b = m->factors[pb - m->params->params] + row * rank;
     const float *a = m->factors[pa - m->params->params] + row / out * rank * in;
-    float scale = (float)(lora->alpha / (double)rank);
 
-    memset(delta, 0, (size_t)in * sizeof *delta);
-    for (int64_t k = 0; k < rank; k++)
-#pragma omp simd
-        for (int64_t j = 0; j < in; j++)
-            delta[j] += b[k] * a[k * in + j];
-    for (int64_t j = 0; j < in; j++)
-        delta[j] *= scale;
+    combine_rows(b, a, rank, in, (float)(lora->alpha / (double)rank), delta);
 }
 
 static void round_to(hy3_dtype dtype, float *values, int64_t count, void *narrow)
