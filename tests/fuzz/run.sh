@@ -29,7 +29,7 @@ fi
 cflags="-std=gnu17 -D_GNU_SOURCE -g -O1 -w -I$source/src $(pkg-config --cflags $packages)"
 [ -n "$(echo 'int main(void){return 0;}' | "$clang" -fopenmp -x c - -o "$work/probe" 2>&1)" ] || cflags="$cflags -fopenmp"
 rm -rf "$work/objects" && mkdir -p "$work/objects"
-for folder in base comm text config model ckpt; do
+for folder in base comm text config model parallel ckpt; do
     for file in "$source/src/$folder"/*.c; do
         # shellcheck disable=SC2086
         "$clang" $cflags $sanitize -fsanitize=fuzzer-no-link -DPACKAGE_VERSION='"fuzz"' -DHY3_DATADIR='""' \
@@ -43,6 +43,8 @@ seeds() {
     mkdir -p "$work/corpus-$1"
     case $1 in
     safetensors) cp "$golden"/bad_inputs/*.safetensors "$golden/inner/model-00002-of-00005.safetensors" "$work/corpus-$1" ;;
+    adapter) cp "$golden/adapter_experts/final/adapter_config.json" "$work/corpus-$1" ;;
+    index) cp "$golden"/bad_inputs/index_*.json "$golden/inner/model.safetensors.index.json" "$work/corpus-$1" ;;
     config) cp "$golden"/bad_inputs/config_*.json "$golden/inner/config.json" "$work/corpus-$1" ;;
     tokenizer*) cp "$golden"/bad_inputs/tokenizer_*.json "$work/corpus-$1" ;;
     *) split -l 1 -a 5 "$golden/dataset.jsonl" "$work/corpus-$1/line-" && cp "$golden"/bad_inputs/*.jsonl "$work/corpus-$1" ;;
@@ -59,7 +61,7 @@ for file in "$source"/tests/fuzz/fuzz_*.c; do
         -o "$work/fuzz_$name" || exit 1
     seeds "$name"
     echo "fuzzing $name for $seconds s"
-    if (cd "$work" && ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
+    if (cd "$work" && HY3_SOURCE=$source ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
         "./fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
         -artifact_prefix="$work/finding-$name-" -print_final_stats=1 "corpus-$name" >"log-$name" 2>&1); then
         sed -n 's/^stat::number_of_executed_units: */  runs: /p' "$work/log-$name"

@@ -187,10 +187,38 @@ def peft_loads_the_adapter_and_finds_the_logged_loss(run):
         assert abs(loss - plain) > 0.05, f"{target}: the adapter changes nothing"
 
 
+def transformers_loads_the_merged_model_as_peft_merges_it(run):
+    torch, transformers, peft = need("torch"), need("transformers"), need("peft")
+    adapter, merged = run.directory / "adapter-all", run.directory / "merged"
+    program("hy3_merge", "--base_model_path", run.initial(), "--adapter_model_path", adapter, "--output_path", merged,
+            "--save_dtype", "fp32", ranks=2)
+    ours = load_model(torch, transformers, merged)
+    model = peft.PeftModel.from_pretrained(load_model(torch, transformers, run.initial()), adapter)
+    theirs = model.merge_and_unload()
+    worst = max((a - b).abs().max().item() for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
+    losses = [mean_loss(torch, transformers, run, m, run.initial()) for m in (ours, theirs)]
+    print(f"# merged: largest difference {worst:.2e}, losses {losses[0]:.7f} and {losses[1]:.7f}")
+    assert worst < 2e-7 and abs(losses[0] - losses[1]) < 2e-6
+
+
+def safetensors_opens_every_file(run):
+    safetensors = need("safetensors")
+    opened = 0
+    outer = run.directory / "outer"
+    program("hy3_convert", "--to", "outer", "--input_dir", SOURCE / "tests" / "golden" / "a" / "inner", "--output_dir", outer,
+            "--keep-residue")
+    run.trained()
+    for path in sorted(run.directory.rglob("*.safetensors")):
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            opened += len(list(file.keys()))
+    assert opened > 100, f"{opened} tensors"
+
+
 def main():
     checks = [h5py_reads_the_token_file, tokenizers_gives_the_same_ids, transformers_renders_and_labels_the_same,
               transformers_loads_the_weights_and_finds_the_logged_loss,
-              peft_loads_the_adapter_and_finds_the_logged_loss]
+              peft_loads_the_adapter_and_finds_the_logged_loss,
+              transformers_loads_the_merged_model_as_peft_merges_it, safetensors_opens_every_file]
     failed = 0
     print(f"1..{len(checks)}")
     with tempfile.TemporaryDirectory(prefix="hy3-outside-") as directory:
