@@ -75,8 +75,10 @@ static void free_fixture(struct fixture *f)
 static void open_network(struct hy3_network *n, bool bf16, bool checkpointing,
                          const struct fixture *f, struct hy3_pass **pass)
 {
-    struct hy3_network_options options = {
-        .directory = hy3_golden("a/inner"), .device = "cpu", .bf16 = bf16, .training = HY3_TRAIN_FULL};
+    struct hy3_network_options options = {.directory = hy3_golden("a/inner"),
+                                          .device = "cpu",
+                                          .bf16 = bf16,
+                                          .training = HY3_TRAIN_FULL};
     struct hy3_pass_options pass_options = {.max_tokens = f->batch.T,
                                             .max_samples = f->batch.S,
                                             .backward = true,
