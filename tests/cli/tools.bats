@@ -170,6 +170,29 @@ big_model() {
         hy3_convert --to outer --input_dir '$GOLDEN/inner' --output_dir '$D/small/outer'"
 }
 
+@test "a link in the output is not followed" {
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    echo precious >"$D/victim"
+    rm "$D"/outer/model-0000[13]-of-00005.safetensors
+    ln -s "$D/victim" "$D/outer/model-00001-of-00005.safetensors"
+    ln -s "$D/victim" "$D/outer/model-00003-of-00005.safetensors.part"
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
+    [ "$(cat "$D/victim")" = precious ]
+    run_ok hy3_check "$D/outer" --all
+    [ ! -L "$D/outer/model-00001-of-00005.safetensors" ]
+}
+
+@test "hy3_check on several ranks finds what one finds" {
+    cp -r "$GOLDEN/inner" "$D/model"
+    chmod -R u+w "$D/model"
+    rm "$D/model/model-00004-of-00005.safetensors"
+    cp "$GOLDEN/inner/model-00002-of-00005.safetensors" "$D/model/model-00004-of-00005.safetensors"
+    run_fails 1 "findings in" hy3_check "$D/model" --all
+    cp "$OUT" "$D/one"
+    run_fails 1 "findings in" "$MPIEXEC" -n 3 hy3_check "$D/model" --all
+    cmp "$OUT" "$D/one"
+}
+
 @test "wrong use of the tools" {
     for program in hy3_convert hy3_merge hy3_check; do
         run_ok $program --help

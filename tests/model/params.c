@@ -172,6 +172,84 @@ static void models_without_experts_or_shared_experts_have_none(void **state)
     hy3_params_free(params);
 }
 
+/* What is trained lies in the span of its unit that has gradients; a unit without any has no span. */
+static void check_spans(const struct hy3_params *params)
+{
+    for (int u = 0; u < params->units; u++) {
+        const struct hy3_unit *unit = &params->unit[u];
+        int64_t end = unit->grad_first + unit->grad_count;
+        bool any = false;
+
+        for (int i = unit->first; i < unit->end; i++) {
+            const struct hy3_param *p = &params->params[i];
+
+            any |= p->trainable;
+            assert_true(!p->trainable ||
+                        (p->offset >= unit->grad_first && p->offset + p->held <= end));
+        }
+        assert_true(any == (unit->grad_count > 0));
+        assert_true(unit->grad_first % HY3_PARAM_ALIGN == 0 && end <= unit->count);
+    }
+}
+
+static void what_is_frozen_has_no_gradient_memory(void **state)
+{
+    struct hy3_params *params = golden_params(0, -1);
+    struct hy3_lora lora = {.rank = 4, .alpha = 8};
+    int64_t spans = 0, attention = 0;
+
+    (void)state;
+    check_spans(params);
+    assert_int_equal(hy3_params_trained(params), params->total);
+    hy3_params_train(params, HY3_TRAIN_ATTENTION);
+    check_spans(params);
+    for (int i = 0; i < params->count; i++) {
+        assert_true(params->params[i].trainable ==
+                    (strstr(params->params[i].name, "self_attn") != NULL));
+        if (params->params[i].trainable)
+            attention +=
+                (params->params[i].held + HY3_PARAM_ALIGN - 1) / HY3_PARAM_ALIGN * HY3_PARAM_ALIGN;
+    }
+    for (int u = 0; u < params->units; u++)
+        spans += params->unit[u].grad_count;
+    assert_int_equal(spans, attention); /* attention tensors stand together: no gaps */
+    lora.targets[HY3_P_Q] = lora.targets[HY3_P_GATE_UP] = lora.targets[HY3_P_EXPERT_DOWN] = true;
+    assert_ok(hy3_params_add_adapter(params, &lora));
+    check_spans(params);
+    for (int u = 0; u < params->base_units; u++)
+        assert_int_equal(params->unit[u].grad_count, 0);
+    assert_int_equal(params->units - params->base_units,
+                     3 + 2); /* layers, and those with experts */
+    hy3_params_free(params);
+}
+
+static void factors_have_pefts_names_and_shapes(void **state)
+{
+    json_t *train = hy3_golden_json("a/train_lora_experts.json"), *name;
+    struct hy3_params *params = golden_params(0, -1);
+    struct hy3_lora lora = {.rank = 4, .alpha = 8};
+    size_t i, count = 0;
+
+    (void)state;
+    for (int kind = HY3_P_GATE; kind <= HY3_P_EXPERT_DOWN; kind++)
+        lora.targets[kind] = kind != HY3_P_ROUTER && kind != HY3_P_ROUTER_BIAS;
+    assert_ok(hy3_params_add_adapter(params, &lora));
+    assert_int_equal(hy3_params_trained(params),
+                     json_integer_value(json_object_get(train, "trainable_parameters")));
+    json_array_foreach(json_object_get(train, "trainable_names"), i, name)
+    {
+        char wanted[256]; /* without ".default" */
+        const char *text = json_string_value(name), *at = strstr(text, ".default");
+
+        snprintf(wanted, sizeof wanted, "%.*s%s", (int)(at - text), text, at + strlen(".default"));
+        for (int j = params->base_count; j < params->count; j++)
+            count += strcmp(params->params[j].name, wanted) == 0;
+    }
+    assert_int_equal(count, params->count - params->base_count);
+    hy3_params_free(params);
+    json_decref(train);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +259,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_kind_is_found_where_it_is),
         cmocka_unit_test(a_share_of_the_experts_is_a_range),
         cmocka_unit_test(models_without_experts_or_shared_experts_have_none),
+        cmocka_unit_test(what_is_frozen_has_no_gradient_memory),
+        cmocka_unit_test(factors_have_pefts_names_and_shapes),
     };
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
 }
