@@ -39,6 +39,7 @@ static const char *const refused[] = {
     "velora_config",
     "monteclora_config",
     "kasa_config",
+    "layers_to_transform",
 };
 
 static bool is_off(const json_t *value)
@@ -53,10 +54,22 @@ static bool is_text(const json_t *value, const char *text)
     return json_is_string(value) && strcmp(json_string_value(value), text) == 0;
 }
 
+/* Initialisations that change the base's weights as well (pissa, olora, corda, loftq): the adapter is meant for the changed ones. */
+static bool changes_base(const json_t *init)
+{
+    static const char *const harmless[] = {"gaussian", "orthogonal", "eva"};
+
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (is_text(init, harmless[i]))
+            return false;
+    return json_is_string(init);
+}
+
 static hy3_status read_config(struct hy3_adapter *a, const json_t *config)
 {
     hy3_status status = HY3_OK;
     const json_t *bias = json_object_get(config, "bias");
+    const json_t *init = json_object_get(config, "init_lora_weights");
 
     if (!is_text(json_object_get(config, "peft_type"), "LORA"))
         HY3_FAIL(HY3_EFORMAT, "%s: 'peft_type' is not \"LORA\"", a->path);
@@ -66,6 +79,11 @@ static hy3_status read_config(struct hy3_adapter *a, const json_t *config)
         if (!is_off(json_object_get(config, refused[i])))
             HY3_FAIL(HY3_EFORMAT, "%s: '%s' is set; only plain LoRA is read, W + alpha / r * B A",
                      a->path, refused[i]);
+    if (changes_base(init))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: 'init_lora_weights' is \"%s\", which has changed the model's weights too; "
+                 "convert the adapter to plain LoRA with PEFT first",
+                 a->path, json_string_value(init));
     HY3_TRY(hy3_json_int(config, "r", a->path, 1, 65536, &a->lora.rank));
     HY3_TRY(hy3_json_real_or(config, "lora_alpha", a->path, 0, &a->lora.alpha));
     if (!isfinite(a->lora.alpha) || a->lora.alpha <= 0)

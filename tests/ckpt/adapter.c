@@ -231,6 +231,12 @@ static void adapters_that_do_not_fit_are_refused_by_name(void **state)
     assert_fails(HY3_EFORMAT, "'use_dora' is set", load());
     damage("rank_pattern", json_pack("{s:i}", "q_proj", 3), NULL, NULL);
     assert_fails(HY3_EFORMAT, "'rank_pattern' is set", load());
+    damage("init_lora_weights", json_string("pissa"), NULL, NULL);
+    assert_fails(HY3_EFORMAT, "'init_lora_weights' is \"pissa\"", load());
+    damage("init_lora_weights", json_string("gaussian"), NULL, NULL);
+    assert_ok(load());
+    damage("layers_to_transform", json_pack("[i]", 1), NULL, NULL);
+    assert_fails(HY3_EFORMAT, "'layers_to_transform' is set", load());
     damage("bias", json_string("all"), NULL, NULL);
     assert_fails(HY3_EFORMAT, "'bias'", load());
     damage("r", json_integer(5), NULL, NULL);
