@@ -136,6 +136,7 @@ static hy3_status split_fused(struct hy3_hf_plan *plan, const char *outer, int s
     int64_t parts = expert_parts(outer), bytes;
     char name[HY3_PARAM_NAME];
 
+    /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a fused tensor has one part or two */
     if (tensor->dims != 3 || tensor->shape[0] != experts || tensor->shape[1] % parts != 0)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' does not hold %lld experts",
                  hy3_shard_path(plan->base[shard]), outer, (long long)experts);

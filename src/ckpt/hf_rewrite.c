@@ -17,7 +17,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PIECE = 8 << 20, RECORD_LIMIT = 16 << 20 }; /* bytes */
+enum { PIECE = 8 << 20, COPIED = 32 << 20, RECORD_LIMIT = 16 << 20 }; /* bytes */
 
 static const char record_name[] = ".hy3_rewrite.json";
 static const char index_name[] = "model.safetensors.index.json";
@@ -291,8 +291,8 @@ static hy3_status write_entry(struct work *w, int index, int fd, char *buffer, c
             HY3_TRY(change_piece(w, index, piece, fd, buffer, path));
             continue;
         }
-        for (int64_t at = 0; at < piece->bytes; at += 4 * PIECE) {
-            int64_t n = piece->bytes - at < 4 * PIECE ? piece->bytes - at : 4 * PIECE;
+        for (int64_t at = 0; at < piece->bytes; at += COPIED) {
+            int64_t n = piece->bytes - at < COPIED ? piece->bytes - at : COPIED;
 
             HY3_TRY(copy_range(w->plan->base[piece->shard], piece->tensor->begin + piece->from + at,
                                fd, entry->begin + piece->to + at, n, buffer, path));
@@ -313,7 +313,7 @@ static hy3_status write_entries(struct work *w, const struct hy3_hf_file *file, 
 #pragma omp parallel num_threads(w->rewrite->workers)
     {
         char *buffer = NULL;
-        hy3_status mine = hy3_alloc(&buffer, 2 * PIECE, 1);
+        hy3_status mine = hy3_alloc(&buffer, 2, PIECE);
 
 #pragma omp for schedule(dynamic)
         for (int i = file->first; i < file->end; i++) {
