@@ -305,17 +305,25 @@ done:
     return status;
 }
 
+static bool is_factor(const struct hy3_params *params, const char *name)
+{
+    for (int i = params->base_count; i < params->count; i++)
+        if (strcmp(params->params[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 hy3_status hy3_adapter_account(const struct hy3_adapter *a, const struct hy3_params *params)
 {
     hy3_status status = HY3_OK;
-    int expected = params->count - params->base_count;
     const struct hy3_shard_tensor *tensor;
 
     for (int i = params->base_count; i < params->count; i++)
         HY3_TRY(check_tensor(a, &params->params[i], &tensor));
-    if (hy3_shard_count(a->shard) != expected) /* a layer's target without its like in others */
-        HY3_FAIL(HY3_EFORMAT, "'%s' holds %d tensors, the model has room for %d",
-                 hy3_shard_path(a->shard), hy3_shard_count(a->shard), expected);
+    for (int i = 0; i < hy3_shard_count(a->shard); i++)
+        if (!is_factor(params, hy3_shard_tensor(a->shard, i)->name))
+            HY3_FAIL(HY3_EFORMAT, "%s: the model has no place for tensor '%s'",
+                     hy3_shard_path(a->shard), hy3_shard_tensor(a->shard, i)->name);
 done:
     return status;
 }

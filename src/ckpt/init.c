@@ -108,21 +108,23 @@ static json_t *layer_types(const struct hy3_shape *shape)
 
 static void put_shape(json_t *config, const struct hy3_shape *s)
 {
-    put_int(config, "expert_hidden_dim", s->expert_intermediate);
     put_int(config, "first_k_dense_replace", s->dense_layers);
     put_int(config, "head_dim", s->head_dim);
     put_int(config, "hidden_size", s->hidden);
     put_int(config, "intermediate_size", s->intermediate);
     put_int(config, "max_position_embeddings", s->max_positions);
-    put_int(config, "moe_intermediate_size", s->expert_intermediate);
     put_int(config, "num_attention_heads", s->heads);
     put_int(config, "num_experts", s->experts);
-    put_int(config, "num_experts_per_tok", s->top_k);
     put_int(config, "num_hidden_layers", s->layers);
     put_int(config, "num_key_value_heads", s->kv_heads);
     put_int(config, "num_nextn_predict_layers", s->mtp_layers);
     put_int(config, "num_shared_experts", s->shared_experts);
     put_int(config, "vocab_size", s->vocab);
+    if (s->experts > 0) { /* they are 0 without, which no reader takes */
+        put_int(config, "expert_hidden_dim", s->expert_intermediate);
+        put_int(config, "moe_intermediate_size", s->expert_intermediate);
+        put_int(config, "num_experts_per_tok", s->top_k);
+    }
     json_object_set_new(config, "initializer_range", json_real(s->initializer_range));
     json_object_set_new(config, "rms_norm_eps", json_real(s->rms_eps));
     json_object_set_new(config, "router_scaling_factor", json_real(s->router_scaling));
