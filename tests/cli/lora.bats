@@ -68,6 +68,20 @@ same_losses() {
     ! grep -q "^deep" "$OUT"
 }
 
+@test "models without experts or without a dense layer have adapters too" {
+    local shape
+    for shape in '"num_experts": 0' '"first_k_dense_replace": 0'; do
+        sed "s/${shape%:*}: [0-9]*/$shape/" "$BATS_FILE_TMPDIR/model.json" >"$BATS_TEST_TMPDIR/shape.json"
+        grep -q "$shape" "$BATS_TEST_TMPDIR/shape.json"
+        run_ok hy3_init --shape "$BATS_TEST_TMPDIR/shape.json" --tokenizer "$QUICK/tokenizer" --overwrite \
+            --output_dir "$BATS_TEST_TMPDIR/model"
+        rm -rf "$OUTPUT" "$OUTPUT-merged"
+        run_ok hy3_sft "$CFG" model_name_or_path="$BATS_TEST_TMPDIR/model"
+        run_ok hy3_merge --base_model_path "$BATS_TEST_TMPDIR/model" --adapter_model_path "$OUTPUT" --output_path "$OUTPUT-merged"
+        run_ok hy3_check "$OUTPUT-merged" --all
+    done
+}
+
 @test "attention-only tuning writes a model in which nothing else has changed" {
     run_ok hy3_sft "$CFG" finetuning_type=attention
     cat "$OUT" "$ERR" | grep -q "finetuning_type attention"
