@@ -36,6 +36,13 @@ bool hy3_path_is_directory(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+bool hy3_ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), tail = strlen(end);
+
+    return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
 const char *hy3_path_name(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -18,6 +18,9 @@ hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
 bool hy3_path_exists(const char *path);
 bool hy3_path_is_directory(const char *path);
 
+/* Whether the text, a name or a path, ends so. */
+bool hy3_ends_with(const char *text, const char *end);
+
 /* The part of `path` after its last slash. */
 const char *hy3_path_name(const char *path);
 

@@ -2,6 +2,7 @@
 #include "ckpt/account.h"
 
 #include "base/memory.h"
+#include "ckpt/seen.h"
 
 #include <stdarg.h>
 
@@ -21,7 +22,7 @@ struct list {
 struct hy3_account {
     const struct hy3_hf_dir *dir;
     const struct hy3_params *params;
-    unsigned char **seen; /* [params->base_count][inner pieces] */
+    struct hy3_seen seen;
     unsigned char *found; /* [tensors of the index] */
     struct list lists[FINDINGS];
     int64_t bytes, held_bytes;
@@ -70,11 +71,7 @@ hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_par
     HY3_TRY(hy3_alloc(&account, 1, sizeof *account));
     *account = (struct hy3_account){.dir = dir, .params = params};
     HY3_TRY(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
-    HY3_TRY(hy3_alloc(&account->seen, (size_t)params->base_count, sizeof *account->seen));
-    for (int i = 0; i < params->base_count; i++)
-        HY3_TRY(hy3_alloc(&account->seen[i],
-                          (size_t)hy3_name_pieces(&params->params[i], &params->shape, HY3_INNER),
-                          1));
+    HY3_TRY(hy3_seen_create(params, params->base_count, &account->seen));
     *out = account;
     account = NULL;
 done:
@@ -86,9 +83,7 @@ void hy3_account_free(struct hy3_account *account)
 {
     if (!account)
         return;
-    for (int i = 0; account->seen && i < account->params->base_count; i++)
-        hy3_free(account->seen[i]);
-    hy3_free(account->seen);
+    hy3_seen_free(&account->seen);
     hy3_free(account->found);
     hy3_free(account);
 }
@@ -103,32 +98,14 @@ void hy3_account_held(const struct hy3_place *place, int64_t *first, int64_t *co
     *count = end > *first ? end - *first : 0;
 }
 
-/* Marks the pieces that the tensor brings. */
-static void mark(struct hy3_account *account, const struct hy3_place *place, const char *name)
-{
-    unsigned char *seen = account->seen[place->param - account->params->params];
-    int64_t from = place->piece, end = place->piece + 1;
-    bool twice = false;
-
-    if (place->pieces == 1) {
-        from = 0;
-        end = hy3_name_pieces(place->param, &account->params->shape, HY3_INNER);
-    }
-    for (int64_t i = from; i < end; i++) {
-        twice |= seen[i] != 0;
-        seen[i] = 1;
-    }
-    if (twice)
-        report(account, TWICE, "%.96s", name);
-}
-
 static void enter_param(struct hy3_account *account, const struct hy3_place *place,
                         const struct hy3_shard_tensor *tensor)
 {
     int64_t first, count;
     char is[96], must[96];
 
-    mark(account, place, tensor->name);
+    if (hy3_seen_mark(&account->seen, place))
+        report(account, TWICE, "%.96s", tensor->name);
     if (tensor->dims != place->dims ||
         memcmp(tensor->shape, place->shape, (size_t)place->dims * sizeof *place->shape) != 0) {
         format_shape(tensor->shape, tensor->dims, is, sizeof is);
@@ -178,26 +155,9 @@ int64_t hy3_account_held_bytes(const struct hy3_account *account)
     return account->held_bytes;
 }
 
-/* Reports the pieces of a parameter that no tensor brought, by the names the directory uses. */
-static void find_missing(struct hy3_account *account, int index)
+static void report_missing(void *context, const char *name)
 {
-    const struct hy3_param *param = &account->params->params[index];
-    const struct hy3_shape *shape = &account->params->shape;
-    int64_t pieces = hy3_name_pieces(param, shape, HY3_INNER), gone = 0, first, count, extents[3];
-    char name[HY3_PARAM_NAME];
-    int dims;
-
-    for (int64_t i = 0; i < pieces; i++)
-        gone += !account->seen[index][i];
-    if (gone == pieces && hy3_hf_dir_names(account->dir) == HY3_OUTER) {
-        report(account, MISSING, "%s", param->name);
-        return;
-    }
-    for (int64_t i = 0; gone > 0 && i < pieces; i++)
-        if (!account->seen[index][i]) {
-            hy3_name_piece(param, shape, HY3_INNER, i, name, &dims, extents, &first, &count);
-            report(account, MISSING, "%s", name);
-        }
+    report(context, MISSING, "%s", name);
 }
 
 hy3_status hy3_account_end(struct hy3_account *account)
@@ -205,8 +165,7 @@ hy3_status hy3_account_end(struct hy3_account *account)
     char text[HY3_ERROR_MAX] = "";
     size_t used = 0;
 
-    for (int i = 0; i < account->params->base_count; i++)
-        find_missing(account, i);
+    hy3_seen_missing(&account->seen, hy3_hf_dir_names(account->dir), report_missing, account);
     for (int i = 0; i < hy3_hf_dir_tensors(account->dir); i++) {
         int shard;
         const char *name = hy3_hf_dir_tensor(account->dir, i, &shard);

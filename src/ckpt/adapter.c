@@ -100,9 +100,7 @@ static bool has_target_parameter(const json_t *config, const char *end)
 
     json_array_foreach(list, i, item)
     {
-        size_t size = json_string_length(item), length = strlen(end);
-
-        if (size >= length && strcmp(json_string_value(item) + size - length, end) == 0)
+        if (json_is_string(item) && hy3_ends_with(json_string_value(item), end))
             return true;
     }
     return false;
@@ -122,13 +120,6 @@ static bool module_name(const char *tensor, char *out, size_t size)
     return true;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t size = strlen(text), length = strlen(end);
-
-    return size >= length && strcmp(text + size - length, end) == 0;
-}
-
 /* The kind that a tensor's module is. HY3_PARAM_KIND_COUNT: no matrix of the model. */
 static enum hy3_param_kind kind_of(const struct hy3_params *params, const char *tensor,
                                    bool wrapped, bool gate_up_alone)
@@ -139,9 +130,9 @@ static enum hy3_param_kind kind_of(const struct hy3_params *params, const char *
 
     if (!module_name(tensor, module, sizeof module))
         return HY3_PARAM_KIND_COUNT;
-    if (ends_with(module, ".mlp.experts.base_layer"))
+    if (hy3_ends_with(module, ".mlp.experts.base_layer"))
         return HY3_P_GATE_UP;
-    if (ends_with(module, ".mlp.experts"))
+    if (hy3_ends_with(module, ".mlp.experts"))
         return !wrapped && gate_up_alone ? HY3_P_GATE_UP : HY3_P_EXPERT_DOWN;
     snprintf(name, sizeof name, "%s.weight", module);
     param = hy3_params_named(params, name);

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "ckpt/hf_dir.h"
 #include "ckpt/mtp.h"
+#include "ckpt/seen.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
@@ -27,7 +28,7 @@ struct check {
     const char *dtype; /* what config.json says, as safetensors names it; NULL: nothing */
     struct hy3_hf_dir *dir;
     struct hy3_params *params; /* with MTP layers */
-    unsigned char **seen;      /* [params->count][inner pieces] */
+    struct hy3_seen seen;
     struct hy3_shard **shards; /* NULL: unreadable */
     int64_t *values;           /* [tensors of all shards] */
     int64_t values_count;
@@ -38,15 +39,19 @@ static void finding(const struct check *c, const char *format, ...)
 
 static void finding(const struct check *c, const char *format, ...)
 {
+    char text[HY3_ERROR_MAX];
     va_list args;
 
     c->summary->findings++;
     if (!c->out)
         return;
     va_start(args, format);
-    vfprintf(c->out, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fputc('\n', c->out);
+    for (char *at = text; *at; at++) /* names come from the file: none may steer a terminal */
+        if ((unsigned char)*at < ' ' || *at == 127)
+            *at = '?';
+    fprintf(c->out, "%s\n", text);
 }
 
 /* Turns an error into a finding; what is no fault of the checkpoint stays an error. */
@@ -146,25 +151,6 @@ static void check_header(const struct check *c, const char *file, const struct h
                 c->dtype);
 }
 
-static void mark(const struct check *c, const char *file, const struct hy3_place *place,
-                 const char *name)
-{
-    unsigned char *seen = c->seen[place->param - c->params->params];
-    int64_t first = place->piece, end = place->piece + 1;
-    bool twice = false;
-
-    if (place->pieces == 1) {
-        first = 0;
-        end = hy3_name_pieces(place->param, &c->params->shape, HY3_INNER);
-    }
-    for (int64_t i = first; i < end; i++) {
-        twice |= seen[i] != 0;
-        seen[i] = 1;
-    }
-    if (twice)
-        finding(c, "%s: %s: the same weights are there under another name", file, name);
-}
-
 /* Where the index has the tensor; findings if that is not here. */
 static bool is_listed(const struct check *c, int shard, const char *file, const char *name)
 {
@@ -198,7 +184,8 @@ static void check_tensors(struct check *c)
                 finding(c, "%s: %s: no tensor of this model", file, t->name);
                 continue;
             }
-            mark(c, file, &place, t->name);
+            if (hy3_seen_mark(&c->seen, &place))
+                finding(c, "%s: %s: the same weights are there under another name", file, t->name);
             check_header(c, file, &place, t);
         }
     }
@@ -212,28 +199,11 @@ static void check_tensors(struct check *c)
     }
 }
 
-/* Tensors that no shard brought, by the names that the directory uses. */
-static void find_missing(const struct check *c, int index)
+static void find_missing(void *context, const char *name)
 {
-    const struct hy3_param *p = &c->params->params[index];
-    int64_t pieces = hy3_name_pieces(p, &c->params->shape, HY3_INNER), gone = 0;
+    const struct check *c = context;
 
-    for (int64_t i = 0; i < pieces; i++)
-        gone += !c->seen[index][i];
-    if (gone == pieces && hy3_hf_dir_names(c->dir) == HY3_OUTER) {
-        finding(c, "%s: %s: missing", c->options->directory, p->name);
-        return;
-    }
-    for (int64_t i = 0; gone > 0 && i < pieces; i++) {
-        char name[HY3_PARAM_NAME];
-        int64_t shape[3], first, count;
-        int dims;
-
-        if (c->seen[index][i])
-            continue;
-        hy3_name_piece(p, &c->params->shape, HY3_INNER, i, name, &dims, shape, &first, &count);
-        finding(c, "%s: %s: missing", c->options->directory, name);
-    }
+    finding(c, "%s: %s: missing", c->options->directory, name);
 }
 
 /* What the public converter leaves of a shard whose tensors went elsewhere: a header that lists nothing. */
@@ -259,9 +229,8 @@ static hy3_status check_orphans(const struct check *c)
         HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", c->options->directory,
                  strerror(errno));
     while ((entry = readdir(directory))) {
-        size_t length = strlen(entry->d_name);
-        bool is_shard = length > 12 && strcmp(entry->d_name + length - 12, ".safetensors") == 0;
-        bool is_part = length > 17 && strcmp(entry->d_name + length - 17, ".safetensors.part") == 0;
+        bool is_shard = hy3_ends_with(entry->d_name, ".safetensors");
+        bool is_part = hy3_ends_with(entry->d_name, ".safetensors.part");
         bool listed = false;
 
         for (int i = 0; is_shard && i < hy3_hf_dir_shards(c->dir); i++)
@@ -382,14 +351,9 @@ static hy3_status check_structure(struct check *c, bool *sound)
     if (!*sound)
         goto done;
     HY3_TRY(hy3_mtp_params(&c->shape, &c->params));
-    HY3_TRY(hy3_alloc(&c->seen, (size_t)c->params->count, sizeof *c->seen));
-    for (int i = 0; i < c->params->count; i++)
-        HY3_TRY(hy3_alloc(
-            &c->seen[i],
-            (size_t)hy3_name_pieces(&c->params->params[i], &c->params->shape, HY3_INNER), 1));
+    HY3_TRY(hy3_seen_create(c->params, c->params->count, &c->seen));
     check_tensors(c);
-    for (int i = 0; i < c->params->count; i++)
-        find_missing(c, i);
+    hy3_seen_missing(&c->seen, hy3_hf_dir_names(c->dir), find_missing, c);
     if (hy3_hf_dir_total_bytes(c->dir) >= 0 && hy3_hf_dir_total_bytes(c->dir) != c->summary->bytes)
         finding(c, "%s: the index says %lld bytes of weights, the shards hold %lld",
                 c->options->directory, (long long)hy3_hf_dir_total_bytes(c->dir),
@@ -411,11 +375,9 @@ hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
     if (sound)
         HY3_TRY(check_values(&c));
 done:
-    for (int i = 0; c.seen && i < c.params->count; i++)
-        hy3_free(c.seen[i]);
+    hy3_seen_free(&c.seen);
     for (int i = 0; c.shards && i < summary->shards; i++)
         hy3_shard_close(c.shards[i]);
-    hy3_free(c.seen);
     hy3_free(c.shards);
     hy3_free(c.values);
     hy3_params_free(c.params);

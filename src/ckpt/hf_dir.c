@@ -40,13 +40,6 @@ static int compare_entries(const void *a, const void *b)
     return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), tail = strlen(end);
-
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
 /* A shard's name must be the name of a file in the directory itself. */
 static hy3_status check_shard_name(const char *index, const char *tensor, const json_t *value)
 {
@@ -56,7 +49,7 @@ static hy3_status check_shard_name(const char *index, const char *tensor, const 
         return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
                         "%s: the shard of tensor '%.96s' is not a file name", index, tensor);
     if (strlen(name) != json_string_length(value) || strchr(name, '/') || name[0] == '.' ||
-        !ends_with(name, ".safetensors"))
+        !hy3_ends_with(name, ".safetensors"))
         return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
                         "%s: the shard '%.200s' of tensor '%.96s' is not the name of a "
                         "safetensors file in this directory",
@@ -201,8 +194,8 @@ static hy3_status no_weights(const char *path)
         return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot open the directory '%s': %s", path,
                         strerror(errno));
     while ((entry = readdir(directory))) {
-        shards += ends_with(entry->d_name, ".safetensors");
-        others += ends_with(entry->d_name, ".bin") || ends_with(entry->d_name, ".pt");
+        shards += hy3_ends_with(entry->d_name, ".safetensors");
+        others += hy3_ends_with(entry->d_name, ".bin") || hy3_ends_with(entry->d_name, ".pt");
     }
     closedir(directory);
     if (shards > 0)

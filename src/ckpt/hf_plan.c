@@ -7,11 +7,6 @@
 
 #include <limits.h>
 
-static const char *safetensors_name(hy3_dtype dtype)
-{
-    return dtype == HY3_FP32 ? "F32" : dtype == HY3_BF16 ? "BF16" : "F16";
-}
-
 static hy3_status add_entry(struct hy3_hf_plan *plan, struct hy3_hf_entry **out)
 {
     hy3_status status = HY3_OK;
@@ -50,7 +45,7 @@ static hy3_status add_param_piece(struct hy3_hf_plan *plan,
     HY3_TRY(add_entry(plan, &entry));
     entry->param = param;
     entry->dtype = param->unit < 0 ? HY3_FP32 : options->dtype;
-    entry->dtype_name = safetensors_name(entry->dtype);
+    entry->dtype_name = hy3_shard_dtype_name(entry->dtype);
     entry->width = (int)hy3_dtype_size(entry->dtype);
     hy3_name_piece(param, &params->shape, options->names, piece, entry->name, &entry->dims,
                    entry->shape, &entry->first, &entry->count);

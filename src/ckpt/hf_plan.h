@@ -22,7 +22,7 @@ struct hy3_hf_entry {
     int order; /* place in the model, before shards reorder it */
     int home;  /* shard of the base where its first piece in alphabetical order is */
     bool
-        converts; /* its elements are changed on the way (hf_rewrite.h); pieces count bytes of the base's dtype */
+        converts; /* elements change on the way (hf_rewrite.h); pieces count bytes of the base's dtype */
     int dims;
     int64_t shape[HY3_SHARD_DIMS];
     int64_t begin, bytes;          /* place in the shard, from the file's first byte */
@@ -62,7 +62,7 @@ struct hy3_hf_rewrite_layout {
     enum hy3_names names;
     bool keep_residue; /* a shard that loses all its tensors stays, empty; else it goes */
     int64_t
-        max_shard_bytes; /* cut into new shards; 0: each tensor goes to the alphabetically first of its shards */
+        max_shard_bytes; /* cut into new shards; 0: a tensor goes to the first of its old ones */
 };
 
 /* Local. The plan of a directory whose tensors are those of `base` in another layout. Tensors of a shard are in the order of

@@ -387,12 +387,10 @@ done:
 /* Weights, the index and our record are not small files. */
 static bool is_copied(const struct work *w, const char *name)
 {
-    size_t length = strlen(name);
-
     if (strcmp(name, index_name) == 0 || strcmp(name, record_name) == 0 ||
         (w->rewrite->config && strcmp(name, "config.json") == 0))
         return false;
-    return length < 12 || strcmp(name + length - 12, ".safetensors") != 0;
+    return !hy3_ends_with(name, ".safetensors");
 }
 
 static hy3_status copy_small_files(const struct work *w)

@@ -21,11 +21,6 @@ struct merge {
     char settings[2 * HY3_PATH_MAX];
 };
 
-static const char *dtype_label(hy3_dtype dtype)
-{
-    return dtype == HY3_FP32 ? "F32" : dtype == HY3_BF16 ? "BF16" : "F16";
-}
-
 static const struct hy3_param *factor(const struct merge *m, const struct hy3_param *p,
                                       enum hy3_param_part part)
 {
@@ -58,7 +53,7 @@ static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
     entry->first = place.first;
     entry->count = place.count;
     entry->dtype = dtype;
-    entry->dtype_name = dtype_label(dtype);
+    entry->dtype_name = hy3_shard_dtype_name(dtype);
     entry->width = (int)hy3_dtype_size(dtype);
     entry->bytes = entry->count * entry->width;
 done:

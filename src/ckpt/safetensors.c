@@ -305,6 +305,11 @@ const char *hy3_shard_path(const struct hy3_shard *shard)
     return shard->path;
 }
 
+const char *hy3_shard_dtype_name(hy3_dtype dtype)
+{
+    return dtype == HY3_FP32 ? "F32" : dtype == HY3_BF16 ? "BF16" : "F16";
+}
+
 int hy3_shard_fd(const struct hy3_shard *shard)
 {
     return shard->fd;

@@ -29,6 +29,9 @@ struct hy3_shard_tensor {
 hy3_status hy3_shard_open(const char *path, struct hy3_shard **out);
 void hy3_shard_close(struct hy3_shard *shard); /* NULL is fine */
 
+/* As the header of a shard names it: "F32", "BF16", "F16". */
+const char *hy3_shard_dtype_name(hy3_dtype dtype);
+
 /* Tensors in the order of their data. */
 int hy3_shard_count(const struct hy3_shard *shard);
 const struct hy3_shard_tensor *hy3_shard_tensor(const struct hy3_shard *shard, int i);

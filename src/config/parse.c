@@ -106,13 +106,6 @@ static hy3_status print(const char *what, const char *summary)
     return hy3_help_write(stdout, program, summary);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t size = strlen(text), length = strlen(end);
-
-    return size >= length && strcmp(text + size - length, end) == 0;
-}
-
 /* The same on all ranks: whether there is a configuration file to read. */
 static hy3_status check_command(const struct command *c)
 {
@@ -122,7 +115,7 @@ static hy3_status check_command(const struct command *c)
         return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
                         "no configuration file; usage: %s CONFIG [key=value ...], see --help",
                         hy3_log_program());
-    if (ends_with(c->file, ".yaml") || ends_with(c->file, ".yml"))
+    if (hy3_ends_with(c->file, ".yaml") || hy3_ends_with(c->file, ".yml"))
         return hy3_fail(
             HY3_EUSAGE, __FILE__, __LINE__,
             "'%s': reading YAML is not available in this version (%s); write the keys as a "

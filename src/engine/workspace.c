@@ -34,7 +34,8 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
     if (!shape->lora)
         return;
     hy3_lora_buffers_take(s, shape->lora, T, shape->dtype, shape->backward, arena, &out->lora);
-    out->dropout_keys = hy3_arena_take(arena, T, sizeof(uint64_t));
+    if (shape->backward && shape->lora->dropout > 0)
+        out->dropout_keys = hy3_arena_take(arena, T, sizeof(uint64_t));
 }
 
 void hy3_loss_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,

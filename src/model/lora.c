@@ -57,7 +57,7 @@ void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora 
         b->dropped = hy3_arena_take(arena, T * widest, size);
 }
 
-/* One of the products; rows: T, or the experts' (`grouped`). The row dimension of the result, or of the sum, is left out. */
+/* One of the products. Its rows are the tokens, or those of the experts: that dimension is left out. */
 struct product {
     enum hy3_gemm_form form;
     int64_t M, N, K;
@@ -102,7 +102,7 @@ static hy3_status multiply(const struct hy3_layer *l, enum hy3_param_kind kind,
 
 static bool has_dropout(const struct hy3_layer *l, enum hy3_param_kind kind)
 {
-    return l->dropout_keys && l->lora->dropout > 0 && !hy3_is_expert_kind(kind);
+    return l->dropout_keys && !hy3_is_expert_kind(kind);
 }
 
 /* y = dropout(x), the same mask for the same token and matrix every time. */

@@ -1,18 +1,15 @@
 /* check.c - many kinds of damage to a good checkpoint: each is found and named. */
 #include "ckpt/check.h"
 
-#include "base/file.h"
-#include "base/memory.h"
+#include "ckpt/fixture.h"
 #include "ckpt/safetensors.h"
-#include "comm/comm.h"
-#include "support/golden.h"
 
 #include <fcntl.h>
 #include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char directory[HY3_PATH_MAX];
+static char directory[1024];
 
 static const char *in(const char *name)
 {
@@ -27,22 +24,9 @@ static const char *in(const char *name)
 /* Makes the directory a copy of the golden checkpoint. */
 static void restore(void)
 {
-    static const char *const names[] = {"config.json",
-                                        "model.safetensors.index.json",
-                                        "model-00001-of-00005.safetensors",
-                                        "model-00002-of-00005.safetensors",
-                                        "model-00003-of-00005.safetensors",
-                                        "model-00004-of-00005.safetensors",
-                                        "model-00005-of-00005.safetensors"};
-    char from[128];
-
     if (directory[0] == '\0')
         snprintf(directory, sizeof directory, "%s/model", hy3_test_directory());
-    assert_ok(hy3_directory_create(directory));
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(from, sizeof from, "a/inner/%s", names[i]);
-        assert_ok(hy3_file_copy(hy3_golden(from), in(names[i])));
-    }
+    copy_golden(directory);
 }
 
 /* The findings as one text; the caller frees it. */
@@ -221,6 +205,9 @@ static void damage_to_tensors_is_found(void **state)
     replace(SHARD5, "model.layers.3.eh_proj", "model.layers.3.ehxproj");
     finds("model.layers.3.ehxproj.weight: the index does not list it",
           "model.layers.3.eh_proj.weight: missing");
+    replace(SHARD5, "model.norm.weight",
+            "model.\\u001bm.wei"); /* an escape: it must not reach a terminal */
+    finds(SHARD5 ": model.?m.wei: the index does not list it", "model.norm.weight: missing");
     replace(SHARD1, "layers.1.mlp.experts.0.up_proj", "layers.1.mlp.experts.0.UP_proj");
     replace(INDEX, "layers.1.mlp.experts.0.up_proj", "layers.1.mlp.experts.0.UP_proj");
     finds("model.layers.1.mlp.experts.0.UP_proj.weight: no tensor of this model",
