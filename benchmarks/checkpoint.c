@@ -10,7 +10,7 @@ int main(int argc, char **argv)
 {
     hy3_status status = HY3_OK;
     struct hy3_network network = {0};
-    struct hy3_network_options options = {.device = "cpu", .bf16 = true};
+    struct hy3_network_options options = {.device = "cpu", .expert_parallel_size = 1, .store = {.dtype = HY3_BF16}};
     struct hy3_hf_writer_options write = {.dtype = HY3_BF16, .max_shard_bytes = 5000000000};
     double begin, loaded, saved, megabytes;
 
@@ -25,10 +25,10 @@ int main(int argc, char **argv)
     write.output = argv[2];
     write.base = network.base;
     write.names = hy3_hf_dir_names(network.base);
-    HY3_TRY(hy3_hf_write_store(network.layout.world, &write, network.store));
+    HY3_TRY(hy3_hf_write_store(network.layout.world.comm, &write, network.store));
     saved = hy3_seconds();
     megabytes = 2e-6 * (double)network.params->total;
-    if (network.layout.rank == 0)
+    if (network.layout.world.rank == 0)
         printf("load %.0f\nsave %.0f\n", megabytes / (loaded - begin),
                megabytes / (saved - loaded));
 done:

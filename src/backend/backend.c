@@ -141,7 +141,7 @@ static void check_adamw(const struct hy3_adamw *a)
 {
     NEED(adamw, a->n >= 0 && a->step > 0 && is_dtype(a->dtype));
     NEED(adamw, a->n == 0 || (a->weight && a->m && a->v && a->grad));
-    NEED(adamw, a->master || a->dtype == HY3_FP32);
+    NEED(adamw, (a->dtype == HY3_FP32) == !a->low || a->n == 0);
 }
 
 #define X(op)                                                                              \

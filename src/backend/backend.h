@@ -7,8 +7,7 @@
 #define HY3_BACKEND_BACKEND_H
 
 #include "backend/kernels.h"
-
-#include <mpi.h>
+#include "comm/comm.h"
 
 enum { HY3_BACKEND_ABI = 1 };
 
@@ -32,11 +31,39 @@ struct hy3_device {
     hy3_status (*zero)(struct hy3_stream *stream, void *memory, size_t bytes);
 };
 
-/* Sums and exchanges of device tensors. Collective on `comm`; stream-ordered. phase names the wait. */
+/* Collective work under way. */
+struct hy3_transfer {
+    MPI_Request request; /* CPU */
+    struct hy3_event *event;
+};
+
+/* An exchange of rows: block i of `send` goes to rank i, and what rank i sends becomes block i of `receive`. */
+struct hy3_all_to_all {
+    int64_t row_bytes;
+    const void *send;
+    const int64_t *send_first, *send_count; /* HOST [ranks] rows */
+    void *receive;
+    const int64_t *receive_first, *receive_count; /* HOST [ranks] rows */
+};
+
+/* Sums and exchanges of device tensors. Collective on `group`; stream-ordered. phase names the wait. What `begins` returns at
+ * once; its memory belongs to it until `finish`, and every rank of a group begins in the same order. */
 struct hy3_collectives {
     /* data[count] becomes the sum over ranks; the same bits on every rank */
-    hy3_status (*all_reduce)(struct hy3_stream *stream, MPI_Comm comm, void *data, int64_t count,
-                             hy3_dtype dtype, const char *phase);
+    hy3_status (*all_reduce)(struct hy3_stream *stream, const struct hy3_group *group, float *data,
+                             int64_t count, const char *phase);
+    /* begins: data [ranks,count] of `dtype` becomes whole; each rank brings data[rank] */
+    hy3_status (*all_gather)(struct hy3_stream *stream, const struct hy3_group *group, void *data,
+                             int64_t count, hy3_dtype dtype, struct hy3_transfer *transfer);
+    /* begins: own [count] = the sum over ranks of data[rank], data [ranks,count] */
+    hy3_status (*reduce_scatter)(struct hy3_stream *stream, const struct hy3_group *group,
+                                 const float *data, float *own, int64_t count,
+                                 struct hy3_transfer *transfer);
+    /* The stream goes on after what was begun is done. */
+    hy3_status (*finish)(struct hy3_stream *stream, struct hy3_transfer *transfer,
+                         const char *phase);
+    hy3_status (*all_to_all)(struct hy3_stream *stream, const struct hy3_group *group,
+                             const struct hy3_all_to_all *rows, const char *phase);
 };
 
 struct hy3_backend {

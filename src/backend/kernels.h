@@ -240,13 +240,13 @@ struct hy3_square_sum {
 /* AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW: with g = grad_scale * grad
  *   w -= lr decay w;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *   w -= lr / (1-b1^step) * m / (sqrt(v) / sqrt(1-b2^step) + eps)
- * then the compute weight is w rounded to dtype (fp32: weight is master, pass master = NULL). */
+ * with w in fp32. A bf16 weight carries the upper half of its w, `low` the rest (base/dtype.h, hy3_split). */
 struct hy3_adamw {
     int64_t n, step; /* step counts from 1 */
     double lr, beta1, beta2, eps, decay, grad_scale;
     hy3_dtype dtype;   /* of weight */
     void *weight;      /* [n] = */
-    float *master;     /* [n] += ; NULL: weight is fp32 and the master itself */
+    int16_t *low;      /* [n] =; NULL: weight is fp32, w itself */
     float *m, *v;      /* [n] += */
     const float *grad; /* [n] */
 };

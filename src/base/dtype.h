@@ -49,6 +49,20 @@ static inline hy3_bf16 hy3_bf16_from_float(float x)
     return (hy3_bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* A float as its bf16, rounded to nearest (ties away from zero), and the difference of their bits; hy3_join gives back the same bits. */
+static inline hy3_bf16 hy3_split(float x, int16_t *low)
+{
+    uint32_t bits = hy3_bits_from_float(x), high = (bits + 0x8000u) >> 16;
+
+    *low = (int16_t)(uint16_t)(bits & 0xffffu); /* bits - 65536 high, which is in [-32768, 32767] */
+    return (hy3_bf16)high;
+}
+
+static inline float hy3_join(hy3_bf16 high, int16_t low)
+{
+    return hy3_float_from_bits(((uint32_t)high << 16) + (uint32_t)(int32_t)low);
+}
+
 /* Half precision, IEEE 754 binary16, with subnormals. */
 float hy3_float_from_fp16(hy3_fp16 x);
 hy3_fp16 hy3_fp16_from_float(float x);

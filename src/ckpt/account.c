@@ -21,11 +21,12 @@ struct list {
 
 struct hy3_account {
     const struct hy3_hf_dir *dir;
+    const struct hy3_store *store;
     const struct hy3_params *params;
     struct hy3_seen seen;
     unsigned char *found; /* [tensors of the index] */
     struct list lists[FINDINGS];
-    int64_t bytes, held_bytes;
+    int64_t bytes, kept_bytes;
 };
 
 __attribute__((format(printf, 3, 4))) static void report(struct hy3_account *account,
@@ -61,15 +62,17 @@ static void format_shape(const int64_t *shape, int dims, char *out, size_t size)
     snprintf(out + used, size - used, "]");
 }
 
-hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_params *params,
+hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_store *store,
                               struct hy3_account **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_account *account = NULL;
+    const struct hy3_params *params;
 
     *out = NULL;
     HY3_TRY(hy3_alloc(&account, 1, sizeof *account));
-    *account = (struct hy3_account){.dir = dir, .params = params};
+    params = hy3_store_params(store);
+    *account = (struct hy3_account){.dir = dir, .store = store, .params = params};
     HY3_TRY(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
     HY3_TRY(hy3_seen_create(params, params->base_count, &account->seen));
     *out = account;
@@ -88,13 +91,14 @@ void hy3_account_free(struct hy3_account *account)
     hy3_free(account);
 }
 
-void hy3_account_held(const struct hy3_place *place, int64_t *first, int64_t *count)
+void hy3_account_kept(const struct hy3_store *store, const struct hy3_place *place, int64_t *first,
+                      int64_t *count)
 {
-    const struct hy3_param *param = place->param;
-    int64_t end = place->first + place->count, held_end = param->first + param->held;
+    int64_t end = place->first + place->count, kept_first, kept_count;
 
-    *first = place->first > param->first ? place->first : param->first;
-    end = end < held_end ? end : held_end;
+    hy3_store_kept(store, place->param, &kept_first, &kept_count);
+    *first = place->first > kept_first ? place->first : kept_first;
+    end = end < kept_first + kept_count ? end : kept_first + kept_count;
     *count = end > *first ? end - *first : 0;
 }
 
@@ -117,8 +121,8 @@ static void enter_param(struct hy3_account *account, const struct hy3_place *pla
         report(account, DTYPE, "%.96s (%s)", tensor->name, tensor->dtype_name);
         return;
     }
-    hy3_account_held(place, &first, &count);
-    account->held_bytes += count * (int64_t)hy3_dtype_size(tensor->dtype);
+    hy3_account_kept(account->store, place, &first, &count);
+    account->kept_bytes += count * (int64_t)hy3_dtype_size(tensor->dtype);
 }
 
 void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shard, int number)
@@ -150,9 +154,9 @@ int64_t hy3_account_bytes(const struct hy3_account *account)
     return account->bytes;
 }
 
-int64_t hy3_account_held_bytes(const struct hy3_account *account)
+int64_t hy3_account_kept_bytes(const struct hy3_account *account)
 {
-    return account->held_bytes;
+    return account->kept_bytes;
 }
 
 static void report_missing(void *context, const char *name)

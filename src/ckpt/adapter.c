@@ -6,6 +6,9 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "ckpt/names.h"
+#include "ckpt/transpose.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
 
 #include <math.h>
 
@@ -395,40 +398,61 @@ done:
 }
 
 /* The values of the caller in the order of the file. */
-struct reordering {
+struct ordered {
+    MPI_Comm comm;
+    const struct hy3_params *params;
     hy3_hf_source source;
-    void (*share)(void *context, const struct hy3_param *param, int64_t *first, int64_t *count);
+    hy3_hf_share share;
     void *context;
+    float **rows; /* [params->count] of the reordered factors: this rank's rows of the file */
 };
 
-static hy3_status read_reordered(void *context, const struct hy3_param *p, int64_t first,
-                                 int64_t count, float *data)
+/* Collective. */
+static hy3_status transpose_all(struct ordered *o)
 {
     hy3_status status = HY3_OK;
-    const struct reordering *r = context;
-    int64_t experts = p->shape[0], out = p->shape[1], rank = p->shape[2];
-    int64_t begin = first / experts, end = (first + count + experts - 1) / experts; /* [out,rank] */
-    float *expert = NULL;
 
-    if (!is_reordered(p))
-        return r->source(r->context, p, first, count, data);
-    HY3_TRY(hy3_alloc(&expert, (size_t)(end - begin), sizeof *expert));
-    for (int64_t e = 0; e < experts; e++) {
-        HY3_TRY(r->source(r->context, p, e * out * rank + begin, end - begin, expert));
-        for (int64_t i = begin; i < end; i++)
-            if (i * experts + e >= first && i * experts + e < first + count)
-                data[i * experts + e - first] = expert[i - begin];
-    }
+    HY3_TRY(hy3_agree(o->comm, hy3_alloc(&o->rows, (size_t)o->params->count, sizeof *o->rows),
+                      "preparing the adapter"));
+    for (int i = o->params->base_count; i < o->params->count; i++)
+        if (is_reordered(&o->params->params[i]))
+            HY3_TRY(hy3_transpose(o->comm, &o->params->params[i], o->source, o->share, o->context,
+                                  &o->rows[i]));
 done:
-    hy3_free(expert);
     return status;
 }
 
-static void share_same(void *context, const struct hy3_param *p, int64_t *first, int64_t *count)
+static void ordered_free(struct ordered *o)
 {
-    const struct reordering *r = context;
+    for (int i = 0; o->rows && i < o->params->count; i++)
+        hy3_free(o->rows[i]);
+    hy3_free(o->rows);
+}
 
-    r->share(r->context, p, first, count);
+static void share_ordered(void *context, const struct hy3_param *p, int64_t *first, int64_t *count)
+{
+    const struct ordered *o = context;
+
+    if (!is_reordered(p)) {
+        o->share(o->context, p, first, count);
+        return;
+    }
+    hy3_transpose_share(p, hy3_rank(o->comm), hy3_size(o->comm), first, count);
+    *first *= p->shape[0];
+    *count *= p->shape[0];
+}
+
+static hy3_status read_ordered(void *context, const struct hy3_param *p, int64_t first,
+                               int64_t count, float *data)
+{
+    const struct ordered *o = context;
+    int64_t own_first, own_count;
+
+    if (!is_reordered(p))
+        return o->source(o->context, p, first, count, data);
+    share_ordered(context, p, &own_first, &own_count);
+    memcpy(data, o->rows[p - o->params->params] + first - own_first, (size_t)count * sizeof *data);
+    return HY3_OK;
 }
 
 /* What target_modules calls the matrices, in the order of the alphabet, as PEFT writes them. */
@@ -472,12 +496,10 @@ static json_t *config_of(const struct hy3_lora *lora)
 
 hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
                              const struct hy3_params *params, hy3_hf_source source,
-                             void (*share)(void *context, const struct hy3_param *param,
-                                           int64_t *first, int64_t *count),
-                             void *context)
+                             hy3_hf_share share, void *context)
 {
     hy3_status status = HY3_OK;
-    struct reordering order = {source, share, context};
+    struct ordered ordered = {comm, params, source, share, context, NULL};
     json_t *config = config_of(&params->lora);
     struct hy3_hf_writer_options writer = {.output = options->output,
                                            .adapter = true,
@@ -489,8 +511,10 @@ hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *opt
 
     if (config)
         json_object_set_new(config, "base_model_name_or_path", json_string(options->base_path));
-    HY3_TRY(hy3_hf_write(comm, &writer, params, read_reordered, share_same, &order));
+    HY3_TRY(transpose_all(&ordered));
+    HY3_TRY(hy3_hf_write(comm, &writer, params, read_ordered, share_ordered, &ordered));
 done:
+    ordered_free(&ordered);
     json_decref(config);
     return status;
 }

@@ -50,8 +50,6 @@ struct hy3_adapter_writer {
 /* Collective on `comm`. Writes fp32 files that PEFT loads, by the writer of hf_writer.h and with its promises. source: as there. */
 hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
                              const struct hy3_params *params, hy3_hf_source source,
-                             void (*share)(void *context, const struct hy3_param *param,
-                                           int64_t *first, int64_t *count),
-                             void *context);
+                             hy3_hf_share share, void *context);
 
 #endif

@@ -51,7 +51,7 @@ static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
     hy3_name_locate(hy3_store_params(load->store), tensor->name, &place);
     if (!place.param)
         return HY3_OK;
-    hy3_account_held(&place, &first, &count);
+    hy3_account_kept(load->store, &place, &first, &count);
     for (int64_t i = 0; i < count; i += step) {
         int64_t n = step < count - i ? step : count - i, from = first + i - place.first, bad;
 
@@ -95,7 +95,7 @@ static hy3_status account_all(struct load *load)
     struct hy3_shard *shard = NULL;
     int64_t listed = hy3_hf_dir_total_bytes(load->dir);
 
-    HY3_TRY(hy3_account_create(load->dir, hy3_store_params(load->store), &account));
+    HY3_TRY(hy3_account_create(load->dir, load->store, &account));
     for (int s = 0; s < hy3_hf_dir_shards(load->dir); s++) {
         HY3_TRY(hy3_hf_dir_open_shard(load->dir, s, &shard));
         hy3_account_shard(account, shard, s);
@@ -103,7 +103,7 @@ static hy3_status account_all(struct load *load)
         shard = NULL;
     }
     HY3_TRY(hy3_account_end(account));
-    load->total = hy3_account_held_bytes(account);
+    load->total = hy3_account_kept_bytes(account);
     if (listed >= 0 && listed != hy3_account_bytes(account))
         hy3_log(HY3_LOG_WARN, "the index of '%s' says %lld bytes of weights, its shards hold %lld",
                 hy3_hf_dir_path(load->dir), (long long)listed,

@@ -29,7 +29,7 @@ struct writer {
     const struct hy3_params *params;
     struct hy3_hf_plan *plan;
     hy3_hf_source source;
-    void (*share)(void *context, const struct hy3_param *param, int64_t *first, int64_t *count);
+    hy3_hf_share share;
     void *context;
     float *values;       /* [CHUNK] */
     char *converted;     /* [COPY_BYTES] */
@@ -324,9 +324,7 @@ done:
 }
 
 hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
-                        const struct hy3_params *params, hy3_hf_source source,
-                        void (*share)(void *context, const struct hy3_param *param, int64_t *first,
-                                      int64_t *count),
+                        const struct hy3_params *params, hy3_hf_source source, hy3_hf_share share,
                         void *context)
 {
     hy3_status status = HY3_OK;

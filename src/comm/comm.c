@@ -152,12 +152,18 @@ void hy3_allreduce_real(MPI_Comm comm, double *values, int count, MPI_Op op, con
     hy3_wait(&request, phase);
 }
 
-void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *phase)
+void hy3_allgather_ints(MPI_Comm comm, const int64_t *values, int count, int64_t *all,
+                        const char *phase)
 {
     MPI_Request request;
 
-    MPI_Iallgather(&value, 1, MPI_INT64_T, all, 1, MPI_INT64_T, comm, &request);
+    MPI_Iallgather(values, count, MPI_INT64_T, all, count, MPI_INT64_T, comm, &request);
     hy3_wait(&request, phase);
+}
+
+void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *phase)
+{
+    hy3_allgather_ints(comm, &value, 1, all, phase);
 }
 
 void hy3_barrier(MPI_Comm comm, const char *phase)

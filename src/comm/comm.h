@@ -28,6 +28,18 @@ _Noreturn void hy3_end_job(hy3_status status);
 int hy3_rank(MPI_Comm comm);
 int hy3_size(MPI_Comm comm);
 
+/* A communicator with its rank and size at hand. */
+struct hy3_group {
+    MPI_Comm comm;
+    int rank, size;
+};
+
+/* Takes over `comm`. */
+static inline struct hy3_group hy3_group_of(MPI_Comm comm)
+{
+    return (struct hy3_group){comm, hy3_rank(comm), hy3_size(comm)};
+}
+
 /* Threads this rank computes with. */
 int hy3_threads(void);
 
@@ -38,7 +50,11 @@ void hy3_broadcast(MPI_Comm comm, int root, void *data, size_t bytes, const char
 void hy3_allreduce_int(MPI_Comm comm, int64_t *values, int count, MPI_Op op, const char *phase);
 void hy3_allreduce_real(MPI_Comm comm, double *values, int count, MPI_Op op, const char *phase);
 
-/* Collective on `comm`. Every rank's `value` in `all` [size], by rank. */
+/* Collective on `comm`. Every rank's `count` values in `all` [size,count], by rank. */
+void hy3_allgather_ints(MPI_Comm comm, const int64_t *values, int count, int64_t *all,
+                        const char *phase);
+
+/* As above for one value. */
 void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *phase);
 
 /* Collective on `comm`. Returns when every rank has come. */

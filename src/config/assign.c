@@ -148,6 +148,12 @@ static bool get_count(const struct hy3_setting *s, int64_t *out)
            strspn(word, "+-0123456789") == strlen(word);
 }
 
+static bool is_auto(const struct hy3_setting *s)
+{
+    return (s->type == HY3_VALUE_WORD || s->type == HY3_VALUE_TEXT) &&
+           strcmp(s->texts.items[0], "auto") == 0;
+}
+
 static bool get_real(const struct hy3_setting *s, double *out)
 {
     const char *word = s->type == HY3_VALUE_WORD ? s->texts.items[0] : "";
@@ -245,6 +251,10 @@ hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_settin
             *(bool *)field = truth;
         break;
     case HY3_COUNT:
+        if (o->count.automatic && is_auto(s)) {
+            *(int64_t *)field = 0;
+            return HY3_OK;
+        }
         if ((fits = get_count(s, &count) && count >= o->count.low && count <= o->count.high))
             *(int64_t *)field = count;
         break;

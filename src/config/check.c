@@ -156,6 +156,21 @@ static void check_adapter(const struct check *c)
         hy3_problem(c->problems, where(c, "lora_target"), "lora_target is empty");
 }
 
+static void check_parallel(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+    bool weights = strcmp(config->offload, "param") == 0 || strcmp(config->offload, "full") == 0;
+
+    if (weights && config->zero_stage != 3)
+        hy3_problem(c->problems, where(c, "offload"),
+                    "offload = \"%s\" moves weights, which needs zero_stage = 3, not %lld",
+                    config->offload, (long long)config->zero_stage);
+    if (config->offload_dir && strcmp(config->offload, "none") == 0)
+        hy3_problem(c->problems, where(c, "offload_dir"),
+                    "offload_dir has no effect with offload = \"none\"; say what is to be "
+                    "offloaded, or leave it out");
+}
+
 /* Whether the key has another value than its default; a run's own config.cfg gives all keys. */
 static bool is_changed(const struct check *c, const char *key)
 {
@@ -212,6 +227,7 @@ hy3_status hy3_config_check(const struct hy3_config *config,
     check_numbers(&c);
     check_data(&c);
     check_adapter(&c);
+    check_parallel(&c);
     if (strcmp(program, "hy3_tokenize") == 0)
         check_tokenize(&c);
     else

@@ -59,8 +59,9 @@ struct hy3_config {
     bool plot_loss;
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
+    double expert_capacity;
     int64_t zero_stage;
-    char *offload;
+    char *offload, *offload_dir;
     bool make_moe_param_leaf_module;
     int64_t stage3_param_persistence_threshold, stage3_prefetch_bucket_size;
     int64_t stage3_max_reuse_distance, ddp_timeout;

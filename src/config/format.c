@@ -43,7 +43,10 @@ static void write_value(FILE *out, const struct hy3_option *o, const struct hy3_
 
     switch (o->type) {
     case HY3_COUNT:
-        fprintf(out, "%" PRId64, *(const int64_t *)value);
+        if (o->count.automatic && *(const int64_t *)value == 0)
+            fputs("\"auto\"", out);
+        else
+            fprintf(out, "%" PRId64, *(const int64_t *)value);
         return;
     case HY3_REAL:
         write_real(out, *(const double *)value);

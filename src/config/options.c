@@ -29,7 +29,10 @@
 #define BOOL(field, initial, only, aliases, help) \
     {.key = #field, .type = HY3_BOOL, .offset = offsetof(struct hy3_config, field), .truth = initial, TAIL(only, aliases, help)}
 #define COUNT(field, initial, low, high, only, aliases, help) \
-    {.key = #field, .type = HY3_COUNT, .offset = offsetof(struct hy3_config, field), .count = {initial, low, high}, \
+    {.key = #field, .type = HY3_COUNT, .offset = offsetof(struct hy3_config, field), .count = {initial, low, high, false}, \
+     TAIL(only, aliases, help)}
+#define AUTO_COUNT(field, high, only, aliases, help) \
+    {.key = #field, .type = HY3_COUNT, .offset = offsetof(struct hy3_config, field), .count = {0, 0, high, true}, \
      TAIL(only, aliases, help)}
 #define REAL(field, initial, low, high, only, aliases, help) \
     {.key = #field, .type = HY3_REAL, .offset = offsetof(struct hy3_config, field), .real = {initial, low, high}, \
@@ -155,20 +158,24 @@ const struct hy3_option hy3_options[] = {
          "draw loss.png at the end"),
 
     GROUP("parallel"),
-    COUNT(expert_parallel_size, 0, 0, 65536, "0 1", NULL,
-         "ranks that share the experts of a layer; 0: chosen by the program"),
-    COUNT(zero_stage, 0, 0, 3, DEFAULT, NULL,
+    AUTO_COUNT(expert_parallel_size, 65536, ALL, NULL,
+         "ranks that share the experts of a layer; auto: the most that divide experts and the ranks of a node"),
+    REAL(expert_capacity, 1.25, ABOVE_0, ANY, ALL, NULL,
+         "rows the experts of a rank work on at a time, in shares of an even load; more take several rounds"),
+    COUNT(zero_stage, 3, 0, 3, ALL, NULL,
          "what is divided over the ranks: 1 the optimizer, 2 also gradients, 3 also weights"),
-    CHOICE(offload, "none optimizer param full", "none", NULL,
-         "what stays in host memory"),
-    BOOL(make_moe_param_leaf_module, false, DEFAULT, NULL,
+    CHOICE(offload, "none optimizer param full", ALL, NULL,
+         "what stays in host memory: optimizer states, weights (zero_stage 3), or both"),
+    TEXT(offload_dir, NULL, ALL, NULL,
+         "directory on a disk of the node: what is offloaded lies in files there instead of memory"),
+    BOOL(make_moe_param_leaf_module, false, ALL, NULL,
          "do not divide the experts at zero_stage 3"),
-    COUNT(stage3_param_persistence_threshold, 100000, 0, MANY, DEFAULT, NULL,
-         "parameters smaller than this are not divided; elements"),
-    COUNT(stage3_prefetch_bucket_size, 50000000, 0, MANY, DEFAULT, NULL,
-         "how much is gathered ahead of its use; elements"),
-    COUNT(stage3_max_reuse_distance, 1000000000, 0, MANY, DEFAULT, NULL,
-         "gathered weights are kept if used again within this distance; elements"),
+    COUNT(stage3_param_persistence_threshold, 100000, 0, MANY, ALL, NULL,
+         "units (a layer's dense part, its experts, …) of up to so many elements are not divided"),
+    COUNT(stage3_prefetch_bucket_size, 50000000, 0, MANY, ALL, NULL,
+         "elements that are gathered ahead of their use, but at least a unit; 0: none"),
+    COUNT(stage3_max_reuse_distance, 1000000000, 0, MANY, ALL, NULL,
+         "a gathered unit is kept if it is used again before so many elements"),
     COUNT(ddp_timeout, 1800, 0, MANY, ALL, NULL,
          "the run ends when a rank has not answered for so long; seconds, 0: never"),
     CHOICE(device, "auto cpu cuda", ALL, NULL,

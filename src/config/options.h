@@ -31,6 +31,7 @@ struct hy3_option {
 
         struct {
             int64_t initial, low, high;
+            bool automatic; /* 0 is written "auto" */
         } count;
 
         struct {

@@ -37,6 +37,7 @@ static struct piece take_piece(const struct hy3_generator *g, struct hy3_arena *
     size_t size = hy3_dtype_size(g->dtype);
     int64_t H = g->shape->hidden;
 
+    const struct hy3_layer_size of = {.T = T, .dtype = g->dtype};
     struct piece p = {.ids = hy3_arena_take(arena, T, sizeof(int32_t)),
                       .positions = hy3_arena_take(arena, T, sizeof(int32_t)),
                       .chosen = hy3_arena_take(arena, T * g->shape->top_k, sizeof(int32_t)),
@@ -47,8 +48,7 @@ static struct piece take_piece(const struct hy3_generator *g, struct hy3_arena *
                       .logits = hy3_arena_take(arena, g->shape->vocab, sizeof(float))};
 
     if (hy3_bind_lora(g->store))
-        hy3_lora_buffers_take(g->shape, hy3_bind_lora(g->store), T, g->dtype, false, arena,
-                              &p.lora);
+        hy3_lora_buffers_take(g->shape, hy3_bind_lora(g->store), &of, false, arena, &p.lora);
     return p;
 }
 
@@ -59,6 +59,7 @@ static hy3_status allocate(struct hy3_generator *g)
     const struct hy3_device *device = &g->backend->device;
     size_t cache_bytes =
         (size_t)(g->max_tokens * s->kv_heads * s->head_dim) * hy3_dtype_size(g->dtype);
+    const struct hy3_layer_size of = {.T = PIECE, .dtype = g->dtype};
     struct hy3_arena count = {0};
     struct hy3_layer_acts acts = {0};
     void *memory = NULL;
@@ -74,7 +75,7 @@ static hy3_status allocate(struct hy3_generator *g)
     take_piece(g, &count, PIECE);
     mark = hy3_arena_mark(&count);
     for (int i = 0; i < s->layers; i++) {
-        hy3_layer_acts_take(s, i, PIECE, g->dtype, &count, &acts);
+        hy3_layer_acts_take(s, i, &of, &count, &acts);
         hy3_arena_reset(&count, mark);
     }
     g->arena.size = count.peak;
@@ -134,6 +135,8 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
 {
     hy3_status status = HY3_OK;
     int64_t starts[2] = {0, T};
+    const struct hy3_layer_size size = {.T = T, .dtype = g->dtype};
+    struct hy3_expert_rows rows;
     struct hy3_layer_acts acts = {.x = p->x, .out = p->out, .ids = p->chosen};
     struct hy3_layer layer = {.backend = g->backend,
                               .stream = g->stream,
@@ -148,13 +151,15 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
 
     layer.tokens.positions = p->positions;
     acts.host_starts = g->host_starts;
-    hy3_layer_acts_take(g->shape, i, T, g->dtype, &g->arena, &acts);
+    hy3_layer_acts_take(g->shape, i, &size, &g->arena, &acts);
     hy3_bind_layer(g->store, i, &layer.params);
     g->caches[i].count = g->count;
     HY3_TRY(hy3_attention_part_forward(&layer, &g->caches[i]));
     if (hy3_shape_is_moe(g->shape, i)) {
         HY3_TRY(hy3_route_part_forward(&layer));
-        HY3_TRY(hy3_experts_part_forward(&layer));
+        rows = hy3_own_expert_rows(&layer);
+        layer.experts = &rows;
+        HY3_TRY(hy3_experts_part_forward(&layer, false));
         HY3_TRY(hy3_combine_part_forward(&layer));
     } else {
         HY3_TRY(hy3_dense_part_forward(&layer));

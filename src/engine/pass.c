@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "engine/bind.h"
+#include "engine/experts.h"
 
 #include <math.h>
 
@@ -20,7 +21,11 @@ struct hy3_pass {
     struct hy3_layer_acts *acts; /* [layers]; with checkpointing they share their memory */
     struct hy3_layer_scratch scratch;
     struct hy3_loss_buffers loss;
-    int64_t *host_starts;                            /* [layers (E+1)] rows of each expert */
+    struct hy3_experts experts;
+    int *order; /* units in the order a pass gathers them; see plan_order */
+    int order_count, forward_count;
+    int64_t *host_starts; /* [layers (E+1)] rows of each expert */
+    int64_t *host_counts; /* [layers,P,E] rows of each rank for each expert; NULL: P is 1 */
     int32_t *label_token, *label_position, *targets; /* HOST, as in buffers */
     uint64_t *dropout_keys;                          /* HOST, as in buffers; NULL: no dropout */
     float *host_loss;                                /* [max_tokens] */
@@ -32,8 +37,7 @@ static struct hy3_workspace_shape workspace_shape(const struct hy3_pass *p, int6
 {
     return (struct hy3_workspace_shape){.model = p->shape,
                                         .lora = hy3_bind_lora(p->store),
-                                        .dtype = p->dtype,
-                                        .T = T,
+                                        .size = {T, p->experts.exchange.capacity, p->dtype},
                                         .backward = p->options.backward,
                                         .checkpointing = p->options.checkpointing};
 }
@@ -44,12 +48,17 @@ static hy3_status allocate(struct hy3_pass *p)
     const struct hy3_shape *s = p->shape;
     struct hy3_workspace_shape shape = workspace_shape(p, p->options.max_tokens);
     size_t layers = (size_t)s->layers, T = (size_t)p->options.max_tokens;
+    size_t ranks = (size_t)p->experts.exchange.group->size;
     void *memory = NULL;
 
     HY3_TRY(hy3_alloc(&p->acts, layers, sizeof *p->acts));
     HY3_TRY(hy3_alloc(&p->buffers.x, layers + 1, sizeof *p->buffers.x));
     HY3_TRY(hy3_alloc(&p->buffers.chosen, layers, sizeof *p->buffers.chosen));
     HY3_TRY(hy3_alloc(&p->host_starts, layers * ((size_t)s->experts + 1), sizeof(int64_t)));
+    if (ranks > 1) {
+        HY3_TRY(hy3_alloc(&p->host_counts, layers * ranks * (size_t)s->experts, sizeof(int64_t)));
+        HY3_TRY(hy3_exchange_open(&p->experts.exchange));
+    }
     HY3_TRY(hy3_alloc(&p->label_token, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&p->label_position, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&p->targets, T, sizeof(int32_t)));
@@ -59,6 +68,62 @@ static hy3_status allocate(struct hy3_pass *p)
     HY3_TRY(hy3_workspace_measure(&shape, &p->arena.size));
     HY3_TRY(p->backend->device.alloc(p->arena.size, &memory));
     p->arena.base = memory;
+done:
+    return status;
+}
+
+/* Rows that the experts of a rank work on at a time. Not above what all ranks of the group can send. */
+static void choose_exchange(struct hy3_pass *p)
+{
+    const struct hy3_group *group = &hy3_store_layout(p->store)->experts;
+    double even = (double)(p->options.max_tokens * p->shape->top_k);
+    double wanted =
+        ceil((p->options.expert_capacity > 0 ? p->options.expert_capacity : 1.25) * even);
+
+    p->experts.exchange = (struct hy3_exchange){.backend = p->backend,
+                                                .group = group,
+                                                .experts = p->shape->experts,
+                                                .hidden = p->shape->hidden,
+                                                .dtype = p->dtype};
+    if (group->size > 1)
+        p->experts.exchange.capacity = (int64_t)fmax(1, fmin(wanted, even * group->size));
+}
+
+enum { LAYER_UNITS = 4 };
+
+/* The units of a layer in the order of its backward pass, -1 where it has none. */
+static void layer_units(const struct hy3_pass *p, int i, int units[LAYER_UNITS])
+{
+    units[0] = hy3_params_unit(p->params, i, true);
+    units[1] = hy3_params_adapter_unit(p->params, i, true);
+    units[2] = hy3_params_unit(p->params, i, false);
+    units[3] = hy3_params_adapter_unit(p->params, i, false);
+}
+
+static void plan_layer(struct hy3_pass *p, int i)
+{
+    int units[LAYER_UNITS];
+
+    layer_units(p, i, units);
+    for (int u = LAYER_UNITS - 1; u >= 0; u--)
+        if (units[u] >= 0)
+            p->order[p->order_count++] = units[u];
+}
+
+/* Embedding, layers, head; then, in training, the layers backwards. */
+static hy3_status plan_order(struct hy3_pass *p)
+{
+    hy3_status status = HY3_OK;
+    int layers = (int)p->shape->layers;
+
+    HY3_TRY(hy3_alloc(&p->order, (size_t)(2 * p->params->units), sizeof *p->order));
+    p->order[p->order_count++] = hy3_params_embedding_unit();
+    for (int i = 0; i < layers; i++)
+        plan_layer(p, i);
+    p->order[p->order_count++] = hy3_params_head_unit(p->params);
+    p->forward_count = p->order_count;
+    for (int i = layers - 1; i >= 0 && p->options.backward; i--)
+        plan_layer(p, i);
 done:
     return status;
 }
@@ -77,6 +142,8 @@ hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *st
     p->shape = &p->params->shape;
     p->dtype = hy3_store_dtype(store);
     p->options = *options;
+    choose_exchange(p);
+    HY3_TRY(plan_order(p));
     HY3_TRY(backend->device.stream_create(&p->stream));
     HY3_TRY(allocate(p));
     *out = p;
@@ -95,7 +162,10 @@ void hy3_pass_close(struct hy3_pass *p)
     hy3_free(p->acts);
     hy3_free(p->buffers.x);
     hy3_free(p->buffers.chosen);
+    hy3_free(p->order);
     hy3_free(p->host_starts);
+    hy3_free(p->host_counts);
+    hy3_exchange_close(&p->experts.exchange);
     hy3_free(p->label_token);
     hy3_free(p->label_position);
     hy3_free(p->targets);
@@ -206,17 +276,13 @@ static hy3_status upload_dropout_keys(struct hy3_pass *p, const struct hy3_batch
 
 static struct hy3_embedding embedding(const struct hy3_pass *p, const struct hy3_batch *batch)
 {
-    const struct hy3_param *table = hy3_params_find(p->params, HY3_P_EMBED, -1);
-
     return (struct hy3_embedding){.T = batch->T,
                                   .H = p->shape->hidden,
                                   .V = p->shape->vocab,
                                   .dtype = p->dtype,
                                   .ids = p->buffers.ids,
-                                  .W = hy3_store_weight(p->store, table),
                                   .y = p->buffers.x[0],
-                                  .dy = p->buffers.d,
-                                  .dW = hy3_store_grad(p->store, table)};
+                                  .dy = p->buffers.d};
 }
 
 /* Layer `i` with its weights; the units must be gathered. */
@@ -250,17 +316,6 @@ static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *bat
     return layer;
 }
 
-enum { LAYER_UNITS = 4 };
-
-/* The units of a layer in the order of its backward pass, -1 where it has none. */
-static void layer_units(const struct hy3_pass *p, int i, int units[LAYER_UNITS])
-{
-    units[0] = hy3_params_unit(p->params, i, true);
-    units[1] = hy3_params_adapter_unit(p->params, i, true);
-    units[2] = hy3_params_unit(p->params, i, false);
-    units[3] = hy3_params_adapter_unit(p->params, i, false);
-}
-
 static hy3_status gather_layer(struct hy3_pass *p, int i)
 {
     hy3_status status = HY3_OK;
@@ -284,7 +339,7 @@ static void release_layer(struct hy3_pass *p, int i)
             hy3_store_release(p->store, units[u]);
 }
 
-static hy3_status reduce_layer(struct hy3_pass *p, int i)
+static hy3_status open_layer_grads(struct hy3_pass *p, int i)
 {
     hy3_status status = HY3_OK;
     int units[LAYER_UNITS];
@@ -292,12 +347,32 @@ static hy3_status reduce_layer(struct hy3_pass *p, int i)
     layer_units(p, i, units);
     for (int u = 0; u < LAYER_UNITS; u++)
         if (units[u] >= 0)
-            HY3_TRY(hy3_store_reduce(p->store, p->stream, units[u]));
+            HY3_TRY(hy3_store_open_grads(p->store, p->stream, units[u]));
 done:
     return status;
 }
 
-static hy3_status layer_forward(const struct hy3_layer *layer)
+static hy3_status reduce_layer(struct hy3_pass *p, int i, bool last)
+{
+    hy3_status status = HY3_OK;
+    int units[LAYER_UNITS];
+
+    layer_units(p, i, units);
+    for (int u = 0; u < LAYER_UNITS; u++)
+        if (units[u] >= 0)
+            HY3_TRY(hy3_store_reduce(p->store, p->stream, units[u], last));
+done:
+    return status;
+}
+
+static int64_t *counts_at(const struct hy3_pass *p, int layer)
+{
+    return p->host_counts
+               ? p->host_counts + layer * p->shape->experts * p->experts.exchange.group->size
+               : NULL;
+}
+
+static hy3_status layer_forward(struct hy3_pass *p, const struct hy3_layer *layer)
 {
     hy3_status status = HY3_OK;
 
@@ -305,20 +380,20 @@ static hy3_status layer_forward(const struct hy3_layer *layer)
     if (!hy3_shape_is_moe(layer->shape, layer->index))
         return hy3_dense_part_forward(layer);
     HY3_TRY(hy3_route_part_forward(layer));
-    HY3_TRY(hy3_experts_part_forward(layer));
+    HY3_TRY(hy3_experts_forward(&p->experts, layer, counts_at(p, layer->index)));
     if (!layer->replay)
         HY3_TRY(hy3_combine_part_forward(layer));
 done:
     return status;
 }
 
-static hy3_status layer_backward(const struct hy3_layer *layer, void *d)
+static hy3_status layer_backward(struct hy3_pass *p, const struct hy3_layer *layer, void *d)
 {
     hy3_status status = HY3_OK;
 
     if (hy3_shape_is_moe(layer->shape, layer->index)) {
         HY3_TRY(hy3_combine_part_backward(layer, d));
-        HY3_TRY(hy3_experts_part_backward(layer));
+        HY3_TRY(hy3_experts_backward(&p->experts, layer, counts_at(p, layer->index)));
         HY3_TRY(hy3_route_part_backward(layer, d));
     } else {
         HY3_TRY(hy3_dense_part_backward(layer, d));
@@ -336,7 +411,9 @@ static bool keeps_activations(const struct hy3_pass *p, bool training)
 
 static void take_acts(struct hy3_pass *p, int i, int64_t T)
 {
-    hy3_layer_acts_take(p->shape, i, T, p->dtype, &p->arena, &p->acts[i]);
+    const struct hy3_layer_size size = {T, p->experts.exchange.capacity, p->dtype};
+
+    hy3_layer_acts_take(p->shape, i, &size, &p->arena, &p->acts[i]);
 }
 
 static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *batch, bool training)
@@ -346,6 +423,7 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
 
     HY3_TRY(hy3_store_gather(p->store, p->stream, hy3_params_embedding_unit()));
     e = embedding(p, batch);
+    e.W = hy3_store_weight(p->store, hy3_params_find(p->params, HY3_P_EMBED, -1));
     HY3_TRY(p->backend->kernels.embedding_forward(p->stream, &e));
     hy3_store_release(p->store, hy3_params_embedding_unit());
     HY3_TRY(look(p, e.y, p->dtype, batch->T * e.H, p->probe ? p->probe->embed : NULL));
@@ -356,7 +434,7 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
         take_acts(p, i, batch->T);
         HY3_TRY(gather_layer(p, i));
         layer = layer_at(p, batch, i, training, false);
-        HY3_TRY(layer_forward(&layer));
+        HY3_TRY(layer_forward(p, &layer));
         release_layer(p, i);
         HY3_TRY(look_at_layer(p, i, batch->T));
         if (!keeps_activations(p, training))
@@ -566,6 +644,8 @@ static hy3_status loss_part(struct hy3_pass *p, const struct hy3_batch *batch, b
 
     hy3_loss_buffers_take(&shape, &p->arena, &p->loss);
     HY3_TRY(hy3_store_gather(p->store, p->stream, unit));
+    if (training)
+        HY3_TRY(hy3_store_open_grads(p->store, p->stream, unit));
     norm = final_norm(p, batch->T);
     rows = label_rows(p, batch->T);
     HY3_TRY(kernels->rmsnorm_forward(p->stream, &norm));
@@ -597,14 +677,14 @@ static hy3_status backward_layer(struct hy3_pass *p, const struct hy3_batch *bat
     if (p->options.checkpointing) {
         take_acts(p, i, batch->T);
         layer = layer_at(p, batch, i, true, true);
-        HY3_TRY(layer_forward(&layer));
+        HY3_TRY(layer_forward(p, &layer));
     }
+    HY3_TRY(open_layer_grads(p, i));
     layer = layer_at(p, batch, i, true, true);
-    HY3_TRY(layer_backward(&layer, p->buffers.d));
+    HY3_TRY(layer_backward(p, &layer, p->buffers.d));
     release_layer(p, i);
     hy3_arena_reset(&p->arena, mark);
-    if (last)
-        HY3_TRY(reduce_layer(p, i));
+    HY3_TRY(reduce_layer(p, i, last));
 done:
     return status;
 }
@@ -612,25 +692,33 @@ done:
 static hy3_status backward_layers(struct hy3_pass *p, const struct hy3_batch *batch, bool last)
 {
     hy3_status status = HY3_OK;
-    struct hy3_embedding e = embedding(p, batch);
+    const struct hy3_layer_size size = {batch->T, p->experts.exchange.capacity, p->dtype};
+    struct hy3_embedding e;
 
-    hy3_layer_scratch_take(p->shape, batch->T, p->dtype, &p->arena, &p->scratch);
+    hy3_layer_scratch_take(p->shape, &size, &p->arena, &p->scratch);
     for (int64_t i = p->shape->layers - 1; i >= 0; i--)
         HY3_TRY(backward_layer(p, batch, (int)i, last));
+    HY3_TRY(hy3_store_open_grads(p->store, p->stream, hy3_params_embedding_unit()));
+    e = embedding(p, batch);
+    e.dW = hy3_store_grad(p->store, hy3_params_find(p->params, HY3_P_EMBED, -1));
     if (e.dW)
         HY3_TRY(p->backend->kernels.embedding_backward(p->stream, &e));
-    if (last)
-        HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_embedding_unit()));
+    HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_embedding_unit(), last));
 done:
     return status;
 }
 
-static void begin(struct hy3_pass *p, const struct hy3_batch *batch)
+static void begin(struct hy3_pass *p, const struct hy3_batch *batch, bool training)
 {
     struct hy3_workspace_shape shape = workspace_shape(p, batch->T);
 
     hy3_arena_reset(&p->arena, 0);
     hy3_stream_buffers_take(&shape, &p->arena, &p->buffers);
+    p->experts.exchange.arrival = p->buffers.arrival;
+    p->experts.exchange.token = p->buffers.expert_token;
+    p->experts.exchange.position = p->buffers.expert_position;
+    p->experts.out = p->buffers.expert_out;
+    hy3_store_schedule(p->store, p->order, training ? p->order_count : p->forward_count);
 }
 
 hy3_status hy3_pass_evaluate(struct hy3_pass *p, const struct hy3_batch *batch,
@@ -638,7 +726,7 @@ hy3_status hy3_pass_evaluate(struct hy3_pass *p, const struct hy3_batch *batch,
 {
     hy3_status status = HY3_OK;
 
-    begin(p, batch);
+    begin(p, batch, false);
     HY3_TRY(upload(p, batch));
     HY3_TRY(forward_layers(p, batch, false));
     HY3_TRY(loss_part(p, batch, false, result));
@@ -652,15 +740,15 @@ hy3_status hy3_pass_train(struct hy3_pass *p, const struct hy3_batch *batch, boo
     hy3_status status = HY3_OK;
 
     HY3_ASSERT(p->options.backward);
-    begin(p, batch);
+    begin(p, batch, true);
     HY3_TRY(upload(p, batch));
     if (p->dropout_keys)
         HY3_TRY(upload_dropout_keys(p, batch));
     HY3_TRY(forward_layers(p, batch, true));
     HY3_TRY(loss_part(p, batch, true, result));
-    if (last)
-        HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_head_unit(p->params)));
+    HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_head_unit(p->params), last));
     HY3_TRY(backward_layers(p, batch, last));
+    HY3_TRY(hy3_store_finish(p->store, p->stream));
     HY3_TRY(p->backend->device.synchronize(p->stream));
 done:
     return status;

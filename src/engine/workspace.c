@@ -10,15 +10,15 @@ static int64_t loss_chunk(const struct hy3_workspace_shape *shape)
     int64_t rows = ((int64_t)128 << 20) / (shape->model->vocab * (int64_t)sizeof(float));
 
     rows = rows < 128 ? 128 : rows;
-    return rows < shape->T ? rows : shape->T;
+    return rows < shape->size.T ? rows : shape->size.T;
 }
 
 void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,
                              struct hy3_stream_buffers *out)
 {
     const struct hy3_shape *s = shape->model;
-    size_t size = hy3_dtype_size(shape->dtype);
-    int64_t T = shape->T;
+    size_t size = hy3_dtype_size(shape->size.dtype);
+    int64_t T = shape->size.T;
 
     out->ids = hy3_arena_take(arena, T, sizeof(int32_t));
     out->positions = hy3_arena_take(arena, T, sizeof(int32_t));
@@ -31,9 +31,15 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
         out->chosen[i] =
             hy3_shape_is_moe(s, i) ? hy3_arena_take(arena, T * s->top_k, sizeof(int32_t)) : NULL;
     out->d = shape->backward ? hy3_arena_take(arena, T * s->hidden, size) : NULL;
+    if (shape->size.C > 0) {
+        out->arrival = hy3_arena_take(arena, shape->size.C * s->hidden, size);
+        out->expert_out = hy3_arena_take(arena, shape->size.C * s->hidden, size);
+        out->expert_token = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
+        out->expert_position = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
+    }
     if (!shape->lora)
         return;
-    hy3_lora_buffers_take(s, shape->lora, T, shape->dtype, shape->backward, arena, &out->lora);
+    hy3_lora_buffers_take(s, shape->lora, &shape->size, shape->backward, arena, &out->lora);
     if (shape->backward && shape->lora->dropout > 0)
         out->dropout_keys = hy3_arena_take(arena, T, sizeof(uint64_t));
 }
@@ -42,8 +48,8 @@ void hy3_loss_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_a
                            struct hy3_loss_buffers *out)
 {
     const struct hy3_shape *s = shape->model;
-    size_t size = hy3_dtype_size(shape->dtype);
-    int64_t T = shape->T;
+    size_t size = hy3_dtype_size(shape->size.dtype);
+    int64_t T = shape->size.T;
 
     *out = (struct hy3_loss_buffers){.chunk = loss_chunk(shape)};
     out->n = hy3_arena_take(arena, T * s->hidden, size);
@@ -57,7 +63,7 @@ void hy3_loss_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_a
         return;
     out->drows = hy3_arena_take(arena, T * s->hidden, size);
     out->dn = hy3_arena_take(arena, T * s->hidden, size);
-    if (shape->dtype != HY3_FP32)
+    if (shape->size.dtype != HY3_FP32)
         out->dlogits = hy3_arena_take(arena, out->chunk * s->vocab, size);
 }
 
@@ -77,15 +83,15 @@ hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t
     hy3_stream_buffers_take(shape, &arena, &stream);
     if (shape->backward && !shape->checkpointing)
         for (int i = 0; i < s->layers; i++)
-            hy3_layer_acts_take(s, i, shape->T, shape->dtype, &arena, &acts);
+            hy3_layer_acts_take(s, i, &shape->size, &arena, &acts);
     mark = hy3_arena_mark(&arena);
     hy3_loss_buffers_take(shape, &arena, &loss);
     hy3_arena_reset(&arena, mark);
     if (shape->backward)
-        hy3_layer_scratch_take(s, shape->T, shape->dtype, &arena, &scratch);
+        hy3_layer_scratch_take(s, &shape->size, &arena, &scratch);
     mark = hy3_arena_mark(&arena);
     for (int i = 0; i < s->layers && (shape->checkpointing || !shape->backward); i++) {
-        hy3_layer_acts_take(s, i, shape->T, shape->dtype, &arena, &acts);
+        hy3_layer_acts_take(s, i, &shape->size, &arena, &acts);
         hy3_arena_reset(&arena, mark);
     }
     *bytes = arena.peak;

@@ -13,10 +13,9 @@
 struct hy3_workspace_shape {
     const struct hy3_shape *model;
     const struct hy3_lora *lora; /* NULL: no adapter */
-    hy3_dtype dtype;
-    int64_t T;          /* tokens of a micro-batch */
-    bool backward;      /* training; else only the forward pass */
-    bool checkpointing; /* activations of one layer at a time */
+    struct hy3_layer_size size;  /* of a micro-batch */
+    bool backward;               /* training; else only the forward pass */
+    bool checkpointing;          /* activations of one layer at a time */
 };
 
 /* What lives through a micro-batch. Device memory unless HOST. */
@@ -29,7 +28,9 @@ struct hy3_stream_buffers {
     int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
     void *d;          /* [T,H] gradient of the residual stream */
     struct hy3_lora_buffers lora;
-    uint64_t *dropout_keys; /* [T] */
+    uint64_t *dropout_keys;                  /* [T] */
+    void *arrival, *expert_out;              /* [C,H], where experts are spread over ranks */
+    int32_t *expert_token, *expert_position; /* [C] */
 };
 
 struct hy3_loss_buffers {

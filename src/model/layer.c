@@ -442,40 +442,51 @@ done:
     return status;
 }
 
-/* Rows of the experts this rank holds. */
-static int64_t row_count(const struct hy3_layer *l)
+struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *l)
 {
-    return l->acts->host_starts[l->shape->experts];
+    const struct hy3_layer_acts *a = l->acts;
+    struct hy3_expert_rows rows = {.groups = l->shape->experts,
+                                   .starts = a->host_starts,
+                                   .rows = a->rows,
+                                   .gate_up = a->held_gate_up,
+                                   .act = a->held_act,
+                                   .out = a->rows_out};
+
+    if (l->scratch) {
+        rows.d = l->scratch->drows;
+        rows.dact = l->scratch->held_dact;
+    }
+    return rows;
 }
 
 static struct hy3_swiglu expert_swiglu(const struct hy3_layer *l)
 {
-    const struct hy3_layer_acts *a = l->acts;
+    const struct hy3_expert_rows *x = l->experts;
     int64_t I = l->shape->expert_intermediate;
 
-    return (struct hy3_swiglu){.N = row_count(l),
+    return (struct hy3_swiglu){.N = x->starts[x->groups],
                                .I = I,
                                .ld = 2 * I,
                                .dtype = l->dtype,
-                               .gate = a->rows_gate_up,
-                               .up = (char *)a->rows_gate_up + (size_t)I * hy3_dtype_size(l->dtype),
-                               .y = a->rows_act};
+                               .gate = x->gate_up,
+                               .up = (char *)x->gate_up + (size_t)I * hy3_dtype_size(l->dtype),
+                               .y = x->act};
 }
 
 static struct hy3_grouped_gemm grouped(const struct hy3_layer *l)
 {
-    return (struct hy3_grouped_gemm){.groups = l->shape->experts,
-                                     .starts = l->acts->host_starts,
+    return (struct hy3_grouped_gemm){.groups = l->experts->groups,
+                                     .starts = l->experts->starts,
                                      .dtype = l->dtype,
                                      .c_dtype = l->dtype,
                                      .alpha = 1};
 }
 
-hy3_status hy3_experts_part_forward(const struct hy3_layer *l)
+hy3_status hy3_experts_part_forward(const struct hy3_layer *l, bool inner)
 {
     hy3_status status = HY3_OK;
     const struct hy3_kernels *kernels = &l->backend->kernels;
-    const struct hy3_layer_acts *a = l->acts;
+    const struct hy3_expert_rows *x = l->experts;
     int64_t H = l->shape->hidden, I = l->shape->expert_intermediate;
     struct hy3_grouped_gemm product = grouped(l);
     struct hy3_swiglu swiglu = expert_swiglu(l);
@@ -483,19 +494,21 @@ hy3_status hy3_experts_part_forward(const struct hy3_layer *l)
     product.form = HY3_NT;
     product.N = 2 * I;
     product.K = H;
-    product.A = a->rows;
+    product.A = x->rows;
     product.B = l->params.weight[HY3_P_GATE_UP];
-    product.C = a->rows_gate_up;
+    product.C = x->gate_up;
     HY3_TRY(kernels->grouped_gemm(l->stream, &product));
-    HY3_TRY(hy3_lora_forward(l, HY3_P_GATE_UP, a->rows, a->rows_gate_up));
+    HY3_TRY(hy3_lora_forward(l, HY3_P_GATE_UP, x->rows, x->gate_up));
     HY3_TRY(kernels->swiglu_forward(l->stream, &swiglu));
+    if (inner)
+        goto done;
     product.N = H;
     product.K = I;
-    product.A = a->rows_act;
+    product.A = x->act;
     product.B = l->params.weight[HY3_P_EXPERT_DOWN];
-    product.C = a->rows_out;
+    product.C = x->out;
     HY3_TRY(kernels->grouped_gemm(l->stream, &product));
-    HY3_TRY(hy3_lora_forward(l, HY3_P_EXPERT_DOWN, a->rows_act, a->rows_out));
+    HY3_TRY(hy3_lora_forward(l, HY3_P_EXPERT_DOWN, x->act, x->out));
 done:
     return status;
 }
@@ -534,17 +547,16 @@ done:
 hy3_status hy3_experts_part_backward(const struct hy3_layer *l)
 {
     hy3_status status = HY3_OK;
-    const struct hy3_layer_acts *a = l->acts;
-    const struct hy3_layer_scratch *w = l->scratch;
+    const struct hy3_expert_rows *x = l->experts;
     int64_t H = l->shape->hidden, I = l->shape->expert_intermediate;
     struct hy3_swiglu swiglu = expert_swiglu(l);
 
-    HY3_TRY(grouped_backward(l, a->rows_act, w->drows, HY3_P_EXPERT_DOWN, I, H, w->drows_act));
-    swiglu.dy = w->drows_act;
+    HY3_TRY(grouped_backward(l, x->act, x->d, HY3_P_EXPERT_DOWN, I, H, x->dact));
+    swiglu.dy = x->dact;
     swiglu.dgate = (void *)(uintptr_t)swiglu.gate; /* in place */
     swiglu.dup = (void *)(uintptr_t)swiglu.up;
     HY3_TRY(l->backend->kernels.swiglu_backward(l->stream, &swiglu));
-    HY3_TRY(grouped_backward(l, a->rows, a->rows_gate_up, HY3_P_GATE_UP, H, 2 * I, w->drows));
+    HY3_TRY(grouped_backward(l, x->rows, x->gate_up, HY3_P_GATE_UP, H, 2 * I, x->d));
 done:
     return status;
 }
@@ -591,13 +603,13 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-void hy3_layer_acts_take(const struct hy3_shape *s, int index, int64_t T, hy3_dtype dtype,
+void hy3_layer_acts_take(const struct hy3_shape *s, int index, const struct hy3_layer_size *of,
                          struct hy3_arena *arena, struct hy3_layer_acts *a)
 {
-    size_t size = hy3_dtype_size(dtype);
+    size_t size = hy3_dtype_size(of->dtype);
     bool moe = hy3_shape_is_moe(s, index);
     int64_t H = s->hidden, q_width = s->heads * s->head_dim, k_width = s->kv_heads * s->head_dim;
-    int64_t R = T * s->top_k, I = s->expert_intermediate;
+    int64_t T = of->T, R = T * s->top_k, I = s->expert_intermediate, C = of->C > 0 ? of->C : R;
     int64_t mlp = moe ? s->shared_experts * I : s->intermediate;
 
     a->mid = hy3_arena_take(arena, T * H, size);
@@ -620,7 +632,7 @@ void hy3_layer_acts_take(const struct hy3_shape *s, int index, int64_t T, hy3_dt
     if (!moe)
         return;
     a->shared = s->shared_experts > 0 ? hy3_arena_take(arena, T * H, size) : NULL;
-    if (dtype != HY3_FP32) {
+    if (of->dtype != HY3_FP32) {
         a->n2_wide = hy3_arena_take(arena, T * H, sizeof(float));
         a->router_wide = hy3_arena_take(arena, s->experts * H, sizeof(float));
     }
@@ -630,17 +642,18 @@ void hy3_layer_acts_take(const struct hy3_shape *s, int index, int64_t T, hy3_dt
     a->token = hy3_arena_take(arena, R, sizeof(int32_t));
     a->starts = hy3_arena_take(arena, s->experts + 1, sizeof(int64_t));
     a->rows = hy3_arena_take(arena, R * H, size);
-    a->rows_gate_up = hy3_arena_take(arena, R * 2 * I, size);
-    a->rows_act = hy3_arena_take(arena, R * I, size);
     a->rows_out = hy3_arena_take(arena, R * H, size);
+    a->held_rows = of->C > 0 ? hy3_arena_take(arena, C * H, size) : a->rows;
+    a->held_gate_up = hy3_arena_take(arena, C * 2 * I, size);
+    a->held_act = hy3_arena_take(arena, C * I, size);
 }
 
-void hy3_layer_scratch_take(const struct hy3_shape *s, int64_t T, hy3_dtype dtype,
+void hy3_layer_scratch_take(const struct hy3_shape *s, const struct hy3_layer_size *of,
                             struct hy3_arena *arena, struct hy3_layer_scratch *w)
 {
-    size_t size = hy3_dtype_size(dtype);
+    size_t size = hy3_dtype_size(of->dtype);
     int64_t H = s->hidden, q_width = s->heads * s->head_dim, k_width = s->kv_heads * s->head_dim;
-    int64_t R = T * s->top_k, I = s->expert_intermediate;
+    int64_t T = of->T, R = T * s->top_k, I = s->expert_intermediate, C = of->C > 0 ? of->C : R;
     bool dense = s->dense_layers > 0 || s->experts == 0;
 
     w->dn = hy3_arena_take(arena, T * H, size);
@@ -658,5 +671,5 @@ void hy3_layer_scratch_take(const struct hy3_shape *s, int64_t T, hy3_dtype dtyp
     w->dlogits = hy3_arena_take(arena, T * s->experts, sizeof(float));
     w->dn_wide = hy3_arena_take(arena, T * H, sizeof(float));
     w->drows = hy3_arena_take(arena, R * H, size);
-    w->drows_act = hy3_arena_take(arena, R * I, size);
+    w->held_dact = hy3_arena_take(arena, C * I, size);
 }

@@ -40,6 +40,15 @@ struct hy3_kv_cache {
     int64_t count; /* rows that are filled; attention appends its T rows without changing count */
 };
 
+/* Rows at work in the experts that this rank holds, grouped by expert. Device memory unless HOST. */
+struct hy3_expert_rows {
+    int64_t groups;             /* held experts */
+    const int64_t *starts;      /* HOST [groups+1] rows of each */
+    void *rows, *gate_up, *act; /* [R,H], [R,2I], [R,I] */
+    void *out;                  /* [R,H] */
+    void *d, *dact;             /* [R,H] d(out), then d(rows); [R,I] */
+};
+
 /* What a forward leaves for its backward. Device memory unless HOST; row counts in tokens T or routed rows R. */
 struct hy3_layer_acts {
     void *x, *mid, *out;                      /* [T,H] residual stream */
@@ -54,7 +63,9 @@ struct hy3_layer_acts {
     int32_t *ids, *position, *token; /* [T,k], [T,k], [R] */
     int64_t *starts;                 /* [E+1] */
     int64_t *host_starts;            /* HOST [E+1]: rows of each expert */
-    void *rows, *rows_gate_up, *rows_act, *rows_out; /* [R,H], [R,2I], [R,I], [R,H] */
+    void *rows, *rows_out; /* [R,H] the tokens' rows in expert order, and what came of them */
+    void *held_rows;       /* [C,H] those that this rank's experts work on: rows, if it holds all */
+    void *held_gate_up, *held_act; /* [C,2I], [C,I] */
 };
 
 /* Gradient buffers that one layer's backward needs at a time. */
@@ -62,7 +73,8 @@ struct hy3_layer_scratch {
     void *dn, *dq, *dk, *dv, *dq_raw, *dk_raw, *dout; /* [T,H], as q, k, v, q_raw, k_raw, o */
     void *dact;                                       /* [T,I] */
     float *dweights, *dlogits, *dn_wide;              /* [T,k], [T,E], [T,H] */
-    void *drows, *drows_act;                          /* [R,H], [R,I] */
+    void *drows;                                      /* [R,H] */
+    void *held_dact;                                  /* [C,I] */
 };
 
 /* One layer at work. */
@@ -75,8 +87,9 @@ struct hy3_layer {
     struct hy3_tokens tokens;
     struct hy3_layer_params params;
     struct hy3_layer_acts *acts;
-    struct hy3_layer_scratch *scratch; /* backward only */
-    const struct hy3_lora *lora;       /* with lora_buffers, if the model has an adapter */
+    struct hy3_layer_scratch *scratch;     /* backward only */
+    const struct hy3_expert_rows *experts; /* of the experts part */
+    const struct hy3_lora *lora;           /* with lora_buffers, if the model has an adapter */
     const struct hy3_lora_buffers *lora_buffers;
     const uint64_t *dropout_keys; /* [T] one a token, see struct hy3_dropout; NULL: no dropout */
     uint64_t seed;
@@ -84,13 +97,22 @@ struct hy3_layer {
         replay; /* recomputation: ids and host_starts are those of the forward pass, out is not needed */
 };
 
-/* Lays out the activations of layer `index` for T tokens; with a counting arena it measures. x, out, ids and
- * host_starts outlive recomputation, so the engine brings them. */
-void hy3_layer_acts_take(const struct hy3_shape *shape, int index, int64_t T, hy3_dtype dtype,
-                         struct hy3_arena *arena, struct hy3_layer_acts *acts);
+/* What the sizes of a layer's arrays follow from. */
+struct hy3_layer_size {
+    int64_t T; /* tokens */
+    int64_t
+        C; /* rows of the experts that this rank holds; 0: it holds all, and they are the T top_k rows of its tokens */
+    hy3_dtype dtype;
+};
+
+/* Lays out the activations of layer `index`; with a counting arena it measures. x, out, ids and host_starts outlive
+ * recomputation, so the engine brings them. */
+void hy3_layer_acts_take(const struct hy3_shape *shape, int index,
+                         const struct hy3_layer_size *size, struct hy3_arena *arena,
+                         struct hy3_layer_acts *acts);
 
 /* Scratch large enough for every layer of the model. */
-void hy3_layer_scratch_take(const struct hy3_shape *shape, int64_t T, hy3_dtype dtype,
+void hy3_layer_scratch_take(const struct hy3_shape *shape, const struct hy3_layer_size *size,
                             struct hy3_arena *arena, struct hy3_layer_scratch *scratch);
 
 /* x -> mid. cache: NULL in training; else the tokens continue its sample. */
@@ -107,9 +129,12 @@ hy3_status hy3_route_part_forward(const struct hy3_layer *layer);
 /* From drows (gradient of the rows), dweights and d(out): adds everything that flows into mid to d. */
 hy3_status hy3_route_part_backward(const struct hy3_layer *layer, void *d);
 
-/* The experts' MLPs on `rows` rows grouped by host_starts: rows -> rows_out. */
-hy3_status hy3_experts_part_forward(const struct hy3_layer *layer);
-/* d(rows_out) in scratch->drows becomes d(rows). */
+/* The rows of a rank that holds all experts: those of its own tokens. */
+struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *layer);
+
+/* The experts' MLPs on layer->experts: rows -> out. inner: only what the backward reads, without the last product. */
+hy3_status hy3_experts_part_forward(const struct hy3_layer *layer, bool inner);
+/* d(out) in layer->experts->d becomes d(rows). Overwrites gate_up. */
 hy3_status hy3_experts_part_backward(const struct hy3_layer *layer);
 
 /* out = mid + shared + weighted rows_out. */

@@ -33,19 +33,19 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora *lora, int64_t T,
-                           hy3_dtype dtype, bool backward, struct hy3_arena *arena,
+void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora *lora,
+                           const struct hy3_layer_size *of, bool backward, struct hy3_arena *arena,
                            struct hy3_lora_buffers *b)
 {
-    size_t size = hy3_dtype_size(dtype);
-    int64_t rows = T, widest = 0, out, in;
+    size_t size = hy3_dtype_size(of->dtype);
+    int64_t T = of->T, rows = T, widest = 0, out, in;
 
     *b = (struct hy3_lora_buffers){0};
     for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
         if (!lora->targets[kind] || !hy3_params_matrix(shape, kind, &out, &in))
             continue;
         if (hy3_is_expert_kind(kind))
-            rows = T * larger(shape->top_k, 1);
+            rows = larger(rows, of->C > 0 ? of->C : T * shape->top_k);
         else
             widest = larger(widest, in);
     }
@@ -74,8 +74,8 @@ static hy3_status multiply(const struct hy3_layer *l, enum hy3_param_kind kind,
     if (hy3_is_expert_kind(kind))
         return l->backend->kernels.grouped_gemm(
             l->stream, &(struct hy3_grouped_gemm){.form = p->form,
-                                                  .groups = l->shape->experts,
-                                                  .starts = l->acts->host_starts,
+                                                  .groups = l->experts->groups,
+                                                  .starts = l->experts->starts,
                                                   .M = p->M,
                                                   .N = p->N,
                                                   .K = p->K,

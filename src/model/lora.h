@@ -12,10 +12,10 @@
  * all. False: no such name. */
 bool hy3_lora_target(const char *name, struct hy3_lora *lora);
 
-/* Memory of one product at a time, for T tokens. Sized for every target of the model. */
-void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora *lora, int64_t T,
-                           hy3_dtype dtype, bool backward, struct hy3_arena *arena,
-                           struct hy3_lora_buffers *out);
+/* Memory of one product at a time. Sized for every target of the model. */
+void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora *lora,
+                           const struct hy3_layer_size *size, bool backward,
+                           struct hy3_arena *arena, struct hy3_lora_buffers *out);
 
 /* y += scale B A dropout(x) if the layer has an adapter for `kind`; x [rows,in], y [rows,out]. Rows are the tokens, or those of
  * the experts. Experts have no dropout, as in PEFT. */

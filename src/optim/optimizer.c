@@ -1,76 +1,101 @@
-/* optimizer.c - AdamW state of this rank's ranges. */
+/* optimizer.c - AdamW state of this rank's ranges: three arrays, each with all ranges one after the other. */
 #include "optim/optimizer.h"
 
 #include "base/memory.h"
 
 #include <math.h>
 
-struct state {
-    struct hy3_range range;
-    float *master; /* NULL: the weight is fp32 */
-    float *m, *v;
-};
+enum { PIECE = 1 << 20 }; /* elements that are brought to the state at a time, or read by a file */
 
 struct hy3_optimizer {
     const struct hy3_backend *backend;
-    struct hy3_adamw_options options;
-    hy3_dtype dtype;
-    struct state *states;
+    const struct hy3_backend *updater; /* the CPU's where the state lies in host memory */
+    struct hy3_optimizer_options options;
+    struct hy3_range *ranges;
+    int64_t *at; /* [count+1] place of each range in the arrays */
     int count;
+    float *m, *v;                    /* placed */
+    int16_t *low;                    /* placed; NULL: the weight is fp32 */
     double *device_sums, *host_sums; /* [count] sum of squares of each range */
+    void *stage_weight,
+        *stage_grad; /* [PIECE] beside the state; NULL: nothing has to be brought there */
 };
 
-static hy3_status alloc_floats(const struct hy3_device *device, int64_t count, float **out)
+static bool is_split(const struct hy3_optimizer *o)
 {
-    void *memory = NULL;
-    hy3_status status = device->alloc((size_t)count * sizeof(float), &memory);
-
-    *out = memory;
-    return status;
+    return o->options.dtype == HY3_BF16;
 }
 
-static hy3_status create_state(struct hy3_optimizer *o, const struct hy3_range *range,
-                               struct state *s)
+static size_t weight_size(const struct hy3_optimizer *o)
+{
+    return hy3_dtype_size(o->options.dtype);
+}
+
+/* Whether a range's weight or gradient lies elsewhere than the state. */
+static bool is_staged(const struct hy3_optimizer *o, const struct hy3_range *range)
+{
+    return o->options.placement.host || range->on_host;
+}
+
+static hy3_status copy_ranges(struct hy3_optimizer *o, const struct hy3_range *ranges, int count)
 {
     hy3_status status = HY3_OK;
-    const struct hy3_backend *b = o->backend;
 
-    s->range = *range;
-    HY3_TRY(alloc_floats(&b->device, range->count, &s->m));
-    HY3_TRY(alloc_floats(&b->device, range->count, &s->v));
-    if (o->dtype == HY3_FP32)
-        goto done;
-    HY3_TRY(alloc_floats(&b->device, range->count, &s->master));
-    HY3_TRY(b->kernels.cast(NULL, &(struct hy3_cast){.n = range->count,
-                                                     .x_dtype = o->dtype,
-                                                     .y_dtype = HY3_FP32,
-                                                     .x = range->weight,
-                                                     .y = s->master}));
+    HY3_TRY(hy3_alloc(&o->ranges, (size_t)count, sizeof *o->ranges));
+    HY3_TRY(hy3_alloc(&o->at, (size_t)count + 1, sizeof *o->at));
+    HY3_TRY(hy3_alloc(&o->host_sums, (size_t)count, sizeof *o->host_sums));
+    for (int i = 0; i < count; i++) {
+        o->ranges[i] = ranges[i];
+        o->at[i + 1] = o->at[i] + (ranges[i].count + 15) / 16 * 16; /* 64 bytes */
+    }
+    o->count = count;
 done:
     return status;
 }
 
-hy3_status hy3_optimizer_create(const struct hy3_backend *backend, hy3_dtype dtype,
-                                const struct hy3_adamw_options *options,
+static hy3_status allocate(struct hy3_optimizer *o)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+    const struct hy3_placement *placement = &o->options.placement;
+    size_t total = (size_t)o->at[o->count];
+    void *sums = NULL;
+    bool staged = false;
+
+    HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->m, &o->m));
+    HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->v, &o->v));
+    if (is_split(o))
+        HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->low, &o->low));
+    HY3_TRY(device->alloc((size_t)o->count * sizeof(double), &sums));
+    o->device_sums = sums;
+    for (int i = 0; i < o->count; i++)
+        staged = staged || is_staged(o, &o->ranges[i]);
+    if (staged) {
+        const struct hy3_placement beside = {.host = placement->host};
+
+        HY3_TRY(hy3_placement_alloc(device, &beside, PIECE * sizeof(float), &o->stage_weight));
+        HY3_TRY(hy3_placement_alloc(device, &beside, PIECE * sizeof(float), &o->stage_grad));
+    }
+done:
+    return status;
+}
+
+hy3_status hy3_optimizer_create(const struct hy3_backend *backend,
+                                const struct hy3_optimizer_options *options,
                                 const struct hy3_range *ranges, int count,
                                 struct hy3_optimizer **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_optimizer *o = NULL;
-    void *sums = NULL;
 
     *out = NULL;
     HY3_TRY(hy3_alloc(&o, 1, sizeof *o));
-    o->backend = backend;
+    o->backend = o->updater = backend;
     o->options = *options;
-    o->dtype = dtype;
-    HY3_TRY(hy3_alloc(&o->states, (size_t)count, sizeof *o->states));
-    HY3_TRY(hy3_alloc(&o->host_sums, (size_t)count, sizeof *o->host_sums));
-    HY3_TRY(backend->device.alloc((size_t)count * sizeof(double), &sums));
-    o->device_sums = sums;
-    o->count = count; /* the states are zero so far: freeing half of them made is fine */
-    for (int i = 0; i < count; i++)
-        HY3_TRY(create_state(o, &ranges[i], &o->states[i]));
+    if (options->placement.host)
+        HY3_TRY(hy3_backend_open("cpu", &o->updater));
+    HY3_TRY(copy_ranges(o, ranges, count));
+    HY3_TRY(allocate(o));
     *out = o;
     o = NULL;
 done:
@@ -80,17 +105,31 @@ done:
 
 void hy3_optimizer_free(struct hy3_optimizer *o)
 {
+    const struct hy3_device *device;
+    struct hy3_placement beside;
+    size_t total;
+
     if (!o)
         return;
-    for (int i = 0; i < o->count; i++) {
-        o->backend->device.free(o->states[i].master);
-        o->backend->device.free(o->states[i].m);
-        o->backend->device.free(o->states[i].v);
-    }
-    o->backend->device.free(o->device_sums);
+    device = &o->backend->device;
+    beside = (struct hy3_placement){.host = o->options.placement.host};
+    total = o->at && o->count > 0 ? (size_t)o->at[o->count] : 0;
+    hy3_placement_free(device, &o->options.placement, total * sizeof *o->m, o->m);
+    hy3_placement_free(device, &o->options.placement, total * sizeof *o->v, o->v);
+    hy3_placement_free(device, &o->options.placement, total * sizeof *o->low, o->low);
+    hy3_placement_free(device, &beside, 0, o->stage_weight);
+    hy3_placement_free(device, &beside, 0, o->stage_grad);
+    device->free(o->device_sums);
     hy3_free(o->host_sums);
-    hy3_free(o->states);
+    hy3_free(o->ranges);
+    hy3_free(o->at);
     hy3_free(o);
+}
+
+size_t hy3_optimizer_bytes(const struct hy3_optimizer *o)
+{
+    return (size_t)o->at[o->count] *
+           (sizeof *o->m + sizeof *o->v + (is_split(o) ? sizeof *o->low : 0));
 }
 
 hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *stream, double *sum,
@@ -101,12 +140,15 @@ hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *
 
     *sum = 0;
     *bad = -1;
-    for (int i = 0; i < o->count; i++)
-        HY3_TRY(
-            b->kernels.square_sum(stream, &(struct hy3_square_sum){.n = o->states[i].range.count,
-                                                                   .dtype = HY3_FP32,
-                                                                   .x = o->states[i].range.grad,
-                                                                   .sum = o->device_sums + i}));
+    for (int i = 0; i < o->count; i++) {
+        const struct hy3_range *range = &o->ranges[i];
+
+        HY3_TRY(b->kernels.square_sum(stream,
+                                      &(struct hy3_square_sum){.n = range->norm_count,
+                                                               .dtype = HY3_FP32,
+                                                               .x = range->grad + range->norm_first,
+                                                               .sum = o->device_sums + i}));
+    }
     HY3_TRY(b->device.copy(stream, o->host_sums, o->device_sums,
                            (size_t)o->count * sizeof *o->host_sums));
     HY3_TRY(b->device.synchronize(stream));
@@ -119,63 +161,144 @@ done:
     return status;
 }
 
+/* The update of a step, to be completed by whoever knows the elements. */
+static struct hy3_adamw update_of(const struct hy3_optimizer *o, const struct hy3_range *range,
+                                  int64_t step, double learning_rate, double grad_scale)
+{
+    return (struct hy3_adamw){.step = step,
+                              .lr = learning_rate,
+                              .beta1 = o->options.beta1,
+                              .beta2 = o->options.beta2,
+                              .eps = o->options.eps,
+                              .decay = range->decay ? o->options.weight_decay : 0,
+                              .grad_scale = grad_scale,
+                              .dtype = o->options.dtype};
+}
+
+static void set_state(const struct hy3_optimizer *o, int64_t at, struct hy3_adamw *a)
+{
+    a->m = o->m + at;
+    a->v = o->v + at;
+    a->low = o->low ? o->low + at : NULL;
+}
+
+/* Brings weight and gradient to the state piece by piece, and the weight back. */
+static hy3_status update_staged(struct hy3_optimizer *o, struct hy3_stream *stream, int index,
+                                struct hy3_adamw *a)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+    const struct hy3_range *range = &o->ranges[index];
+    size_t size = weight_size(o);
+
+    a->weight = o->stage_weight;
+    a->grad = o->stage_grad;
+    for (int64_t first = 0; first < range->count; first += PIECE) {
+        char *weight = (char *)range->weight + (size_t)first * size;
+
+        a->n = range->count - first < PIECE ? range->count - first : PIECE;
+        set_state(o, o->at[index] + first, a);
+        HY3_TRY(device->copy(stream, o->stage_weight, weight, (size_t)a->n * size));
+        HY3_TRY(
+            device->copy(stream, o->stage_grad, range->grad + first, (size_t)a->n * sizeof(float)));
+        if (o->updater != o->backend) /* it does not know the stream */
+            HY3_TRY(device->synchronize(stream));
+        HY3_TRY(o->updater->kernels.adamw(o->updater == o->backend ? stream : NULL, a));
+        HY3_TRY(device->copy(stream, weight, o->stage_weight, (size_t)a->n * size));
+        HY3_TRY(device->synchronize(stream));
+    }
+done:
+    return status;
+}
+
 hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream, int64_t step,
                               double learning_rate, double grad_scale)
 {
     hy3_status status = HY3_OK;
 
     for (int i = 0; i < o->count; i++) {
-        const struct state *s = &o->states[i];
+        const struct hy3_range *range = &o->ranges[i];
+        struct hy3_adamw a = update_of(o, range, step, learning_rate, grad_scale);
 
-        HY3_TRY(o->backend->kernels.adamw(
-            stream, &(struct hy3_adamw){.n = s->range.count,
-                                        .step = step,
-                                        .lr = learning_rate,
-                                        .beta1 = o->options.beta1,
-                                        .beta2 = o->options.beta2,
-                                        .eps = o->options.eps,
-                                        .decay = s->range.decay ? o->options.weight_decay : 0,
-                                        .grad_scale = grad_scale,
-                                        .dtype = o->dtype,
-                                        .weight = s->range.weight,
-                                        .master = s->master,
-                                        .m = s->m,
-                                        .v = s->v,
-                                        .grad = s->range.grad}));
+        if (is_staged(o, range)) {
+            HY3_TRY(update_staged(o, stream, i, &a));
+            continue;
+        }
+        a.n = range->count;
+        a.weight = range->weight;
+        a.grad = range->grad;
+        set_state(o, o->at[i], &a);
+        HY3_TRY(o->updater->kernels.adamw(stream, &a));
     }
 done:
     return status;
 }
 
-hy3_status hy3_optimizer_put_master(struct hy3_optimizer *o, int range, int64_t first,
-                                    int64_t count, const float *values)
+static float *moment(const struct hy3_optimizer *o, enum hy3_optimizer_field field, int64_t at)
+{
+    return (field == HY3_ADAM_M ? o->m : o->v) + at;
+}
+
+/* A piece of a split master to or from its two halves. */
+static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t first, int64_t count,
+                             float *values, bool put)
 {
     hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
-    const struct state *s = &o->states[range];
+    size_t bytes = (size_t)count * sizeof(hy3_bf16);
+    hy3_bf16 *high = NULL, *weight = (hy3_bf16 *)o->ranges[range].weight + first;
+    int16_t *low = NULL, *kept = o->low + o->at[range] + first;
 
-    HY3_ASSERT(range < o->count && first >= 0 && first + count <= s->range.count);
-    if (!s->master)
-        return HY3_OK;
-    HY3_TRY(device->copy(NULL, s->master + first, values, (size_t)count * sizeof *values));
+    HY3_TRY(hy3_alloc(&high, (size_t)count, sizeof *high));
+    HY3_TRY(hy3_alloc(&low, (size_t)count, sizeof *low));
+    for (int64_t i = 0; put && i < count; i++)
+        high[i] = hy3_split(values[i], &low[i]);
+    HY3_TRY(device->copy(NULL, put ? weight : high, put ? high : weight, bytes));
+    HY3_TRY(device->copy(NULL, put ? kept : low, put ? low : kept, bytes));
     HY3_TRY(device->synchronize(NULL));
+    for (int64_t i = 0; !put && i < count; i++)
+        values[i] = hy3_join(high[i], low[i]);
+done:
+    hy3_free(high);
+    hy3_free(low);
+    return status;
+}
+
+static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_optimizer_field field,
+                             int range, int64_t first, int64_t count, float *values, bool put)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+
+    HY3_ASSERT(range < o->count && first >= 0 && first + count <= o->ranges[range].count);
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t n = count - i < PIECE ? count - i : PIECE;
+        float *kept;
+
+        if (field == HY3_MASTER && is_split(o)) {
+            HY3_TRY(copy_split(o, range, first + i, n, values + i, put));
+            continue;
+        }
+        kept = field == HY3_MASTER ? (float *)o->ranges[range].weight + first + i
+                                   : moment(o, field, o->at[range] + first + i);
+        HY3_TRY(device->copy(NULL, put ? kept : values + i, put ? values + i : kept,
+                             (size_t)n * sizeof *values));
+        HY3_TRY(device->synchronize(NULL));
+    }
 done:
     return status;
 }
 
-hy3_status hy3_optimizer_get_master(const struct hy3_optimizer *o, int range, int64_t first,
-                                    int64_t count, float *values)
+hy3_status hy3_optimizer_put(struct hy3_optimizer *o, enum hy3_optimizer_field field, int range,
+                             int64_t first, int64_t count, const float *values)
 {
-    hy3_status status = HY3_OK;
-    const struct hy3_device *device = &o->backend->device;
-    const struct state *s = &o->states[range];
-    const float *from = s->master ? s->master : s->range.weight;
+    return copy_field(o, field, range, first, count, (float *)(uintptr_t)values, true);
+}
 
-    HY3_ASSERT(range < o->count && first >= 0 && first + count <= s->range.count);
-    HY3_TRY(device->copy(NULL, values, from + first, (size_t)count * sizeof *values));
-    HY3_TRY(device->synchronize(NULL));
-done:
-    return status;
+hy3_status hy3_optimizer_get(const struct hy3_optimizer *o, enum hy3_optimizer_field field,
+                             int range, int64_t first, int64_t count, float *values)
+{
+    return copy_field(o, field, range, first, count, values, false);
 }
 
 double hy3_clip_factor(double norm, double max_norm)

@@ -1,34 +1,64 @@
 /* layout.c - communicators. */
 #include "parallel/layout.h"
 
-#include "comm/comm.h"
-
-hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, struct hy3_layout *out)
+/* Ranks of each node, 1 if the nodes differ or their ranks are not consecutive: then no group is sure to stay inside one. */
+static int ranks_per_node(const struct hy3_layout *layout)
 {
-    int rank = hy3_rank(comm), size = hy3_size(comm);
+    int64_t first = layout->world.rank, fits, size[2] = {layout->node.size, -layout->node.size};
 
-    *out = (struct hy3_layout){.world = MPI_COMM_NULL, .node = MPI_COMM_NULL};
-    out->experts = out->replicas = MPI_COMM_NULL;
-    if (expert_parallel_size < 1 || size % expert_parallel_size != 0)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "expert_parallel_size %d does not divide the %d ranks",
-                        expert_parallel_size, size);
-    out->rank = rank;
-    out->size = size;
-    out->group_size = expert_parallel_size;
-    out->group = rank % expert_parallel_size;
-    MPI_Comm_dup(comm, &out->world);
-    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &out->node);
-    MPI_Comm_split(comm, rank / expert_parallel_size, rank, &out->experts);
-    MPI_Comm_split(comm, out->group, rank, &out->replicas);
-    return HY3_OK;
+    hy3_allreduce_int(layout->node.comm, &first, 1, MPI_MIN, "laying out the ranks");
+    hy3_allreduce_int(layout->world.comm, size, 2, MPI_MIN, "laying out the ranks");
+    fits = size[0] == -size[1] && first % size[0] == 0 &&
+           layout->world.rank - first == layout->node.rank;
+    hy3_allreduce_int(layout->world.comm, &fits, 1, MPI_MIN, "laying out the ranks");
+    return fits ? (int)size[0] : 1;
+}
+
+int hy3_expert_group_size(int64_t experts, int ranks, int per_node)
+{
+    int size = per_node < ranks ? per_node : ranks;
+
+    if (experts == 0)
+        return 1;
+    while (size > 1 && (experts % size != 0 || ranks % size != 0 || per_node % size != 0))
+        size--;
+    return size;
+}
+
+hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t experts,
+                           struct hy3_layout *out)
+{
+    hy3_status status = HY3_OK;
+    MPI_Comm made;
+    int P = expert_parallel_size;
+
+    *out = (struct hy3_layout){.world.comm = MPI_COMM_NULL, .node.comm = MPI_COMM_NULL};
+    out->experts.comm = out->replicas.comm = MPI_COMM_NULL;
+    MPI_Comm_dup(comm, &made);
+    out->world = hy3_group_of(made);
+    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, out->world.rank, MPI_INFO_NULL, &made);
+    out->node = hy3_group_of(made);
+    if (P == 0)
+        P = hy3_expert_group_size(experts, out->world.size, ranks_per_node(out));
+    if (P < 1 || out->world.size % P != 0)
+        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d ranks", P,
+                 out->world.size);
+    if (P > 1 && (experts == 0 || experts % P != 0))
+        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
+                 (long long)experts);
+    MPI_Comm_split(comm, out->world.rank / P, out->world.rank, &made);
+    out->experts = hy3_group_of(made);
+    MPI_Comm_split(comm, out->world.rank % P, out->world.rank, &made);
+    out->replicas = hy3_group_of(made);
+done:
+    return status;
 }
 
 void hy3_layout_close(struct hy3_layout *layout)
 {
-    MPI_Comm *all[] = {&layout->world, &layout->node, &layout->experts, &layout->replicas};
+    struct hy3_group *all[] = {&layout->world, &layout->node, &layout->experts, &layout->replicas};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (*all[i] != MPI_COMM_NULL && *all[i] != 0)
-            MPI_Comm_free(all[i]);
+        if (all[i]->comm != MPI_COMM_NULL && all[i]->comm != 0)
+            MPI_Comm_free(&all[i]->comm);
 }

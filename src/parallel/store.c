@@ -1,43 +1,110 @@
-/* store.c - units in device memory. Every unit is whole on every rank here (stage 0): its slice is all of it
- * and its gradient is all-reduced. */
+/* store.c - units in memory: whole or as slices, gathered and reduced. */
 #include "parallel/store.h"
 
 #include "base/memory.h"
 #include "comm/agree.h"
-#include "comm/comm.h"
+#include "parallel/pool.h"
+
+/* Sums under way at a time; each holds a unit's gradient. */
+enum { MAX_SUMS = 4 };
 
 struct unit {
-    void *weight; /* [count] compute precision */
-    float *grad;  /* [grad_count], NULL: nothing in it is trained */
+    const struct hy3_group *group;
+    int64_t slice; /* elements of each rank's slice, a multiple of HY3_PARAM_ALIGN */
+    bool divides_update, divides_grad, divides_weight;
+    char *kept;    /* weights between steps: [slice], or whole [ranks,slice] */
+    char *whole;   /* what a gather gives; `kept`, or a buffer of the pool, or NULL */
+    bool stale;    /* whole, but the other ranks' slices have changed */
+    bool arriving; /* a gather is under way */
+    struct hy3_transfer gather;
+    float *grad;       /* summed over micro-batches: [slice], or from grad_from on; NULL: frozen */
+    int64_t grad_from; /* element of the unit that grad begins with, where it is not a slice */
+    size_t grad_bytes;
+    float *open; /* [ranks,slice] gradient of the backward at work, where only slices are kept */
+};
+
+/* A reduce-scatter under way. */
+struct sum {
+    int unit;
+    float *own; /* [slice] of the pool */
+    struct hy3_transfer transfer;
 };
 
 struct hy3_store {
     const struct hy3_backend *backend;
     const struct hy3_layout *layout;
     const struct hy3_params *params;
-    hy3_dtype dtype;
+    struct hy3_store_options options;
     struct unit *units;
     float *buffers; /* [params->buffer_count] */
+    struct hy3_pool pool;
+    struct sum sums[MAX_SUMS];
+    int first_sum, sum_count;
+    const int *order;
+    int order_count, position;
+    struct hy3_store_memory memory;
 };
 
-static hy3_status open_unit(struct hy3_store *store, int index, bool with_grads)
+static size_t weight_size(const struct hy3_store *store)
+{
+    return hy3_dtype_size(store->options.dtype);
+}
+
+/* Elements of the unit with what is added so that the slices are equal. */
+static int64_t padded(const struct unit *u)
+{
+    return u->slice * u->group->size;
+}
+
+static void choose_division(const struct hy3_store *store, int index)
+{
+    const struct hy3_store_options *o = &store->options;
+    const struct hy3_unit *unit = &store->params->unit[index];
+    struct unit *u = &store->units[index];
+    int64_t blocks = (unit->count + HY3_PARAM_ALIGN - 1) / HY3_PARAM_ALIGN;
+
+    u->group = unit->expert ? &store->layout->replicas : &store->layout->world;
+    u->slice = (blocks + u->group->size - 1) / u->group->size * HY3_PARAM_ALIGN;
+    u->divides_update = o->zero_stage >= 1 && u->group->size > 1;
+    u->divides_grad = o->zero_stage >= 2 && u->group->size > 1;
+    u->divides_weight = o->zero_stage == 3 && (u->group->size > 1 || o->placement.host) &&
+                        !(unit->expert && o->whole_experts) && unit->count > o->persistence;
+}
+
+static hy3_status open_unit(struct hy3_store *store, int index)
 {
     hy3_status status = HY3_OK;
     const struct hy3_device *device = &store->backend->device;
     const struct hy3_unit *unit = &store->params->unit[index];
-    void *grad = NULL;
+    const struct hy3_placement on_device = {.host = false};
+    struct unit *u = &store->units[index];
+    size_t bytes;
+    void *memory = NULL;
 
-    HY3_TRY(device->alloc((size_t)unit->count * hy3_dtype_size(store->dtype),
-                          &store->units[index].weight));
-    if (with_grads && unit->grad_count > 0)
-        HY3_TRY(device->alloc((size_t)unit->grad_count * sizeof(float), &grad));
-    store->units[index].grad = grad;
+    choose_division(store, index);
+    bytes = (size_t)(u->divides_weight ? u->slice : padded(u)) * weight_size(store);
+    HY3_TRY(hy3_placement_alloc(device, u->divides_weight ? &store->options.placement : &on_device,
+                                bytes, &u->kept));
+    store->memory.weights += bytes;
+    if (u->divides_weight && store->options.placement.host)
+        store->memory.host += bytes;
+    if (!u->divides_weight)
+        u->whole = u->kept;
+    if (!store->options.with_grads || unit->grad_count == 0)
+        goto done;
+    u->grad_from = u->divides_update ? 0 : unit->grad_first;
+    u->grad_bytes = sizeof(float) * (size_t)(u->divides_grad     ? u->slice
+                                             : u->divides_update ? padded(u)
+                                                                 : unit->grad_count);
+    HY3_TRY(device->alloc(u->grad_bytes, &memory));
+    u->grad = memory;
+    store->memory.grads += u->grad_bytes;
 done:
     return status;
 }
 
 hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_layout *layout,
-                          const struct hy3_params *params, hy3_dtype dtype, bool with_grads,
+                          const struct hy3_params *params, const struct hy3_store_options *options,
                           struct hy3_store **out)
 {
     hy3_status status = HY3_OK;
@@ -46,15 +113,17 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
 
     *out = NULL;
     HY3_TRY(hy3_alloc(&store, 1, sizeof *store));
-    *store = (struct hy3_store){.backend = backend, .layout = layout, .params = params};
-    store->dtype = dtype;
+    *store = (struct hy3_store){
+        .backend = backend, .layout = layout, .params = params, .options = *options};
+    store->pool.device = &backend->device;
     HY3_TRY(hy3_alloc(&store->units, (size_t)params->units, sizeof *store->units));
     HY3_TRY(backend->device.alloc((size_t)params->buffer_count * sizeof(float), &buffers));
     store->buffers = buffers;
+    store->memory.weights += (size_t)params->buffer_count * sizeof(float);
     for (int i = 0; i < params->units; i++)
-        HY3_TRY(open_unit(store, i, with_grads));
+        HY3_TRY(open_unit(store, i));
 done:
-    status = hy3_agree(layout->world, status, "allocating the model");
+    status = hy3_agree(layout->world.comm, status, "allocating the model");
     if (status == HY3_OK)
         *out = store;
     else
@@ -62,15 +131,33 @@ done:
     return status;
 }
 
+/* What was begun must end before its memory goes. */
+static void end_transfers(struct hy3_store *store)
+{
+    for (int i = 0; store->units && i < store->params->units; i++)
+        if (store->units[i].arriving)
+            store->backend->collectives.finish(NULL, &store->units[i].gather, "closing the model");
+    hy3_store_finish(store, NULL);
+}
+
 void hy3_store_close(struct hy3_store *store)
 {
+    const struct hy3_placement on_device = {.host = false};
+    const struct hy3_device *device;
+
     if (!store)
         return;
+    device = &store->backend->device;
+    end_transfers(store);
     for (int i = 0; store->units && i < store->params->units; i++) {
-        store->backend->device.free(store->units[i].weight);
-        store->backend->device.free(store->units[i].grad);
+        struct unit *u = &store->units[i];
+
+        hy3_placement_free(device, u->divides_weight ? &store->options.placement : &on_device,
+                           (size_t)u->slice * weight_size(store), u->kept);
+        device->free(u->grad);
     }
-    store->backend->device.free(store->buffers);
+    hy3_pool_close(&store->pool);
+    device->free(store->buffers);
     hy3_free(store->units);
     hy3_free(store);
 }
@@ -80,43 +167,154 @@ const struct hy3_params *hy3_store_params(const struct hy3_store *store)
     return store->params;
 }
 
+const struct hy3_layout *hy3_store_layout(const struct hy3_store *store)
+{
+    return store->layout;
+}
+
 hy3_dtype hy3_store_dtype(const struct hy3_store *store)
 {
-    return store->dtype;
+    return store->options.dtype;
+}
+
+struct hy3_store_memory hy3_store_memory(const struct hy3_store *store)
+{
+    struct hy3_store_memory memory = store->memory;
+
+    memory.gathered = store->pool.bytes;
+    return memory;
+}
+
+void hy3_store_schedule(struct hy3_store *store, const int *order, int count)
+{
+    store->order = order;
+    store->order_count = count;
+    store->position = 0;
+}
+
+/* Begins to make a unit whole, if it is not and nobody has begun. */
+static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *stream, int index)
+{
+    hy3_status status = HY3_OK;
+    struct unit *u = &store->units[index];
+    size_t slice_bytes = (size_t)u->slice * weight_size(store);
+
+    if (u->arriving || (u->whole && !u->stale))
+        return HY3_OK;
+    if (u->divides_weight && !u->whole) {
+        HY3_TRY(hy3_pool_take(&store->pool, slice_bytes * (size_t)u->group->size, &u->whole));
+        HY3_TRY(store->backend->device.copy(stream, u->whole + slice_bytes * (size_t)u->group->rank,
+                                            u->kept, slice_bytes));
+    }
+    u->stale = false;
+    if (u->group->size == 1)
+        goto done;
+    HY3_TRY(store->backend->collectives.all_gather(stream, u->group, u->whole, u->slice,
+                                                   store->options.dtype, &u->gather));
+    u->arriving = true;
+done:
+    return status;
+}
+
+/* Begins the gathers of the units that come next. */
+static hy3_status look_ahead(struct hy3_store *store, struct hy3_stream *stream)
+{
+    hy3_status status = HY3_OK;
+    int64_t ahead = 0;
+
+    for (int i = store->position; i < store->order_count && ahead < store->options.prefetch; i++) {
+        HY3_TRY(begin_gather(store, stream, store->order[i]));
+        if (store->units[store->order[i]].arriving)
+            ahead += store->params->unit[store->order[i]].count;
+    }
+done:
+    return status;
 }
 
 hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
-    (void)stream;
+    hy3_status status = HY3_OK;
+    struct unit *u = &store->units[unit];
+
     HY3_ASSERT(unit >= 0 && unit < store->params->units);
-    return HY3_OK;
+    HY3_TRY(begin_gather(store, stream, unit));
+    if (store->order_count > 0) {
+        HY3_ASSERT(store->position < store->order_count && store->order[store->position] == unit);
+        store->position++;
+        HY3_TRY(look_ahead(store, stream));
+    }
+    if (u->arriving) {
+        u->arriving = false;
+        HY3_TRY(store->backend->collectives.finish(stream, &u->gather, "gathering weights"));
+    }
+done:
+    return status;
+}
+
+/* Whether the schedule comes back to the unit soon enough to keep it. */
+static bool is_used_soon(const struct hy3_store *store, int unit)
+{
+    int64_t distance = 0;
+
+    for (int i = store->position; i < store->order_count; i++) {
+        if (store->order[i] == unit)
+            return true;
+        distance += store->params->unit[store->order[i]].count;
+        if (distance > store->options.reuse)
+            return false;
+    }
+    return false;
 }
 
 void hy3_store_release(struct hy3_store *store, int unit)
 {
-    HY3_ASSERT(unit >= 0 && unit < store->params->units);
-}
+    struct unit *u = &store->units[unit];
 
-/* Device address of the held part. */
-static char *address(const struct hy3_store *store, const struct hy3_param *param)
-{
-    if (param->unit < 0)
-        return (char *)(store->buffers + param->offset);
-    return (char *)store->units[param->unit].weight +
-           (size_t)param->offset * hy3_dtype_size(store->dtype);
+    HY3_ASSERT(unit >= 0 && unit < store->params->units && u->whole);
+    if (!u->divides_weight || is_used_soon(store, unit))
+        return;
+    hy3_pool_give(&store->pool, u->whole);
+    u->whole = NULL;
 }
 
 const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_param *param)
 {
-    return address(store, param);
+    const struct unit *u;
+
+    if (param->unit < 0)
+        return store->buffers + param->offset;
+    u = &store->units[param->unit];
+    HY3_ASSERT(u->whole && !u->arriving && !u->stale);
+    return u->whole + (size_t)param->offset * weight_size(store);
+}
+
+hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit)
+{
+    hy3_status status = HY3_OK;
+    struct unit *u = &store->units[unit];
+    size_t bytes = (size_t)padded(u) * sizeof(float);
+
+    if (!u->grad || !u->divides_grad)
+        return HY3_OK;
+    HY3_ASSERT(!u->open);
+    HY3_TRY(hy3_pool_take(&store->pool, bytes, &u->open));
+    HY3_TRY(store->backend->device.zero(stream, u->open, bytes));
+done:
+    return status;
 }
 
 float *hy3_store_grad(const struct hy3_store *store, const struct hy3_param *param)
 {
-    if (param->unit < 0 || !param->trainable || !store->units[param->unit].grad)
+    const struct unit *u;
+
+    if (param->unit < 0 || !param->trainable)
         return NULL;
-    return store->units[param->unit].grad + param->offset -
-           store->params->unit[param->unit].grad_first;
+    u = &store->units[param->unit];
+    if (!u->grad)
+        return NULL;
+    if (u->divides_grad)
+        return u->open ? u->open + param->offset : NULL;
+    return u->grad + param->offset - u->grad_from;
 }
 
 hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stream)
@@ -126,39 +324,171 @@ hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stre
     for (int i = 0; i < store->params->units; i++)
         if (store->units[i].grad)
             HY3_TRY(store->backend->device.zero(stream, store->units[i].grad,
-                                                (size_t)store->params->unit[i].grad_count *
-                                                    sizeof(float)));
+                                                store->units[i].grad_bytes));
 done:
     return status;
 }
 
-hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit)
+/* Ends the oldest sum and takes it in. */
+static hy3_status end_sum(struct hy3_store *store, struct hy3_stream *stream)
 {
-    const struct hy3_unit *u = &store->params->unit[unit];
-    MPI_Comm comm = u->expert ? store->layout->replicas : store->layout->world;
+    hy3_status status = HY3_OK;
+    struct sum *sum = &store->sums[store->first_sum];
+    struct unit *u = &store->units[sum->unit];
 
-    if (!store->units[unit].grad || hy3_size(comm) == 1)
+    store->first_sum = (store->first_sum + 1) % MAX_SUMS;
+    store->sum_count--;
+    HY3_TRY(store->backend->collectives.finish(stream, &sum->transfer, "summing gradients"));
+    if (u->divides_grad)
+        HY3_TRY(store->backend->kernels.add(stream, &(struct hy3_add){.n = u->slice,
+                                                                      .x_dtype = HY3_FP32,
+                                                                      .y_dtype = HY3_FP32,
+                                                                      .x = sum->own,
+                                                                      .y = u->grad}));
+    else
+        HY3_TRY(store->backend->device.copy(stream, u->grad + u->slice * u->group->rank, sum->own,
+                                            (size_t)u->slice * sizeof(float)));
+done:
+    hy3_pool_give(&store->pool, sum->own);
+    hy3_pool_give(&store->pool, u->open);
+    u->open = NULL;
+    return status;
+}
+
+static hy3_status begin_sum(struct hy3_store *store, struct hy3_stream *stream, int unit)
+{
+    hy3_status status = HY3_OK;
+    struct unit *u = &store->units[unit];
+    struct sum *sum;
+
+    if (store->sum_count == MAX_SUMS)
+        HY3_TRY(end_sum(store, stream));
+    sum = &store->sums[(store->first_sum + store->sum_count) % MAX_SUMS];
+    sum->unit = unit;
+    HY3_TRY(hy3_pool_take(&store->pool, (size_t)u->slice * sizeof(float), &sum->own));
+    HY3_TRY(store->backend->collectives.reduce_scatter(
+        stream, u->group, u->divides_grad ? u->open : u->grad, sum->own, u->slice, &sum->transfer));
+    store->sum_count++;
+done:
+    return status;
+}
+
+hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit, bool last)
+{
+    const struct unit *u = &store->units[unit];
+
+    if (!u->grad || u->group->size == 1 || (!u->divides_grad && !last))
         return HY3_OK;
-    return store->backend->collectives.all_reduce(stream, comm, store->units[unit].grad,
-                                                  u->grad_count, HY3_FP32, "summing gradients");
+    if (u->divides_update)
+        return begin_sum(store, stream, unit);
+    return store->backend->collectives.all_reduce(
+        stream, u->group, u->grad, store->params->unit[unit].grad_count, "summing gradients");
 }
 
-struct hy3_slice hy3_store_slice(const struct hy3_store *store, int unit)
+hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
 {
-    return (struct hy3_slice){.first = 0,
-                              .count = store->params->unit[unit].count,
-                              .weight = store->units[unit].weight,
-                              .grad = store->units[unit].grad};
+    hy3_status status = HY3_OK;
+
+    while (store->sum_count > 0)
+        HY3_TRY(end_sum(store, stream));
+done:
+    return status;
 }
 
-/* Cuts [*first, *first + *count) to what is held; the number of elements cut off in front. */
-static int64_t clip(const struct hy3_param *param, int64_t *first, int64_t *count)
+/* The part of a parameter that lies in this rank's slice: from element *first of the tensor on, which is element *at of the unit. */
+static void in_slice(const struct unit *u, const struct hy3_param *p, int64_t *first,
+                     int64_t *count, int64_t *at)
 {
-    int64_t low = *first > param->first ? *first : param->first;
-    int64_t end = *first + *count, held_end = param->first + param->held;
-    int64_t skipped = low - *first;
+    int64_t begin = u->slice * u->group->rank, end = begin + u->slice;
 
-    end = end < held_end ? end : held_end;
+    *at = begin > p->offset ? begin : p->offset;
+    end = end < p->offset + p->held ? end : p->offset + p->held;
+    *count = end > *at ? end - *at : 0;
+    if (*count == 0)
+        *at = p->offset;
+    *first = p->first + *at - p->offset;
+}
+
+struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3_param *param)
+{
+    const struct unit *u = &store->units[param->unit];
+    struct hy3_owned own = {.first = param->first, .count = param->held};
+    int64_t at = param->offset, slice_first = u->slice * u->group->rank;
+
+    HY3_ASSERT(param->unit >= 0);
+    if (u->divides_update)
+        in_slice(u, param, &own.first, &own.count, &at);
+    if (own.count == 0) /* its place may lie outside the slice */
+        return own;
+    own.on_host = u->divides_weight && store->options.placement.host;
+    own.weight =
+        u->kept + (size_t)(at - (u->divides_weight ? slice_first : 0)) * weight_size(store);
+    if (u->grad && param->trainable)
+        own.grad = u->grad + at - (u->divides_grad ? slice_first : u->grad_from);
+    return own;
+}
+
+void hy3_store_updated(struct hy3_store *store)
+{
+    for (int i = 0; i < store->params->units; i++) {
+        struct unit *u = &store->units[i];
+
+        if (!u->grad || !u->divides_update)
+            continue;
+        HY3_ASSERT(!u->arriving);
+        u->stale = !u->divides_weight;
+    }
+}
+
+void hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
+                    int64_t *count)
+{
+    int64_t at;
+
+    *first = param->first;
+    *count = param->held;
+    if (param->unit >= 0 && store->units[param->unit].divides_weight)
+        in_slice(&store->units[param->unit], param, first, count, &at);
+}
+
+void hy3_store_share(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
+                     int64_t *count)
+{
+    int64_t rank = store->layout->world.rank, size = store->layout->world.size, at;
+
+    if (param->unit >= 0) {
+        in_slice(&store->units[param->unit], param, first, count, &at);
+        return;
+    }
+    *first = param->held / size * rank + (rank < param->held % size ? rank : param->held % size);
+    *count = param->held / size + (rank < param->held % size);
+}
+
+/* Where this rank keeps element `first` of a parameter. */
+static char *kept_address(const struct hy3_store *store, const struct hy3_param *param,
+                          int64_t first)
+{
+    int64_t at = param->offset + first - param->first;
+    const struct unit *u;
+
+    if (param->unit < 0)
+        return (char *)(store->buffers + at);
+    u = &store->units[param->unit];
+    if (u->divides_weight)
+        at -= u->slice * u->group->rank;
+    return u->kept + (size_t)at * weight_size(store);
+}
+
+/* Cuts [*first, *first + *count) to what is kept; the number of elements cut off in front. */
+static int64_t clip(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
+                    int64_t *count)
+{
+    int64_t kept_first, kept_count, low, end = *first + *count, skipped;
+
+    hy3_store_kept(store, param, &kept_first, &kept_count);
+    low = *first > kept_first ? *first : kept_first;
+    skipped = low - *first;
+    end = end < kept_first + kept_count ? end : kept_first + kept_count;
     *first = low;
     *count = end > low ? end - low : 0;
     return skipped;
@@ -168,12 +498,11 @@ hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
                          int64_t count, const void *data, hy3_dtype dtype)
 {
     hy3_status status = HY3_OK;
-    hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->dtype;
-    int64_t skipped = clip(param, &first, &count);
+    hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->options.dtype;
+    int64_t skipped = clip(store, param, &first, &count);
     const char *from = (const char *)data + (size_t)skipped * hy3_dtype_size(dtype);
-    char *converted = NULL, *to = address(store, param);
+    char *converted = NULL;
 
-    to += (size_t)(first - param->first) * hy3_dtype_size(own);
     if (count == 0)
         return HY3_OK;
     if (dtype != own) {
@@ -181,7 +510,8 @@ hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
         hy3_convert(from, dtype, converted, own, (size_t)count);
         from = converted;
     }
-    HY3_TRY(store->backend->device.copy(NULL, to, from, (size_t)count * hy3_dtype_size(own)));
+    HY3_TRY(store->backend->device.copy(NULL, kept_address(store, param, first), from,
+                                        (size_t)count * hy3_dtype_size(own)));
     HY3_TRY(store->backend->device.synchronize(NULL));
 done:
     hy3_free(converted);
@@ -192,34 +522,18 @@ hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *
                          int64_t first, int64_t count, float *data)
 {
     hy3_status status = HY3_OK;
-    hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->dtype;
+    hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->options.dtype;
     char *raw = NULL;
 
-    data += clip(param, &first, &count);
+    data += clip(store, param, &first, &count);
     if (count == 0)
         return HY3_OK;
     HY3_TRY(hy3_alloc(&raw, (size_t)count, hy3_dtype_size(own)));
-    HY3_TRY(store->backend->device.copy(
-        NULL, raw, address(store, param) + (size_t)(first - param->first) * hy3_dtype_size(own),
-        (size_t)count * hy3_dtype_size(own)));
+    HY3_TRY(store->backend->device.copy(NULL, raw, kept_address(store, param, first),
+                                        (size_t)count * hy3_dtype_size(own)));
     HY3_TRY(store->backend->device.synchronize(NULL));
     hy3_convert(raw, own, data, HY3_FP32, (size_t)count);
 done:
     hy3_free(raw);
     return status;
-}
-
-void hy3_store_share(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
-                     int64_t *count)
-{
-    MPI_Comm comm = store->layout->world;
-    int64_t rank = hy3_rank(comm), size = hy3_size(comm);
-
-    if (param->held != param->count) { /* experts: shared out among the replicas */
-        rank = hy3_rank(store->layout->replicas);
-        size = hy3_size(store->layout->replicas);
-    }
-    *first = param->first + param->held / size * rank +
-             (rank < param->held % size ? rank : param->held % size);
-    *count = param->held / size + (rank < param->held % size);
 }

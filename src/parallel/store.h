@@ -1,67 +1,115 @@
-/* store.h - parameters and gradients, unit by unit, over the ranks.
+/* store.h - parameters and gradients, unit by unit, over the ranks (ZeRO, Rajbhandari et al. 2020).
+ *
+ * A unit is divided over its group, the world or (experts) the expert replicas, into equal slices, rank r having the r-th:
+ *     stage 0   nothing is divided: gradients are all-reduced, every rank updates everything
+ *     stage 1   a rank updates its slice; gradients are reduce-scattered at the end of a step
+ *     stage 2   and keeps gradients of its slice only: they are reduce-scattered after each backward of the unit
+ *     stage 3   and keeps weights of its slice only: the unit is gathered for its use
  *
  * Invariants
  *  1. Between hy3_store_gather and hy3_store_release of a unit its weights are whole on this rank.
- *  2. Gradients add up over the micro-batches of a step; hy3_store_reduce makes a unit's gradient the sum
- *     over all ranks. A step reads a gradient only after that.
- *  3. A rank updates its slice only: [first, first + count) of the flat unit. At stage 0 that is all of it.
- *  4. Weights are in compute precision, gradients and buffers in fp32; all in device memory.
- * The optimizer state of a slice is optim/optimizer.h; files are ckpt/. */
+ *  2. Gradients are summed over the micro-batches of a step and all ranks, each element once; the part that this rank
+ *     updates (hy3_store_owned) is complete after hy3_store_finish.
+ *  3. After an update hy3_store_updated tells the store; a divided unit is made whole again by its next gather.
+ *  4. Weights are in compute precision, gradients and buffers in fp32.
+ *  5. Every rank gathers and reduces the same units in the same order, whatever its tokens.
+ * The optimizer state is optim/optimizer.h; files are ckpt/. */
 #ifndef HY3_PARALLEL_STORE_H
 #define HY3_PARALLEL_STORE_H
 
-#include "backend/backend.h"
+#include "backend/placement.h"
 #include "model/params.h"
 #include "parallel/layout.h"
 
 struct hy3_store; /* opaque */
 
-struct hy3_slice {
-    int64_t first, count; /* elements of the flat unit */
-    void *weight;         /* [count] compute precision */
-    float *
-        grad; /* gradient of the unit's elements from grad_first on [grad_count]; NULL: none is trained */
+struct hy3_store_options {
+    hy3_dtype dtype; /* of the weights */
+    bool with_grads; /* training */
+    int zero_stage;
+    bool whole_experts;             /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
+    struct hy3_placement placement; /* of the slices of weights at stage 3 */
+    int64_t persistence;            /* stage 3 leaves units of up to so many elements whole */
+    int64_t prefetch; /* elements gathered ahead of their use, but at least a unit; 0: none */
+    int64_t reuse;    /* a gathered unit is kept if it is needed again before so many elements */
 };
 
-/* Collective on layout->world. `params`, `layout` and `backend` are kept until hy3_store_close. with_grads: false for
- * inference. All weights are zero. Errors: HY3_ENOMEM with the size that was wanted. */
+/* Bytes that the store has allocated on this rank. */
+struct hy3_store_memory {
+    size_t weights, grads; /* what is kept */
+    size_t host;           /* the part of the weights that lies in host memory */
+    size_t gathered;       /* buffers for units at work; grows during the first step */
+};
+
+/* The elements of a parameter that this rank updates, and with what. */
+struct hy3_owned {
+    int64_t first, count; /* of the flattened tensor; count may be 0 */
+    void *weight;         /* [count] compute precision, in the weights' placement if divided */
+    float *grad;          /* [count] device; NULL: frozen */
+    bool on_host;         /* the weight lies in host memory, else on the device */
+};
+
+/* Collective on layout->world. `params`, `layout`, `backend` and options->placement.directory are kept until hy3_store_close.
+ * All weights are zero. Errors: HY3_ENOMEM with the size that was wanted. */
 hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_layout *layout,
-                          const struct hy3_params *params, hy3_dtype dtype, bool with_grads,
+                          const struct hy3_params *params, const struct hy3_store_options *options,
                           struct hy3_store **out);
 void hy3_store_close(struct hy3_store *store);
 
 const struct hy3_params *hy3_store_params(const struct hy3_store *store);
+const struct hy3_layout *hy3_store_layout(const struct hy3_store *store);
 hy3_dtype hy3_store_dtype(const struct hy3_store *store);
+struct hy3_store_memory hy3_store_memory(const struct hy3_store *store);
 
-/* Collective. Makes the unit whole on this rank; release says it is not needed for a while. */
+/* Local. The units in the order in which a pass will gather them: what is gathered ahead, and what is kept. `order` is kept until the
+ * next call; count 0: unknown. */
+void hy3_store_schedule(struct hy3_store *store, const int *order, int count);
+
+/* Collective. Makes the unit whole on this rank; release says it is not needed until it comes again in the schedule. */
 hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, int unit);
 void hy3_store_release(struct hy3_store *store, int unit);
 
 /* Local. Device address of the held part of a parameter; the unit must be gathered (buffers always are). */
 const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_param *param);
 
-/* Local. Device address of its fp32 gradient, NULL if it is frozen or the store has no gradients. */
+/* Local. Makes room for the gradient of a unit whose backward begins; zero where only slices are kept. */
+hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit);
+
+/* Local. Device address of the fp32 gradient of the held part, between hy3_store_open_grads and hy3_store_reduce; NULL if it is frozen,
+ * the store has no gradients, or no room has been made. */
 float *hy3_store_grad(const struct hy3_store *store, const struct hy3_param *param);
 
 /* Local. Sets all gradients to zero, at the start of a step. */
 hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stream);
 
-/* Collective. The unit's backward of this step's last micro-batch has ended: sums its gradient over ranks. */
-hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit);
+/* Collective. The unit's backward of a micro-batch has ended; last: of the last one of the step. Begins the sum over ranks
+ * that the stage wants now. */
+hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit,
+                            bool last);
 
-/* Local. This rank's slice of a unit. */
-struct hy3_slice hy3_store_slice(const struct hy3_store *store, int unit);
+/* Collective. All sums that were begun are done. */
+hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream);
+
+/* Local. What this rank updates of a parameter of a unit. */
+struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3_param *param);
+
+/* Local. The owned weights of all trained units have changed. */
+void hy3_store_updated(struct hy3_store *store);
 
 /* Local. Copies elements [first, first + count) of the whole flattened tensor between the store and host
- * memory, as far as this rank holds them (others are ignored by put, left untouched by get). put converts from `dtype`;
+ * memory, as far as this rank keeps them (hy3_store_kept): others are ignored by put, left untouched by get. put converts from `dtype`;
  * get gives fp32 from the compute weights. For files, not for the step loop. Synchronises. */
 hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param, int64_t first,
                          int64_t count, const void *data, hy3_dtype dtype);
 hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
                          int64_t first, int64_t count, float *data);
 
-/* The largest range [*first, *first + *count) of the flattened tensor whose writing to a file falls to this rank: the ranges
- * of all ranks cover each tensor exactly once. */
+/* Local. The range of the flattened tensor that this rank keeps between steps. */
+void hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
+                    int64_t *count);
+
+/* Local. The range [*first, *first + *count) of the flattened tensor that falls to this rank where each element counts once: in a
+ * file, in a norm. It lies within what the rank owns; the ranges of all ranks cover each tensor exactly once. */
 void hy3_store_share(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
                      int64_t *count);
 

@@ -52,7 +52,8 @@ hy3_status hy3_answerer_open(MPI_Comm comm, const struct hy3_answer_options *opt
     a->options = *options;
     HY3_TRY(hy3_network_open(comm, &network, &a->network));
     HY3_TRY(is_wide(options->directory, &wide));
-    network.bf16 = !wide;
+    network.store.dtype = wide ? HY3_FP32 : HY3_BF16;
+    network.expert_parallel_size = 1;
     HY3_TRY(hy3_tokenizer_open(options->directory, &a->tokenizer));
     if (hy3_tokenizer_size(a->tokenizer) > a->network.shape.vocab)
         HY3_FAIL(HY3_EFORMAT, "the tokenizer in '%s' has more ids than the model's vocabulary",

@@ -36,9 +36,19 @@ static hy3_status open_local(const struct hy3_network_options *options, struct h
                  options->directory);
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->directory));
     HY3_TRY(hy3_shape_open(path, &n->shape));
-    HY3_TRY(hy3_params_create(&n->shape, 0, n->shape.experts, &n->params));
-    HY3_TRY(add_adapter(options, n));
     HY3_TRY(hy3_hf_dir_open(options->directory, &n->base));
+done:
+    return status;
+}
+
+/* The tensors as far as this rank holds them. */
+static hy3_status make_table(const struct hy3_network_options *options, struct hy3_network *n)
+{
+    hy3_status status = HY3_OK;
+    int64_t held = n->shape.experts / n->layout.experts.size;
+
+    HY3_TRY(hy3_params_create(&n->shape, n->layout.experts.rank * held, held, &n->params));
+    HY3_TRY(add_adapter(options, n));
 done:
     return status;
 }
@@ -49,8 +59,9 @@ hy3_status hy3_network_open(MPI_Comm comm, const struct hy3_network_options *opt
     hy3_status status = HY3_OK;
 
     *n = (struct hy3_network){0};
-    HY3_TRY(hy3_layout_open(comm, 1, &n->layout));
-    HY3_TRY(hy3_agree(n->layout.world, open_local(options, n), "opening the model"));
+    HY3_TRY(hy3_agree(comm, open_local(options, n), "opening the model"));
+    HY3_TRY(hy3_layout_open(comm, options->expert_parallel_size, n->shape.experts, &n->layout));
+    HY3_TRY(hy3_agree(comm, make_table(options, n), "opening the model"));
 done:
     return status;
 }
@@ -59,9 +70,11 @@ hy3_status hy3_network_load(struct hy3_network *n, const struct hy3_network_opti
 {
     hy3_status status = HY3_OK;
 
-    HY3_TRY(hy3_store_open(n->backend, &n->layout, n->params, options->bf16 ? HY3_BF16 : HY3_FP32,
-                           options->training != HY3_TRAIN_NOTHING, &n->store));
-    HY3_TRY(hy3_hf_dir_load(n->layout.world, n->base, n->store));
+    struct hy3_store_options store = options->store;
+
+    store.with_grads = options->training != HY3_TRAIN_NOTHING;
+    HY3_TRY(hy3_store_open(n->backend, &n->layout, n->params, &store, &n->store));
+    HY3_TRY(hy3_hf_dir_load(n->layout.world.comm, n->base, n->store));
 done:
     return status;
 }
@@ -92,7 +105,7 @@ hy3_status hy3_network_load_adapter(struct hy3_network *n, uint64_t seed, hy3_ad
     hy3_status status = n->adapter ? hy3_adapter_load(n->adapter, n->params, receive, &receiver)
                                    : hy3_adapter_draw(n->params, seed, receive, &receiver);
 
-    return hy3_agree(n->layout.world, status, "loading the adapter");
+    return hy3_agree(n->layout.world.comm, status, "loading the adapter");
 }
 
 void hy3_network_close(struct hy3_network *n)

@@ -19,7 +19,8 @@ struct hy3_network {
 struct hy3_network_options {
     const char *directory; /* model_name_or_path */
     const char *device;
-    bool bf16; /* compute precision; else fp32 */
+    int expert_parallel_size;       /* 0: chosen */
+    struct hy3_store_options store; /* with_grads is set by the network */
     enum hy3_training training;
     const char *adapter; /* directory of an adapter; NULL: none */
     struct hy3_lora

@@ -12,9 +12,9 @@
 #include "data/sources.h"
 #include "engine/pass.h"
 #include "model/lora.h"
-#include "optim/optimizer.h"
 #include "optim/schedule.h"
 #include "text/tokenizer.h"
+#include "train/learner.h"
 #include "train/network.h"
 #include "train/output.h"
 #include "train/report.h"
@@ -30,10 +30,7 @@ struct hy3_run {
     struct hy3_batches train, eval; /* eval.dataset NULL: no evaluation */
     struct hy3_batch *batch, *eval_batch;
     struct hy3_pass *pass;
-    struct hy3_optimizer *optimizer;
-    struct hy3_range *ranges;
-    int *range_of; /* [params->count] range of a parameter, -1: frozen */
-    int range_count;
+    struct hy3_learner learner;
     struct hy3_schedule schedule;
     struct hy3_report *report;
     int64_t steps, steps_per_epoch;
@@ -69,15 +66,33 @@ done:
     return status;
 }
 
+static bool offloads(const struct hy3_config *config, const char *what)
+{
+    return strcmp(config->offload, what) == 0 || strcmp(config->offload, "full") == 0;
+}
+
+static struct hy3_placement placement(const struct hy3_config *config, const char *what)
+{
+    return (struct hy3_placement){.host = offloads(config, what), .directory = config->offload_dir};
+}
+
 static hy3_status network_options(const struct hy3_config *config, struct hy3_network_options *out)
 {
     hy3_status status = HY3_OK;
 
     *out = (struct hy3_network_options){.directory = config->model_name_or_path,
                                         .device = config->device,
-                                        .bf16 = config->bf16,
+                                        .expert_parallel_size = (int)config->expert_parallel_size,
                                         .training = training(config),
                                         .adapter = config->adapter_name_or_path};
+    out->store =
+        (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
+                                   .zero_stage = (int)config->zero_stage,
+                                   .whole_experts = config->make_moe_param_leaf_module,
+                                   .placement = placement(config, "param"),
+                                   .persistence = config->stage3_param_persistence_threshold,
+                                   .prefetch = config->stage3_prefetch_bucket_size,
+                                   .reuse = config->stage3_max_reuse_distance};
     if (out->training == HY3_TRAIN_ADAPTER)
         HY3_TRY(read_lora(config, &out->lora));
 done:
@@ -179,8 +194,8 @@ static hy3_status plan_batches(struct hy3_run *run)
                                       .split_drawn = held_out > 0 && !c->disable_shuffling,
                                       .batch = c->per_device_train_batch_size,
                                       .accumulation = c->gradient_accumulation_steps,
-                                      .rank = run->network.layout.rank,
-                                      .ranks = run->network.layout.size,
+                                      .rank = run->network.layout.world.rank,
+                                      .ranks = run->network.layout.world.size,
                                       .shuffle = !c->disable_shuffling,
                                       .seed = (uint64_t)c->seed};
     run->eval = run->train;
@@ -241,44 +256,18 @@ static void plan_steps(struct hy3_run *run)
         run->schedule.warmup = hy3_schedule_warmup(c->warmup_ratio, run->steps);
 }
 
-/* The optimizer's ranges: this rank's slice of every tensor that is trained. */
-static hy3_status open_optimizer(struct hy3_run *run)
+static hy3_status open_learner(struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_config *c = run->config;
     const struct hy3_network *n = &run->network;
-    struct hy3_adamw_options options = {.beta1 = c->adam_beta1,
-                                        .beta2 = c->adam_beta2,
-                                        .eps = c->adam_epsilon,
-                                        .weight_decay = c->weight_decay};
+    struct hy3_optimizer_options options = {.beta1 = c->adam_beta1,
+                                            .beta2 = c->adam_beta2,
+                                            .eps = c->adam_epsilon,
+                                            .weight_decay = c->weight_decay,
+                                            .dtype = hy3_store_dtype(n->store),
+                                            .placement = placement(c, "optimizer")};
 
-    HY3_TRY(hy3_alloc(&run->ranges, (size_t)n->params->count, sizeof *run->ranges));
-    HY3_TRY(hy3_alloc(&run->range_of, (size_t)n->params->count, sizeof *run->range_of));
-    for (int i = 0; i < n->params->count; i++) {
-        const struct hy3_param *p = &n->params->params[i];
-        struct hy3_range *r = &run->ranges[run->range_count];
-
-        run->range_of[i] = -1;
-        if (!p->trainable)
-            continue;
-        run->range_of[i] = run->range_count;
-        r->name = p->name;
-        r->weight = (char *)hy3_store_slice(n->store, p->unit).weight +
-                    (size_t)p->offset * hy3_dtype_size(hy3_store_dtype(n->store));
-        r->grad = hy3_store_grad(n->store, p);
-        r->count = p->held;
-        r->decay = p->decay;
-        run->range_count++;
-    }
-    HY3_TRY(hy3_optimizer_create(n->backend, hy3_store_dtype(n->store), &options, run->ranges,
-                                 run->range_count, &run->optimizer));
-done:
-    return hy3_agree(run->comm, status, "allocating the optimizer");
-}
-
-static int range_of(const struct hy3_run *run, const struct hy3_param *param)
-{
-    return run->range_of[param - run->network.params->params];
+    return hy3_learner_open(n->backend, n->store, &options, &run->learner);
 }
 
 static hy3_status put_master(void *context, const struct hy3_param *param, int64_t first,
@@ -286,8 +275,7 @@ static hy3_status put_master(void *context, const struct hy3_param *param, int64
 {
     struct hy3_run *run = context;
 
-    return hy3_optimizer_put_master(run->optimizer, range_of(run, param), first - param->first,
-                                    count, data);
+    return hy3_learner_put(&run->learner, HY3_MASTER, param, first, count, data);
 }
 
 static hy3_status get_master(void *context, const struct hy3_param *param, int64_t first,
@@ -295,8 +283,7 @@ static hy3_status get_master(void *context, const struct hy3_param *param, int64
 {
     struct hy3_run *run = context;
 
-    return hy3_optimizer_get_master(run->optimizer, range_of(run, param), first - param->first,
-                                    count, data);
+    return hy3_learner_get(&run->learner, HY3_MASTER, param, first, count, data);
 }
 
 static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
@@ -313,6 +300,7 @@ static hy3_status open_pass(struct hy3_run *run)
     struct hy3_pass_options options = {.max_samples = c->per_device_train_batch_size,
                                        .backward = true,
                                        .seed = (uint64_t)c->seed,
+                                       .expert_capacity = c->expert_capacity,
                                        .checkpointing = c->gradient_checkpointing};
 
     if (run->eval_data && hy3_dataset_longest(run->eval_data) > longest)
@@ -327,8 +315,8 @@ static void announce(const struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
     const struct hy3_shape *s = &run->network.shape;
-    int64_t batch =
-        c->per_device_train_batch_size * c->gradient_accumulation_steps * run->network.layout.size;
+    int64_t batch = c->per_device_train_batch_size * c->gradient_accumulation_steps *
+                    run->network.layout.world.size;
 
     hy3_log(HY3_LOG_INFO, "model: %lld layers, %.4g M parameters, %lld experts (top %lld), %s",
             (long long)s->layers, 1e-6 * (double)run->network.params->total, (long long)s->experts,
@@ -336,9 +324,10 @@ static void announce(const struct hy3_run *run)
     hy3_log(HY3_LOG_INFO,
             "run: %d ranks x %d threads on %s; global batch %lld samples = %lld x %lld x %d; "
             "%lld steps of %lld an epoch; workspace %.1f MB a rank",
-            run->network.layout.size, hy3_threads(), run->network.backend->name, (long long)batch,
-            (long long)c->per_device_train_batch_size, (long long)c->gradient_accumulation_steps,
-            run->network.layout.size, (long long)run->steps, (long long)run->steps_per_epoch,
+            run->network.layout.world.size, hy3_threads(), run->network.backend->name,
+            (long long)batch, (long long)c->per_device_train_batch_size,
+            (long long)c->gradient_accumulation_steps, run->network.layout.world.size,
+            (long long)run->steps, (long long)run->steps_per_epoch,
             1e-6 * (double)hy3_pass_bytes(run->pass));
     if (training(c) != HY3_TRAIN_FULL)
         hy3_log(HY3_LOG_INFO, "finetuning_type %s: %.4g M parameters learn, %.3g%% of the model",
@@ -401,7 +390,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     hy3_wait_deadline((double)config->ddp_timeout);
     HY3_TRY(hy3_agree(comm, network_options(config, &network), "reading the configuration"));
     HY3_TRY(hy3_network_open(comm, &network, &run->network));
-    run->comm = run->network.layout.world;
+    run->comm = run->network.layout.world.comm;
     HY3_TRY(check(run));
     HY3_TRY(hy3_output_open(run->comm, config));
     HY3_TRY(hy3_agree(run->comm, show_configuration(config), "printing the configuration"));
@@ -409,13 +398,13 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY(plan_batches(run));
     plan_steps(run);
     HY3_TRY(hy3_network_load(&run->network, &network));
-    HY3_TRY(open_optimizer(run));
+    HY3_TRY(open_learner(run));
     if (training(config) == HY3_TRAIN_ADAPTER)
         HY3_TRY(hy3_network_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
     HY3_TRY(open_pass(run));
     HY3_TRY(hy3_agree(run->comm,
                       hy3_report_open(config->output_dir, run->steps, config->logging_steps,
-                                      run->network.layout.rank == 0, &run->report),
+                                      run->network.layout.world.rank == 0, &run->report),
                       "opening the log"));
     announce(run);
     *out = run;
@@ -431,9 +420,7 @@ void hy3_run_close(struct hy3_run *run)
         return;
     hy3_report_close(run->report);
     hy3_pass_close(run->pass);
-    hy3_optimizer_free(run->optimizer);
-    hy3_free(run->ranges);
-    hy3_free(run->range_of);
+    hy3_learner_close(&run->learner);
     hy3_batch_free(run->batch);
     hy3_batch_free(run->eval_batch);
     hy3_dataset_close(run->train_data);
@@ -502,30 +489,6 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
                  (long long)step + 1);
 done:
     return status;
-}
-
-/* The global gradient norm, the check that it is finite, clipping and the update. */
-static hy3_status update(struct hy3_run *run, int64_t step, double labels, double *norm,
-                         double *rate)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_stream *stream = hy3_pass_stream(run->pass);
-    double sum;
-    int bad;
-
-    HY3_TRY(hy3_optimizer_square_sum(run->optimizer, stream, &sum, &bad));
-    if (bad >= 0)
-        HY3_FAIL(HY3_EDIVERGED,
-                 "step %lld: the gradient of '%s' is not finite; no weight was changed by this "
-                 "step. Lower learning_rate",
-                 (long long)step + 1, run->ranges[bad].name);
-    *norm = sqrt(sum) / labels;
-    *rate = hy3_schedule_rate(&run->schedule, step);
-    HY3_TRY(hy3_optimizer_step(run->optimizer, stream, step + 1, *rate,
-                               hy3_clip_factor(*norm, run->config->max_grad_norm) / labels));
-    HY3_TRY(run->network.backend->device.synchronize(stream));
-done:
-    return hy3_agree(run->comm, status, "updating the weights");
 }
 
 /* Mean token loss of the evaluation samples, each counted once. */
@@ -604,7 +567,9 @@ hy3_status hy3_run_train(struct hy3_run *run)
         struct totals totals;
 
         HY3_TRY(accumulate(run, step, &totals));
-        HY3_TRY(update(run, step, totals.labels, &norm, &rate));
+        rate = hy3_schedule_rate(&run->schedule, step);
+        HY3_TRY(hy3_learner_step(&run->learner, hy3_pass_stream(run->pass), step + 1, totals.labels,
+                                 run->config->max_grad_norm, rate, &norm));
         s.epoch = (double)(step + 1) / (double)run->steps_per_epoch;
         s.loss = totals.loss / totals.labels;
         s.grad_norm = norm;

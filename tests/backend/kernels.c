@@ -420,7 +420,7 @@ static void adamw_case(const struct hy3_kernels *k, const struct dims *d)
 {
     int64_t n = d->T * d->H;
     struct hy3_adamw a = {.n = n, .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
-    float *v = out(n, HY3_FP32);
+    float *v = out(n, HY3_FP32), *master;
 
     for (int64_t i = 0; i < n; i++)
         v[i] = v[i] * v[i];
@@ -428,12 +428,15 @@ static void adamw_case(const struct hy3_kernels *k, const struct dims *d)
     a.grad_scale = 0.3;
     a.dtype = d->dtype;
     a.weight = out(n, d->dtype);
-    a.master = d->dtype == HY3_FP32 ? NULL : out(n, HY3_FP32);
+    a.low = d->dtype == HY3_FP32 ? NULL : (int16_t *)(uintptr_t)in(n, HY3_BF16);
     a.m = out(n, HY3_FP32);
     a.v = v;
     a.grad = in(n, HY3_FP32);
+    master = out(n, HY3_FP32);
     for (a.step = 1; a.step <= 3; a.step++)
         assert_ok(k->adamw(NULL, &a));
+    for (int64_t i = 0; i < n; i++)
+        master[i] = a.low ? hy3_join(((hy3_bf16 *)a.weight)[i], a.low[i]) : ((float *)a.weight)[i];
 }
 
 typedef void (*kernel_case)(const struct hy3_kernels *, const struct dims *);

@@ -515,7 +515,8 @@ FUNCTION(adamw, adamw)
 {
     UNUSED;
     for (int64_t i = 0; i < a->n; i++) {
-        float *w = a->master ? a->master + i : (float *)a->weight + i;
+        float w =
+            a->low ? hy3_join(((hy3_bf16 *)a->weight)[i], a->low[i]) : ((float *)a->weight)[i];
         double g = a->grad[i] * a->grad_scale;
         double m = a->beta1 * a->m[i] + (1 - a->beta1) * g;
         double v = a->beta2 * a->v[i] + (1 - a->beta2) * g * g;
@@ -524,9 +525,11 @@ FUNCTION(adamw, adamw)
 
         a->m[i] = (float)m;
         a->v[i] = (float)v;
-        *w = (float)(*w * (1 - a->lr * a->decay) - a->lr * m_hat / (sqrt(v_hat) + a->eps));
-        if (a->master)
-            put(a->weight, a->dtype, i, *w);
+        w = (float)(w * (1 - a->lr * a->decay) - a->lr * m_hat / (sqrt(v_hat) + a->eps));
+        if (a->low)
+            ((hy3_bf16 *)a->weight)[i] = hy3_split(w, &a->low[i]);
+        else
+            ((float *)a->weight)[i] = w;
     }
     return HY3_OK;
 }

@@ -52,14 +52,15 @@ struct model {
 static inline void model_open(struct model *m, MPI_Comm comm, const char *directory,
                               hy3_dtype dtype)
 {
+    const struct hy3_store_options options = {.dtype = dtype};
     char path[HY3_PATH_MAX];
 
     snprintf(path, sizeof path, "%s/config.json", directory);
     assert_ok(hy3_shape_open(path, &m->shape));
-    assert_ok(hy3_layout_open(comm, 1, &m->layout));
+    assert_ok(hy3_layout_open(comm, 1, m->shape.experts, &m->layout));
     assert_ok(hy3_params_create(&m->shape, 0, m->shape.experts, &m->params));
     assert_ok(hy3_hf_dir_open(directory, &m->dir));
-    assert_ok(hy3_store_open(&host_backend, &m->layout, m->params, dtype, false, &m->store));
+    assert_ok(hy3_store_open(&host_backend, &m->layout, m->params, &options, &m->store));
 }
 
 static inline void model_close(struct model *m)

@@ -1,4 +1,5 @@
-/* store.c - units over ranks: what is put comes back, gradients are summed, every element is written by one rank. */
+/* store.c - units over ranks, for every stage and expert group: what is put comes back and is gathered, gradients are summed, an
+ * update reaches everyone, every element is written by one rank. */
 #include "parallel/store.h"
 
 #include "base/memory.h"
@@ -13,7 +14,7 @@ static const struct hy3_shape shape = {.layers = 3,
                                        .kv_heads = 1,
                                        .head_dim = 4,
                                        .vocab = 29,
-                                       .experts = 5,
+                                       .experts = 12,
                                        .top_k = 2,
                                        .shared_experts = 1,
                                        .expert_intermediate = 7,
@@ -29,12 +30,29 @@ struct fixture {
     struct hy3_store *store;
 };
 
-static void open_fixture(struct fixture *f, hy3_dtype dtype)
+/* How a store may be divided. */
+struct division {
+    int stage, group;
+    bool whole_experts, offload;
+    int64_t persistence, prefetch, reuse;
+};
+
+static void open_fixture(struct fixture *f, hy3_dtype dtype, const struct division *d)
 {
-    assert_ok(hy3_layout_open(MPI_COMM_WORLD, 1, &f->layout));
-    assert_ok(hy3_params_create(&shape, 0, shape.experts, &f->params));
+    struct hy3_store_options options = {.dtype = dtype,
+                                        .with_grads = true,
+                                        .zero_stage = d->stage,
+                                        .whole_experts = d->whole_experts,
+                                        .placement = {.host = d->offload},
+                                        .persistence = d->persistence,
+                                        .prefetch = d->prefetch,
+                                        .reuse = d->reuse};
+    int64_t held = shape.experts / d->group;
+
+    assert_ok(hy3_layout_open(MPI_COMM_WORLD, d->group, shape.experts, &f->layout));
+    assert_ok(hy3_params_create(&shape, f->layout.experts.rank * held, held, &f->params));
     assert_ok(hy3_backend_open("cpu", &f->backend));
-    assert_ok(hy3_store_open(f->backend, &f->layout, f->params, dtype, true, &f->store));
+    assert_ok(hy3_store_open(f->backend, &f->layout, f->params, &options, &f->store));
 }
 
 static void close_fixture(struct fixture *f)
@@ -44,39 +62,252 @@ static void close_fixture(struct fixture *f)
     hy3_layout_close(&f->layout);
 }
 
-static void what_is_put_comes_back(void **state)
+/* Runs `body` for every division that these ranks allow. */
+static void for_all_divisions(void (*body)(struct fixture *f, const struct division *d))
 {
-    struct fixture f;
-    bool same = true;
+    int size = hy3_size(MPI_COMM_WORLD);
+    static const struct division kinds[] = {
+        {.stage = 0},
+        {.stage = 1},
+        {.stage = 2},
+        {.stage = 3},
+        {.stage = 3, .prefetch = 400, .reuse = 1000},
+        {.stage = 3, .prefetch = 1, .offload = true},
+        {.stage = 3, .whole_experts = true, .persistence = 1000, .reuse = 1000000},
+        {.stage = 3, .prefetch = 1000000, .reuse = 1000000},
+    };
 
-    (void)state;
-    open_fixture(&f, HY3_FP32);
-    for (int i = 0; i < f.params->count; i++) {
-        const struct hy3_param *p = &f.params->params[i];
-        float *in, *out;
+    for (int group = 1; group <= size; group++) {
+        if (size % group != 0 || shape.experts % group != 0)
+            continue;
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+            struct division d = kinds[i];
+            struct fixture f;
+
+            d.group = group;
+            open_fixture(&f, HY3_FP32, &d);
+            body(&f, &d);
+            close_fixture(&f);
+        }
+    }
+}
+
+static float number(int param, int64_t element)
+{
+    return (float)(param * 10000 + element);
+}
+
+static void put_numbers(struct fixture *f)
+{
+    for (int i = 0; i < f->params->count; i++) {
+        const struct hy3_param *p = &f->params->params[i];
+        float *in;
 
         assert_ok(hy3_alloc(&in, (size_t)p->count, sizeof *in));
+        for (int64_t j = 0; j < p->count; j++)
+            in[j] = number(i, j);
+        assert_ok(hy3_store_put(f->store, p, 0, p->count, in, HY3_FP32));
+        hy3_free(in);
+    }
+}
+
+static void check_what_is_kept(struct fixture *f, const struct division *d)
+{
+    bool right = true;
+
+    (void)d;
+    put_numbers(f);
+    for (int i = 0; i < f->params->count; i++) {
+        const struct hy3_param *p = &f->params->params[i];
+        int64_t first, count;
+        float *out;
+
         assert_ok(hy3_alloc(&out, (size_t)p->count, sizeof *out));
         for (int64_t j = 0; j < p->count; j++)
-            in[j] = (float)(i * 1000 + j);
-        assert_ok(hy3_store_put(f.store, p, 0, p->count, in, HY3_FP32));
-        assert_ok(hy3_store_get(f.store, p, 0, p->count, out));
-        same = same && memcmp(in, out, (size_t)p->count * sizeof *in) == 0;
-        hy3_free(in);
+            out[j] = -1;
+        assert_ok(hy3_store_get(f->store, p, 0, p->count, out));
+        hy3_store_kept(f->store, p, &first, &count);
+        for (int64_t j = 0; j < p->count; j++)
+            right = right && out[j] == (j >= first && j < first + count ? number(i, j) : -1);
         hy3_free(out);
     }
-    assert_all(same);
-    close_fixture(&f);
+    assert_all(right);
+}
+
+static void what_is_put_comes_back(void **state)
+{
+    (void)state;
+    for_all_divisions(check_what_is_kept);
+}
+
+/* Whether the held part of all parameters of a gathered unit is number(i, j) times `factor`. */
+static bool is_whole(struct fixture *f, int unit, float factor)
+{
+    bool right = true;
+
+    for (int i = f->params->unit[unit].first; i < f->params->unit[unit].end; i++) {
+        const struct hy3_param *p = &f->params->params[i];
+        const float *w = hy3_store_weight(f->store, p); /* CPU backend */
+
+        for (int64_t j = 0; j < p->held && p->unit >= 0; j++)
+            right = right && w[j] == factor * number(i, p->first + j);
+    }
+    return right;
+}
+
+/* There and back, as a pass does. */
+static bool walk(struct fixture *f, float factor)
+{
+    int order[64] = {0}, count = 0, units = f->params->units;
+    bool right = true;
+
+    for (int u = 0; u < 2 * units; u++)
+        order[count++] = u < units ? u : 2 * units - 1 - u;
+    hy3_store_schedule(f->store, order, count);
+    for (int i = 0; i < count; i++) {
+        assert_ok(hy3_store_gather(f->store, NULL, order[i]));
+        right = right && is_whole(f, order[i], factor);
+        hy3_store_release(f->store, order[i]);
+    }
+    return right;
+}
+
+static void check_gathering_and_update(struct fixture *f, const struct division *d)
+{
+    bool right;
+
+    (void)d;
+    put_numbers(f);
+    right = walk(f, 1);
+    for (int i = 0; i < f->params->count; i++) {
+        struct hy3_owned own;
+
+        if (f->params->params[i].unit < 0)
+            continue;
+        own = hy3_store_owned(f->store, &f->params->params[i]);
+        for (int64_t j = 0; j < own.count; j++)
+            ((float *)own.weight)[j] *= 3;
+    }
+    hy3_store_updated(f->store);
+    right = right && walk(f, 3) && walk(f, 3);
+    assert_all(right);
+}
+
+static void units_are_whole_when_gathered_and_know_updates(void **state)
+{
+    (void)state;
+    for_all_divisions(check_gathering_and_update);
+}
+
+/* Two micro-batches; what a rank adds depends on the rank and the element. */
+static void check_gradients(struct fixture *f, const struct division *d)
+{
+    int size = f->layout.world.size, rank = f->layout.world.rank;
+    bool right = true;
+
+    for (int round = 0; round < 2; round++) {
+        assert_ok(hy3_store_zero_grads(f->store, NULL));
+        for (int micro = 0; micro < 2; micro++) {
+            for (int u = 0; u < f->params->units; u++) {
+                assert_ok(hy3_store_open_grads(f->store, NULL, u));
+                for (int i = f->params->unit[u].first; i < f->params->unit[u].end; i++) {
+                    const struct hy3_param *p = &f->params->params[i];
+                    float *grad = hy3_store_grad(f->store, p);
+
+                    for (int64_t j = 0; grad && j < p->held; j++)
+                        grad[j] += (float)((rank + 1) * (micro + 1) * ((p->first + j) % 7));
+                }
+                assert_ok(hy3_store_reduce(f->store, NULL, u, micro == 1));
+            }
+            assert_ok(hy3_store_finish(f->store, NULL));
+        }
+    }
+    for (int i = 0; i < f->params->count; i++) {
+        const struct hy3_param *p = &f->params->params[i];
+        struct hy3_owned own;
+        int64_t ranks = 0;
+
+        if (p->unit < 0)
+            continue;
+        own = hy3_store_owned(f->store, p);
+        for (int r = 0; r < size; r++) /* dense: all; experts: those with the same experts */
+            if (!f->params->unit[p->unit].expert || r % d->group == rank % d->group)
+                ranks += r + 1;
+        for (int64_t j = 0; j < own.count; j++)
+            right = right && own.grad[j] == (float)(3 * ranks * ((own.first + j) % 7));
+    }
+    assert_all(right);
+}
+
+static void gradients_are_summed_over_ranks_and_micro_batches(void **state)
+{
+    (void)state;
+    for_all_divisions(check_gradients);
+}
+
+static void check_shares(struct fixture *f, const struct division *d)
+{
+    bool right = true;
+
+    (void)d;
+    for (int i = 0; i < f->params->count; i++) {
+        const struct hy3_param *p = &f->params->params[i];
+        int64_t first, count, *times;
+        struct hy3_owned own = {.count = INT64_MAX};
+
+        hy3_store_share(f->store, p, &first, &count);
+        if (p->unit >= 0)
+            own = hy3_store_owned(f->store, p);
+        right = right && (count == 0 || (first >= own.first && count <= own.count &&
+                                         first - own.first <= own.count - count));
+        assert_ok(hy3_alloc(&times, (size_t)p->count, sizeof *times));
+        for (int64_t j = first; j < first + count; j++)
+            times[j]++;
+        hy3_allreduce_int(MPI_COMM_WORLD, times, (int)p->count, MPI_SUM, "testing");
+        for (int64_t j = 0; j < p->count; j++)
+            right = right && times[j] == 1;
+        hy3_free(times);
+    }
+    assert_all(right);
+}
+
+static void every_element_is_written_by_one_rank_that_owns_it(void **state)
+{
+    (void)state;
+    for_all_divisions(check_shares);
+}
+
+static void check_memory(struct fixture *f, const struct division *d)
+{
+    struct hy3_store_memory memory = hy3_store_memory(f->store);
+    size_t whole = 0;
+
+    for (int u = 0; u < f->params->units; u++)
+        whole += (size_t)f->params->unit[u].count * sizeof(float);
+    if (d->stage == 3 && d->group == 1 && !d->whole_experts && d->persistence == 0)
+        assert_true(memory.weights <= whole / (size_t)f->layout.world.size +
+                                          (size_t)f->params->units * HY3_PARAM_ALIGN * 4 +
+                                          (size_t)f->params->buffer_count * 4);
+    if (d->stage == 0)
+        assert_true(memory.weights >= whole && memory.grads >= whole);
+    assert_true(memory.host == 0 || d->offload);
+}
+
+static void slices_take_a_share_of_the_memory(void **state)
+{
+    (void)state;
+    for_all_divisions(check_memory);
 }
 
 static void a_part_is_put_at_its_place(void **state)
 {
+    const struct division d = {.group = 1};
     struct fixture f;
     const struct hy3_param *p;
     float in[5] = {1, 2, 3, 4, 5}, out[9];
 
     (void)state;
-    open_fixture(&f, HY3_BF16);
+    open_fixture(&f, HY3_BF16, &d);
     p = hy3_params_find(f.params, HY3_P_GATE_UP, 1);
     assert_ok(hy3_store_put(f.store, p, 100, 5, in, HY3_FP32));
     assert_ok(hy3_store_get(f.store, p, 98, 9, out));
@@ -85,75 +316,45 @@ static void a_part_is_put_at_its_place(void **state)
     close_fixture(&f);
 }
 
-static void gradients_are_summed_over_the_ranks(void **state)
-{
-    struct fixture f;
-    int rank = hy3_rank(MPI_COMM_WORLD), size = hy3_size(MPI_COMM_WORLD);
-    bool right = true;
-
-    (void)state;
-    open_fixture(&f, HY3_FP32);
-    for (int u = 0; u < f.params->units; u++) {
-        struct hy3_slice slice = hy3_store_slice(f.store, u);
-
-        for (int64_t j = 0; j < slice.count; j++)
-            slice.grad[j] = (float)((rank + 1) * (j % 7));
-        assert_ok(hy3_store_reduce(f.store, NULL, u));
-        for (int64_t j = 0; j < slice.count; j++)
-            right = right && slice.grad[j] == (float)(size * (size + 1) / 2 * (j % 7));
-    }
-    assert_all(right);
-    assert_ok(hy3_store_zero_grads(f.store, NULL));
-    for (int u = 0; u < f.params->units; u++)
-        for (int64_t j = 0; j < hy3_store_slice(f.store, u).count; j++)
-            right = right && hy3_store_slice(f.store, u).grad[j] == 0;
-    assert_all(right);
-    close_fixture(&f);
-}
-
-static void every_element_is_written_by_one_rank(void **state)
-{
-    struct fixture f;
-    bool right = true;
-
-    (void)state;
-    open_fixture(&f, HY3_FP32);
-    for (int i = 0; i < f.params->count; i++) {
-        const struct hy3_param *p = &f.params->params[i];
-        int64_t first, count, sum, firsts[64];
-
-        hy3_store_share(f.store, p, &first, &count);
-        sum = count;
-        hy3_allreduce_int(MPI_COMM_WORLD, &sum, 1, MPI_SUM, "testing");
-        hy3_allgather_int(MPI_COMM_WORLD, first, firsts, "testing");
-        right = right && sum == p->count && firsts[0] == 0;
-        /* a rank's range begins where the one before ends */
-        hy3_allgather_int(MPI_COMM_WORLD, first + count, firsts, "testing");
-        if (hy3_rank(MPI_COMM_WORLD) > 0)
-            right = right && firsts[hy3_rank(MPI_COMM_WORLD) - 1] == first;
-    }
-    assert_all(right);
-    close_fixture(&f);
-}
-
-static void a_group_that_does_not_divide_the_ranks_is_refused(void **state)
+static void a_group_that_does_not_divide_is_refused(void **state)
 {
     struct hy3_layout layout;
+    int size = hy3_size(MPI_COMM_WORLD);
 
     (void)state;
-    assert_fails(HY3_EUSAGE, "does not divide",
-                 hy3_layout_open(MPI_COMM_WORLD, hy3_size(MPI_COMM_WORLD) + 1, &layout));
+    assert_fails(HY3_EUSAGE, "does not divide the",
+                 hy3_layout_open(MPI_COMM_WORLD, size + 1, 12, &layout));
     hy3_layout_close(&layout);
+    if (size > 1) {
+        assert_fails(HY3_EUSAGE, "experts", hy3_layout_open(MPI_COMM_WORLD, size, 13, &layout));
+        hy3_layout_close(&layout);
+    }
+}
+
+static void the_largest_group_inside_a_node_is_chosen(void **state)
+{
+    (void)state;
+    assert_int_equal(hy3_expert_group_size(192, 32, 8), 8);
+    assert_int_equal(hy3_expert_group_size(192, 4, 8), 4);
+    assert_int_equal(hy3_expert_group_size(192, 12, 6), 6);
+    assert_int_equal(hy3_expert_group_size(192, 7, 7), 1);
+    assert_int_equal(hy3_expert_group_size(7, 7, 7), 7);
+    assert_int_equal(hy3_expert_group_size(8, 12, 4), 4);
+    assert_int_equal(hy3_expert_group_size(192, 8, 1), 1);
+    assert_int_equal(hy3_expert_group_size(0, 8, 8), 1);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_put_comes_back),
+        cmocka_unit_test(units_are_whole_when_gathered_and_know_updates),
+        cmocka_unit_test(gradients_are_summed_over_ranks_and_micro_batches),
+        cmocka_unit_test(every_element_is_written_by_one_rank_that_owns_it),
+        cmocka_unit_test(slices_take_a_share_of_the_memory),
         cmocka_unit_test(a_part_is_put_at_its_place),
-        cmocka_unit_test(gradients_are_summed_over_the_ranks),
-        cmocka_unit_test(every_element_is_written_by_one_rank),
-        cmocka_unit_test(a_group_that_does_not_divide_the_ranks_is_refused),
+        cmocka_unit_test(a_group_that_does_not_divide_is_refused),
+        cmocka_unit_test(the_largest_group_inside_a_node_is_chosen),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

@@ -17,18 +17,18 @@ hy3_status hy3_cpu_adamw(struct hy3_stream *s, const struct hy3_adamw *a)
         .inverse_v_root = (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))),
         .eps = (float)a->eps,
     };
-    float *master = a->master ? a->master : a->weight;
 
     (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < a->n; i += PIECE) {
         int64_t n = a->n - i < PIECE ? a->n - i : PIECE;
+        float joined[PIECE], *w = a->low ? joined : (float *)a->weight + i;
 
-        hy3_cpu_loops->adamw(master + i, a->m + i, a->v + i, a->grad + i, &step, n);
-        if (a->master && a->dtype == HY3_BF16)
-            hy3_cpu_loops->narrow(master + i, (hy3_bf16 *)a->weight + i, n);
-        else if (a->master)
-            memcpy((float *)a->weight + i, master + i, (size_t)n * sizeof *master);
+        if (a->low)
+            hy3_cpu_loops->join((hy3_bf16 *)a->weight + i, a->low + i, w, n);
+        hy3_cpu_loops->adamw(w, a->m + i, a->v + i, a->grad + i, &step, n);
+        if (a->low)
+            hy3_cpu_loops->split(w, (hy3_bf16 *)a->weight + i, a->low + i, n);
     }
     return HY3_OK;
 }

@@ -34,6 +34,9 @@ struct hy3_loops {
     void (*swiglu)(const float *gate, const float *up, float *y, int64_t n);
     void (*swiglu_backward)(const float *gate, const float *up, const float *dy, float *dgate,
                             float *dup, int64_t n);
+    /* hy3_join and hy3_split of n elements */
+    void (*join)(const hy3_bf16 *high, const int16_t *low, float *x, int64_t n);
+    void (*split)(const float *x, hy3_bf16 *high, int16_t *low, int64_t n);
     void (*adamw)(float *w, float *m, float *v, const float *g, const struct hy3_adamw_step *step,
                   int64_t n);
     /* C[M,N] += A B with A[m,k] at A[m row + k column], B [K,N] and C [M,N] with row strides; N a multiple of 16.

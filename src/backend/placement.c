@@ -1,0 +1,66 @@
+/* placement.c - device memory, host memory, or a mapped file. */
+#include "backend/placement.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The space is claimed at once: a full disk is an error here, not a SIGBUS in the middle of a step. */
+static hy3_status map_file(const char *directory, size_t bytes, void **out)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+    void *memory;
+    int fd = -1, error;
+
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/hy3_offload_XXXXXX", directory));
+    if ((fd = mkostemp(path, O_CLOEXEC)) < 0)
+        HY3_FAIL(HY3_EIO, "cannot create a file in offload_dir '%s': %s", directory,
+                 strerror(errno));
+    unlink(path);
+    if ((error = posix_fallocate(fd, 0, (off_t)bytes)) != 0)
+        HY3_FAIL(HY3_EIO, "no space for %.3f GB in offload_dir '%s': %s", 1e-9 * (double)bytes,
+                 directory, strerror(error));
+    memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        HY3_FAIL(HY3_EIO, "cannot map %.3f GB of offload_dir '%s': %s", 1e-9 * (double)bytes,
+                 directory, strerror(errno));
+    *out = memory;
+done:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+hy3_status hy3_placement_alloc(const struct hy3_device *device,
+                               const struct hy3_placement *placement, size_t bytes, void *out)
+{
+    hy3_status status = HY3_OK;
+    void *memory = NULL;
+
+    if (bytes > 0 && !placement->host)
+        HY3_TRY(device->alloc(bytes, &memory));
+    if (bytes > 0 && placement->host && !placement->directory)
+        HY3_TRY(device->alloc_host(bytes, &memory));
+    if (bytes > 0 && placement->host && placement->directory)
+        HY3_TRY(map_file(placement->directory, bytes, &memory));
+done:
+    memcpy(out, &memory, sizeof memory);
+    return status;
+}
+
+void hy3_placement_free(const struct hy3_device *device, const struct hy3_placement *placement,
+                        size_t bytes, void *memory)
+{
+    if (!memory)
+        return;
+    if (!placement->host)
+        device->free(memory);
+    else if (!placement->directory)
+        device->free_host(memory);
+    else
+        munmap(memory, bytes);
+}

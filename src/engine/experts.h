@@ -1,0 +1,23 @@
+/* experts.h - the routed rows of a layer through its experts, wherever these are: on this rank, or spread over an expert group.
+ *
+ * Forward: rows -> rows_out of the layer's activations. Backward: scratch->drows from d(rows_out) to d(rows). The exchange takes place
+ * in every layer, also for a rank without tokens. */
+#ifndef HY3_ENGINE_EXPERTS_H
+#define HY3_ENGINE_EXPERTS_H
+
+#include "model/layer.h"
+#include "parallel/exchange.h"
+
+struct hy3_experts {
+    struct hy3_exchange exchange; /* group size 1: unused */
+    void *out; /* [capacity,H] device, brought by the owner: results, or their gradient */
+    bool said; /* the log knows that rounds are needed */
+};
+
+/* Collective on the expert group. counts [P,E] HOST: filled in the forward, read in replay and backward. layer->experts is not used. */
+hy3_status hy3_experts_forward(struct hy3_experts *experts, const struct hy3_layer *layer,
+                               int64_t *counts);
+hy3_status hy3_experts_backward(struct hy3_experts *experts, const struct hy3_layer *layer,
+                                const int64_t *counts);
+
+#endif
