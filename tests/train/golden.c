@@ -7,13 +7,46 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "comm/comm.h"
-#include "config/config.h"
-#include "model/params.h"
-#include "train/train.h"
+#include "support/training.h"
 
 #include <math.h>
 
-enum { MAX_ARGS = 40 };
+/* How the run is spread over the ranks. The test runs once for each that the ranks allow. */
+struct layout {
+    int group;    /* expert_parallel_size; must divide the ranks */
+    bool is_long; /* with HY3_LONG only: `make check-long` */
+    const char *settings[8];
+};
+
+#define DIVIDED "stage3_param_persistence_threshold=0"
+/* clang-format off */
+static const struct layout layouts[] = {
+    {1, false, {"expert_parallel_size=1", "zero_stage=0"}},
+    {1, true, {"expert_parallel_size=1", "zero_stage=1"}},
+    {1, true, {"expert_parallel_size=1", "zero_stage=2"}},
+    {1, true, {"expert_parallel_size=1", "zero_stage=3", DIVIDED}},
+    {1, false, {"expert_parallel_size=1", "zero_stage=3", DIVIDED, "offload=full"}},
+    {2, false, {"expert_parallel_size=2", "zero_stage=0"}},
+    {2, false, {"expert_parallel_size=2", "zero_stage=1", "offload=optimizer"}},
+    {2, false, {"expert_parallel_size=2", "zero_stage=2", "expert_capacity=0.3"}},
+    {2, true, {"expert_parallel_size=2", "zero_stage=3", DIVIDED}},
+    {2, true, {"expert_parallel_size=2", "zero_stage=3", DIVIDED, "make_moe_param_leaf_module=true"}},
+    {2, false, {"expert_parallel_size=2", "zero_stage=3", DIVIDED, "offload=full", "gradient_checkpointing=false"}},
+    {4, true, {"expert_parallel_size=4", "zero_stage=0", "gradient_checkpointing=false"}},
+    {4, true, {"expert_parallel_size=4", "zero_stage=1"}},
+    {4, false, {"expert_parallel_size=4", "zero_stage=2"}},
+    {4, false, {"expert_parallel_size=4", "zero_stage=3", DIVIDED, "stage3_max_reuse_distance=0", "stage3_prefetch_bucket_size=0"}},
+    {4, true, {"expert_parallel_size=4", "zero_stage=3", DIVIDED, "offload=full", "expert_capacity=0.05"}},
+    {1, false, {NULL}}, /* the defaults */
+};
+
+/* clang-format on */
+static const struct layout *layout;
+
+static bool is_run(const struct layout *l)
+{
+    return hy3_size(MPI_COMM_WORLD) % l->group == 0 && (!l->is_long || getenv("HY3_LONG"));
+}
 
 /* dataset.jsonl in the order of the reference's micro-batches, written by rank 0. */
 static void write_data(const json_t *steps, const char *path)
@@ -47,74 +80,37 @@ static void write_data(const json_t *steps, const char *path)
     hy3_free(ordered);
 }
 
-static double number(const json_t *object, const char *key)
-{
-    return json_number_value(json_object_get(object, key));
-}
-
 /* Runs hy3_sft's work with the reference's hyperparameters and these settings; output in `out`. */
 static void train(const json_t *golden, const char *out, const char *data,
                   const char *const *settings)
 {
     const json_t *hyper = json_object_get(golden, "hyper");
-    static char texts[MAX_ARGS][HY3_PATH_MAX + 64];
-    char *argv[MAX_ARGS] = {texts[0]};
-    int argc = 0, ranks = hy3_size(MPI_COMM_WORLD);
-    struct hy3_config config = {0};
-    struct hy3_run *run = NULL;
-    bool finished;
-    char path[HY3_PATH_MAX + 32];
+    static char texts[16][HY3_PATH_MAX + 64];
+    const char *all[HY3_TEST_SETTINGS] = {0};
+    int count = 0, ranks = hy3_size(MPI_COMM_WORLD);
 
-    snprintf(path, sizeof path, "%s.cfg", out);
-    if (hy3_rank(MPI_COMM_WORLD) == 0)
-        assert_ok(hy3_file_replace(path, "max_seq_length = 64;\n", 21));
-    hy3_barrier(MPI_COMM_WORLD, "testing");
-#define ARG(...) snprintf(texts[argc], sizeof texts[argc], __VA_ARGS__), argc++
-    ARG("hy3_sft");
-    ARG("%s", path);
+#define ARG(...) \
+    snprintf(texts[count], sizeof texts[count], __VA_ARGS__), all[count] = texts[count], count++
     ARG("model_name_or_path=%s", hy3_golden("a/inner"));
     ARG("tokenizer_name_or_path=%s", hy3_golden("a/tokenizer"));
     ARG("train_data_file=%s", data);
-    ARG("output_dir=%s", out);
     ARG("disable_shuffling=true");
+    ARG("max_seq_length=64");
     ARG("per_device_train_batch_size=%d", ranks >= 4 ? 1 : 2);
     ARG("gradient_accumulation_steps=%d", ranks == 1 ? 2 : 1);
-    ARG("learning_rate=%.17g", number(hyper, "learning_rate"));
-    ARG("min_lr=%.17g", number(hyper, "min_lr"));
-    ARG("weight_decay=%.17g", number(hyper, "weight_decay"));
+    ARG("learning_rate=%.17g", hy3_json_number(hyper, "learning_rate"));
+    ARG("min_lr=%.17g", hy3_json_number(hyper, "min_lr"));
+    ARG("weight_decay=%.17g", hy3_json_number(hyper, "weight_decay"));
     ARG("lr_scheduler_type=cosine_with_min_lr");
-    ARG("warmup_steps=%d", (int)number(hyper, "warmup_steps"));
+    ARG("warmup_steps=%d", (int)hy3_json_number(hyper, "warmup_steps"));
     ARG("max_steps=%zu", json_array_size(json_object_get(golden, "steps")));
     ARG("save_format=outer");
-    ARG("plot_loss=false");
-    for (int i = 0; settings[i]; i++)
-        ARG("%s", settings[i]);
 #undef ARG
-    for (int i = 0; i < argc; i++)
-        argv[i] = texts[i];
-    assert_ok(hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv, "", &finished));
-    assert_ok(hy3_run_open(MPI_COMM_WORLD, &config, &run));
-    assert_ok(hy3_run_train(run));
-    hy3_run_close(run);
-    hy3_config_free(&config);
-    hy3_barrier(MPI_COMM_WORLD, "testing");
-}
-
-/* Number `step` (from 0) of the log's objects. */
-static json_t *logged(const char *out, size_t step)
-{
-    char path[HY3_PATH_MAX + 32], *text, *at;
-    size_t size;
-    json_t *line;
-
-    snprintf(path, sizeof path, "%s/train_log.jsonl", out);
-    assert_ok(hy3_file_read(path, (size_t)1 << 20, &text, &size));
-    at = text;
-    while (step-- > 0)
-        at = strchr(at, '\n') + 1;
-    assert_ok(hy3_json_parse(at, (size_t)(strchr(at, '\n') - at), path, &line));
-    hy3_free(text);
-    return line;
+    for (int i = 0; settings[i]; i++)
+        all[count++] = settings[i];
+    for (int i = 0; layout->settings[i]; i++)
+        all[count++] = layout->settings[i];
+    hy3_test_train(MPI_COMM_WORLD, out, all);
 }
 
 static void compare_log(const json_t *steps, const char *out)
@@ -125,13 +121,18 @@ static void compare_log(const json_t *steps, const char *out)
     assert_true(json_array_size(steps) > 5);
     json_array_foreach(steps, i, step)
     {
-        json_t *ours = logged(out, i);
+        json_t *ours = hy3_test_logged(out, i);
 
-        hy3_assert_within("loss", fabs(number(ours, "loss") - number(step, "loss")), 2e-5);
-        hy3_assert_within("grad norm",
-                          fabs(number(ours, "grad_norm") / number(step, "grad_norm") - 1), 2e-5);
-        hy3_assert_within("rate", fabs(number(ours, "learning_rate") - number(step, "lr")), 2e-18);
-        assert_int_equal(number(ours, "step"), i + 1);
+        hy3_assert_within(
+            "loss", fabs(hy3_json_number(ours, "loss") - hy3_json_number(step, "loss")), 2e-5);
+        hy3_assert_within(
+            "grad norm",
+            fabs(hy3_json_number(ours, "grad_norm") / hy3_json_number(step, "grad_norm") - 1),
+            2e-5);
+        hy3_assert_within(
+            "rate", fabs(hy3_json_number(ours, "learning_rate") - hy3_json_number(step, "lr")),
+            2e-18);
+        assert_int_equal(hy3_json_number(ours, "step"), i + 1);
         json_decref(ours);
     }
 }
@@ -189,10 +190,14 @@ static void follow(const char *name, const json_t *golden, const char *const *se
 
     paths(name, out, data);
     write_data(steps, data);
-    train(golden, out, data, settings);
-    if (hy3_rank(MPI_COMM_WORLD) == 0) {
-        compare_log(steps, out);
-        assert_true(compare_weights(weights, prefix, out, file) >= least);
+    for (layout = layouts; layout < layouts + sizeof layouts / sizeof *layouts; layout++) {
+        if (!is_run(layout))
+            continue;
+        train(golden, out, data, settings);
+        if (hy3_rank(MPI_COMM_WORLD) == 0) {
+            compare_log(steps, out);
+            assert_true(compare_weights(weights, prefix, out, file) >= least);
+        }
     }
 }
 
@@ -294,14 +299,15 @@ static void bf16_trajectory_follows_fp32(void **state)
 
     (void)state;
     paths("bf16", out, data);
+    layout = layouts + sizeof layouts / sizeof *layouts - 1;
     write_data(steps, data);
     train(run, out, data, (const char *[]){"bf16=true", NULL});
     json_array_foreach(steps, i, step)
     {
-        json_t *ours = hy3_rank(MPI_COMM_WORLD) == 0 ? logged(out, i) : NULL;
+        json_t *ours = hy3_rank(MPI_COMM_WORLD) == 0 ? hy3_test_logged(out, i) : NULL;
 
         if (ours)
-            sum += fabs(number(ours, "loss") - number(step, "loss"));
+            sum += fabs(hy3_json_number(ours, "loss") - hy3_json_number(step, "loss"));
         json_decref(ours);
     }
     /* single steps wander further: near a tie of the router a token picks another expert */

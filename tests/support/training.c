@@ -1,0 +1,67 @@
+/* training.c - configuration from arguments, then what hy3_sft.c does. */
+#include "support/training.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "comm/comm.h"
+#include "config/config.h"
+#include "train/train.h"
+
+hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *const *settings)
+{
+    hy3_status status = HY3_OK;
+    char *argv[HY3_TEST_SETTINGS + 4] = {0}, path[HY3_PATH_MAX + 32], output[HY3_PATH_MAX + 32];
+    static const char ours[] = "plot_loss = false;\noverwrite_output_dir = true;\n";
+    int argc = 0;
+    struct hy3_config config = {0};
+    struct hy3_run *run = NULL;
+    bool finished;
+
+    snprintf(path, sizeof path, "%s.cfg", out);
+    snprintf(output, sizeof output, "output_dir=%s", out);
+    if (hy3_rank(comm) == 0)
+        assert_ok(hy3_file_replace(path, ours, sizeof ours - 1));
+    hy3_barrier(comm, "testing");
+    HY3_TRY(hy3_strdup("hy3_sft", &argv[argc++]));
+    HY3_TRY(hy3_strdup(path, &argv[argc++]));
+    HY3_TRY(hy3_strdup(output, &argv[argc++]));
+    for (int i = 0; settings[i]; i++)
+        HY3_TRY(hy3_strdup(settings[i], &argv[argc++]));
+    HY3_TRY(hy3_config_parse(&config, comm, argc, argv, "", &finished));
+    HY3_TRY(hy3_run_open(comm, &config, &run));
+    HY3_TRY(hy3_run_train(run));
+done:
+    hy3_run_close(run);
+    hy3_config_free(&config);
+    for (int i = 0; i < argc; i++)
+        hy3_free(argv[i]);
+    hy3_barrier(comm, "testing");
+    return status;
+}
+
+void hy3_test_train(MPI_Comm comm, const char *out, const char *const *settings)
+{
+    assert_ok(hy3_test_try_to_train(comm, out, settings));
+}
+
+double hy3_json_number(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+json_t *hy3_test_logged(const char *out, size_t step)
+{
+    char path[HY3_PATH_MAX + 32], *text, *at;
+    size_t size;
+    json_t *line;
+
+    snprintf(path, sizeof path, "%s/train_log.jsonl", out);
+    assert_ok(hy3_file_read(path, (size_t)1 << 20, &text, &size));
+    at = text;
+    while (step-- > 0 && strchr(at, '\n'))
+        at = strchr(at, '\n') + 1;
+    assert_non_null(strchr(at, '\n'));
+    assert_ok(hy3_json_parse(at, (size_t)(strchr(at, '\n') - at), path, &line));
+    hy3_free(text);
+    return line;
+}

@@ -1,0 +1,21 @@
+/* training.h - a run of hy3_sft inside a test, and what it logged. */
+#ifndef HY3_TESTS_SUPPORT_TRAINING_H
+#define HY3_TESTS_SUPPORT_TRAINING_H
+
+#include "support/test.h"
+
+enum { HY3_TEST_SETTINGS = 40 };
+
+/* Collective on `comm`. A run with these key=value settings (NULL ends them) and output in `out`; an earlier run there is overwritten. Its
+ * status: a test may expect another than HY3_OK. */
+hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *const *settings);
+
+/* The same, which must succeed. */
+void hy3_test_train(MPI_Comm comm, const char *out, const char *const *settings);
+
+/* Object number `step` (from 0) of out/train_log.jsonl; the caller json_decref's it. */
+json_t *hy3_test_logged(const char *out, size_t step);
+
+double hy3_json_number(const json_t *object, const char *key);
+
+#endif
