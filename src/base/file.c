@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,6 +71,22 @@ hy3_status hy3_directory_create(const char *path)
     }
 done:
     return status;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
+{
+    (void)status;
+    (void)kind;
+    (void)place;
+    return remove(path);
+}
+
+hy3_status hy3_directory_remove(const char *path)
+{
+    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot remove '%s': %s", path,
+                        strerror(errno));
+    return HY3_OK;
 }
 
 hy3_status hy3_directory_sync(const char *path)

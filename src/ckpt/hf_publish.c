@@ -117,7 +117,7 @@ done:
     return status;
 }
 
-static hy3_status write_small_files(const struct hy3_hf_writer_options *options)
+hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
 {
     static const char generation[] = "generation_config.json";
     hy3_status status = HY3_OK;
@@ -231,7 +231,7 @@ hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
     const char *output = options->output;
     char path[HY3_PATH_MAX];
 
-    HY3_TRY(write_small_files(options));
+    HY3_TRY(hy3_hf_write_small_files(options));
     if (!options->adapter)
         HY3_TRY(remove_file(output, index_name));
     HY3_TRY(rename_files(output, plan));

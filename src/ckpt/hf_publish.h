@@ -20,6 +20,9 @@ hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan
 /* Local. config.json of the base, or the one that is given, with the dtype of the weights; atomically. */
 hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options);
 
+/* Local, on one rank. Configuration, generation defaults and tokenizer files. */
+hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options);
+
 /* Local, on one rank. Removes what is left under temporary names after a failure. */
 void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan);
 

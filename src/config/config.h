@@ -52,7 +52,8 @@ struct hy3_config {
     int64_t save_steps;
     double max_hours;
     int64_t save_total_limit;
-    bool save_only_model;
+    bool save_only_model, save_async;
+    char *save_failure;
     char *save_format, *max_shard_size, *resume_from_checkpoint;
     int64_t logging_steps;
     char *report_to;

@@ -12,6 +12,7 @@
 #include "data/token_writer.h"
 
 #include <unistd.h>
+#include <xxhash.h>
 
 struct hy3_dataset {
     struct hy3_token_header header;
@@ -67,6 +68,22 @@ int64_t hy3_dataset_count(const struct hy3_dataset *dataset)
 int64_t hy3_dataset_longest(const struct hy3_dataset *dataset)
 {
     return dataset->header.summary.longest;
+}
+
+uint64_t hy3_dataset_fingerprint(const struct hy3_dataset *dataset)
+{
+    const struct hy3_token_header *h = &dataset->header;
+    const uint64_t parts[] = {h->source,
+                              h->tokenizer,
+                              (uint64_t)h->max_seq_length,
+                              (uint64_t)h->max_samples,
+                              (uint64_t)h->keep_unlabelled,
+                              (uint64_t)h->summary.samples,
+                              (uint64_t)h->summary.longest,
+                              dataset->seed,
+                              (uint64_t)dataset->vocab};
+
+    return XXH3_64bits(parts, sizeof parts);
 }
 
 int64_t hy3_dataset_length(const struct hy3_dataset *dataset, int64_t i)

@@ -51,6 +51,9 @@ hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uin
 int64_t hy3_dataset_count(const struct hy3_dataset *dataset);
 int64_t hy3_dataset_longest(const struct hy3_dataset *dataset); /* tokens */
 
+/* A number that changes when the samples change: of the sources, the tokenizer and how they were cut. */
+uint64_t hy3_dataset_fingerprint(const struct hy3_dataset *dataset);
+
 /* Local. Tokens of sample i. */
 int64_t hy3_dataset_length(const struct hy3_dataset *dataset, int64_t i);
 

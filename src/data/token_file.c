@@ -69,28 +69,6 @@ hid_t hy3_token_column_type(const struct hy3_token_column *column)
     return column->size == 8 ? H5T_STD_U64LE : column->size == 4 ? H5T_STD_U32LE : H5T_STD_U8LE;
 }
 
-void hy3_hdf5_quiet(void)
-{
-    H5open();
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
-
-static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *text)
-{
-    if (n == 0 && entry->desc)
-        snprintf(text, 200, "%s", entry->desc);
-    return 0;
-}
-
-const char *hy3_hdf5_text(void)
-{
-    static _Thread_local char text[200];
-
-    text[0] = '\0';
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, text);
-    return text;
-}
-
 static hy3_status read_int(hid_t file, const char *name, void *out)
 {
     hy3_status status = HY3_OK;

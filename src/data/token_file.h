@@ -4,10 +4,9 @@
 #ifndef HY3_DATA_TOKEN_FILE_H
 #define HY3_DATA_TOKEN_FILE_H
 
+#include "base/hdf5.h"
 #include "data/dataset.h"
 #include "data/sources.h"
-
-#include <hdf5.h>
 
 enum {
     HY3_TOKEN_FORMAT = 1
@@ -47,12 +46,6 @@ extern const struct hy3_token_column hy3_token_columns[];
 int64_t hy3_token_column_count(const struct hy3_token_column *column,
                                const struct hy3_token_header *header, int file_count);
 hid_t hy3_token_column_type(const struct hy3_token_column *column);
-
-/* Local. Keeps HDF5 from printing; its texts go into ours. */
-void hy3_hdf5_quiet(void);
-
-/* Local. What HDF5 last complained about, "" if nothing. Static memory. */
-const char *hy3_hdf5_text(void);
 
 /* Local. Reads and checks the structure of `path` and its offsets; *offsets [samples + 1] is the caller's (hy3_free).
  * Errors: HY3_EFORMAT, HY3_EIO with the reason, without the path. */

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "train/checkpoint.h"
 
 #include <dirent.h>
 
@@ -49,11 +50,22 @@ static bool is_same(const char *path, const char *text)
     return same;
 }
 
+/* Whether a checkpoint will be continued: one in the directory, or one that is named. */
+static bool continues(const struct hy3_config *config)
+{
+    const char *from = config->resume_from_checkpoint;
+
+    return hy3_checkpoints_continues(config) ||
+           (strcmp(from, "auto") != 0 && strcmp(from, "none") != 0);
+}
+
 static hy3_status open_local(const struct hy3_config *config, const char *text)
 {
     hy3_status status = HY3_OK;
     const char *directory = config->output_dir;
     char path[HY3_PATH_MAX];
+    int64_t *steps = NULL;
+    size_t count = 0;
     bool empty;
 
     if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
@@ -66,16 +78,31 @@ static hy3_status open_local(const struct hy3_config *config, const char *text)
                  "output_dir '%s' is not empty and no run of hy3_sft made it; name another "
                  "directory, or set overwrite_output_dir = true",
                  directory);
-    if (!empty && !config->overwrite_output_dir && has_model(directory) && !is_same(path, text))
+    HY3_TRY(hy3_checkpoints_list(directory, &steps, &count));
+    if (count > 0 && !config->overwrite_output_dir && !continues(config))
+        HY3_FAIL(HY3_EUSAGE,
+                 "output_dir '%s' holds checkpoints of an earlier run, the newest of step %lld; "
+                 "continue it with resume_from_checkpoint = auto, name another directory, or set "
+                 "overwrite_output_dir = true, which removes them",
+                 directory, (long long)steps[0]);
+    if (!empty && !config->overwrite_output_dir && count == 0 && has_model(directory) &&
+        !is_same(path, text))
         HY3_FAIL(HY3_EUSAGE,
                  "output_dir '%s' holds the model of a run with another configuration "
                  "(its config.cfg differs); name another directory, or set "
                  "overwrite_output_dir = true",
                  directory);
-    if (!empty)
+    if (!empty && (count == 0 || !continues(config)))
         hy3_log(HY3_LOG_INFO, "output_dir '%s' holds an earlier run: starting over", directory);
+    for (size_t i = 0; i < count && !continues(config); i++) {
+        HY3_TRY(hy3_path_format(path, sizeof path, "%s/checkpoint-%lld", directory,
+                                (long long)steps[i]));
+        HY3_TRY(hy3_directory_remove(path));
+    }
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
     HY3_TRY(hy3_file_replace(path, text, strlen(text)));
 done:
+    hy3_free(steps);
     return status;
 }
 

@@ -2,12 +2,15 @@
 #include "train/report.h"
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
 
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
+
+enum { LOG_LIMIT = 1 << 30 };
 
 struct point {
     double step, loss, eval_loss; /* eval_loss NaN: none */
@@ -22,13 +25,68 @@ struct hy3_report {
     double last;  /* when the last line was written */
     int64_t tokens, tokens_at_last;
     double loss_sum; /* since the last line */
-    int64_t loss_steps;
+    int64_t loss_steps, step;
+    int64_t tokens_before; /* those of earlier parts of the run */
+    double elapsed_before;
     struct point *points;
     size_t count, capacity;
 };
 
+/* Takes a line of the log into the plot if it is of a step that counts. */
+static hy3_status keep_line(struct hy3_report *r, const char *line, size_t size, int64_t last,
+                            bool *kept)
+{
+    hy3_status status = HY3_OK;
+    json_t *object = NULL;
+    const json_t *eval;
+
+    *kept = false;
+    if (hy3_json_parse(line, size, "train_log.jsonl", &object) != HY3_OK) /* cut short by a crash */
+        return HY3_OK;
+    *kept = json_is_integer(json_object_get(object, "step")) &&
+            json_integer_value(json_object_get(object, "step")) <= last;
+    if (!*kept)
+        goto done;
+    HY3_TRY(hy3_grow(&r->points, &r->capacity, r->count + 1, sizeof *r->points));
+    eval = json_object_get(object, "eval_loss");
+    r->points[r->count++] = (struct point){json_number_value(json_object_get(object, "step")),
+                                           json_number_value(json_object_get(object, "loss")),
+                                           eval ? json_number_value(eval) : (double)NAN};
+done:
+    json_decref(object);
+    return status;
+}
+
+/* The lines of the log up to a step stay, the others are of steps that are done again. */
+static hy3_status keep_lines(struct hy3_report *r, const char *path, int64_t last)
+{
+    hy3_status status = HY3_OK;
+    char *text = NULL, *to, *line, *end;
+    size_t size;
+    bool kept;
+
+    if (!hy3_path_exists(path))
+        return HY3_OK;
+    HY3_TRY(hy3_file_read(path, LOG_LIMIT, &text, &size));
+    to = line = text;
+    while ((end = memchr(line, '\n', size - (size_t)(line - text)))) {
+        size_t length = (size_t)(end + 1 - line);
+
+        HY3_TRY(keep_line(r, line, length - 1, last, &kept));
+        if (kept) {
+            memmove(to, line, length);
+            to += length;
+        }
+        line = end + 1;
+    }
+    HY3_TRY(hy3_file_replace(path, text, (size_t)(to - text)));
+done:
+    hy3_free(text);
+    return status;
+}
+
 hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t every, bool writes,
-                           struct hy3_report **out)
+                           const struct hy3_report_state *from, struct hy3_report **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_report *r = NULL;
@@ -42,7 +100,15 @@ hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t 
     r->begin = r->last = hy3_seconds();
     HY3_TRY(hy3_path_format(r->directory, sizeof r->directory, "%s", output_dir));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/train_log.jsonl", output_dir));
-    if (writes && !(r->log = fopen(path, "we")))
+    r->tokens = r->tokens_before = from->tokens;
+    r->tokens_at_last = from->tokens - from->tokens_since;
+    r->loss_sum = from->loss_sum;
+    r->loss_steps = from->loss_steps;
+    r->elapsed_before = from->elapsed;
+    r->step = from->step;
+    if (writes && from->step > 0)
+        HY3_TRY(keep_lines(r, path, from->step));
+    if (writes && !(r->log = fopen(path, from->step > 0 ? "ae" : "we")))
         HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
     *out = r;
     r = NULL;
@@ -69,7 +135,7 @@ static hy3_status write_line(struct hy3_report *r, const struct hy3_report_step 
             "\"learning_rate\": %.17g, \"num_tokens\": %lld, \"tokens_per_second\": %.1f, "
             "\"elapsed_seconds\": %.3f",
             (long long)s->step, s->epoch, loss, s->grad_norm, s->learning_rate,
-            (long long)r->tokens, rate, now - r->begin);
+            (long long)r->tokens, rate, r->elapsed_before + now - r->begin);
     if (s->has_eval)
         fprintf(r->log, ", \"eval_loss\": %.10g", s->eval_loss);
     fputs("}\n", r->log);
@@ -85,6 +151,7 @@ hy3_status hy3_report_step(struct hy3_report *r, const struct hy3_report_step *s
     double now = hy3_seconds(), rate, loss;
     char text[128];
 
+    r->step = s->step;
     r->tokens += s->step_tokens;
     r->loss_sum += s->loss;
     r->loss_steps++;
@@ -109,11 +176,21 @@ done:
     return status;
 }
 
+struct hy3_report_state hy3_report_state(const struct hy3_report *r)
+{
+    return (struct hy3_report_state){.step = r->step,
+                                     .tokens = r->tokens,
+                                     .elapsed = r->elapsed_before + hy3_seconds() - r->begin,
+                                     .loss_sum = r->loss_sum,
+                                     .loss_steps = r->loss_steps,
+                                     .tokens_since = r->tokens - r->tokens_at_last};
+}
+
 double hy3_report_rate(const struct hy3_report *r)
 {
     double elapsed = hy3_seconds() - r->begin;
 
-    return elapsed > 0 ? (double)r->tokens / elapsed : 0;
+    return elapsed > 0 ? (double)(r->tokens - r->tokens_before) / elapsed : 0;
 }
 
 /* Exponential moving average, so that a trend shows through noisy steps. */

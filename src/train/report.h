@@ -16,9 +16,19 @@ struct hy3_report_step {
     double eval_loss;
 };
 
-/* Local. Starts output_dir/train_log.jsonl anew. every: logging_steps. The caller owns *out (hy3_report_close). */
+/* What a continued run goes on counting from; all zero: a new run. */
+struct hy3_report_state {
+    int64_t step;    /* steps done */
+    int64_t tokens;  /* trained */
+    double elapsed;  /* seconds of training */
+    double loss_sum; /* since the last line of the log */
+    int64_t loss_steps, tokens_since;
+};
+
+/* Local. Starts output_dir/train_log.jsonl anew, or keeps its lines up to from->step. every: logging_steps. The caller owns *out
+ * (hy3_report_close). */
 hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t every, bool writes,
-                           struct hy3_report **out);
+                           const struct hy3_report_state *from, struct hy3_report **out);
 void hy3_report_close(struct hy3_report *report);
 
 /* Local. One step is done: moves the progress line; on every `every`-th step, the last, and one with an evaluation writes a line
@@ -27,6 +37,9 @@ hy3_status hy3_report_step(struct hy3_report *report, const struct hy3_report_st
 
 /* Local. Draws output_dir/loss.png with gnuplot from what was logged. Without gnuplot: one warning. */
 void hy3_report_plot(const struct hy3_report *report);
+
+/* What a later run can go on from. */
+struct hy3_report_state hy3_report_state(const struct hy3_report *report);
 
 /* Mean tokens per second of the steps so far. */
 double hy3_report_rate(const struct hy3_report *report);

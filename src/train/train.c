@@ -7,6 +7,7 @@
 #include "ckpt/hf_writer.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 #include "comm/wait.h"
 #include "data/batches.h"
 #include "data/sources.h"
@@ -14,6 +15,7 @@
 #include "model/lora.h"
 #include "optim/schedule.h"
 #include "text/tokenizer.h"
+#include "train/checkpoint.h"
 #include "train/learner.h"
 #include "train/network.h"
 #include "train/output.h"
@@ -31,8 +33,11 @@ struct hy3_run {
     struct hy3_batch *batch, *eval_batch;
     struct hy3_pass *pass;
     struct hy3_learner learner;
+    struct hy3_checkpoints *checkpoints;
+    double started; /* hy3_seconds() */
     struct hy3_schedule schedule;
     struct hy3_report *report;
+    int64_t first_step; /* done by an earlier part of the run */
     int64_t steps, steps_per_epoch;
 };
 
@@ -378,6 +383,56 @@ done:
     return status;
 }
 
+/* What a checkpoint says of this run after `step` steps. */
+static struct hy3_state_info state_info(const struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    struct hy3_report_state r = {0};
+
+    if (run->report)
+        r = hy3_report_state(run->report);
+    return (struct hy3_state_info){.step = r.step,
+                                   .global_batch = run->train.batch * run->train.accumulation *
+                                                   run->train.ranks,
+                                   .seed = c->seed,
+                                   .total_steps = run->steps,
+                                   .tokens = r.tokens,
+                                   .data_samples = run->train.count,
+                                   .data_fingerprint = hy3_dataset_fingerprint(run->train_data),
+                                   .log_loss = r.loss_sum,
+                                   .log_steps = r.loss_steps,
+                                   .log_tokens = r.tokens_since,
+                                   .elapsed = r.elapsed};
+}
+
+/* Continues where a checkpoint stands, or begins. */
+static hy3_status resume(struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+    struct hy3_state_info expected = state_info(run), info = {0};
+    struct hy3_report_state from = {0};
+    bool found;
+
+    HY3_TRY(hy3_checkpoints_open(c, &run->network, &run->learner, tokenizer_directory(c),
+                                 &run->checkpoints));
+    HY3_TRY(hy3_checkpoints_resume(run->checkpoints, &expected, &info, &found));
+    if (found)
+        from = (struct hy3_report_state){.step = info.step,
+                                         .tokens = info.tokens,
+                                         .elapsed = info.elapsed,
+                                         .loss_sum = info.log_loss,
+                                         .loss_steps = info.log_steps,
+                                         .tokens_since = info.log_tokens};
+    run->first_step = from.step;
+    HY3_TRY(hy3_agree(run->comm,
+                      hy3_report_open(c->output_dir, run->steps, c->logging_steps,
+                                      run->network.layout.world.rank == 0, &from, &run->report),
+                      "opening the log"));
+done:
+    return status;
+}
+
 hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct hy3_run **out)
 {
     hy3_status status = HY3_OK;
@@ -387,6 +442,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     *out = NULL;
     HY3_TRY(hy3_alloc(&run, 1, sizeof *run));
     run->config = config;
+    run->started = hy3_seconds();
     hy3_wait_deadline((double)config->ddp_timeout);
     HY3_TRY(hy3_agree(comm, network_options(config, &network), "reading the configuration"));
     HY3_TRY(hy3_network_open(comm, &network, &run->network));
@@ -402,10 +458,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     if (training(config) == HY3_TRAIN_ADAPTER)
         HY3_TRY(hy3_network_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
     HY3_TRY(open_pass(run));
-    HY3_TRY(hy3_agree(run->comm,
-                      hy3_report_open(config->output_dir, run->steps, config->logging_steps,
-                                      run->network.layout.world.rank == 0, &run->report),
-                      "opening the log"));
+    HY3_TRY(resume(run));
     announce(run);
     *out = run;
     run = NULL;
@@ -420,6 +473,7 @@ void hy3_run_close(struct hy3_run *run)
         return;
     hy3_report_close(run->report);
     hy3_pass_close(run->pass);
+    hy3_checkpoints_close(run->checkpoints);
     hy3_learner_close(&run->learner);
     hy3_batch_free(run->batch);
     hy3_batch_free(run->eval_batch);
@@ -557,29 +611,91 @@ done:
     return status;
 }
 
+/* Why the run is to stop before its last step. */
+enum stop { GO_ON, TIME_IS_UP, SIGNALLED /* + the signal's number */ };
+
+/* Collective. The gravest reason that any rank has; seconds: what the last step took. */
+static int64_t reason_to_stop(const struct hy3_run *run, double seconds)
+{
+    double limit = 3600 * run->config->max_hours;
+    double needed = 1.5 * (seconds + hy3_checkpoints_seconds(run->checkpoints));
+    int64_t reason = hy3_stop_noted() ? SIGNALLED + hy3_stop_noted() : GO_ON;
+
+    if (reason == GO_ON && limit > 0 && hy3_seconds() - run->started + needed >= limit)
+        reason = TIME_IS_UP;
+    hy3_allreduce_int(run->comm, &reason, 1, MPI_MAX, "asking who wants to stop");
+    return reason;
+}
+
+/* The checkpoint of a run that stops early, and its end. */
+static hy3_status stop(struct hy3_run *run, int64_t step, int64_t saved, int64_t reason)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_state_info info = state_info(run);
+    const char *why = reason == TIME_IS_UP ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
+
+    if (step > saved)
+        HY3_TRY(hy3_checkpoints_save(run->checkpoints, &info));
+    HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
+    status = hy3_fail(HY3_STOPPED, __FILE__, __LINE__,
+                      "stopped by %s after step %lld of %lld; the same command continues from "
+                      "there",
+                      why, (long long)step, (long long)run->steps);
+done:
+    return status;
+}
+
+static hy3_status train_step(struct hy3_run *run, int64_t step)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_report_step s = {.step = step + 1};
+    struct totals totals;
+
+    HY3_TRY(accumulate(run, step, &totals));
+    s.learning_rate = hy3_schedule_rate(&run->schedule, step);
+    HY3_TRY(hy3_learner_step(&run->learner, hy3_pass_stream(run->pass), step + 1, totals.labels,
+                             run->config->max_grad_norm, s.learning_rate, &s.grad_norm));
+    s.epoch = (double)(step + 1) / (double)run->steps_per_epoch;
+    s.loss = totals.loss / totals.labels;
+    s.step_tokens = (int64_t)totals.tokens;
+    s.has_eval = evaluates_at(run, step + 1);
+    if (s.has_eval)
+        HY3_TRY(evaluate(run, &s.eval_loss));
+    HY3_TRY(hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log"));
+done:
+    return status;
+}
+
+/* Step by step, with a checkpoint now and then. */
+static hy3_status train_steps(struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    int64_t saved = run->first_step, reason = reason_to_stop(run, 0);
+
+    for (int64_t step = run->first_step; step < run->steps; step++) {
+        double begin = hy3_seconds();
+
+        if (reason != GO_ON)
+            return stop(run, step, saved, reason);
+        HY3_TRY(train_step(run, step));
+        reason = reason_to_stop(run, hy3_seconds() - begin);
+        if ((step + 1) % run->config->save_steps == 0) {
+            struct hy3_state_info info = state_info(run);
+
+            HY3_TRY(hy3_checkpoints_save(run->checkpoints, &info));
+            saved = step + 1;
+        }
+    }
+    HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
+done:
+    return status;
+}
+
 hy3_status hy3_run_train(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
-    double norm = 0, rate = 0;
 
-    for (int64_t step = 0; step < run->steps; step++) {
-        struct hy3_report_step s = {.step = step + 1};
-        struct totals totals;
-
-        HY3_TRY(accumulate(run, step, &totals));
-        rate = hy3_schedule_rate(&run->schedule, step);
-        HY3_TRY(hy3_learner_step(&run->learner, hy3_pass_stream(run->pass), step + 1, totals.labels,
-                                 run->config->max_grad_norm, rate, &norm));
-        s.epoch = (double)(step + 1) / (double)run->steps_per_epoch;
-        s.loss = totals.loss / totals.labels;
-        s.grad_norm = norm;
-        s.learning_rate = rate;
-        s.step_tokens = (int64_t)totals.tokens;
-        s.has_eval = evaluates_at(run, step + 1);
-        if (s.has_eval)
-            HY3_TRY(evaluate(run, &s.eval_loss));
-        HY3_TRY(hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log"));
-    }
+    HY3_TRY(train_steps(run));
     HY3_TRY(training(run->config) == HY3_TRAIN_ADAPTER ? save_adapter(run) : save_model(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);

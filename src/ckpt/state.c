@@ -1,0 +1,402 @@
+/* state.c - slabs: written, checked and read by all ranks. */
+#include "ckpt/state.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { SLAB = 4 << 20 }; /* elements */
+
+struct writer {
+    MPI_Comm comm;
+    const char *path;
+    const struct hy3_params *params;
+    hy3_state_source source;
+    hy3_hf_share share;
+    void *context;
+    struct hy3_state_index index;
+    int64_t first_slab, own_slabs; /* this rank's rows of the table of checksums */
+    struct hy3_state_slab *slabs;  /* [own_slabs] */
+    float *values;                 /* [SLAB] */
+};
+
+static hy3_status list_tensors(struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_state_tensor *t;
+
+    HY3_TRY(hy3_alloc(&w->index.tensors, (size_t)w->params->count, sizeof *w->index.tensors));
+    for (int i = 0; i < w->params->count; i++) {
+        const struct hy3_param *p = &w->params->params[i];
+        int64_t first, count;
+
+        if (!p->trainable)
+            continue;
+        t = &w->index.tensors[w->index.tensor_count++];
+        snprintf(t->name, sizeof t->name, "%s", p->name);
+        t->dims = p->dims;
+        memcpy(t->shape, p->shape, sizeof t->shape);
+        t->count = p->count;
+        w->share(w->context, p, &first, &count);
+        w->own_slabs += HY3_OPTIMIZER_FIELDS * ((count + SLAB - 1) / SLAB);
+    }
+    HY3_TRY(hy3_alloc(&w->slabs, (size_t)w->own_slabs, sizeof *w->slabs));
+    HY3_TRY(hy3_alloc(&w->values, SLAB, sizeof *w->values));
+done:
+    return status;
+}
+
+/* Collective. How many slabs there are, and where the own ones stand among them. */
+static hy3_status number_slabs(struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    int64_t *counts = NULL;
+
+    HY3_TRY(hy3_agree(w->comm, hy3_alloc(&counts, (size_t)hy3_size(w->comm), sizeof *counts),
+                      "writing a checkpoint"));
+    hy3_allgather_int(w->comm, w->own_slabs, counts, "writing a checkpoint");
+    for (int r = 0; r < hy3_size(w->comm); r++) {
+        w->first_slab += r < hy3_rank(w->comm) ? counts[r] : 0;
+        w->index.slab_count += counts[r];
+    }
+done:
+    hy3_free(counts);
+    return status;
+}
+
+static hy3_status write_slab(struct writer *w, int fd, struct hy3_state_slab *slab,
+                             const struct hy3_param *param)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_state_tensor *t = &w->index.tensors[slab->tensor];
+    size_t bytes = slab->count * sizeof(float);
+
+    HY3_TRY(w->source(w->context, (enum hy3_optimizer_field)slab->field, param,
+                      (int64_t)slab->first, (int64_t)slab->count, w->values));
+    slab->checksum = XXH3_64bits(w->values, bytes);
+    HY3_TRY(hy3_file_write_at(fd, w->values, bytes,
+                              t->offset[slab->field] + (int64_t)(slab->first * sizeof(float)),
+                              w->path));
+done:
+    return status;
+}
+
+static hy3_status write_tensors(struct writer *w, int fd)
+{
+    hy3_status status = HY3_OK;
+    int64_t slab = 0;
+
+    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++) {
+        uint64_t tensor = 0;
+
+        for (int i = 0; i < w->params->count; i++) {
+            const struct hy3_param *p = &w->params->params[i];
+            int64_t first, count;
+
+            if (!p->trainable)
+                continue;
+            w->share(w->context, p, &first, &count);
+            for (int64_t at = 0; at < count; at += SLAB, slab++) {
+                int64_t n = SLAB < count - at ? SLAB : count - at;
+
+                w->slabs[slab] = (struct hy3_state_slab){.field = (uint64_t)field,
+                                                         .tensor = tensor,
+                                                         .first = (uint64_t)(first + at),
+                                                         .count = (uint64_t)n};
+                HY3_TRY(write_slab(w, fd, &w->slabs[slab], p));
+            }
+            tensor++;
+        }
+    }
+done:
+    return status;
+}
+
+static hy3_status write_own(struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    int fd = open(w->path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", w->path, strerror(errno));
+    HY3_TRY(write_tensors(w, fd));
+    HY3_TRY(hy3_file_write_at(fd, w->slabs, (size_t)w->own_slabs * sizeof *w->slabs,
+                              w->index.slabs_offset + w->first_slab * (int64_t)sizeof *w->slabs,
+                              w->path));
+    if (fsync(fd) != 0)
+        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", w->path, strerror(errno));
+done:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_params *params,
+                           const struct hy3_state_info *info, const char *configuration,
+                           hy3_state_source source, hy3_hf_share share, void *context)
+{
+    hy3_status status = HY3_OK;
+    struct writer w = {.comm = comm,
+                       .path = path,
+                       .params = params,
+                       .source = source,
+                       .share = share,
+                       .context = context,
+                       .index = {.info = *info}};
+    bool first = hy3_rank(comm) == 0;
+    hid_t file = -1;
+
+    HY3_TRY(hy3_agree(comm, list_tensors(&w), "writing a checkpoint"));
+    HY3_TRY(number_slabs(&w));
+    if (first) {
+        status = hy3_strdup(configuration, &w.index.configuration);
+        if (status == HY3_OK)
+            status = hy3_state_file_create(path, &w.index, &file);
+    }
+    HY3_TRY(hy3_agree(comm, status, "creating a checkpoint"));
+    hy3_broadcast(comm, 0, w.index.tensors, (size_t)w.index.tensor_count * sizeof *w.index.tensors,
+                  "writing a checkpoint");
+    hy3_broadcast(comm, 0, &w.index.slabs_offset, sizeof w.index.slabs_offset,
+                  "writing a checkpoint");
+    HY3_TRY(hy3_agree(comm, write_own(&w), "writing a checkpoint"));
+    if (first) {
+        status = hy3_state_file_complete(path, file);
+        file = -1;
+    }
+    HY3_TRY(hy3_agree(comm, status, "completing a checkpoint"));
+done:
+    if (file >= 0)
+        H5Fclose(file);
+    hy3_state_index_free(&w.index);
+    hy3_free(w.slabs);
+    hy3_free(w.values);
+    return status;
+}
+
+struct hy3_state {
+    char path[HY3_PATH_MAX];
+    struct hy3_state_index index;
+    int fd;
+};
+
+/* Rank 0 has inspected; the others get the same index. */
+static hy3_status share_index(MPI_Comm comm, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    bool first = hy3_rank(comm) == 0;
+    int64_t sizes[4] = {index->tensor_count, index->slab_count, 0, index->file_bytes};
+
+    sizes[2] = first ? (int64_t)strlen(index->configuration) + 1 : 0;
+    hy3_broadcast(comm, 0, sizes, sizeof sizes, "reading a checkpoint");
+    if (!first) {
+        index->tensor_count = sizes[0];
+        index->slab_count = sizes[1];
+        index->file_bytes = sizes[3];
+        status = hy3_alloc(&index->tensors, (size_t)sizes[0], sizeof *index->tensors);
+        if (status == HY3_OK)
+            status = hy3_alloc(&index->slabs, (size_t)sizes[1], sizeof *index->slabs);
+        if (status == HY3_OK)
+            status = hy3_alloc(&index->configuration, (size_t)sizes[2], 1);
+    }
+    HY3_TRY(hy3_agree(comm, status, "reading a checkpoint"));
+    hy3_broadcast(comm, 0, &index->info, sizeof index->info, "reading a checkpoint");
+    hy3_broadcast(comm, 0, index->tensors, (size_t)sizes[0] * sizeof *index->tensors,
+                  "reading a checkpoint");
+    hy3_broadcast(comm, 0, index->slabs, (size_t)sizes[1] * sizeof *index->slabs,
+                  "reading a checkpoint");
+    hy3_broadcast(comm, 0, index->configuration, (size_t)sizes[2], "reading a checkpoint");
+done:
+    return status;
+}
+
+static hy3_status open_here(struct hy3_state *state)
+{
+    hy3_status status = HY3_OK;
+    int64_t bytes;
+
+    HY3_TRY(hy3_file_open(state->path, &state->fd));
+    HY3_TRY(hy3_file_size(state->path, &bytes));
+    if (bytes < state->index.file_bytes)
+        HY3_FAIL(HY3_EFORMAT, "'%s' has %lld bytes here, %lld on rank 0: is it a shared directory?",
+                 state->path, (long long)bytes, (long long)state->index.file_bytes);
+done:
+    return status;
+}
+
+hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_state *state = NULL;
+
+    *out = NULL;
+    HY3_TRY(hy3_agree(comm, hy3_alloc(&state, 1, sizeof *state), "reading a checkpoint"));
+    state->fd = -1;
+    status = hy3_path_format(state->path, sizeof state->path, "%s", path);
+    if (status == HY3_OK && hy3_rank(comm) == 0)
+        status = hy3_state_file_inspect(path, &state->index);
+    HY3_TRY(hy3_agree(comm, status, "reading a checkpoint"));
+    HY3_TRY(share_index(comm, &state->index));
+    HY3_TRY(hy3_agree(comm, open_here(state), "reading a checkpoint"));
+    *out = state;
+    state = NULL;
+done:
+    hy3_state_close(state);
+    return status;
+}
+
+void hy3_state_close(struct hy3_state *state)
+{
+    if (!state)
+        return;
+    if (state->fd >= 0)
+        close(state->fd);
+    hy3_state_index_free(&state->index);
+    hy3_free(state);
+}
+
+const struct hy3_state_info *hy3_state_info(const struct hy3_state *state)
+{
+    return &state->index.info;
+}
+
+const char *hy3_state_configuration(const struct hy3_state *state)
+{
+    return state->index.configuration;
+}
+
+hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_params *params)
+{
+    int64_t n = 0;
+
+    for (int i = 0; i < params->count; i++) {
+        const struct hy3_param *p = &params->params[i];
+        const struct hy3_state_tensor *t;
+
+        if (!p->trainable)
+            continue;
+        t = n < state->index.tensor_count ? &state->index.tensors[n] : NULL;
+        if (!t || strcmp(t->name, p->name) != 0 || t->dims != p->dims ||
+            memcmp(t->shape, p->shape, sizeof t->shape) != 0)
+            return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
+                            "'%s' is of another run: this one trains '%s', it has '%s' in that "
+                            "place or another shape",
+                            state->path, p->name, t ? t->name : "nothing");
+        n++;
+    }
+    if (n < state->index.tensor_count)
+        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
+                        "'%s' is of another run: it has '%s', which this one does not train",
+                        state->path, state->index.tensors[n].name);
+    return HY3_OK;
+}
+
+/* Reads a slab and holds it against its checksum. */
+static hy3_status read_slab(const struct hy3_state *state, const struct hy3_state_slab *slab,
+                            float *values)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_state_tensor *t = &state->index.tensors[slab->tensor];
+    size_t bytes = slab->count * sizeof(float);
+
+    HY3_TRY(hy3_file_read_at(state->fd, values, bytes,
+                             t->offset[slab->field] + (int64_t)(slab->first * sizeof(float)),
+                             state->path));
+    if (XXH3_64bits(values, bytes) != slab->checksum)
+        HY3_FAIL(HY3_EFORMAT,
+                 "'%s': elements %lld to %lld of '%s/%s' are not what was written (checksum)",
+                 state->path, (long long)slab->first, (long long)(slab->first + slab->count - 1),
+                 hy3_state_field_name((enum hy3_optimizer_field)slab->field), t->name);
+done:
+    return status;
+}
+
+static size_t largest_slab(const struct hy3_state *state)
+{
+    uint64_t most = 1;
+
+    for (int64_t i = 0; i < state->index.slab_count; i++)
+        most = state->index.slabs[i].count > most ? state->index.slabs[i].count : most;
+    return (size_t)most;
+}
+
+hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params *params,
+                          hy3_hf_share wants, hy3_state_sink sink, void *context)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_param **by_number = NULL;
+    float *values = NULL;
+    int64_t n = 0;
+
+    HY3_TRY(hy3_state_matches(state, params));
+    HY3_TRY(hy3_alloc(&values, largest_slab(state), sizeof *values));
+    HY3_TRY(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof *by_number));
+    for (int i = 0; i < params->count; i++)
+        if (params->params[i].trainable)
+            by_number[n++] = &params->params[i];
+    for (int64_t i = 0; i < state->index.slab_count; i++) {
+        const struct hy3_state_slab *slab = &state->index.slabs[i];
+        const struct hy3_param *p = by_number[slab->tensor];
+        int64_t first, count, low, high, end = (int64_t)(slab->first + slab->count);
+
+        wants(context, p, &first, &count);
+        low = first > (int64_t)slab->first ? first : (int64_t)slab->first;
+        high = first + count < end ? first + count : end;
+        if (high <= low)
+            continue;
+        HY3_TRY(read_slab(state, slab, values));
+        HY3_TRY(sink(context, (enum hy3_optimizer_field)slab->field, p, low, high - low,
+                     values + low - (int64_t)slab->first));
+    }
+done:
+    hy3_free(by_number);
+    hy3_free(values);
+    return status;
+}
+
+hy3_status hy3_state_verify(const struct hy3_state *state, int rank, int ranks)
+{
+    hy3_status status = HY3_OK;
+    float *values = NULL;
+
+    HY3_TRY(hy3_alloc(&values, largest_slab(state), sizeof *values));
+    for (int64_t i = rank; i < state->index.slab_count; i += ranks)
+        HY3_TRY(read_slab(state, &state->index.slabs[i], values));
+done:
+    hy3_free(values);
+    return status;
+}
+
+static const struct hy3_state_tensor *find(const struct hy3_state *state, const char *name)
+{
+    for (int64_t i = 0; i < state->index.tensor_count; i++)
+        if (strcmp(state->index.tensors[i].name, name) == 0)
+            return &state->index.tensors[i];
+    return NULL;
+}
+
+bool hy3_state_has(const struct hy3_state *state, const char *name)
+{
+    return find(state, name) != NULL;
+}
+
+hy3_status hy3_state_read(const struct hy3_state *state, enum hy3_optimizer_field field,
+                          const char *name, int64_t first, int64_t count, float *values)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_state_tensor *t = find(state, name);
+
+    if (!t || first < 0 || count > t->count - first)
+        HY3_FAIL(HY3_EUSAGE, "'%s' does not hold what is asked of '%s'", state->path, name);
+    HY3_TRY(hy3_file_read_at(state->fd, values, (size_t)count * sizeof *values,
+                             t->offset[field] + first * (int64_t)sizeof *values, state->path));
+done:
+    return status;
+}

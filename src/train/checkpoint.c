@@ -1,0 +1,524 @@
+/* checkpoint.c - the life of a checkpoint: copied, written, renamed, found again. */
+#include "train/checkpoint.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "ckpt/adapter.h"
+#include "ckpt/hf_publish.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+
+/* This rank's shares of a trained tensor, copied. */
+struct copy {
+    const struct hy3_param *param; /* NULL: frozen, or nothing of it falls to this rank */
+    int64_t first, count;
+    float *values[HY3_OPTIMIZER_FIELDS]; /* [count] */
+};
+
+struct hy3_checkpoints {
+    const struct hy3_config *config;
+    const struct hy3_network *network;
+    struct hy3_learner *learner;
+    const char *tokenizer_directory;
+    char *configuration;   /* the resolved one */
+    MPI_Comm comm, saving; /* of the training; of the thread that saves */
+    bool async;
+    struct copy *copies; /* [params->count], with save_async */
+    pthread_t thread;
+    bool is_running; /* the thread */
+    struct hy3_state_info info;
+    hy3_status result; /* of the thread */
+    char text[HY3_ERROR_MAX];
+    double stall, seconds;
+};
+
+static hy3_status path_of(const struct hy3_checkpoints *c, int64_t step, const char *end, char *out)
+{
+    return hy3_path_format(out, HY3_PATH_MAX, "%s/checkpoint-%lld%s", c->config->output_dir,
+                           (long long)step, end);
+}
+
+static hy3_status copy_tensors(struct hy3_checkpoints *c)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_params *params = c->network->params;
+
+    HY3_TRY(hy3_alloc(&c->copies, (size_t)params->count, sizeof *c->copies));
+    for (int i = 0; i < params->count; i++) {
+        struct copy *copy = &c->copies[i];
+
+        if (!params->params[i].trainable)
+            continue;
+        hy3_store_share(c->network->store, &params->params[i], &copy->first, &copy->count);
+        copy->param = &params->params[i];
+        for (int f = 0; f < HY3_OPTIMIZER_FIELDS; f++)
+            HY3_TRY(hy3_alloc(&copy->values[f], (size_t)copy->count, sizeof(float)));
+    }
+done:
+    return status;
+}
+
+static hy3_status open_local(struct hy3_checkpoints *c)
+{
+    hy3_status status = HY3_OK;
+    int provided;
+
+    MPI_Query_thread(&provided);
+    HY3_TRY(hy3_config_format(c->config, &c->configuration));
+    c->async = c->config->save_async && !c->config->save_only_model;
+    if (c->async && provided != MPI_THREAD_MULTIPLE) {
+        hy3_log(HY3_LOG_WARN, "save_async has no effect: this MPI does not serve several threads");
+        c->async = false;
+    }
+    if (c->async)
+        HY3_TRY(copy_tensors(c));
+done:
+    return status;
+}
+
+hy3_status hy3_checkpoints_open(const struct hy3_config *config, const struct hy3_network *network,
+                                struct hy3_learner *learner, const char *tokenizer_directory,
+                                struct hy3_checkpoints **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_checkpoints *c = NULL;
+    MPI_Comm comm = network->layout.world.comm;
+
+    *out = NULL;
+    HY3_TRY(hy3_agree(comm, hy3_alloc(&c, 1, sizeof *c), "preparing checkpoints"));
+    c->config = config;
+    c->network = network;
+    c->learner = learner;
+    c->tokenizer_directory = tokenizer_directory;
+    c->comm = comm;
+    MPI_Comm_dup(comm, &c->saving);
+    *out = c;
+    HY3_TRY(hy3_agree(comm, open_local(c), "preparing checkpoints"));
+done:
+    if (status != HY3_OK && c) {
+        hy3_checkpoints_close(c);
+        *out = NULL;
+    }
+    return status;
+}
+
+void hy3_checkpoints_close(struct hy3_checkpoints *c)
+{
+    if (!c)
+        return;
+    if (c->is_running)
+        pthread_join(c->thread, NULL);
+    for (int i = 0; c->copies && i < c->network->params->count; i++)
+        for (int f = 0; f < HY3_OPTIMIZER_FIELDS; f++)
+            hy3_free(c->copies[i].values[f]);
+    hy3_free(c->copies);
+    hy3_free(c->configuration);
+    MPI_Comm_free(&c->saving);
+    hy3_free(c);
+}
+
+static hy3_status read_learner(void *context, enum hy3_optimizer_field field,
+                               const struct hy3_param *param, int64_t first, int64_t count,
+                               float *values)
+{
+    const struct hy3_checkpoints *c = context;
+
+    return hy3_learner_get(c->learner, field, param, first, count, values);
+}
+
+static hy3_status read_copy(void *context, enum hy3_optimizer_field field,
+                            const struct hy3_param *param, int64_t first, int64_t count,
+                            float *values)
+{
+    const struct hy3_checkpoints *c = context;
+    const struct copy *copy = &c->copies[param - c->network->params->params];
+
+    memcpy(values, copy->values[field] + first - copy->first, (size_t)count * sizeof *values);
+    return HY3_OK;
+}
+
+static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
+{
+    const struct hy3_checkpoints *c = context;
+
+    hy3_store_share(c->network->store, param, first, count);
+}
+
+static hy3_status read_master(void *context, const struct hy3_param *param, int64_t first,
+                              int64_t count, float *values)
+{
+    return read_learner(context, HY3_MASTER, param, first, count, values);
+}
+
+/* What makes a checkpoint directory more than a state: configuration and tokenizer, the adapter if there is one. */
+static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_hf_writer_options options = {.output = directory,
+                                            .base = c->network->base,
+                                            .names = hy3_hf_dir_names(c->network->base),
+                                            .dtype = hy3_store_dtype(c->network->store),
+                                            .tokenizer_directory = c->tokenizer_directory};
+    struct hy3_adapter_writer adapter = {.output = directory,
+                                         .base_path = c->config->model_name_or_path,
+                                         .tokenizer_directory = c->tokenizer_directory};
+
+    if (c->network->params->lora.rank > 0)
+        return hy3_adapter_write(c->comm, &adapter, c->network->params, read_master, share, c);
+    if (c->config->save_only_model) {
+        HY3_TRY(hy3_agree(
+            c->comm,
+            hy3_config_bytes(c->config->max_shard_size, "max_shard_size", &options.max_shard_bytes),
+            "saving"));
+        return hy3_hf_write_store(c->comm, &options, c->network->store);
+    }
+    if (hy3_rank(c->comm) == 0)
+        status = hy3_hf_write_small_files(&options);
+    HY3_TRY(hy3_agree(c->comm, status, "writing a checkpoint"));
+done:
+    return status;
+}
+
+/* Rank 0. The new one gets its name, then the oldest go. */
+static hy3_status publish(const struct hy3_checkpoints *c)
+{
+    hy3_status status = HY3_OK;
+    char part[HY3_PATH_MAX], path[HY3_PATH_MAX];
+    int64_t *steps = NULL;
+    size_t count = 0, most = (size_t)c->config->save_total_limit;
+
+    HY3_TRY(path_of(c, c->info.step, ".part", part));
+    HY3_TRY(path_of(c, c->info.step, "", path));
+    HY3_TRY(hy3_directory_remove(path)); /* of a run that came this far before */
+    if (rename(part, path) != 0)
+        HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
+    HY3_TRY(hy3_directory_sync(path));
+    if (most == 0)
+        goto done;
+    HY3_TRY(hy3_checkpoints_list(c->config->output_dir, &steps, &count));
+    for (size_t i = most; i < count; i++) {
+        HY3_TRY(path_of(c, steps[i], "", path));
+        HY3_TRY(hy3_directory_remove(path));
+    }
+done:
+    hy3_free(steps);
+    return status;
+}
+
+/* Collective on `saving`, in whichever thread. */
+static hy3_status write_state(struct hy3_checkpoints *c)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY(path_of(c, c->info.step, ".part/state.h5", path));
+    if (!c->config->save_only_model)
+        HY3_TRY(hy3_state_write(c->saving, path, c->network->params, &c->info, c->configuration,
+                                c->async ? read_copy : read_learner, share, c));
+    if (hy3_rank(c->saving) == 0)
+        status = publish(c);
+    HY3_TRY(hy3_agree(c->saving, status, "completing a checkpoint"));
+done:
+    return status;
+}
+
+static void *run_thread(void *context)
+{
+    struct hy3_checkpoints *c = context;
+    double begin = hy3_seconds();
+
+    c->result = write_state(c);
+    snprintf(c->text, sizeof c->text, "%s", hy3_error_text());
+    c->seconds = hy3_seconds() - begin;
+    return NULL;
+}
+
+static hy3_status create_directory(const struct hy3_checkpoints *c, const char *part)
+{
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(c->comm) != 0)
+        return HY3_OK;
+    HY3_TRY(hy3_directory_remove(part));
+    HY3_TRY(hy3_directory_create(part));
+done:
+    return status;
+}
+
+static hy3_status copy_all(struct hy3_checkpoints *c)
+{
+    hy3_status status = HY3_OK;
+
+    for (int i = 0; i < c->network->params->count; i++) {
+        struct copy *copy = &c->copies[i];
+
+        for (int f = 0; f < HY3_OPTIMIZER_FIELDS && copy->param; f++)
+            HY3_TRY(hy3_learner_get(c->learner, f, copy->param, copy->first, copy->count,
+                                    copy->values[f]));
+    }
+done:
+    return status;
+}
+
+static hy3_status begin(struct hy3_checkpoints *c)
+{
+    hy3_status status = HY3_OK;
+    char part[HY3_PATH_MAX];
+
+    HY3_TRY(path_of(c, c->info.step, ".part", part));
+    HY3_TRY(hy3_agree(c->comm, create_directory(c, part), "creating a checkpoint"));
+    HY3_TRY(write_beside(c, part));
+    if (!c->async)
+        return write_state(c);
+    HY3_TRY(hy3_agree(c->comm, copy_all(c), "copying the state"));
+    if (pthread_create(&c->thread, NULL, run_thread, c) != 0)
+        status = hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "cannot start the thread that saves");
+    else
+        c->is_running = true;
+    if (status != HY3_OK) /* the others have begun */
+        hy3_abort(status, "saving");
+done:
+    return status;
+}
+
+/* What a failed saving means. The half-written one goes, the one before stays. */
+static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
+{
+    char part[HY3_PATH_MAX], why[HY3_ERROR_MAX];
+
+    if (status == HY3_OK)
+        return HY3_OK;
+    snprintf(why, sizeof why, "%s", hy3_error_text());
+    if (hy3_rank(c->comm) == 0 && path_of(c, c->info.step, ".part", part) == HY3_OK)
+        (void)hy3_directory_remove(part);
+    if (strcmp(c->config->save_failure, "continue") == 0) {
+        hy3_log(HY3_LOG_WARN,
+                "checkpoint-%lld was not saved: %s; training goes on (save_failure), the one "
+                "before it is untouched",
+                (long long)c->info.step, why);
+        return HY3_OK;
+    }
+    return hy3_fail(status, __FILE__, __LINE__,
+                    "checkpoint-%lld was not saved: %s; the one before it is untouched, and the "
+                    "same command continues from there (save_failure = continue trains on)",
+                    (long long)c->info.step, why);
+}
+
+hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *c)
+{
+    if (!c->is_running)
+        return HY3_OK;
+    pthread_join(c->thread, NULL);
+    c->is_running = false;
+    hy3_error_set(c->text);
+    return judge(c, c->result);
+}
+
+hy3_status hy3_checkpoints_save(struct hy3_checkpoints *c, const struct hy3_state_info *info)
+{
+    hy3_status status = HY3_OK;
+    double start = hy3_seconds();
+
+    HY3_TRY(hy3_checkpoints_wait(c));
+    c->info = *info;
+    HY3_TRY(judge(c, begin(c)));
+    c->stall = hy3_seconds() - start;
+    if (!c->async)
+        c->seconds = c->stall;
+done:
+    return status;
+}
+
+double hy3_checkpoints_stall(const struct hy3_checkpoints *c)
+{
+    return c->stall;
+}
+
+double hy3_checkpoints_seconds(const struct hy3_checkpoints *c)
+{
+    return c->seconds;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return (*x < *y) - (*x > *y);
+}
+
+/* The step in the name of a checkpoint, -1: it is none. */
+static int64_t step_of(const char *name)
+{
+    static const char prefix[] = "checkpoint-";
+    char *end;
+    long long step;
+
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || name[sizeof prefix - 1] < '0' ||
+        name[sizeof prefix - 1] > '9')
+        return -1;
+    step = strtoll(name + sizeof prefix - 1, &end, 10);
+    return *end == '\0' ? step : -1;
+}
+
+hy3_status hy3_checkpoints_list(const char *directory, int64_t **steps, size_t *count)
+{
+    hy3_status status = HY3_OK;
+    DIR *open = opendir(directory);
+    const struct dirent *entry;
+    size_t capacity = 0;
+
+    *steps = NULL;
+    *count = 0;
+    while (open && (entry = readdir(open))) {
+        if (step_of(entry->d_name) < 0)
+            continue;
+        HY3_TRY(hy3_grow(steps, &capacity, *count + 1, sizeof **steps));
+        (*steps)[(*count)++] = step_of(entry->d_name);
+    }
+    if (*count > 0)
+        qsort(*steps, *count, sizeof **steps, newest_first);
+done:
+    if (open)
+        closedir(open);
+    return status;
+}
+
+bool hy3_checkpoints_continues(const struct hy3_config *config)
+{
+    const char *restarts = getenv("SLURM_RESTART_COUNT");
+    bool requeued = restarts && strtol(restarts, NULL, 10) > 0;
+
+    return strcmp(config->resume_from_checkpoint, "auto") == 0 &&
+           (!config->overwrite_output_dir || requeued);
+}
+
+static void owned(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
+{
+    const struct hy3_checkpoints *c = context;
+    struct hy3_owned own = hy3_store_owned(c->network->store, param);
+
+    *first = own.first;
+    *count = own.count;
+}
+
+static hy3_status put_learner(void *context, enum hy3_optimizer_field field,
+                              const struct hy3_param *param, int64_t first, int64_t count,
+                              const float *values)
+{
+    const struct hy3_checkpoints *c = context;
+
+    return hy3_learner_put(c->learner, field, param, first, count, values);
+}
+
+/* Whether the samples of the remaining steps would be the same. */
+static hy3_status check_run(const char *path, const struct hy3_state_info *is,
+                            const struct hy3_state_info *expected)
+{
+    if (is->global_batch != expected->global_batch)
+        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
+                        "'%s' was made with a global batch of %lld samples, this run has %lld; "
+                        "choose per_device_train_batch_size and gradient_accumulation_steps so "
+                        "that their product with the ranks is %lld, or start over in another "
+                        "directory",
+                        path, (long long)is->global_batch, (long long)expected->global_batch,
+                        (long long)is->global_batch);
+    if (is->seed != expected->seed)
+        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
+                        "'%s' was made with seed = %lld, this run has %lld: the samples would not "
+                        "be the same",
+                        path, (long long)is->seed, (long long)expected->seed);
+    if (is->data_samples != expected->data_samples ||
+        is->data_fingerprint != expected->data_fingerprint)
+        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
+                        "the training data (%lld samples) is not that of '%s' (%lld samples); "
+                        "restore it, or start over in another directory",
+                        (long long)expected->data_samples, path, (long long)is->data_samples);
+    return HY3_OK;
+}
+
+/* Collective. */
+static hy3_status load(struct hy3_checkpoints *c, const char *directory,
+                       const struct hy3_state_info *expected, struct hy3_state_info *info)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+    struct hy3_state *state = NULL;
+
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/state.h5", directory));
+    HY3_TRY(hy3_state_open(c->comm, path, &state));
+    HY3_TRY(hy3_agree(c->comm, check_run(path, hy3_state_info(state), expected), "resuming"));
+    HY3_TRY(hy3_agree(c->comm, hy3_state_load(state, c->network->params, owned, put_learner, c),
+                      "resuming"));
+    hy3_store_updated(c->network->store);
+    *info = *hy3_state_info(state);
+done:
+    hy3_state_close(state);
+    return status;
+}
+
+/* Collective. The path of the i-th newest checkpoint of output_dir; false: there is none. */
+static hy3_status candidate(const struct hy3_checkpoints *c, size_t i, char *path, bool *exists)
+{
+    hy3_status status = HY3_OK;
+    int64_t *steps = NULL;
+    size_t count = 0;
+
+    if (hy3_rank(c->comm) == 0)
+        status = hy3_checkpoints_list(c->config->output_dir, &steps, &count);
+    *exists = i < count;
+    if (status == HY3_OK && *exists)
+        status = path_of(c, steps[i], "", path);
+    HY3_TRY(hy3_agree(c->comm, status, "looking for checkpoints"));
+    hy3_broadcast(c->comm, 0, path, HY3_PATH_MAX, "looking for checkpoints");
+    hy3_broadcast(c->comm, 0, exists, sizeof *exists, "looking for checkpoints");
+done:
+    hy3_free(steps);
+    return status;
+}
+
+hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_state_info *expected,
+                                  struct hy3_state_info *info, bool *found)
+{
+    hy3_status status = HY3_OK;
+    const char *named = c->config->resume_from_checkpoint;
+    char path[HY3_PATH_MAX] = "";
+    bool exists = true;
+    double begin = hy3_seconds();
+
+    *found = false;
+    if (strcmp(named, "none") == 0 ||
+        (strcmp(named, "auto") == 0 && !hy3_checkpoints_continues(c->config)))
+        return HY3_OK;
+    if (strcmp(named, "auto") != 0) {
+        HY3_TRY(load(c, named, expected, info));
+        snprintf(path, sizeof path, "%s", named);
+        *found = true;
+    }
+    for (size_t i = 0; !*found; i++) {
+        HY3_TRY(candidate(c, i, path, &exists));
+        if (!exists && i > 0)
+            HY3_FAIL(HY3_EFORMAT,
+                     "no checkpoint in '%s' is usable; see the warnings above. To start over, set "
+                     "overwrite_output_dir = true",
+                     c->config->output_dir);
+        if (!exists)
+            goto done;
+        status = load(c, path, expected, info);
+        *found = status == HY3_OK;
+        if (*found)
+            break;
+        if (status != HY3_EFORMAT && status != HY3_EIO)
+            goto done;
+        hy3_log(HY3_LOG_WARN, "this checkpoint is passed over: %s", hy3_error_text());
+        status = HY3_OK;
+    }
+    hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s' (read in %.1f s)",
+            (long long)info->step, path, hy3_seconds() - begin);
+done:
+    return status;
+}
