@@ -7,7 +7,7 @@ set -eu
 packages="autoconf automake gcc gnuplot-nox libc6-dev libconfig-dev libdnnl-dev libhdf5-mpich-dev libjansson-dev
     libmpich-dev libpcre2-dev libtool libxxhash-dev make mpich pkg-config"
 if [ "${1:-}" = tests ]; then
-    packages="$packages bats libcmocka-dev"
+    packages="$packages bats hdf5-tools libcmocka-dev munge procps slurm-client slurmctld slurmd"
 fi
 
 if ! command -v dpkg-query >/dev/null; then

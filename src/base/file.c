@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -71,6 +72,22 @@ hy3_status hy3_directory_create(const char *path)
     }
 done:
     return status;
+}
+
+hy3_status hy3_directory_is_empty(const char *path, bool *empty)
+{
+    DIR *open = opendir(path);
+    const struct dirent *entry;
+
+    if (!open)
+        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot look into '%s': %s", path,
+                        strerror(errno));
+    *empty = true;
+    while ((entry = readdir(open)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            *empty = false;
+    closedir(open);
+    return HY3_OK;
 }
 
 static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)

@@ -4,8 +4,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/comm.h"
+#include "comm/heartbeat.h"
 
 #include <sched.h>
+#include <time.h>
 
 static double deadline_s = 1800;
 
@@ -16,12 +18,16 @@ void hy3_wait_deadline(double seconds)
 
 static _Noreturn void give_up(const char *phase, const char *why)
 {
-    char host[MPI_MAX_PROCESSOR_NAME] = "?";
+    const struct timespec long_enough = {.tv_sec = 20};
+    char host[MPI_MAX_PROCESSOR_NAME] = "?", where[HY3_ERROR_MAX / 2];
     int length;
 
+    if (!hy3_heartbeat_claim()) /* another rank of this node has the word, and ends the job */
+        nanosleep(&long_enough, NULL);
     MPI_Get_processor_name(host, &length);
-    fprintf(stderr, "%s: error: rank %d on %s, %s: %s\n", hy3_log_program(),
-            hy3_rank(MPI_COMM_WORLD), host, phase, why);
+    hy3_heartbeat_describe(where, sizeof where);
+    fprintf(stderr, "%s: error: rank %d on %s, %s: %s%s%s\n", hy3_log_program(),
+            hy3_rank(MPI_COMM_WORLD), host, phase, why, where[0] ? ". It stands at " : "", where);
     hy3_end_job(HY3_EPEER);
 }
 
@@ -29,6 +35,7 @@ void hy3_wait_all(int count, MPI_Request *requests, const char *phase)
 {
     double begin = 0;
 
+    hy3_heartbeat_wait(phase);
     for (long tries = 0;; tries++) {
         int done = 0, code = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
         char why[160];

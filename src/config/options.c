@@ -258,7 +258,9 @@ const char *hy3_option_nearest(const char *key)
 
 static void describe_count(const struct hy3_option *o, char *out, size_t size)
 {
-    if (o->count.high == MANY)
+    if (o->count.automatic)
+        snprintf(out, size, "a whole number, 1 to %" PRId64 ", or auto", o->count.high);
+    else if (o->count.high == MANY)
         snprintf(out, size, "a whole number, %" PRId64 " or more", o->count.low);
     else
         snprintf(out, size, "a whole number, %" PRId64 " to %" PRId64, o->count.low, o->count.high);

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "comm/heartbeat.h"
 #include "engine/bind.h"
 #include "engine/experts.h"
 
@@ -431,6 +432,7 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
         size_t mark = hy3_arena_mark(&p->arena);
         struct hy3_layer layer;
 
+        hy3_heartbeat("forward", 0, i);
         take_acts(p, i, batch->T);
         HY3_TRY(gather_layer(p, i));
         layer = layer_at(p, batch, i, training, false);
@@ -643,6 +645,7 @@ static hy3_status loss_part(struct hy3_pass *p, const struct hy3_batch *batch, b
     struct hy3_permute rows;
 
     hy3_loss_buffers_take(&shape, &p->arena, &p->loss);
+    hy3_heartbeat("head and loss", 0, -1);
     HY3_TRY(hy3_store_gather(p->store, p->stream, unit));
     if (training)
         HY3_TRY(hy3_store_open_grads(p->store, p->stream, unit));
@@ -673,6 +676,7 @@ static hy3_status backward_layer(struct hy3_pass *p, const struct hy3_batch *bat
     size_t mark = hy3_arena_mark(&p->arena);
     struct hy3_layer layer;
 
+    hy3_heartbeat("backward", 0, i);
     HY3_TRY(gather_layer(p, i));
     if (p->options.checkpointing) {
         take_acts(p, i, batch->T);

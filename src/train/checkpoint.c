@@ -155,6 +155,19 @@ static hy3_status read_master(void *context, const struct hy3_param *param, int6
     return read_learner(context, HY3_MASTER, param, first, count, values);
 }
 
+static hy3_status write_configuration(const struct hy3_checkpoints *c, const char *directory)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+
+    if (hy3_rank(c->comm) != 0)
+        return HY3_OK;
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
+    HY3_TRY(hy3_file_replace(path, c->configuration, strlen(c->configuration)));
+done:
+    return status;
+}
+
 /* What makes a checkpoint directory more than a state: configuration and tokenizer, the adapter if there is one. */
 static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
 {
@@ -168,6 +181,7 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
                                          .base_path = c->config->model_name_or_path,
                                          .tokenizer_directory = c->tokenizer_directory};
 
+    HY3_TRY(hy3_agree(c->comm, write_configuration(c, directory), "writing a checkpoint"));
     if (c->network->params->lora.rank > 0)
         return hy3_adapter_write(c->comm, &adapter, c->network->params, read_master, share, c);
     if (c->config->save_only_model) {

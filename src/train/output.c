@@ -8,22 +8,6 @@
 #include "comm/comm.h"
 #include "train/checkpoint.h"
 
-#include <dirent.h>
-
-static bool is_empty(const char *directory)
-{
-    DIR *open = opendir(directory);
-    const struct dirent *entry;
-    bool empty = true;
-
-    while (open && (entry = readdir(open)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            empty = false;
-    if (open)
-        closedir(open);
-    return empty;
-}
-
 /* Whether a finished model lies there. */
 static bool has_model(const char *directory)
 {
@@ -72,7 +56,7 @@ static hy3_status open_local(const struct hy3_config *config, const char *text)
         HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
     HY3_TRY(hy3_directory_create(directory));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    empty = is_empty(directory);
+    HY3_TRY(hy3_directory_is_empty(directory, &empty));
     if (!empty && !config->overwrite_output_dir && !hy3_path_exists(path))
         HY3_FAIL(HY3_EUSAGE,
                  "output_dir '%s' is not empty and no run of hy3_sft made it; name another "

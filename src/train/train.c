@@ -7,17 +7,18 @@
 #include "ckpt/hf_writer.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/heartbeat.h"
 #include "comm/stop.h"
 #include "comm/wait.h"
 #include "data/batches.h"
 #include "data/sources.h"
 #include "engine/pass.h"
-#include "model/lora.h"
 #include "optim/schedule.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/learner.h"
 #include "train/network.h"
+#include "train/options.h"
 #include "train/output.h"
 #include "train/report.h"
 
@@ -45,63 +46,6 @@ static const char *tokenizer_directory(const struct hy3_config *config)
 {
     return config->tokenizer_name_or_path ? config->tokenizer_name_or_path
                                           : config->model_name_or_path;
-}
-
-static enum hy3_training training(const struct hy3_config *config)
-{
-    if (strcmp(config->finetuning_type, "lora") == 0)
-        return HY3_TRAIN_ADAPTER;
-    return strcmp(config->finetuning_type, "attention") == 0 ? HY3_TRAIN_ATTENTION : HY3_TRAIN_FULL;
-}
-
-/* The adapter that the configuration describes. */
-static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lora)
-{
-    hy3_status status = HY3_OK;
-
-    *lora = (struct hy3_lora){
-        .rank = config->lora_rank, .alpha = config->lora_alpha, .dropout = config->lora_dropout};
-    for (int i = 0; i < config->lora_target.count; i++)
-        if (!hy3_lora_target(config->lora_target.items[i], lora))
-            HY3_FAIL(HY3_EUSAGE,
-                     "lora_target: there is no '%s'; the names are q_proj, k_proj, v_proj, o_proj, "
-                     "gate_proj, up_proj, down_proj, experts and all",
-                     config->lora_target.items[i]);
-done:
-    return status;
-}
-
-static bool offloads(const struct hy3_config *config, const char *what)
-{
-    return strcmp(config->offload, what) == 0 || strcmp(config->offload, "full") == 0;
-}
-
-static struct hy3_placement placement(const struct hy3_config *config, const char *what)
-{
-    return (struct hy3_placement){.host = offloads(config, what), .directory = config->offload_dir};
-}
-
-static hy3_status network_options(const struct hy3_config *config, struct hy3_network_options *out)
-{
-    hy3_status status = HY3_OK;
-
-    *out = (struct hy3_network_options){.directory = config->model_name_or_path,
-                                        .device = config->device,
-                                        .expert_parallel_size = (int)config->expert_parallel_size,
-                                        .training = training(config),
-                                        .adapter = config->adapter_name_or_path};
-    out->store =
-        (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
-                                   .zero_stage = (int)config->zero_stage,
-                                   .whole_experts = config->make_moe_param_leaf_module,
-                                   .placement = placement(config, "param"),
-                                   .persistence = config->stage3_param_persistence_threshold,
-                                   .prefetch = config->stage3_prefetch_bucket_size,
-                                   .reuse = config->stage3_max_reuse_distance};
-    if (out->training == HY3_TRAIN_ADAPTER)
-        HY3_TRY(read_lora(config, &out->lora));
-done:
-    return status;
 }
 
 /* Rank 0 only: what the tokenizer and the model must agree on. */
@@ -220,57 +164,22 @@ done:
     return hy3_agree(run->comm, status, "planning the batches");
 }
 
-static enum hy3_schedule_type schedule_type(const char *name)
-{
-    static const struct {
-        const char *name;
-        enum hy3_schedule_type type;
-    } types[] = {
-        {"cosine_with_min_lr", HY3_COSINE_WITH_MIN_LR},
-        {"cosine", HY3_COSINE},
-        {"linear", HY3_LINEAR},
-        {"constant", HY3_CONSTANT},
-        {"constant_with_warmup", HY3_CONSTANT_WITH_WARMUP},
-    };
-
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcmp(name, types[i].name) == 0)
-            return types[i].type;
-    HY3_BUG("schedule '%s' passed the option table", name);
-}
-
 static void plan_steps(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
-    double min_rate = 0;
 
     run->steps_per_epoch = hy3_batches_steps_per_epoch(&run->train);
     run->steps = c->max_steps > 0
                      ? c->max_steps
                      : (int64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);
-    if (c->min_lr_rate >= 0)
-        min_rate = c->min_lr_rate;
-    else if (c->min_lr >= 0 && c->learning_rate > 0)
-        min_rate = c->min_lr / c->learning_rate;
-    run->schedule = (struct hy3_schedule){.type = schedule_type(c->lr_scheduler_type),
-                                          .peak = c->learning_rate,
-                                          .min_rate = min_rate,
-                                          .warmup = c->warmup_steps,
-                                          .total_steps = run->steps};
-    if (c->warmup_steps <= 0)
-        run->schedule.warmup = hy3_schedule_warmup(c->warmup_ratio, run->steps);
+    run->schedule = hy3_options_schedule(c, run->steps);
 }
 
 static hy3_status open_learner(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
     const struct hy3_network *n = &run->network;
-    struct hy3_optimizer_options options = {.beta1 = c->adam_beta1,
-                                            .beta2 = c->adam_beta2,
-                                            .eps = c->adam_epsilon,
-                                            .weight_decay = c->weight_decay,
-                                            .dtype = hy3_store_dtype(n->store),
-                                            .placement = placement(c, "optimizer")};
+    struct hy3_optimizer_options options = hy3_options_optimizer(c, hy3_store_dtype(n->store));
 
     return hy3_learner_open(n->backend, n->store, &options, &run->learner);
 }
@@ -334,7 +243,7 @@ static void announce(const struct hy3_run *run)
             (long long)c->gradient_accumulation_steps, run->network.layout.world.size,
             (long long)run->steps, (long long)run->steps_per_epoch,
             1e-6 * (double)hy3_pass_bytes(run->pass));
-    if (training(c) != HY3_TRAIN_FULL)
+    if (hy3_options_training(c) != HY3_TRAIN_FULL)
         hy3_log(HY3_LOG_INFO, "finetuning_type %s: %.4g M parameters learn, %.3g%% of the model",
                 c->finetuning_type, 1e-6 * (double)hy3_params_trained(run->network.params),
                 100.0 * (double)hy3_params_trained(run->network.params) /
@@ -443,8 +352,10 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY(hy3_alloc(&run, 1, sizeof *run));
     run->config = config;
     run->started = hy3_seconds();
+    hy3_heartbeat_open(comm);
+    hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
-    HY3_TRY(hy3_agree(comm, network_options(config, &network), "reading the configuration"));
+    HY3_TRY(hy3_agree(comm, hy3_options_network(config, &network), "reading the configuration"));
     HY3_TRY(hy3_network_open(comm, &network, &run->network));
     run->comm = run->network.layout.world.comm;
     HY3_TRY(check(run));
@@ -455,7 +366,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     plan_steps(run);
     HY3_TRY(hy3_network_load(&run->network, &network));
     HY3_TRY(open_learner(run));
-    if (training(config) == HY3_TRAIN_ADAPTER)
+    if (hy3_options_training(config) == HY3_TRAIN_ADAPTER)
         HY3_TRY(hy3_network_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
     HY3_TRY(open_pass(run));
     HY3_TRY(resume(run));
@@ -480,6 +391,7 @@ void hy3_run_close(struct hy3_run *run)
     hy3_dataset_close(run->train_data);
     hy3_dataset_close(run->eval_data);
     hy3_network_close(&run->network);
+    hy3_heartbeat_close();
     hy3_free(run);
 }
 
@@ -651,7 +563,9 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     struct hy3_report_step s = {.step = step + 1};
     struct totals totals;
 
+    hy3_heartbeat("reading samples", step + 1, -1);
     HY3_TRY(accumulate(run, step, &totals));
+    hy3_heartbeat("update", step + 1, -1);
     s.learning_rate = hy3_schedule_rate(&run->schedule, step);
     HY3_TRY(hy3_learner_step(&run->learner, hy3_pass_stream(run->pass), step + 1, totals.labels,
                              run->config->max_grad_norm, s.learning_rate, &s.grad_norm));
@@ -682,6 +596,7 @@ static hy3_status train_steps(struct hy3_run *run)
         if ((step + 1) % run->config->save_steps == 0) {
             struct hy3_state_info info = state_info(run);
 
+            hy3_heartbeat("checkpoint", step + 1, -1);
             HY3_TRY(hy3_checkpoints_save(run->checkpoints, &info));
             saved = step + 1;
         }
@@ -696,12 +611,13 @@ hy3_status hy3_run_train(struct hy3_run *run)
     hy3_status status = HY3_OK;
 
     HY3_TRY(train_steps(run));
-    HY3_TRY(training(run->config) == HY3_TRAIN_ADAPTER ? save_adapter(run) : save_model(run));
+    HY3_TRY(hy3_options_training(run->config) == HY3_TRAIN_ADAPTER ? save_adapter(run)
+                                                                   : save_model(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
     hy3_log(HY3_LOG_INFO, "done: %lld steps, %.0f tokens/s; the %s is in '%s'",
             (long long)run->steps, hy3_report_rate(run->report),
-            training(run->config) == HY3_TRAIN_ADAPTER ? "adapter" : "model",
+            hy3_options_training(run->config) == HY3_TRAIN_ADAPTER ? "adapter" : "model",
             run->config->output_dir);
 done:
     return status;

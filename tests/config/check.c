@@ -82,9 +82,9 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"min_lr=0.5", "min_lr = 0.5 is above learning_rate = 1e-05"},
         {"val_size=1.5", "val_size = 1.5 is neither a share below 1 nor a whole number of samples"},
         {"report_to=mlflow", "report_to = \"mlflow\" is not available in this version (" HY3_VERSION "); use \"none\""},
-        {"resume_from_checkpoint=c", "resume_from_checkpoint = \"c\" is not available in this version (" HY3_VERSION "); use \"auto\" or \"none\""},
-        {"zero_stage=3", "zero_stage = 3 is not available in this version (" HY3_VERSION "); leave it at 0"},
-        {"expert_parallel_size=2", "expert_parallel_size = 2 is not available in this version (" HY3_VERSION "); use 0 or 1"},
+        {"zero_stage=4", "'zero_stage' is 4; it must be a whole number, 0 to 3"},
+        {"expert_parallel_size=some", "'expert_parallel_size' is some; it must be a whole number, 1 to 65536, or auto"},
+        {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; say what is to be offloaded, or leave it out"},
         {"adapter_name_or_path=a", "adapter_name_or_path is continued with finetuning_type = \"lora\" only, not \"full\"; merge it into the model first, or leave it out"},
         {"packing=true", "packing = true is not available in this version (" HY3_VERSION "); leave it at false"},
     };
@@ -118,7 +118,6 @@ static void a_mistake_in_a_file_has_this_message(void **state)
         {"template = \"\x1b[31m\";", "'template' is \"?[31m\"; it must be one of hy_v3"},
         {"training = { seed = 1; };", "'training' is a group; keys stand by themselves here"},
         {"report_to = \"mlflow\";", "report_to = \"mlflow\" is not available in this version (" HY3_VERSION "); use \"none\""},
-        {"max_hours = 1;", "max_hours = 1 is not available in this version (" HY3_VERSION "); leave it at 0"},
         {"max_length = 5; cutoff_len = 6;", "'max_length' and 'cutoff_len' are the same key; keep one"},
     };
 
@@ -144,11 +143,11 @@ static void several_mistakes_stand_one_a_line(void **state)
         "3 things are wrong in the configuration\n"
         "  %s/run.cfg:2: 'seed' is -1; it must be a whole number, 0 or more\n"
         "  argument 'nothing=1': unknown key 'nothing'; see --help\n"
-        "  argument 'zero_stage=2': zero_stage = 2 is not available in this version (" HY3_VERSION
+        "  argument 'packing=true': packing = true is not available in this version (" HY3_VERSION
         "); "
-        "leave it at 0",
+        "leave it at false",
         hy3_test_directory());
-    assert_message(parse(SFT "seed = -1;", "nothing=1", "zero_stage=2"), wanted);
+    assert_message(parse(SFT "seed = -1;", "nothing=1", "packing=true"), wanted);
 }
 
 static void more_mistakes_than_a_message_holds_are_counted(void **state)
@@ -251,6 +250,16 @@ static void hy3_tokenize_needs_a_tokenizer_and_a_place(void **state)
                    "argument 'use_dummy_data=true': use_dummy_data leaves nothing to tokenize");
 }
 
+static void offloading_weights_needs_their_division(void **state)
+{
+    (void)state;
+    assert_message(parse(SFT, "zero_stage=2", "offload=param"),
+                   "argument 'offload=param': offload = \"param\" moves weights, which needs "
+                   "zero_stage = 3, not 2");
+    assert_ok(parse(SFT, "zero_stage=2", "offload=optimizer"));
+    assert_ok(parse(SFT, "zero_stage=3", "expert_parallel_size=auto"));
+}
+
 static void what_is_inert_is_accepted(void **state)
 {
     (void)state;
@@ -344,6 +353,7 @@ int main(int argc, char **argv)
         TEST(a_file_that_is_too_large_is_refused),
         TEST(hy3_sft_needs_model_output_and_data),
         TEST(hy3_tokenize_needs_a_tokenizer_and_a_place),
+        TEST(offloading_weights_needs_their_division),
         TEST(what_is_inert_is_accepted),
         TEST(values_of_every_type_arrive),
         TEST(the_echo_of_hard_values_reads_back_the_same),

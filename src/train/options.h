@@ -1,0 +1,20 @@
+/* options.h - from the whole configuration to the small structs of the modules. */
+#ifndef HY3_TRAIN_OPTIONS_H
+#define HY3_TRAIN_OPTIONS_H
+
+#include "config/config.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+#include "train/network.h"
+
+enum hy3_training hy3_options_training(const struct hy3_config *config);
+
+/* Local. Errors: HY3_EUSAGE for an unknown name in lora_target. Texts are borrowed. */
+hy3_status hy3_options_network(const struct hy3_config *config, struct hy3_network_options *out);
+
+struct hy3_optimizer_options hy3_options_optimizer(const struct hy3_config *config,
+                                                   hy3_dtype dtype);
+
+struct hy3_schedule hy3_options_schedule(const struct hy3_config *config, int64_t steps);
+
+#endif

@@ -1,0 +1,137 @@
+# Checkpoints as a user meets them: signals, time limits, crashes, full disks, export.
+load helper
+
+setup() {
+    D=$BATS_TEST_TMPDIR
+    [ -d "$BATS_FILE_TMPDIR/model" ] || make_model "$BATS_FILE_TMPDIR/model" >/dev/null 2>&1
+    make_config "$BATS_FILE_TMPDIR/model"
+    cat >>"$CFG" <<END
+cache_dir = "$BATS_FILE_TMPDIR/cache";
+plot_loss = false;
+END
+    sed -i 's/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/; s/^zero_stage.*/zero_stage = 3;/; s/^max_steps.*/max_steps = 30;/' "$CFG"
+}
+
+
+# Waits until a step of the log of $OUTPUT is there.
+wait_for_step() {
+    for _ in $(seq 400); do
+        ! grep -q "\"step\": $1," "$OUTPUT/train_log.jsonl" 2>/dev/null || return 0
+        sleep 0.05
+    done
+    fail "step $1 never came"
+}
+
+same_model() { # FILE DIRECTORY DIRECTORY
+    cmp "$2/$1" "$3/$1"
+}
+
+@test "SIGUSR1 and SIGTERM end a run with a checkpoint and exit 75; the same command ends as if nothing had been" {
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/whole"
+    for signal in USR1 TERM; do
+        rm -rf "$OUTPUT"
+        "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=30 >"$D/log" 2>&1 3>&- &
+        wait_for_step 2
+        pkill -"$signal" -f "^hy3_sft $CFG"
+        status=0
+        wait $! || status=$?
+        [ "$status" -eq 75 ] || fail "exit $status after SIG$signal" "$(tail "$D/log")"
+        grep -q "stopped by SIG$signal after step" "$D/log" || fail "$(tail "$D/log")"
+        ls -d "$OUTPUT"/checkpoint-*
+        run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG"
+        grep -q "continuing after step" "$ERR" "$OUT"
+        same_model model.safetensors "$D/whole" "$OUTPUT"
+        diff <(sed 's/, "tokens_per_second.*//' "$D/whole/train_log.jsonl") <(sed 's/, "tokens_per_second.*//' "$OUTPUT/train_log.jsonl")
+    done
+}
+
+@test "max_hours ends a run with a checkpoint and exit 75" {
+    capture hy3_sft "$CFG" max_steps=100000 max_hours=0.0003
+    [ "$status" -eq 75 ] || fail "exit $status"
+    ls -d "$OUTPUT"/checkpoint-*
+}
+
+@test "a run killed again and again while it saves continues every time and ends with the same weights" {
+    kills=10
+    [ -z "${HY3_LONG:-}" ] || kills=50
+    sed -i 's/^max_steps.*/max_steps = 60;/' "$CFG"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/whole" save_steps=1000
+    for i in $(seq "$kills"); do
+        "$MPIEXEC" -n 2 hy3_sft "$CFG" save_steps=2 save_total_limit=2 save_async=true >"$D/log" 2>&1 3>&- &
+        sleep "$(printf '0.%03d' $((300 + RANDOM % 600)))"
+        pkill -KILL -f "^hy3_sft $CFG" || true
+        status=0
+        wait $! || status=$?
+        ! grep -q "error:" "$D/log" || fail "kill $i: $(tail "$D/log")"
+        [ "$status" -ne 0 ] || break
+    done
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" save_steps=2 save_total_limit=2 save_async=true
+    same_model model.safetensors "$D/whole" "$OUTPUT"
+}
+
+@test "hy3_export turns a checkpoint into the model that the run wrote, in both layouts and as an adapter" {
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=3 save_steps=3
+    run_ok "$MPIEXEC" -n 3 hy3_export "$OUTPUT/checkpoint-3" "$D/same"
+    same_model model.safetensors "$OUTPUT" "$D/same"
+    diff "$OUTPUT/config.json" "$D/same/config.json"
+    run_ok hy3_export "$OUTPUT/checkpoint-3" "$D/outer" --format outer --dtype bf16 --max_shard_size 20kB
+    run_ok hy3_check "$D/outer" --all
+    run_ok hy3_sft "$CFG" output_dir="$D/attention" finetuning_type=attention max_steps=2 save_steps=2 bf16=true
+    run_ok hy3_export "$D/attention/checkpoint-2" "$D/attention.out"
+    same_model model.safetensors "$D/attention" "$D/attention.out"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/lora" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 save_steps=2
+    run_ok hy3_export "$D/lora/checkpoint-2" "$D/adapter"
+    same_model adapter_model.safetensors "$D/lora" "$D/adapter"
+    run_fails 2 "not empty" hy3_export "$OUTPUT/checkpoint-3" "$D/same"
+    run_fails 1 "checkpoint-9" hy3_export "$OUTPUT/checkpoint-9" "$D/none"
+    printf x | dd of="$OUTPUT/checkpoint-3/state.h5" bs=1 seek=40000 conv=notrunc 2>/dev/null
+    run_fails 1 "state.h5" hy3_export "$OUTPUT/checkpoint-3" "$D/none"
+    [ ! -e "$D/none/model.safetensors" ]
+}
+
+@test "h5py's view: names, global shapes and fp32 values" {
+    command -v h5dump >/dev/null || skip "no h5dump"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=2 save_steps=2
+    h5dump -n "$OUTPUT/checkpoint-2/state.h5" >"$D/names"
+    grep -q "dataset *.*/param/model.layers.1.mlp.experts.gate_up_proj" "$D/names"
+    grep -q "dataset *.*/adam_v/lm_head.weight" "$D/names"
+    h5dump -H -d "/param/model.layers.1.mlp.experts.gate_up_proj" "$OUTPUT/checkpoint-2/state.h5" | grep -q "( 4, 32, 32 )"
+}
+
+@test "checkpoints of an earlier run are neither overwritten nor continued by mistake" {
+    run_ok hy3_sft "$CFG" max_steps=2 save_steps=2
+    run_fails 2 "holds checkpoints" hy3_sft "$CFG" max_steps=2 resume_from_checkpoint=none
+    run_fails 2 "global batch" hy3_sft "$CFG" max_steps=4 per_device_train_batch_size=2
+    run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 resume_from_checkpoint=none overwrite_output_dir=true
+    run_ok hy3_sft "$CFG" max_steps=3 output_dir="$D/other" resume_from_checkpoint="$OUTPUT/checkpoint-2"
+    grep -q "continuing after step 2" "$ERR" "$OUT"
+    [ "$(wc -l <"$D/other/train_log.jsonl")" -eq 1 ]
+}
+
+@test "a disk that fills up while saving stops the run and leaves the checkpoint before; save_failure = continue trains on" {
+    command -v unshare >/dev/null && unshare -rm true 2>/dev/null || skip "no user namespaces to mount a small disk in"
+    run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 output_dir="$D/probe"
+    size=$(du -sk "$D/probe/checkpoint-2" | cut -f1)
+    mkdir "$D/small"
+    run_fails 1 "was not saved" unshare -rm sh -c "mount -t tmpfs -o size=$((size * 3 / 2 + 100))k none '$D/small' &&
+        { hy3_sft '$CFG' max_steps=6 save_steps=2 output_dir='$D/small/out'; code=\$?; ls -d '$D/small/out'/checkpoint-2/state.h5 >&2 || code=99; exit \$code; }"
+    run_ok unshare -rm sh -c "mount -t tmpfs -o size=$((size * 3 / 2 + 1500))k none '$D/small' && fallocate -l 1100k '$D/small/ballast' &&
+        hy3_sft '$CFG' max_steps=4 save_steps=2 save_total_limit=1 save_failure=continue output_dir='$D/small/out' &&
+        ls '$D/small/out/checkpoint-2/state.h5'"
+    grep -q "warning: checkpoint-4 was not saved" "$ERR"
+}
+
+@test "a rank that hangs ends the job within ddp_timeout: one message with host, rank, phase, layer and collective; exit 4" {
+    "$MPIEXEC" -n 4 hy3_sft "$CFG" max_steps=100000 ddp_timeout=3 >"$D/log" 2>&1 3>&- &
+    wait_for_step 3
+    victim=$(pgrep -f "^hy3_sft $CFG" | sed -n 2p)
+    kill -STOP "$victim"
+    begin=$(date +%s)
+    status=0
+    wait $! || status=$?
+    kill -KILL "$victim" 2>/dev/null || true
+    [ "$status" -eq 4 ] || fail "exit $status" "$(tail "$D/log")"
+    [ $(($(date +%s) - begin)) -le 15 ] || fail "it took $(($(date +%s) - begin)) s"
+    [ "$(grep -c 'error: rank' "$D/log")" -eq 1 ] || fail "$(cat "$D/log")"
+    grep -q "error: rank [0-9]* on $(hostname).*step [0-9]*, .*collective [0-9]*.*behind on this node: rank [0-9]*: step" "$D/log" || fail "$(tail "$D/log")"
+}
