@@ -72,6 +72,8 @@ struct hy3_backend {
     struct hy3_device device;
     struct hy3_kernels kernels;
     struct hy3_collectives collectives;
+    const struct hy3_backend
+        *on_host; /* computes in this one's host memory; NULL: it does itself */
 };
 
 /* Local. The table for `device`: "cpu", or "auto", which is the CPU until a GPU table exists. Errors:

@@ -1,7 +1,10 @@
 /* memory.c - checked allocation. */
 #include "base/memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static int64_t fail_in;
 
@@ -65,4 +68,23 @@ hy3_status hy3_strdup(const char *text, char **out)
 void hy3_free(void *memory)
 {
     free(memory);
+}
+
+size_t hy3_memory_resident(void)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    char line[128] = "", *resident = NULL;
+
+    if (file && fgets(line, sizeof line, file))
+        resident = strchr(line, ' ');
+    if (file)
+        fclose(file);
+    return resident ? strtoull(resident, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+size_t hy3_memory_peak(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
 }

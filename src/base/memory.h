@@ -22,6 +22,10 @@ hy3_status hy3_strdup(const char *text, char **out);
 
 void hy3_free(void *memory); /* NULL is fine */
 
+/* Local. Bytes of memory that this process has resident now, and the most it had; 0 where the system does not say. */
+size_t hy3_memory_resident(void);
+size_t hy3_memory_peak(void);
+
 /* Test only: the n-th allocation from now fails (n = 1: the next one); 0 switches this off. */
 void hy3_alloc_fail_at(int64_t n);
 

@@ -12,6 +12,8 @@ hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase)
     char text[HY3_ERROR_MAX] = "";
     MPI_Request request;
 
+    if (comm == MPI_COMM_NULL) /* of a group that is only planned */
+        return mine;
     MPI_Iallreduce(in, worst, 1, MPI_2INT, MPI_MAXLOC, comm, &request); /* a tie: lowest rank */
     hy3_wait(&request, phase);
     if (worst[0] == HY3_OK)

@@ -148,6 +148,8 @@ void hy3_allreduce_real(MPI_Comm comm, double *values, int count, MPI_Op op, con
 {
     MPI_Request request;
 
+    if (comm == MPI_COMM_NULL) /* of a group that is only planned */
+        return;
     MPI_Iallreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, op, comm, &request);
     hy3_wait(&request, phase);
 }
@@ -159,6 +161,17 @@ void hy3_allgather_ints(MPI_Comm comm, const int64_t *values, int count, int64_t
 
     MPI_Iallgather(values, count, MPI_INT64_T, all, count, MPI_INT64_T, comm, &request);
     hy3_wait(&request, phase);
+}
+
+void hy3_group_allgather(const struct hy3_group *group, const int64_t *values, int count,
+                         int64_t *all, const char *phase)
+{
+    if (group->comm != MPI_COMM_NULL) {
+        hy3_allgather_ints(group->comm, values, count, all, phase);
+        return;
+    }
+    for (int r = 0; r < group->size; r++) /* only planned: all ranks are alike */
+        memcpy(all + (ptrdiff_t)r * count, values, (size_t)count * sizeof *values);
 }
 
 void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *phase)

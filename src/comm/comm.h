@@ -28,7 +28,8 @@ _Noreturn void hy3_end_job(hy3_status status);
 int hy3_rank(MPI_Comm comm);
 int hy3_size(MPI_Comm comm);
 
-/* A communicator with its rank and size at hand. */
+/* A communicator with its rank and size at hand. MPI_COMM_NULL: the group is only planned (backend/dry/dry.h); hy3_agree,
+ * hy3_allreduce_real and hy3_group_allgather then stay local, as if all ranks were alike. */
 struct hy3_group {
     MPI_Comm comm;
     int rank, size;
@@ -53,6 +54,9 @@ void hy3_allreduce_real(MPI_Comm comm, double *values, int count, MPI_Op op, con
 /* Collective on `comm`. Every rank's `count` values in `all` [size,count], by rank. */
 void hy3_allgather_ints(MPI_Comm comm, const int64_t *values, int count, int64_t *all,
                         const char *phase);
+
+void hy3_group_allgather(const struct hy3_group *group, const int64_t *values, int count,
+                         int64_t *all, const char *phase);
 
 /* As above for one value. */
 void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *phase);

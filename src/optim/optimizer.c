@@ -9,7 +9,7 @@ enum { PIECE = 1 << 20 }; /* elements that are brought to the state at a time, o
 
 struct hy3_optimizer {
     const struct hy3_backend *backend;
-    const struct hy3_backend *updater; /* the CPU's where the state lies in host memory */
+    const struct hy3_backend *updater; /* where the state lies in host memory: who computes there */
     struct hy3_optimizer_options options;
     struct hy3_range *ranges;
     int64_t *at; /* [count+1] place of each range in the arrays */
@@ -92,8 +92,8 @@ hy3_status hy3_optimizer_create(const struct hy3_backend *backend,
     HY3_TRY(hy3_alloc(&o, 1, sizeof *o));
     o->backend = o->updater = backend;
     o->options = *options;
-    if (options->placement.host)
-        HY3_TRY(hy3_backend_open("cpu", &o->updater));
+    if (options->placement.host && backend->on_host)
+        o->updater = backend->on_host;
     HY3_TRY(copy_ranges(o, ranges, count));
     HY3_TRY(allocate(o));
     *out = o;

@@ -46,7 +46,7 @@ void hy3_exchange_count(const struct hy3_exchange *x, const int64_t *starts, int
 
     for (int64_t e = 0; e < x->experts; e++)
         own[e] = starts[e + 1] - starts[e];
-    hy3_allgather_ints(x->group->comm, own, (int)x->experts, all, "counting the experts' rows");
+    hy3_group_allgather(x->group, own, (int)x->experts, all, "counting the experts' rows");
 }
 
 int64_t hy3_exchange_rounds(const struct hy3_exchange *x, const int64_t *all, int64_t *most)

@@ -70,6 +70,15 @@ struct hy3_optimizer_options hy3_options_optimizer(const struct hy3_config *c, h
                                           .placement = placement(c, "optimizer")};
 }
 
+struct hy3_pass_options hy3_options_pass(const struct hy3_config *c)
+{
+    return (struct hy3_pass_options){.max_samples = c->per_device_train_batch_size,
+                                     .backward = true,
+                                     .seed = (uint64_t)c->seed,
+                                     .expert_capacity = c->expert_capacity,
+                                     .checkpointing = c->gradient_checkpointing};
+}
+
 static enum hy3_schedule_type schedule_type(const char *name)
 {
     static const struct {

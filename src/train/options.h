@@ -3,6 +3,7 @@
 #define HY3_TRAIN_OPTIONS_H
 
 #include "config/config.h"
+#include "engine/pass.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 #include "train/network.h"
@@ -14,6 +15,9 @@ hy3_status hy3_options_network(const struct hy3_config *config, struct hy3_netwo
 
 struct hy3_optimizer_options hy3_options_optimizer(const struct hy3_config *config,
                                                    hy3_dtype dtype);
+
+/* Without max_tokens, which depends on the data. */
+struct hy3_pass_options hy3_options_pass(const struct hy3_config *config);
 
 struct hy3_schedule hy3_options_schedule(const struct hy3_config *config, int64_t steps);
 

@@ -35,7 +35,8 @@ struct hy3_run {
     struct hy3_pass *pass;
     struct hy3_learner learner;
     struct hy3_checkpoints *checkpoints;
-    double started; /* hy3_seconds() */
+    double started;  /* hy3_seconds() */
+    size_t resident; /* bytes at the start */
     struct hy3_schedule schedule;
     struct hy3_report *report;
     int64_t first_step; /* done by an earlier part of the run */
@@ -211,11 +212,7 @@ static hy3_status open_pass(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
     int64_t longest = hy3_dataset_longest(run->train_data);
-    struct hy3_pass_options options = {.max_samples = c->per_device_train_batch_size,
-                                       .backward = true,
-                                       .seed = (uint64_t)c->seed,
-                                       .expert_capacity = c->expert_capacity,
-                                       .checkpointing = c->gradient_checkpointing};
+    struct hy3_pass_options options = hy3_options_pass(c);
 
     if (run->eval_data && hy3_dataset_longest(run->eval_data) > longest)
         longest = hy3_dataset_longest(run->eval_data);
@@ -352,6 +349,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY(hy3_alloc(&run, 1, sizeof *run));
     run->config = config;
     run->started = hy3_seconds();
+    run->resident = hy3_memory_resident();
     hy3_heartbeat_open(comm);
     hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
@@ -606,11 +604,21 @@ done:
     return status;
 }
 
+/* Collective. What the fullest rank needed. */
+static void tell_memory(const struct hy3_run *run)
+{
+    int64_t grown = (int64_t)hy3_memory_peak() - (int64_t)run->resident;
+
+    hy3_allreduce_int(run->comm, &grown, 1, MPI_MAX, "comparing memory");
+    hy3_log(HY3_LOG_INFO, "host memory: a rank grew by up to %.1f MB", 1e-6 * (double)grown);
+}
+
 hy3_status hy3_run_train(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
 
     HY3_TRY(train_steps(run));
+    tell_memory(run);
     HY3_TRY(hy3_options_training(run->config) == HY3_TRAIN_ADAPTER ? save_adapter(run)
                                                                    : save_model(run));
     if (run->config->plot_loss)

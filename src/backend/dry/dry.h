@@ -1,0 +1,25 @@
+/* dry.h - a backend that computes nothing: it hands out addresses without memory behind them and counts what would be allocated
+ * and sent. A run on it is a plan: its numbers are the program's own.
+ *
+ * Groups on it have no communicator (MPI_COMM_NULL): agreement and small messages then stay local. Routing is even. One plan
+ * at a time. */
+#ifndef HY3_BACKEND_DRY_DRY_H
+#define HY3_BACKEND_DRY_DRY_H
+
+#include "backend/backend.h"
+
+struct hy3_dry_counts {
+    size_t device, device_peak, host, host_peak; /* bytes allocated */
+    /* bytes that this rank sends, for the best algorithm of each collective */
+    double reduced, gathered, scattered, exchanged;
+};
+
+/* Local. The table; counts start from zero. */
+const struct hy3_backend *hy3_dry_backend(void);
+
+struct hy3_dry_counts hy3_dry_counts(void);
+
+/* Local. Traffic counts from zero again. */
+void hy3_dry_forget_traffic(void);
+
+#endif
