@@ -17,6 +17,8 @@ static void split(int argc, char **argv, int *options, char **option, int *words
 
         if (strncmp(argv[i], "--", 2) != 0) {
             word[(*words)++] = argv[i];
+            if (*words == 2) /* CONFIG belongs to both */
+                option[(*options)++] = argv[i];
             continue;
         }
         option[(*options)++] = argv[i];
@@ -30,22 +32,23 @@ int main(int argc, char **argv)
     hy3_status status = HY3_OK;
     struct hy3_plan_options o = {0};
     struct hy3_config config = {0};
-    const char *device = NULL, *host = NULL;
+    const char *file, *device = NULL, *host = NULL;
     int64_t ranks = 0, per_node = 8, bytes;
     char **parts = NULL;
     int options = 0, words = 0;
     bool finished;
     const struct hy3_argument table[] = {
+        {"CONFIG", HY3_ARG_WORD, &file, NULL, "configuration of the run"},
         {"ranks", HY3_ARG_COUNT, &ranks, "N", "ranks of the run; needed"},
         {"ranks-per-node", HY3_ARG_COUNT, &per_node, "N", "of a node (8)"},
         {"device-memory", HY3_ARG_TEXT, &device, "SIZE", "of a GPU, e.g. 80GB; not set: no limit"},
         {"host-memory", HY3_ARG_TEXT, &host, "SIZE", "of a node, e.g. 1.5TB; not set: no limit"},
         {"shape", HY3_ARG_TEXT, &o.shape, "FILE", "config.json of a model that is not here"},
     };
-    const struct hy3_usage usage = {"hy3_plan",
-                                    "Says what memory, traffic and disk a run of hy3_sft needs:\n"
-                                    "  hy3_plan CONFIG [key=value …] --ranks N [option …]",
-                                    table, sizeof table / sizeof *table};
+    const struct hy3_usage usage = {
+        "hy3_plan",
+        "Says what memory, traffic and disk a run of hy3_sft needs; key=value overrides CONFIG.",
+        table, sizeof table / sizeof *table};
 
     HY3_TRY(hy3_start(&argc, &argv, usage.program));
     HY3_TRY(hy3_alloc(&parts, 2 * ((size_t)argc + 1), sizeof *parts));

@@ -323,6 +323,18 @@ static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
                     (long long)c->info.step, why);
 }
 
+/* A saving has ended, well or badly. */
+static hy3_status end(const struct hy3_checkpoints *c, hy3_status result)
+{
+    double bytes = 12 * (double)hy3_params_trained(c->network->params);
+
+    if (result == HY3_OK && !c->config->save_only_model)
+        hy3_log(
+            HY3_LOG_INFO, "checkpoint-%lld: %.1f MB in %.2f s, %.0f MB/s; training waited %.2f s",
+            (long long)c->info.step, 1e-6 * bytes, c->seconds, 1e-6 * bytes / c->seconds, c->stall);
+    return judge(c, result);
+}
+
 hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *c)
 {
     if (!c->is_running)
@@ -330,7 +342,7 @@ hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *c)
     pthread_join(c->thread, NULL);
     c->is_running = false;
     hy3_error_set(c->text);
-    return judge(c, c->result);
+    return end(c, c->result);
 }
 
 hy3_status hy3_checkpoints_save(struct hy3_checkpoints *c, const struct hy3_state_info *info)
@@ -340,10 +352,12 @@ hy3_status hy3_checkpoints_save(struct hy3_checkpoints *c, const struct hy3_stat
 
     HY3_TRY(hy3_checkpoints_wait(c));
     c->info = *info;
-    HY3_TRY(judge(c, begin(c)));
+    status = begin(c);
     c->stall = hy3_seconds() - start;
-    if (!c->async)
-        c->seconds = c->stall;
+    if (c->is_running)
+        goto done;
+    c->seconds = c->stall;
+    status = end(c, status);
 done:
     return status;
 }
@@ -531,8 +545,9 @@ hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_st
         hy3_log(HY3_LOG_WARN, "this checkpoint is passed over: %s", hy3_error_text());
         status = HY3_OK;
     }
-    hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s' (read in %.1f s)",
-            (long long)info->step, path, hy3_seconds() - begin);
+    hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s': read in %.2f s, %.0f MB/s",
+            (long long)info->step, path, hy3_seconds() - begin,
+            12e-6 * (double)hy3_params_trained(c->network->params) / (hy3_seconds() - begin));
 done:
     return status;
 }

@@ -189,8 +189,9 @@ hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape
     plan->gathered = (double)memory.gathered;
     plan->optimizer = (double)hy3_optimizer_bytes(r.learner.optimizer);
     plan->workspace = (double)hy3_pass_bytes(r.pass);
+    plan->mpi = strcmp(config->device, "cpu") == 0 ? counts.largest_sum : 0;
     plan->device = (double)counts.device_peak;
-    plan->host = (double)counts.host_peak + plan->saving;
+    plan->host = (double)counts.host_peak + plan->saving + plan->mpi;
 done:
     close_rehearsal(&r);
     return status;
@@ -257,6 +258,7 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
              (long long)(c->per_device_train_batch_size * c->max_seq_length));
     print_size("activations and workspace", p->workspace, text);
     print_size("copy for asynchronous saving", p->saving, "");
+    print_size("MPI's copy of what it sums", p->mpi, "");
     print_size("device, peak", p->device, "");
     print_size("host, peak", p->host, "");
     print_size("host memory of a node", node_bytes(c, o, p), "");

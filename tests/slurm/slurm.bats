@@ -72,14 +72,14 @@ undisturbed() {
 }
 
 @test "a node that dies: the job is requeued, continues and ends with the weights of an undisturbed run" {
-    sed -i 's/^max_steps.*/max_steps = 1500;/' "$CFG"
+    sed -i 's/^max_steps.*/max_steps = 500;/' "$CFG"
     echo "gradient_accumulation_steps = 16; expert_parallel_size = 2;" >>"$CFG"
     WHILE=kill_and_mend
     kill_and_mend() {
         if [ ! -e killed ] && ls -d "$OUTPUT"/checkpoint-*[0-9] >/dev/null 2>&1; then
-            date +%s >killed
+            touch killed
             bash "$HY3_SOURCE/tests/slurm/cluster.sh" kill-node "$CLUSTER" n2 >/dev/null 2>&1
-        elif [ -e killed ] && [ ! -e mended ] && [ $(($(date +%s) - $(cat killed))) -gt 15 ]; then
+        elif [ -e killed ] && [ ! -e mended ] && [ "$STATE" = PENDING ]; then
             touch mended
             bash "$HY3_SOURCE/tests/slurm/cluster.sh" start-node "$CLUSTER" n2 >/dev/null 2>&1
         fi

@@ -155,12 +155,19 @@ static double others(const struct hy3_group *group)
     return group->size - 1;
 }
 
+static void count_sum(const struct hy3_group *group, double bytes)
+{
+    if (group->size > 1 && bytes > dry.counts.largest_sum)
+        dry.counts.largest_sum = bytes;
+}
+
 static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *group, float *data,
                              int64_t count, const char *phase)
 {
     (void)stream;
     (void)data;
     (void)phase;
+    count_sum(group, (double)count * sizeof *data);
     dry.counts.reduced += 2 * others(group) / group->size * (double)count * sizeof *data;
     return HY3_OK;
 }
@@ -183,6 +190,7 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
     (void)data;
     (void)own;
     (void)transfer;
+    count_sum(group, (double)count * group->size * sizeof *data);
     dry.counts.scattered += others(group) * (double)count * sizeof *own;
     return HY3_OK;
 }

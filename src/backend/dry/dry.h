@@ -10,6 +10,7 @@
 
 struct hy3_dry_counts {
     size_t device, device_peak, host, host_peak; /* bytes allocated */
+    double largest_sum; /* bytes of the largest tensor that is summed over ranks at once */
     /* bytes that this rank sends, for the best algorithm of each collective */
     double reduced, gathered, scattered, exchanged;
 };
