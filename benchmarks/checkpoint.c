@@ -10,7 +10,8 @@ int main(int argc, char **argv)
 {
     hy3_status status = HY3_OK;
     struct hy3_network network = {0};
-    struct hy3_network_options options = {.device = "cpu", .expert_parallel_size = 1, .store = {.dtype = HY3_BF16}};
+    struct hy3_network_options options = {
+        .device = "cpu", .expert_parallel_size = 1, .store = {.dtype = HY3_BF16}};
     struct hy3_hf_writer_options write = {.dtype = HY3_BF16, .max_shard_bytes = 5000000000};
     double begin, loaded, saved, megabytes;
 

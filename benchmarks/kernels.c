@@ -214,8 +214,7 @@ static void measure_memory_bound(hy3_dtype dtype)
     a.v = array(a.n, HY3_FP32);
     memset(a.v, 0, (size_t)a.n * 4);
     a.grad = array(a.n, HY3_FP32);
-    print_bytes("adamw", dtype, 28 * (double)a.n,
-                FASTEST(backend->kernels.adamw(NULL, &a)));
+    print_bytes("adamw", dtype, 28 * (double)a.n, FASTEST(backend->kernels.adamw(NULL, &a)));
 }
 
 int main(int argc, char **argv)

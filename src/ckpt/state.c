@@ -337,7 +337,7 @@ hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params
 
     HY3_TRY(hy3_state_matches(state, params));
     HY3_TRY(hy3_alloc(&values, largest_slab(state), sizeof *values));
-    HY3_TRY(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof *by_number));
+    HY3_TRY(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof(void *)));
     for (int i = 0; i < params->count; i++)
         if (params->params[i].trainable)
             by_number[n++] = &params->params[i];

@@ -315,7 +315,7 @@ static hy3_status get_tensor(hid_t group, const char *name, struct hy3_state_ind
 {
     hy3_status status = HY3_OK;
     hid_t set = H5Dopen2(group, name, H5P_DEFAULT);
-    int64_t number = -1, dims, shape[3], offset, count = 1;
+    int64_t number = -1, dims = 0, shape[3] = {0}, offset = 0, count = 1;
     struct hy3_state_tensor *t;
 
     if (set < 0 || !get_dataset(set, H5T_IEEE_F32LE, &dims, shape, &offset))

@@ -27,12 +27,12 @@ struct transpose {
 /* What `from` holds of expert e of the rows of `to`: a range of our order. */
 static int64_t segment(const struct transpose *t, int from, int to, int64_t e, int64_t *first)
 {
-    int64_t rows = t->param->shape[1] * t->param->shape[2], row, count, end, own_end;
+    int64_t rows = t->param->shape[1] * t->param->shape[2], row, count, end;
+    int64_t own = t->shares[2 * (size_t)from], own_end = own + t->shares[2 * (size_t)from + 1];
 
     hy3_transpose_share(t->param, to, t->ranks, &row, &count);
     end = e * rows + row + count;
-    own_end = t->shares[2 * from] + t->shares[2 * from + 1];
-    *first = e * rows + row > t->shares[2 * from] ? e * rows + row : t->shares[2 * from];
+    *first = e * rows + row > own ? e * rows + row : own;
     end = end < own_end ? end : own_end;
     return end > *first ? end - *first : 0;
 }

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { TEXT = 40, SHOWN = 4 };
+enum { TEXT = 40, SHOWN = 4, SILENT = 1 /* seconds */ };
 
 struct beat {
     int rank;
@@ -87,6 +87,14 @@ void hy3_heartbeat_wait(const char *phase)
     b->time = hy3_seconds();
 }
 
+void hy3_heartbeat_alive(void)
+{
+    struct beat *b = own();
+
+    if (b)
+        b->time = hy3_seconds();
+}
+
 static size_t describe(const struct beat *b, char *out, size_t size)
 {
     int used = snprintf(out, size, "step %lld, %s", (long long)b->step, b->work);
@@ -112,17 +120,16 @@ void hy3_heartbeat_describe(char *out, size_t size)
     for (int i = 0; i < hearts.size && used + 1 < size; i++) {
         const struct beat *b = &hearts.all[i];
 
-        if (b->waits >= hearts.own->waits || shown == SHOWN)
+        if ((b->waits >= hearts.own->waits && now - b->time < SILENT) || shown == SHOWN)
             continue;
-        used += (size_t)snprintf(out + used, size - used,
-                                 "%s rank %d: ", shown++ == 0 ? "; behind on this node:" : ",",
-                                 b->rank);
+        used += (size_t)snprintf(out + used, size - used, "%s rank %d: ",
+                                 shown++ == 0 ? "; behind or silent on this node:" : ",", b->rank);
         used += used < size ? describe(b, out + used, size - used) : 0;
         if (used < size)
             used += (size_t)snprintf(out + used, size - used, ", silent for %.0f s", now - b->time);
     }
     if (shown == 0 && used < size)
-        snprintf(out + used, size - used, "; no rank of this node is behind");
+        snprintf(out + used, size - used, "; all ranks of this node wait");
 }
 
 int hy3_heartbeat_claim(void)

@@ -22,7 +22,10 @@ void hy3_heartbeat(const char *work, int64_t step, int layer);
 /* Local. Another wait of this rank begins; `phase` is a literal. */
 void hy3_heartbeat_wait(const char *phase);
 
-/* Local. This rank's place and the ranks of the node that are behind it, as text. */
+/* Local. The wait goes on: this rank lives. */
+void hy3_heartbeat_alive(void);
+
+/* Local. This rank's place, and the ranks of the node that are behind it or give no sign of life, as text. */
 void hy3_heartbeat_describe(char *out, size_t size);
 
 /* Local. Whether this rank is the first of its node to ask: it speaks for all. True without records. */

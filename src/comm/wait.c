@@ -45,7 +45,10 @@ void hy3_wait_all(int count, MPI_Request *requests, const char *phase)
         if (done)
             return;
         sched_yield();
-        if (tries % 256 != 255 || deadline_s <= 0)
+        if (tries % 256 != 255)
+            continue;
+        hy3_heartbeat_alive();
+        if (deadline_s <= 0)
             continue;
         if (begin == 0)
             begin = hy3_seconds();

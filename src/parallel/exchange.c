@@ -8,7 +8,7 @@ enum { SEND_FIRST, SEND_COUNT, RECEIVE_FIRST, RECEIVE_COUNT, ARRAYS };
 
 static int64_t *array(const struct hy3_exchange *x, int which)
 {
-    return x->host_counts + which * x->group->size;
+    return x->host_counts + (ptrdiff_t)which * x->group->size;
 }
 
 static int64_t held_experts(const struct hy3_exchange *x)
@@ -24,7 +24,7 @@ static int64_t *starts_of_received(const struct hy3_exchange *x)
 hy3_status hy3_exchange_open(struct hy3_exchange *x)
 {
     hy3_status status = HY3_OK;
-    size_t counts = (size_t)(ARRAYS * x->group->size + held_experts(x) + 1 + x->experts);
+    size_t counts = (size_t)(held_experts(x) + 1 + x->experts) + ARRAYS * (size_t)x->group->size;
 
     HY3_TRY(hy3_alloc(&x->host_index, 2 * (size_t)x->capacity, sizeof *x->host_index));
     HY3_TRY(hy3_alloc(&x->host_counts, counts, sizeof *x->host_counts));

@@ -8,6 +8,8 @@ static int ranks_per_node(const struct hy3_layout *layout)
 
     hy3_allreduce_int(layout->node.comm, &first, 1, MPI_MIN, "laying out the ranks");
     hy3_allreduce_int(layout->world.comm, size, 2, MPI_MIN, "laying out the ranks");
+    if (size[0] < 1)
+        return 1;
     fits = size[0] == -size[1] && first % size[0] == 0 &&
            layout->world.rank - first == layout->node.rank;
     hy3_allreduce_int(layout->world.comm, &fits, 1, MPI_MIN, "laying out the ranks");
@@ -22,7 +24,7 @@ int hy3_expert_group_size(int64_t experts, int ranks, int per_node)
         return 1;
     while (size > 1 && (experts % size != 0 || ranks % size != 0 || per_node % size != 0))
         size--;
-    return size;
+    return size < 1 ? 1 : size;
 }
 
 hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t experts,
@@ -40,7 +42,7 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     out->node = hy3_group_of(made);
     if (P == 0)
         P = hy3_expert_group_size(experts, out->world.size, ranks_per_node(out));
-    if (P < 1 || out->world.size % P != 0)
+    if (P < 1 || out->world.size % P > 0)
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d ranks", P,
                  out->world.size);
     if (P > 1 && (experts == 0 || experts % P != 0))
@@ -58,7 +60,7 @@ void hy3_layout_close(struct hy3_layout *layout)
 {
     struct hy3_group *all[] = {&layout->world, &layout->node, &layout->experts, &layout->replicas};
 
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (size_t i = 0; i < sizeof all / sizeof(void *); i++)
         if (all[i]->comm != MPI_COMM_NULL && all[i]->comm != 0)
             MPI_Comm_free(&all[i]->comm);
 }

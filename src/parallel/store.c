@@ -134,7 +134,7 @@ done:
 /* What was begun must end before its memory goes. */
 static void end_transfers(struct hy3_store *store)
 {
-    for (int i = 0; store->units && i < store->params->units; i++)
+    for (int i = 0; i < store->params->units; i++)
         if (store->units[i].arriving)
             store->backend->collectives.finish(NULL, &store->units[i].gather, "closing the model");
     hy3_store_finish(store, NULL);
@@ -148,7 +148,8 @@ void hy3_store_close(struct hy3_store *store)
     if (!store)
         return;
     device = &store->backend->device;
-    end_transfers(store);
+    if (store->units)
+        end_transfers(store);
     for (int i = 0; store->units && i < store->params->units; i++) {
         struct unit *u = &store->units[i];
 
@@ -284,7 +285,8 @@ const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_par
     if (param->unit < 0)
         return store->buffers + param->offset;
     u = &store->units[param->unit];
-    HY3_ASSERT(u->whole && !u->arriving && !u->stale);
+    if (!u->whole || u->arriving || u->stale)
+        HY3_BUG("'%s' is used while its unit is not gathered", param->name);
     return u->whole + (size_t)param->offset * weight_size(store);
 }
 

@@ -254,8 +254,8 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("gradients", p->grads, "");
     print_size("optimizer", p->optimizer, "");
     print_size("units at work (gathered, being reduced)", p->gathered, "");
-    snprintf(text, sizeof text, "%lld tokens",
-             (long long)(c->per_device_train_batch_size * c->max_seq_length));
+    snprintf(text, sizeof text, "%lld x %lld tokens", (long long)c->per_device_train_batch_size,
+             (long long)c->max_seq_length);
     print_size("activations and workspace", p->workspace, text);
     print_size("copy for asynchronous saving", p->saving, "");
     print_size("MPI's copy of what it sums", p->mpi, "");

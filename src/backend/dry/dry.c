@@ -250,12 +250,13 @@ static const struct hy3_backend table = {
 const struct hy3_backend *hy3_dry_backend(void)
 {
     static struct hy3_backend ready;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
     ready = table;
     ready.kernels.route_index = count_rows;
     if (!dry.space)
-        dry.space =
-            mmap(NULL, space_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        /* cppcheck-suppress invalidFunctionArg ; -1 is what MAP_ANONYMOUS asks for */
+        dry.space = mmap(NULL, space_bytes, PROT_NONE, flags, -1, 0);
     if (dry.space == MAP_FAILED)
         HY3_BUG("this system gives no %zu bytes of address space", space_bytes);
     dry.used = 0;
