@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checkpoints: MB/s of writing and reading state.h5 beside dd of the same size to the same disk, and what an asynchronous one costs a step.
+# Checkpoints: MB/s of writing and reading state.h5 beside dd of the same size to the same disk, and what asynchronous ones cost.
 #   bash benchmarks/state.sh BUILD_DIRECTORY [RANKS]
 set -eu
 
@@ -26,31 +26,32 @@ run() { mpiexec -n "$ranks" "$build/hy3_sft" "$work/run.cfg" "$@" 2>&1; }
 # the seconds of the steps after the second
 steps() { sed -n 's/.*"elapsed_seconds": \([0-9.]*\).*/\1/p' "$work/out/train_log.jsonl" | awk 'NR == 2 { a = $1 } { b = $1 } END { print b - a }'; }
 
-echo "ranks $ranks"
-for round in 1 2; do
-    rm -rf "$work/out"
-    run | sed -n 's/.*\(checkpoint-.*\)/  \1/p'
-    bytes=$(stat -c %s "$work/out"/checkpoint-8/state.h5)
-    rm -f "$work/dd"
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+# the one before is removed after the next is there, by us and by dd: both then write into the same kind of memory and disk
+run max_steps=24 >"$work/log"
+bytes=$(stat -c %s "$work/out"/checkpoint-24/state.h5)
+ours=$(sed -n 's/.*checkpoint-.* \([0-9]*\) MB\/s.*/\1/p' "$work/log" | tail -n 5 | median)
+for i in 0 1 2 3 4 5; do
     begin=$(date +%s.%N)
-    dd if=/dev/zero of="$work/dd" bs=16M count=$((bytes / 16777216)) conv=fsync status=none
-    end=$(date +%s.%N)
-    echo "  dd conv=fsync of $((bytes / 1000000)) MB: $(echo "$bytes / 1000000 / ($end - $begin)" | bc) MB/s"
-    begin=$(date +%s.%N)
-    dd if="$work/dd" of=/dev/null bs=16M status=none
-    end=$(date +%s.%N)
-    echo "  dd reading: $(echo "$bytes / 1000000 / ($end - $begin)" | bc) MB/s"
-    rm -f "$work/dd"
+    dd if="$work/out/checkpoint-24/state.h5" of="$work/dd$i" bs=16M conv=fsync status=none
+    echo "$bytes / 1000000 / ($(date +%s.%N) - $begin)" | bc
+    rm -f "$work/dd$((i - 1))"
+done | tail -n 5 >"$work/dd.txt"
+rm -f "$work"/dd[0-9]
+peer=$(median <"$work/dd.txt")
+echo "state.h5 of $((bytes / 1000000)) MB, $ranks ranks, medians of five"
+echo "  write: $ours MB/s, dd conv=fsync of the same file: $peer MB/s, ratio $(echo "scale=2; $ours / $peer" | bc)   ($(tr '\n' ' ' <"$work/dd.txt"))"
+for i in 1 2 3; do
     rm -rf "$work/out"/model*
-    run max_steps=9 | sed -n 's/.*\(continuing.*\)/  \1/p'
+    run max_steps=$((24 + i)) save_steps=1000 | sed -n 's/.*continuing.* \([0-9]*\) MB\/s.*/\1/p'
+done | median | awk -v peer="$peer" '{ printf "  read and checked: %d MB/s, ratio to that dd %.2f\n", $1, $1 / peer }'
+
+# one rank with one thread: a core is free for the thread that saves, as on a node
+ranks=1
+for kind in none async none async; do
+    rm -rf "$work/out"
+    if [ "$kind" = none ]; then run save_steps=1000 max_steps=42 >/dev/null; else run save_steps=20 max_steps=42 save_async=true >"$work/log"; fi
+    echo "40 steps, $kind: $(steps) s"
+    [ "$kind" = none ] || sed -n 's/.*\(checkpoint-.*\)/  \1/p' "$work/log"
 done
-rm -rf "$work/out"
-run save_steps=1000 max_steps=26 >/dev/null
-none=$(steps)
-rm -rf "$work/out"
-run save_steps=1000 max_steps=26 >/dev/null
-again=$(steps)
-rm -rf "$work/out"
-run save_steps=8 max_steps=26 save_async=true >/dev/null
-async=$(steps)
-echo "24 steps without checkpoints: $none s and $again s; with three asynchronous ones: $async s"
