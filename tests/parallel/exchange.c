@@ -36,6 +36,18 @@ static float value(int rank, int64_t expert, int64_t i, int h)
     return (float)(rank * 10000 + expert * 100 + i) + 0.25f * (float)h;
 }
 
+/* Rows that left this rank, seen where they leave. */
+static int64_t rows_sent;
+static const struct hy3_backend *plain;
+
+static hy3_status counting_all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
+                                      const struct hy3_all_to_all *rows, const char *phase)
+{
+    for (int r = 0; r < group->size; r++)
+        rows_sent += r == group->rank ? 0 : rows->send_count[r];
+    return plain->collectives.all_to_all(stream, group, rows, phase);
+}
+
 static bool check_round(const struct hy3_exchange *x, enum pattern pattern, int64_t done,
                         const struct hy3_exchange_round *round, const float *received)
 {
@@ -67,7 +79,8 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
     static float rows[MOST * HIDDEN], back[MOST * HIDDEN], arrival[MOST * HIDDEN],
         received[MOST * HIDDEN];
     static int32_t token[MOST], position[MOST];
-    int64_t starts[EXPERTS + 1] = {0}, *all, rounds, most, expected = 0;
+    struct hy3_backend counting;
+    int64_t starts[EXPERTS + 1] = {0}, elsewhere = 0, *all, rounds, most, expected = 0;
     struct hy3_exchange x = {.group = group,
                              .experts = EXPERTS,
                              .capacity = capacity,
@@ -78,7 +91,11 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
                              .position = position};
     bool right = true;
 
-    assert_ok(hy3_backend_open("cpu", &x.backend));
+    assert_ok(hy3_backend_open("cpu", &plain));
+    counting = *plain;
+    counting.collectives.all_to_all = counting_all_to_all;
+    x.backend = &counting;
+    rows_sent = 0;
     assert_ok(hy3_exchange_open(&x));
     assert_ok(hy3_alloc(&all, (size_t)(EXPERTS * group->size), sizeof *all));
     for (int64_t e = 0; e < EXPERTS; e++) {
@@ -107,6 +124,14 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
         right = check_round(&x, pattern, r * capacity, &round, received) && right;
         assert_ok(hy3_exchange_return(&x, NULL, &round, received, back));
     }
+    /* no less can be sent: every row whose expert is elsewhere, there, and every row that came, back */
+    for (int64_t e = 0; e < EXPERTS; e++) {
+        bool here = e / (EXPERTS / group->size) == group->rank;
+
+        for (int p = 0; p < group->size; p++)
+            elsewhere += (p == group->rank) != here ? rows_of(pattern, p, e) : 0;
+    }
+    right = right && rows_sent == elsewhere;
     right = right && memcmp(rows, back, (size_t)(starts[EXPERTS] * HIDDEN) * sizeof *rows) == 0;
     hy3_exchange_close(&x);
     hy3_free(all);

@@ -91,6 +91,18 @@ undisturbed() {
     cmp "$D/whole/model.safetensors" "$OUTPUT/model.safetensors"
 }
 
+@test "the batch files for tokenizing, converting and merging" {
+    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 output_dir="$D/adapter"
+    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/tokenize.sbatch" "$CFG" cache_dir="$D/tokens"
+    [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
+    [ -s "$D/tokens/train.h5" ]
+    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/convert.sbatch" outer "$BATS_FILE_TMPDIR/model" "$D/outer"
+    [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
+    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/merge.sbatch" "$D/outer" "$D/adapter" "$D/merged" fp32
+    [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
+    run_ok hy3_check "$D/merged" --all
+}
+
 @test "srun without --mpi=pmi2 says how to launch, once" {
     capture srun --mpi=none -n 4 hy3_sft "$CFG"
     [ "$status" -eq 2 ] || fail "exit $status" "$(shown)"
