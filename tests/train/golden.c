@@ -26,6 +26,7 @@ static const struct layout layouts[] = {
     {1, true, {"expert_parallel_size=1", "zero_stage=2"}},
     {1, true, {"expert_parallel_size=1", "zero_stage=3", DIVIDED}},
     {1, false, {"expert_parallel_size=1", "zero_stage=3", DIVIDED, "offload=full"}},
+    {1, false, {"expert_parallel_size=1", "zero_stage=3", DIVIDED, "offload=full", "offload_dir=/tmp"}},
     {2, false, {"expert_parallel_size=2", "zero_stage=0"}},
     {2, false, {"expert_parallel_size=2", "zero_stage=1", "offload=optimizer"}},
     {2, false, {"expert_parallel_size=2", "zero_stage=2", "expert_capacity=0.3"}},
