@@ -56,6 +56,7 @@ hy3_status hy3_directory_create(const char *path)
 {
     hy3_status status = HY3_OK;
     char part[HY3_PATH_MAX];
+    int error;
 
     HY3_TRY(hy3_path_format(part, sizeof part, "%s", path));
     for (char *p = part + 1; *part; p++) {
@@ -64,8 +65,9 @@ hy3_status hy3_directory_create(const char *path)
         if (kept != '/' && kept != '\0')
             continue;
         *p = '\0';
-        if (mkdir(part, 0777) != 0 && !hy3_path_is_directory(part))
-            HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", part, strerror(errno));
+        error = mkdir(part, 0777) == 0 ? 0 : errno;
+        if (error != 0 && !hy3_path_is_directory(part))
+            HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", part, strerror(error));
         *p = kept;
         if (kept == '\0')
             break;

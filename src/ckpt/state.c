@@ -2,6 +2,7 @@
 #include "ckpt/state.h"
 
 #include "base/file.h"
+#include "base/hdf5.h"
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -174,7 +175,7 @@ hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_par
     HY3_TRY(hy3_agree(comm, status, "completing a checkpoint"));
 done:
     if (file >= 0)
-        H5Fclose(file);
+        hy3_hdf5_discard(file);
     hy3_state_index_free(&w.index);
     hy3_free(w.slabs);
     hy3_free(w.values);

@@ -154,21 +154,32 @@ done:
     return status;
 }
 
-/* Claims the space of the whole file, so that a full disk is known before anything is written. */
+/* Claims the space of the file, so that a full disk, a quota or a limit is known before anything is written. */
 static hy3_status claim(const char *path, int64_t bytes)
 {
     hy3_status status = HY3_OK;
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 
     if (fd < 0)
-        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
-    if (fallocate(fd, 0, 0, (off_t)bytes) != 0 && (errno == ENOSPC || errno == EDQUOT))
+        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+    if (fallocate(fd, 0, 0, (off_t)bytes) != 0 &&
+        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
         HY3_FAIL(HY3_EIO, "no space for the %.3f GB of '%s': %s", 1e-9 * (double)bytes, path,
                  strerror(errno));
 done:
     if (fd >= 0)
         close(fd);
     return status;
+}
+
+/* Bytes of the datasets of an index. */
+static int64_t data_bytes(const struct hy3_state_index *index)
+{
+    int64_t bytes = index->slab_count * SLAB_COLUMNS * 8;
+
+    for (int64_t i = 0; i < index->tensor_count; i++)
+        bytes += index->tensors[i].count * HY3_OPTIMIZER_FIELDS * (int64_t)sizeof(float);
+    return bytes;
 }
 
 static hid_t newest_format(void)
@@ -186,6 +197,8 @@ hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index
     hid_t access;
     hsize_t bytes = 0;
 
+    *file = -1;
+    HY3_TRY(claim(path, data_bytes(index)));
     hy3_hdf5_quiet();
     access = newest_format();
     *file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
@@ -207,7 +220,7 @@ hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index
     HY3_TRY(claim(path, index->file_bytes));
 done:
     if (status != HY3_OK && *file >= 0) {
-        H5Fclose(*file);
+        hy3_hdf5_discard(*file);
         *file = -1;
     }
     return status;
@@ -220,8 +233,12 @@ hy3_status hy3_state_file_complete(const char *path, hid_t file)
     int fd = -1;
 
     status = put_attribute(file, path, "complete", 'i', &complete);
-    if (H5Fclose(file) < 0 && status == HY3_OK)
+    if (status == HY3_OK && H5Fflush(file, H5F_SCOPE_GLOBAL) < 0)
         status = complain(path, "the end");
+    if (status == HY3_OK)
+        H5Fclose(file);
+    else
+        hy3_hdf5_discard(file);
     if (status != HY3_OK)
         return status;
     if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fsync(fd) != 0)

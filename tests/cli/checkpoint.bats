@@ -127,6 +127,51 @@ same_model() { # FILE DIRECTORY DIRECTORY
     grep -q "warning: checkpoint-4 was not saved" "$ERR"
 }
 
+# breaks_saving WORDS BREAK [key=value …]: a run on two ranks whose saving BREAK (a command) makes impossible after checkpoint-2.
+breaks_saving() {
+    local words=$1 break=$2 plain=()
+    shift 2
+    [ "$(id -u)" -ne 0 ] || plain=(setpriv --bounding-set -dac_override,-dac_read_search) # permissions count for root, too
+    "${plain[@]}" "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=100000 save_steps=2 "$@" >"$D/log" 2>&1 3>&- &
+    wait_for_step 3
+    $break
+    status=0
+    wait $! || status=$?
+    [ "$status" -eq 1 ] || fail "exit $status" "$(tail "$D/log")"
+    [ "$(grep -c "error: checkpoint-[0-9]* was not saved: .*$words.*; the one before it is untouched" "$D/log")" -eq 1 ] || fail "$(tail "$D/log")"
+}
+
+# What is there is complete, and the run goes on from it.
+goes_on() {
+    local last
+    last=$(ls "$OUTPUT" | sed -n 's/^checkpoint-\([0-9]*\)$/\1/p' | sort -n | tail -1)
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=$((last + 1))
+    grep -q "continuing after step $last" "$ERR" "$OUT" || fail "$(shown)"
+    ! grep -q "passed over" "$ERR" "$OUT" || fail "$(shown)"
+}
+
+make_read_only() {
+    chmod a-w "$OUTPUT"
+}
+
+# As a quota: no file of the ranks may grow beyond half of what a checkpoint needs.
+limit_files() {
+    local size pid
+    size=$(stat -c %s "$(ls "$OUTPUT"/checkpoint-*/state.h5 | head -1)")
+    for pid in $(pgrep -f "^hy3_sft $CFG"); do prlimit --pid "$pid" --fsize=$((size / 2)); done
+}
+
+@test "an output directory that becomes read-only and a limit on file sizes stop the run; the checkpoint before is used" {
+    breaks_saving "Permission denied" make_read_only
+    chmod u+w "$OUTPUT"
+    goes_on
+    for async in false true; do
+        rm -rf "$OUTPUT"
+        breaks_saving "File too large" limit_files save_async=$async
+        goes_on
+    done
+}
+
 @test "a rank that hangs ends the job within ddp_timeout: one message with host, rank, phase, layer and collective; exit 4" {
     "$MPIEXEC" -n 4 hy3_sft "$CFG" max_steps=100000 ddp_timeout=3 >"$D/log" 2>&1 3>&- &
     wait_for_step 3
