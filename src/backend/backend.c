@@ -4,7 +4,15 @@
  * they get. The checked table wraps the chosen one; both have the same type. */
 #include "backend/backend.h"
 
+#include "backend/module.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "comm/agree.h"
+#include "comm/wait.h"
+
+#include <dlfcn.h>
 #include <math.h>
+#include <unistd.h>
 
 static const struct hy3_backend *chosen;
 
@@ -169,16 +177,12 @@ HY3_OPS(X)
 HY3_PAIRS(X)
 #undef X
 
-hy3_status hy3_backend_open(const char *device, const struct hy3_backend **out)
+/* The checked table around the chosen one. */
+static const struct hy3_backend *wrap(const struct hy3_backend *table)
 {
     static struct hy3_backend checked;
 
-    if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "device = \"%s\": this build computes on the CPU only; set device = "
-                        "\"cpu\" or \"auto\"",
-                        device);
-    chosen = hy3_cpu_backend("best");
+    chosen = table;
     checked = *chosen;
 #define X(op) checked.kernels.op = checked_##op;
     HY3_OPS(X)
@@ -188,6 +192,81 @@ hy3_status hy3_backend_open(const char *device, const struct hy3_backend **out)
     checked.kernels.op##_backward = checked_##op##_backward;
     HY3_PAIRS(X)
 #undef X
-    *out = &checked;
+    return &checked;
+}
+
+/* Where the library may lie: named by the environment, beside a program that is not installed, installed. */
+static bool find_module(char path[HY3_PATH_MAX])
+{
+    const char *named = getenv("HY3_CUDA_MODULE");
+    char program[HY3_PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    char *slash;
+
+    if (named)
+        return hy3_path_format(path, HY3_PATH_MAX, "%s", named) == HY3_OK;
+    program[length > 0 ? length : 0] = '\0';
+    if ((slash = strrchr(program, '/')))
+        *slash = '\0';
+    if (hy3_path_format(path, HY3_PATH_MAX, "%s/.libs/hy3_cuda.so", program) == HY3_OK &&
+        access(path, R_OK) == 0)
+        return true;
+    return hy3_path_format(path, HY3_PATH_MAX, "%s/hy3_cuda.so", HY3_PKGLIBDIR) == HY3_OK &&
+           access(path, R_OK) == 0;
+}
+
+static hy3_status open_module(int node_rank, const struct hy3_backend **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_module_host host = {.abi = HY3_BACKEND_ABI,
+                                   .node_rank = node_rank,
+                                   .fail = hy3_fail,
+                                   .wait_for = hy3_wait_for,
+                                   .watch = hy3_wait_watch,
+                                   .cpu = hy3_cpu_backend("best")};
+    hy3_module_open *open;
+    char path[HY3_PATH_MAX];
+    void *library, *symbol;
+
+    if (!find_module(path))
+        HY3_FAIL(HY3_EDEVICE, "the GPU library hy3_cuda.so is not installed (configure --with-cuda builds it)");
+    if (!(library = dlopen(path, RTLD_NOW | RTLD_LOCAL)))
+        HY3_FAIL(HY3_EDEVICE, "the GPU library cannot be opened: %s", dlerror());
+    if (!(symbol = dlsym(library, "hy3_cuda_open")))
+        HY3_FAIL(HY3_EDEVICE, "'%s' is not a GPU library of hy3", path);
+    memcpy(&open, &symbol, sizeof open); /* ISO C has no cast from an object to a function */
+    HY3_TRY(open(&host, out));
+done:
+    return status;
+}
+
+static int rank_on_node(MPI_Comm comm)
+{
+    MPI_Comm node;
+    int rank;
+
+    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    rank = hy3_rank(node);
+    MPI_Comm_free(&node);
+    return rank;
+}
+
+hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_backend **out)
+{
+    const struct hy3_backend *gpu = NULL;
+    char why[HY3_ERROR_MAX];
+    hy3_status status;
+
+    if (strcmp(device, "cpu") == 0) {
+        *out = wrap(hy3_cpu_backend("best"));
+        return HY3_OK;
+    }
+    status = hy3_agree(comm, open_module(rank_on_node(comm), &gpu), "looking for GPUs");
+    snprintf(why, sizeof why, "%s", hy3_error_text());
+    if (status != HY3_OK && strcmp(device, "auto") != 0)
+        return hy3_fail(status, __FILE__, __LINE__, "device = \"%s\": %s", device, why);
+    if (status != HY3_OK)
+        hy3_log(HY3_LOG_INFO, "device = \"auto\": the CPU, because %s", why);
+    *out = wrap(status == HY3_OK ? gpu : hy3_cpu_backend("best"));
     return HY3_OK;
 }

@@ -6,30 +6,11 @@
 #ifndef HY3_BACKEND_BACKEND_H
 #define HY3_BACKEND_BACKEND_H
 
+#include "backend/device.h"
 #include "backend/kernels.h"
 #include "comm/comm.h"
 
 enum { HY3_BACKEND_ABI = 1 };
-
-struct hy3_event; /* opaque, of one backend */
-
-/* Memory, streams, events, copies. Sizes in bytes. Local. */
-struct hy3_device {
-    hy3_status (*alloc)(size_t bytes, void **out);      /* device memory, zeroed, 64-byte aligned */
-    void (*free)(void *memory);                         /* NULL is fine */
-    hy3_status (*alloc_host)(size_t bytes, void **out); /* pinned where that matters, zeroed */
-    void (*free_host)(void *memory);
-    hy3_status (*stream_create)(struct hy3_stream **out);
-    void (*stream_free)(struct hy3_stream *stream);
-    hy3_status (*synchronize)(struct hy3_stream *stream); /* all work of the stream is done */
-    hy3_status (*event_create)(struct hy3_event **out);
-    void (*event_free)(struct hy3_event *event);
-    hy3_status (*event_record)(struct hy3_event *event, struct hy3_stream *stream);
-    hy3_status (*event_wait)(struct hy3_event *event, struct hy3_stream *stream);
-    /* Stream-ordered; host memory must stay until synchronize. Either side may be host or device. */
-    hy3_status (*copy)(struct hy3_stream *stream, void *to, const void *from, size_t bytes);
-    hy3_status (*zero)(struct hy3_stream *stream, void *memory, size_t bytes);
-};
 
 /* Collective work under way. */
 struct hy3_transfer {
@@ -76,9 +57,10 @@ struct hy3_backend {
         *on_host; /* computes in this one's host memory; NULL: it does itself */
 };
 
-/* Local. The table for `device`: "cpu", or "auto", which is the CPU until a GPU table exists. Errors:
- * HY3_EUSAGE for a device this build does not have. The table is static; nobody frees it. */
-hy3_status hy3_backend_open(const char *device, const struct hy3_backend **out);
+/* Collective on `comm`. The table for `device`: "cpu"; "cuda", by the library hy3_cuda.so (backend/module.h); "auto", which is the GPU
+ * if every rank has one and else the CPU, with one line that says why. Rank r of a node takes its GPU r modulo their number.
+ * Errors: HY3_EDEVICE, HY3_ENOMEM for "cuda". The table is static; nobody frees it. */
+hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_backend **out);
 
 /* The CPU's table, without argument checks. isa: "best", "avx512", "avx2" or "portable"; NULL if this machine lacks
  * it. Tests compare the three. */

@@ -10,6 +10,7 @@
 #ifndef HY3_BACKEND_KERNELS_H
 #define HY3_BACKEND_KERNELS_H
 
+#include "backend/device.h"
 #include "base/dtype.h"
 #include "base/error.h"
 
@@ -250,8 +251,6 @@ struct hy3_adamw {
     float *m, *v;      /* [n] += */
     const float *grad; /* [n] */
 };
-
-struct hy3_stream; /* opaque, of one backend; on the CPU everything is immediate */
 
 struct hy3_kernels {
 #define X(op) hy3_status (*op)(struct hy3_stream *, const struct hy3_##op *);

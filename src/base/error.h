@@ -17,6 +17,7 @@
     X(HY3_EFORMAT,   1, "a file does not say what it must")                           \
     X(HY3_EIO,       1, "a file could not be read or written")                        \
     X(HY3_ENOMEM,    1, "out of host or device memory")                               \
+    X(HY3_EDEVICE,   1, "a GPU, its driver or one of its libraries failed")             \
     X(HY3_EDIVERGED, 3, "loss or gradient is not finite")                             \
     X(HY3_EPEER,     4, "a rank has vanished or hangs")
 

@@ -6,10 +6,19 @@
 #include "comm/comm.h"
 #include "comm/heartbeat.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <time.h>
 
 static double deadline_s = 1800;
+
+/* Who else must be asked while the main thread waits. */
+static struct {
+    const char *(*trouble)(void);
+    void (*abandon)(void);
+    pthread_t thread;
+} watch;
 
 void hy3_wait_deadline(double seconds)
 {
@@ -28,38 +37,76 @@ static _Noreturn void give_up(const char *phase, const char *why)
     hy3_heartbeat_describe(where, sizeof where);
     fprintf(stderr, "%s: error: rank %d on %s, %s: %s%s%s\n", hy3_log_program(),
             hy3_rank(MPI_COMM_WORLD), host, phase, why, where[0] ? ". It stands at " : "", where);
+    if (watch.abandon)
+        watch.abandon();
     hy3_end_job(HY3_EPEER);
+}
+
+/* Ends the job if what is waited for cannot come any more. */
+static void look(double *begin, const char *phase)
+{
+    const char *text = watch.trouble && pthread_equal(pthread_self(), watch.thread) ? watch.trouble() : NULL;
+    char why[160];
+
+    if (text) {
+        snprintf(why, sizeof why, "communication between the GPUs failed: %s", text);
+        give_up(phase, why);
+    }
+    hy3_heartbeat_alive();
+    if (deadline_s <= 0)
+        return;
+    if (*begin == 0)
+        *begin = hy3_seconds();
+    if (hy3_seconds() - *begin <= deadline_s)
+        return;
+    snprintf(why, sizeof why,
+             "no answer from another rank for %.0f s (ddp_timeout); it has vanished or hangs",
+             deadline_s);
+    give_up(phase, why);
+}
+
+void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase)
+{
+    long often = watch.trouble ? 16 : 256;
+    double begin = 0;
+
+    hy3_heartbeat_wait(phase);
+    for (long tries = 0; !is_done(context); tries++) {
+        sched_yield();
+        if (tries % often == often - 1)
+            look(&begin, phase);
+    }
+}
+
+struct requests {
+    int count;
+    MPI_Request *requests;
+    const char *phase;
+};
+
+static bool are_done(void *context)
+{
+    const struct requests *r = context;
+    int done = 0;
+
+    if (MPI_Testall(r->count, r->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
+        give_up(r->phase,
+                "MPI reports a communication error; see the messages of the launcher");
+    return done;
 }
 
 void hy3_wait_all(int count, MPI_Request *requests, const char *phase)
 {
-    double begin = 0;
+    struct requests r = {.count = count, .requests = requests, .phase = phase};
 
-    hy3_heartbeat_wait(phase);
-    for (long tries = 0;; tries++) {
-        int done = 0, code = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
-        char why[160];
+    hy3_wait_for(are_done, &r, phase);
+}
 
-        if (code != MPI_SUCCESS)
-            give_up(phase, "MPI reports a communication error; see the messages of the launcher");
-        if (done)
-            return;
-        sched_yield();
-        if (tries % 256 != 255)
-            continue;
-        hy3_heartbeat_alive();
-        if (deadline_s <= 0)
-            continue;
-        if (begin == 0)
-            begin = hy3_seconds();
-        if (hy3_seconds() - begin <= deadline_s)
-            continue;
-        snprintf(why, sizeof why,
-                 "no answer from another rank for %.0f s (ddp_timeout); "
-                 "it has vanished or hangs",
-                 deadline_s);
-        give_up(phase, why);
-    }
+void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void))
+{
+    watch.trouble = trouble;
+    watch.abandon = abandon;
+    watch.thread = pthread_self();
 }
 
 void hy3_wait(MPI_Request *request, const char *phase)

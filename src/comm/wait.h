@@ -7,6 +7,7 @@
 #define HY3_COMM_WAIT_H
 
 #include <mpi.h>
+#include <stdbool.h>
 
 /* Local in its effect. Waits until `request` is complete. phase: for the message, "summing gradients". Does not
  * return when MPI reports an error or the deadline passes: one message, MPI_Abort, exit code 4. */
@@ -14,6 +15,13 @@ void hy3_wait(MPI_Request *request, const char *phase);
 
 /* As hy3_wait, for `count` requests. */
 void hy3_wait_all(int count, MPI_Request *requests, const char *phase);
+
+/* As hy3_wait, for anything else that ends: until is_done(context). */
+void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase);
+
+/* While the main thread waits, `trouble` is asked now and then: a text ends the job with it. `abandon` is called before a job is
+ * ended by a wait. Both belong to whoever communicates outside MPI (NCCL). */
+void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void));
 
 /* Seconds without progress after which a wait gives up; ddp_timeout. 0: never. */
 void hy3_wait_deadline(double seconds);

@@ -30,7 +30,6 @@ static hy3_status open_local(const struct hy3_network_options *options, struct h
     hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
 
-    HY3_TRY(hy3_backend_open(options->device, &n->backend));
     if (!hy3_path_is_directory(options->directory))
         HY3_FAIL(HY3_EIO, "the model directory '%s' does not exist (model_name_or_path)",
                  options->directory);
@@ -60,6 +59,7 @@ hy3_status hy3_network_open(MPI_Comm comm, const struct hy3_network_options *opt
 
     *n = (struct hy3_network){0};
     HY3_TRY(hy3_agree(comm, open_local(options, n), "opening the model"));
+    HY3_TRY(hy3_backend_open(comm, options->device, &n->backend));
     HY3_TRY(hy3_layout_open(comm, options->expert_parallel_size, n->shape.experts, &n->layout));
     HY3_TRY(hy3_agree(comm, make_table(options, n), "opening the model"));
 done:

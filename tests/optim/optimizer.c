@@ -45,7 +45,7 @@ static struct hy3_optimizer *open_optimizer(hy3_dtype dtype, bool host, void *we
          .norm_count = N - 1006},
     };
 
-    assert_ok(hy3_backend_open("cpu", &backend));
+    assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &backend));
     assert_ok(hy3_optimizer_create(backend, &options, ranges, 2, &o));
     return o;
 }

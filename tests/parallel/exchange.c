@@ -91,7 +91,7 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
                              .position = position};
     bool right = true;
 
-    assert_ok(hy3_backend_open("cpu", &plain));
+    assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &plain));
     counting = *plain;
     counting.collectives.all_to_all = counting_all_to_all;
     x.backend = &counting;

@@ -51,7 +51,7 @@ static void open_fixture(struct fixture *f, hy3_dtype dtype, const struct divisi
 
     assert_ok(hy3_layout_open(MPI_COMM_WORLD, d->group, shape.experts, &f->layout));
     assert_ok(hy3_params_create(&shape, f->layout.experts.rank * held, held, &f->params));
-    assert_ok(hy3_backend_open("cpu", &f->backend));
+    assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &f->backend));
     assert_ok(hy3_store_open(f->backend, &f->layout, f->params, &options, &f->store));
 }
 

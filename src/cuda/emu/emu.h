@@ -65,6 +65,9 @@ extern uint64_t hy3_emu_threads, hy3_emu_ldmatrix_phases, hy3_emu_ldmatrix_confl
 void hy3_emu_enqueue_waiting(cudaStream_t stream, std::function<bool()> operation);
 void hy3_emu_enqueue(cudaStream_t stream, std::function<void()> operation);
 
+/* An operation that waits calls it before it reaches for device memory. */
+void hy3_emu_touch_device();
+
 /* Does some of the work of all streams, as a device does while the host goes on. */
 void hy3_emu_progress();
 

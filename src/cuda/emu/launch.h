@@ -132,6 +132,16 @@ static inline float rsqrtf(float x)
 
 #define __expf(x) expf(x) /* glibc declares the name, so a macro */
 
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+
+static inline int __popc(unsigned x)
+{
+    return __builtin_popcount(x);
+}
+
 template <class T> static inline T __ldg(const T *p)
 {
     return *p;

@@ -1,0 +1,28 @@
+/* device.h - memory, streams, events and copies of a backend. No MPI: a device is known to one process. */
+#ifndef HY3_BACKEND_DEVICE_H
+#define HY3_BACKEND_DEVICE_H
+
+#include "base/error.h"
+
+struct hy3_stream; /* opaque, of one backend; on the CPU everything is immediate */
+struct hy3_event; /* opaque, of one backend */
+
+/* Memory, streams, events, copies. Sizes in bytes. Local. */
+struct hy3_device {
+    hy3_status (*alloc)(size_t bytes, void **out);      /* device memory, zeroed, 64-byte aligned */
+    void (*free)(void *memory);                         /* NULL is fine */
+    hy3_status (*alloc_host)(size_t bytes, void **out); /* pinned where that matters, zeroed */
+    void (*free_host)(void *memory);
+    hy3_status (*stream_create)(struct hy3_stream **out);
+    void (*stream_free)(struct hy3_stream *stream);
+    hy3_status (*synchronize)(struct hy3_stream *stream); /* all work of the stream is done */
+    hy3_status (*event_create)(struct hy3_event **out);
+    void (*event_free)(struct hy3_event *event);
+    hy3_status (*event_record)(struct hy3_event *event, struct hy3_stream *stream);
+    hy3_status (*event_wait)(struct hy3_event *event, struct hy3_stream *stream);
+    /* Stream-ordered; host memory must stay until synchronize. Either side may be host or device. */
+    hy3_status (*copy)(struct hy3_stream *stream, void *to, const void *from, size_t bytes);
+    hy3_status (*zero)(struct hy3_stream *stream, void *memory, size_t bytes);
+};
+
+#endif

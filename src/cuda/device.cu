@@ -1,0 +1,222 @@
+/* device.cu - the device's memory, streams, events and copies; scratch memory of kernels. */
+#include "cuda/cuda.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct hy3_cuda_host hy3_cuda_host;
+
+struct hy3_event {
+    cudaEvent_t event;
+};
+
+static struct hy3_stream default_stream;
+static const char *phase = "waiting for the GPU";
+
+hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const char *file,
+                           int line)
+{
+    int name = (int)strcspn(call, "(<");
+
+    return hy3_cuda_host.fail(
+        memory ? HY3_ENOMEM : HY3_EDEVICE, file, line, "%.*s failed (%s line %d): %s; %s", name,
+        call, strrchr(file, '/') ? strrchr(file, '/') + 1 : file, line, why,
+        memory ? "the device is full: hy3_plan says what fits; more ranks, a higher zero_stage, "
+                 "offload or a smaller max_seq_length need less of it"
+               : "look at 'nvidia-smi' and at the kernel's log of this host; the same command "
+                 "continues from the newest checkpoint");
+}
+
+struct hy3_stream *hy3_cuda_stream(struct hy3_stream *stream)
+{
+    return stream ? stream : &default_stream;
+}
+
+void hy3_cuda_note_phase(const char *last)
+{
+    phase = last;
+}
+
+/* Freeing cannot be refused: what fails here was broken before, and the next call says so. */
+static void release(void *memory)
+{
+    (void)cudaFree(memory);
+}
+
+static hy3_status device_alloc(size_t bytes, void **out)
+{
+    void *memory = NULL;
+
+    *out = NULL;
+    if (bytes == 0)
+        return HY3_OK;
+    HY3_CUDA_TRY(cudaMalloc(&memory, bytes));
+    *out = memory;
+    HY3_CUDA_TRY(cudaMemsetAsync(memory, 0, bytes, 0));
+    HY3_CUDA_TRY(cudaStreamSynchronize(0));
+    return HY3_OK;
+}
+
+static hy3_status host_alloc(size_t bytes, void **out)
+{
+    *out = NULL;
+    if (bytes == 0)
+        return HY3_OK;
+    HY3_CUDA_TRY(cudaMallocHost(out, bytes));
+    memset(*out, 0, bytes);
+    return HY3_OK;
+}
+
+static void host_free(void *memory)
+{
+    if (memory)
+        (void)cudaFreeHost(memory);
+}
+
+static hy3_status stream_create(struct hy3_stream **out)
+{
+    struct hy3_stream *s = (struct hy3_stream *)calloc(1, sizeof *s);
+
+    *out = s;
+    if (!s)
+        return hy3_cuda_failed("calloc", "out of host memory", true, __FILE__, __LINE__);
+    HY3_CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamDefault));
+    return HY3_OK;
+}
+
+static void stream_free(struct hy3_stream *s)
+{
+    if (!s)
+        return;
+    if (s->stream)
+        (void)cudaStreamSynchronize(s->stream);
+    hy3_cuda_close_blas(s);
+    for (int i = 0; i < HY3_CUDA_SLOTS; i++)
+        release(s->scratch[i].memory);
+    for (int i = 0; i < HY3_UPLOADS; i++) {
+        if (s->uploads[i].arrived)
+            (void)cudaEventDestroy(s->uploads[i].arrived);
+        host_free(s->uploads[i].pinned);
+    }
+    if (s->stream)
+        (void)cudaStreamDestroy(s->stream);
+    free(s->tiled);
+    free(s);
+}
+
+/* A wait for the device that the watchdog sees. */
+struct wait {
+    cudaStream_t stream;
+    cudaError_t error;
+};
+
+static bool is_idle(void *context)
+{
+    struct wait *w = (struct wait *)context;
+
+    w->error = cudaStreamQuery(w->stream);
+    return w->error != cudaErrorNotReady;
+}
+
+static hy3_status synchronize(struct hy3_stream *stream)
+{
+    struct wait w = {hy3_cuda_stream(stream)->stream, cudaSuccess};
+
+    hy3_cuda_host.wait_for(is_idle, &w, phase);
+    if (w.error != cudaSuccess)
+        return hy3_cuda_failed("cudaStreamQuery", cudaGetErrorString(w.error), false, __FILE__,
+                               __LINE__);
+    return HY3_OK;
+}
+
+static hy3_status event_create(struct hy3_event **out)
+{
+    struct hy3_event *e = (struct hy3_event *)calloc(1, sizeof *e);
+
+    *out = e;
+    if (!e)
+        return hy3_cuda_failed("calloc", "out of host memory", true, __FILE__, __LINE__);
+    HY3_CUDA_TRY(cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
+    return HY3_OK;
+}
+
+static void event_free(struct hy3_event *e)
+{
+    if (e && e->event)
+        (void)cudaEventDestroy(e->event);
+    free(e);
+}
+
+static hy3_status event_record(struct hy3_event *e, struct hy3_stream *stream)
+{
+    HY3_CUDA_TRY(cudaEventRecord(e->event, hy3_cuda_stream(stream)->stream));
+    return HY3_OK;
+}
+
+static hy3_status event_wait(struct hy3_event *e, struct hy3_stream *stream)
+{
+    HY3_CUDA_TRY(cudaStreamWaitEvent(hy3_cuda_stream(stream)->stream, e->event, 0));
+    return HY3_OK;
+}
+
+static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, size_t bytes)
+{
+    if (bytes > 0)
+        HY3_CUDA_TRY(
+            cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, hy3_cuda_stream(stream)->stream));
+    return HY3_OK;
+}
+
+static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
+{
+    if (bytes > 0)
+        HY3_CUDA_TRY(cudaMemsetAsync(memory, 0, bytes, hy3_cuda_stream(stream)->stream));
+    return HY3_OK;
+}
+
+const struct hy3_device hy3_cuda_device = {device_alloc, release,      host_alloc,   host_free,
+                                           stream_create, stream_free, synchronize,  event_create,
+                                           event_free,    event_record, event_wait,  copy,
+                                           zero};
+
+hy3_status hy3_cuda_scratch(struct hy3_stream *stream, enum hy3_cuda_slot slot, size_t bytes,
+                            void **out)
+{
+    struct hy3_stream *s = hy3_cuda_stream(stream);
+    size_t capacity = bytes + bytes / 4;
+
+    if (bytes > s->scratch[slot].capacity) {
+        release(s->scratch[slot].memory); /* waits for all work of the device */
+        s->scratch[slot].memory = NULL;
+        s->scratch[slot].capacity = 0;
+        HY3_CUDA_TRY(cudaMalloc(&s->scratch[slot].memory, capacity));
+        s->scratch[slot].capacity = capacity;
+    }
+    *out = s->scratch[slot].memory;
+    return HY3_OK;
+}
+
+hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, const void *data,
+                           size_t bytes, void **out)
+{
+    struct hy3_stream *s = hy3_cuda_stream(stream);
+    struct hy3_cuda_upload *u = &s->uploads[s->next_upload];
+
+    s->next_upload = (s->next_upload + 1) % HY3_UPLOADS;
+    HY3_STATUS_TRY(hy3_cuda_scratch(s, slot, bytes, out));
+    if (!u->arrived)
+        HY3_CUDA_TRY(cudaEventCreateWithFlags(&u->arrived, cudaEventDisableTiming));
+    else
+        HY3_CUDA_TRY(cudaEventSynchronize(u->arrived));
+    if (bytes > u->capacity) {
+        host_free(u->pinned);
+        u->pinned = NULL;
+        u->capacity = 0;
+        HY3_CUDA_TRY(cudaMallocHost(&u->pinned, 2 * bytes));
+        u->capacity = 2 * bytes;
+    }
+    memcpy(u->pinned, data, bytes);
+    HY3_CUDA_TRY(cudaMemcpyAsync(*out, u->pinned, bytes, cudaMemcpyHostToDevice, s->stream));
+    HY3_CUDA_TRY(cudaEventRecord(u->arrived, s->stream));
+    return HY3_OK;
+}
