@@ -1,11 +1,11 @@
-# HY3_CUDA: the GPU backend hy3_cuda.so, a module of its own (src/cuda). By nvcc where there is a CUDA toolkit; with
-# --enable-cuda-emulation by the C++ compiler against an emulation of a GPU, for tests. Sets cuda_report.
+# HY3_CUDA: the GPU backend hy3_cuda.so, a module of its own (src/cuda), by nvcc where there is a CUDA toolkit; with
+# --enable-cuda-emulation also hy3_cuda_emu.so, by the C++ compiler against an emulation of a GPU, for tests. Sets cuda_report.
 AC_DEFUN([HY3_CUDA], [
 AC_ARG_WITH([cuda],
   [AS_HELP_STRING([--with-cuda=DIR], [CUDA toolkit for the GPU backend, or no (default: where nvcc is, or /usr/local/cuda)])],
   [], [with_cuda=check])
 AC_ARG_ENABLE([cuda-emulation],
-  [AS_HELP_STRING([--enable-cuda-emulation], [for tests: the GPU backend on the CPU; needs the headers of the toolkit; 'check': where they are])],
+  [AS_HELP_STRING([--enable-cuda-emulation], [for tests: the GPU backend on the CPU, too; needs the headers of the toolkit; 'check': where they are])],
   [], [enable_cuda_emulation=no])
 AC_ARG_VAR([NVCC], [CUDA compiler])
 AC_ARG_VAR([NVCCFLAGS], [flags for NVCC])
@@ -24,21 +24,18 @@ AS_IF([test "x$with_cuda" != xno], [
   AC_CHECK_HEADERS([cuda_runtime.h cublas_v2.h nccl.h], [have_cuda_headers=yes], [have_cuda_headers=no; break])
   CPPFLAGS=$hy3_kept_flags])
 AC_LANG_POP([C++])
-cuda_kind=off
+cuda_emulation=no
 AS_CASE([$enable_cuda_emulation:$have_cuda_headers],
   [yes:no], [AC_MSG_ERROR([--enable-cuda-emulation needs cuda_runtime.h, cublas_v2.h and nccl.h; name the toolkit with --with-cuda=DIR])],
-  [yes:yes|check:yes], [cuda_kind=emulation],
-  [*:yes], [AS_IF([test "x$have_nvcc" = xyes], [cuda_kind=nvcc])])
-AS_CASE([$with_cuda:$cuda_kind],
-  [no:*|check:*|*:nvcc|*:emulation], [],
+  [yes:yes|check:yes], [cuda_emulation=yes])
+AS_CASE([$with_cuda:$have_nvcc:$have_cuda_headers],
+  [no:*|check:*|*:yes:yes], [],
   [AC_MSG_ERROR([--with-cuda: nvcc, cuda_runtime.h, cublas_v2.h and nccl.h are not all in '$cuda_dir'])])
-AS_CASE([$cuda_kind],
-  [nvcc], [cuda_report="hy3_cuda.so by $NVCC"],
-  [emulation], [cuda_report="hy3_cuda.so emulated on the CPU, for tests only"],
+AS_IF([test $have_nvcc:$have_cuda_headers = yes:yes], [cuda_report="hy3_cuda.so by $NVCC"],
   [cuda_report="none: no CUDA toolkit with cuBLAS and NCCL (--with-cuda=DIR)"])
+AS_IF([test $cuda_emulation = yes], [cuda_report="$cuda_report; emulated for tests"])
 : ${NVCCFLAGS=-O3}
 AC_SUBST([cuda_dir])
-AM_CONDITIONAL([CUDA_MODULE], [test $cuda_kind != off])
-AM_CONDITIONAL([CUDA_EMULATION], [test $cuda_kind = emulation])
-AM_CONDITIONAL([HAVE_NVCC], [test $have_nvcc:$have_cuda_headers = yes:yes])
+AM_CONDITIONAL([CUDA_MODULE], [test $have_nvcc:$have_cuda_headers = yes:yes])
+AM_CONDITIONAL([CUDA_EMULATION], [test $cuda_emulation = yes])
 ])

@@ -1,6 +1,7 @@
 /* attention.cu - causal attention of packed samples: bf16 with head sizes of tensor cores by flash.cuh, everything else by plain
  * kernels, a warp a row (fp32 is for tests and comparisons). */
 #include "cuda/cuda.h"
+#include "cuda/flash.cuh"
 #include "cuda/tiles.h"
 
 #include <stdlib.h>
@@ -322,6 +323,43 @@ static hy3_status backward(struct hy3_stream *s, const struct hy3_attention *a, 
     return HY3_OK;
 }
 
+/* ---- tensor cores ---- */
+
+static bool has_flash(const struct hy3_attention *a)
+{
+    return a->dtype == HY3_BF16 && (a->D == 16 || a->D == 32 || a->D == 64 || a->D == 128) &&
+           is_wide<bf16>(a->D, a->q, a->k, a->v, a->o) &&
+           (!a->dout || (is_wide<bf16>(a->D, a->dout, a->dq, a->dk, a->dv)));
+}
+
+static struct hy3_flash flash_of(const struct hy3_stream *s, const struct hy3_attention *a, float *delta)
+{
+    return {(int)a->Q,           (int)a->K,           a->scale,         s->query_tiles,
+            s->key_tiles,        a->q_starts[a->S],   query_tiles(s),   key_tiles(s),
+            (const bf16 *)a->q,  (const bf16 *)a->k,  (const bf16 *)a->v, (bf16 *)a->o,
+            a->lse,              (const bf16 *)a->dout, (bf16 *)a->dq,  (bf16 *)a->dk,
+            (bf16 *)a->dv,       delta};
+}
+
+template <int D> static hy3_status flash_forward(struct hy3_stream *s, const struct hy3_attention *a)
+{
+    struct hy3_flash f = flash_of(s, a, NULL);
+
+    HY3_CUDA_TRY(hy3_flash_forward<D>(&f, s->stream));
+    return HY3_OK;
+}
+
+template <int D>
+static hy3_status flash_backward(struct hy3_stream *s, const struct hy3_attention *a, float *delta)
+{
+    struct hy3_flash f = flash_of(s, a, delta);
+
+    HY3_CUDA_TRY(hy3_flash_delta<D>(&f, s->stream));
+    HY3_CUDA_TRY(hy3_flash_dq<D>(&f, s->stream));
+    HY3_CUDA_TRY(hy3_flash_dkdv<D>(&f, s->stream));
+    return HY3_OK;
+}
+
 hy3_status hy3_cuda_attention_forward(struct hy3_stream *stream, const struct hy3_attention *a)
 {
     struct hy3_stream *s = hy3_cuda_stream(stream);
@@ -333,7 +371,12 @@ hy3_status hy3_cuda_attention_forward(struct hy3_stream *stream, const struct hy
     HY3_STATUS_TRY(tile(s, a));
     if (a->dtype == HY3_FP32)
         return forward<float>(s, a);
-    return forward<bf16>(s, a);
+    if (!has_flash(a))
+        return forward<bf16>(s, a);
+    return a->D == 16   ? flash_forward<16>(s, a)
+           : a->D == 32 ? flash_forward<32>(s, a)
+           : a->D == 64 ? flash_forward<64>(s, a)
+                        : flash_forward<128>(s, a);
 }
 
 hy3_status hy3_cuda_attention_backward(struct hy3_stream *stream, const struct hy3_attention *a)
@@ -350,5 +393,10 @@ hy3_status hy3_cuda_attention_backward(struct hy3_stream *stream, const struct h
                                     (size_t)(a->q_starts[a->S] * a->Q) * sizeof(float), &delta));
     if (a->dtype == HY3_FP32)
         return backward<float>(s, a, (float *)delta);
-    return backward<bf16>(s, a, (float *)delta);
+    if (!has_flash(a))
+        return backward<bf16>(s, a, (float *)delta);
+    return a->D == 16   ? flash_backward<16>(s, a, (float *)delta)
+           : a->D == 32 ? flash_backward<32>(s, a, (float *)delta)
+           : a->D == 64 ? flash_backward<64>(s, a, (float *)delta)
+                        : flash_backward<128>(s, a, (float *)delta);
 }

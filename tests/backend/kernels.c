@@ -1,8 +1,10 @@
-/* kernels.c - every operation of the CPU's table, on each instruction set and dtype, against reference.c.
+/* kernels.c - every operation of the CPU's table, on each instruction set, and of the GPU's, for both dtypes, against reference.c.
  *
  * A case draws its inputs from a seed, runs forward and backward on one table, and records its outputs. It is run on
  * both tables, and on the tested one twice: the outputs must agree within rounding, and with themselves bit by bit. */
 #include "backend/backend.h"
+#include "backend/gpu.h"
+#include "backend/mirror.h"
 #include "backend/reference.h"
 #include "base/memory.h"
 #include "base/random.h"
@@ -35,11 +37,20 @@ static struct {
     uint64_t drawn;
 } run;
 
-static void *buffer(size_t bytes)
+/* Memory that stays the host's, whatever the table. */
+static void *host_buffer(size_t bytes)
 {
     assert_true(run.buffer_count < MAX_BUFFERS);
     assert_ok(hy3_alloc(&run.buffers[run.buffer_count], bytes + 64, 1));
     return run.buffers[run.buffer_count++];
+}
+
+static void *buffer(size_t bytes)
+{
+    void *data = host_buffer(bytes);
+
+    hy3_mirror_add(data, bytes);
+    return data;
 }
 
 static double draw(void)
@@ -129,7 +140,7 @@ static void gemm_case(const struct hy3_kernels *k, const struct dims *d)
 /* Rows of E groups, some of them empty. */
 static int64_t *group_starts(const struct dims *d)
 {
-    int64_t *starts = buffer((size_t)(d->E + 1) * sizeof *starts);
+    int64_t *starts = host_buffer((size_t)(d->E + 1) * sizeof *starts);
 
     for (int64_t e = 0; e < d->E; e++)
         starts[e + 1] = e % 3 == 1 ? starts[e] : d->T * (e + 1) / d->E;
@@ -233,7 +244,7 @@ static void attention_case(const struct hy3_kernels *k, const struct dims *d)
 static void cached_attention_case(const struct hy3_kernels *k, const struct dims *d)
 {
     struct hy3_attention a = {.S = d->S, .Q = d->heads, .K = d->kv_heads, .D = d->D};
-    int64_t *q_starts = buffer((size_t)(d->S + 1) * sizeof *q_starts);
+    int64_t *q_starts = host_buffer((size_t)(d->S + 1) * sizeof *q_starts);
 
     for (int64_t s = 0; s < d->S; s++) {
         int64_t rows = d->starts[s + 1] - d->starts[s];
@@ -404,16 +415,16 @@ static void elementwise_case(const struct hy3_kernels *k, const struct dims *d)
 /* The sum is fp64; it is compared as fp32. */
 static void square_sum_case(const struct hy3_kernels *k, const struct dims *d)
 {
-    double sum = 3;
+    double *sum = buffer(sizeof *sum);
     float *recorded = out(2, HY3_FP32);
-    struct hy3_square_sum a = {.n = d->T * d->H, .dtype = d->dtype, .sum = &sum};
+    struct hy3_square_sum a = {.n = d->T * d->H, .dtype = d->dtype, .sum = sum};
 
     a.x = in(a.n, d->dtype);
     assert_ok(k->square_sum(NULL, &a));
-    recorded[0] = (float)sum;
+    recorded[0] = (float)*sum;
     a.accumulate = true;
     assert_ok(k->square_sum(NULL, &a));
-    recorded[1] = (float)sum;
+    recorded[1] = (float)*sum;
 }
 
 static void adamw_case(const struct hy3_kernels *k, const struct dims *d)
@@ -454,6 +465,7 @@ static int record(kernel_case body, const struct hy3_kernels *k, const struct di
 
 static void forget(void)
 {
+    hy3_mirror_forget();
     while (run.buffer_count > 0)
         hy3_free(run.buffers[--run.buffer_count]);
 }
@@ -530,14 +542,21 @@ static const struct dims shapes[] = {
      .V = 1024,
      .S = 1,
      .starts = {0, 64}},
+    {.T = 150,
+     .H = 64,
+     .heads = 4,
+     .kv_heads = 2,
+     .D = 128,
+     .I = 16,
+     .E = 8,
+     .k = 8,
+     .V = 40,
+     .S = 3,
+     .starts = {0, 1, 80, 150}},
 };
 
-static void check(kernel_case body, const char *isa, const char *name)
+static void check(kernel_case body, const struct hy3_kernels *tested, const char *name)
 {
-    const struct hy3_backend *tested = hy3_cpu_backend(isa);
-
-    if (!tested)
-        skip(); /* this machine lacks the instruction set */
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         for (int bf16 = 0; bf16 < 2; bf16++) {
             struct output first[MAX_OUTPUTS], again[MAX_OUTPUTS], reference[MAX_OUTPUTS];
@@ -545,8 +564,8 @@ static void check(kernel_case body, const char *isa, const char *name)
             int count;
 
             d.dtype = bf16 ? HY3_BF16 : HY3_FP32;
-            count = record(body, &tested->kernels, &d, first);
-            record(body, &tested->kernels, &d, again);
+            count = record(body, tested, &d, first);
+            record(body, tested, &d, again);
             assert_int_equal(record(body, &hy3_reference_kernels, &d, reference), count);
             for (int j = 0; j < count; j++) {
                 if (first[j].bytes > 0)
@@ -558,13 +577,35 @@ static void check(kernel_case body, const char *isa, const char *name)
     }
 }
 
+static void check_cpu(kernel_case body, const char *isa, const char *name)
+{
+    const struct hy3_backend *tested = hy3_cpu_backend(isa);
+
+    if (!tested)
+        skip(); /* this machine lacks the instruction set */
+    check(body, &tested->kernels, name);
+}
+
+static void check_gpu(kernel_case body, const char *name)
+{
+    const struct hy3_device *device;
+    const struct hy3_kernels *kernels;
+
+    if (hy3_test_gpu(&device, &kernels) != HY3_OK) {
+        print_message("%s\n", hy3_error_text());
+        skip();
+    }
+    check(body, hy3_mirror(device, kernels), name);
+}
+
 /* clang-format off */
 #define CASES(X) X(gemm) X(grouped_gemm) X(embedding) X(rmsnorm) X(rope) X(attention) X(cached_attention) X(router) \
                  X(dispatch) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw)
 #define X(op)                                                                                        \
-    static void op##_on_avx512(void **state) { (void)state; check(op##_case, "avx512", #op); }       \
-    static void op##_on_avx2(void **state) { (void)state; check(op##_case, "avx2", #op); }           \
-    static void op##_on_any_machine(void **state) { (void)state; check(op##_case, "portable", #op); }
+    static void op##_on_avx512(void **state) { (void)state; check_cpu(op##_case, "avx512", #op); }       \
+    static void op##_on_avx2(void **state) { (void)state; check_cpu(op##_case, "avx2", #op); }           \
+    static void op##_on_any_machine(void **state) { (void)state; check_cpu(op##_case, "portable", #op); } \
+    static void op##_on_gpu(void **state) { (void)state; check_gpu(op##_case, #op); }
 CASES(X)
 #undef X
 
@@ -575,10 +616,12 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
 #define X(op)                                                         \
     cmocka_unit_test(op##_on_avx512), cmocka_unit_test(op##_on_avx2), \
-        cmocka_unit_test(op##_on_any_machine),
+        cmocka_unit_test(op##_on_any_machine), cmocka_unit_test(op##_on_gpu),
         CASES(X)
 #undef X
     };
 
+    if (argc > 1) /* "*_on_gpu": only these */
+        cmocka_set_test_filter(argv[1]);
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
 }

@@ -105,3 +105,14 @@ const char *hy3_test_directory(void)
     }
     return directory;
 }
+
+bool hy3_test_gpu_module(void)
+{
+    const char *build = getenv("HY3_BUILD");
+    char path[HY3_PATH_MAX];
+
+    snprintf(path, sizeof path, "%s/.libs/hy3_cuda_emu.so", build ? build : ".");
+    if (!getenv("HY3_CUDA_MODULE") && hy3_path_exists(path))
+        setenv("HY3_CUDA_MODULE", path, 1);
+    return getenv("HY3_CUDA_MODULE") != NULL;
+}

@@ -42,4 +42,8 @@ json_t *hy3_golden_json(const char *name);
 /* A fresh directory of this test (the same on all ranks), removed at the end of the program; its path. Collective. */
 const char *hy3_test_directory(void);
 
+/* The emulated GPU becomes what device = "cuda" opens; false if it was not built (configure --enable-cuda-emulation). A
+ * HY3_CUDA_MODULE in the environment stays what it is. */
+bool hy3_test_gpu_module(void);
+
 #endif

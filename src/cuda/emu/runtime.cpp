@@ -426,6 +426,15 @@ API cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
     return cudaSuccess;
 }
 
+API cudaEventSynchronize(cudaEvent_t event)
+{
+    uint64_t ticket = event->recorded;
+
+    MAY_FAIL(cudaErrorLaunchFailure);
+    drain([=] { return event->done >= ticket; });
+    return cudaSuccess;
+}
+
 API cudaEventDestroy(cudaEvent_t event)
 {
     MAY_FAIL(cudaErrorInvalidResourceHandle);
