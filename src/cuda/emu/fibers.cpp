@@ -67,7 +67,6 @@ struct fiber {
     unsigned mask;
     void *slot;
     int copies, barriers, warp_syncs;
-    copy pending[MAX_COPIES];
 };
 
 struct shared_variable {
@@ -77,6 +76,16 @@ struct shared_variable {
 
 char *stacks;
 std::vector<fiber> fibers;
+std::vector<copy> pending; /* [threads][MAX_COPIES] */
+
+/* Who of a warp waits. While all that wait named the same operation, counting is enough. */
+struct warp_state {
+    unsigned alive; /* lanes that exist and have not exited */
+    int waiting, op, line;
+    unsigned mask;
+    bool is_mixed;
+} warps[WARP];
+
 fiber *current;
 void *scheduler_sp, *scheduler_fake, *scheduler_tsan;
 const void *scheduler_stack;
@@ -108,6 +117,11 @@ size_t pool_used;
             fprintf(stderr, "  thread %d waits at %s:%d (%s mask %08x)\n", f.number, f.file, f.line,
                     f.state == AT_BARRIER ? "syncthreads" : op_names[f.op], f.mask);
     abort();
+}
+
+copy *pending_of(const fiber *f)
+{
+    return &pending[(size_t)f->number * MAX_COPIES];
 }
 
 void to_scheduler()
@@ -308,7 +322,8 @@ void begin_fiber(int number)
     f.group = f.copies = f.barriers = f.warp_syncs = 0;
     f.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     if (!f.stack_pointer) {
-        void **sp = (void **)(stacks + (size_t)(number + 1) * STACK - 64);
+        /* staggered, or the tops of all stacks would share a few lines of the cache */
+        void **sp = (void **)(stacks + (size_t)(number + 1) * STACK - 64 - (size_t)(number % 61) * 320);
 
         *--sp = nullptr;
         *--sp = (void *)hy3_emu_entry;
@@ -351,9 +366,17 @@ void run_block(size_t shared)
     new_stacks();
     if ((int)fibers.size() < thread_count)
         fibers.resize((size_t)thread_count);
+    if (pending.size() < fibers.size() * MAX_COPIES)
+        pending.resize(fibers.size() * MAX_COPIES);
     new_pool(shared);
     for (int i = 0; i < thread_count; i++)
         begin_fiber(i);
+    for (int i = 0; i < thread_count; i += WARP) {
+        int lanes = std::min<int>(WARP, thread_count - i);
+
+        warps[i / WARP] = {};
+        warps[i / WARP].alive = lanes == WARP ? 0xffffffffu : (1u << lanes) - 1;
+    }
     for (size_t i = (size_t)thread_count; i < fibers.size(); i++)
         fibers[i].state = DONE;
     done_count = 0;
@@ -391,6 +414,7 @@ extern "C" void hy3_emu_entry()
         if (__tsan_release)
             __tsan_release(&kernel_token);
         current->state = DONE;
+        warps[current->number >> 5].alive &= ~(1u << (current->number & 31));
         done_count++;
         to_scheduler();
     }
@@ -422,7 +446,7 @@ void hy3_emu_cp_async(void *shared, const void *global, void (*run)(void *, cons
     if (seed >= 2 && hy3_emu_random() % 2) /* a device may do it at any time up to the wait */
         run(shared, global);
     else if (current->copies < MAX_COPIES)
-        current->pending[current->copies++] = {shared, global, run, current->group};
+        pending_of(current)[current->copies++] = {shared, global, run, current->group};
     else
         stop("thread %d: more than %d cp.async in flight", current->number, MAX_COPIES);
 }
@@ -437,12 +461,12 @@ void hy3_emu_cp_wait(int newest)
     int kept = 0;
 
     for (int i = 0; i < current->copies; i++) {
-        copy c = current->pending[i];
+        copy c = pending_of(current)[i];
 
         if (c.group <= current->group - 1 - newest)
             c.run(c.shared, c.global);
         else
-            current->pending[kept++] = c;
+            pending_of(current)[kept++] = c;
     }
     current->copies = kept;
 }
@@ -462,16 +486,46 @@ void hy3_emu_barrier(const char *file, int line)
         __tsan_acquire(token);
 }
 
+namespace
+{
+
+/* Notes that `me` waits; whether all lanes of its mask do, for the same operation. */
+bool has_arrived(const fiber *me, const fiber *lanes)
+{
+    warp_state &w = warps[me->number >> 5];
+
+    if (w.waiting++ == 0) {
+        w.op = me->op;
+        w.line = me->line;
+        w.mask = me->mask;
+        w.is_mixed = false;
+    } else if (w.op != me->op || w.line != me->line || w.mask != me->mask) {
+        w.is_mixed = true;
+    }
+    if (!w.is_mixed)
+        return w.waiting == __builtin_popcount(me->mask);
+    for (int l = 0; l < WARP; l++)
+        if ((me->mask >> l & 1) && (lanes[l].state != AT_WARP || lanes[l].op != me->op ||
+                                    lanes[l].line != me->line || lanes[l].mask != me->mask))
+            return false;
+    return true;
+}
+
+} // namespace
+
 void hy3_emu_warp(int op, const char *file, int line, unsigned mask, void *slot)
 {
-    fiber *me = current, *warp = &fibers[(size_t)(me->number & ~31)];
-    int lane = me->number & 31;
+    fiber *me = current, *lanes = &fibers[(size_t)(me->number & ~31)];
+    warp_state &w = warps[me->number >> 5];
     char *token = &warp_token[me->number >> 5][mask != 0xffffffffu ? 2 : me->warp_syncs & 1];
-    bool all = true, orders = op == HY3_WARP_SYNC; /* shuffles and products give no memory order */
+    bool orders = op == HY3_WARP_SYNC; /* shuffles and products give no memory order */
 
-    if (!(mask >> lane & 1))
+    if (!(mask >> (me->number & 31) & 1))
         stop("%s at %s:%d: thread %d is not in its own mask %08x", op_names[op], file, line,
              me->number, mask);
+    if (mask & ~w.alive)
+        stop("%s at %s:%d: mask %08x names lane %d, which has exited or does not exist", op_names[op],
+             file, line, mask, __builtin_ctz(mask & ~w.alive));
     me->state = AT_WARP;
     me->op = op;
     me->file = file;
@@ -482,20 +536,12 @@ void hy3_emu_warp(int op, const char *file, int line, unsigned mask, void *slot)
         me->warp_syncs += mask == 0xffffffffu;
     if (orders && __tsan_release)
         __tsan_release(token);
-    for (int l = 0; l < WARP; l++) {
-        if (!(mask >> l & 1))
-            continue;
-        if ((me->number & ~31) + l >= thread_count || warp[l].state == DONE)
-            stop("%s at %s:%d: mask %08x names lane %d, which has exited or does not exist",
-                 op_names[op], file, line, mask, l);
-        if (warp[l].state != AT_WARP || warp[l].op != op || warp[l].line != line || warp[l].mask != mask)
-            all = false;
-    }
-    if (all) {
-        fire(op, warp, mask);
+    if (has_arrived(me, lanes)) {
+        fire(op, lanes, mask);
         for (int l = 0; l < WARP; l++)
             if (mask >> l & 1)
-                warp[l].state = READY;
+                lanes[l].state = READY;
+        w.waiting -= __builtin_popcount(mask);
     }
     to_scheduler();
     if (orders && __tsan_acquire)
