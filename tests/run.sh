@@ -33,7 +33,7 @@ if [ ! -x "$source/configure" ] || [ "$source/configure.ac" -nt "$source/configu
     logged autoreconf autoreconf -fi "$source"
 fi
 # shellcheck disable=SC2086 # a list of words
-logged configure "$source/configure" --enable-developer ${HY3_CONFIGURE:-}
+logged configure "$source/configure" --enable-developer --enable-cuda-emulation=check ${HY3_CONFIGURE:-}
 logged make make -j "$(nproc)"
 logged make-tests make -j "$(nproc)" check TESTS=
 

@@ -38,7 +38,7 @@ HY3_DEVICE void add_rows(float (&sums)[COLUMNS], const float *weights, int count
     int lane = threadIdx.x & 31;
 
     for (int row = 0; row < count && row < LANES; row++) {
-#pragma unroll
+HY3_UNROLL
         for (int c = 0; c < COLUMNS; c++)
             if (lane + c * LANES < D)
                 sums[c] += weights[row] * to_float(matrix[row * row_elements + lane + c * LANES]);
@@ -50,7 +50,7 @@ HY3_DEVICE void put_row(const float (&sums)[COLUMNS], float factor, int D, T *to
 {
     int lane = threadIdx.x & 31;
 
-#pragma unroll
+HY3_UNROLL
     for (int c = 0; c < COLUMNS; c++)
         if (lane + c * LANES < D)
             from_float(sums[c] * factor, &to[lane + c * LANES]);
@@ -82,7 +82,7 @@ __global__ void plain_forward_kernel(struct plain<T> a, const struct hy3_query_t
             most = now;
             shared[warp][lane] = p;
             __syncwarp();
-#pragma unroll
+HY3_UNROLL
             for (int c = 0; c < COLUMNS; c++)
                 out[c] *= shrink;
             add_rows(out, shared[warp], seen - base, a.D, v + base * kv_row, kv_row);

@@ -157,7 +157,7 @@ template <class T, int N> HY3_DEVICE void load(float (&out)[N], const T *from)
 {
     pack<T, N> p = *(const pack<T, N> *)from;
 
-#pragma unroll
+HY3_UNROLL
     for (int i = 0; i < N; i++)
         out[i] = to_float(p.value[i]);
 }
@@ -166,7 +166,7 @@ template <class T, int N> HY3_DEVICE void store(T *to, const float (&x)[N])
 {
     pack<T, N> p;
 
-#pragma unroll
+HY3_UNROLL
     for (int i = 0; i < N; i++)
         from_float(x[i], &p.value[i]);
     *(pack<T, N> *)to = p;

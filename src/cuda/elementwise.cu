@@ -39,7 +39,7 @@ template <class X, class Y> __global__ void add_wide_kernel(int64_t n, const X *
         return;
     load(a, x + i);
     load(b, y + i);
-#pragma unroll
+HY3_UNROLL
     for (int j = 0; j < EACH; j++)
         b[j] += a[j];
     store(y + i, b);
@@ -97,7 +97,7 @@ HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low
 {
     uint32_t c[4] = {(uint32_t)low, (uint32_t)(low >> 32), (uint32_t)high, (uint32_t)(high >> 32)};
 
-#pragma unroll
+HY3_UNROLL
     for (int round = 0; round < 10; round++) {
         uint64_t p = (uint64_t)0xd2511f53u * c[0], q = (uint64_t)0xcd9e8d57u * c[2];
         uint32_t next0 = (uint32_t)(q >> 32) ^ c[1] ^ key0, next2 = (uint32_t)(p >> 32) ^ c[3] ^ key1;
@@ -109,7 +109,7 @@ HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low
         key0 += 0x9e3779b9u;
         key1 += 0xbb67ae85u;
     }
-#pragma unroll
+HY3_UNROLL
     for (int i = 0; i < 4; i++)
         out[i] = c[i];
 }
@@ -125,7 +125,7 @@ __global__ void dropout_kernel(int64_t C, uint64_t limit, float keep, uint32_t k
     if (four * 4 >= C)
         return;
     philox(key0, key1, keys[row], (uint64_t)place << 32 | (uint64_t)four, word);
-#pragma unroll
+HY3_UNROLL
     for (int i = 0; i < 4; i++) {
         int64_t at = row * C + four * 4 + i;
 

@@ -17,12 +17,6 @@
 
 #include <string.h>
 
-#ifdef __CUDACC__
-#define HY3_UNROLL _Pragma("unroll")
-#else
-#define HY3_UNROLL /* g++ does not know the pragma */
-#endif
-
 struct hy3_flash {
     int Q, K;
     float scale;

@@ -12,6 +12,7 @@
 
 #ifdef __CUDACC__
 
+#define HY3_UNROLL _Pragma("unroll")
 #define HY3_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
 #define HY3_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]

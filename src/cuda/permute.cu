@@ -21,7 +21,7 @@ __global__ void permute_backward_kernel(int64_t H, int k, const int32_t *positio
     float sum[N], value[N];
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-#pragma unroll
+HY3_UNROLL
         for (int n = 0; n < N; n++)
             sum[n] = 0;
         if (accumulate)
@@ -30,7 +30,7 @@ __global__ void permute_backward_kernel(int64_t H, int k, const int32_t *positio
             if (rows[j] < 0)
                 continue;
             load(value, dy + (int64_t)rows[j] * H + i);
-#pragma unroll
+HY3_UNROLL
             for (int n = 0; n < N; n++)
                 sum[n] += value[n];
         }
@@ -47,23 +47,23 @@ __global__ void unpermute_forward_kernel(int64_t H, int k, const int32_t *positi
     float sum[N], value[N];
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-#pragma unroll
+HY3_UNROLL
         for (int n = 0; n < N; n++)
             sum[n] = 0;
         for (int j = 0; j < k; j++) {
             load(value, y + (int64_t)rows[j] * H + i);
-#pragma unroll
+HY3_UNROLL
             for (int n = 0; n < N; n++)
                 sum[n] += weight[j] * value[n];
         }
         if (shared) {
             load(value, shared + (int64_t)blockIdx.x * H + i);
-#pragma unroll
+HY3_UNROLL
             for (int n = 0; n < N; n++)
                 sum[n] += value[n];
         }
         load(value, out + (int64_t)blockIdx.x * H + i);
-#pragma unroll
+HY3_UNROLL
         for (int n = 0; n < N; n++)
             sum[n] += value[n];
         store(out + (int64_t)blockIdx.x * H + i, sum);
@@ -86,7 +86,7 @@ __global__ void unpermute_backward_kernel(int64_t H, int k, const int32_t *posit
         for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
             load(d, dout + (int64_t)blockIdx.x * H + i);
             load(value, y + (int64_t)rows[j] * H + i);
-#pragma unroll
+HY3_UNROLL
             for (int n = 0; n < N; n++) {
                 sum += d[n] * value[n];
                 d[n] *= weight;

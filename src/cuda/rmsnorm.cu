@@ -12,7 +12,7 @@ __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
         load(a, row + i);
-#pragma unroll
+HY3_UNROLL
         for (int j = 0; j < N; j++)
             sum += a[j] * a[j];
     }
@@ -20,7 +20,7 @@ __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
         load(a, row + i);
         load(b, w + i);
-#pragma unroll
+HY3_UNROLL
         for (int j = 0; j < N; j++)
             a[j] = b[j] * (a[j] * scale);
         store(y + (int64_t)blockIdx.x * H + i, a);
@@ -42,7 +42,7 @@ __global__ void rmsnorm_backward_kernel(int64_t H, const T *x, const T *w, const
         load(xs, x + first + i);
         load(ws, w + i);
         load(dys, dy + first + i);
-#pragma unroll
+HY3_UNROLL
         for (int j = 0; j < N; j++)
             sum += xs[j] * ws[j] * dys[j];
     }
@@ -52,7 +52,7 @@ __global__ void rmsnorm_backward_kernel(int64_t H, const T *x, const T *w, const
         load(ws, w + i);
         load(dys, dy + first + i);
         load(dxs, dx + first + i);
-#pragma unroll
+HY3_UNROLL
         for (int j = 0; j < N; j++)
             dxs[j] += ws[j] * dys[j] * scale + xs[j] * sum;
         store(dx + first + i, dxs);

@@ -18,7 +18,7 @@ __global__ void swiglu_forward_kernel(int64_t I, int64_t ld, const T *gate, cons
         return;
     load(g, gate + row * ld + i);
     load(u, up + row * ld + i);
-#pragma unroll
+HY3_UNROLL
     for (int j = 0; j < N; j++)
         g[j] = g[j] * sigmoid(g[j]) * u[j];
     store(y + row * I + i, g);
@@ -37,7 +37,7 @@ __global__ void swiglu_backward_kernel(int64_t I, int64_t ld, const T *gate, con
     load(g, gate + row * ld + i);
     load(u, up + row * ld + i);
     load(d, dy + row * I + i);
-#pragma unroll
+HY3_UNROLL
     for (int j = 0; j < N; j++) {
         float s = sigmoid(g[j]), dg = d[j] * u[j] * s * (1 + g[j] * (1 - s));
 

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <type_traits>
 
+#define HY3_UNROLL
 #define HY3_DEVICE static inline
 #undef __shared__
 #define __shared__ use_HY3_SHARED /* each block gets fresh memory, so a plain __shared__ must not compile */

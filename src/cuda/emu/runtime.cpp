@@ -274,6 +274,16 @@ void hy3_emu_progress()
             return give(error);  \
     } while (0)
 
+/* The same for a call that reports what went wrong on the device: then nothing runs there any more. */
+#define MAY_DIE                                    \
+    do {                                           \
+        if (hy3_emu_fails(__func__)) {             \
+            for (CUstream_st *each : streams)      \
+                each->queue.clear();               \
+            return give(cudaErrorLaunchFailure);   \
+        }                                          \
+    } while (0)
+
 API cudaGetDeviceCount(int *count)
 {
     MAY_FAIL(cudaErrorNoDevice);
@@ -325,7 +335,7 @@ API cudaMalloc(void **out, size_t bytes)
 
 API cudaDeviceSynchronize()
 {
-    MAY_FAIL(cudaErrorLaunchFailure);
+    MAY_DIE;
     drain([] {
         return std::all_of(streams.begin(), streams.end(), [](CUstream_st *s) { return s->queue.empty(); });
     });
@@ -380,14 +390,14 @@ API cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
 
 API cudaStreamSynchronize(cudaStream_t stream)
 {
-    MAY_FAIL(cudaErrorLaunchFailure);
+    MAY_DIE;
     drain([stream] { return stream_of(stream)->queue.empty(); });
     return cudaSuccess;
 }
 
 API cudaStreamQuery(cudaStream_t stream)
 {
-    MAY_FAIL(cudaErrorLaunchFailure);
+    MAY_DIE;
     hy3_emu_progress();
     return stream_of(stream)->queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
@@ -430,7 +440,7 @@ API cudaEventSynchronize(cudaEvent_t event)
 {
     uint64_t ticket = event->recorded;
 
-    MAY_FAIL(cudaErrorLaunchFailure);
+    MAY_DIE;
     drain([=] { return event->done >= ticket; });
     return cudaSuccess;
 }

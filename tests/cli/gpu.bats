@@ -1,0 +1,90 @@
+# The GPU backend as a user meets it: absent, on an emulated GPU, out of memory, and with calls that fail.
+load helper
+
+setup() {
+    D=$BATS_TEST_TMPDIR
+    [ -d "$BATS_FILE_TMPDIR/model" ] || make_model "$BATS_FILE_TMPDIR/model" >/dev/null 2>&1
+    make_config "$BATS_FILE_TMPDIR/model"
+    cat >>"$CFG" <<END
+cache_dir = "$BATS_FILE_TMPDIR/cache";
+plot_loss = false;
+device = "cuda";
+END
+    sed -i 's/^bf16.*/bf16 = true;/; s/^max_steps.*/max_steps = 2;/; s/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/' "$CFG"
+    EMULATED=$HY3_BUILD/.libs/hy3_cuda_emu.so
+}
+
+# What follows runs on the emulated GPU.
+on_emulated_gpu() {
+    [ -e "$EMULATED" ] || skip "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
+    export HY3_CUDA_MODULE=$EMULATED
+}
+
+same_model() { # DIRECTORY …
+    for directory; do cmp "$1/model.safetensors" "$directory/model.safetensors"; done
+}
+
+@test "without a GPU: device = cuda says why and ends, auto says why and computes on the CPU" {
+    export HY3_CUDA_MODULE=$D/missing.so
+    run_fails 1 'device = "cuda": the GPU library cannot be opened' "$MPIEXEC" -n 2 hy3_sft "$CFG"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" device=auto
+    [ "$(grep -c 'device = "auto": the CPU, because the GPU library cannot be opened' "$ERR")" -eq 1 ] || fail "$(shown)"
+    on_emulated_gpu
+    HY3_EMU_FAIL_AT=1 run_fails 1 'device = "cuda": no GPU can be used here: no CUDA-capable device' hy3_sft "$CFG"
+}
+
+@test "every kernel equals the reference under four schedules of the emulated GPU" {
+    on_emulated_gpu
+    for seed in 0 1 7 8; do
+        HY3_EMU_SEED=$seed run_ok "$HY3_BUILD/tests/backend/kernels" '*_on_gpu'
+        [ "$(grep -c '^ok' "$OUT")" -ge 15 ]
+    done
+}
+
+@test "a run has the same bits under every schedule, and after a resume" {
+    on_emulated_gpu
+    for seed in 0 1 7 8; do HY3_EMU_SEED=$seed run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/$seed"; done
+    same_model "$D/0" "$D/1" "$D/7" "$D/8"
+    grep -q "on cuda" "$ERR" "$OUT"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=4 save_steps=2 save_async=true output_dir="$D/whole"
+    cp -r "$D/whole/checkpoint-2" "$D/kept"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=4 output_dir="$D/rest" resume_from_checkpoint="$D/kept"
+    same_model "$D/whole" "$D/rest"
+}
+
+@test "a device that is too small is told before the first step" {
+    on_emulated_gpu
+    for mb in 1 2 3; do
+        HY3_EMU_MEMORY=$mb run_fails 1 "hy3_plan says what fits" hy3_sft "$CFG"
+        [ ! -s "$OUTPUT/train_log.jsonl" ] || fail "a step was done with $mb MiB"
+    done
+}
+
+# Lets call number $1 of CUDA, cuBLAS or NCCL fail: the run must say which, where and what to do. Fails when that call never comes.
+fail_call() {
+    capture env HY3_EMU_FAIL_AT="$1" hy3_sft "$CFG" save_steps=1
+    grep -q "^hy3_emu: call $1, " "$ERR" || return 1
+    # what is freed at the end may fail without harm
+    [ "$status" -ne 0 ] || ! grep -qE "^hy3_emu: call $1, (cudaFree|cudaEventDestroy|cudaStreamDestroy|cudaFreeHost|cudaDeviceSynchronize)" "$ERR" || return 0
+    [ "$status" -eq 1 ] && [ "$(cat "$OUT" "$ERR" | grep -cE '^hy3_sft: error: .*( failed \([a-z]*\.cuh? line [0-9]+\): |no GPU can be used here).*')" -eq 1 ] ||
+        fail "call $1" "$(shown)"
+}
+
+@test "whichever call fails, the message names it, its place and what to do; checkpoints stay" {
+    on_emulated_gpu
+    local n=1 tried=0
+    while fail_call "$n"; do
+        tried=$((tried + 1))
+        for directory in "$OUTPUT"/checkpoint-*; do [ ! -d "$directory" ] || [ "${directory%.part}" != "$directory" ] || [ -e "$directory/state.h5" ]; done
+        rm -rf "$OUTPUT"
+        if [ -n "${HY3_LONG:-}" ]; then n=$((n + 1 + n / 50)); else n=$((n + 1 + n / 3)); fi
+    done
+    grep -q "^hy3_emu: call" "$ERR" && fail "$(shown)"
+    [ "$tried" -ge 15 ] || fail "only $tried calls failed"
+    # on one rank of two: the other must not wait for ever
+    for n in 40 200 1000; do
+        rm -rf "$OUTPUT"
+        capture "$MPIEXEC" -n 1 env HY3_EMU_FAIL_AT=$n hy3_sft "$CFG" ddp_timeout=20 : -n 1 hy3_sft "$CFG" ddp_timeout=20
+        [ "$status" -eq 1 ] && grep -qE " failed \([a-z]*\.cuh? line [0-9]+\): " "$ERR" "$OUT" || fail "call $n of one rank" "$(shown)"
+    done
+}
