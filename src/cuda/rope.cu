@@ -18,7 +18,8 @@ __global__ void angles_kernel(int64_t T, int half, const int32_t *positions, con
 
     if (t >= T)
         return;
-    sincos((double)((float)positions[t] * frequencies[column]), &sine, &cosine);
+    /* by multiples of pi: sincos() would need local memory to reduce a large angle */
+    sincospi((double)((float)positions[t] * frequencies[column]) * 0.31830988618379067, &sine, &cosine);
     angles[t * 2 * half + column] = (float)cosine;
     angles[t * 2 * half + half + column] = (float)sine;
 }

@@ -131,6 +131,11 @@ static inline float rsqrtf(float x)
     return 1.0f / sqrtf(x);
 }
 
+static inline void sincospi(double x, double *sine, double *cosine)
+{
+    sincos(x * 3.14159265358979323846, sine, cosine);
+}
+
 #define __expf(x) expf(x) /* glibc declares the name, so a macro */
 
 static inline int __ffs(int x)
