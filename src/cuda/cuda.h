@@ -110,6 +110,8 @@ hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, c
                            size_t bytes, void **out);
 /* The last collective work that the device was asked for: waits for the device are reported under it. */
 void hy3_cuda_note_phase(const char *phase);
+/* Mean rows of a group from which on gemm.cu uses several streams; a constant, but for tests/gpu/bench.cu. */
+extern int64_t hy3_cuda_grouped_rows;
 /* What gemm.cu keeps in a stream. */
 void hy3_cuda_close_blas(struct hy3_stream *stream);
 

@@ -8,7 +8,7 @@ static const size_t WORKSPACE = (size_t)32 << 20; /* a lane's: what NVIDIA recom
 
 /* Groups of fewer rows than this go to one grouped call, larger ones to cublasGemmEx on HY3_CUDA_LANES streams. Published figures for
  * H100 (doc/gpu.md) put the crossing between 64 and 512 rows; `make gpu-check` measures it. */
-static const int64_t GROUPED_ROWS = 64;
+int64_t hy3_cuda_grouped_rows = 64;
 
 static cudaDataType_t type_of(hy3_dtype dtype)
 {
@@ -254,7 +254,7 @@ hy3_status hy3_cuda_grouped_gemm(struct hy3_stream *stream, const struct hy3_gro
 
     if (a->groups == 0)
         return HY3_OK;
-    if (a->starts[a->groups] / a->groups >= GROUPED_ROWS)
+    if (a->starts[a->groups] / a->groups >= hy3_cuda_grouped_rows)
         return in_lanes(s, a);
     HY3_STATUS_TRY(open_blas(s, 1));
     HY3_STATUS_TRY(clear_empty(s, a));

@@ -297,10 +297,11 @@ API cudaSetDevice(int)
     return cudaSuccess;
 }
 
-API cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr, int)
+API cudaGetDeviceProperties(struct cudaDeviceProp *out, int)
 {
-    MAY_FAIL(cudaErrorInvalidValue);
-    *value = 1;
+    MAY_FAIL(cudaErrorInvalidDevice);
+    *out = {};
+    snprintf(out->name, sizeof out->name, "an emulated GPU");
     return cudaSuccess;
 }
 

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Tests the kernels on a GPU and times them: needs nvcc and gcc, no MPI, no Python, no configure. One command:
+#   bash tests/gpu/check.sh [BUILD_DIRECTORY]        (default: build-gpu; `make gpu-check` runs it, too)
+# HY3_EMULATED=1 does the same on the emulated GPU, to try this script where there is none (CUDA's headers are needed).
+# 1. every kernel against the reference  2. the same under compute-sanitizer, where installed  3. timings, as a share of the peak
+set -eu
+
+source=$(cd "$(dirname "$0")/../.." && pwd)
+mkdir -p "${1:-build-gpu}"
+build=$(cd "${1:-build-gpu}" && pwd)
+nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
+c_flags="-std=gnu17 -O2 -g -D_GNU_SOURCE -I$source/tests/gpu/shim -I$source/tests -I$source/src"
+kernels="attention device elementwise embedding gemm loss permute rmsnorm rope router swiglu"
+
+[ -x "$nvcc" ] || { echo "gpu-check: error: there is no nvcc; set NVCC or put it into PATH"; exit 1; }
+if [ -n "${HY3_EMULATED:-}" ]; then
+    compile() { g++ -std=gnu++17 -O2 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$cuda/include" -x c++ -c "$1" -o "$2"; }
+    link() { g++ "$@"; }
+else
+    compile() { "$nvcc" -arch="${HY3_GPU_ARCH:-native}" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -c "$1" -o "$2"; }
+    link() { "$nvcc" "$@" -lcublas; }
+fi
+
+echo "building in $build"
+objects=()
+for name in $kernels; do
+    compile "$source/src/cuda/$name.cu" "$build/$name.o" &
+    objects+=("$build/$name.o")
+    [ $((${#objects[@]} % 4)) -ne 0 ] || wait
+done
+compile "$source/tests/gpu/open.cu" "$build/open.o" &
+compile "$source/tests/gpu/bench.cu" "$build/bench.o" &
+objects+=("$build/open.o")
+for file in src/base/error src/base/memory src/base/random src/base/dtype tests/backend/reference tests/backend/mirror tests/backend/kernels; do
+    # shellcheck disable=SC2086 # a list of words
+    gcc $c_flags -c "$source/$file.c" -o "$build/$(basename $file).o"
+done
+wait
+for name in error memory random dtype; do objects+=("$build/$name.o"); done
+if [ -n "${HY3_EMULATED:-}" ]; then
+    for name in fibers runtime cublas; do
+        g++ -std=gnu++17 -O2 -D_GNU_SOURCE -I"$source/src" -I"$cuda/include" -c "$source/src/cuda/emu/$name.cpp" -o "$build/emu_$name.o"
+        objects+=("$build/emu_$name.o")
+    done
+fi
+link -o "$build/kernels" "$build/kernels.o" "$build/mirror.o" "$build/reference.o" "${objects[@]}" -lm
+link -o "$build/bench" "$build/bench.o" "${objects[@]}" -lm
+
+failed=0
+echo "== every kernel against the reference"
+"$build/kernels" '*_on_gpu' || failed=1
+sanitizer=$(command -v compute-sanitizer || echo "$cuda/bin/compute-sanitizer")
+if [ -x "$sanitizer" ] && [ -z "${HY3_EMULATED:-}" ]; then
+    for tool in memcheck racecheck synccheck initcheck; do
+        echo "== compute-sanitizer $tool"
+        "$sanitizer" --tool $tool --error-exitcode 9 "$build/kernels" '*_on_gpu' || failed=1
+    done
+else
+    echo "== compute-sanitizer: skipped, it is not installed"
+fi
+echo "== timings"
+if [ -n "${HY3_EMULATED:-}" ]; then "$build/bench" 64; else "$build/bench" 4096 && "$build/bench" 32768; fi || failed=1
+[ $failed -eq 0 ] && echo "gpu-check: passed" || echo "gpu-check: FAILED"
+exit $failed
