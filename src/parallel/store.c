@@ -15,8 +15,9 @@ struct unit {
     char *kept;    /* weights between steps: [slice], or whole [ranks,slice] */
     char *whole;   /* what a gather gives; `kept`, or a buffer of the pool, or NULL */
     bool stale;    /* whole, but the other ranks' slices have changed */
-    bool arriving; /* a gather is under way */
+    bool arriving; /* a gather is under way, or a copy from host memory if the group is of one */
     struct hy3_transfer gather;
+    struct hy3_event *copied; /* from host memory, if it is kept there */
     float *grad;       /* summed over micro-batches: [slice], or from grad_from on; NULL: frozen */
     int64_t grad_from; /* element of the unit that grad begins with, where it is not a slice */
     size_t grad_bytes;
@@ -36,6 +37,8 @@ struct hy3_store {
     const struct hy3_params *params;
     struct hy3_store_options options;
     struct unit *units;
+    struct hy3_stream *from_host; /* copies of offloaded weights, beside the computation */
+    struct hy3_event *begun;
     float *buffers; /* [params->buffer_count] */
     struct hy3_pool pool;
     struct sum sums[MAX_SUMS];
@@ -86,8 +89,10 @@ static hy3_status open_unit(struct hy3_store *store, int index)
     HY3_TRY(hy3_placement_alloc(device, u->divides_weight ? &store->options.placement : &on_device,
                                 bytes, &u->kept));
     store->memory.weights += bytes;
-    if (u->divides_weight && store->options.placement.host)
+    if (u->divides_weight && store->options.placement.host) {
         store->memory.host += bytes;
+        HY3_TRY(device->event_create(&u->copied));
+    }
     if (!u->divides_weight)
         u->whole = u->kept;
     if (!store->options.with_grads || unit->grad_count == 0)
@@ -120,6 +125,10 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
     HY3_TRY(backend->device.alloc((size_t)params->buffer_count * sizeof(float), &buffers));
     store->buffers = buffers;
     store->memory.weights += (size_t)params->buffer_count * sizeof(float);
+    if (options->placement.host) {
+        HY3_TRY(backend->device.stream_create(&store->from_host));
+        HY3_TRY(backend->device.event_create(&store->begun));
+    }
     for (int i = 0; i < params->units; i++)
         HY3_TRY(open_unit(store, i));
 done:
@@ -135,7 +144,7 @@ done:
 static void end_transfers(struct hy3_store *store)
 {
     for (int i = 0; i < store->params->units; i++)
-        if (store->units[i].arriving)
+        if (store->units[i].arriving && store->units[i].group->size > 1)
             store->backend->collectives.finish(NULL, &store->units[i].gather, "closing the model");
     hy3_store_finish(store, NULL);
 }
@@ -156,7 +165,10 @@ void hy3_store_close(struct hy3_store *store)
         hy3_placement_free(device, u->divides_weight ? &store->options.placement : &on_device,
                            (size_t)u->slice * weight_size(store), u->kept);
         device->free(u->grad);
+        device->event_free(u->copied);
     }
+    device->event_free(store->begun);
+    device->stream_free(store->from_host);
     hy3_pool_close(&store->pool);
     device->free(store->buffers);
     hy3_free(store->units);
@@ -193,28 +205,57 @@ void hy3_store_schedule(struct hy3_store *store, const int *order, int count)
     store->position = 0;
 }
 
+/* Its slice to its place in the gathered unit; *on: the stream that then has it. */
+static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream, struct unit *u,
+                              struct hy3_stream **on)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &store->backend->device;
+    size_t bytes = (size_t)u->slice * weight_size(store);
+    bool offloaded = store->options.placement.host;
+
+    HY3_TRY(hy3_pool_take(&store->pool, bytes * (size_t)u->group->size, &u->whole));
+    if (offloaded) { /* once the computation has done with what the buffer held */
+        *on = store->from_host;
+        HY3_TRY(device->event_record(store->begun, stream));
+        HY3_TRY(device->event_wait(store->begun, *on));
+    }
+    HY3_TRY(device->copy(*on, u->whole + bytes * (size_t)u->group->rank, u->kept, bytes));
+    if (offloaded)
+        HY3_TRY(device->event_record(u->copied, *on));
+    u->arriving = offloaded;
+done:
+    return status;
+}
+
 /* Begins to make a unit whole, if it is not and nobody has begun. */
 static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *stream, int index)
 {
     hy3_status status = HY3_OK;
     struct unit *u = &store->units[index];
-    size_t slice_bytes = (size_t)u->slice * weight_size(store);
+    struct hy3_stream *on = stream;
 
     if (u->arriving || (u->whole && !u->stale))
         return HY3_OK;
-    if (u->divides_weight && !u->whole) {
-        HY3_TRY(hy3_pool_take(&store->pool, slice_bytes * (size_t)u->group->size, &u->whole));
-        HY3_TRY(store->backend->device.copy(stream, u->whole + slice_bytes * (size_t)u->group->rank,
-                                            u->kept, slice_bytes));
-    }
+    if (u->divides_weight && !u->whole)
+        HY3_TRY(bring_slice(store, stream, u, &on));
     u->stale = false;
     if (u->group->size == 1)
         goto done;
-    HY3_TRY(store->backend->collectives.all_gather(stream, u->group, u->whole, u->slice,
+    HY3_TRY(store->backend->collectives.all_gather(on, u->group, u->whole, u->slice,
                                                    store->options.dtype, &u->gather));
     u->arriving = true;
 done:
     return status;
+}
+
+/* The stream goes on when the unit is whole. */
+static hy3_status end_gather(struct hy3_store *store, struct hy3_stream *stream, struct unit *u)
+{
+    u->arriving = false;
+    if (u->group->size == 1)
+        return store->backend->device.event_wait(u->copied, stream);
+    return store->backend->collectives.finish(stream, &u->gather, "gathering weights");
 }
 
 /* Begins the gathers of the units that come next. */
@@ -244,10 +285,8 @@ hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, 
         store->position++;
         HY3_TRY(look_ahead(store, stream));
     }
-    if (u->arriving) {
-        u->arriving = false;
-        HY3_TRY(store->backend->collectives.finish(stream, &u->gather, "gathering weights"));
-    }
+    if (u->arriving)
+        HY3_TRY(end_gather(store, stream, u));
 done:
     return status;
 }
