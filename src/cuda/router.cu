@@ -43,9 +43,8 @@ HY3_DEVICE void choose(int E, int k, const float *bias, const float *scores, int
                 best = c;
         }
         best.expert = __shfl_sync(0xffffffffu, best.expert, 0); /* NaNs: one answer for all lanes */
-        if (lane == 0)
+        if (lane == best.expert % 32) /* the lane that reads it */
             taken[best.expert] = 1;
-        __syncwarp();
     }
 }
 

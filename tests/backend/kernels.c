@@ -557,7 +557,9 @@ static const struct dims shapes[] = {
 
 static void check(kernel_case body, const struct hy3_kernels *tested, const char *name)
 {
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    size_t count_of_shapes = getenv("HY3_SMALL") ? 3 : sizeof shapes / sizeof *shapes;
+
+    for (size_t i = 0; i < count_of_shapes; i++) {
         for (int bf16 = 0; bf16 < 2; bf16++) {
             struct output first[MAX_OUTPUTS], again[MAX_OUTPUTS], reference[MAX_OUTPUTS];
             struct dims d = shapes[i];

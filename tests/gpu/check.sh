@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests the kernels on a GPU and times them: needs nvcc and gcc, no MPI, no Python, no configure. One command:
 #   bash tests/gpu/check.sh [BUILD_DIRECTORY]        (default: build-gpu; `make gpu-check` runs it, too)
-# HY3_EMULATED=1 does the same on the emulated GPU, to try this script where there is none (CUDA's headers are needed).
+# HY3_EMULATED=1 does the same on the emulated GPU, to try this script where there is none (CUDA's headers are needed); with
+# HY3_SANITIZE=thread (or address,undefined) the kernels are built so, the timings are left out, and HY3_SMALL=1 takes the small shapes.
 # 1. every kernel against the reference  2. the same under compute-sanitizer, where installed  3. timings, as a share of the peak
 set -eu
 
@@ -15,8 +16,12 @@ kernels="attention device elementwise embedding gemm loss permute rmsnorm rope r
 
 [ -x "$nvcc" ] || { echo "gpu-check: error: there is no nvcc; set NVCC or put it into PATH"; exit 1; }
 if [ -n "${HY3_EMULATED:-}" ]; then
-    compile() { g++ -std=gnu++17 -O2 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$cuda/include" -x c++ -c "$1" -o "$2"; }
-    link() { g++ "$@"; }
+    sanitize=${HY3_SANITIZE:+-fsanitize=$HY3_SANITIZE}
+    c_flags="$c_flags $sanitize"
+    # shellcheck disable=SC2086 # one word or none
+    compile() { g++ -std=gnu++17 -O2 -g $sanitize -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$cuda/include" -x c++ -c "$1" -o "$2"; }
+    # shellcheck disable=SC2086
+    link() { g++ $sanitize "$@"; }
 else
     compile() { "$nvcc" -arch="${HY3_GPU_ARCH:-native}" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -c "$1" -o "$2"; }
     link() { "$nvcc" "$@" -lcublas; }
@@ -60,6 +65,7 @@ else
     echo "== compute-sanitizer: skipped, it is not installed"
 fi
 echo "== timings"
-if [ -n "${HY3_EMULATED:-}" ]; then "$build/bench" 64; else "$build/bench" 4096 && "$build/bench" 32768; fi || failed=1
+if [ -n "${HY3_SANITIZE:-}" ]; then echo "skipped: sanitized"
+elif [ -n "${HY3_EMULATED:-}" ]; then "$build/bench" 64; else "$build/bench" 4096 && "$build/bench" 32768; fi || failed=1
 [ $failed -eq 0 ] && echo "gpu-check: passed" || echo "gpu-check: FAILED"
 exit $failed
