@@ -218,7 +218,8 @@ static bool find_module(char path[HY3_PATH_MAX])
 /* Without a driver the library need not be opened, which takes long: it brings cuBLAS and NCCL along. */
 static bool has_driver(void)
 {
-    void *driver = getenv("HY3_CUDA_MODULE") ? NULL : dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    void *driver =
+        getenv("HY3_CUDA_MODULE") ? NULL : dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
 
     if (driver)
         dlclose(driver);
@@ -239,7 +240,8 @@ static hy3_status open_module(int node_rank, const struct hy3_backend **out)
     void *library, *symbol;
 
     if (!find_module(path))
-        HY3_FAIL(HY3_EDEVICE, "the GPU library hy3_cuda.so is not installed (configure --with-cuda builds it)");
+        HY3_FAIL(HY3_EDEVICE,
+                 "the GPU library hy3_cuda.so is not installed (configure --with-cuda builds it)");
     if (!has_driver())
         HY3_FAIL(HY3_EDEVICE, "this host has no driver of NVIDIA (libcuda.so.1)");
     if (!(library = dlopen(path, RTLD_NOW | RTLD_LOCAL)))

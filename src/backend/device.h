@@ -5,7 +5,7 @@
 #include "base/error.h"
 
 struct hy3_stream; /* opaque, of one backend; on the CPU everything is immediate */
-struct hy3_event; /* opaque, of one backend */
+struct hy3_event;  /* opaque, of one backend */
 
 /* Memory, streams, events, copies. Sizes in bytes. Local. */
 struct hy3_device {

@@ -67,7 +67,8 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program)
     hy3_status status;
     int provided;
 
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is the error of a write, not the end of a program */
+    signal(SIGXFSZ,
+           SIG_IGN); /* a limit on file sizes is the error of a write, not the end of a program */
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     hy3_log_start(program, hy3_rank(MPI_COMM_WORLD) == 0);

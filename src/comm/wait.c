@@ -45,7 +45,8 @@ static _Noreturn void give_up(const char *phase, const char *why)
 /* Ends the job if what is waited for cannot come any more. */
 static void look(double *begin, const char *phase)
 {
-    const char *text = watch.trouble && pthread_equal(pthread_self(), watch.thread) ? watch.trouble() : NULL;
+    const char *text =
+        watch.trouble && pthread_equal(pthread_self(), watch.thread) ? watch.trouble() : NULL;
     char why[160];
 
     if (text) {
@@ -90,8 +91,7 @@ static bool are_done(void *context)
     int done = 0;
 
     if (MPI_Testall(r->count, r->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
-        give_up(r->phase,
-                "MPI reports a communication error; see the messages of the launcher");
+        give_up(r->phase, "MPI reports a communication error; see the messages of the launcher");
     return done;
 }
 

@@ -7,6 +7,7 @@
 #define HY3_COMM_WAIT_H
 
 #include <mpi.h>
+
 #include <stdbool.h>
 
 /* Local in its effect. Waits until `request` is complete. phase: for the message, "summing gradients". Does not

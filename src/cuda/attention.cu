@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARPS = 4, LANES = 32, COLUMNS = 8 }; /* of a block; COLUMNS * LANES is the largest D of the plain kernels */
+enum {
+    WARPS = 4,
+    LANES = 32,
+    COLUMNS = 8
+}; /* of a block; COLUMNS * LANES is the largest D of the plain kernels */
 
 /* What the plain kernels are given. */
 template <class T> struct plain {
@@ -32,25 +36,24 @@ template <class T> HY3_DEVICE float dot(int D, const T *a, const T *b)
 
 /* sums[c] += sum over the 32 rows of weights[row] * matrix[first + row][lane + 32 c]; rows beyond `count` count nothing. */
 template <class T>
-HY3_DEVICE void add_rows(float (&sums)[COLUMNS], const float *weights, int count, int D, const T *matrix,
-                         int64_t row_elements)
+HY3_DEVICE void add_rows(float (&sums)[COLUMNS], const float *weights, int count, int D,
+                         const T *matrix, int64_t row_elements)
 {
     int lane = threadIdx.x & 31;
 
     for (int row = 0; row < count && row < LANES; row++) {
-HY3_UNROLL
+        HY3_UNROLL
         for (int c = 0; c < COLUMNS; c++)
             if (lane + c * LANES < D)
                 sums[c] += weights[row] * to_float(matrix[row * row_elements + lane + c * LANES]);
     }
 }
 
-template <class T>
-HY3_DEVICE void put_row(const float (&sums)[COLUMNS], float factor, int D, T *to)
+template <class T> HY3_DEVICE void put_row(const float (&sums)[COLUMNS], float factor, int D, T *to)
 {
     int lane = threadIdx.x & 31;
 
-HY3_UNROLL
+    HY3_UNROLL
     for (int c = 0; c < COLUMNS; c++)
         if (lane + c * LANES < D)
             from_float(sums[c] * factor, &to[lane + c * LANES]);
@@ -76,13 +79,14 @@ __global__ void plain_forward_kernel(struct plain<T> a, const struct hy3_query_t
         for (int base = 0; base < seen; base += LANES) {
             bool is = base + lane < seen;
             float s = is ? a.scale * dot(a.D, q, k + (base + lane) * kv_row) : -INFINITY;
-            float now = fmaxf(most, warp_max(s)), shrink = expf(most - now), p = is ? expf(s - now) : 0;
+            float now = fmaxf(most, warp_max(s)), shrink = expf(most - now),
+                  p = is ? expf(s - now) : 0;
 
             sum = sum * shrink + warp_sum(p);
             most = now;
             shared[warp][lane] = p;
             __syncwarp();
-HY3_UNROLL
+            HY3_UNROLL
             for (int c = 0; c < COLUMNS; c++)
                 out[c] *= shrink;
             add_rows(out, shared[warp], seen - base, a.D, v + base * kv_row, kv_row);
@@ -117,7 +121,8 @@ __global__ void plain_dq_kernel(struct plain<T> a, const struct hy3_query_tile *
     HY3_SHARED(float, shared, [WARPS][LANES]);
     struct hy3_query_tile tile = tiles[blockIdx.x];
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, head = blockIdx.y;
-    int64_t kv_row = (int64_t)a.K * a.D, kv_first = ((int64_t)tile.kv_first * a.K + head / (a.Q / a.K)) * a.D;
+    int64_t kv_row = (int64_t)a.K * a.D,
+            kv_first = ((int64_t)tile.kv_first * a.K + head / (a.Q / a.K)) * a.D;
 
     for (int i = warp; i < tile.rows; i += WARPS) {
         int64_t row = (int64_t)(tile.q_first + i) * a.Q + head;
@@ -201,7 +206,8 @@ static int smaller(int64_t a, int64_t b)
 static void cut_queries(const struct hy3_attention *a, struct hy3_query_tile *tile)
 {
     for (int64_t s = 0; s < a->S; s++) {
-        int64_t n = a->q_starts[s + 1] - a->q_starts[s], keys = a->kv_starts[s + 1] - a->kv_starts[s];
+        int64_t n = a->q_starts[s + 1] - a->q_starts[s],
+                keys = a->kv_starts[s + 1] - a->kv_starts[s];
 
         for (int64_t first = 0; first < n; first += HY3_TILE, tile++) {
             tile->q_first = (int)(a->q_starts[s] + first);
@@ -215,7 +221,8 @@ static void cut_queries(const struct hy3_attention *a, struct hy3_query_tile *ti
 static void cut_keys(const struct hy3_attention *a, struct hy3_key_tile *tile)
 {
     for (int64_t s = 0; s < a->S; s++) {
-        int64_t n = a->q_starts[s + 1] - a->q_starts[s], keys = a->kv_starts[s + 1] - a->kv_starts[s];
+        int64_t n = a->q_starts[s + 1] - a->q_starts[s],
+                keys = a->kv_starts[s + 1] - a->kv_starts[s];
 
         for (int64_t first = 0; first < keys; first += HY3_TILE, tile++) {
             int64_t query = first > keys - n ? first - (keys - n) : 0; /* the first that sees any */
@@ -256,7 +263,8 @@ static hy3_status remember(struct hy3_stream *s, const struct hy3_attention *a)
 static hy3_status tile(struct hy3_stream *s, const struct hy3_attention *a)
 {
     int queries = tiles_of(a->q_starts, a->S), keys = tiles_of(a->kv_starts, a->S);
-    size_t bytes = (size_t)queries * sizeof(struct hy3_query_tile) + (size_t)keys * sizeof(struct hy3_key_tile);
+    size_t bytes = (size_t)queries * sizeof(struct hy3_query_tile) +
+                   (size_t)keys * sizeof(struct hy3_key_tile);
     hy3_status status;
     void *unused;
     char *host;
@@ -287,24 +295,28 @@ static const struct hy3_key_tile *key_tiles(const struct hy3_stream *s)
     return (const struct hy3_key_tile *)(query_tiles(s) + s->query_tiles);
 }
 
-template <class T> static struct plain<T> plain_of(const struct hy3_attention *a, const float *delta)
-{
-    return {(int)a->Q,        (int)a->K,          (int)a->D,      a->scale,     (const T *)a->q,
-            (const T *)a->k,  (const T *)a->v,    (T *)a->o,      a->lse,       (const T *)a->dout,
-            (T *)a->dq,       (T *)a->dk,         (T *)a->dv,     delta};
+template <class T>
+static struct plain<T> plain_of(const struct hy3_attention *a, const float *delta) {
+    return {(int)a->Q,       (int)a->K,       (int)a->D,  a->scale, (const T *)a->q,
+            (const T *)a->k, (const T *)a->v, (T *)a->o,  a->lse,   (const T *)a->dout,
+            (T *)a->dq,      (T *)a->dk,      (T *)a->dv, delta};
+
 }
 
-static hy3_status too_wide(const struct hy3_attention *a)
+static hy3_status
+too_wide(const struct hy3_attention *a)
+
 {
-    return hy3_cuda_host.fail(HY3_EUSAGE, __FILE__, __LINE__,
-                              "head_dim = %lld: the GPU's attention takes at most %d; set device = \"cpu\"",
-                              (long long)a->D, COLUMNS * LANES);
+    return hy3_cuda_host.fail(
+        HY3_EUSAGE, __FILE__, __LINE__,
+        "head_dim = %lld: the GPU's attention takes at most %d; set device = \"cpu\"",
+        (long long)a->D, COLUMNS * LANES);
 }
 
 template <class T> static hy3_status forward(struct hy3_stream *s, const struct hy3_attention *a)
 {
-    HY3_CUDA_LAUNCH(plain_forward_kernel<T>, dim3((unsigned)s->query_tiles, (unsigned)a->Q), WARPS * 32, 0,
-                    s->stream, plain_of<T>(a, NULL), query_tiles(s));
+    HY3_CUDA_LAUNCH(plain_forward_kernel<T>, dim3((unsigned)s->query_tiles, (unsigned)a->Q),
+                    WARPS * 32, 0, s->stream, plain_of<T>(a, NULL), query_tiles(s));
     return HY3_OK;
 }
 
@@ -314,12 +326,12 @@ static hy3_status backward(struct hy3_stream *s, const struct hy3_attention *a, 
     int64_t rows = a->q_starts[a->S] * a->Q;
     struct plain<T> p = plain_of<T>(a, delta);
 
-    HY3_CUDA_LAUNCH(plain_delta_kernel<T>, blocks_for(rows, WARPS), WARPS * 32, 0, s->stream, rows, (int)a->D,
-                    p.dout, (const T *)p.o, delta);
-    HY3_CUDA_LAUNCH(plain_dq_kernel<T>, dim3((unsigned)s->query_tiles, (unsigned)a->Q), WARPS * 32, 0,
-                    s->stream, p, query_tiles(s));
-    HY3_CUDA_LAUNCH(plain_dkv_kernel<T>, dim3((unsigned)s->key_tiles, (unsigned)a->K), WARPS * 32, 0,
-                    s->stream, p, key_tiles(s));
+    HY3_CUDA_LAUNCH(plain_delta_kernel<T>, blocks_for(rows, WARPS), WARPS * 32, 0, s->stream, rows,
+                    (int)a->D, p.dout, (const T *)p.o, delta);
+    HY3_CUDA_LAUNCH(plain_dq_kernel<T>, dim3((unsigned)s->query_tiles, (unsigned)a->Q), WARPS * 32,
+                    0, s->stream, p, query_tiles(s));
+    HY3_CUDA_LAUNCH(plain_dkv_kernel<T>, dim3((unsigned)s->key_tiles, (unsigned)a->K), WARPS * 32,
+                    0, s->stream, p, key_tiles(s));
     return HY3_OK;
 }
 
@@ -332,16 +344,18 @@ static bool has_flash(const struct hy3_attention *a)
            (!a->dout || (is_wide<bf16>(a->D, a->dout, a->dq, a->dk, a->dv)));
 }
 
-static struct hy3_flash flash_of(const struct hy3_stream *s, const struct hy3_attention *a, float *delta)
+static struct hy3_flash flash_of(const struct hy3_stream *s, const struct hy3_attention *a,
+                                 float *delta)
 {
-    return {(int)a->Q,           (int)a->K,           a->scale,         s->query_tiles,
-            s->key_tiles,        a->q_starts[a->S],   query_tiles(s),   key_tiles(s),
-            (const bf16 *)a->q,  (const bf16 *)a->k,  (const bf16 *)a->v, (bf16 *)a->o,
-            a->lse,              (const bf16 *)a->dout, (bf16 *)a->dq,  (bf16 *)a->dk,
-            (bf16 *)a->dv,       delta};
+    return {
+        (int)a->Q,          (int)a->K,      a->scale,     s->query_tiles,        s->key_tiles,
+        a->q_starts[a->S],  query_tiles(s), key_tiles(s), (const bf16 *)a->q,    (const bf16 *)a->k,
+        (const bf16 *)a->v, (bf16 *)a->o,   a->lse,       (const bf16 *)a->dout, (bf16 *)a->dq,
+        (bf16 *)a->dk,      (bf16 *)a->dv,  delta};
 }
 
-template <int D> static hy3_status flash_forward(struct hy3_stream *s, const struct hy3_attention *a)
+template <int D>
+static hy3_status flash_forward(struct hy3_stream *s, const struct hy3_attention *a)
 {
     struct hy3_flash f = flash_of(s, a, NULL);
 

@@ -3,11 +3,11 @@
  * All communicators share that stream, so their work runs in the order in which it was begun, which is the same on every rank:
  * two communicators cannot wait for each other. A communicator of MPI gets its NCCL one at its first use, as an attribute. */
 #define MPICH_SKIP_MPICXX 1
-#define OMPI_SKIP_MPICXX 1
+#define OMPI_SKIP_MPICXX  1
+#include "cuda/module.h"
+
 #include <mpi.h>
 #include <nccl.h>
-
-#include "cuda/module.h"
 
 enum { MOST_COMMUNICATORS = 64, MOST_EVENTS = 64 };
 
@@ -26,10 +26,10 @@ static hy3_status failed(const char *call, ncclResult_t error, const char *file,
     return hy3_cuda_failed(call, ncclGetErrorString(error), false, file, line);
 }
 
-#define NCCL_TRY(call)                                       \
-    do {                                                     \
-        ncclResult_t error_ = (call);                        \
-        if (error_ != ncclSuccess)                           \
+#define NCCL_TRY(call)                                        \
+    do {                                                      \
+        ncclResult_t error_ = (call);                         \
+        if (error_ != ncclSuccess)                            \
             return failed(#call, error_, __FILE__, __LINE__); \
     } while (0)
 
@@ -59,6 +59,7 @@ static hy3_status create(const struct hy3_group *group, ncclComm_t *out)
         ncclResult_t error;
         ncclUniqueId id;
     } word = {};
+
     MPI_Request request;
 
     if (!nccl.has_key) {
@@ -109,7 +110,8 @@ static void give_event(struct hy3_event *event)
 }
 
 /* The stream of communication goes on after all that `stream` was asked for. */
-static hy3_status begin(struct hy3_stream *stream, const struct hy3_group *group, ncclComm_t *communicator)
+static hy3_status begin(struct hy3_stream *stream, const struct hy3_group *group,
+                        ncclComm_t *communicator)
 {
     struct hy3_stream on = {};
     struct hy3_event *event;
@@ -133,7 +135,8 @@ static hy3_status mark(struct hy3_event **out)
     return hy3_cuda_device.event_record(*out, &on);
 }
 
-static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfer, const char *phase)
+static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfer,
+                         const char *phase)
 {
     struct hy3_event *event = transfer->event;
 
@@ -155,7 +158,8 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
     if (group->size == 1 || count == 0)
         return HY3_OK;
     HY3_STATUS_TRY(begin(stream, group, &communicator));
-    NCCL_TRY(ncclAllReduce(data, data, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.stream));
+    NCCL_TRY(
+        ncclAllReduce(data, data, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.stream));
     HY3_STATUS_TRY(mark(&transfer.event));
     return finish(stream, &transfer, phase);
 }
@@ -185,7 +189,8 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
     if (group->size == 1)
         return hy3_cuda_device.copy(stream, own, data, (size_t)count * sizeof *data);
     HY3_STATUS_TRY(begin(stream, group, &communicator));
-    NCCL_TRY(ncclReduceScatter(data, own, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.stream));
+    NCCL_TRY(ncclReduceScatter(data, own, (size_t)count, ncclFloat32, ncclSum, communicator,
+                               nccl.stream));
     return mark(&transfer->event);
 }
 
@@ -201,10 +206,12 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     for (int i = 0; i < group->size; i++) {
         if (rows->send_count[i] > 0)
             NCCL_TRY(ncclSend((const char *)rows->send + (size_t)rows->send_first[i] * row,
-                              (size_t)rows->send_count[i] * row, ncclUint8, i, communicator, nccl.stream));
+                              (size_t)rows->send_count[i] * row, ncclUint8, i, communicator,
+                              nccl.stream));
         if (rows->receive_count[i] > 0)
             NCCL_TRY(ncclRecv((char *)rows->receive + (size_t)rows->receive_first[i] * row,
-                              (size_t)rows->receive_count[i] * row, ncclUint8, i, communicator, nccl.stream));
+                              (size_t)rows->receive_count[i] * row, ncclUint8, i, communicator,
+                              nccl.stream));
     }
     NCCL_TRY(ncclGroupEnd());
     HY3_STATUS_TRY(mark(&transfer.event));
@@ -219,8 +226,8 @@ const char *hy3_cuda_trouble(void)
     for (int i = 0; i < nccl.count; i++) {
         ncclResult_t error = ncclSuccess;
 
-        if (ncclCommGetAsyncError(nccl.communicators[i], &error) == ncclSuccess && error != ncclSuccess &&
-            error != ncclInProgress)
+        if (ncclCommGetAsyncError(nccl.communicators[i], &error) == ncclSuccess &&
+            error != ncclSuccess && error != ncclInProgress)
             return ncclGetErrorString(error);
     }
     return NULL;

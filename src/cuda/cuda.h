@@ -27,34 +27,34 @@ hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const
                            int line);
 
 /* The calling function returns a status and has nothing to release. */
-#define HY3_CUDA_TRY(call)                                                                        \
-    do {                                                                                          \
-        cudaError_t error_ = (call);                                                              \
-        if (error_ != cudaSuccess)                                                                \
-            return hy3_cuda_failed(#call, cudaGetErrorString(error_),                             \
-                                   error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__);      \
+#define HY3_CUDA_TRY(call)                                                                   \
+    do {                                                                                     \
+        cudaError_t error_ = (call);                                                         \
+        if (error_ != cudaSuccess)                                                           \
+            return hy3_cuda_failed(#call, cudaGetErrorString(error_),                        \
+                                   error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__); \
     } while (0)
-#define HY3_CUBLAS_TRY(call)                                                                      \
-    do {                                                                                          \
-        cublasStatus_t error_ = (call);                                                           \
-        if (error_ != CUBLAS_STATUS_SUCCESS)                                                      \
-            return hy3_cuda_failed(#call, cublasGetStatusString(error_),                          \
-                                   error_ == CUBLAS_STATUS_ALLOC_FAILED, __FILE__, __LINE__);     \
+#define HY3_CUBLAS_TRY(call)                                                                  \
+    do {                                                                                      \
+        cublasStatus_t error_ = (call);                                                       \
+        if (error_ != CUBLAS_STATUS_SUCCESS)                                                  \
+            return hy3_cuda_failed(#call, cublasGetStatusString(error_),                      \
+                                   error_ == CUBLAS_STATUS_ALLOC_FAILED, __FILE__, __LINE__); \
     } while (0)
-#define HY3_STATUS_TRY(call)           \
-    do {                               \
-        hy3_status status_ = (call);   \
-        if (status_ != HY3_OK)         \
-            return status_;            \
+#define HY3_STATUS_TRY(call)         \
+    do {                             \
+        hy3_status status_ = (call); \
+        if (status_ != HY3_OK)       \
+            return status_;          \
     } while (0)
 /* Launches a kernel, and returns the status of that from the calling function if it is an error. */
-#define HY3_CUDA_LAUNCH(kernel, grid, block, shared, stream, ...)                                 \
-    do {                                                                                          \
-        cudaError_t error_;                                                                       \
-        HY3_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__);                             \
-        if ((error_ = cudaGetLastError()) != cudaSuccess)                                         \
-            return hy3_cuda_failed("launch of " #kernel, cudaGetErrorString(error_),              \
-                                   error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__);      \
+#define HY3_CUDA_LAUNCH(kernel, grid, block, shared, stream, ...)                            \
+    do {                                                                                     \
+        cudaError_t error_;                                                                  \
+        HY3_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__);                        \
+        if ((error_ = cudaGetLastError()) != cudaSuccess)                                    \
+            return hy3_cuda_failed("launch of " #kernel, cudaGetErrorString(error_),         \
+                                   error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__); \
     } while (0)
 
 /* Grow-only device memory of a stream's kernels, one piece a slot, valid until the slot's next use. */
@@ -75,6 +75,7 @@ enum { HY3_CUDA_LANES = 4 };
 
 /* Small host data on its way to the device, a few pieces in flight. */
 enum { HY3_UPLOADS = 8 };
+
 struct hy3_cuda_upload {
     void *pinned;
     size_t capacity;
@@ -83,6 +84,7 @@ struct hy3_cuda_upload {
 
 struct hy3_stream {
     cudaStream_t stream; /* 0: the default stream, which others wait for */
+
     struct {
         void *memory;
         size_t capacity;
@@ -159,7 +161,7 @@ template <class T, int N> HY3_DEVICE void load(float (&out)[N], const T *from)
 {
     pack<T, N> p = *(const pack<T, N> *)from;
 
-HY3_UNROLL
+    HY3_UNROLL
     for (int i = 0; i < N; i++)
         out[i] = to_float(p.value[i]);
 }
@@ -168,15 +170,16 @@ template <class T, int N> HY3_DEVICE void store(T *to, const float (&x)[N])
 {
     pack<T, N> p;
 
-HY3_UNROLL
+    HY3_UNROLL
     for (int i = 0; i < N; i++)
         from_float(x[i], &p.value[i]);
     *(pack<T, N> *)to = p;
 }
 
 /* Elements moved as one: 16 bytes of T if every row of `width` elements at these addresses allows it. */
-template <class T> static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr,
-                                              const void *c = nullptr, const void *d = nullptr)
+template <class T>
+static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr,
+                           const void *c = nullptr, const void *d = nullptr)
 {
     return width % (16 / (int64_t)sizeof(T)) == 0 &&
            (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
@@ -256,15 +259,15 @@ static inline unsigned threads_for(int64_t work, unsigned most = 256)
 }
 
 /* f(T(), width) with the C++ type of a dtype: HY3_BY_TYPE(a->dtype, T, ...). */
-#define HY3_BY_TYPE(dtype, T, ...)  \
-    do {                            \
-        if ((dtype) == HY3_FP32) {  \
-            typedef float T;        \
-            __VA_ARGS__;            \
-        } else {                    \
-            typedef bf16 T;         \
-            __VA_ARGS__;            \
-        }                           \
+#define HY3_BY_TYPE(dtype, T, ...) \
+    do {                           \
+        if ((dtype) == HY3_FP32) { \
+            typedef float T;       \
+            __VA_ARGS__;           \
+        } else {                   \
+            typedef bf16 T;        \
+            __VA_ARGS__;           \
+        }                          \
     } while (0)
 
 #endif

@@ -174,10 +174,9 @@ static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
     return HY3_OK;
 }
 
-const struct hy3_device hy3_cuda_device = {device_alloc, release,      host_alloc,   host_free,
-                                           stream_create, stream_free, synchronize,  event_create,
-                                           event_free,    event_record, event_wait,  copy,
-                                           zero};
+const struct hy3_device hy3_cuda_device = {
+    device_alloc, release,    host_alloc,   host_free,  stream_create, stream_free, synchronize,
+    event_create, event_free, event_record, event_wait, copy,          zero};
 
 hy3_status hy3_cuda_scratch(struct hy3_stream *stream, enum hy3_cuda_slot slot, size_t bytes,
                             void **out)

@@ -39,7 +39,7 @@ template <class X, class Y> __global__ void add_wide_kernel(int64_t n, const X *
         return;
     load(a, x + i);
     load(b, y + i);
-HY3_UNROLL
+    HY3_UNROLL
     for (int j = 0; j < EACH; j++)
         b[j] += a[j];
     store(y + i, b);
@@ -93,14 +93,16 @@ hy3_status hy3_cuda_add(struct hy3_stream *stream, const struct hy3_add *a)
 }
 
 /* base/random.h's Philox 4x32-10, for the purpose of dropout; the test compares the masks of both. */
-HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low, uint32_t (&out)[4])
+HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low,
+                       uint32_t (&out)[4])
 {
     uint32_t c[4] = {(uint32_t)low, (uint32_t)(low >> 32), (uint32_t)high, (uint32_t)(high >> 32)};
 
-HY3_UNROLL
+    HY3_UNROLL
     for (int round = 0; round < 10; round++) {
         uint64_t p = (uint64_t)0xd2511f53u * c[0], q = (uint64_t)0xcd9e8d57u * c[2];
-        uint32_t next0 = (uint32_t)(q >> 32) ^ c[1] ^ key0, next2 = (uint32_t)(p >> 32) ^ c[3] ^ key1;
+        uint32_t next0 = (uint32_t)(q >> 32) ^ c[1] ^ key0,
+                 next2 = (uint32_t)(p >> 32) ^ c[3] ^ key1;
 
         c[1] = (uint32_t)q;
         c[3] = (uint32_t)p;
@@ -109,7 +111,7 @@ HY3_UNROLL
         key0 += 0x9e3779b9u;
         key1 += 0xbb67ae85u;
     }
-HY3_UNROLL
+    HY3_UNROLL
     for (int i = 0; i < 4; i++)
         out[i] = c[i];
 }
@@ -125,7 +127,7 @@ __global__ void dropout_kernel(int64_t C, uint64_t limit, float keep, uint32_t k
     if (four * 4 >= C)
         return;
     philox(key0, key1, keys[row], (uint64_t)place << 32 | (uint64_t)four, word);
-HY3_UNROLL
+    HY3_UNROLL
     for (int i = 0; i < 4; i++) {
         int64_t at = row * C + four * 4 + i;
 
@@ -137,6 +139,7 @@ HY3_UNROLL
 hy3_status hy3_cuda_dropout(struct hy3_stream *stream, const struct hy3_dropout *a)
 {
     enum { HY3_RANDOM_DROPOUT = 3, ROWS = 32768 }; /* of base/random.h; rows of a launch */
+
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
     uint32_t key0 = (uint32_t)a->seed;
     uint32_t key1 = (uint32_t)(a->seed >> 32) ^ ((uint32_t)HY3_RANDOM_DROPOUT * 0x9e3779b1u);
@@ -184,7 +187,8 @@ template <class T> __global__ void square_kernel(int64_t n, const T *x, double *
 }
 
 /* One block. */
-__global__ void square_end_kernel(int64_t pieces, const double *partial, int accumulate, double *out)
+__global__ void square_end_kernel(int64_t pieces, const double *partial, int accumulate,
+                                  double *out)
 {
     HY3_SHARED(double, sums, [THREADS]);
     double sum = 0;
@@ -243,8 +247,8 @@ __global__ void adamw_kernel(int64_t n, struct adamw_step step, float *weight, f
 }
 
 /* hy3_join and hy3_split of base/dtype.h. */
-__global__ void adamw_split_kernel(int64_t n, struct adamw_step step, uint16_t *weight, int16_t *low,
-                                   float *m, float *v, const float *grad)
+__global__ void adamw_split_kernel(int64_t n, struct adamw_step step, uint16_t *weight,
+                                   int16_t *low, float *m, float *v, const float *grad)
 {
     int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
 

@@ -51,7 +51,8 @@ __global__ void embedding_backward_kernel(int64_t H, const int32_t *ids, const i
     *to = sum;
 }
 
-template <class T> static hy3_status forward(struct hy3_stream *stream, const struct hy3_embedding *a)
+template <class T>
+static hy3_status forward(struct hy3_stream *stream, const struct hy3_embedding *a)
 {
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
     const int wide = 16 / (int)sizeof(T);
@@ -61,8 +62,8 @@ template <class T> static hy3_status forward(struct hy3_stream *stream, const st
                         threads_for(a->H / wide, THREADS), 0, s, a->H, a->ids, (const T *)a->W,
                         (T *)a->y);
     else
-        HY3_CUDA_LAUNCH((embedding_forward_kernel<T, 1>), (unsigned)a->T, threads_for(a->H, THREADS),
-                        0, s, a->H, a->ids, (const T *)a->W, (T *)a->y);
+        HY3_CUDA_LAUNCH((embedding_forward_kernel<T, 1>), (unsigned)a->T,
+                        threads_for(a->H, THREADS), 0, s, a->H, a->ids, (const T *)a->W, (T *)a->y);
     return HY3_OK;
 }
 
@@ -82,12 +83,12 @@ hy3_status hy3_cuda_embedding_backward(struct hy3_stream *stream, const struct h
 
     if (a->T == 0)
         return HY3_OK;
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, 2 * (size_t)a->T * sizeof *next,
-                                    (void **)&next));
+    HY3_STATUS_TRY(
+        hy3_cuda_scratch(stream, HY3_SLOT_ORDER, 2 * (size_t)a->T * sizeof *next, (void **)&next));
     first = next + a->T;
     HY3_CUDA_LAUNCH(same_ids_kernel, (unsigned)a->T, 32, 0, s, (int)a->T, a->ids, next, first);
     HY3_BY_TYPE(a->dtype, T,
-                HY3_CUDA_LAUNCH(embedding_backward_kernel<T>, grid, threads, 0, s, a->H, a->ids, next,
-                                first, (const T *)a->dy, a->dW));
+                HY3_CUDA_LAUNCH(embedding_backward_kernel<T>, grid, threads, 0, s, a->H, a->ids,
+                                next, first, (const T *)a->dy, a->dW));
     return HY3_OK;
 }

@@ -33,10 +33,11 @@ struct hy3_flash {
 };
 
 enum {
-    HY3_FLASH_THREADS = 128, /* 4 warps, 16 rows of the block's tile each */
+    HY3_FLASH_THREADS = 128,   /* 4 warps, 16 rows of the block's tile each */
     HY3_FLASH_ROWS = HY3_TILE, /* of a tile in a work list, and keys in a step */
-    HY3_FLASH_STEP = 32      /* queries in a step of dkdv: 64 would not fit the registers */
+    HY3_FLASH_STEP = 32        /* queries in a step of dkdv: 64 would not fit the registers */
 };
+
 #define HY3_FLASH_LOG2E 1.4426950408889634f
 
 /* ------------------------------------------------------------------ tiles and fragments */
@@ -57,7 +58,7 @@ template <int D> HY3_DEVICE int hy3_flash_at(int row, int chunk)
    and leftover bits could be NaN, which 0 * NaN would spread. */
 template <int D, int N>
 HY3_DEVICE void hy3_flash_load(__nv_bfloat16 *tile, const __nv_bfloat16 *from, int64_t stride,
-                            int rows)
+                               int rows)
 {
     constexpr int chunks = D / 8, all = N * chunks;
     HY3_UNROLL
@@ -83,7 +84,7 @@ HY3_DEVICE void hy3_flash_a(uint32_t (&a)[4], const __nv_bfloat16 *tile, int row
 
 /* two 16 x 8 accumulators += a times two neighbouring B fragments */
 HY3_DEVICE void hy3_flash_mma2(float (&c0)[4], float (&c1)[4], const uint32_t (&a)[4],
-                            const uint32_t (&b)[4])
+                               const uint32_t (&b)[4])
 {
     const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
     hy3_mma_m16n8k16_bf16(c0, a, b0);
@@ -92,8 +93,8 @@ HY3_DEVICE void hy3_flash_mma2(float (&c0)[4], float (&c1)[4], const uint32_t (&
 
 /* c[16][N] += a[16][16] times columns 16 kk .. of the tile b[N][D], transposed */
 template <int D, int N>
-HY3_DEVICE void hy3_flash_nt(float (&c)[N / 8][4], const uint32_t (&a)[4], const __nv_bfloat16 *tile,
-                          int kk)
+HY3_DEVICE void hy3_flash_nt(float (&c)[N / 8][4], const uint32_t (&a)[4],
+                             const __nv_bfloat16 *tile, int kk)
 {
     int lane = threadIdx.x & 31, row = (lane & 7) + (lane >> 4) * 8, half = lane >> 3 & 1;
     HY3_UNROLL
@@ -107,7 +108,7 @@ HY3_DEVICE void hy3_flash_nt(float (&c)[N / 8][4], const uint32_t (&a)[4], const
 /* c[16][D] += a[16][N] times the tile b[N][D] */
 template <int D, int N>
 HY3_DEVICE void hy3_flash_nn(float (&c)[D / 8][4], const uint32_t (&a)[N / 16][4],
-                          const __nv_bfloat16 *tile)
+                             const __nv_bfloat16 *tile)
 {
     int lane = threadIdx.x & 31, row = lane & 15, half = lane >> 4;
     HY3_UNROLL
@@ -147,7 +148,7 @@ HY3_DEVICE void hy3_flash_round(uint32_t (&a)[N / 16][4], const float (&c)[N / 8
    A warp touches only its own rows of the tile. */
 template <int D>
 HY3_DEVICE void hy3_flash_store(__nv_bfloat16 *to, int64_t stride, int rows, __nv_bfloat16 *tile,
-                             const float (&c)[D / 8][4], float low, float high)
+                                const float (&c)[D / 8][4], float low, float high)
 {
     constexpr int chunks = D / 8;
     int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16, row = row0 + (lane >> 2);
@@ -178,9 +179,9 @@ HY3_DEVICE void hy3_flash_store(__nv_bfloat16 *to, int64_t stride, int rows, __n
  */
 template <int D>
 __global__ void __launch_bounds__(HY3_FLASH_THREADS)
-hy3_flash_forward_kernel(__nv_bfloat16 *o, float *lse, const __nv_bfloat16 *q,
-                         const __nv_bfloat16 *k, const __nv_bfloat16 *v,
-                         const struct hy3_query_tile *tiles, int Q, int K, float scale)
+    hy3_flash_forward_kernel(__nv_bfloat16 *o, float *lse, const __nv_bfloat16 *q,
+                             const __nv_bfloat16 *k, const __nv_bfloat16 *v,
+                             const struct hy3_query_tile *tiles, int Q, int K, float scale)
 {
     constexpr int N = HY3_FLASH_ROWS, tile_size = N * D;
     HY3_DYNAMIC_SHARED(raw);
@@ -273,12 +274,10 @@ hy3_flash_forward_kernel(__nv_bfloat16 *o, float *lse, const __nv_bfloat16 *q,
         row_sum[r] += __shfl_xor_sync(0xffffffffu, row_sum[r], 2);
         const int row = row0 + (lane >> 2) + r * 8;
         if (lse && (lane & 3) == 0 && row < tile.rows)
-            lse[(int64_t)(tile.q_first + row) * Q + head] =
-                row_max[r] * scale + logf(row_sum[r]);
+            lse[(int64_t)(tile.q_first + row) * Q + head] = row_max[r] * scale + logf(row_sum[r]);
     }
     __syncthreads(); /* the tiles are free now */
-    hy3_flash_store<D>(o + at_q, stride_q, tile.rows, tile_k, acc, 1 / row_sum[0],
-                       1 / row_sum[1]);
+    hy3_flash_store<D>(o + at_q, stride_q, tile.rows, tile_k, acc, 1 / row_sum[0], 1 / row_sum[1]);
 }
 
 template <int D> cudaError_t hy3_flash_forward(const struct hy3_flash *a, cudaStream_t stream)
@@ -301,8 +300,8 @@ template <int D> cudaError_t hy3_flash_forward(const struct hy3_flash *a, cudaSt
    per head, 4 per block (FlashAttention-2, algorithm 2, line 4). */
 template <int D>
 __global__ void __launch_bounds__(HY3_FLASH_THREADS)
-hy3_flash_delta_kernel(float *delta, const __nv_bfloat16 *o, const __nv_bfloat16 *dout,
-                       int64_t heads)
+    hy3_flash_delta_kernel(float *delta, const __nv_bfloat16 *o, const __nv_bfloat16 *dout,
+                           int64_t heads)
 {
     const int64_t head = (int64_t)blockIdx.x * 4 + (threadIdx.x >> 5);
     const int lane = threadIdx.x & 31;
@@ -345,10 +344,10 @@ template <int D> cudaError_t hy3_flash_delta(const struct hy3_flash *a, cudaStre
  */
 template <int D>
 __global__ void __launch_bounds__(HY3_FLASH_THREADS)
-hy3_flash_dq_kernel(__nv_bfloat16 *dq, const __nv_bfloat16 *q, const __nv_bfloat16 *k,
-                    const __nv_bfloat16 *v, const __nv_bfloat16 *dout, const float *lse,
-                    const float *delta, const struct hy3_query_tile *tiles, int Q, int K,
-                    float scale)
+    hy3_flash_dq_kernel(__nv_bfloat16 *dq, const __nv_bfloat16 *q, const __nv_bfloat16 *k,
+                        const __nv_bfloat16 *v, const __nv_bfloat16 *dout, const float *lse,
+                        const float *delta, const struct hy3_query_tile *tiles, int Q, int K,
+                        float scale)
 {
     constexpr int N = HY3_FLASH_ROWS, H = N / 2, tile_size = N * D;
     HY3_DYNAMIC_SHARED(raw);
@@ -403,7 +402,7 @@ hy3_flash_dq_kernel(__nv_bfloat16 *dq, const __nv_bfloat16 *q, const __nv_bfloat
         if (row0 >= tile.rows)
             continue;
 #ifdef __CUDACC__
-#pragma unroll 1 /* unrolled, it would spill */
+#    pragma unroll 1 /* unrolled, it would spill */
 #endif
         for (int half = 0; half < N; half += H) {
             if (key0 + half >= tile.seen + row0 + 15)
@@ -446,15 +445,15 @@ template <int D> cudaError_t hy3_flash_dq(const struct hy3_flash *a, cudaStream_
                                              cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess)
         return error;
-    HY3_LAUNCH(hy3_flash_dq_kernel<D>, dim3(a->query_tiles, a->Q), HY3_FLASH_THREADS, bytes,
-               stream, a->dq, a->q, a->k, a->v, a->dout, a->lse, a->delta, a->query_tile, a->Q,
-               a->K, a->scale);
+    HY3_LAUNCH(hy3_flash_dq_kernel<D>, dim3(a->query_tiles, a->Q), HY3_FLASH_THREADS, bytes, stream,
+               a->dq, a->q, a->k, a->v, a->dout, a->lse, a->delta, a->query_tile, a->Q, a->K,
+               a->scale);
     return cudaGetLastError();
 }
 
 /* lse (in log2) or delta of query `at` of a key tile's queries, which exist below count */
 HY3_DEVICE float hy3_flash_stat(const float *lse, const float *delta, int64_t first, int at,
-                             int count, int Q, int head)
+                                int count, int Q, int head)
 {
     const bool is_lse = threadIdx.x < HY3_FLASH_STEP;
     if (at >= count)
@@ -472,10 +471,10 @@ HY3_DEVICE float hy3_flash_stat(const float *lse, const float *delta, int64_t fi
  */
 template <int D>
 __global__ void __launch_bounds__(HY3_FLASH_THREADS)
-hy3_flash_dkdv_kernel(__nv_bfloat16 *dk, __nv_bfloat16 *dv, const __nv_bfloat16 *q,
-                      const __nv_bfloat16 *k, const __nv_bfloat16 *v, const __nv_bfloat16 *dout,
-                      const float *lse, const float *delta, const struct hy3_key_tile *tiles,
-                      int Q, int K, float scale)
+    hy3_flash_dkdv_kernel(__nv_bfloat16 *dk, __nv_bfloat16 *dv, const __nv_bfloat16 *q,
+                          const __nv_bfloat16 *k, const __nv_bfloat16 *v, const __nv_bfloat16 *dout,
+                          const float *lse, const float *delta, const struct hy3_key_tile *tiles,
+                          int Q, int K, float scale)
 {
     constexpr int M = HY3_FLASH_ROWS, N = HY3_FLASH_STEP, step_size = N * D;
     HY3_DYNAMIC_SHARED(raw);
@@ -502,8 +501,7 @@ hy3_flash_dkdv_kernel(__nv_bfloat16 *dk, __nv_bfloat16 *dv, const __nv_bfloat16 
         hy3_flash_load<D, N>(tile_q, q + at, stride_q, count);
         hy3_flash_load<D, N>(tile_do, dout + at, stride_q, count);
         if (keeps_stat)
-            stat[threadIdx.x] =
-                hy3_flash_stat(lse, delta, first, lane, count, Q, kv_head * group);
+            stat[threadIdx.x] = hy3_flash_stat(lse, delta, first, lane, count, Q, kv_head * group);
     }
     hy3_cp_async_commit();
 
@@ -525,8 +523,8 @@ hy3_flash_dkdv_kernel(__nv_bfloat16 *dk, __nv_bfloat16 *dv, const __nv_bfloat16 
             hy3_flash_load<D, N>(tile_do + to, dout + at, stride_q, count - next_query0);
             hy3_cp_async_commit();
             if (keeps_stat) /* stored after the products, which hide the time of the load */
-                next_stat = hy3_flash_stat(lse, delta, first, next_query0 + lane, count, Q,
-                                           next_head);
+                next_stat =
+                    hy3_flash_stat(lse, delta, first, next_query0 + lane, count, Q, next_head);
         }
         if (row0 < tile.rows && row0 <= before + query0 + N - 1) { /* else the warp is not seen */
             const __nv_bfloat16 *now_q = tile_q + stage * step_size;
@@ -586,9 +584,9 @@ template <int D> cudaError_t hy3_flash_dkdv(const struct hy3_flash *a, cudaStrea
                                              cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess)
         return error;
-    HY3_LAUNCH(hy3_flash_dkdv_kernel<D>, dim3(a->key_tiles, a->K), HY3_FLASH_THREADS, bytes,
-               stream, a->dk, a->dv, a->q, a->k, a->v, a->dout, a->lse, a->delta, a->key_tile,
-               a->Q, a->K, a->scale);
+    HY3_LAUNCH(hy3_flash_dkdv_kernel<D>, dim3(a->key_tiles, a->K), HY3_FLASH_THREADS, bytes, stream,
+               a->dk, a->dv, a->q, a->k, a->v, a->dout, a->lse, a->delta, a->key_tile, a->Q, a->K,
+               a->scale);
     return cudaGetLastError();
 }
 

@@ -39,8 +39,8 @@ static hy3_status open_blas(struct hy3_stream *s, int lanes)
     HY3_STATUS_TRY(hy3_cuda_scratch(s, HY3_SLOT_BLAS, (size_t)lanes * WORKSPACE, &workspace));
     for (int lane = 0; lane < HY3_CUDA_LANES && workspace != before; lane++)
         if (s->blas[lane])
-            HY3_CUBLAS_TRY(cublasSetWorkspace(s->blas[lane], (char *)workspace + (size_t)lane * WORKSPACE,
-                                              WORKSPACE));
+            HY3_CUBLAS_TRY(cublasSetWorkspace(
+                s->blas[lane], (char *)workspace + (size_t)lane * WORKSPACE, WORKSPACE));
     return HY3_OK;
 }
 
@@ -88,13 +88,14 @@ static hy3_status multiply(cublasHandle_t blas, cudaStream_t stream, const struc
         return HY3_OK;
     if (g->K == 0) {
         if (!g->accumulate)
-            HY3_CUDA_TRY(cudaMemsetAsync(g->C, 0, (size_t)(g->M * g->N) * hy3_dtype_size(g->c_dtype),
-                                         stream));
+            HY3_CUDA_TRY(cudaMemsetAsync(
+                g->C, 0, (size_t)(g->M * g->N) * hy3_dtype_size(g->c_dtype), stream));
         return HY3_OK;
     }
     HY3_CUBLAS_TRY(cublasGemmEx(blas, s.first, s.second, s.m, s.n, s.k, &g->alpha, g->B,
-                                type_of(g->dtype), s.ldb, g->A, type_of(g->dtype), s.lda, &beta, g->C,
-                                type_of(g->c_dtype), s.ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                                type_of(g->dtype), s.ldb, g->A, type_of(g->dtype), s.lda, &beta,
+                                g->C, type_of(g->c_dtype), s.ldc, CUBLAS_COMPUTE_32F,
+                                CUBLAS_GEMM_DEFAULT));
     return HY3_OK;
 }
 
@@ -225,7 +226,8 @@ static hy3_status clear_empty(struct hy3_stream *s, const struct hy3_grouped_gem
 static hy3_status in_one_call(struct hy3_stream *s, const struct hy3_grouped_gemm *a)
 {
     size_t n = (size_t)a->groups;
-    char *memory = (char *)malloc(n * (2 * sizeof(cublasOperation_t) + 9 * 4 + 3 * sizeof(void *)) + 256);
+    char *memory =
+        (char *)malloc(n * (2 * sizeof(cublasOperation_t) + 9 * 4 + 3 * sizeof(void *)) + 256);
     struct grouped g = {};
     const void **device;
     hy3_status status;
@@ -234,15 +236,16 @@ static hy3_status in_one_call(struct hy3_stream *s, const struct hy3_grouped_gem
     if (!memory)
         return hy3_cuda_failed("malloc", "out of host memory", true, __FILE__, __LINE__);
     collect(a, memory, &g);
-    status = hy3_cuda_upload(s, HY3_SLOT_POINTERS, g.pointers, 3 * n * sizeof *device, (void **)&device);
+    status =
+        hy3_cuda_upload(s, HY3_SLOT_POINTERS, g.pointers, 3 * n * sizeof *device, (void **)&device);
     if (status != HY3_OK || g.count == 0) {
         free(memory);
         return status;
     }
-    error = cublasGemmGroupedBatchedEx(s->blas[0], g.first, g.second, g.m, g.n, g.k, g.alpha, device,
-                                       type_of(a->dtype), g.ldb, device + n, type_of(a->dtype), g.lda,
-                                       g.beta, (void *const *)(device + 2 * n), type_of(a->c_dtype),
-                                       g.ldc, g.count, g.size, CUBLAS_COMPUTE_32F);
+    error = cublasGemmGroupedBatchedEx(
+        s->blas[0], g.first, g.second, g.m, g.n, g.k, g.alpha, device, type_of(a->dtype), g.ldb,
+        device + n, type_of(a->dtype), g.lda, g.beta, (void *const *)(device + 2 * n),
+        type_of(a->c_dtype), g.ldc, g.count, g.size, CUBLAS_COMPUTE_32F);
     free(memory);
     HY3_CUBLAS_TRY(error);
     return HY3_OK;

@@ -7,26 +7,27 @@
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
+
 #include <math.h>
 #include <stdint.h>
 
 #ifdef __CUDACC__
 
-#define HY3_UNROLL _Pragma("unroll")
-#define HY3_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
-#define HY3_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
-#define HY3_SHARED(type, name, dimensions) __shared__ type name dimensions
-#define HY3_DEVICE __device__ __forceinline__
+#    define HY3_UNROLL _Pragma("unroll")
+#    define HY3_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+        (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#    define HY3_DYNAMIC_SHARED(name)           extern __shared__ __align__(128) unsigned char name[]
+#    define HY3_SHARED(type, name, dimensions) __shared__ type name dimensions
+#    define HY3_DEVICE                         __device__ __forceinline__
 
 /* c += a b, a [16,16] row-major, b [16,8] column-major, in the fragments of PTX ISA 9.7.14.5.8 (m16n8k16, .bf16). */
-HY3_DEVICE void hy3_mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4],
-                                      const uint32_t (&b)[2])
+HY3_DEVICE void hy3_mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 /* Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. PTX ISA 9.7.14.5.15 (ldmatrix). */
@@ -67,7 +68,7 @@ template <int N> HY3_DEVICE void hy3_cp_async_wait()
 }
 
 #else
-#include "cuda/emu/launch.h"
+#    include "cuda/emu/launch.h"
 #endif
 
 #endif

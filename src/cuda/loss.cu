@@ -1,8 +1,8 @@
 /* loss.cu - cross-entropy of rows of logits, a block a row. Bound by memory: the logits twice. */
 #include "cuda/cuda.h"
 
-__global__ void loss_forward_kernel(int64_t V, const float *logits, const int32_t *targets, float *loss,
-                                    float *lse)
+__global__ void loss_forward_kernel(int64_t V, const float *logits, const int32_t *targets,
+                                    float *loss, float *lse)
 {
     HY3_SHARED(float, red, [33]);
     const float *row = logits + (int64_t)blockIdx.x * V;
@@ -25,14 +25,15 @@ hy3_status hy3_cuda_loss_forward(struct hy3_stream *stream, const struct hy3_los
 {
     if (a->N > 0)
         HY3_CUDA_LAUNCH(loss_forward_kernel, (unsigned)a->N, threads_for(a->V / 4), 0,
-                        hy3_cuda_stream(stream)->stream, a->V, a->logits, a->targets, a->loss, a->lse);
+                        hy3_cuda_stream(stream)->stream, a->V, a->logits, a->targets, a->loss,
+                        a->lse);
     return HY3_OK;
 }
 
 /* dlogits = scale (exp(logits - lse) - [v == target]); it may be logits. */
 template <class T>
-__global__ void loss_backward_kernel(int64_t V, float scale, const float *logits, const int32_t *targets,
-                                     const float *lse, T *dlogits)
+__global__ void loss_backward_kernel(int64_t V, float scale, const float *logits,
+                                     const int32_t *targets, const float *lse, T *dlogits)
 {
     int64_t first = (int64_t)blockIdx.x * V;
     int target = targets[blockIdx.x];
@@ -49,8 +50,8 @@ hy3_status hy3_cuda_loss_backward(struct hy3_stream *stream, const struct hy3_lo
 {
     if (a->N > 0)
         HY3_BY_TYPE(a->dtype, T,
-                    HY3_CUDA_LAUNCH(loss_backward_kernel<T>, (unsigned)a->N, threads_for(a->V / 4), 0,
-                                    hy3_cuda_stream(stream)->stream, a->V, a->scale, a->logits,
+                    HY3_CUDA_LAUNCH(loss_backward_kernel<T>, (unsigned)a->N, threads_for(a->V / 4),
+                                    0, hy3_cuda_stream(stream)->stream, a->V, a->scale, a->logits,
                                     a->targets, a->lse, (T *)a->dlogits));
     return HY3_OK;
 }

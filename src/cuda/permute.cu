@@ -14,14 +14,14 @@ __global__ void permute_forward_kernel(int64_t H, const int32_t *token, const T 
 }
 
 template <class T, int N>
-__global__ void permute_backward_kernel(int64_t H, int k, const int32_t *position, const T *dy, T *dx,
-                                        int accumulate)
+__global__ void permute_backward_kernel(int64_t H, int k, const int32_t *position, const T *dy,
+                                        T *dx, int accumulate)
 {
     const int32_t *rows = position + (int64_t)blockIdx.x * k;
     float sum[N], value[N];
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-HY3_UNROLL
+        HY3_UNROLL
         for (int n = 0; n < N; n++)
             sum[n] = 0;
         if (accumulate)
@@ -30,7 +30,7 @@ HY3_UNROLL
             if (rows[j] < 0)
                 continue;
             load(value, dy + (int64_t)rows[j] * H + i);
-HY3_UNROLL
+            HY3_UNROLL
             for (int n = 0; n < N; n++)
                 sum[n] += value[n];
         }
@@ -47,23 +47,23 @@ __global__ void unpermute_forward_kernel(int64_t H, int k, const int32_t *positi
     float sum[N], value[N];
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-HY3_UNROLL
+        HY3_UNROLL
         for (int n = 0; n < N; n++)
             sum[n] = 0;
         for (int j = 0; j < k; j++) {
             load(value, y + (int64_t)rows[j] * H + i);
-HY3_UNROLL
+            HY3_UNROLL
             for (int n = 0; n < N; n++)
                 sum[n] += weight[j] * value[n];
         }
         if (shared) {
             load(value, shared + (int64_t)blockIdx.x * H + i);
-HY3_UNROLL
+            HY3_UNROLL
             for (int n = 0; n < N; n++)
                 sum[n] += value[n];
         }
         load(value, out + (int64_t)blockIdx.x * H + i);
-HY3_UNROLL
+        HY3_UNROLL
         for (int n = 0; n < N; n++)
             sum[n] += value[n];
         store(out + (int64_t)blockIdx.x * H + i, sum);
@@ -86,7 +86,7 @@ __global__ void unpermute_backward_kernel(int64_t H, int k, const int32_t *posit
         for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
             load(d, dout + (int64_t)blockIdx.x * H + i);
             load(value, y + (int64_t)rows[j] * H + i);
-HY3_UNROLL
+            HY3_UNROLL
             for (int n = 0; n < N; n++) {
                 sum += d[n] * value[n];
                 d[n] *= weight;
@@ -106,16 +106,17 @@ static hy3_status permute(struct hy3_stream *stream, const struct hy3_permute *a
     unsigned threads = threads_for(a->H / N);
 
     if (backward && a->T > 0)
-        HY3_CUDA_LAUNCH((permute_backward_kernel<T, N>), (unsigned)a->T, threads, 0, s, a->H, (int)a->k,
-                        a->position, (const T *)a->dy, (T *)a->dx, (int)a->accumulate);
+        HY3_CUDA_LAUNCH((permute_backward_kernel<T, N>), (unsigned)a->T, threads, 0, s, a->H,
+                        (int)a->k, a->position, (const T *)a->dy, (T *)a->dx, (int)a->accumulate);
     if (!backward && a->R > 0)
-        HY3_CUDA_LAUNCH((permute_forward_kernel<T, N>), (unsigned)a->R, threads, 0, s, a->H, a->token,
-                        (const T *)a->x, (T *)a->y);
+        HY3_CUDA_LAUNCH((permute_forward_kernel<T, N>), (unsigned)a->R, threads, 0, s, a->H,
+                        a->token, (const T *)a->x, (T *)a->y);
     return HY3_OK;
 }
 
 template <class T>
-static hy3_status permute_by_width(struct hy3_stream *stream, const struct hy3_permute *a, bool backward)
+static hy3_status permute_by_width(struct hy3_stream *stream, const struct hy3_permute *a,
+                                   bool backward)
 {
     if (is_wide<T>(a->H, backward ? a->dy : a->x, backward ? a->dx : a->y))
         return permute<T, 16 / (int)sizeof(T)>(stream, a, backward);
@@ -147,8 +148,9 @@ static hy3_status unpermute(struct hy3_stream *stream, const struct hy3_unpermut
                         (int)a->k, a->position, a->weights, (const T *)a->y, (const T *)a->dout,
                         (T *)a->dy, a->dweights);
     else
-        HY3_CUDA_LAUNCH((unpermute_forward_kernel<T, N>), (unsigned)a->T, threads, 0, s, a->H, (int)a->k,
-                        a->position, a->weights, (const T *)a->y, (const T *)a->shared, (T *)a->out);
+        HY3_CUDA_LAUNCH((unpermute_forward_kernel<T, N>), (unsigned)a->T, threads, 0, s, a->H,
+                        (int)a->k, a->position, a->weights, (const T *)a->y, (const T *)a->shared,
+                        (T *)a->out);
     return HY3_OK;
 }
 
@@ -156,7 +158,8 @@ template <class T>
 static hy3_status unpermute_by_width(struct hy3_stream *stream, const struct hy3_unpermute *a,
                                      bool backward)
 {
-    bool wide = backward ? is_wide<T>(a->H, a->y, a->dout, a->dy) : is_wide<T>(a->H, a->y, a->shared, a->out);
+    bool wide = backward ? is_wide<T>(a->H, a->y, a->dout, a->dy)
+                         : is_wide<T>(a->H, a->y, a->shared, a->out);
 
     return wide ? unpermute<T, 16 / (int)sizeof(T)>(stream, a, backward)
                 : unpermute<T, 1>(stream, a, backward);

@@ -1,7 +1,10 @@
 /* rmsnorm.cu - RMSNorm of rows, a block each. Bound by memory: 2 T H elements forward, 4 T H backward. */
 #include "cuda/cuda.h"
 
-enum { ROWS = 32, COLUMNS = 64 }; /* rows whose part of dw is summed together; columns of a block that sums */
+enum {
+    ROWS = 32,
+    COLUMNS = 64
+}; /* rows whose part of dw is summed together; columns of a block that sums */
 
 template <class T, int N>
 __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T *w, T *y, float *r)
@@ -12,7 +15,7 @@ __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
         load(a, row + i);
-HY3_UNROLL
+        HY3_UNROLL
         for (int j = 0; j < N; j++)
             sum += a[j] * a[j];
     }
@@ -20,7 +23,7 @@ HY3_UNROLL
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
         load(a, row + i);
         load(b, w + i);
-HY3_UNROLL
+        HY3_UNROLL
         for (int j = 0; j < N; j++)
             a[j] = b[j] * (a[j] * scale);
         store(y + (int64_t)blockIdx.x * H + i, a);
@@ -31,8 +34,8 @@ HY3_UNROLL
 
 /* dx += r (w dy - x r^2 mean(w dy x)) */
 template <class T, int N>
-__global__ void rmsnorm_backward_kernel(int64_t H, const T *x, const T *w, const float *r, const T *dy,
-                                        T *dx)
+__global__ void rmsnorm_backward_kernel(int64_t H, const T *x, const T *w, const float *r,
+                                        const T *dy, T *dx)
 {
     HY3_SHARED(float, red, [33]);
     int64_t first = (int64_t)blockIdx.x * H;
@@ -42,7 +45,7 @@ __global__ void rmsnorm_backward_kernel(int64_t H, const T *x, const T *w, const
         load(xs, x + first + i);
         load(ws, w + i);
         load(dys, dy + first + i);
-HY3_UNROLL
+        HY3_UNROLL
         for (int j = 0; j < N; j++)
             sum += xs[j] * ws[j] * dys[j];
     }
@@ -52,7 +55,7 @@ HY3_UNROLL
         load(ws, w + i);
         load(dys, dy + first + i);
         load(dxs, dx + first + i);
-HY3_UNROLL
+        HY3_UNROLL
         for (int j = 0; j < N; j++)
             dxs[j] += ws[j] * dys[j] * scale + xs[j] * sum;
         store(dx + first + i, dxs);
@@ -95,15 +98,16 @@ template <class T> static hy3_status forward(struct hy3_stream *stream, const st
     const int wide = 16 / (int)sizeof(T);
 
     if (is_wide<T>(a->H, a->x, a->w, a->y))
-        HY3_CUDA_LAUNCH((rmsnorm_forward_kernel<T, wide>), (unsigned)a->T, threads_for(a->H / wide), 0,
-                        s, a->H, a->eps, (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
+        HY3_CUDA_LAUNCH((rmsnorm_forward_kernel<T, wide>), (unsigned)a->T, threads_for(a->H / wide),
+                        0, s, a->H, a->eps, (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
     else
-        HY3_CUDA_LAUNCH((rmsnorm_forward_kernel<T, 1>), (unsigned)a->T, threads_for(a->H), 0, s, a->H,
-                        a->eps, (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
+        HY3_CUDA_LAUNCH((rmsnorm_forward_kernel<T, 1>), (unsigned)a->T, threads_for(a->H), 0, s,
+                        a->H, a->eps, (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
     return HY3_OK;
 }
 
-template <class T> static hy3_status backward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
+template <class T>
+static hy3_status backward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
 {
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
     const int wide = 16 / (int)sizeof(T);
@@ -112,20 +116,20 @@ template <class T> static hy3_status backward(struct hy3_stream *stream, const s
     void *partial;
 
     if (is_wide<T>(a->H, a->x, a->w, a->dy, a->dx))
-        HY3_CUDA_LAUNCH((rmsnorm_backward_kernel<T, wide>), (unsigned)a->T, threads_for(a->H / wide),
-                        0, s, a->H, (const T *)a->x, (const T *)a->w, a->r, (const T *)a->dy,
-                        (T *)a->dx);
+        HY3_CUDA_LAUNCH((rmsnorm_backward_kernel<T, wide>), (unsigned)a->T,
+                        threads_for(a->H / wide), 0, s, a->H, (const T *)a->x, (const T *)a->w,
+                        a->r, (const T *)a->dy, (T *)a->dx);
     else
-        HY3_CUDA_LAUNCH((rmsnorm_backward_kernel<T, 1>), (unsigned)a->T, threads_for(a->H), 0, s, a->H,
-                        (const T *)a->x, (const T *)a->w, a->r, (const T *)a->dy, (T *)a->dx);
+        HY3_CUDA_LAUNCH((rmsnorm_backward_kernel<T, 1>), (unsigned)a->T, threads_for(a->H), 0, s,
+                        a->H, (const T *)a->x, (const T *)a->w, a->r, (const T *)a->dy, (T *)a->dx);
     if (!a->dw)
         return HY3_OK;
     HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
                                     (size_t)(blocks * a->H) * sizeof(float), &partial));
-    HY3_CUDA_LAUNCH(rmsnorm_dw_kernel<T>, dim3(columns, (unsigned)blocks), COLUMNS, 0, s, a->T, a->H,
-                    (const T *)a->x, a->r, (const T *)a->dy, (float *)partial);
-    HY3_CUDA_LAUNCH(sum_partials_kernel, columns, COLUMNS, 0, s, blocks, a->H, (const float *)partial,
-                    a->dw);
+    HY3_CUDA_LAUNCH(rmsnorm_dw_kernel<T>, dim3(columns, (unsigned)blocks), COLUMNS, 0, s, a->T,
+                    a->H, (const T *)a->x, a->r, (const T *)a->dy, (float *)partial);
+    HY3_CUDA_LAUNCH(sum_partials_kernel, columns, COLUMNS, 0, s, blocks, a->H,
+                    (const float *)partial, a->dw);
     return HY3_OK;
 }
 

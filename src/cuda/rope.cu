@@ -9,8 +9,8 @@
 enum { ROWS = 32, WARPS = 8 }; /* tokens whose part of dw is summed together; warps of a block */
 
 /* angles [T][cosines D/2, sines D/2] */
-__global__ void angles_kernel(int64_t T, int half, const int32_t *positions, const float *frequencies,
-                              float *angles)
+__global__ void angles_kernel(int64_t T, int half, const int32_t *positions,
+                              const float *frequencies, float *angles)
 {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, t = i / half;
     int column = (int)(i % half);
@@ -19,14 +19,15 @@ __global__ void angles_kernel(int64_t T, int half, const int32_t *positions, con
     if (t >= T)
         return;
     /* by multiples of pi: sincos() would need local memory to reduce a large angle */
-    sincospi((double)((float)positions[t] * frequencies[column]) * 0.31830988618379067, &sine, &cosine);
+    sincospi((double)((float)positions[t] * frequencies[column]) * 0.31830988618379067, &sine,
+             &cosine);
     angles[t * 2 * half + column] = (float)cosine;
     angles[t * 2 * half + half + column] = (float)sine;
 }
 
 template <class T>
-__global__ void rope_forward_kernel(int64_t heads, int half, float eps, const float *angles, const T *x,
-                                    const T *w, T *y, float *r)
+__global__ void rope_forward_kernel(int64_t heads, int half, float eps, const float *angles,
+                                    const T *x, const T *w, T *y, float *r)
 {
     const float *angle = angles + (int64_t)blockIdx.x * 2 * half;
     int lane = threadIdx.x & 31;
@@ -84,8 +85,8 @@ __global__ void rope_backward_kernel(int64_t heads, int half, const float *angle
 
 /* partial[block of ROWS tokens][D] = sum over tokens and heads of x r dn. A thread owns the columns i and i + D/2. */
 template <class T>
-__global__ void rope_dw_kernel(int64_t tokens, int64_t heads, int half, const float *angles, const T *x,
-                               const float *r, const T *dy, float *partial)
+__global__ void rope_dw_kernel(int64_t tokens, int64_t heads, int half, const float *angles,
+                               const T *x, const float *r, const T *dy, float *partial)
 {
     int64_t begin = (int64_t)blockIdx.x * ROWS, end = begin + ROWS < tokens ? begin + ROWS : tokens;
 
@@ -150,8 +151,8 @@ template <class T> static hy3_status forward(struct hy3_stream *stream, const st
     float *angles;
 
     HY3_STATUS_TRY(prepare(stream, a, &angles));
-    HY3_CUDA_LAUNCH(rope_forward_kernel<T>, (unsigned)a->T, threads_for(a->heads * 32, 32 * WARPS), 0,
-                    hy3_cuda_stream(stream)->stream, a->heads, (int)(a->D / 2), a->eps, angles,
+    HY3_CUDA_LAUNCH(rope_forward_kernel<T>, (unsigned)a->T, threads_for(a->heads * 32, 32 * WARPS),
+                    0, hy3_cuda_stream(stream)->stream, a->heads, (int)(a->D / 2), a->eps, angles,
                     (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
     return HY3_OK;
 }
@@ -164,15 +165,15 @@ template <class T> static hy3_status backward(struct hy3_stream *stream, const s
     void *partial;
 
     HY3_STATUS_TRY(prepare(stream, a, &angles));
-    HY3_CUDA_LAUNCH(rope_backward_kernel<T>, (unsigned)a->T, threads_for(a->heads * 32, 32 * WARPS), 0,
-                    s, a->heads, (int)(a->D / 2), angles, (const T *)a->x, (const T *)a->w, a->r,
+    HY3_CUDA_LAUNCH(rope_backward_kernel<T>, (unsigned)a->T, threads_for(a->heads * 32, 32 * WARPS),
+                    0, s, a->heads, (int)(a->D / 2), angles, (const T *)a->x, (const T *)a->w, a->r,
                     (const T *)a->dy, (T *)a->dx);
     if (!a->dw)
         return HY3_OK;
     HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
                                     (size_t)(blocks * a->D) * sizeof(float), &partial));
-    HY3_CUDA_LAUNCH(rope_dw_kernel<T>, (unsigned)blocks, threads_for(a->D / 2), 0, s, a->T, a->heads,
-                    (int)(a->D / 2), angles, (const T *)a->x, a->r, (const T *)a->dy,
+    HY3_CUDA_LAUNCH(rope_dw_kernel<T>, (unsigned)blocks, threads_for(a->D / 2), 0, s, a->T,
+                    a->heads, (int)(a->D / 2), angles, (const T *)a->x, a->r, (const T *)a->dy,
                     (float *)partial);
     HY3_CUDA_LAUNCH(rope_dw_end_kernel, 1, threads_for(a->D), 0, s, blocks, (int)a->D,
                     (const float *)partial, a->dw);

@@ -43,7 +43,7 @@ HY3_DEVICE void choose(int E, int k, const float *bias, const float *scores, int
                 best = c;
         }
         best.expert = __shfl_sync(0xffffffffu, best.expert, 0); /* NaNs: one answer for all lanes */
-        if (lane == best.expert % 32) /* the lane that reads it */
+        if (lane == best.expert % 32)                           /* the lane that reads it */
             taken[best.expert] = 1;
     }
 }
@@ -117,8 +117,9 @@ __global__ void router_backward_kernel(int E, int k, float scaling, const float 
 hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_router *a)
 {
     if (a->T > 0)
-        HY3_CUDA_LAUNCH(router_backward_kernel, (unsigned)a->T, 32, 0, hy3_cuda_stream(stream)->stream,
-                        (int)a->E, (int)a->k, a->scaling, a->logits, a->ids, a->dweights, a->dlogits);
+        HY3_CUDA_LAUNCH(router_backward_kernel, (unsigned)a->T, 32, 0,
+                        hy3_cuda_stream(stream)->stream, (int)a->E, (int)a->k, a->scaling,
+                        a->logits, a->ids, a->dweights, a->dlogits);
     return HY3_OK;
 }
 
@@ -174,8 +175,8 @@ __global__ void route_scan_kernel(int chunks, int E, int32_t *counts, int64_t *s
     }
 }
 
-__global__ void route_place_kernel(int64_t n, int E, int k, const int32_t *ids, const int32_t *places,
-                                   int32_t *position, int32_t *token)
+__global__ void route_place_kernel(int64_t n, int E, int k, const int32_t *ids,
+                                   const int32_t *places, int32_t *position, int32_t *token)
 {
     HY3_SHARED(int32_t, chunk, [CHUNK]);
     int64_t first = (int64_t)blockIdx.x * CHUNK;
@@ -208,11 +209,12 @@ hy3_status hy3_cuda_route_index(struct hy3_stream *stream, const struct hy3_rout
         HY3_CUDA_TRY(cudaMemsetAsync(a->starts, 0, (size_t)(a->E + 1) * sizeof *a->starts, s));
         return HY3_OK;
     }
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, (size_t)(chunks * a->E) * sizeof *counts,
-                                    (void **)&counts));
-    HY3_CUDA_LAUNCH(route_count_kernel, (unsigned)chunks, threads, 0, s, n, (int)a->E, a->ids, counts);
+    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER,
+                                    (size_t)(chunks * a->E) * sizeof *counts, (void **)&counts));
+    HY3_CUDA_LAUNCH(route_count_kernel, (unsigned)chunks, threads, 0, s, n, (int)a->E, a->ids,
+                    counts);
     HY3_CUDA_LAUNCH(route_scan_kernel, 1, threads, 0, s, (int)chunks, (int)a->E, counts, a->starts);
-    HY3_CUDA_LAUNCH(route_place_kernel, (unsigned)chunks, threads, 0, s, n, (int)a->E, (int)a->k, a->ids,
-                    (const int32_t *)counts, a->position, a->token);
+    HY3_CUDA_LAUNCH(route_place_kernel, (unsigned)chunks, threads, 0, s, n, (int)a->E, (int)a->k,
+                    a->ids, (const int32_t *)counts, a->position, a->token);
     return HY3_OK;
 }

@@ -18,7 +18,7 @@ __global__ void swiglu_forward_kernel(int64_t I, int64_t ld, const T *gate, cons
         return;
     load(g, gate + row * ld + i);
     load(u, up + row * ld + i);
-HY3_UNROLL
+    HY3_UNROLL
     for (int j = 0; j < N; j++)
         g[j] = g[j] * sigmoid(g[j]) * u[j];
     store(y + row * I + i, g);
@@ -26,8 +26,8 @@ HY3_UNROLL
 
 /* dgate and dup may be gate and up: a thread reads its elements before it writes them. */
 template <class T, int N>
-__global__ void swiglu_backward_kernel(int64_t I, int64_t ld, const T *gate, const T *up, const T *dy,
-                                       T *dgate, T *dup)
+__global__ void swiglu_backward_kernel(int64_t I, int64_t ld, const T *gate, const T *up,
+                                       const T *dy, T *dgate, T *dup)
 {
     int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * N, row = blockIdx.y;
     float g[N], u[N], d[N];
@@ -37,7 +37,7 @@ __global__ void swiglu_backward_kernel(int64_t I, int64_t ld, const T *gate, con
     load(g, gate + row * ld + i);
     load(u, up + row * ld + i);
     load(d, dy + row * I + i);
-HY3_UNROLL
+    HY3_UNROLL
     for (int j = 0; j < N; j++) {
         float s = sigmoid(g[j]), dg = d[j] * u[j] * s * (1 + g[j] * (1 - s));
 
@@ -60,12 +60,12 @@ static hy3_status launch(struct hy3_stream *stream, const struct hy3_swiglu *a, 
         const T *gate = (const T *)a->gate + row * a->ld, *up = (const T *)a->up + row * a->ld;
 
         if (backward)
-            HY3_CUDA_LAUNCH((swiglu_backward_kernel<T, N>), grid, threads, 0, s, a->I, a->ld, gate, up,
-                            (const T *)a->dy + row * a->I, (T *)a->dgate + row * a->ld,
+            HY3_CUDA_LAUNCH((swiglu_backward_kernel<T, N>), grid, threads, 0, s, a->I, a->ld, gate,
+                            up, (const T *)a->dy + row * a->I, (T *)a->dgate + row * a->ld,
                             (T *)a->dup + row * a->ld);
         else
-            HY3_CUDA_LAUNCH((swiglu_forward_kernel<T, N>), grid, threads, 0, s, a->I, a->ld, gate, up,
-                            (T *)a->y + row * a->I);
+            HY3_CUDA_LAUNCH((swiglu_forward_kernel<T, N>), grid, threads, 0, s, a->I, a->ld, gate,
+                            up, (T *)a->y + row * a->I);
     }
     return HY3_OK;
 }
@@ -82,10 +82,12 @@ static hy3_status by_width(struct hy3_stream *stream, const struct hy3_swiglu *a
 
 hy3_status hy3_cuda_swiglu_forward(struct hy3_stream *stream, const struct hy3_swiglu *a)
 {
-    return a->dtype == HY3_FP32 ? by_width<float>(stream, a, false) : by_width<bf16>(stream, a, false);
+    return a->dtype == HY3_FP32 ? by_width<float>(stream, a, false)
+                                : by_width<bf16>(stream, a, false);
 }
 
 hy3_status hy3_cuda_swiglu_backward(struct hy3_stream *stream, const struct hy3_swiglu *a)
 {
-    return a->dtype == HY3_FP32 ? by_width<float>(stream, a, true) : by_width<bf16>(stream, a, true);
+    return a->dtype == HY3_FP32 ? by_width<float>(stream, a, true)
+                                : by_width<bf16>(stream, a, true);
 }

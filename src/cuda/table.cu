@@ -1,9 +1,9 @@
 /* table.cu - the table of the GPU, and its door. */
 #define MPICH_SKIP_MPICXX 1
-#define OMPI_SKIP_MPICXX 1
-#include <mpi.h>
-
+#define OMPI_SKIP_MPICXX  1
 #include "cuda/module.h"
+
+#include <mpi.h>
 
 static struct hy3_backend table;
 
@@ -17,15 +17,15 @@ static void fill_in(const struct hy3_module_host *host)
 #define X(op) table.kernels.op = hy3_cuda_##op;
     HY3_OPS(X)
 #undef X
-#define X(op)                                                \
-    table.kernels.op##_forward = hy3_cuda_##op##_forward;    \
+#define X(op)                                             \
+    table.kernels.op##_forward = hy3_cuda_##op##_forward; \
     table.kernels.op##_backward = hy3_cuda_##op##_backward;
     HY3_PAIRS(X)
 #undef X
 }
 
-extern "C" __attribute__((visibility("default"))) hy3_status
-hy3_cuda_open(const struct hy3_module_host *host, const struct hy3_backend **out)
+extern "C" __attribute__((visibility("default"))) hy3_status hy3_cuda_open(
+    const struct hy3_module_host *host, const struct hy3_backend **out)
 {
     int devices = 0; /* not written where there is no driver */
     cudaError_t error;
@@ -33,8 +33,8 @@ hy3_cuda_open(const struct hy3_module_host *host, const struct hy3_backend **out
     *out = NULL;
     if (host->abi != HY3_BACKEND_ABI)
         return host->fail(HY3_EDEVICE, __FILE__, __LINE__,
-                          "the GPU library is of another hy3 (interface %d, not %u)", (int)HY3_BACKEND_ABI,
-                          host->abi);
+                          "the GPU library is of another hy3 (interface %d, not %u)",
+                          (int)HY3_BACKEND_ABI, host->abi);
     hy3_cuda_host.fail = host->fail;
     hy3_cuda_host.wait_for = host->wait_for;
     error = cudaGetDeviceCount(&devices);

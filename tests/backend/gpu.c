@@ -10,7 +10,8 @@ hy3_status hy3_test_gpu(const struct hy3_device **device, const struct hy3_kerne
     const struct hy3_backend *backend;
 
     if (!hy3_test_gpu_module())
-        HY3_FAIL(HY3_EDEVICE, "the emulated GPU is not built: no CUDA headers (--enable-cuda-emulation)");
+        HY3_FAIL(HY3_EDEVICE,
+                 "the emulated GPU is not built: no CUDA headers (--enable-cuda-emulation)");
     HY3_TRY(hy3_backend_open(MPI_COMM_WORLD, "cuda", &backend));
     *device = &backend->device;
     *kernels = &backend->kernels;

@@ -6,10 +6,12 @@ enum { MOST = 256 };
 static struct {
     const struct hy3_device *device;
     const struct hy3_kernels *kernels;
+
     struct {
         char *host, *copy;
         size_t bytes;
     } arrays[MOST];
+
     int count;
 } mirror;
 
@@ -59,7 +61,8 @@ static hy3_status copy_all(bool back)
         void *copy = mirror.arrays[i].copy;
 
         if (!copy)
-            HY3_TRY(mirror.device->alloc(mirror.arrays[i].bytes > 0 ? mirror.arrays[i].bytes : 1, &copy));
+            HY3_TRY(mirror.device->alloc(mirror.arrays[i].bytes > 0 ? mirror.arrays[i].bytes : 1,
+                                         &copy));
         mirror.arrays[i].copy = copy;
         HY3_TRY(mirror.device->copy(NULL, back ? mirror.arrays[i].host : copy,
                                     back ? copy : mirror.arrays[i].host, mirror.arrays[i].bytes));
@@ -69,18 +72,18 @@ done:
     return status;
 }
 
-#define CALL(op, kernel)                                                                   \
+#define CALL(op, kernel)                                                                    \
     static hy3_status call_##kernel(struct hy3_stream *stream, const struct hy3_##op *args) \
-    {                                                                                      \
-        hy3_status status;                                                                 \
-        struct hy3_##op moved = *args;                                                     \
-                                                                                           \
-        HY3_TRY(copy_all(false));                                                          \
-        redirect(&moved, sizeof moved);                                                    \
-        HY3_TRY(mirror.kernels->kernel(stream, &moved));                                   \
-        HY3_TRY(copy_all(true));                                                           \
-    done:                                                                                  \
-        return status;                                                                     \
+    {                                                                                       \
+        hy3_status status;                                                                  \
+        struct hy3_##op moved = *args;                                                      \
+                                                                                            \
+        HY3_TRY(copy_all(false));                                                           \
+        redirect(&moved, sizeof moved);                                                     \
+        HY3_TRY(mirror.kernels->kernel(stream, &moved));                                    \
+        HY3_TRY(copy_all(true));                                                            \
+done:                                                                                       \
+        return status;                                                                      \
     }
 #define X(op) CALL(op, op)
 HY3_OPS(X)

@@ -1,9 +1,9 @@
 /* occupancy.c - how many blocks of a kernel an SM of an H100 holds, computed by NVIDIA's header without a GPU.
  *   occupancy REGISTERS SHARED_BYTES THREADS
  * Figures of the device: CUDA C++ Programming Guide, table of technical specifications, compute capability 9.0. */
+#include <cuda_occupancy.h>
 #include <cuda_runtime_api.h>
 
-#include <cuda_occupancy.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,7 +36,8 @@ int main(int argc, char **argv)
     state.cacheConfig = CACHE_PREFER_SHARED;
     state.carveoutConfig = SHAREDMEM_CARVEOUT_MAX_SHARED;
     if (cudaOccMaxActiveBlocksPerMultiprocessor(&result, &device, &kernel, &state, threads,
-                                                (size_t)strtol(argv[2], NULL, 10)) != CUDA_OCC_SUCCESS)
+                                                (size_t)strtol(argv[2], NULL, 10)) !=
+        CUDA_OCC_SUCCESS)
         return 1;
     blocks = result.activeBlocksPerMultiprocessor;
     printf("%d %d\n", blocks, 100 * blocks * threads / 2048);

@@ -13,7 +13,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
 #include <vector>
 
 typedef __nv_bfloat16 bf16;
@@ -108,8 +107,10 @@ __global__ void tensor_cores(float *C, const bf16 *A, const bf16 *B, int K)
     auto at = [](int row, int chunk) { return row * 32 + ((chunk ^ (row >> 1 & 3)) << 3); };
     auto load = [&](int k, int buffer) {
         for (int i = t; i < 256; i += 128) {
-            hy3_cp_async16(tile_a + buffer * 2048 + at(i >> 2, i & 3), A + (i >> 2) * K + k + (i & 3) * 8);
-            hy3_cp_async16(tile_b + buffer * 2048 + at(i >> 2, i & 3), B + (i >> 2) * K + k + (i & 3) * 8);
+            hy3_cp_async16(tile_a + buffer * 2048 + at(i >> 2, i & 3),
+                           A + (i >> 2) * K + k + (i & 3) * 8);
+            hy3_cp_async16(tile_b + buffer * 2048 + at(i >> 2, i & 3),
+                           B + (i >> 2) * K + k + (i & 3) * 8);
         }
         hy3_cp_async_commit();
     };
@@ -129,9 +130,11 @@ __global__ void tensor_cores(float *C, const bf16 *A, const bf16 *B, int K)
             uint32_t a[2][4], b[2][4];
 
             for (int i = 0; i < 2; i++) {
-                hy3_ldmatrix_x4(a[i], tile_a + buffer * 2048 + at(row0 + i * 16 + (lane & 15), (kk >> 3) + (lane >> 4)));
-                hy3_ldmatrix_x4(b[i], tile_b + buffer * 2048 + at(column0 + i * 16 + (lane & 7) + (lane >> 4) * 8,
-                                                                 (kk >> 3) + (lane >> 3 & 1)));
+                hy3_ldmatrix_x4(a[i], tile_a + buffer * 2048 +
+                                          at(row0 + i * 16 + (lane & 15), (kk >> 3) + (lane >> 4)));
+                hy3_ldmatrix_x4(b[i], tile_b + buffer * 2048 +
+                                          at(column0 + i * 16 + (lane & 7) + (lane >> 4) * 8,
+                                             (kk >> 3) + (lane >> 3 & 1)));
             }
             for (int i = 0; i < 2; i++)
                 for (int j = 0; j < 4; j++) {
@@ -147,8 +150,8 @@ __global__ void tensor_cores(float *C, const bf16 *A, const bf16 *B, int K)
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 4; j++)
             for (int e = 0; e < 4; e++)
-                C[(row0 + i * 16 + (lane >> 2) + (e >> 1) * 8) * 64 + column0 + j * 8 + (lane & 3) * 2 + (e & 1)] =
-                    sums[i][j][e];
+                C[(row0 + i * 16 + (lane >> 2) + (e >> 1) * 8) * 64 + column0 + j * 8 +
+                  (lane & 3) * 2 + (e & 1)] = sums[i][j][e];
 }
 
 static float value(int i)
@@ -260,8 +263,10 @@ static int run_tensor_cores(void)
     for (int i = 0; i < 64; i++)
         for (int j = 0; j < 64; j++)
             for (int k = 0; k < K; k++)
-                wanted[(size_t)(i * 64 + j)] += __bfloat162float(a[(size_t)(i * K + k)]) * __bfloat162float(b[(size_t)(j * K + k)]);
-    HY3_LAUNCH(tensor_cores, 1, 128, 4 * 64 * 32 * sizeof(bf16), 0, out, on_device(a), on_device(b), K);
+                wanted[(size_t)(i * 64 + j)] += __bfloat162float(a[(size_t)(i * K + k)]) *
+                                                __bfloat162float(b[(size_t)(j * K + k)]);
+    HY3_LAUNCH(tensor_cores, 1, 128, 4 * 64 * 32 * sizeof(bf16), 0, out, on_device(a), on_device(b),
+               K);
     return compare("tensor_cores", out, wanted);
 }
 

@@ -13,14 +13,29 @@ extern "C" {
 #include "backend/gpu.h"
 }
 
-enum { HIDDEN = 4096, HEADS = 64, KV_HEADS = 8, HEAD = 128, EXPERTS = 192, HELD = 24, TOP_K = 8, INNER = 1536, VOCABULARY = 120832 };
+enum {
+    HIDDEN = 4096,
+    HEADS = 64,
+    KV_HEADS = 8,
+    HEAD = 128,
+    EXPERTS = 192,
+    HELD = 24,
+    TOP_K = 8,
+    INNER = 1536,
+    VOCABULARY = 120832
+};
 
 static const struct {
-    const char *part; /* of the device's name */
+    const char *part;    /* of the device's name */
     double bytes, flops; /* a second */
 } peaks[] = {
-    {"H200", 4.8e12, 989e12}, {"H100 PCIe", 2.0e12, 756e12}, {"H100", 3.35e12, 989e12},
-    {"A100-SXM4-80GB", 2.04e12, 312e12}, {"A100", 1.56e12, 312e12}, {"B200", 8e12, 2250e12}, {"", 0, 0},
+    {"H200", 4.8e12, 989e12},
+    {"H100 PCIe", 2.0e12, 756e12},
+    {"H100", 3.35e12, 989e12},
+    {"A100-SXM4-80GB", 2.04e12, 312e12},
+    {"A100", 1.56e12, 312e12},
+    {"B200", 8e12, 2250e12},
+    {"", 0, 0},
 };
 
 static const struct hy3_device *device;
@@ -99,7 +114,8 @@ static void print(const char *name, double time, double bytes, double flops)
 {
     double share = peak_bytes > 0 ? fmax(bytes / peak_bytes, flops / peak_flops) / time : 0;
 
-    printf("%-34s %10.1f us %9.0f GB/s %8.1f TFLOP/s", name, 1e6 * time, 1e-9 * bytes / time, 1e-12 * flops / time);
+    printf("%-34s %10.1f us %9.0f GB/s %8.1f TFLOP/s", name, 1e6 * time, 1e-9 * bytes / time,
+           1e-12 * flops / time);
     if (share > 0)
         printf("   %5.1f%% of the roofline", 100 * share);
     printf("\n");
@@ -118,18 +134,23 @@ static void rows(int64_t T)
     norm.r = (float *)memory(T * 4);
     norm.dy = norm.x;
     norm.dx = norm.y;
-    print("rmsnorm forward", time_of([&] { need(kernels->rmsnorm_forward(stream, &norm)); }), 4 * elements, 0);
-    print("rmsnorm backward, frozen", time_of([&] { need(kernels->rmsnorm_backward(stream, &norm)); }), 8 * elements, 0);
+    print("rmsnorm forward", time_of([&] { need(kernels->rmsnorm_forward(stream, &norm)); }),
+          4 * elements, 0);
+    print("rmsnorm backward, frozen",
+          time_of([&] { need(kernels->rmsnorm_backward(stream, &norm)); }), 8 * elements, 0);
     norm.dw = (float *)memory(HIDDEN * 4);
-    print("rmsnorm backward", time_of([&] { need(kernels->rmsnorm_backward(stream, &norm)); }), 12 * elements, 0);
+    print("rmsnorm backward", time_of([&] { need(kernels->rmsnorm_backward(stream, &norm)); }),
+          12 * elements, 0);
     glu.gate = numbers(T * 2 * INNER);
     glu.up = (const char *)glu.gate + INNER * 2;
     glu.y = memory(T * INNER * 2);
     glu.dy = numbers(T * INNER);
     glu.dgate = memory(T * 2 * INNER * 2);
     glu.dup = (char *)glu.dgate + INNER * 2;
-    print("swiglu forward", time_of([&] { need(kernels->swiglu_forward(stream, &glu)); }), 6.0 * (double)T * INNER, 0);
-    print("swiglu backward", time_of([&] { need(kernels->swiglu_backward(stream, &glu)); }), 10.0 * (double)T * INNER, 0);
+    print("swiglu forward", time_of([&] { need(kernels->swiglu_forward(stream, &glu)); }),
+          6.0 * (double)T * INNER, 0);
+    print("swiglu backward", time_of([&] { need(kernels->swiglu_backward(stream, &glu)); }),
+          10.0 * (double)T * INNER, 0);
 }
 
 static void attention(int64_t T)
@@ -151,20 +172,24 @@ static void attention(int64_t T)
     a.v = numbers(T * KV_HEADS * HEAD);
     a.o = memory(T * HEADS * HEAD * 2);
     a.lse = (float *)memory(T * HEADS * 4);
-    print("attention forward", time_of([&] { need(kernels->attention_forward(stream, &a)); }), bytes, forward);
+    print("attention forward", time_of([&] { need(kernels->attention_forward(stream, &a)); }),
+          bytes, forward);
     a.dout = a.q;
     a.dq = memory(T * HEADS * HEAD * 2);
     a.dk = memory(T * KV_HEADS * HEAD * 2);
     a.dv = memory(T * KV_HEADS * HEAD * 2);
-    print("attention backward", time_of([&] { need(kernels->attention_backward(stream, &a)); }), 2 * bytes, 2.5 * forward);
+    print("attention backward", time_of([&] { need(kernels->attention_backward(stream, &a)); }),
+          2 * bytes, 2.5 * forward);
 }
 
 static void product(const char *name, int64_t M, int64_t N, int64_t K)
 {
-    struct hy3_gemm g = {HY3_NT, M, N, K, HY3_BF16, HY3_BF16, false, 1, numbers(M * K), numbers(N * K), memory(M * N * 2)};
+    struct hy3_gemm g = {
+        HY3_NT,           M, N, K, HY3_BF16, HY3_BF16, false, 1, numbers(M * K), numbers(N * K),
+        memory(M * N * 2)};
 
-    print(name, time_of([&] { need(kernels->gemm(stream, &g)); }), 2.0 * (double)(M * K + N * K + M * N),
-          2.0 * (double)M * (double)N * (double)K);
+    print(name, time_of([&] { need(kernels->gemm(stream, &g)); }),
+          2.0 * (double)(M * K + N * K + M * N), 2.0 * (double)M * (double)N * (double)K);
     device->free((void *)(uintptr_t)g.A);
     device->free((void *)(uintptr_t)g.B);
     device->free(g.C);
@@ -174,7 +199,8 @@ static void product(const char *name, int64_t M, int64_t N, int64_t K)
 static void groups(int64_t each)
 {
     int64_t starts[HELD + 1];
-    struct hy3_grouped_gemm g = {HY3_NT, HELD, starts, 0, 2 * INNER, HIDDEN, HY3_BF16, HY3_BF16, false, 1};
+    struct hy3_grouped_gemm g = {HY3_NT, HELD,     starts,   0,     2 * INNER,
+                                 HIDDEN, HY3_BF16, HY3_BF16, false, 1};
     int64_t kept = hy3_cuda_grouped_rows;
     char name[64];
 
@@ -185,9 +211,11 @@ static void groups(int64_t each)
     g.C = memory(HELD * each * 2 * INNER * 2);
     for (int one = 0; one < 2; one++) {
         hy3_cuda_grouped_rows = one ? INT64_MAX : 0;
-        snprintf(name, sizeof name, "%d experts x %lld rows, %s", (int)HELD, (long long)each, one ? "one call" : "streams");
+        snprintf(name, sizeof name, "%d experts x %lld rows, %s", (int)HELD, (long long)each,
+                 one ? "one call" : "streams");
         print(name, time_of([&] { need(kernels->grouped_gemm(stream, &g)); }),
-              2.0 * HELD * ((double)each * HIDDEN + 2.0 * INNER * HIDDEN + (double)each * 2 * INNER),
+              2.0 * HELD *
+                  ((double)each * HIDDEN + 2.0 * INNER * HIDDEN + (double)each * 2 * INNER),
               2.0 * HELD * (double)each * 2 * INNER * HIDDEN);
     }
     hy3_cuda_grouped_rows = kept;
@@ -213,7 +241,8 @@ static void update(int64_t n)
     a.m = (float *)memory(n * 4);
     a.v = (float *)memory(n * 4);
     a.grad = (float *)memory(n * 4);
-    print("adamw, split master", time_of([&] { need(kernels->adamw(stream, &a)); }), 28.0 * (double)n, 0);
+    print("adamw, split master", time_of([&] { need(kernels->adamw(stream, &a)); }),
+          28.0 * (double)n, 0);
 }
 
 int main(int argc, char **argv)
@@ -231,13 +260,14 @@ int main(int argc, char **argv)
             peak_bytes = peaks[i].bytes;
             peak_flops = peaks[i].flops;
         }
-    printf("%s: %.2f TB/s, %.0f TFLOP/s bf16 at most (0: not known); %lld tokens\n", about.name, 1e-12 * peak_bytes,
-           1e-12 * peak_flops, (long long)T);
+    printf("%s: %.2f TB/s, %.0f TFLOP/s bf16 at most (0: not known); %lld tokens\n", about.name,
+           1e-12 * peak_bytes, 1e-12 * peak_flops, (long long)T);
     rows(T);
     attention(T);
     product("cuBLAS: q_proj", T, is_small ? HEAD : HEADS * HEAD, HIDDEN);
     product("cuBLAS: o_proj", T, is_small ? HEAD : HIDDEN, is_small ? HEAD : HEADS * HEAD);
-    product("cuBLAS: a chunk of the head", is_small ? 16 : 1024, is_small ? HEAD : VOCABULARY, is_small ? HEAD : HIDDEN);
+    product("cuBLAS: a chunk of the head", is_small ? 16 : 1024, is_small ? HEAD : VOCABULARY,
+            is_small ? HEAD : HIDDEN);
     for (int64_t each = 16; each <= 1024 && !is_small; each *= 4)
         groups(each);
     update(is_small ? 10000 : 100000000);

@@ -14,7 +14,8 @@ static void wait_for(bool (*is_done)(void *context), void *context, const char *
         sched_yield();
 }
 
-extern "C" hy3_status hy3_test_gpu(const struct hy3_device **device, const struct hy3_kernels **kernels)
+extern "C" hy3_status hy3_test_gpu(const struct hy3_device **device,
+                                   const struct hy3_kernels **kernels)
 {
     static struct hy3_kernels table;
     int count = 0;
@@ -26,7 +27,7 @@ extern "C" hy3_status hy3_test_gpu(const struct hy3_device **device, const struc
 #define X(op) table.op = hy3_cuda_##op;
     HY3_OPS(X)
 #undef X
-#define X(op)                                    \
+#define X(op)                                     \
     table.op##_forward = hy3_cuda_##op##_forward; \
     table.op##_backward = hy3_cuda_##op##_backward;
     HY3_PAIRS(X)

@@ -5,7 +5,6 @@
 #include <cuda_bf16.h>
 
 #include <string.h>
-
 #include <vector>
 
 struct cublasContext {
@@ -13,9 +12,9 @@ struct cublasContext {
 };
 
 #define API extern "C" cublasStatus_t CUBLASWINAPI
-#define MAY_FAIL                     \
-    do {                             \
-        if (hy3_emu_fails(__func__)) \
+#define MAY_FAIL                                   \
+    do {                                           \
+        if (hy3_emu_fails(__func__))               \
             return CUBLAS_STATUS_EXECUTION_FAILED; \
     } while (0)
 
@@ -52,8 +51,8 @@ extern "C" const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status)
     return status == CUBLAS_STATUS_SUCCESS           ? "success"
            : status == CUBLAS_STATUS_NOT_INITIALIZED ? "the library was not initialized"
            : status == CUBLAS_STATUS_INVALID_VALUE   ? "an unsupported value was passed"
-           : status == CUBLAS_STATUS_NOT_SUPPORTED   ? "the functionality requested is not supported"
-                                                     : "the function failed to launch on the GPU";
+           : status == CUBLAS_STATUS_NOT_SUPPORTED ? "the functionality requested is not supported"
+                                                   : "the function failed to launch on the GPU";
 }
 
 namespace
@@ -81,13 +80,15 @@ struct product {
 };
 
 /* rows [count][k] of fp32 of op(X), or of its transpose. */
-std::vector<float> widen(const void *X, cudaDataType_t type, int ld, bool along_columns, int count, int k)
+std::vector<float> widen(const void *X, cudaDataType_t type, int ld, bool along_columns, int count,
+                         int k)
 {
     std::vector<float> out((size_t)count * (size_t)k);
 
     for (size_t i = 0; i < (size_t)count; i++)
         for (size_t l = 0; l < (size_t)k; l++)
-            out[i * (size_t)k + l] = at(X, type, along_columns ? i * (size_t)ld + l : l * (size_t)ld + i);
+            out[i * (size_t)k + l] =
+                at(X, type, along_columns ? i * (size_t)ld + l : l * (size_t)ld + i);
     return out;
 }
 
@@ -108,8 +109,10 @@ void multiply(const product &p)
                     part[q] += x[l + q] * y[l + q];
             for (; l < p.k; l++)
                 part[0] += x[l] * y[l];
-            sum = ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
-            sum = p.alpha * sum + (p.beta != 0 ? p.beta * at(p.C, p.c_type, place) : 0); /* beta 0 does not read C */
+            sum = ((part[0] + part[4]) + (part[2] + part[6])) +
+                  ((part[1] + part[5]) + (part[3] + part[7]));
+            sum = p.alpha * sum + (p.beta != 0 ? p.beta * at(p.C, p.c_type, place)
+                                               : 0); /* beta 0 does not read C */
             if (p.c_type == CUDA_R_16BF)
                 ((__nv_bfloat16 *)p.C)[place] = __float2bfloat16(sum);
             else
@@ -131,13 +134,26 @@ cublasStatus_t judge(const product &p, cublasComputeType_t compute)
 
 } // namespace
 
-API cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                 const void *alpha, const void *A, cudaDataType a_type, int lda, const void *B,
-                 cudaDataType b_type, int ldb, const void *beta, void *C, cudaDataType c_type, int ldc,
-                 cublasComputeType_t compute, cublasGemmAlgo_t)
+API cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                 int k, const void *alpha, const void *A, cudaDataType a_type, int lda,
+                 const void *B, cudaDataType b_type, int ldb, const void *beta, void *C,
+                 cudaDataType c_type, int ldc, cublasComputeType_t compute, cublasGemmAlgo_t)
 {
-    product p = {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, *(const float *)alpha, *(const float *)beta,
-                 A, B, C, a_type, c_type, lda, ldb, ldc};
+    product p = {ta != CUBLAS_OP_N,
+                 tb != CUBLAS_OP_N,
+                 m,
+                 n,
+                 k,
+                 *(const float *)alpha,
+                 *(const float *)beta,
+                 A,
+                 B,
+                 C,
+                 a_type,
+                 c_type,
+                 lda,
+                 ldb,
+                 ldc};
     cublasStatus_t status = a_type == b_type ? judge(p, compute) : CUBLAS_STATUS_NOT_SUPPORTED;
 
     MAY_FAIL;
@@ -151,11 +167,12 @@ API cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t 
 }
 
 API cublasGemmGroupedBatchedEx(cublasHandle_t handle, const cublasOperation_t ta[],
-                               const cublasOperation_t tb[], const int m[], const int n[], const int k[],
-                               const void *alpha, const void *const A[], cudaDataType_t a_type,
-                               const int lda[], const void *const B[], cudaDataType_t b_type,
-                               const int ldb[], const void *beta, void *const C[], cudaDataType_t c_type,
-                               const int ldc[], int groups, const int size[], cublasComputeType_t compute)
+                               const cublasOperation_t tb[], const int m[], const int n[],
+                               const int k[], const void *alpha, const void *const A[],
+                               cudaDataType_t a_type, const int lda[], const void *const B[],
+                               cudaDataType_t b_type, const int ldb[], const void *beta,
+                               void *const C[], cudaDataType_t c_type, const int ldc[], int groups,
+                               const int size[], cublasComputeType_t compute)
 {
     std::vector<product> products;
     std::vector<int> sizes(size, size + groups);
@@ -166,9 +183,21 @@ API cublasGemmGroupedBatchedEx(cublasHandle_t handle, const cublasOperation_t ta
     hy3_emu_check_pointer("cublasGemmGroupedBatchedEx", 10, B);
     hy3_emu_check_pointer("cublasGemmGroupedBatchedEx", 14, C);
     for (int i = 0; i < groups; i++) {
-        product p = {ta[i] != CUBLAS_OP_N, tb[i] != CUBLAS_OP_N, m[i], n[i], k[i],
-                     ((const float *)alpha)[i], ((const float *)beta)[i], nullptr, nullptr, nullptr, a_type,
-                     c_type, lda[i], ldb[i], ldc[i]};
+        product p = {ta[i] != CUBLAS_OP_N,
+                     tb[i] != CUBLAS_OP_N,
+                     m[i],
+                     n[i],
+                     k[i],
+                     ((const float *)alpha)[i],
+                     ((const float *)beta)[i],
+                     nullptr,
+                     nullptr,
+                     nullptr,
+                     a_type,
+                     c_type,
+                     lda[i],
+                     ldb[i],
+                     ldc[i]};
         cublasStatus_t status = a_type == b_type ? judge(p, compute) : CUBLAS_STATUS_NOT_SUPPORTED;
 
         if (status != CUBLAS_STATUS_SUCCESS)

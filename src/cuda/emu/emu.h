@@ -6,10 +6,10 @@
 #define HY3_CUDA_EMU_EMU_H
 
 #include <cuda_runtime.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include <functional>
+#include <stddef.h>
+#include <stdint.h>
 
 /* ---- fibers.cpp: a kernel ---- */
 
@@ -26,14 +26,17 @@ struct hy3_emu_shuffle_slot {
     uint64_t value;
     int kind, arg, width; /* kind 0 index, 1 up, 2 down, 3 xor */
 };
+
 struct hy3_emu_vote_slot {
     int predicate;
     unsigned out;
 };
+
 struct hy3_emu_mma_slot {
     float *c;
     const uint32_t *a, *b;
 };
+
 struct hy3_emu_ldmatrix_slot {
     unsigned char row[16];
     const void *address;

@@ -6,14 +6,13 @@
 // before what, not by luck.
 #include "cuda/emu/emu.h"
 
+#include <algorithm>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include <algorithm>
 #include <vector>
 
 uint3 threadIdx, blockIdx;
@@ -37,7 +36,8 @@ void hy3_emu_entry();
 }
 
 #ifndef __x86_64__
-#error "the emulation switches fibers by x86-64 code; other processors need their own hy3_emu_swap"
+#    error \
+        "the emulation switches fibers by x86-64 code; other processors need their own hy3_emu_swap"
 #endif
 asm(".text\n.globl hy3_emu_swap\n.type hy3_emu_swap,@function\nhy3_emu_swap:\n"
     "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\nmov %rsp,(%rdi)\nmov %rsi,%rsp\n"
@@ -47,6 +47,7 @@ namespace
 {
 
 enum state { READY, AT_BARRIER, AT_WARP, DONE };
+
 enum { MAX_COPIES = 256, MAX_SHARED = 64, WARP = 32 };
 
 const size_t STACK = 256 << 10, POOL = 512 << 10, RED_ZONE = 128;
@@ -97,7 +98,8 @@ uint64_t generator = 0x9e3779b97f4a7c15ull;
 int seed;
 /* two of each in turn: a late waker must not see the next round's releases */
 char barrier_token[2], warp_token[WARP][3], kernel_token;
-shared_variable shared_variables[MAX_SHARED]; /* no heap inside fibers: ThreadSanitizer would see it */
+shared_variable
+    shared_variables[MAX_SHARED]; /* no heap inside fibers: ThreadSanitizer would see it */
 int shared_count;
 char *pool; /* shared memory of the block */
 size_t pool_used;
@@ -220,7 +222,8 @@ void fire_mma(fiber *warp)
                 D[i][j] += A[i][k] * B[k][j];
     for (int l = 0; l < WARP; l++)
         for (int i = 0; i < 4; i++)
-            ((hy3_emu_mma_slot *)warp[l].slot)->c[i] = D[(l >> 2) + (i >> 1) * 8][(l & 3) * 2 + (i & 1)];
+            ((hy3_emu_mma_slot *)warp[l].slot)->c[i] =
+                D[(l >> 2) + (i >> 1) * 8][(l & 3) * 2 + (i & 1)];
 }
 
 /* Matrix q of an .x4: PTX ISA, "Warp-level matrix load instruction: ldmatrix". */
@@ -242,9 +245,11 @@ void fire_ldmatrix_part(fiber *warp, int q)
         uint16_t pair[2];
 
         for (int e = 0; e < 2; e++) {
-            int row = d->trans ? (l & 3) * 2 + e : l >> 2, column = d->trans ? l >> 2 : (l & 3) * 2 + e;
+            int row = d->trans ? (l & 3) * 2 + e : l >> 2,
+                column = d->trans ? l >> 2 : (l & 3) * 2 + e;
 
-            memcpy(&pair[e], ((hy3_emu_ldmatrix_slot *)warp[q * 8 + row].slot)->row + 2 * column, 2);
+            memcpy(&pair[e], ((hy3_emu_ldmatrix_slot *)warp[q * 8 + row].slot)->row + 2 * column,
+                   2);
         }
         memcpy(&d->out[q], pair, sizeof pair);
     }
@@ -253,14 +258,21 @@ void fire_ldmatrix_part(fiber *warp, int q)
 void fire(int op, fiber *warp, unsigned mask)
 {
     switch (op) {
-    case HY3_WARP_SHUFFLE: fire_shuffle(warp, mask); break;
-    case HY3_WARP_VOTE: fire_vote(warp, mask); break;
-    case HY3_WARP_MMA: fire_mma(warp); break;
+    case HY3_WARP_SHUFFLE:
+        fire_shuffle(warp, mask);
+        break;
+    case HY3_WARP_VOTE:
+        fire_vote(warp, mask);
+        break;
+    case HY3_WARP_MMA:
+        fire_mma(warp);
+        break;
     case HY3_WARP_LDMATRIX:
         for (int q = 0; q < 4; q++)
             fire_ldmatrix_part(warp, q);
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -304,7 +316,8 @@ void new_pool(size_t shared)
         pool = nullptr;
     }
     if (!pool)
-        pool = (char *)mmap(nullptr, POOL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        pool =
+            (char *)mmap(nullptr, POOL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (__asan_poison_memory_region)
         __asan_poison_memory_region(pool, POOL);
     pool_used = 0;
@@ -323,7 +336,8 @@ void begin_fiber(int number)
     f.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     if (!f.stack_pointer) {
         /* staggered, or the tops of all stacks would share a few lines of the cache */
-        void **sp = (void **)(stacks + (size_t)(number + 1) * STACK - 64 - (size_t)(number % 61) * 320);
+        void **sp =
+            (void **)(stacks + (size_t)(number + 1) * STACK - 64 - (size_t)(number % 61) * 320);
 
         *--sp = nullptr;
         *--sp = (void *)hy3_emu_entry;
@@ -350,7 +364,8 @@ void open_barrier()
         if (!first)
             first = &f;
         else if (first->line != f.line || first->file != f.file)
-            stop("divergent __syncthreads: %s:%d and %s:%d", first->file, first->line, f.file, f.line);
+            stop("divergent __syncthreads: %s:%d and %s:%d", first->file, first->line, f.file,
+                 f.line);
     }
     if (done_count && first)
         stop("__syncthreads at %s:%d is missed by %d thread(s) that have exited", first->file,
@@ -524,8 +539,8 @@ void hy3_emu_warp(int op, const char *file, int line, unsigned mask, void *slot)
         stop("%s at %s:%d: thread %d is not in its own mask %08x", op_names[op], file, line,
              me->number, mask);
     if (mask & ~w.alive)
-        stop("%s at %s:%d: mask %08x names lane %d, which has exited or does not exist", op_names[op],
-             file, line, mask, __builtin_ctz(mask & ~w.alive));
+        stop("%s at %s:%d: mask %08x names lane %d, which has exited or does not exist",
+             op_names[op], file, line, mask, __builtin_ctz(mask & ~w.alive));
     me->state = AT_WARP;
     me->op = op;
     me->file = file;

@@ -13,7 +13,8 @@
 #define HY3_UNROLL
 #define HY3_DEVICE static inline
 #undef __shared__
-#define __shared__ use_HY3_SHARED /* each block gets fresh memory, so a plain __shared__ must not compile */
+#define __shared__ \
+    use_HY3_SHARED /* each block gets fresh memory, so a plain __shared__ must not compile */
 #define HY3_SHARED(type, name, dimensions) \
     typedef type name##_t dimensions;      \
     static char name##_key;                \
@@ -47,10 +48,10 @@ static inline T hy3_emu_shuffle(int kind, const char *file, int line, unsigned m
     return value;
 }
 
-#define __shfl_sync(...) hy3_emu_shuffle(0, __FILE__, __LINE__, __VA_ARGS__)
-#define __shfl_up_sync(...) hy3_emu_shuffle(1, __FILE__, __LINE__, __VA_ARGS__)
+#define __shfl_sync(...)      hy3_emu_shuffle(0, __FILE__, __LINE__, __VA_ARGS__)
+#define __shfl_up_sync(...)   hy3_emu_shuffle(1, __FILE__, __LINE__, __VA_ARGS__)
 #define __shfl_down_sync(...) hy3_emu_shuffle(2, __FILE__, __LINE__, __VA_ARGS__)
-#define __shfl_xor_sync(...) hy3_emu_shuffle(3, __FILE__, __LINE__, __VA_ARGS__)
+#define __shfl_xor_sync(...)  hy3_emu_shuffle(3, __FILE__, __LINE__, __VA_ARGS__)
 
 static inline unsigned hy3_emu_ballot(const char *file, int line, unsigned mask, int predicate)
 {
@@ -61,8 +62,8 @@ static inline unsigned hy3_emu_ballot(const char *file, int line, unsigned mask,
 }
 
 #define __ballot_sync(mask, p) hy3_emu_ballot(__FILE__, __LINE__, mask, p)
-#define __any_sync(mask, p) (hy3_emu_ballot(__FILE__, __LINE__, mask, p) != 0)
-#define __all_sync(mask, p) (hy3_emu_ballot(__FILE__, __LINE__, mask, !(p)) == 0)
+#define __any_sync(mask, p)    (hy3_emu_ballot(__FILE__, __LINE__, mask, p) != 0)
+#define __all_sync(mask, p)    (hy3_emu_ballot(__FILE__, __LINE__, mask, !(p)) == 0)
 
 static inline void hy3_emu_mma(const char *file, int line, float (&c)[4], const uint32_t (&a)[4],
                                const uint32_t (&b)[2])
@@ -87,7 +88,7 @@ static inline void hy3_emu_ldmatrix(const char *file, int line, int trans, uint3
     hy3_emu_warp(HY3_WARP_LDMATRIX, file, line, 0xffffffffu, &slot);
 }
 
-#define hy3_ldmatrix_x4(...) hy3_emu_ldmatrix(__FILE__, __LINE__, 0, __VA_ARGS__)
+#define hy3_ldmatrix_x4(...)       hy3_emu_ldmatrix(__FILE__, __LINE__, 0, __VA_ARGS__)
 #define hy3_ldmatrix_x4_trans(...) hy3_emu_ldmatrix(__FILE__, __LINE__, 1, __VA_ARGS__)
 
 static inline void hy3_emu_copy16(void *shared, const void *global)

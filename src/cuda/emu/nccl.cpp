@@ -9,9 +9,8 @@
 #include <mpi.h>
 #include <nccl.h>
 
-#include <string.h>
-
 #include <memory>
+#include <string.h>
 #include <vector>
 
 struct ncclComm {
@@ -87,8 +86,8 @@ size_t size_of(ncclDataType_t type)
 
 extern "C" const char *ncclGetErrorString(ncclResult_t error)
 {
-    return error == ncclSuccess          ? "no error"
-           : error == ncclInvalidUsage   ? "invalid usage"
+    return error == ncclSuccess           ? "no error"
+           : error == ncclInvalidUsage    ? "invalid usage"
            : error == ncclInvalidArgument ? "invalid argument"
                                           : "unhandled system error";
 }
@@ -131,7 +130,8 @@ API ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int rank)
             if (other != me)
                 MPI_Send(world.data(), size, MPI_INT, other, tag + 1000, MPI_COMM_WORLD);
     } else {
-        MPI_Recv(world.data(), size, MPI_INT, root[0], tag + 1000, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        MPI_Recv(world.data(), size, MPI_INT, root[0], tag + 1000, MPI_COMM_WORLD,
+                 MPI_STATUS_IGNORE);
     }
     MPI_Wait(&request, MPI_STATUS_IGNORE);
     MPI_Comm_group(MPI_COMM_WORLD, &all);
@@ -175,7 +175,8 @@ API ncclGroupEnd()
     return --depth ? ncclSuccess : flush();
 }
 
-API ncclSend(const void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t c, cudaStream_t stream)
+API ncclSend(const void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t c,
+             cudaStream_t stream)
 {
     size_t size = count * size_of(type);
     auto host = std::make_shared<bytes>(size);
@@ -186,12 +187,14 @@ API ncclSend(const void *data, size_t count, ncclDataType_t type, int peer, nccl
                             hy3_emu_touch_device();
                             memcpy(host->data(), data, size);
                             requests.emplace_back();
-                            MPI_Isend(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm, &requests.back());
+                            MPI_Isend(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm,
+                                      &requests.back());
                         },
                         [host] {}});
 }
 
-API ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t c, cudaStream_t stream)
+API ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t c,
+             cudaStream_t stream)
 {
     size_t size = count * size_of(type);
     auto host = std::make_shared<bytes>(size);
@@ -200,7 +203,8 @@ API ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t
     hy3_emu_check_pointer("ncclRecv", 0, data);
     return add(stream, {[=](std::vector<MPI_Request> &requests) {
                             requests.emplace_back();
-                            MPI_Irecv(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm, &requests.back());
+                            MPI_Irecv(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm,
+                                      &requests.back());
                         },
                         [=] {
                             hy3_emu_touch_device();
@@ -208,8 +212,8 @@ API ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t
                         }});
 }
 
-API ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t c,
-                  cudaStream_t stream)
+API ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                  ncclComm_t c, cudaStream_t stream)
 {
     auto host = std::make_shared<std::vector<float>>(count);
 
@@ -222,8 +226,8 @@ API ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type,
                             hy3_emu_touch_device();
                             memcpy(host->data(), from, count * 4);
                             requests.emplace_back();
-                            MPI_Iallreduce(MPI_IN_PLACE, host->data(), (int)count, MPI_FLOAT, MPI_SUM, c->comm,
-                                           &requests.back());
+                            MPI_Iallreduce(MPI_IN_PLACE, host->data(), (int)count, MPI_FLOAT,
+                                           MPI_SUM, c->comm, &requests.back());
                         },
                         [=] {
                             hy3_emu_touch_device();
@@ -245,8 +249,8 @@ API ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
                             hy3_emu_touch_device();
                             memcpy(own->data(), from, size);
                             requests.emplace_back();
-                            MPI_Iallgather(own->data(), (int)size, MPI_BYTE, all->data(), (int)size, MPI_BYTE,
-                                           c->comm, &requests.back());
+                            MPI_Iallgather(own->data(), (int)size, MPI_BYTE, all->data(), (int)size,
+                                           MPI_BYTE, c->comm, &requests.back());
                         },
                         [=] {
                             hy3_emu_touch_device();
@@ -259,7 +263,8 @@ API ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t t
                       ncclComm_t c, cudaStream_t stream)
 {
     size_t total = count * (size_t)c->size;
-    auto all = std::make_shared<std::vector<float>>(total), own = std::make_shared<std::vector<float>>(count);
+    auto all = std::make_shared<std::vector<float>>(total),
+         own = std::make_shared<std::vector<float>>(count);
 
     MAY_FAIL;
     if (op != ncclSum || type != ncclFloat32)
@@ -270,8 +275,9 @@ API ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t t
                             hy3_emu_touch_device();
                             memcpy(all->data(), from, total * 4);
                             requests.emplace_back();
-                            MPI_Ireduce_scatter_block(all->data(), own->data(), (int)count, MPI_FLOAT, MPI_SUM,
-                                                      c->comm, &requests.back());
+                            MPI_Ireduce_scatter_block(all->data(), own->data(), (int)count,
+                                                      MPI_FLOAT, MPI_SUM, c->comm,
+                                                      &requests.back());
                         },
                         [=] {
                             hy3_emu_touch_device();

@@ -6,7 +6,10 @@
 // copy runs, not when it is asked for.
 #include "cuda/emu/emu.h"
 
+#include <algorithm>
+#include <deque>
 #include <execinfo.h>
+#include <map>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,10 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <deque>
-#include <map>
 #include <vector>
 
 extern "C" {
@@ -93,7 +92,8 @@ void init()
 
     if (arena)
         return;
-    arena = (char *)mmap(nullptr, ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    arena =
+        (char *)mmap(nullptr, ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGSEGV, &action, nullptr);
@@ -108,7 +108,8 @@ void let_device_work(bool on)
     device_works = on;
     for (auto &b : blocks)
         if (b.second.live)
-            mprotect((void *)(b.first / PAGE * PAGE), (b.first % PAGE + b.second.bytes + PAGE - 1) / PAGE * PAGE,
+            mprotect((void *)(b.first / PAGE * PAGE),
+                     (b.first % PAGE + b.second.bytes + PAGE - 1) / PAGE * PAGE,
                      on ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
@@ -144,7 +145,8 @@ bool may_run(const CUstream_st *s)
     if (s != &legacy)
         return legacy.queue.empty() || legacy.queue.front().number > number;
     for (const CUstream_st *other : streams)
-        if (other->waits_for_legacy && !other->queue.empty() && other->queue.front().number < number)
+        if (other->waits_for_legacy && !other->queue.empty() &&
+            other->queue.front().number < number)
             return false;
     return true;
 }
@@ -161,8 +163,10 @@ bool run_one()
             ready.push_back(s);
     if (ready.empty())
         return false;
-    for (size_t tries = 0, at = seed >= 2 ? hy3_emu_random() : turn++; tries < ready.size(); tries++, at++) {
-        CUstream_st *s = ready[seed == 1 ? ready.size() - 1 - at % ready.size() : at % ready.size()];
+    for (size_t tries = 0, at = seed >= 2 ? hy3_emu_random() : turn++; tries < ready.size();
+         tries++, at++) {
+        CUstream_st *s =
+            ready[seed == 1 ? ready.size() - 1 - at % ready.size() : at % ready.size()];
 
         if (!s->queue.front().run())
             continue;
@@ -261,27 +265,26 @@ void hy3_emu_touch_device()
 
 void hy3_emu_progress()
 {
-    for (int i = 0; i < 8 && run_one(); i++) {
-    }
+    for (int i = 0; i < 8 && run_one(); i++) {}
     let_device_work(false);
 }
 
 #define API extern "C" cudaError_t CUDARTAPI
 /* An API function begins with it. */
-#define MAY_FAIL(error)          \
-    do {                         \
+#define MAY_FAIL(error)              \
+    do {                             \
         if (hy3_emu_fails(__func__)) \
-            return give(error);  \
+            return give(error);      \
     } while (0)
 
 /* The same for a call that reports what went wrong on the device: then nothing runs there any more. */
-#define MAY_DIE                                    \
-    do {                                           \
-        if (hy3_emu_fails(__func__)) {             \
-            for (CUstream_st *each : streams)      \
-                each->queue.clear();               \
-            return give(cudaErrorLaunchFailure);   \
-        }                                          \
+#define MAY_DIE                                  \
+    do {                                         \
+        if (hy3_emu_fails(__func__)) {           \
+            for (CUstream_st * each : streams)   \
+                each->queue.clear();             \
+            return give(cudaErrorLaunchFailure); \
+        }                                        \
     } while (0)
 
 API cudaGetDeviceCount(int *count)
@@ -316,7 +319,8 @@ API cudaMemGetInfo(size_t *free_bytes, size_t *total)
 API cudaMalloc(void **out, size_t bytes)
 {
     size_t room = (bytes + PAGE - 1) / PAGE * PAGE;
-    size_t at = (room - bytes) & ~(size_t)255; /* as close to the guard page as 256-byte alignment allows */
+    size_t at =
+        (room - bytes) & ~(size_t)255; /* as close to the guard page as 256-byte alignment allows */
 
     MAY_FAIL(cudaErrorMemoryAllocation);
     if (live_bytes + bytes > device_bytes() || arena_used + room + PAGE > ARENA)
@@ -338,7 +342,8 @@ API cudaDeviceSynchronize()
 {
     MAY_DIE;
     drain([] {
-        return std::all_of(streams.begin(), streams.end(), [](CUstream_st *s) { return s->queue.empty(); });
+        return std::all_of(streams.begin(), streams.end(),
+                           [](CUstream_st *s) { return s->queue.empty(); });
     });
     return cudaSuccess;
 }
@@ -454,13 +459,15 @@ API cudaEventDestroy(cudaEvent_t event)
     return cudaSuccess;
 }
 
-API cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+API cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                    cudaStream_t stream)
 {
     const block *d = find(to), *s = find(from);
 
     MAY_FAIL(cudaErrorInvalidValue);
-    if (kind != cudaMemcpyDefault && ((kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) != !!d ||
-                                      (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) != !!s))
+    if (kind != cudaMemcpyDefault &&
+        ((kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) != !!d ||
+         (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) != !!s))
         return give(cudaErrorInvalidValue);
     hy3_emu_enqueue(stream, [=] { memcpy(to, from, bytes); });
     return cudaSuccess;
@@ -491,15 +498,25 @@ API cudaGetLastError()
 extern "C" const char *CUDARTAPI cudaGetErrorString(cudaError_t error)
 {
     switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
-    case cudaErrorLaunchFailure: return "unspecified launch failure";
-    case cudaErrorLaunchOutOfResources: return "too many resources requested for launch";
-    default: return "unknown error";
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorInvalidConfiguration:
+        return "invalid configuration argument";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle:
+        return "invalid resource handle";
+    case cudaErrorLaunchFailure:
+        return "unspecified launch failure";
+    case cudaErrorLaunchOutOfResources:
+        return "too many resources requested for launch";
+    default:
+        return "unknown error";
     }
 }

@@ -21,15 +21,19 @@ static const char *test_filter = "*";
 
 enum { TEST_FAILED = 1, TEST_SKIPPED };
 
-#define cmocka_unit_test(function) {#function, function}
+#define cmocka_unit_test(function) \
+    {                              \
+#        function, function        \
+    }
 #define cmocka_set_test_filter(pattern) (test_filter = (pattern))
-#define print_message(...) (printf("# "), printf(__VA_ARGS__))
-#define skip() longjmp(test_ends, TEST_SKIPPED)
-#define fail_msg(...) (printf("# "), printf(__VA_ARGS__), printf("\n"), longjmp(test_ends, TEST_FAILED))
-#define assert_true(fact) ((fact) ? (void)0 : fail_msg("%s:%d: %s", __FILE__, __LINE__, #fact))
-#define assert_int_equal(a, b) assert_true((a) == (b))
+#define print_message(...)              (printf("# "), printf(__VA_ARGS__))
+#define skip()                          longjmp(test_ends, TEST_SKIPPED)
+#define fail_msg(...) \
+    (printf("# "), printf(__VA_ARGS__), printf("\n"), longjmp(test_ends, TEST_FAILED))
+#define assert_true(fact)            ((fact) ? (void)0 : fail_msg("%s:%d: %s", __FILE__, __LINE__, #fact))
+#define assert_int_equal(a, b)       assert_true((a) == (b))
 #define assert_memory_equal(a, b, n) assert_true(memcmp((a), (b), (n)) == 0)
-#define assert_ok(call) assert_true((call) == HY3_OK || (printf("# %s\n", hy3_error_text()), 0))
+#define assert_ok(call)              assert_true((call) == HY3_OK || (printf("# %s\n", hy3_error_text()), 0))
 
 static inline int hy3_test_run(int *argc, char ***argv, const struct CMUnitTest *tests,
                                size_t count)
