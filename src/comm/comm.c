@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 static int env_count(const char *name)
 {
@@ -78,12 +79,25 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program)
     return status;
 }
 
+static int code_of_end;
+
+static void leave(int signal)
+{
+    (void)signal;
+    _exit(code_of_end);
+}
+
 int hy3_finish(hy3_status status)
 {
     if (status != HY3_OK && hy3_error_text()[0] != '\0')
         hy3_log(status == HY3_STOPPED ? HY3_LOG_INFO : HY3_LOG_ERROR, "%s", hy3_error_text());
+    /* all work is done: a launcher or a peer that is gone must not keep this process for ever (seen with MPICH's) */
+    code_of_end = hy3_exit_code(status);
+    signal(SIGALRM, leave);
+    alarm(60);
     MPI_Finalize();
-    return hy3_exit_code(status);
+    alarm(0);
+    return code_of_end;
 }
 
 void hy3_abort(hy3_status status, const char *phase)

@@ -10,8 +10,17 @@ remote() {
     shift
     exec nsenter --net="/run/netns/hy3-$host" unshare -u sh -c "hostname $host; exec $*"
 }
+# also what a killed run left
+down() {
+    for i in $(seq "$1"); do
+        ip netns del "hy3-h$i" 2>/dev/null || :
+        ip link del "hy3v$i" 2>/dev/null || :
+    done
+    ip link del hy3lab0 2>/dev/null || :
+}
 case $1 in
 up)
+    down "$2"
     ip link add hy3lab0 type bridge
     ip addr add 10.77.1.254/24 dev hy3lab0
     ip link set hy3lab0 up
@@ -24,10 +33,7 @@ up)
         ip -n "hy3-h$i" link set lo up
     done
     ;;
-down)
-    for i in $(seq "$2"); do ip netns del "hy3-h$i" || :; done
-    ip link del hy3lab0
-    ;;
+down) down "$2" ;;
 link) ip link set "hy3v$2" "$3" ;;
 *) remote "$@" ;;
 esac
