@@ -23,6 +23,8 @@ struct hy3_device {
     /* Stream-ordered; host memory must stay until synchronize. Either side may be host or device. */
     hy3_status (*copy)(struct hy3_stream *stream, void *to, const void *from, size_t bytes);
     hy3_status (*zero)(struct hy3_stream *stream, void *memory, size_t bytes);
+    /* Bytes of the device that are free; NULL: its memory is the host's. */
+    hy3_status (*available)(size_t *bytes);
 };
 
 #endif

@@ -174,9 +174,17 @@ static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
     return HY3_OK;
 }
 
+static hy3_status available(size_t *bytes)
+{
+    size_t total;
+
+    HY3_CUDA_TRY(cudaMemGetInfo(bytes, &total));
+    return HY3_OK;
+}
+
 const struct hy3_device hy3_cuda_device = {
     device_alloc, release,    host_alloc,   host_free,  stream_create, stream_free, synchronize,
-    event_create, event_free, event_record, event_wait, copy,          zero};
+    event_create, event_free, event_record, event_wait, copy,          zero,        available};
 
 hy3_status hy3_cuda_scratch(struct hy3_stream *stream, enum hy3_cuda_slot slot, size_t bytes,
                             void **out)

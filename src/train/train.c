@@ -20,6 +20,7 @@
 #include "train/network.h"
 #include "train/options.h"
 #include "train/output.h"
+#include "train/plan.h"
 #include "train/report.h"
 
 #include <math.h>
@@ -222,6 +223,36 @@ static hy3_status open_pass(struct hy3_run *run)
                      "allocating the workspace");
 }
 
+/* Whether the device holds what this run will take, by hy3_plan's own count, before anything is loaded. */
+static hy3_status check_device(const struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &run->network.backend->device;
+    const struct hy3_layout *layout = &run->network.layout;
+    struct hy3_plan_options options = {.ranks = layout->world.size,
+                                       .ranks_per_node = layout->node.size};
+    struct hy3_config config = *run->config;
+    struct hy3_plan plan;
+    size_t available;
+
+    if (!device->available)
+        return HY3_OK;
+    config.expert_parallel_size = layout->experts.size;
+    config.max_seq_length = hy3_dataset_longest(run->train_data);
+    if (run->eval_data && hy3_dataset_longest(run->eval_data) > config.max_seq_length)
+        config.max_seq_length = hy3_dataset_longest(run->eval_data);
+    HY3_TRY(hy3_plan_make(&config, &run->network.shape, &options, &plan));
+    HY3_TRY(device->available(&available));
+    if (plan.device > (double)available)
+        HY3_FAIL(HY3_ENOMEM,
+                 "this run needs %.3f GB of each GPU, of which %.3f GB are free; more ranks, a "
+                 "higher zero_stage, offload or a smaller max_seq_length need less (hy3_plan says "
+                 "what fits)",
+                 1e-9 * plan.device, 1e-9 * (double)available);
+done:
+    return status;
+}
+
 static void announce(const struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
@@ -362,6 +393,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY(open_data(run));
     HY3_TRY(plan_batches(run));
     plan_steps(run);
+    HY3_TRY(hy3_agree(comm, check_device(run), "counting the device's memory"));
     HY3_TRY(hy3_network_load(&run->network, &network));
     HY3_TRY(open_learner(run));
     if (hy3_options_training(config) == HY3_TRAIN_ADAPTER)

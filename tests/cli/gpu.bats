@@ -55,7 +55,7 @@ same_model() { # DIRECTORY …
 @test "a device that is too small is told before the first step" {
     on_emulated_gpu
     for mb in 1 2 3; do
-        HY3_EMU_MEMORY=$mb run_fails 1 "hy3_plan says what fits" hy3_sft "$CFG"
+        HY3_EMU_MEMORY=$mb run_fails 1 "this run needs 0.00" hy3_sft "$CFG"
         [ ! -s "$OUTPUT/train_log.jsonl" ] || fail "a step was done with $mb MiB"
     done
 }
