@@ -165,10 +165,13 @@ void hy3_store_close(struct hy3_store *store)
         hy3_placement_free(device, u->divides_weight ? &store->options.placement : &on_device,
                            (size_t)u->slice * weight_size(store), u->kept);
         device->free(u->grad);
-        device->event_free(u->copied);
+        if (u->copied)
+            device->event_free(u->copied);
     }
-    device->event_free(store->begun);
-    device->stream_free(store->from_host);
+    if (store->begun)
+        device->event_free(store->begun);
+    if (store->from_host)
+        device->stream_free(store->from_host);
     hy3_pool_close(&store->pool);
     device->free(store->buffers);
     hy3_free(store->units);
