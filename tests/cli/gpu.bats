@@ -33,9 +33,9 @@ same_model() { # DIRECTORY …
     HY3_EMU_FAIL_AT=1 run_fails 1 'device = "cuda": no GPU can be used here: no CUDA-capable device' hy3_sft "$CFG"
 }
 
-@test "every kernel equals the reference under four schedules of the emulated GPU" {
+@test "every kernel equals the reference under other schedules of the emulated GPU, too" {
     on_emulated_gpu
-    for seed in 0 1 7 8; do
+    for seed in 1 7 8; do # 0: tests/backend/kernels itself
         HY3_EMU_SEED=$seed run_ok "$HY3_BUILD/tests/backend/kernels" '*_on_gpu'
         [ "$(grep -c '^ok' "$OUT")" -ge 15 ]
     done
