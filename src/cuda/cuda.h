@@ -185,6 +185,11 @@ static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr
            (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
+HY3_DEVICE float sigmoid(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
 HY3_DEVICE float warp_sum(float x)
 {
     for (int distance = 16; distance > 0; distance /= 2)

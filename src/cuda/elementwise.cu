@@ -1,6 +1,10 @@
 /* elementwise.cu - casts, sums, dropout, sums of squares, AdamW: one pass over memory each. Bound by memory. */
 #include "cuda/cuda.h"
 
+extern "C" {
+#include "base/random.h"
+}
+
 enum { THREADS = 256, EACH = 4 }; /* elements of a thread */
 
 template <class X, class Y> __global__ void cast_kernel(int64_t n, const X *x, Y *y)
@@ -138,7 +142,7 @@ __global__ void dropout_kernel(int64_t C, uint64_t limit, float keep, uint32_t k
 
 hy3_status hy3_cuda_dropout(struct hy3_stream *stream, const struct hy3_dropout *a)
 {
-    enum { HY3_RANDOM_DROPOUT = 3, ROWS = 32768 }; /* of base/random.h; rows of a launch */
+    enum { ROWS = 32768 }; /* of a launch */
 
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
     uint32_t key0 = (uint32_t)a->seed;

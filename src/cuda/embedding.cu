@@ -3,18 +3,6 @@
 
 enum { THREADS = 128 };
 
-template <class T, int N>
-__global__ void embedding_forward_kernel(int64_t H, const int32_t *ids, const T *W, T *y)
-{
-    const T *row = W + (int64_t)ids[blockIdx.x] * H;
-    float x[N];
-
-    for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-        load(x, row + i);
-        store(y + (int64_t)blockIdx.x * H + i, x);
-    }
-}
-
 /* next[t]: the following token with the same id, or -1; first[t]: whether none came before. A warp a token. */
 __global__ void same_ids_kernel(int T, const int32_t *ids, int32_t *next, int32_t *first)
 {
@@ -51,27 +39,20 @@ __global__ void embedding_backward_kernel(int64_t H, const int32_t *ids, const i
     *to = sum;
 }
 
-template <class T>
-static hy3_status forward(struct hy3_stream *stream, const struct hy3_embedding *a)
-{
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    const int wide = 16 / (int)sizeof(T);
-
-    if (is_wide<T>(a->H, a->W, a->y))
-        HY3_CUDA_LAUNCH((embedding_forward_kernel<T, wide>), (unsigned)a->T,
-                        threads_for(a->H / wide, THREADS), 0, s, a->H, a->ids, (const T *)a->W,
-                        (T *)a->y);
-    else
-        HY3_CUDA_LAUNCH((embedding_forward_kernel<T, 1>), (unsigned)a->T,
-                        threads_for(a->H, THREADS), 0, s, a->H, a->ids, (const T *)a->W, (T *)a->y);
-    return HY3_OK;
-}
-
+/* Rows of W picked by the ids: what permute does with rows of x. */
 hy3_status hy3_cuda_embedding_forward(struct hy3_stream *stream, const struct hy3_embedding *a)
 {
-    if (a->T == 0)
-        return HY3_OK;
-    return a->dtype == HY3_FP32 ? forward<float>(stream, a) : forward<bf16>(stream, a);
+    struct hy3_permute rows = {};
+
+    rows.T = a->V;
+    rows.R = a->T;
+    rows.H = a->H;
+    rows.k = 1;
+    rows.dtype = a->dtype;
+    rows.token = a->ids;
+    rows.x = a->W;
+    rows.y = a->y;
+    return hy3_cuda_permute_forward(stream, &rows);
 }
 
 hy3_status hy3_cuda_embedding_backward(struct hy3_stream *stream, const struct hy3_embedding *a)

@@ -1,11 +1,6 @@
 /* router.cu - choice of experts and their weights, a warp a token; the order of rows by expert. */
 #include "cuda/cuda.h"
 
-HY3_DEVICE float sigmoid(float x)
-{
-    return 1 / (1 + expf(-x));
-}
-
 /* An expert that may be chosen; expert -1: none. */
 struct candidate {
     float value;

@@ -3,11 +3,6 @@
 
 enum { ROWS = 32768 }; /* of a launch */
 
-HY3_DEVICE float sigmoid(float x)
-{
-    return 1 / (1 + expf(-x));
-}
-
 template <class T, int N>
 __global__ void swiglu_forward_kernel(int64_t I, int64_t ld, const T *gate, const T *up, T *y)
 {
