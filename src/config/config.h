@@ -58,6 +58,7 @@ struct hy3_config {
     int64_t logging_steps;
     char *report_to;
     bool plot_loss;
+    bool profile;
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
     double expert_capacity;

@@ -160,6 +160,8 @@ const struct hy3_option hy3_options[] = {
          "where else the log goes"),
     BOOL(plot_loss, true, ALL, NULL,
          "draw loss.png at the end"),
+    BOOL(profile, false, ALL, NULL,
+         "log the seconds of each kind of operation at the end; the run is slower, since nothing overlaps"),
 
     GROUP("parallel"),
     AUTO_COUNT(expert_parallel_size, 65536, ALL, NULL,

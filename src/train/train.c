@@ -1,6 +1,7 @@
 /* train.c - the training loop and what stands around it. */
 #include "train/train.h"
 
+#include "backend/profile.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -387,6 +388,8 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY(hy3_agree(comm, hy3_options_network(config, &network), "reading the configuration"));
     HY3_TRY(hy3_network_open(comm, &network, &run->network));
     run->comm = run->network.layout.world.comm;
+    if (config->profile)
+        run->network.backend = hy3_profile_begin(run->network.backend);
     HY3_TRY(check(run));
     HY3_TRY(hy3_output_open(run->comm, config));
     HY3_TRY(hy3_agree(run->comm, show_configuration(config), "printing the configuration"));
@@ -622,6 +625,8 @@ static hy3_status train_steps(struct hy3_run *run)
         if (reason != GO_ON)
             return stop(run, step, saved, reason);
         HY3_TRY(train_step(run, step));
+        if (step == run->first_step) /* what is done once is not of interest */
+            hy3_profile_reset();
         reason = reason_to_stop(run, hy3_seconds() - begin);
         if ((step + 1) % run->config->save_steps == 0) {
             struct hy3_state_info info = state_info(run);
@@ -650,6 +655,7 @@ hy3_status hy3_run_train(struct hy3_run *run)
     hy3_status status = HY3_OK;
 
     HY3_TRY(train_steps(run));
+    hy3_profile_log();
     tell_memory(run);
     HY3_TRY(hy3_options_training(run->config) == HY3_TRAIN_ADAPTER ? save_adapter(run)
                                                                    : save_model(run));

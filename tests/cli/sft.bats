@@ -206,3 +206,12 @@ logged() {
     run_ok hy3_sft "$CFG" learning_rate=0 per_device_train_batch_size=8 max_steps=2
     [ "$(sed -n 's/.*"loss": *\([0-9.]\{6\}\).*/\1/p' "$OUTPUT/train_log.jsonl" | sort -u | wc -l)" -eq 1 ]
 }
+
+@test "profile logs the seconds of each kind of operation, and changes no number" {
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-a" plot_loss=false
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-b" plot_loss=false profile=true
+    cmp "$OUTPUT-a/model.safetensors" "$OUTPUT-b/model.safetensors"
+    for line in 'gemm +[1-9][0-9]* calls .* TFLOP/s$' 'attention backward +[1-9]' 'all-to-all +[1-9]' 'everything else'; do
+        grep -qE "profile: $line" "$ERR" || fail "no line '$line'" "$(shown)"
+    done
+}

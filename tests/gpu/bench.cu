@@ -67,21 +67,46 @@ static void *memory(int64_t bytes)
     return out;
 }
 
-/* bf16 numbers of a small range; zeros would let the device clock higher than real work does. */
-static void *numbers(int64_t n)
+/* Device memory of n elements of a size: PATTERN of them made by `draw` from a random word each, again and again. */
+template <class T, class Draw> static T *repeated(int64_t n, Draw draw)
 {
-    uint16_t *host = (uint16_t *)malloc((size_t)n * 2);
-    void *out = memory(n * 2);
+    const int64_t PATTERN = (1 << 20) - 3; /* no row begins where another does */
+    int64_t most = n < PATTERN ? n : PATTERN;
+    T *host = (T *)malloc((size_t)most * sizeof *host),
+      *out = (T *)memory(n * (int64_t)sizeof *out);
     uint32_t state = 1;
 
-    for (int64_t i = 0; host && i < n; i++) {
+    for (int64_t i = 0; host && i < most; i++) {
         state = state * 1664525u + 1013904223u;
-        host[i] = (uint16_t)(0x3c00 | (state >> 9 & 0x80ff) | (state >> 3 & 0x8000));
+        host[i] = draw(state >> 3);
     }
-    need(device->copy(stream, out, host, (size_t)n * 2));
+    for (int64_t at = 0; at < n; at += most)
+        need(device->copy(stream, out + at, host,
+                          (size_t)(n - at < most ? n - at : most) * sizeof *out));
     need(device->synchronize(stream));
     free(host);
     return out;
+}
+
+/* bf16 numbers of a small range; zeros would let the device clock higher than real work does. */
+static void *numbers(int64_t n)
+{
+    return repeated<uint16_t>(n, [](uint32_t word) {
+        return (uint16_t)(0x3c00 | (word >> 6 & 0x80ff) | (word & 0x8000));
+    });
+}
+
+/* fp32 numbers from `low` to 1. */
+static float *floats(int64_t n, float low = -1)
+{
+    return repeated<float>(
+        n, [low](uint32_t word) { return low + (1 - low) * (float)(word >> 5) * 0x1p-24f; });
+}
+
+static int32_t *integers(int64_t n, int64_t below)
+{
+    return repeated<int32_t>(n,
+                             [below](uint32_t word) { return (int32_t)(word % (uint32_t)below); });
 }
 
 /* Seconds of a call: the median of five rounds of ten. */
@@ -182,41 +207,180 @@ static void attention(int64_t T)
           2 * bytes, 2.5 * forward);
 }
 
-static void product(const char *name, int64_t M, int64_t N, int64_t K)
-{
-    struct hy3_gemm g = {
-        HY3_NT,           M, N, K, HY3_BF16, HY3_BF16, false, 1, numbers(M * K), numbers(N * K),
-        memory(M * N * 2)};
+/* A call of kernels->OP, timed and printed with its bytes. */
+#define TIME(name, op, args, bytes) \
+    print(name, time_of([&] { need(kernels->op(stream, &(args))); }), bytes, 0)
 
+static void heads(int64_t T)
+{
+    struct hy3_rope rope = {T, HEADS, HEAD, 1e-5f, 11158840, HY3_BF16};
+    double elements = (double)T * HEADS * HEAD;
+
+    rope.positions = integers(T, T);
+    rope.x = numbers(T * HEADS * HEAD);
+    rope.w = numbers(HEAD);
+    rope.y = rope.dx = memory(T * HEADS * HEAD * 2);
+    rope.r = (float *)memory(T * HEADS * 4);
+    rope.dy = numbers(T * HEADS * HEAD);
+    TIME("q norm + RoPE forward", rope_forward, rope, 4 * elements);
+    TIME("q norm + RoPE backward, frozen", rope_backward, rope, 6 * elements);
+    rope.dw = floats(HEAD);
+    TIME("q norm + RoPE backward", rope_backward, rope, 10 * elements);
+}
+
+/* From scores to rows in the order of the experts, and back. */
+static void routing(int64_t T)
+{
+    struct hy3_router router = {T, EXPERTS, TOP_K, 2.826f};
+    struct hy3_route_index index = {T, EXPERTS, TOP_K};
+    struct hy3_permute rows = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
+    struct hy3_unpermute sum = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
+    double row = 2.0 * HIDDEN, n = (double)T, r = n * TOP_K;
+
+    router.logits = floats(T * EXPERTS, -4);
+    router.bias = floats(EXPERTS);
+    router.ids = (int32_t *)memory(T * TOP_K * 4);
+    router.weights = (float *)memory(T * TOP_K * 4);
+    router.dweights = floats(T * TOP_K);
+    router.dlogits = (float *)memory(T * EXPERTS * 4);
+    TIME("router forward", router_forward, router, 4 * n * (EXPERTS + 2 * TOP_K));
+    TIME("router backward", router_backward, router, 4 * n * (EXPERTS + 3 * TOP_K));
+    index.ids = router.ids;
+    index.position = (int32_t *)memory(T * TOP_K * 4);
+    index.token = (int32_t *)memory(T * TOP_K * 4);
+    index.starts = (int64_t *)memory((EXPERTS + 1) * 8);
+    TIME("order of the rows by expert", route_index, index, 12 * r);
+    rows.token = index.token;
+    rows.position = sum.position = index.position;
+    rows.x = numbers(T * HIDDEN);
+    rows.y = memory(T * TOP_K * HIDDEN * 2);
+    rows.dy = numbers(T * TOP_K * HIDDEN);
+    rows.dx = memory(T * HIDDEN * 2);
+    TIME("rows to their experts forward", permute_forward, rows, row * (n + r));
+    TIME("rows to their experts backward", permute_backward, rows, row * (n + r));
+    sum.weights = router.weights;
+    sum.y = rows.dy;
+    sum.shared = rows.x;
+    sum.out = rows.dx;
+    sum.dout = rows.x;
+    sum.dy = rows.y;
+    sum.dweights = (float *)memory(T * TOP_K * 4);
+    TIME("rows back, weighted, forward", unpermute_forward, sum, row * (r + 3 * n));
+    TIME("rows back, weighted, backward", unpermute_backward, sum, row * (2 * r + n));
+}
+
+static void ends(int64_t T)
+{
+    struct hy3_embedding e = {T, HIDDEN, VOCABULARY, HY3_BF16};
+    const int64_t chunk = T < 256 ? T : 256;
+    struct hy3_loss loss = {chunk, VOCABULARY};
+    double elements = (double)T * HIDDEN, logits = (double)chunk * VOCABULARY;
+
+    e.ids = integers(T, VOCABULARY);
+    e.W = numbers((int64_t)VOCABULARY * HIDDEN);
+    e.y = memory(T * HIDDEN * 2);
+    e.dy = numbers(T * HIDDEN);
+    e.dW = (float *)memory((int64_t)VOCABULARY * HIDDEN * 4);
+    TIME("embedding forward", embedding_forward, e, 4 * elements);
+    TIME("embedding backward", embedding_backward, e, 10 * elements);
+    device->free((void *)(uintptr_t)e.W);
+    device->free(e.dW);
+    loss.logits = floats(chunk * VOCABULARY, -4);
+    loss.targets = integers(chunk, VOCABULARY);
+    loss.loss = (float *)memory(chunk * 4);
+    loss.lse = (float *)memory(chunk * 4);
+    loss.scale = 1;
+    loss.dtype = HY3_BF16;
+    loss.dlogits = memory(chunk * VOCABULARY * 2);
+    TIME("cross-entropy of a chunk forward", loss_forward, loss, 4 * logits);
+    TIME("cross-entropy of a chunk backward", loss_backward, loss, 6 * logits);
+}
+
+static void elements(int64_t T)
+{
+    int64_t n = T * HIDDEN;
+    struct hy3_cast cast = {n, HY3_BF16, HY3_FP32, numbers(n), memory(n * 4)};
+    struct hy3_add add = {n, HY3_BF16, HY3_BF16, cast.x, memory(n * 2)};
+    struct hy3_dropout dropout = {T, HIDDEN, 0.05f, 42, 7};
+    struct hy3_square_sum sum = {n, HY3_FP32, floats(n), false, (double *)memory(8)};
+
+    TIME("cast bf16 to fp32", cast, cast, 6.0 * (double)n);
+    TIME("add", add, add, 6.0 * (double)n);
+    dropout.keys = (const uint64_t *)floats(2 * T);
+    dropout.dtype = HY3_BF16;
+    dropout.x = cast.x;
+    dropout.y = add.y;
+    TIME("dropout", dropout, dropout, 4.0 * (double)n);
+    TIME("sum of squares", square_sum, sum, 4.0 * (double)n);
+}
+
+/* [M,N] = a product over K of any form; fp32: as the router's scores. */
+static void product(const char *name, enum hy3_gemm_form form, int64_t M, int64_t N, int64_t K,
+                    hy3_dtype dtype = HY3_BF16)
+{
+    bool is_gradient = form == HY3_TN;
+    hy3_dtype c = is_gradient ? HY3_FP32 : dtype;
+    double size = (double)hy3_dtype_size(dtype), c_size = (double)hy3_dtype_size(c);
+    struct hy3_gemm g = {form, M, N, K, dtype, c, is_gradient, 1};
+
+    g.A = dtype == HY3_FP32 ? floats(M * K) : numbers(M * K);
+    g.B = dtype == HY3_FP32 ? floats(N * K) : numbers(N * K);
+    g.C = memory(M * N * (int64_t)c_size);
     print(name, time_of([&] { need(kernels->gemm(stream, &g)); }),
-          2.0 * (double)(M * K + N * K + M * N), 2.0 * (double)M * (double)N * (double)K);
+          size * (double)(M * K + N * K) + c_size * (double)(M * N) * (is_gradient ? 2 : 1),
+          2.0 * (double)M * (double)N * (double)K);
     device->free((void *)(uintptr_t)g.A);
     device->free((void *)(uintptr_t)g.B);
     device->free(g.C);
 }
 
-/* The experts' product both ways, to find where one call beats several streams (cuda/gemm.cu, hy3_cuda_grouped_rows). */
-static void groups(int64_t each)
+static void products(int64_t T, bool is_small)
 {
-    int64_t starts[HELD + 1];
-    struct hy3_grouped_gemm g = {HY3_NT, HELD,     starts,   0,     2 * INNER,
-                                 HIDDEN, HY3_BF16, HY3_BF16, false, 1};
+    const int64_t wide = is_small ? HEAD : HEADS * HEAD, hidden = is_small ? HEAD : HIDDEN;
+    const int64_t chunk = is_small ? 16 : 256, vocabulary = is_small ? HEAD : VOCABULARY;
+
+    product("cuBLAS: q_proj", HY3_NT, T, wide, hidden);
+    product("cuBLAS: q_proj, input's gradient", HY3_NN, T, hidden, wide);
+    product("cuBLAS: q_proj, weight's gradient", HY3_TN, wide, hidden, T);
+    product("cuBLAS: k_proj", HY3_NT, T, KV_HEADS * HEAD, hidden);
+    product("cuBLAS: router, fp32", HY3_NT, T, EXPERTS, hidden, HY3_FP32);
+    product("cuBLAS: a chunk of the head", HY3_NT, chunk, vocabulary, hidden);
+    product("cuBLAS: the same, input's gradient", HY3_NN, chunk, hidden, vocabulary);
+    product("cuBLAS: the same, weight's gradient", HY3_TN, vocabulary, hidden, chunk);
+}
+
+/* The experts' product both ways, to find where one call beats several streams (cuda/gemm.cu, hy3_cuda_grouped_rows). */
+static void groups(enum hy3_gemm_form form, int64_t each)
+{
+    static const char *const names[] = {"NT", "NN", "TN"};
+    bool is_gradient = form == HY3_TN;
+    int64_t starts[HELD + 1], rows = HELD * each, wide = 2 * INNER;
+    struct hy3_grouped_gemm g = {form,   HELD,    starts, wide, is_gradient ? HIDDEN : wide,
+                                 HIDDEN, HY3_BF16};
     int64_t kept = hy3_cuda_grouped_rows;
     char name[64];
 
-    for (int i = 0; i <= HELD; i++)
-        starts[i] = i * each;
-    g.A = numbers(HELD * each * HIDDEN);
-    g.B = numbers((int64_t)HELD * 2 * INNER * HIDDEN);
-    g.C = memory(HELD * each * 2 * INNER * 2);
+    for (int i = 0; i <= HELD; i++) /* uneven, as tokens choose */
+        starts[i] = i == HELD ? rows : i * each + (i % 2) * (each / 3);
+    if (form == HY3_NN) {
+        g.N = HIDDEN;
+        g.K = wide;
+    }
+    g.c_dtype = is_gradient ? HY3_FP32 : HY3_BF16;
+    g.accumulate = is_gradient;
+    g.alpha = 1;
+    g.A = numbers(rows * (form == HY3_NT ? (int64_t)HIDDEN : wide));
+    g.B = numbers(is_gradient ? rows * HIDDEN : HELD * wide * HIDDEN);
+    g.C = memory(is_gradient ? HELD * wide * HIDDEN * 4
+                             : rows * (form == HY3_NT ? wide : (int64_t)HIDDEN) * 2);
     for (int one = 0; one < 2; one++) {
         hy3_cuda_grouped_rows = one ? INT64_MAX : 0;
-        snprintf(name, sizeof name, "%d experts x %lld rows, %s", (int)HELD, (long long)each,
-                 one ? "one call" : "streams");
+        snprintf(name, sizeof name, "%d experts x %lld rows, %s, %s", (int)HELD, (long long)each,
+                 names[form], one ? "one call" : "streams");
         print(name, time_of([&] { need(kernels->grouped_gemm(stream, &g)); }),
-              2.0 * HELD *
-                  ((double)each * HIDDEN + 2.0 * INNER * HIDDEN + (double)each * 2 * INNER),
-              2.0 * HELD * (double)each * 2 * INNER * HIDDEN);
+              2.0 * (double)rows * (double)(HIDDEN + wide) +
+                  (is_gradient ? 8.0 : 2.0) * HELD * (double)(wide * HIDDEN),
+              2.0 * (double)rows * (double)wide * HIDDEN);
     }
     hy3_cuda_grouped_rows = kept;
     device->free((void *)(uintptr_t)g.A);
@@ -238,9 +402,9 @@ static void update(int64_t n)
     a.dtype = HY3_BF16;
     a.weight = numbers(n);
     a.low = (int16_t *)memory(n * 2);
-    a.m = (float *)memory(n * 4);
-    a.v = (float *)memory(n * 4);
-    a.grad = (float *)memory(n * 4);
+    a.m = floats(n);
+    a.v = floats(n, 0);
+    a.grad = floats(n);
     print("adamw, split master", time_of([&] { need(kernels->adamw(stream, &a)); }),
           28.0 * (double)n, 0);
 }
@@ -264,12 +428,15 @@ int main(int argc, char **argv)
            1e-12 * peak_bytes, 1e-12 * peak_flops, (long long)T);
     rows(T);
     attention(T);
-    product("cuBLAS: q_proj", T, is_small ? HEAD : HEADS * HEAD, HIDDEN);
-    product("cuBLAS: o_proj", T, is_small ? HEAD : HIDDEN, is_small ? HEAD : HEADS * HEAD);
-    product("cuBLAS: a chunk of the head", is_small ? 16 : 1024, is_small ? HEAD : VOCABULARY,
-            is_small ? HEAD : HIDDEN);
-    for (int64_t each = 16; each <= 1024 && !is_small; each *= 4)
-        groups(each);
+    heads(T);
+    routing(T);
+    elements(T);
+    products(T, is_small);
+    if (!is_small)
+        ends(T);
+    for (int64_t each = 16; each <= 1024 && T == 4096; each *= 4)
+        for (int form = 0; form < 3; form++)
+            groups((enum hy3_gemm_form)form, each);
     update(is_small ? 10000 : 100000000);
     return 0;
 }

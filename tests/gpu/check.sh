@@ -3,7 +3,7 @@
 #   bash tests/gpu/check.sh [BUILD_DIRECTORY]        (default: build-gpu; `make gpu-check` runs it, too)
 # HY3_EMULATED=1 does the same on the emulated GPU, to try this script where there is none (CUDA's headers are needed); with
 # HY3_SANITIZE=thread (or address,undefined) the kernels are built so, the timings are left out, and HY3_SMALL=1 takes the small shapes.
-# 1. every kernel against the reference  2. the same under compute-sanitizer, where installed  3. timings, as a share of the peak
+# 1. every kernel against the reference  2. timings, as a share of the peak  3. the kernel tests under compute-sanitizer, where installed
 set -eu
 
 source=$(cd "$(dirname "$0")/../.." && pwd)
@@ -55,17 +55,26 @@ link -o "$build/bench" "$build/bench.o" "${objects[@]}" -lm
 failed=0
 echo "== every kernel against the reference"
 "$build/kernels" '*_on_gpu' || failed=1
+echo "== timings"
+if [ -n "${HY3_SANITIZE:-}" ]; then echo "skipped: sanitized"
+elif [ -n "${HY3_EMULATED:-}" ]; then "$build/bench" 64; else "$build/bench" 4096 && "$build/bench" 32768; fi || failed=1
 sanitizer=$(command -v compute-sanitizer || echo "$cuda/bin/compute-sanitizer")
+# sanitized TOOL: its verdict on the kernel tests, into a file beside the programs
+sanitized() {
+    timeout "${HY3_SANITIZER_SECONDS:-900}" "$sanitizer" --tool "$1" --error-exitcode 9 "$build/kernels" '*_on_gpu' >"$build/$1.log" 2>&1
+}
 if [ -x "$sanitizer" ] && [ -z "${HY3_EMULATED:-}" ]; then
-    for tool in memcheck racecheck synccheck initcheck; do
-        echo "== compute-sanitizer $tool"
-        "$sanitizer" --tool $tool --error-exitcode 9 "$build/kernels" '*_on_gpu' || failed=1
+    tools="memcheck racecheck synccheck initcheck"
+    for tool in $tools; do
+        sanitized "$tool" && echo passed >"$build/$tool.verdict" || echo FAILED >"$build/$tool.verdict" &
+    done
+    wait
+    for tool in $tools; do
+        echo "== compute-sanitizer $tool: $(cat "$build/$tool.verdict")"
+        grep -q passed "$build/$tool.verdict" || { failed=1; tail -n 30 "$build/$tool.log"; }
     done
 else
     echo "== compute-sanitizer: skipped, it is not installed"
 fi
-echo "== timings"
-if [ -n "${HY3_SANITIZE:-}" ]; then echo "skipped: sanitized"
-elif [ -n "${HY3_EMULATED:-}" ]; then "$build/bench" 64; else "$build/bench" 4096 && "$build/bench" 32768; fi || failed=1
 [ $failed -eq 0 ] && echo "gpu-check: passed" || echo "gpu-check: FAILED"
 exit $failed
