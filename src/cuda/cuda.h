@@ -7,6 +7,7 @@
 
 #include "cuda/launch.h"
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 
 #define _Noreturn __attribute__((noreturn))
@@ -91,7 +92,10 @@ struct hy3_stream {
     } scratch[HY3_CUDA_SLOTS];
     struct hy3_cuda_upload uploads[HY3_UPLOADS];
     int next_upload;
-    cublasHandle_t blas[HY3_CUDA_LANES]; /* lane 0 works on `stream`; created at first use */
+    /* of gemm.cu, created at first use; lane 0 is `stream` */
+    cublasLtHandle_t lt;
+    cublasHandle_t blas; /* of grouped calls */
+    struct hy3_cuda_algorithms *algorithms;
     cudaStream_t lanes[HY3_CUDA_LANES];
     cudaEvent_t begun, ended[HY3_CUDA_LANES];
     /* of attention: the samples whose tiles the device has */

@@ -24,7 +24,7 @@ if [ -n "${HY3_EMULATED:-}" ]; then
     link() { g++ $sanitize "$@"; }
 else
     compile() { "$nvcc" -arch="${HY3_GPU_ARCH:-native}" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -c "$1" -o "$2"; }
-    link() { "$nvcc" "$@" -lcublas; }
+    link() { "$nvcc" "$@" -lcublas -lcublasLt; }
 fi
 
 echo "building in $build"

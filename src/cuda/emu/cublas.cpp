@@ -1,6 +1,7 @@
 // cublas.cpp - stands in for cuBLAS: plain loops, stream-ordered, with the checks that a wrong call would need.
 #include "cuda/emu/emu.h"
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
 
@@ -134,35 +135,184 @@ cublasStatus_t judge(const product &p, cublasComputeType_t compute)
 
 } // namespace
 
-API cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                 int k, const void *alpha, const void *A, cudaDataType a_type, int lda,
-                 const void *B, cudaDataType b_type, int ldb, const void *beta, void *C,
-                 cudaDataType c_type, int ldc, cublasComputeType_t compute, cublasGemmAlgo_t)
+/* ---- cublasLt: descriptors are what we keep in their opaque words ---- */
+
+namespace
 {
-    product p = {ta != CUBLAS_OP_N,
-                 tb != CUBLAS_OP_N,
-                 m,
-                 n,
-                 k,
-                 *(const float *)alpha,
-                 *(const float *)beta,
-                 A,
-                 B,
-                 C,
-                 a_type,
-                 c_type,
-                 lda,
-                 ldb,
-                 ldc};
-    cublasStatus_t status = a_type == b_type ? judge(p, compute) : CUBLAS_STATUS_NOT_SUPPORTED;
+
+struct operation {
+    cublasComputeType_t compute;
+    int32_t first, second; /* cublasOperation_t */
+};
+
+struct layout {
+    cudaDataType_t type;
+    uint64_t rows, columns;
+    int64_t ld;
+};
+
+struct preference {
+    size_t workspace;
+    uint32_t alignment[4]; /* of A, B, C, D */
+};
+
+/* What an algorithm was chosen for. */
+struct algorithm {
+    uint32_t n, k, alignment;
+};
+
+template <class T> T &in(void *opaque)
+{
+    return *(T *)opaque;
+}
+
+template <class T> const T &in(const void *opaque)
+{
+    return *(const T *)opaque;
+}
+
+} // namespace
+
+API cublasLtCreate(cublasLtHandle_t *handle)
+{
+    if (hy3_emu_fails(__func__))
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    *handle = (cublasLtHandle_t) new int;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+API cublasLtDestroy(cublasLtHandle_t handle)
+{
+    delete (int *)handle;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+API cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t out, size_t, cublasComputeType_t compute,
+                                    cudaDataType_t)
+{
+    in<operation>(out) = {compute, CUBLAS_OP_N, CUBLAS_OP_N};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+API cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t out,
+                                   cublasLtMatmulDescAttributes_t attribute, const void *value,
+                                   size_t size)
+{
+    operation &o = in<operation>(out);
+
+    if (size != sizeof(int32_t) ||
+        (attribute != CUBLASLT_MATMUL_DESC_TRANSA && attribute != CUBLASLT_MATMUL_DESC_TRANSB))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(attribute == CUBLASLT_MATMUL_DESC_TRANSA ? &o.first : &o.second, value, size);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+API cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t out, size_t, cudaDataType type,
+                                      uint64_t rows, uint64_t columns, int64_t ld)
+{
+    in<layout>(out) = {type, rows, columns, ld};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+API cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t out, size_t)
+{
+    in<preference>(out) = {0, {256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+API cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t out,
+                                         cublasLtMatmulPreferenceAttributes_t attribute,
+                                         const void *value, size_t size)
+{
+    preference &p = in<preference>(out);
+    uint32_t place = (uint32_t)attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+
+    if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && size == sizeof p.workspace)
+        memcpy(&p.workspace, value, size);
+    else if (place < 4 && size == sizeof *p.alignment)
+        memcpy(&p.alignment[place], value, size);
+    else
+        return CUBLAS_STATUS_INVALID_VALUE;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+namespace
+{
+
+/* The product that the descriptors name, without its matrices. */
+cublasStatus_t describe(const operation &o, const layout &a, const layout &b, const layout &c,
+                        product *out)
+{
+    bool ta = o.first != CUBLAS_OP_N, tb = o.second != CUBLAS_OP_N;
+    uint64_t k = ta ? a.rows : a.columns;
+
+    if (a.type != b.type || c.rows != (ta ? a.columns : a.rows) ||
+        c.columns != (tb ? b.rows : b.columns) || k != (tb ? b.columns : b.rows))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    *out = {ta,      tb,      (int)c.rows, (int)c.columns, (int)k,    1,         0,        nullptr,
+            nullptr, nullptr, a.type,      c.type,         (int)a.ld, (int)b.ld, (int)c.ld};
+    return judge(*out, o.compute);
+}
+
+} // namespace
+
+API cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
+                                   cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                   cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
+                                   cublasLtMatmulPreference_t wanted, int asked,
+                                   cublasLtMatmulHeuristicResult_t results[], int *count)
+{
+    const preference &p = in<preference>(wanted);
+    product unused;
+    cublasStatus_t status =
+        describe(in<operation>(desc), in<layout>(a), in<layout>(b), in<layout>(c), &unused);
+    uint32_t alignment = 256;
+
+    MAY_FAIL;
+    for (uint32_t of_pointer : p.alignment)
+        alignment = of_pointer < alignment ? of_pointer : alignment;
+    *count = status == CUBLAS_STATUS_SUCCESS && asked > 0;
+    if (*count == 0)
+        return status;
+    results[0] = {};
+    in<algorithm>(&results[0].algo) = {(uint32_t)unused.n, (uint32_t)unused.k, alignment};
+    results[0].workspaceSize = p.workspace;
+    results[0].state = CUBLAS_STATUS_SUCCESS;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* An algorithm refuses matrices that are less aligned or larger than those it was chosen for, and a single row if it was chosen for
+ * more: what cuBLAS may do, too. */
+API cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *A,
+                   cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b,
+                   const void *beta, const void *C, cublasLtMatrixLayout_t c, void *D,
+                   cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *algo, void *workspace,
+                   size_t workspace_size, cudaStream_t stream)
+{
+    const algorithm &chosen = in<algorithm>(algo);
+    product p;
+    cublasStatus_t status =
+        describe(in<operation>(desc), in<layout>(a), in<layout>(b), in<layout>(c), &p);
+    uintptr_t bits = (uintptr_t)A | (uintptr_t)B | (uintptr_t)C | (uintptr_t)workspace;
 
     MAY_FAIL;
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
-    hy3_emu_check_pointer("cublasGemmEx", 7, A);
-    hy3_emu_check_pointer("cublasGemmEx", 10, B);
-    hy3_emu_check_pointer("cublasGemmEx", 14, C);
-    hy3_emu_enqueue(handle->stream, [=] { multiply(p); });
+    if (C != D || bits % chosen.alignment != 0 || workspace_size == 0)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if ((uint32_t)p.n > chosen.n || (uint32_t)p.k > chosen.k || (p.n == 1 && chosen.n > 1) ||
+        (p.k == 1 && chosen.k > 1))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    p.alpha = *(const float *)alpha;
+    p.beta = *(const float *)beta;
+    p.A = A;
+    p.B = B;
+    p.C = D;
+    hy3_emu_check_pointer("cublasLtMatmul", 4, A);
+    hy3_emu_check_pointer("cublasLtMatmul", 6, B);
+    hy3_emu_check_pointer("cublasLtMatmul", 11, D);
+    hy3_emu_check_pointer("cublasLtMatmul", 14, workspace);
+    hy3_emu_enqueue(stream, [=] { multiply(p); });
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -198,7 +348,9 @@ API cublasGemmGroupedBatchedEx(cublasHandle_t handle, const cublasOperation_t ta
                      lda[i],
                      ldb[i],
                      ldc[i]};
-        cublasStatus_t status = a_type == b_type ? judge(p, compute) : CUBLAS_STATUS_NOT_SUPPORTED;
+        /* an H200 refused bf16 with results in fp32 */
+        cublasStatus_t status =
+            a_type == b_type && c_type == a_type ? judge(p, compute) : CUBLAS_STATUS_NOT_SUPPORTED;
 
         if (status != CUBLAS_STATUS_SUCCESS)
             return status;
