@@ -5,7 +5,14 @@
 
 #include <math.h>
 
-enum { PIECE = 1 << 20 }; /* elements that are brought to the state at a time, or read by a file */
+enum { PIECE = 1 << 20, STAGES = 2 }; /* elements brought over at a time; pieces under way */
+
+/* Where a weight and its gradient meet their state, if they lie elsewhere. While one stage is updated the other is filled. */
+struct stage {
+    void *weight, *grad; /* [piece] beside the state */
+    struct hy3_stream *stream;
+    struct hy3_event *done;
+};
 
 struct hy3_optimizer {
     const struct hy3_backend *backend;
@@ -17,8 +24,11 @@ struct hy3_optimizer {
     float *m, *v;                    /* placed */
     int16_t *low;                    /* placed; NULL: the weight is fp32 */
     double *device_sums, *host_sums; /* [count] sum of squares of each range */
-    void *stage_weight,
-        *stage_grad; /* [PIECE] beside the state; NULL: nothing has to be brought there */
+    int64_t piece;                   /* PIECE, or the largest range if that is less */
+    void *host[2];                   /* [piece] pinned: what files are given, or give */
+    bool is_staging;                 /* some range has to be brought to its state */
+    struct stage stages[STAGES];
+    struct hy3_event *begun;
 };
 
 static bool is_split(const struct hy3_optimizer *o)
@@ -37,6 +47,11 @@ static bool is_staged(const struct hy3_optimizer *o, const struct hy3_range *ran
     return o->options.placement.host || range->on_host;
 }
 
+static bool is_weight_staged(const struct hy3_optimizer *o, const struct hy3_range *range)
+{
+    return o->options.placement.host != range->on_host;
+}
+
 static hy3_status copy_ranges(struct hy3_optimizer *o, const struct hy3_range *ranges, int count)
 {
     hy3_status status = HY3_OK;
@@ -53,6 +68,45 @@ done:
     return status;
 }
 
+static hy3_status open_stages(struct hy3_optimizer *o)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+    const struct hy3_placement beside = {.host = o->options.placement.host};
+    size_t bytes = (size_t)o->piece * sizeof(float);
+
+    HY3_TRY(device->event_create(&o->begun));
+    for (int i = 0; i < STAGES; i++) {
+        struct stage *s = &o->stages[i];
+
+        HY3_TRY(hy3_placement_alloc(device, &beside, bytes, &s->weight));
+        HY3_TRY(hy3_placement_alloc(device, &beside, bytes, &s->grad));
+        HY3_TRY(device->stream_create(&s->stream));
+        HY3_TRY(device->event_create(&s->done));
+    }
+done:
+    return status;
+}
+
+/* What was begun must end before its memory goes. */
+static void close_stages(struct hy3_optimizer *o)
+{
+    const struct hy3_device *device = &o->backend->device;
+    const struct hy3_placement beside = {.host = o->options.placement.host};
+
+    for (int i = 0; i < STAGES; i++) {
+        struct stage *s = &o->stages[i];
+
+        device->stream_free(s->stream);
+        if (s->done)
+            device->event_free(s->done);
+        hy3_placement_free(device, &beside, 0, s->weight);
+        hy3_placement_free(device, &beside, 0, s->grad);
+    }
+    if (o->begun)
+        device->event_free(o->begun);
+}
+
 static hy3_status allocate(struct hy3_optimizer *o)
 {
     hy3_status status = HY3_OK;
@@ -60,7 +114,7 @@ static hy3_status allocate(struct hy3_optimizer *o)
     const struct hy3_placement *placement = &o->options.placement;
     size_t total = (size_t)o->at[o->count];
     void *sums = NULL;
-    bool staged = false;
+    int64_t largest = 0;
 
     HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->m, &o->m));
     HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->v, &o->v));
@@ -68,14 +122,15 @@ static hy3_status allocate(struct hy3_optimizer *o)
         HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->low, &o->low));
     HY3_TRY(device->alloc((size_t)o->count * sizeof(double), &sums));
     o->device_sums = sums;
-    for (int i = 0; i < o->count; i++)
-        staged = staged || is_staged(o, &o->ranges[i]);
-    if (staged) {
-        const struct hy3_placement beside = {.host = placement->host};
-
-        HY3_TRY(hy3_placement_alloc(device, &beside, PIECE * sizeof(float), &o->stage_weight));
-        HY3_TRY(hy3_placement_alloc(device, &beside, PIECE * sizeof(float), &o->stage_grad));
+    for (int i = 0; i < o->count; i++) {
+        o->is_staging = o->is_staging || is_staged(o, &o->ranges[i]);
+        largest = o->ranges[i].count > largest ? o->ranges[i].count : largest;
     }
+    o->piece = largest < PIECE ? largest : PIECE;
+    for (int i = 0; i < 2; i++)
+        HY3_TRY(device->alloc_host((size_t)o->piece * sizeof(float), &o->host[i]));
+    if (o->is_staging)
+        HY3_TRY(open_stages(o));
 done:
     return status;
 }
@@ -106,19 +161,19 @@ done:
 void hy3_optimizer_free(struct hy3_optimizer *o)
 {
     const struct hy3_device *device;
-    struct hy3_placement beside;
     size_t total;
 
     if (!o)
         return;
     device = &o->backend->device;
-    beside = (struct hy3_placement){.host = o->options.placement.host};
+    (void)device->synchronize(NULL); /* copies that were begun, of files */
+    close_stages(o);
     total = o->at && o->count > 0 ? (size_t)o->at[o->count] : 0;
     hy3_placement_free(device, &o->options.placement, total * sizeof *o->m, o->m);
     hy3_placement_free(device, &o->options.placement, total * sizeof *o->v, o->v);
     hy3_placement_free(device, &o->options.placement, total * sizeof *o->low, o->low);
-    hy3_placement_free(device, &beside, 0, o->stage_weight);
-    hy3_placement_free(device, &beside, 0, o->stage_grad);
+    for (int i = 0; i < 2; i++)
+        device->free_host(o->host[i]);
     device->free(o->device_sums);
     hy3_free(o->host_sums);
     hy3_free(o->ranges);
@@ -182,30 +237,93 @@ static void set_state(const struct hy3_optimizer *o, int64_t at, struct hy3_adam
     a->low = o->low ? o->low + at : NULL;
 }
 
-/* Brings weight and gradient to the state piece by piece, and the weight back. */
-static hy3_status update_staged(struct hy3_optimizer *o, struct hy3_stream *stream, int index,
-                                struct hy3_adamw *a)
+static int64_t piece_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
+{
+    return range->count - first < o->piece ? range->count - first : o->piece;
+}
+
+static char *weight_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
+{
+    return (char *)range->weight + (size_t)first * weight_size(o);
+}
+
+/* Begins to bring a piece of a range to a stage. */
+static hy3_status bring(struct hy3_optimizer *o, const struct hy3_range *range, int64_t first,
+                        struct stage *s)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+    size_t n = (size_t)piece_at(o, range, first);
+
+    if (is_weight_staged(o, range))
+        HY3_TRY(device->copy(s->stream, s->weight, weight_at(o, range, first), n * weight_size(o)));
+    HY3_TRY(device->copy(s->stream, s->grad, range->grad + first, n * sizeof(float)));
+done:
+    return status;
+}
+
+/* Updates the piece that was brought to a stage, and begins to bring the weight back. */
+static hy3_status update_piece(struct hy3_optimizer *o, int index, int64_t first, struct stage *s,
+                               struct hy3_adamw *a)
 {
     hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     const struct hy3_range *range = &o->ranges[index];
-    size_t size = weight_size(o);
+    bool is_here = o->updater == o->backend;
 
-    a->weight = o->stage_weight;
-    a->grad = o->stage_grad;
-    for (int64_t first = 0; first < range->count; first += PIECE) {
-        char *weight = (char *)range->weight + (size_t)first * size;
+    a->n = piece_at(o, range, first);
+    a->weight = is_weight_staged(o, range) ? s->weight : weight_at(o, range, first);
+    a->grad = s->grad;
+    set_state(o, o->at[index] + first, a);
+    if (!is_here) /* it does not know the stream */
+        HY3_TRY(device->synchronize(s->stream));
+    HY3_TRY(o->updater->kernels.adamw(is_here ? s->stream : NULL, a));
+    if (is_weight_staged(o, range))
+        HY3_TRY(device->copy(s->stream, weight_at(o, range, first), s->weight,
+                             (size_t)a->n * weight_size(o)));
+done:
+    return status;
+}
 
-        a->n = range->count - first < PIECE ? range->count - first : PIECE;
-        set_state(o, o->at[index] + first, a);
-        HY3_TRY(device->copy(stream, o->stage_weight, weight, (size_t)a->n * size));
-        HY3_TRY(
-            device->copy(stream, o->stage_grad, range->grad + first, (size_t)a->n * sizeof(float)));
-        if (o->updater != o->backend) /* it does not know the stream */
-            HY3_TRY(device->synchronize(stream));
-        HY3_TRY(o->updater->kernels.adamw(o->updater == o->backend ? stream : NULL, a));
-        HY3_TRY(device->copy(stream, weight, o->stage_weight, (size_t)a->n * size));
-        HY3_TRY(device->synchronize(stream));
+/* Piece by piece, the next one on its way while one is updated. */
+static hy3_status update_staged(struct hy3_optimizer *o, int index, struct hy3_adamw *a)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_range *range = &o->ranges[index];
+    int turn = 0;
+
+    HY3_TRY(bring(o, range, 0, &o->stages[turn]));
+    for (int64_t first = 0; first < range->count; first += o->piece) {
+        int next = (turn + 1) % STAGES;
+
+        if (first + o->piece < range->count)
+            HY3_TRY(bring(o, range, first + o->piece, &o->stages[next]));
+        HY3_TRY(update_piece(o, index, first, &o->stages[turn], a));
+        turn = next;
+    }
+done:
+    return status;
+}
+
+/* The stages go on after the stream, or the stream after them. */
+static hy3_status order_stages(struct hy3_optimizer *o, struct hy3_stream *stream, bool begin)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+
+    if (!o->is_staging)
+        return HY3_OK;
+    if (begin)
+        HY3_TRY(device->event_record(o->begun, stream));
+    for (int i = 0; i < STAGES; i++) {
+        struct stage *s = &o->stages[i];
+
+        if (begin) {
+            HY3_TRY(device->event_wait(o->begun, s->stream));
+            continue;
+        }
+        HY3_TRY(device->event_record(s->done, s->stream));
+        HY3_TRY(device->event_wait(s->done, stream));
     }
 done:
     return status;
@@ -216,12 +334,13 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream
 {
     hy3_status status = HY3_OK;
 
+    HY3_TRY(order_stages(o, stream, true));
     for (int i = 0; i < o->count; i++) {
         const struct hy3_range *range = &o->ranges[i];
         struct hy3_adamw a = update_of(o, range, step, learning_rate, grad_scale);
 
         if (is_staged(o, range)) {
-            HY3_TRY(update_staged(o, stream, i, &a));
+            HY3_TRY(update_staged(o, i, &a));
             continue;
         }
         a.n = range->count;
@@ -230,6 +349,7 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream
         set_state(o, o->at[i], &a);
         HY3_TRY(o->updater->kernels.adamw(stream, &a));
     }
+    HY3_TRY(order_stages(o, stream, false));
 done:
     return status;
 }
@@ -246,11 +366,9 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t f
     hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     size_t bytes = (size_t)count * sizeof(hy3_bf16);
-    hy3_bf16 *high = NULL, *weight = (hy3_bf16 *)o->ranges[range].weight + first;
-    int16_t *low = NULL, *kept = o->low + o->at[range] + first;
+    hy3_bf16 *high = o->host[0], *weight = (hy3_bf16 *)o->ranges[range].weight + first;
+    int16_t *low = o->host[1], *kept = o->low + o->at[range] + first;
 
-    HY3_TRY(hy3_alloc(&high, (size_t)count, sizeof *high));
-    HY3_TRY(hy3_alloc(&low, (size_t)count, sizeof *low));
     for (int64_t i = 0; put && i < count; i++)
         high[i] = hy3_split(values[i], &low[i]);
     HY3_TRY(device->copy(NULL, put ? weight : high, put ? high : weight, bytes));
@@ -259,8 +377,24 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t f
     for (int64_t i = 0; !put && i < count; i++)
         values[i] = hy3_join(high[i], low[i]);
 done:
-    hy3_free(high);
-    hy3_free(low);
+    return status;
+}
+
+/* A piece that is fp32 where it is kept. */
+static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t count,
+                             float *values, bool put)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &o->backend->device;
+    size_t bytes = (size_t)count * sizeof *values;
+
+    if (put)
+        memcpy(o->host[0], values, bytes);
+    HY3_TRY(device->copy(NULL, put ? kept : o->host[0], put ? o->host[0] : kept, bytes));
+    HY3_TRY(device->synchronize(NULL));
+    if (!put)
+        memcpy(values, o->host[0], bytes);
+done:
     return status;
 }
 
@@ -268,22 +402,18 @@ static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_optimizer_f
                              int range, int64_t first, int64_t count, float *values, bool put)
 {
     hy3_status status = HY3_OK;
-    const struct hy3_device *device = &o->backend->device;
 
     HY3_ASSERT(range < o->count && first >= 0 && first + count <= o->ranges[range].count);
-    for (int64_t i = 0; i < count; i += PIECE) {
-        int64_t n = count - i < PIECE ? count - i : PIECE;
-        float *kept;
+    for (int64_t i = 0; i < count; i += o->piece) {
+        int64_t n = count - i < o->piece ? count - i : o->piece;
 
-        if (field == HY3_MASTER && is_split(o)) {
+        if (field == HY3_MASTER && is_split(o))
             HY3_TRY(copy_split(o, range, first + i, n, values + i, put));
-            continue;
-        }
-        kept = field == HY3_MASTER ? (float *)o->ranges[range].weight + first + i
-                                   : moment(o, field, o->at[range] + first + i);
-        HY3_TRY(device->copy(NULL, put ? kept : values + i, put ? values + i : kept,
-                             (size_t)n * sizeof *values));
-        HY3_TRY(device->synchronize(NULL));
+        else if (field == HY3_MASTER)
+            HY3_TRY(
+                copy_plain(o, (float *)o->ranges[range].weight + first + i, n, values + i, put));
+        else
+            HY3_TRY(copy_plain(o, moment(o, field, o->at[range] + first + i), n, values + i, put));
     }
 done:
     return status;
