@@ -1,7 +1,8 @@
-/* attention.cu - causal attention of packed samples: bf16 with head sizes of tensor cores by flash.cuh, everything else by plain
- * kernels, a warp a row (fp32 is for tests and comparisons). */
+/* attention.cu - causal attention of packed samples: bf16 with head sizes of tensor cores by flash_hopper.cuh or flash.cuh, everything
+ * else by plain kernels, a warp a row (fp32 is for tests and comparisons). */
 #include "cuda/cuda.h"
 #include "cuda/flash.cuh"
+#include "cuda/flash_hopper.cuh"
 #include "cuda/tiles.h"
 
 #include <stdlib.h>
@@ -189,12 +190,12 @@ __global__ void plain_dkv_kernel(struct plain<T> a, const struct hy3_key_tile *t
 
 /* ---- the work lists ---- */
 
-static int tiles_of(const int64_t *starts, int64_t S)
+static int tiles_of(const int64_t *starts, int64_t S, int64_t rows)
 {
     int64_t tiles = 0;
 
     for (int64_t i = 0; i < S; i++)
-        tiles += (starts[i + 1] - starts[i] + HY3_TILE - 1) / HY3_TILE;
+        tiles += (starts[i + 1] - starts[i] + rows - 1) / rows;
     return (int)tiles;
 }
 
@@ -203,32 +204,32 @@ static int smaller(int64_t a, int64_t b)
     return (int)(a < b ? a : b);
 }
 
-static void cut_queries(const struct hy3_attention *a, struct hy3_query_tile *tile)
+static void cut_queries(const struct hy3_attention *a, int64_t rows, struct hy3_query_tile *tile)
 {
     for (int64_t s = 0; s < a->S; s++) {
         int64_t n = a->q_starts[s + 1] - a->q_starts[s],
                 keys = a->kv_starts[s + 1] - a->kv_starts[s];
 
-        for (int64_t first = 0; first < n; first += HY3_TILE, tile++) {
+        for (int64_t first = 0; first < n; first += rows, tile++) {
             tile->q_first = (int)(a->q_starts[s] + first);
-            tile->rows = smaller(HY3_TILE, n - first);
+            tile->rows = smaller(rows, n - first);
             tile->kv_first = (int)a->kv_starts[s];
             tile->seen = (int)(keys - n + first + 1);
         }
     }
 }
 
-static void cut_keys(const struct hy3_attention *a, struct hy3_key_tile *tile)
+static void cut_keys(const struct hy3_attention *a, int64_t rows, struct hy3_key_tile *tile)
 {
     for (int64_t s = 0; s < a->S; s++) {
         int64_t n = a->q_starts[s + 1] - a->q_starts[s],
                 keys = a->kv_starts[s + 1] - a->kv_starts[s];
 
-        for (int64_t first = 0; first < keys; first += HY3_TILE, tile++) {
+        for (int64_t first = 0; first < keys; first += rows, tile++) {
             int64_t query = first > keys - n ? first - (keys - n) : 0; /* the first that sees any */
 
             tile->kv_first = (int)(a->kv_starts[s] + first);
-            tile->rows = smaller(HY3_TILE, keys - first);
+            tile->rows = smaller(rows, keys - first);
             tile->q_first = (int)(a->q_starts[s] + query);
             tile->q_count = (int)(n - query);
             tile->before = (int)(keys - n + query - first);
@@ -237,15 +238,16 @@ static void cut_keys(const struct hy3_attention *a, struct hy3_key_tile *tile)
 }
 
 /* The device has the tiles of these samples already. */
-static bool is_tiled(const struct hy3_stream *s, const struct hy3_attention *a)
+static bool is_tiled(const struct hy3_stream *s, const struct hy3_attention *a, int64_t rows)
 {
     size_t bytes = (size_t)(a->S + 1) * sizeof(int64_t);
 
-    return s->tiled && s->tiled_samples == a->S && memcmp(s->tiled, a->q_starts, bytes) == 0 &&
+    return s->tiled && s->tiled_samples == a->S && s->tile_rows == rows &&
+           memcmp(s->tiled, a->q_starts, bytes) == 0 &&
            memcmp(s->tiled + a->S + 1, a->kv_starts, bytes) == 0;
 }
 
-static hy3_status remember(struct hy3_stream *s, const struct hy3_attention *a)
+static hy3_status remember(struct hy3_stream *s, const struct hy3_attention *a, int64_t rows)
 {
     size_t bytes = (size_t)(a->S + 1) * sizeof(int64_t);
 
@@ -256,33 +258,35 @@ static hy3_status remember(struct hy3_stream *s, const struct hy3_attention *a)
     memcpy(s->tiled, a->q_starts, bytes);
     memcpy(s->tiled + a->S + 1, a->kv_starts, bytes);
     s->tiled_samples = a->S;
+    s->tile_rows = rows;
     return HY3_OK;
 }
 
-/* Brings the tiles to the device, unless they are those of the call before: a micro-batch's layers share them. */
-static hy3_status tile(struct hy3_stream *s, const struct hy3_attention *a)
+/* Brings tiles of so many rows to the device, unless they are those of the call before: a micro-batch's layers share them. */
+static hy3_status tile(struct hy3_stream *s, const struct hy3_attention *a, int64_t rows)
 {
-    int queries = tiles_of(a->q_starts, a->S), keys = tiles_of(a->kv_starts, a->S);
+    int queries = tiles_of(a->q_starts, a->S, rows), keys = tiles_of(a->kv_starts, a->S, rows);
     size_t bytes = (size_t)queries * sizeof(struct hy3_query_tile) +
                    (size_t)keys * sizeof(struct hy3_key_tile);
     hy3_status status;
     void *unused;
     char *host;
 
-    if (is_tiled(s, a))
+    if (is_tiled(s, a, rows))
         return HY3_OK;
     free(s->tiled);
     s->tiled = NULL;
     host = (char *)malloc(bytes);
     if (!host)
         return hy3_cuda_failed("malloc", "out of host memory", true, __FILE__, __LINE__);
-    cut_queries(a, (struct hy3_query_tile *)host);
-    cut_keys(a, (struct hy3_key_tile *)(host + (size_t)queries * sizeof(struct hy3_query_tile)));
+    cut_queries(a, rows, (struct hy3_query_tile *)host);
+    cut_keys(a, rows,
+             (struct hy3_key_tile *)(host + (size_t)queries * sizeof(struct hy3_query_tile)));
     status = hy3_cuda_upload(s, HY3_SLOT_TILES, host, bytes, &unused);
     free(host);
     s->query_tiles = queries;
     s->key_tiles = keys;
-    return status == HY3_OK ? remember(s, a) : status;
+    return status == HY3_OK ? remember(s, a, rows) : status;
 }
 
 static const struct hy3_query_tile *query_tiles(const struct hy3_stream *s)
@@ -344,6 +348,25 @@ static bool has_flash(const struct hy3_attention *a)
            (!a->dout || (is_wide<bf16>(a->D, a->dout, a->dq, a->dk, a->dv)));
 }
 
+/* Whether the device has the warpgroup products of flash_hopper.cuh. */
+static bool is_hopper(void)
+{
+    static int major; /* of the device's compute capability; 0: not asked yet */
+    int device;
+
+    if (major == 0 &&
+        (cudaGetDevice(&device) != cudaSuccess ||
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess))
+        return false;
+    return major == 9;
+}
+
+/* Rows of a tile, which say who computes. */
+static int64_t rows_for(const struct hy3_attention *a)
+{
+    return has_flash(a) && a->D >= 64 && is_hopper() ? (int64_t)HY3_HOPPER_ROWS : (int64_t)HY3_TILE;
+}
+
 static struct hy3_flash flash_of(const struct hy3_stream *s, const struct hy3_attention *a,
                                  float *delta)
 {
@@ -359,6 +382,12 @@ static hy3_status flash_forward(struct hy3_stream *s, const struct hy3_attention
 {
     struct hy3_flash f = flash_of(s, a, NULL);
 
+    if constexpr (D >= 64) {
+        if (s->tile_rows == HY3_HOPPER_ROWS) {
+            HY3_CUDA_TRY(hy3_hopper_forward<D>(&f, s->stream));
+            return HY3_OK;
+        }
+    }
     HY3_CUDA_TRY(hy3_flash_forward<D>(&f, s->stream));
     return HY3_OK;
 }
@@ -369,6 +398,12 @@ static hy3_status flash_backward(struct hy3_stream *s, const struct hy3_attentio
     struct hy3_flash f = flash_of(s, a, delta);
 
     HY3_CUDA_TRY(hy3_flash_delta<D>(&f, s->stream));
+    if constexpr (D >= 64) {
+        if (s->tile_rows == HY3_HOPPER_ROWS) {
+            HY3_CUDA_TRY(hy3_hopper_backward<D>(&f, s->stream));
+            return HY3_OK;
+        }
+    }
     HY3_CUDA_TRY(hy3_flash_dq<D>(&f, s->stream));
     HY3_CUDA_TRY(hy3_flash_dkdv<D>(&f, s->stream));
     return HY3_OK;
@@ -382,7 +417,7 @@ hy3_status hy3_cuda_attention_forward(struct hy3_stream *stream, const struct hy
         return HY3_OK;
     if (a->D > COLUMNS * LANES)
         return too_wide(a);
-    HY3_STATUS_TRY(tile(s, a));
+    HY3_STATUS_TRY(tile(s, a, rows_for(a)));
     if (a->dtype == HY3_FP32)
         return forward<float>(s, a);
     if (!has_flash(a))
@@ -402,7 +437,7 @@ hy3_status hy3_cuda_attention_backward(struct hy3_stream *stream, const struct h
         return HY3_OK;
     if (a->D > COLUMNS * LANES)
         return too_wide(a);
-    HY3_STATUS_TRY(tile(s, a));
+    HY3_STATUS_TRY(tile(s, a, rows_for(a)));
     HY3_STATUS_TRY(hy3_cuda_scratch(s, HY3_SLOT_DELTA,
                                     (size_t)(a->q_starts[a->S] * a->Q) * sizeof(float), &delta));
     if (a->dtype == HY3_FP32)

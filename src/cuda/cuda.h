@@ -100,7 +100,7 @@ struct hy3_stream {
     cudaEvent_t begun, ended[HY3_CUDA_LANES];
     /* of attention: the samples whose tiles the device has */
     int64_t *tiled;
-    int64_t tiled_samples;
+    int64_t tiled_samples, tile_rows;
     int query_tiles, key_tiles;
     /* of rope: the frequencies the device has */
     double theta;

@@ -172,6 +172,72 @@ HY3_DEVICE void hy3_flash_store(__nv_bfloat16 *to, int64_t stride, int rows, __n
 
 /* ------------------------------------------------------------------ forward */
 
+/* Scores of keys that a row does not see become -inf: the thread's upper row sees its columns below `sees`, its lower row 8 more. */
+template <int N> HY3_DEVICE void hy3_flash_hide(float (&s)[N / 8][4], int sees)
+{
+    HY3_UNROLL
+    for (int n = 0; n < N / 8; n++) {
+        HY3_UNROLL
+        for (int e = 0; e < 4; e++)
+            if (n * 8 + (e & 1) >= sees + (e >> 1) * 8)
+                s[n][e] = -INFINITY;
+    }
+}
+
+/* Scores of a step become exp(scale (score - maximum)) with the maximum so far; row_sum is of this thread's columns only. What was
+ * summed with the maximum before must shrink by shrink[0] (upper row) and shrink[1]. */
+template <int N>
+HY3_DEVICE void hy3_flash_softmax(float (&s)[N / 8][4], float (&row_max)[2], float (&row_sum)[2],
+                                  float (&shrink)[2], float scale2)
+{
+    HY3_UNROLL
+    for (int r = 0; r < 2; r++) {
+        float top = row_max[r];
+        HY3_UNROLL
+        for (int n = 0; n < N / 8; n++)
+            top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+        /* key 0 is visible to every row, so top is finite from the first step on */
+        const float base = top * scale2;
+        shrink[r] = exp2f((row_max[r] - top) * scale2);
+        row_max[r] = top;
+        float sum = 0;
+        HY3_UNROLL
+        for (int n = 0; n < N / 8; n++) {
+            s[n][2 * r] = exp2f(s[n][2 * r] * scale2 - base);
+            s[n][2 * r + 1] = exp2f(s[n][2 * r + 1] * scale2 - base);
+            sum += s[n][2 * r] + s[n][2 * r + 1];
+        }
+        row_sum[r] = row_sum[r] * shrink[r] + sum;
+    }
+}
+
+template <int D> HY3_DEVICE void hy3_flash_rescale(float (&acc)[D / 8][4], const float (&shrink)[2])
+{
+    HY3_UNROLL
+    for (int n = 0; n < D / 8; n++) {
+        HY3_UNROLL
+        for (int e = 0; e < 4; e++)
+            acc[n][e] *= shrink[e >> 1];
+    }
+}
+
+/* Sums of rows over the four threads that share them, and their log-sum-exp. */
+HY3_DEVICE void hy3_flash_end_rows(float (&row_sum)[2], const float (&row_max)[2], float scale,
+                                   float *lse, int64_t first, int rows, int Q, int head)
+{
+    const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
+    HY3_UNROLL
+    for (int r = 0; r < 2; r++) {
+        row_sum[r] += __shfl_xor_sync(0xffffffffu, row_sum[r], 1);
+        row_sum[r] += __shfl_xor_sync(0xffffffffu, row_sum[r], 2);
+        const int row = row0 + (lane >> 2) + r * 8;
+        if (lse && (lane & 3) == 0 && row < rows)
+            lse[(first + row) * Q + head] = row_max[r] * scale + logf(row_sum[r]);
+    }
+}
+
 /*
  * o = softmax(scale q k^T) v and lse. Grid (query tiles, Q), 128 threads.
  * A block: q [64, D] against all its keys in steps of 64 (FlashAttention-2, algorithm 1).
@@ -228,54 +294,17 @@ __global__ void __launch_bounds__(HY3_FLASH_THREADS)
         HY3_UNROLL
         for (int kk = 0; kk < D / 16; kk++)
             hy3_flash_nt<D, N>(s, a_q[kk], tile_k + stage, kk);
-        if (next > tile.seen + row0) { /* else all of it is visible to all rows */
-            const int sees = tile.seen + row0 + (lane >> 2) - key0 - (lane & 3) * 2;
-            HY3_UNROLL
-            for (int n = 0; n < N / 8; n++) {
-                HY3_UNROLL
-                for (int e = 0; e < 4; e++)
-                    if (n * 8 + (e & 1) >= sees + (e >> 1) * 8)
-                        s[n][e] = -INFINITY;
-            }
-        }
-        HY3_UNROLL
-        for (int r = 0; r < 2; r++) {
-            float top = row_max[r];
-            HY3_UNROLL
-            for (int n = 0; n < N / 8; n++)
-                top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-            /* key 0 is visible to every row, so top is finite from the first step on */
-            const float shrink = exp2f((row_max[r] - top) * scale2), base = top * scale2;
-            row_max[r] = top;
-            float sum = 0;
-            HY3_UNROLL
-            for (int n = 0; n < N / 8; n++) {
-                s[n][2 * r] = exp2f(s[n][2 * r] * scale2 - base);
-                s[n][2 * r + 1] = exp2f(s[n][2 * r + 1] * scale2 - base);
-                sum += s[n][2 * r] + s[n][2 * r + 1];
-            }
-            row_sum[r] = row_sum[r] * shrink + sum; /* of this thread's columns only */
-            HY3_UNROLL
-            for (int n = 0; n < D / 8; n++) {
-                acc[n][2 * r] *= shrink;
-                acc[n][2 * r + 1] *= shrink;
-            }
-        }
+        if (next > tile.seen + row0) /* else all of it is visible to all rows */
+            hy3_flash_hide<N>(s, tile.seen + row0 + (lane >> 2) - key0 - (lane & 3) * 2);
+        float shrink[2];
+        hy3_flash_softmax<N>(s, row_max, row_sum, shrink, scale2);
+        hy3_flash_rescale<D>(acc, shrink);
         uint32_t p[N / 16][4];
         hy3_flash_round<N>(p, s);
         hy3_flash_nn<D, N>(acc, p, tile_v + stage);
     }
 
-    HY3_UNROLL
-    for (int r = 0; r < 2; r++) {
-        row_sum[r] += __shfl_xor_sync(0xffffffffu, row_sum[r], 1);
-        row_sum[r] += __shfl_xor_sync(0xffffffffu, row_sum[r], 2);
-        const int row = row0 + (lane >> 2) + r * 8;
-        if (lse && (lane & 3) == 0 && row < tile.rows)
-            lse[(int64_t)(tile.q_first + row) * Q + head] = row_max[r] * scale + logf(row_sum[r]);
-    }
+    hy3_flash_end_rows(row_sum, row_max, scale, lse, tile.q_first, tile.rows, Q, head);
     __syncthreads(); /* the tiles are free now */
     hy3_flash_store<D>(o + at_q, stride_q, tile.rows, tile_k, acc, 1 / row_sum[0], 1 / row_sum[1]);
 }
@@ -334,6 +363,51 @@ template <int D> cudaError_t hy3_flash_delta(const struct hy3_flash *a, cudaStre
     return cudaGetLastError();
 }
 
+/* lse, in log2, and delta of the thread's two rows. */
+HY3_DEVICE void hy3_flash_row_stats(float (&row_lse)[2], float (&row_delta)[2], const float *lse,
+                                    const float *delta, int64_t first, int rows, int Q, int head)
+{
+    const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
+    HY3_UNROLL
+    for (int r = 0; r < 2; r++) {
+        const int row = row0 + (lane >> 2) + r * 8;
+        row_lse[r] = row_delta[r] = 0;
+        if (row < rows) {
+            row_lse[r] = lse[(first + row) * Q + head] * HY3_FLASH_LOG2E;
+            row_delta[r] = delta[(first + row) * Q + head];
+        }
+    }
+}
+
+/* Scores become P = exp(scale score - lse) where the row sees the key, else 0; `sees` as in hy3_flash_hide. */
+template <int N>
+HY3_DEVICE void hy3_flash_p(float (&s)[N / 8][4], const float (&row_lse)[2], float scale2, int sees)
+{
+    HY3_UNROLL
+    for (int n = 0; n < N / 8; n++) {
+        HY3_UNROLL
+        for (int e = 0; e < 4; e++) {
+            const int r = e >> 1;
+            const float p = exp2f(s[n][e] * scale2 - row_lse[r]);
+            /* a choice, not a product: p of a hidden key may be infinite */
+            s[n][e] = n * 8 + (e & 1) < sees + r * 8 ? p : 0.0f;
+        }
+    }
+}
+
+/* P becomes dS = P (dP - delta). */
+template <int N>
+HY3_DEVICE void hy3_flash_ds(float (&p)[N / 8][4], const float (&dp)[N / 8][4],
+                             const float (&row_delta)[2])
+{
+    HY3_UNROLL
+    for (int n = 0; n < N / 8; n++) {
+        HY3_UNROLL
+        for (int e = 0; e < 4; e++)
+            p[n][e] *= dp[n][e] - row_delta[e >> 1];
+    }
+}
+
 /*
  * dq = scale dS k with P = exp(scale q k^T - lse), dS = P (dout v^T - delta).
  * Grid (query tiles, Q), 128 threads; the loops of the forward (FlashAttention-2, algorithm 2,
@@ -368,15 +442,8 @@ __global__ void __launch_bounds__(HY3_FLASH_THREADS)
     hy3_flash_load<D, N>(tile_v, v, stride_k, keys);
     hy3_cp_async_commit();
 
-    float row_lse[2] = {}, row_delta[2] = {}; /* of rows row0 + lane/4 and 8 below; lse in log2 */
-    HY3_UNROLL
-    for (int r = 0; r < 2; r++) {
-        const int row = row0 + (lane >> 2) + r * 8;
-        if (row < tile.rows) {
-            row_lse[r] = lse[(int64_t)(tile.q_first + row) * Q + head] * HY3_FLASH_LOG2E;
-            row_delta[r] = delta[(int64_t)(tile.q_first + row) * Q + head];
-        }
-    }
+    float row_lse[2], row_delta[2];
+    hy3_flash_row_stats(row_lse, row_delta, lse, delta, tile.q_first, tile.rows, Q, head);
     hy3_cp_async_wait<1>();
     __syncthreads();
     uint32_t a_q[D / 16][4], a_do[D / 16][4];
@@ -415,18 +482,9 @@ __global__ void __launch_bounds__(HY3_FLASH_THREADS)
                 hy3_flash_nt<D, H>(s, a_q[kk], now_k, kk);
                 hy3_flash_nt<D, H>(dp, a_do[kk], now_v, kk);
             }
-            const int sees = tile.seen + row0 + (lane >> 2) - key0 - half - (lane & 3) * 2;
-            HY3_UNROLL
-            for (int n = 0; n < H / 8; n++) {
-                HY3_UNROLL
-                for (int e = 0; e < 4; e++) {
-                    const int r = e >> 1;
-                    const float p = exp2f(s[n][e] * scale2 - row_lse[r]);
-                    const float ds = p * (dp[n][e] - row_delta[r]);
-                    /* a choice, not a product: p of a hidden key may be infinite */
-                    s[n][e] = n * 8 + (e & 1) < sees + r * 8 ? ds : 0.0f;
-                }
-            }
+            hy3_flash_p<H>(s, row_lse, scale2,
+                           tile.seen + row0 + (lane >> 2) - key0 - half - (lane & 3) * 2);
+            hy3_flash_ds<H>(s, dp, row_delta);
             uint32_t a[H / 16][4];
             hy3_flash_round<H>(a, s);
             hy3_flash_nn<D, H>(acc, a, now_k);
@@ -451,15 +509,48 @@ template <int D> cudaError_t hy3_flash_dq(const struct hy3_flash *a, cudaStream_
     return cudaGetLastError();
 }
 
-/* lse (in log2) or delta of query `at` of a key tile's queries, which exist below count */
+/* lse (in log2) or delta of query `at` of a key tile's queries, which exist below count; the first STEP threads ask for lse. */
+template <int STEP>
 HY3_DEVICE float hy3_flash_stat(const float *lse, const float *delta, int64_t first, int at,
                                 int count, int Q, int head)
 {
-    const bool is_lse = threadIdx.x < HY3_FLASH_STEP;
+    const bool is_lse = threadIdx.x < STEP;
     if (at >= count)
         return 0.0f;
     const float x = (is_lse ? lse : delta)[(first + at) * Q + head];
     return is_lse ? x * HY3_FLASH_LOG2E : x;
+}
+
+/* hy3_flash_p of transposed scores, a row a key; lse [N] of the columns. The thread's upper row is seen by columns from `hides` on, its
+ * lower row from 8 more. */
+template <int N>
+HY3_DEVICE void hy3_flash_p_columns(float (&s)[N / 8][4], const float *lse, float scale2, int hides)
+{
+    const int lane = threadIdx.x & 31;
+    HY3_UNROLL
+    for (int n = 0; n < N / 8; n++) {
+        const float2 l = *(const float2 *)(lse + n * 8 + (lane & 3) * 2);
+        HY3_UNROLL
+        for (int e = 0; e < 4; e++) {
+            const float p = exp2f(s[n][e] * scale2 - (e & 1 ? l.y : l.x));
+            s[n][e] = n * 8 + (e & 1) >= hides + (e >> 1) * 8 ? p : 0.0f; /* see hy3_flash_p */
+        }
+    }
+}
+
+/* dP becomes dS = P (dP - delta), all transposed; delta [N] of the columns. */
+template <int N>
+HY3_DEVICE void hy3_flash_ds_columns(float (&dp)[N / 8][4], const float (&p)[N / 8][4],
+                                     const float *delta)
+{
+    const int lane = threadIdx.x & 31;
+    HY3_UNROLL
+    for (int n = 0; n < N / 8; n++) {
+        const float2 d = *(const float2 *)(delta + n * 8 + (lane & 3) * 2);
+        HY3_UNROLL
+        for (int e = 0; e < 4; e++)
+            dp[n][e] = p[n][e] * (dp[n][e] - (e & 1 ? d.y : d.x));
+    }
 }
 
 /*
@@ -501,7 +592,8 @@ __global__ void __launch_bounds__(HY3_FLASH_THREADS)
         hy3_flash_load<D, N>(tile_q, q + at, stride_q, count);
         hy3_flash_load<D, N>(tile_do, dout + at, stride_q, count);
         if (keeps_stat)
-            stat[threadIdx.x] = hy3_flash_stat(lse, delta, first, lane, count, Q, kv_head * group);
+            stat[threadIdx.x] =
+                hy3_flash_stat<N>(lse, delta, first, lane, count, Q, kv_head * group);
     }
     hy3_cp_async_commit();
 
@@ -524,7 +616,7 @@ __global__ void __launch_bounds__(HY3_FLASH_THREADS)
             hy3_cp_async_commit();
             if (keeps_stat) /* stored after the products, which hide the time of the load */
                 next_stat =
-                    hy3_flash_stat(lse, delta, first, next_query0 + lane, count, Q, next_head);
+                    hy3_flash_stat<N>(lse, delta, first, next_query0 + lane, count, Q, next_head);
         }
         if (row0 < tile.rows && row0 <= before + query0 + N - 1) { /* else the warp is not seen */
             const __nv_bfloat16 *now_q = tile_q + stage * step_size;
@@ -544,20 +636,9 @@ __global__ void __launch_bounds__(HY3_FLASH_THREADS)
                 hy3_flash_nt<D, N>(dp, a, now_do, kk);
             }
             /* element (key, query): seen iff row0 + lane/4 + 8r <= before + query0 + column */
-            const int hides = row0 + (lane >> 2) - before - query0 - (lane & 3) * 2;
-            HY3_UNROLL
-            for (int n = 0; n < N / 8; n++) {
-                const float2 l = *(const float2 *)(now_stat + n * 8 + (lane & 3) * 2);
-                const float2 d = *(const float2 *)(now_stat + N + n * 8 + (lane & 3) * 2);
-                HY3_UNROLL
-                for (int e = 0; e < 4; e++) {
-                    const bool seen = n * 8 + (e & 1) >= hides + (e >> 1) * 8;
-                    const float p = exp2f(s[n][e] * scale2 - (e & 1 ? l.y : l.x));
-                    /* choices, not products: p of a hidden key may be infinite */
-                    s[n][e] = seen ? p : 0.0f;
-                    dp[n][e] = seen ? p * (dp[n][e] - (e & 1 ? d.y : d.x)) : 0.0f;
-                }
-            }
+            hy3_flash_p_columns<N>(s, now_stat, scale2,
+                                   row0 + (lane >> 2) - before - query0 - (lane & 3) * 2);
+            hy3_flash_ds_columns<N>(dp, s, now_stat + N);
             uint32_t a[N / 16][4];
             hy3_flash_round<N>(a, s);
             hy3_flash_nn<D, N>(acc_v, a, now_do);

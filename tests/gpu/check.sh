@@ -23,7 +23,11 @@ if [ -n "${HY3_EMULATED:-}" ]; then
     # shellcheck disable=SC2086
     link() { g++ $sanitize "$@"; }
 else
-    compile() { "$nvcc" -arch="${HY3_GPU_ARCH:-native}" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -c "$1" -o "$2"; }
+    # "native" leaves out what only 9.0 has (wgmma)
+    arch=-arch=native
+    if nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -q '^9\.0'; then arch="-gencode=arch=compute_90a,code=sm_90a"; fi
+    [ -z "${HY3_GPU_ARCH:-}" ] || arch=-arch=$HY3_GPU_ARCH
+    compile() { "$nvcc" "$arch" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -c "$1" -o "$2"; }
     link() { "$nvcc" "$@" -lcublas -lcublasLt; }
 fi
 

@@ -112,6 +112,84 @@ template <int N> HY3_DEVICE void hy3_cp_async_wait()
     hy3_emu_cp_wait(N);
 }
 
+/* ---- warpgroup products: every lane computes what it keeps, so the sanitizers see what is read ---- */
+
+#define HY3_HAS_WGMMA 1
+
+/* Element k of a row, or of a column: bytes from the start of a tile, swizzled as hy3_wgmma_tile says. */
+static inline float hy3_emu_swizzled(const void *start, int bytes)
+{
+    uintptr_t at = (uintptr_t)start + (uintptr_t)bytes;
+
+    return __bfloat162float(*(const __nv_bfloat16 *)(at ^ (at >> 7 & 7) << 4));
+}
+
+static inline int hy3_emu_row(int row)
+{
+    return row / 8 * 1024 + row % 8 * 128;
+}
+
+template <int N>
+HY3_DEVICE void hy3_wgmma_ss(float (&c)[N / 8][4], const void *a, const void *b, bool accumulate)
+{
+    int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5 & 3) * 16 + (lane >> 2);
+
+    __syncwarp();
+    for (int n = 0; n < N / 8; n++)
+        for (int e = 0; e < 4; e++) {
+            int row = row0 + (e >> 1) * 8, column = n * 8 + (lane & 3) * 2 + (e & 1);
+            float sum = accumulate ? c[n][e] : 0;
+
+            for (int k = 0; k < 16; k++)
+                sum += hy3_emu_swizzled(a, hy3_emu_row(row) + 2 * k) *
+                       hy3_emu_swizzled(b, hy3_emu_row(column) + 2 * k);
+            c[n][e] = sum;
+        }
+}
+
+template <int N>
+HY3_DEVICE void hy3_wgmma_rs(float (&c)[N / 8][4], const uint32_t (&a)[4], const void *b,
+                             int leading)
+{
+    int lane = threadIdx.x & 31;
+    float rows[2][16]; /* of a: this lane's, and 8 below */
+
+    for (int i = 0; i < 16; i++) { /* word i / 4 of lane i % 4 of the four that share the rows */
+        uint32_t word = __shfl_sync(0xffffffffu, a[i >> 2], (lane & ~3) + (i & 3));
+        int k = (i >> 3) * 8 + (i & 3) * 2;
+
+        rows[i >> 2 & 1][k] = __bfloat162float(__ushort_as_bfloat16((unsigned short)word));
+        rows[i >> 2 & 1][k + 1] =
+            __bfloat162float(__ushort_as_bfloat16((unsigned short)(word >> 16)));
+    }
+    for (int n = 0; n < N / 8; n++)
+        for (int e = 0; e < 4; e++) {
+            int column = n * 8 + (lane & 3) * 2 + (e & 1);
+
+            for (int k = 0; k < 16; k++)
+                c[n][e] +=
+                    rows[e >> 1][k] *
+                    hy3_emu_swizzled(b, column / 64 * leading + column % 64 * 2 + hy3_emu_row(k));
+        }
+}
+
+HY3_DEVICE void hy3_wgmma_begin()
+{
+}
+
+HY3_DEVICE void hy3_wgmma_commit()
+{
+}
+
+template <int N, int T> HY3_DEVICE void hy3_wgmma_wait(float (&)[T][4])
+{
+    __syncwarp();
+}
+
+HY3_DEVICE void hy3_wgmma_publish()
+{
+}
+
 template <class T> static inline T atomicAdd(T *p, T value)
 {
     if constexpr (std::is_integral<T>::value) {

@@ -37,7 +37,7 @@ struct operation {
     std::function<bool()> run;
 };
 
-const size_t ARENA = 64ull << 30, PAGE = 4096, SHARED_MOST = 227 << 10;
+const size_t ARENA = 64ull << 30, PAGE = 4096, SHARED_MOST = 227 << 10, FILLED = 4 << 20;
 std::map<uintptr_t, block> blocks; /* of the device */
 std::map<uintptr_t, size_t> pinned;
 char *arena;
@@ -308,6 +308,25 @@ API cudaGetDeviceProperties(struct cudaDeviceProp *out, int)
     return cudaSuccess;
 }
 
+API cudaGetDevice(int *device)
+{
+    MAY_FAIL(cudaErrorInvalidDevice);
+    *device = 0;
+    return cudaSuccess;
+}
+
+/* HY3_EMU_CAPABILITY: the major number of the compute capability (default 9). */
+API cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int)
+{
+    const char *chosen = getenv("HY3_EMU_CAPABILITY");
+
+    MAY_FAIL(cudaErrorInvalidDevice);
+    if (attribute != cudaDevAttrComputeCapabilityMajor)
+        return cudaErrorInvalidValue;
+    *value = chosen ? atoi(chosen) : 9;
+    return cudaSuccess;
+}
+
 API cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     MAY_FAIL(cudaErrorUnknown);
@@ -327,7 +346,8 @@ API cudaMalloc(void **out, size_t bytes)
         return give(cudaErrorMemoryAllocation);
     *out = arena + arena_used + at;
     mprotect(arena + arena_used, room, PROT_READ | PROT_WRITE);
-    memset(arena + arena_used, 0xff, room); /* NaN in bf16, fp32 and fp64 */
+    /* NaN in bf16, fp32 and fp64. Pages of a workspace that nobody touches would slow every change of protection down. */
+    memset(arena + arena_used, 0xff, room < FILLED ? room : FILLED);
     if (__asan_poison_memory_region)
         __asan_poison_memory_region((char *)*out + bytes, room - at - bytes);
     if (!device_works)
