@@ -170,6 +170,16 @@ template <class T, int N> HY3_DEVICE void load(float (&out)[N], const T *from)
         out[i] = to_float(p.value[i]);
 }
 
+template <class T, int N> HY3_DEVICE void store_pack(T *to, const pack<T, N> &p)
+{
+    if constexpr (sizeof p == sizeof(uint4))
+        hy3_store((uint4 *)to, *(const uint4 *)&p);
+    else if constexpr (sizeof p == sizeof(uint2))
+        hy3_store((uint2 *)to, *(const uint2 *)&p);
+    else
+        *(pack<T, N> *)to = p;
+}
+
 template <class T, int N> HY3_DEVICE void store(T *to, const float (&x)[N])
 {
     pack<T, N> p;
@@ -177,7 +187,7 @@ template <class T, int N> HY3_DEVICE void store(T *to, const float (&x)[N])
     HY3_UNROLL
     for (int i = 0; i < N; i++)
         from_float(x[i], &p.value[i]);
-    *(pack<T, N> *)to = p;
+    store_pack(to, p);
 }
 
 /* Elements moved as one: 16 bytes of T if every row of `width` elements at these addresses allows it. */
@@ -187,6 +197,34 @@ static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr
 {
     return width % (16 / (int64_t)sizeof(T)) == 0 &&
            (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
+}
+
+/* N elements of a row from a column on, those before its end; 0 beyond. As one where `wide`: the end is then a multiple of N, and
+ * what lies beyond reads the row's first instead, so that no branch parts this load from others. */
+template <bool wide, class T, int N>
+HY3_DEVICE void load_before(float (&out)[N], const T *row, int64_t column, int64_t end)
+{
+    if (wide)
+        load(out, row + (column < end ? column : 0));
+    HY3_UNROLL
+    for (int i = 0; i < N; i++) {
+        if (column + i >= end)
+            out[i] = 0;
+        else if (!wide)
+            out[i] = to_float(row[column + i]);
+    }
+}
+
+template <bool wide, class T, int N>
+HY3_DEVICE void store_before(T *row, const float (&x)[N], int64_t column, int64_t end)
+{
+    HY3_UNROLL
+    for (int i = 0; i < N; i++) {
+        if (!wide && column + i < end)
+            from_float(x[i], &row[column + i]);
+    }
+    if (wide && column < end)
+        store(row + column, x);
 }
 
 HY3_DEVICE float sigmoid(float x)

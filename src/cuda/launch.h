@@ -1,7 +1,7 @@
 /* launch.h - one kernel source, two builds: nvcc makes device code of it, g++ a program on the CPU (emu/).
  *
  * Rules that make both possible: kernels are launched with HY3_LAUNCH, shared memory is declared with HY3_SHARED or
- * HY3_DYNAMIC_SHARED, and PTX stands in the wrappers below alone. Everything else is ordinary CUDA. */
+ * HY3_DYNAMIC_SHARED, and PTX and what the emulation lacks stand in the wrappers below alone. Everything else is ordinary CUDA. */
 #ifndef HY3_CUDA_LAUNCH_H
 #define HY3_CUDA_LAUNCH_H
 
@@ -45,6 +45,23 @@ HY3_DEVICE void hy3_ldmatrix_x4_trans(uint32_t (&r)[4], const void *row)
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"((uint32_t)__cvta_generic_to_shared(row))
                  : "memory");
+}
+
+/* One store to global memory, whatever the compiler makes of the code around it. */
+HY3_DEVICE void hy3_store(uint4 *to, uint4 value)
+{
+    __stwb(to, value);
+}
+
+HY3_DEVICE void hy3_store(uint2 *to, uint2 value)
+{
+    __stwb(to, value);
+}
+
+/* The same, of what is not read again while the caches hold it: it takes the place of nothing that is. */
+HY3_DEVICE void hy3_store_once(uint4 *to, uint4 value)
+{
+    __stcs(to, value);
 }
 
 /* 16 bytes from global to shared memory, both aligned to 16. PTX ISA 9.7.9.25.3 (cp.async). */
@@ -180,6 +197,21 @@ HY3_DEVICE void hy3_wgmma_publish()
 
 #else
 #    include "cuda/emu/launch.h"
+
+HY3_DEVICE void hy3_store(uint4 *to, uint4 value)
+{
+    *to = value;
+}
+
+HY3_DEVICE void hy3_store(uint2 *to, uint2 value)
+{
+    *to = value;
+}
+
+HY3_DEVICE void hy3_store_once(uint4 *to, uint4 value)
+{
+    *to = value;
+}
 #endif
 
 #endif

@@ -1,57 +1,180 @@
-/* loss.cu - cross-entropy of rows of logits, a block a row. Bound by memory: the logits twice. */
+/* loss.cu - cross-entropy of rows of logits. Bound by memory: the logits once forward, and once more backward.
+ *
+ * A row is cut into pieces of a block each, so that a few long rows keep the whole device busy. A thread holds all that it reads of
+ * a piece in registers: forward, the piece's largest logit is known before the exponentials are taken, and nothing is read twice. */
 #include "cuda/cuda.h"
 
-__global__ void loss_forward_kernel(int64_t V, const float *logits, const int32_t *targets,
-                                    float *loss, float *lse)
+/* Of a block; accesses of a thread that are under way together. */
+enum { THREADS = 256, AHEAD = 8 };
+
+/* Elements of a thread, [AHEAD] accesses of N: element [j][n] is first + (j blockDim.x + threadIdx.x) N + n, if below V. */
+template <int N> struct piece {
+    int64_t row, first;
+    float value[AHEAD][N];
+};
+
+/* Block b has piece b % pieces of row b / pieces; what is beyond the row's end counts as -inf. */
+template <int N>
+HY3_DEVICE void load_piece(struct piece<N> &own, int64_t V, unsigned pieces, const float *logits)
+{
+    own.row = blockIdx.x / pieces;
+    own.first = (int64_t)(blockIdx.x % pieces) * AHEAD * blockDim.x * N + threadIdx.x * N;
+    HY3_UNROLL
+    for (int j = 0; j < AHEAD; j++) {
+        int64_t v = own.first + (int64_t)j * blockDim.x * N;
+
+        HY3_UNROLL
+        for (int n = 0; n < N; n++)
+            own.value[j][n] = -INFINITY;
+        if (v < V)
+            load(own.value[j], logits + own.row * V + v);
+    }
+}
+
+template <class T, int N> HY3_DEVICE void store_piece(const struct piece<N> &own, int64_t V, T *to)
+{
+    HY3_UNROLL
+    for (int j = 0; j < AHEAD; j++) {
+        int64_t v = own.first + (int64_t)j * blockDim.x * N;
+
+        if (v < V)
+            store(to + own.row * V + v, own.value[j]);
+    }
+}
+
+/* partial[row][piece] = {largest logit, sum exp(logit - largest)} */
+template <int N>
+__global__ void loss_forward_kernel(int64_t V, unsigned pieces, const float *logits, float *partial)
 {
     HY3_SHARED(float, red, [33]);
-    const float *row = logits + (int64_t)blockIdx.x * V;
-    int target = targets[blockIdx.x];
-    float most = -INFINITY, sum = 0;
+    struct piece<N> own;
+    float pair[2] = {-INFINITY, 0}, shift;
 
-    for (int64_t v = threadIdx.x; v < V; v += blockDim.x)
-        most = fmaxf(most, row[v]);
-    most = block_max(most, red);
-    for (int64_t v = threadIdx.x; v < V; v += blockDim.x)
-        sum += expf(row[v] - most);
-    sum = most + logf(block_sum(sum, red));
-    if (threadIdx.x == 0) {
-        lse[blockIdx.x] = sum;
-        loss[blockIdx.x] = target < 0 ? 0 : sum - row[target];
+    load_piece(own, V, pieces, logits);
+    HY3_UNROLL
+    for (int j = 0; j < AHEAD; j++) {
+        HY3_UNROLL
+        for (int n = 0; n < N; n++)
+            pair[0] = fmaxf(pair[0], own.value[j][n]);
     }
+    pair[0] = block_max(pair[0], red);
+    shift = pair[0] == -INFINITY ? 0 : pair[0]; /* else exp(-inf + inf) */
+    HY3_UNROLL
+    for (int j = 0; j < AHEAD; j++) {
+        HY3_UNROLL
+        for (int n = 0; n < N; n++)
+            pair[1] += expf(own.value[j][n] - shift);
+    }
+    pair[1] = block_sum(pair[1], red);
+    if (threadIdx.x == 0)
+        store(partial + (int64_t)blockIdx.x * 2, pair);
+}
+
+/* A warp a row. */
+__global__ void loss_end_kernel(int64_t V, unsigned pieces, const float *partial,
+                                const float *logits, const int32_t *targets, float *loss,
+                                float *lse)
+{
+    int64_t row = blockIdx.x;
+    int target = targets[row];
+    float most = -INFINITY, sum = 0, pair[2];
+
+    for (unsigned i = threadIdx.x; i < pieces; i += 32) {
+        load(pair, partial + (row * pieces + i) * 2);
+        most = fmaxf(most, pair[0]);
+    }
+    most = warp_max(most);
+    for (unsigned i = threadIdx.x; i < pieces; i += 32) {
+        load(pair, partial + (row * pieces + i) * 2);
+        sum += pair[0] == most ? pair[1] : pair[1] * expf(pair[0] - most);
+    }
+    sum = most + logf(warp_sum(sum));
+    if (threadIdx.x == 0) {
+        lse[row] = sum;
+        loss[row] = target < 0 ? 0 : sum - logits[row * V + target];
+    }
+}
+
+/* dlogits = scale (exp(logits - lse) - [v == target]); it may be logits: a thread reads its elements before it writes them. */
+template <class T, int N>
+__global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, const float *logits,
+                                     const int32_t *targets, const float *lse, T *dlogits)
+{
+    struct piece<N> own;
+    int target;
+    float shift;
+
+    load_piece(own, V, pieces, logits);
+    target = targets[own.row];
+    shift = target < 0 ? 0 : lse[own.row];
+    HY3_UNROLL
+    for (int j = 0; j < AHEAD; j++) {
+        int64_t v = own.first + (int64_t)j * blockDim.x * N;
+
+        HY3_UNROLL
+        for (int n = 0; n < N; n++) {
+            float logit = target < 0 ? -INFINITY : own.value[j][n]; /* d is 0 */
+            float d = scale * expf(logit - shift);
+
+            own.value[j][n] = v + n == target ? d - scale : d;
+        }
+    }
+    store_piece(own, V, dlogits);
+}
+
+/* How rows are cut. */
+struct cut {
+    unsigned threads, pieces;
+};
+
+static struct cut cut_rows(int64_t V, int64_t width)
+{
+    struct cut c;
+
+    c.threads = threads_for((V + AHEAD * width - 1) / (AHEAD * width), THREADS);
+    c.pieces = blocks_for(V, AHEAD * width * c.threads);
+    return c;
+}
+
+template <int N> static hy3_status forward(struct hy3_stream *stream, const struct hy3_loss *a)
+{
+    cudaStream_t s = hy3_cuda_stream(stream)->stream;
+    struct cut c = cut_rows(a->V, N);
+    unsigned rows = (unsigned)a->N;
+    void *partial;
+
+    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
+                                    (size_t)rows * c.pieces * 2 * sizeof(float), &partial));
+    HY3_CUDA_LAUNCH(loss_forward_kernel<N>, rows * c.pieces, c.threads, 0, s, a->V, c.pieces,
+                    a->logits, (float *)partial);
+    HY3_CUDA_LAUNCH(loss_end_kernel, rows, 32, 0, s, a->V, c.pieces, (const float *)partial,
+                    a->logits, a->targets, a->loss, a->lse);
+    return HY3_OK;
+}
+
+template <class T, int N>
+static hy3_status backward(struct hy3_stream *stream, const struct hy3_loss *a)
+{
+    struct cut c = cut_rows(a->V, N);
+
+    HY3_CUDA_LAUNCH((loss_backward_kernel<T, N>), (unsigned)a->N * c.pieces, c.threads, 0,
+                    hy3_cuda_stream(stream)->stream, a->V, c.pieces, a->scale, a->logits,
+                    a->targets, a->lse, (T *)a->dlogits);
+    return HY3_OK;
 }
 
 hy3_status hy3_cuda_loss_forward(struct hy3_stream *stream, const struct hy3_loss *a)
 {
-    if (a->N > 0)
-        HY3_CUDA_LAUNCH(loss_forward_kernel, (unsigned)a->N, threads_for(a->V / 4), 0,
-                        hy3_cuda_stream(stream)->stream, a->V, a->logits, a->targets, a->loss,
-                        a->lse);
-    return HY3_OK;
-}
-
-/* dlogits = scale (exp(logits - lse) - [v == target]); it may be logits. */
-template <class T>
-__global__ void loss_backward_kernel(int64_t V, float scale, const float *logits,
-                                     const int32_t *targets, const float *lse, T *dlogits)
-{
-    int64_t first = (int64_t)blockIdx.x * V;
-    int target = targets[blockIdx.x];
-    float shift = lse[blockIdx.x];
-
-    for (int64_t v = threadIdx.x; v < V; v += blockDim.x) {
-        float d = target < 0 ? 0 : scale * expf(logits[first + v] - shift);
-
-        from_float(v == target ? d - scale : d, &dlogits[first + v]);
-    }
+    if (a->N == 0)
+        return HY3_OK;
+    return is_wide<float>(a->V, a->logits) ? forward<4>(stream, a) : forward<1>(stream, a);
 }
 
 hy3_status hy3_cuda_loss_backward(struct hy3_stream *stream, const struct hy3_loss *a)
 {
-    if (a->N > 0)
-        HY3_BY_TYPE(a->dtype, T,
-                    HY3_CUDA_LAUNCH(loss_backward_kernel<T>, (unsigned)a->N, threads_for(a->V / 4),
-                                    0, hy3_cuda_stream(stream)->stream, a->V, a->scale, a->logits,
-                                    a->targets, a->lse, (T *)a->dlogits));
-    return HY3_OK;
+    bool wide = is_wide<float>(a->V, a->logits, a->dlogits);
+
+    if (a->N == 0)
+        return HY3_OK;
+    HY3_BY_TYPE(a->dtype, T, return wide ? backward<T, 4>(stream, a) : backward<T, 1>(stream, a));
 }

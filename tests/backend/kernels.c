@@ -576,6 +576,17 @@ static const struct dims shapes[] = {
      .V = 9,
      .S = 1,
      .starts = {0, 270}},
+    {.T = 6, /* long rows of logits, many experts */
+     .H = 72,
+     .heads = 3,
+     .kv_heads = 3,
+     .D = 128,
+     .I = 16,
+     .E = 70,
+     .k = 10,
+     .V = 16420,
+     .S = 1,
+     .starts = {0, 6}},
 };
 
 static void check(kernel_case body, const struct hy3_kernels *tested, const char *name)

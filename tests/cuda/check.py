@@ -30,7 +30,7 @@ LAUNCHES = {
     "flash_dkdv": (128, lambda d: (2 * 64 + 4 * 32) * d * 2 + 512), "flash_delta": (128, lambda d: 0),
     "plain_": (128, lambda d: 0), "router_": (32, lambda d: 192 * 8), "same_ids": (32, lambda d: 0),
     "rmsnorm_dw": (64, lambda d: 0), "sum_partials": (64, lambda d: 0), "angles": (128, lambda d: 0),
-    "embedding": (128, lambda d: 0),
+    "embedding": (128, lambda d: 0), "loss_end": (32, lambda d: 0),
 }
 
 # kernel (its mangled name contains this), grid, block, scalars by position; sizes are small, the proof is for all schedules of them
@@ -52,8 +52,9 @@ PROOFS = [
     ("elementwise", f"add_kernelI13__nv_bfloat16S0_", [2, 1, 1], [256, 1, 1], {0: (L, 1501)}),
     ("elementwise", "square_kernelIf", [2, 1, 1], [256, 1, 1], {0: (L, 5000)}),
     ("elementwise", "square_end_kernel", [1, 1, 1], [64, 1, 1], {0: (L, 100), 2: (I, 1)}),
-    ("loss", "loss_forward_kernel", [2, 1, 1], [128, 1, 1], {0: (L, 1000)}),
-    ("loss", "loss_backward_kernelIf", [2, 1, 1], [128, 1, 1], {0: (L, 1000), 1: (F, 0.5)}),
+    ("loss", "loss_forward_kernelILi4", [2, 1, 1], [64, 1, 1], {0: (L, 1000), 1: (I, 1)}),
+    ("loss", "loss_end_kernel", [2, 1, 1], [32, 1, 1], {0: (L, 1000), 1: (I, 3)}),
+    ("loss", "loss_backward_kernelIfLi4", [2, 1, 1], [64, 1, 1], {0: (L, 1000), 1: (I, 1), 2: (F, 0.5)}),
     ("router", "router_forward_kernel", [2, 1, 1], [32, 1, 1], {0: (I, 64), 1: (I, 2), 2: (F, 2.5), 3: (I, 0)}),
     ("router", "router_backward_kernel", [2, 1, 1], [32, 1, 1], {0: (I, 64), 1: (I, 2), 2: (F, 2.5)}),
     ("router", "route_count_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 600), 1: (I, 64)}),
