@@ -120,71 +120,106 @@ HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low
         out[i] = c[i];
 }
 
-/* Grid (groups of four columns, rows). */
-template <class T>
+/* A thread has two groups of N neighbouring columns, N a multiple of 4. Grid (columns, rows). */
+template <class T, int N, bool wide>
 __global__ void dropout_kernel(int64_t C, uint64_t limit, float keep, uint32_t key0, uint32_t key1,
                                uint32_t place, const uint64_t *keys, const T *x, T *y)
 {
-    int64_t four = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
-    uint32_t word[4];
+    int64_t columns[2], row = (int64_t)blockIdx.y * C;
+    uint64_t key = keys[blockIdx.y];
+    float value[2][N];
 
-    if (four * 4 >= C)
-        return;
-    philox(key0, key1, keys[row], (uint64_t)place << 32 | (uint64_t)four, word);
     HY3_UNROLL
-    for (int i = 0; i < 4; i++) {
-        int64_t at = row * C + four * 4 + i;
+    for (int g = 0; g < 2; g++) {
+        columns[g] = ((blockIdx.x * 2 + g) * (int64_t)blockDim.x + threadIdx.x) * N;
+        load_before<wide>(value[g], x + row, columns[g], C);
+    }
+    HY3_UNROLL
+    for (int g = 0; g < 2; g++) {
+        HY3_UNROLL
+        for (int n = 0; n < N; n += 4) {
+            uint64_t four = (uint64_t)(columns[g] + n) / 4;
+            uint32_t word[4];
 
-        if (four * 4 + i < C)
-            from_float(word[i] >= limit ? to_float(x[at]) * keep : 0.0f, &y[at]);
+            philox(key0, key1, key, (uint64_t)place << 32 | four, word);
+            HY3_UNROLL
+            for (int i = 0; i < 4; i++)
+                value[g][n + i] = word[i] >= limit ? value[g][n + i] * keep : 0.0f;
+        }
+        store_before<wide>(y + row, value[g], columns[g], C);
     }
 }
 
-hy3_status hy3_cuda_dropout(struct hy3_stream *stream, const struct hy3_dropout *a)
+template <class T, bool wide>
+static hy3_status dropout(struct hy3_stream *stream, const struct hy3_dropout *a)
 {
-    enum { ROWS = 32768 }; /* of a launch */
+    enum { ROWS = 32768, N = 16 / sizeof(T) }; /* of a launch; columns of a group */
 
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
     uint32_t key0 = (uint32_t)a->seed;
     uint32_t key1 = (uint32_t)(a->seed >> 32) ^ ((uint32_t)HY3_RANDOM_DROPOUT * 0x9e3779b1u);
-    unsigned threads = threads_for((a->C + 3) / 4, 128);
+    unsigned threads = threads_for((a->C + 2 * N - 1) / (2 * N), THREADS);
 
     for (int64_t row = 0; row < a->N; row += ROWS) {
-        dim3 grid(blocks_for(a->C, 4 * threads),
+        dim3 grid(blocks_for(a->C, 2 * N * threads),
                   (unsigned)(a->N - row < ROWS ? a->N - row : (int64_t)ROWS));
 
-        HY3_BY_TYPE(a->dtype, T,
-                    HY3_CUDA_LAUNCH(dropout_kernel<T>, grid, threads, 0, s, a->C,
-                                    (uint64_t)((double)a->p * 0x1p32), 1 / (1 - a->p), key0, key1,
-                                    a->stream_id, a->keys + row, (const T *)a->x + row * a->C,
-                                    (T *)a->y + row * a->C));
+        HY3_CUDA_LAUNCH((dropout_kernel<T, N, wide>), grid, threads, 0,
+                        hy3_cuda_stream(stream)->stream, a->C, (uint64_t)((double)a->p * 0x1p32),
+                        1 / (1 - a->p), key0, key1, a->stream_id, a->keys + row,
+                        (const T *)a->x + row * a->C, (T *)a->y + row * a->C);
     }
     return HY3_OK;
 }
 
-/* Sum of squares of the block's PIECE elements, in fp64, in a fixed tree. */
-enum { PIECE = 4096 };
-
-HY3_DEVICE double block_sum_double(double x, double *sums)
+hy3_status hy3_cuda_dropout(struct hy3_stream *stream, const struct hy3_dropout *a)
 {
-    sums[threadIdx.x] = x;
-    __syncthreads();
-    for (int half = (int)blockDim.x / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half)
-            sums[threadIdx.x] += sums[threadIdx.x + half];
-        __syncthreads();
-    }
-    return sums[0];
+    HY3_BY_TYPE(a->dtype, T,
+                return is_wide<T>(a->C, a->x, a->y) ? dropout<T, true>(stream, a)
+                                                    : dropout<T, false>(stream, a));
 }
 
-template <class T> __global__ void square_kernel(int64_t n, const T *x, double *partial)
+/* Elements of a thread in a sum of squares; of a block whose sum is one number. */
+enum { SQUARES = 32, PIECE = THREADS * SQUARES };
+
+HY3_DEVICE double warp_sum_double(double x)
 {
-    HY3_SHARED(double, sums, [THREADS]);
-    int64_t first = (int64_t)blockIdx.x * PIECE, end = first + PIECE < n ? first + PIECE : n;
+    for (int distance = 16; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, distance);
+    return x;
+}
+
+/* For the first warp, in a fixed tree. */
+HY3_DEVICE double block_sum_double(double x, double (&sums)[32])
+{
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+
+    x = warp_sum_double(x);
+    if (lane == 0)
+        sums[warp] = x;
+    __syncthreads();
+    if (warp == 0)
+        x = warp_sum_double(lane < warps ? sums[lane] : 0);
+    return x;
+}
+
+/* partial[block] = the sum of its PIECE elements, or of all in one block of fewer threads. */
+template <class T, int N, bool wide>
+__global__ void square_kernel(int64_t n, const T *x, double *partial)
+{
+    HY3_SHARED(double, sums, [32]);
+    int64_t first = (int64_t)blockIdx.x * PIECE + threadIdx.x * N;
+    float value[SQUARES / N][N];
     double sum = 0;
 
-    for (int64_t i = first + threadIdx.x; i < end; i += blockDim.x)
-        sum += (double)to_float(x[i]) * (double)to_float(x[i]);
+    HY3_UNROLL
+    for (int j = 0; j < SQUARES / N; j++)
+        load_before<wide>(value[j], x, first + j * (int)blockDim.x * N, n);
+    HY3_UNROLL
+    for (int j = 0; j < SQUARES / N; j++) {
+        HY3_UNROLL
+        for (int i = 0; i < N; i++)
+            sum += (double)value[j][i] * (double)value[j][i];
+    }
     sum = block_sum_double(sum, sums);
     if (threadIdx.x == 0)
         partial[blockIdx.x] = sum;
@@ -194,7 +229,7 @@ template <class T> __global__ void square_kernel(int64_t n, const T *x, double *
 __global__ void square_end_kernel(int64_t pieces, const double *partial, int accumulate,
                                   double *out)
 {
-    HY3_SHARED(double, sums, [THREADS]);
+    HY3_SHARED(double, sums, [32]);
     double sum = 0;
 
     for (int64_t i = threadIdx.x; i < pieces; i += blockDim.x)
@@ -204,26 +239,35 @@ __global__ void square_end_kernel(int64_t pieces, const double *partial, int acc
         *out = accumulate ? *out + sum : sum;
 }
 
+template <class T>
+static hy3_status square(struct hy3_stream *stream, const struct hy3_square_sum *a, void *partial)
+{
+    enum { N = 16 / sizeof(T) };
+
+    cudaStream_t s = hy3_cuda_stream(stream)->stream;
+    unsigned threads = threads_for((a->n + SQUARES - 1) / SQUARES, THREADS);
+
+    if (is_wide<T>(a->n, a->x))
+        HY3_CUDA_LAUNCH((square_kernel<T, N, true>), blocks_for(a->n, PIECE), threads, 0, s, a->n,
+                        (const T *)a->x, (double *)partial);
+    else
+        HY3_CUDA_LAUNCH((square_kernel<T, N, false>), blocks_for(a->n, PIECE), threads, 0, s, a->n,
+                        (const T *)a->x, (double *)partial);
+    return HY3_OK;
+}
+
 hy3_status hy3_cuda_square_sum(struct hy3_stream *stream, const struct hy3_square_sum *a)
 {
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    int64_t pieces = (a->n + PIECE - 1) / PIECE;
-    unsigned threads = 32;
+    int64_t pieces = blocks_for(a->n, PIECE);
     void *partial = NULL;
 
-    while (threads < THREADS && threads * 4 < a->n) /* a power of two */
-        threads *= 2;
     if (pieces > 0) {
         HY3_STATUS_TRY(
             hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL, (size_t)pieces * sizeof(double), &partial));
-        HY3_BY_TYPE(a->dtype, T,
-                    HY3_CUDA_LAUNCH(square_kernel<T>, (unsigned)pieces, threads, 0, s, a->n,
-                                    (const T *)a->x, (double *)partial));
+        HY3_BY_TYPE(a->dtype, T, HY3_STATUS_TRY(square<T>(stream, a, partial)));
     }
-    threads = 32;
-    while (threads < THREADS && threads < pieces)
-        threads *= 2;
-    HY3_CUDA_LAUNCH(square_end_kernel, 1, threads, 0, s, pieces, (const double *)partial,
+    HY3_CUDA_LAUNCH(square_end_kernel, 1, threads_for(pieces, 1024), 0,
+                    hy3_cuda_stream(stream)->stream, pieces, (const double *)partial,
                     (int)a->accumulate, a->sum);
     return HY3_OK;
 }
@@ -241,37 +285,99 @@ HY3_DEVICE float adamw_element(const struct adamw_step &s, float w, float *m, fl
     return w * s.keep - s.step_size * (*m / (sqrtf(*v) * s.inverse_v_root + s.eps));
 }
 
-__global__ void adamw_kernel(int64_t n, struct adamw_step step, float *weight, float *m, float *v,
-                             const float *grad)
+/* N weights in fp32: themselves, or as hy3_join and hy3_split of base/dtype.h make them of two halves. */
+template <int N>
+HY3_DEVICE void load_master(float (&w)[N], const float *weight, const int16_t *, int64_t i)
 {
-    int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
-
-    for (int64_t i = first; i < first + EACH && i < n; i++)
-        weight[i] = adamw_element(step, weight[i], &m[i], &v[i], grad[i]);
+    load(w, weight + i);
 }
 
-/* hy3_join and hy3_split of base/dtype.h. */
-__global__ void adamw_split_kernel(int64_t n, struct adamw_step step, uint16_t *weight,
-                                   int16_t *low, float *m, float *v, const float *grad)
+template <int N>
+HY3_DEVICE void store_master(const float (&w)[N], float *weight, int16_t *, int64_t i)
 {
-    int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
+    store(weight + i, w);
+}
 
-    for (int64_t i = first; i < first + EACH && i < n; i++) {
-        uint32_t bits = ((uint32_t)weight[i] << 16) + (uint32_t)(int32_t)low[i];
-        float w;
+template <int N>
+HY3_DEVICE void load_master(float (&w)[N], const uint16_t *weight, const int16_t *low, int64_t i)
+{
+    pack<uint16_t, N> high = *(const pack<uint16_t, N> *)(weight + i);
+    pack<int16_t, N> rest = *(const pack<int16_t, N> *)(low + i);
 
-        memcpy(&w, &bits, sizeof w);
-        w = adamw_element(step, w, &m[i], &v[i], grad[i]);
-        memcpy(&bits, &w, sizeof bits);
-        weight[i] = (uint16_t)((bits + 0x8000u) >> 16);
-        low[i] = (int16_t)(uint16_t)(bits & 0xffffu);
+    HY3_UNROLL
+    for (int n = 0; n < N; n++) {
+        uint32_t bits = ((uint32_t)high.value[n] << 16) + (uint32_t)(int32_t)rest.value[n];
+
+        memcpy(&w[n], &bits, sizeof bits);
     }
+}
+
+template <int N>
+HY3_DEVICE void store_master(const float (&w)[N], uint16_t *weight, int16_t *low, int64_t i)
+{
+    pack<uint16_t, N> high;
+    pack<int16_t, N> rest;
+
+    HY3_UNROLL
+    for (int n = 0; n < N; n++) {
+        uint32_t bits;
+
+        memcpy(&bits, &w[n], sizeof bits);
+        high.value[n] = (uint16_t)((bits + 0x8000u) >> 16);
+        rest.value[n] = (int16_t)(uint16_t)(bits & 0xffffu);
+    }
+    store_pack(weight + i, high);
+    store_pack(low + i, rest);
+}
+
+/* A thread has two groups of N neighbouring elements, and asks for all of both before it works on the first. */
+template <class W, int N>
+__global__ void adamw_kernel(int64_t n, struct adamw_step step, W *weight, int16_t *low, float *m,
+                             float *v, const float *grad)
+{
+    int64_t at[2];
+    float ws[2][N], ms[2][N], vs[2][N], gs[2][N];
+
+    HY3_UNROLL
+    for (int g = 0; g < 2; g++) {
+        at[g] = ((blockIdx.x * (int64_t)2 + g) * blockDim.x + threadIdx.x) * N;
+        if (at[g] >= n)
+            continue;
+        load_master(ws[g], weight, low, at[g]);
+        load(ms[g], m + at[g]);
+        load(vs[g], v + at[g]);
+        load(gs[g], grad + at[g]);
+    }
+    HY3_UNROLL
+    for (int g = 0; g < 2; g++) {
+        if (at[g] >= n)
+            continue;
+        HY3_UNROLL
+        for (int i = 0; i < N; i++)
+            ws[g][i] = adamw_element(step, ws[g][i], &ms[g][i], &vs[g][i], gs[g][i]);
+        store_master(ws[g], weight, low, at[g]);
+        store(m + at[g], ms[g]);
+        store(v + at[g], vs[g]);
+    }
+}
+
+/* The elements from `begin` to `end`. */
+template <class W, int N>
+static hy3_status update(struct hy3_stream *stream, const struct hy3_adamw *a,
+                         const struct adamw_step &step, int64_t begin, int64_t end)
+{
+    if (begin < end)
+        HY3_CUDA_LAUNCH((adamw_kernel<W, N>), blocks_for(end - begin, 2 * THREADS * N), THREADS, 0,
+                        hy3_cuda_stream(stream)->stream, end - begin, step, (W *)a->weight + begin,
+                        a->low ? a->low + begin : NULL, a->m + begin, a->v + begin,
+                        a->grad + begin);
+    return HY3_OK;
 }
 
 hy3_status hy3_cuda_adamw(struct hy3_stream *stream, const struct hy3_adamw *a)
 {
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    unsigned grid = blocks_for(a->n, THREADS * EACH);
+    bool wide = is_wide<float>(0, a->weight, a->m, a->v, a->grad) && is_wide<float>(0, a->low);
+    int64_t fours = wide ? a->n / 4 * 4 : 0; /* elements before this one go in fours */
     const struct adamw_step step = {
         (float)(1 - a->lr * a->decay),
         (float)a->grad_scale,
@@ -283,13 +389,10 @@ hy3_status hy3_cuda_adamw(struct hy3_stream *stream, const struct hy3_adamw *a)
         (float)a->eps,
     };
 
-    if (a->n == 0)
-        return HY3_OK;
-    if (a->low)
-        HY3_CUDA_LAUNCH(adamw_split_kernel, grid, THREADS, 0, s, a->n, step, (uint16_t *)a->weight,
-                        a->low, a->m, a->v, a->grad);
-    else
-        HY3_CUDA_LAUNCH(adamw_kernel, grid, THREADS, 0, s, a->n, step, (float *)a->weight, a->m,
-                        a->v, a->grad);
-    return HY3_OK;
+    if (a->low) {
+        HY3_STATUS_TRY((update<uint16_t, 4>(stream, a, step, 0, fours)));
+        return update<uint16_t, 1>(stream, a, step, fours, a->n);
+    }
+    HY3_STATUS_TRY((update<float, 4>(stream, a, step, 0, fours)));
+    return update<float, 1>(stream, a, step, fours, a->n);
 }

@@ -50,7 +50,7 @@ PROOFS = [
     ("rope", "rope_dw_end_kernel", [1, 1, 1], [64, 1, 1], {0: (L, 3), 1: (I, 64)}),
     ("elementwise", f"cast_wide_kernelIf13", [2, 1, 1], [256, 1, 1], {0: (L, 1500)}),
     ("elementwise", f"add_kernelI13__nv_bfloat16S0_", [2, 1, 1], [256, 1, 1], {0: (L, 1501)}),
-    ("elementwise", "square_kernelIf", [2, 1, 1], [256, 1, 1], {0: (L, 5000)}),
+    ("elementwise", "square_kernelIfLi4ELb1", [2, 1, 1], [256, 1, 1], {0: (L, 9000)}),
     ("elementwise", "square_end_kernel", [1, 1, 1], [64, 1, 1], {0: (L, 100), 2: (I, 1)}),
     ("loss", "loss_forward_kernelILi4", [2, 1, 1], [64, 1, 1], {0: (L, 1000), 1: (I, 1)}),
     ("loss", "loss_end_kernel", [2, 1, 1], [32, 1, 1], {0: (L, 1000), 1: (I, 3)}),
