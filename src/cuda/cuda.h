@@ -63,7 +63,6 @@ enum hy3_cuda_slot {
     HY3_SLOT_PARTIAL,
     HY3_SLOT_ORDER,
     HY3_SLOT_FREQUENCIES,
-    HY3_SLOT_ANGLES,
     HY3_SLOT_TILES,
     HY3_SLOT_DELTA,
     HY3_SLOT_POINTERS,
@@ -114,6 +113,9 @@ hy3_status hy3_cuda_scratch(struct hy3_stream *stream, enum hy3_cuda_slot slot, 
 /* Host data to a slot of device memory, stream-ordered; `data` may go as soon as this returns. */
 hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, const void *data,
                            size_t bytes, void **out);
+/* sum [columns] += the rows of x [rows,columns], in an order that depends on `rows` alone. */
+hy3_status hy3_cuda_add_rows(struct hy3_stream *stream, int64_t rows, int64_t columns,
+                             const float *x, float *sum);
 /* The last collective work that the device was asked for: waits for the device are reported under it. */
 void hy3_cuda_note_phase(const char *phase);
 /* Mean rows of a group from which on gemm.cu uses several streams; a constant, but for tests/gpu/bench.cu. */

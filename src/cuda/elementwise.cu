@@ -272,6 +272,41 @@ hy3_status hy3_cuda_square_sum(struct hy3_stream *stream, const struct hy3_squar
     return HY3_OK;
 }
 
+/* A block has COLUMNS columns, a thread every so many-th row of one of them. */
+enum { COLUMNS = 8 };
+
+__global__ void add_rows_kernel(int64_t rows, int64_t columns, const float *x, float *sum)
+{
+    HY3_SHARED(float, sums, [32][COLUMNS]);
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+    int64_t column = (int64_t)blockIdx.x * COLUMNS + lane % COLUMNS;
+    float own = 0;
+
+    for (int64_t row = threadIdx.x / COLUMNS; row < rows && column < columns;
+         row += blockDim.x / COLUMNS)
+        own += x[row * columns + column];
+    for (int distance = COLUMNS; distance < 32; distance *= 2)
+        own += __shfl_xor_sync(0xffffffffu, own, distance);
+    if (lane < COLUMNS)
+        sums[warp][lane] = own;
+    __syncthreads();
+    if (threadIdx.x >= COLUMNS || column >= columns)
+        return;
+    own = sum[column];
+    for (int i = 0; i < warps; i++)
+        own += sums[i][lane];
+    sum[column] = own;
+}
+
+hy3_status hy3_cuda_add_rows(struct hy3_stream *stream, int64_t rows, int64_t columns,
+                             const float *x, float *sum)
+{
+    HY3_CUDA_LAUNCH(add_rows_kernel, blocks_for(columns, COLUMNS),
+                    threads_for(rows * COLUMNS, 1024), 0, hy3_cuda_stream(stream)->stream, rows,
+                    columns, x, sum);
+    return HY3_OK;
+}
+
 struct adamw_step {
     float keep, grad_scale, m_share, v_keep, v_share, step_size, inverse_v_root, eps;
 };

@@ -1,195 +1,354 @@
-/* rope.cu - RMSNorm of each head, then rotation by position: a block a token, a warp a head at a time.
+/* rope.cu - RMSNorm of each head, then rotation by position. Bound by memory: 2 T heads D elements forward, 3 backward.
  *
+ * A block has a few tokens. It computes their angles first, then its warps take their heads: a head belongs to some lanes, side by
+ * side, and a lane has N neighbouring columns of its lower half and the same of the upper half at a time, so what is rotated
+ * together is in one lane. A head's second reading finds it in the cache.
  * Angles are what transformers computes: fp32 frequency times fp32 position; their sine and cosine in fp64, rounded. The
  * frequencies come from the host, so they have the same bits as on the CPU. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
 
-enum { ROWS = 32, WARPS = 8 }; /* tokens whose part of dw is summed together; warps of a block */
+/* Warps of a block; its tokens, where D is not very large; shared memory that any device has. */
+enum { WARPS = 8, TOKENS = 4, SHARED = 48 << 10 };
 
-/* angles [T][cosines D/2, sines D/2] */
-__global__ void angles_kernel(int64_t T, int half, const int32_t *positions,
-                              const float *frequencies, float *angles)
+/* Which heads a lane works on. Rows are pairs (token, head) of the block. */
+struct share {
+    int64_t first; /* the block's first row among all */
+    int rows;      /* of the block */
+    int row, step; /* the first of this lane's, and from one to the next */
+    int column;    /* the first of this lane's in each half */
+};
+
+HY3_DEVICE struct share share_of(int64_t T, int heads, int lanes, int tokens, int width)
 {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, t = i / half;
-    int column = (int)(i % half);
-    double sine, cosine;
+    int64_t token = (int64_t)blockIdx.x * tokens;
+    struct share s;
 
-    if (t >= T)
+    s.first = token * heads;
+    s.rows = (int)(T - token < tokens ? T - token : tokens) * heads;
+    s.row = threadIdx.x / lanes;
+    s.step = blockDim.x / lanes;
+    s.column = threadIdx.x % lanes * width;
+    return s;
+}
+
+/* Whether any lane of the warp has a row: the lanes of a warp meet in sums, so they stay together. */
+HY3_DEVICE bool warp_has_rows(const struct share &s, int row, int lanes)
+{
+    return row - (int)(threadIdx.x & 31) / lanes < s.rows;
+}
+
+/* Elements before the row's; those of the last row for a lane that has none, so that reading needs no condition. */
+HY3_DEVICE int64_t offset_of(const struct share &s, int row, int half)
+{
+    return (s.first + (row < s.rows ? row : s.rows - 1)) * 2 * half;
+}
+
+/* angles [tokens of the block][cosines D/2, sines D/2]. Ends with a barrier. */
+HY3_DEVICE void find_angles(int64_t T, int half, int tokens, const int32_t *positions,
+                            const float *frequencies, float *angles)
+{
+    for (int i = threadIdx.x; i < tokens * half; i += blockDim.x) {
+        int64_t token = (int64_t)blockIdx.x * tokens + i / half;
+        int at = i / half * 2 * half + i % half;
+        double sine, cosine;
+
+        if (token >= T)
+            break;
+        /* by multiples of pi: sincos() would need local memory to reduce a large angle */
+        sincospi((double)((float)positions[token] * frequencies[i % half]) * 0.31830988618379067,
+                 &sine, &cosine);
+        angles[at] = (float)cosine;
+        angles[at + half] = (float)sine;
+    }
+    __syncthreads();
+}
+
+/* Rotates the pairs (a, b) by their angles, or back. */
+template <int N>
+HY3_DEVICE void rotate(float (&a)[N], float (&b)[N], const float *angle, int half, bool back)
+{
+    float cosine[N], sine[N];
+
+    load(cosine, angle);
+    load(sine, angle + half);
+    HY3_UNROLL
+    for (int n = 0; n < N; n++) {
+        float x = a[n], s = back ? -sine[n] : sine[n];
+
+        a[n] = x * cosine[n] - b[n] * s;
+        b[n] = b[n] * cosine[n] + x * s;
+    }
+}
+
+HY3_DEVICE float sum_of_lanes(float x, int lanes)
+{
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, distance);
+    return x;
+}
+
+/* A lane reads two rows at once. */
+template <class T, int N>
+__global__ void rope_forward_kernel(int64_t tokens_in_all, int heads, int half, int lanes,
+                                    int tokens, float eps, const int32_t *positions,
+                                    const float *frequencies, const T *x, const T *w, T *y,
+                                    float *r)
+{
+    HY3_DYNAMIC_SHARED(memory);
+    float *angles = (float *)memory;
+    struct share own = share_of(tokens_in_all, heads, lanes, tokens, N);
+
+    find_angles(tokens_in_all, half, tokens, positions, frequencies, angles);
+    for (; warp_has_rows(own, own.row, lanes); own.row += 2 * own.step) {
+        float low[2][N], high[2][N], w_low[N], w_high[N], sum[2] = {0, 0};
+        const T *in[2] = {x + offset_of(own, own.row, half),
+                          x + offset_of(own, own.row + own.step, half)};
+
+        for (int i = own.column; i < half; i += lanes * N) {
+            HY3_UNROLL
+            for (int u = 0; u < 2; u++) {
+                load(low[u], in[u] + i);
+                load(high[u], in[u] + half + i);
+            }
+            HY3_UNROLL
+            for (int u = 0; u < 2; u++) {
+                HY3_UNROLL
+                for (int n = 0; n < N; n++)
+                    sum[u] += low[u][n] * low[u][n] + high[u][n] * high[u][n];
+            }
+        }
+        HY3_UNROLL
+        for (int u = 0; u < 2; u++)
+            sum[u] = 1 / sqrtf(sum_of_lanes(sum[u], lanes) / (float)(2 * half) + eps);
+        for (int i = own.column; i < half; i += lanes * N) {
+            load(w_low, w + i);
+            load(w_high, w + half + i);
+            HY3_UNROLL
+            for (int u = 0; u < 2; u++) {
+                int row = own.row + u * own.step;
+
+                if (row >= own.rows)
+                    continue;
+                load(low[u], in[u] + i);
+                load(high[u], in[u] + half + i);
+                HY3_UNROLL
+                for (int n = 0; n < N; n++) {
+                    low[u][n] = w_low[n] * (low[u][n] * sum[u]);
+                    high[u][n] = w_high[n] * (high[u][n] * sum[u]);
+                }
+                rotate(low[u], high[u], angles + row / heads * 2 * half + i, half, false);
+                store(y + (in[u] - x) + i, low[u]);
+                store(y + (in[u] - x) + half + i, high[u]);
+                if (i == 0)
+                    r[own.first + row] = sum[u];
+            }
+        }
+    }
+}
+
+/* What the sums of the lanes are of: columns i .. i + N of both halves of a row, dn being dy turned back. */
+template <int N> struct columns {
+    float x_low[N], x_high[N], dn_low[N], dn_high[N], w_low[N], w_high[N];
+};
+
+template <class T, int N>
+HY3_DEVICE void load_columns(struct columns<N> &c, const T *x, const T *dy, const T *w,
+                             const float *angle, int half)
+{
+    load(c.x_low, x);
+    load(c.x_high, x + half);
+    load(c.dn_low, dy);
+    load(c.dn_high, dy + half);
+    load(c.w_low, w);
+    load(c.w_high, w + half);
+    rotate(c.dn_low, c.dn_high, angle, half, true);
+}
+
+/* dw[i] += x dn r, dw being a part of shared memory that this lane alone adds to. */
+template <int N>
+HY3_DEVICE void add_dw(float *dw, const float (&x)[N], const float (&dn)[N], float scale)
+{
+    pack<float, N> sum = *(const pack<float, N> *)dw;
+
+    HY3_UNROLL
+    for (int n = 0; n < N; n++)
+        sum.value[n] += x[n] * dn[n] * scale;
+    *(pack<float, N> *)dw = sum;
+}
+
+/* dx = r (w dn - x r^2 mean(w dn x)). With has_dw: partial[block][D] = sum over its rows of x r dn, first for each group of lanes
+ * that has heads, then for the block. */
+template <class T, int N, bool has_dw>
+__global__ void rope_backward_kernel(int64_t tokens_in_all, int heads, int half, int lanes,
+                                     int tokens, const int32_t *positions, const float *frequencies,
+                                     const T *x, const T *w, const float *r, const T *dy, T *dx,
+                                     float *partial)
+{
+    HY3_DYNAMIC_SHARED(memory);
+    float *angles = (float *)memory, *sums = angles + tokens * 2 * half;
+    struct share own = share_of(tokens_in_all, heads, lanes, tokens, N);
+    float *dw = sums + own.row * 2 * half;
+    struct columns<N> c;
+
+    for (int i = threadIdx.x; has_dw && i < own.step * 2 * half; i += blockDim.x)
+        sums[i] = 0;
+    find_angles(tokens_in_all, half, tokens, positions, frequencies, angles);
+    for (; warp_has_rows(own, own.row, lanes); own.row += own.step) {
+        int64_t at = offset_of(own, own.row, half);
+        bool is_row = own.row < own.rows;
+        const float *angle = angles + (is_row ? own.row / heads * 2 * half : 0);
+        float scale = is_row ? r[own.first + own.row] : 0, sum = 0;
+
+        for (int i = own.column; i < half; i += lanes * N) {
+            load_columns(c, x + at + i, dy + at + i, w + i, angle + i, half);
+            HY3_UNROLL
+            for (int n = 0; n < N; n++)
+                sum += c.x_low[n] * c.w_low[n] * c.dn_low[n] +
+                       c.x_high[n] * c.w_high[n] * c.dn_high[n];
+            if (has_dw) {
+                add_dw(dw + i, c.x_low, c.dn_low, scale);
+                add_dw(dw + half + i, c.x_high, c.dn_high, scale);
+            }
+        }
+        sum = -scale * scale * scale * (sum_of_lanes(sum, lanes) / (float)(2 * half));
+        for (int i = own.column; i < half && is_row; i += lanes * N) {
+            load_columns(c, x + at + i, dy + at + i, w + i, angle + i, half);
+            HY3_UNROLL
+            for (int n = 0; n < N; n++) {
+                c.x_low[n] = c.w_low[n] * c.dn_low[n] * scale + c.x_low[n] * sum;
+                c.x_high[n] = c.w_high[n] * c.dn_high[n] * scale + c.x_high[n] * sum;
+            }
+            store(dx + at + i, c.x_low);
+            store(dx + at + half + i, c.x_high);
+        }
+    }
+    if (!has_dw)
         return;
-    /* by multiples of pi: sincos() would need local memory to reduce a large angle */
-    sincospi((double)((float)positions[t] * frequencies[column]) * 0.31830988618379067, &sine,
-             &cosine);
-    angles[t * 2 * half + column] = (float)cosine;
-    angles[t * 2 * half + half + column] = (float)sine;
-}
+    __syncthreads();
+    for (int i = threadIdx.x; i < 2 * half; i += blockDim.x) {
+        float sum = 0;
 
-template <class T>
-__global__ void rope_forward_kernel(int64_t heads, int half, float eps, const float *angles,
-                                    const T *x, const T *w, T *y, float *r)
-{
-    const float *angle = angles + (int64_t)blockIdx.x * 2 * half;
-    int lane = threadIdx.x & 31;
-
-    for (int64_t h = threadIdx.x >> 5; h < heads; h += blockDim.x >> 5) {
-        int64_t row = (int64_t)blockIdx.x * heads + h;
-        const T *in = x + row * 2 * half;
-        float sum = 0, scale;
-
-        for (int i = lane; i < 2 * half; i += 32)
-            sum += to_float(in[i]) * to_float(in[i]);
-        scale = 1 / sqrtf(warp_sum(sum) / (float)(2 * half) + eps);
-        if (lane == 0)
-            r[row] = scale;
-        for (int i = lane; i < half; i += 32) {
-            float a = to_float(w[i]) * (to_float(in[i]) * scale);
-            float b = to_float(w[i + half]) * (to_float(in[i + half]) * scale);
-
-            from_float(a * angle[i] - b * angle[half + i], &y[row * 2 * half + i]);
-            from_float(b * angle[i] + a * angle[half + i], &y[row * 2 * half + half + i]);
-        }
-    }
-}
-
-/* dn = dy turned back; dx = r (w dn - x r^2 mean(w dn x)) */
-template <class T>
-__global__ void rope_backward_kernel(int64_t heads, int half, const float *angles, const T *x,
-                                     const T *w, const float *r, const T *dy, T *dx)
-{
-    const float *angle = angles + (int64_t)blockIdx.x * 2 * half;
-    int lane = threadIdx.x & 31;
-
-    for (int64_t h = threadIdx.x >> 5; h < heads; h += blockDim.x >> 5) {
-        int64_t row = (int64_t)blockIdx.x * heads + h, first = row * 2 * half;
-        float sum = 0, scale = r[row];
-
-        for (int i = lane; i < half; i += 32) {
-            float a = to_float(dy[first + i]), b = to_float(dy[first + half + i]);
-            float da = a * angle[i] + b * angle[half + i], db = b * angle[i] - a * angle[half + i];
-
-            sum += to_float(x[first + i]) * to_float(w[i]) * da +
-                   to_float(x[first + half + i]) * to_float(w[half + i]) * db;
-        }
-        sum = -scale * scale * scale * (warp_sum(sum) / (float)(2 * half));
-        for (int i = lane; i < half; i += 32) {
-            float a = to_float(dy[first + i]), b = to_float(dy[first + half + i]);
-            float da = a * angle[i] + b * angle[half + i], db = b * angle[i] - a * angle[half + i];
-
-            from_float(to_float(w[i]) * da * scale + to_float(x[first + i]) * sum, &dx[first + i]);
-            from_float(to_float(w[half + i]) * db * scale + to_float(x[first + half + i]) * sum,
-                       &dx[first + half + i]);
-        }
-    }
-}
-
-/* partial[block of ROWS tokens][D] = sum over tokens and heads of x r dn. A thread owns the columns i and i + D/2. */
-template <class T>
-__global__ void rope_dw_kernel(int64_t tokens, int64_t heads, int half, const float *angles,
-                               const T *x, const float *r, const T *dy, float *partial)
-{
-    int64_t begin = (int64_t)blockIdx.x * ROWS, end = begin + ROWS < tokens ? begin + ROWS : tokens;
-
-    for (int i = threadIdx.x; i < half; i += blockDim.x) {
-        float low = 0, high = 0;
-
-        for (int64_t row = begin * heads; row < end * heads; row++) {
-            const float *angle = angles + row / heads * 2 * half;
-            int64_t first = row * 2 * half;
-            float a = to_float(dy[first + i]), b = to_float(dy[first + half + i]);
-
-            low += to_float(x[first + i]) * (a * angle[i] + b * angle[half + i]) * r[row];
-            high += to_float(x[first + half + i]) * (b * angle[i] - a * angle[half + i]) * r[row];
-        }
-        partial[(int64_t)blockIdx.x * 2 * half + i] = low;
-        partial[(int64_t)blockIdx.x * 2 * half + half + i] = high;
-    }
-}
-
-__global__ void rope_dw_end_kernel(int64_t blocks, int D, const float *partial, float *dw)
-{
-    for (int i = threadIdx.x; i < D; i += blockDim.x) {
-        float sum = dw[i];
-
-        for (int64_t b = 0; b < blocks; b++)
-            sum += partial[b * D + i];
-        dw[i] = sum;
+        for (int group = 0; group < own.step; group++)
+            sum += sums[group * 2 * half + i];
+        partial[(int64_t)blockIdx.x * 2 * half + i] = sum;
     }
 }
 
 /* The frequencies of a theta and D, uploaded when they change. */
-static hy3_status prepare(struct hy3_stream *stream, const struct hy3_rope *a, float **angles)
+static hy3_status prepare(struct hy3_stream *stream, const struct hy3_rope *a)
 {
     struct hy3_stream *s = hy3_cuda_stream(stream);
     int64_t half = a->D / 2;
-    size_t bytes = (size_t)(a->T * a->D) * sizeof(float);
+    float *frequencies;
+    hy3_status status;
+    void *unused;
 
-    if (s->theta != a->theta || s->D != a->D) {
-        hy3_status status;
-        void *unused;
-        float *frequencies = (float *)malloc((size_t)half * sizeof *frequencies);
-
-        if (!frequencies)
-            return hy3_cuda_failed("malloc", "out of host memory", true, __FILE__, __LINE__);
-        for (int64_t i = 0; i < half; i++)
-            frequencies[i] = 1.0f / powf((float)a->theta, (float)(2 * i) / (float)a->D);
-        status = hy3_cuda_upload(stream, HY3_SLOT_FREQUENCIES, frequencies,
-                                 (size_t)half * sizeof *frequencies, &unused);
-        free(frequencies);
-        HY3_STATUS_TRY(status);
-        s->theta = a->theta;
-        s->D = a->D;
-    }
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ANGLES, bytes, (void **)angles));
-    HY3_CUDA_LAUNCH(angles_kernel, blocks_for(a->T * half, 128), 128, 0, s->stream, a->T, (int)half,
-                    a->positions, (const float *)s->scratch[HY3_SLOT_FREQUENCIES].memory, *angles);
-    return HY3_OK;
-}
-
-template <class T> static hy3_status forward(struct hy3_stream *stream, const struct hy3_rope *a)
-{
-    float *angles;
-
-    HY3_STATUS_TRY(prepare(stream, a, &angles));
-    HY3_CUDA_LAUNCH(rope_forward_kernel<T>, (unsigned)a->T, threads_for(a->heads * 32, 32 * WARPS),
-                    0, hy3_cuda_stream(stream)->stream, a->heads, (int)(a->D / 2), a->eps, angles,
-                    (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
-    return HY3_OK;
-}
-
-template <class T> static hy3_status backward(struct hy3_stream *stream, const struct hy3_rope *a)
-{
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    int64_t blocks = (a->T + ROWS - 1) / ROWS;
-    float *angles;
-    void *partial;
-
-    HY3_STATUS_TRY(prepare(stream, a, &angles));
-    HY3_CUDA_LAUNCH(rope_backward_kernel<T>, (unsigned)a->T, threads_for(a->heads * 32, 32 * WARPS),
-                    0, s, a->heads, (int)(a->D / 2), angles, (const T *)a->x, (const T *)a->w, a->r,
-                    (const T *)a->dy, (T *)a->dx);
-    if (!a->dw)
+    if (s->theta == a->theta && s->D == a->D)
         return HY3_OK;
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
-                                    (size_t)(blocks * a->D) * sizeof(float), &partial));
-    HY3_CUDA_LAUNCH(rope_dw_kernel<T>, (unsigned)blocks, threads_for(a->D / 2), 0, s, a->T,
-                    a->heads, (int)(a->D / 2), angles, (const T *)a->x, a->r, (const T *)a->dy,
-                    (float *)partial);
-    HY3_CUDA_LAUNCH(rope_dw_end_kernel, 1, threads_for(a->D), 0, s, blocks, (int)a->D,
-                    (const float *)partial, a->dw);
+    frequencies = (float *)malloc((size_t)half * sizeof *frequencies);
+    if (!frequencies)
+        return hy3_cuda_failed("malloc", "out of host memory", true, __FILE__, __LINE__);
+    for (int64_t i = 0; i < half; i++)
+        frequencies[i] = 1.0f / powf((float)a->theta, (float)(2 * i) / (float)a->D);
+    status = hy3_cuda_upload(stream, HY3_SLOT_FREQUENCIES, frequencies,
+                             (size_t)half * sizeof *frequencies, &unused);
+    free(frequencies);
+    HY3_STATUS_TRY(status);
+    s->theta = a->theta;
+    s->D = a->D;
     return HY3_OK;
+}
+
+/* How the heads lie on the device. */
+struct layout {
+    int half, lanes, tokens;
+    unsigned blocks, threads;
+    size_t shared; /* bytes */
+};
+
+/* For accesses of `width` elements; has_dw: each group of lanes sums a part of dw. */
+static struct layout lay_out(const struct hy3_rope *a, int width, bool has_dw)
+{
+    struct layout l;
+    size_t row = (size_t)a->D * sizeof(float);
+
+    l.half = (int)(a->D / 2);
+    l.tokens = a->D <= 512 ? TOKENS : 1;
+    l.lanes = 1;
+    while (l.lanes < 32 && l.lanes * width < l.half)
+        l.lanes *= 2;
+    l.blocks = blocks_for(a->T, l.tokens);
+    l.threads = threads_for(l.tokens * a->heads * l.lanes, 32 * WARPS);
+    l.shared = (size_t)l.tokens * row;
+    if (!has_dw)
+        return l;
+    while (l.threads > 32 && l.shared + l.threads / l.lanes * row > SHARED)
+        l.threads -= 32;
+    l.shared += l.threads / l.lanes * row;
+    return l;
+}
+
+template <class T, int N>
+static hy3_status forward(struct hy3_stream *stream, const struct hy3_rope *a)
+{
+    struct hy3_stream *s = hy3_cuda_stream(stream);
+    struct layout l = lay_out(a, N, false);
+
+    HY3_STATUS_TRY(prepare(stream, a));
+    HY3_CUDA_LAUNCH((rope_forward_kernel<T, N>), l.blocks, l.threads, l.shared, s->stream, a->T,
+                    (int)a->heads, l.half, l.lanes, l.tokens, a->eps, a->positions,
+                    (const float *)s->scratch[HY3_SLOT_FREQUENCIES].memory, (const T *)a->x,
+                    (const T *)a->w, (T *)a->y, a->r);
+    return HY3_OK;
+}
+
+template <class T, int N, bool has_dw>
+static hy3_status backward(struct hy3_stream *stream, const struct hy3_rope *a)
+{
+    struct hy3_stream *s = hy3_cuda_stream(stream);
+    struct layout l = lay_out(a, N, has_dw);
+    void *partial = NULL;
+
+    HY3_STATUS_TRY(prepare(stream, a));
+    if (has_dw)
+        HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
+                                        l.blocks * (size_t)a->D * sizeof(float), &partial));
+    HY3_CUDA_LAUNCH((rope_backward_kernel<T, N, has_dw>), l.blocks, l.threads, l.shared, s->stream,
+                    a->T, (int)a->heads, l.half, l.lanes, l.tokens, a->positions,
+                    (const float *)s->scratch[HY3_SLOT_FREQUENCIES].memory, (const T *)a->x,
+                    (const T *)a->w, a->r, (const T *)a->dy, (T *)a->dx, (float *)partial);
+    if (has_dw)
+        return hy3_cuda_add_rows(stream, l.blocks, a->D, (const float *)partial, a->dw);
+    return HY3_OK;
+}
+
+template <class T> static hy3_status forward_of(struct hy3_stream *stream, const struct hy3_rope *a)
+{
+    return is_wide<T>(a->D / 2, a->x, a->w, a->y) ? forward<T, 16 / (int)sizeof(T)>(stream, a)
+                                                  : forward<T, 1>(stream, a);
+}
+
+template <class T, bool has_dw>
+static hy3_status backward_of(struct hy3_stream *stream, const struct hy3_rope *a)
+{
+    return is_wide<T>(a->D / 2, a->x, a->w, a->dy, a->dx)
+               ? backward<T, 16 / (int)sizeof(T), has_dw>(stream, a)
+               : backward<T, 1, has_dw>(stream, a);
 }
 
 hy3_status hy3_cuda_rope_forward(struct hy3_stream *stream, const struct hy3_rope *a)
 {
     if (a->T == 0)
         return HY3_OK;
-    return a->dtype == HY3_FP32 ? forward<float>(stream, a) : forward<bf16>(stream, a);
+    HY3_BY_TYPE(a->dtype, T, return forward_of<T>(stream, a));
 }
 
 hy3_status hy3_cuda_rope_backward(struct hy3_stream *stream, const struct hy3_rope *a)
 {
     if (a->T == 0)
         return HY3_OK;
-    return a->dtype == HY3_FP32 ? backward<float>(stream, a) : backward<bf16>(stream, a);
+    HY3_BY_TYPE(a->dtype, T,
+                return a->dw ? backward_of<T, true>(stream, a) : backward_of<T, false>(stream, a));
 }

@@ -29,12 +29,14 @@ LAUNCHES = {
     "flash_forward": (128, lambda d: 4 * 64 * d * 2), "flash_dq": (128, lambda d: 4 * 64 * d * 2),
     "flash_dkdv": (128, lambda d: (2 * 64 + 4 * 32) * d * 2 + 512), "flash_delta": (128, lambda d: 0),
     "plain_": (128, lambda d: 0), "router_": (32, lambda d: 192 * 8), "same_ids": (32, lambda d: 0),
-    "rmsnorm_dw": (64, lambda d: 0), "sum_partials": (64, lambda d: 0), "angles": (128, lambda d: 0),
+    "rmsnorm_dw": (64, lambda d: 0), "sum_partials": (64, lambda d: 0), "add_rows": (1024, lambda d: 0),
+    "rope_forward": (256, lambda d: 2048), "rope_backward": (256, lambda d: 2048 + 16384),
     "embedding": (128, lambda d: 0), "loss_end": (32, lambda d: 0),
 }
 
 # kernel (its mangled name contains this), grid, block, scalars by position; sizes are small, the proof is for all schedules of them
 L, I, F = "u64", "u32", "f32"
+SHARED = {"flash": 65536, "rope": 8192, "router_f": 512}  # bytes of dynamic shared memory
 BF = "I13__nv_bfloat16"
 PROOFS = [
     ("rmsnorm", f"rmsnorm_forward_kernel{BF}Li8", [2, 1, 1], [128, 1, 1], {0: (L, 1024), 1: (F, 1e-5)}),
@@ -44,10 +46,10 @@ PROOFS = [
     ("rmsnorm", "sum_partials_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 3), 1: (L, 100)}),
     ("swiglu", f"swiglu_forward_kernel{BF}Li8", [1, 2, 1], [64, 1, 1], {0: (L, 512), 1: (L, 1024)}),
     ("swiglu", f"swiglu_backward_kernel{BF}Li8", [1, 2, 1], [64, 1, 1], {0: (L, 512), 1: (L, 1024)}),
-    ("rope", f"rope_forward_kernel{BF}", [2, 1, 1], [64, 1, 1], {0: (L, 2), 1: (I, 16), 2: (F, 1e-5)}),
-    ("rope", f"rope_backward_kernel{BF}", [2, 1, 1], [64, 1, 1], {0: (L, 2), 1: (I, 16)}),
-    ("rope", f"rope_dw_kernel{BF}", [2, 1, 1], [32, 1, 1], {0: (L, 40), 1: (L, 1), 2: (I, 16)}),
-    ("rope", "rope_dw_end_kernel", [1, 1, 1], [64, 1, 1], {0: (L, 3), 1: (I, 64)}),
+    ("rope", f"rope_forward_kernel{BF}Li8", [2, 1, 1], [64, 1, 1], {0: (L, 7), 1: (I, 2), 2: (I, 64), 3: (I, 8), 4: (I, 4), 5: (F, 1e-5)}),
+    ("rope", f"rope_backward_kernel{BF}Li8ELb0", [2, 1, 1], [64, 1, 1], {0: (L, 7), 1: (I, 2), 2: (I, 64), 3: (I, 8), 4: (I, 4)}),
+    ("rope", f"rope_backward_kernel{BF}Li8ELb1", [2, 1, 1], [64, 1, 1], {0: (L, 7), 1: (I, 2), 2: (I, 64), 3: (I, 8), 4: (I, 4)}),
+    ("elementwise", "add_rows_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 20), 1: (L, 12)}),
     ("elementwise", f"cast_wide_kernelIf13", [2, 1, 1], [256, 1, 1], {0: (L, 1500)}),
     ("elementwise", f"add_kernelI13__nv_bfloat16S0_", [2, 1, 1], [256, 1, 1], {0: (L, 1501)}),
     ("elementwise", "square_kernelIfLi4ELb1", [2, 1, 1], [256, 1, 1], {0: (L, 9000)}),
@@ -168,7 +170,7 @@ def prove(home, why):
         with open(f"{WORK}/{name}.ptx", encoding="utf-8") as f:
             entry = next(e for e in re.findall(r"\.entry (\w+)\(", f.read()) if part in e)
         case = {"schema": "spverify.kernel-input/v1", "entry": entry,
-                "launch": {"grid_dim": grid, "block_dim": block, "dynamic_shared_bytes": 65536 if "flash" in part else 512 if "router_f" in part else 0},
+                "launch": {"grid_dim": grid, "block_dim": block, "dynamic_shared_bytes": next((v for k, v in SHARED.items() if k in part), 0)},
                 "arguments": [{"type": t, "value": v, "parameter": i} for i, (t, v) in scalars.items()]}
         with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
             json.dump(case, f)
