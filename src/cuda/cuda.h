@@ -163,9 +163,14 @@ template <class T, int N> struct alignas(N * sizeof(T)) pack {
     T value[N];
 };
 
+template <int N, class T> HY3_DEVICE pack<T, N> load_pack(const T *from)
+{
+    return *(const pack<T, N> *)from;
+}
+
 template <class T, int N> HY3_DEVICE void load(float (&out)[N], const T *from)
 {
-    pack<T, N> p = *(const pack<T, N> *)from;
+    pack<T, N> p = load_pack<N>(from);
 
     HY3_UNROLL
     for (int i = 0; i < N; i++)
@@ -178,6 +183,15 @@ template <class T, int N> HY3_DEVICE void store_pack(T *to, const pack<T, N> &p)
         hy3_store((uint4 *)to, *(const uint4 *)&p);
     else if constexpr (sizeof p == sizeof(uint2))
         hy3_store((uint2 *)to, *(const uint2 *)&p);
+    else
+        *(pack<T, N> *)to = p;
+}
+
+/* As store_pack, of what does not stay in the caches until it is read. */
+template <class T, int N> HY3_DEVICE void store_pack_once(T *to, const pack<T, N> &p)
+{
+    if constexpr (sizeof p == sizeof(uint4))
+        hy3_store_once((uint4 *)to, *(const uint4 *)&p);
     else
         *(pack<T, N> *)to = p;
 }

@@ -336,8 +336,8 @@ HY3_DEVICE void store_master(const float (&w)[N], float *weight, int16_t *, int6
 template <int N>
 HY3_DEVICE void load_master(float (&w)[N], const uint16_t *weight, const int16_t *low, int64_t i)
 {
-    pack<uint16_t, N> high = *(const pack<uint16_t, N> *)(weight + i);
-    pack<int16_t, N> rest = *(const pack<int16_t, N> *)(low + i);
+    pack<uint16_t, N> high = load_pack<N>(weight + i);
+    pack<int16_t, N> rest = load_pack<N>(low + i);
 
     HY3_UNROLL
     for (int n = 0; n < N; n++) {

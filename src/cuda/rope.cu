@@ -170,7 +170,7 @@ HY3_DEVICE void load_columns(struct columns<N> &c, const T *x, const T *dy, cons
 template <int N>
 HY3_DEVICE void add_dw(float *dw, const float (&x)[N], const float (&dn)[N], float scale)
 {
-    pack<float, N> sum = *(const pack<float, N> *)dw;
+    pack<float, N> sum = load_pack<N>((const float *)dw);
 
     HY3_UNROLL
     for (int n = 0; n < N; n++)

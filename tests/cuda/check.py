@@ -31,7 +31,7 @@ LAUNCHES = {
     "plain_": (128, lambda d: 0), "router_": (32, lambda d: 192 * 8), "same_ids": (32, lambda d: 0),
     "rmsnorm_dw": (64, lambda d: 0), "sum_partials": (64, lambda d: 0), "add_rows": (1024, lambda d: 0),
     "rope_forward": (256, lambda d: 2048), "rope_backward": (256, lambda d: 2048 + 16384),
-    "embedding": (128, lambda d: 0), "loss_end": (32, lambda d: 0),
+    "embedding": (128, lambda d: 0), "loss_end": (32, lambda d: 0), "unpermute_backward": (128, lambda d: 0),
 }
 
 # kernel (its mangled name contains this), grid, block, scalars by position; sizes are small, the proof is for all schedules of them
@@ -61,6 +61,7 @@ PROOFS = [
     ("router", "router_backward_kernel", [2, 1, 1], [32, 1, 1], {0: (I, 64), 1: (I, 2), 2: (F, 2.5)}),
     ("router", "route_count_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 600), 1: (I, 64)}),
     ("router", "route_scan_kernel", [1, 1, 1], [64, 1, 1], {0: (I, 2), 1: (I, 64)}),
+    ("permute", f"_Z22permute_forward_kernel{BF}Li8", [2, 1, 1], [64, 1, 1], {0: (L, 7), 1: (L, 512)}),
     ("permute", f"unpermute_backward_kernel{BF}Li8", [2, 1, 1], [64, 1, 1], {0: (L, 512), 1: (I, 2)}),
     ("attention", "hy3_flash_forward_kernelILi128", [2, 2, 1], [128, 1, 1], {6: (I, 2), 7: (I, 1), 8: (F, 0.1)}),
 ]
