@@ -118,98 +118,146 @@ hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_
     return HY3_OK;
 }
 
-/* ---- order of the rows by expert: a stable counting sort in chunks, a thread an expert, so no atomics ---- */
+/* ---- order of the rows by expert: a stable counting sort in chunks of a block each, no thread waits for another's place ---- */
 
-enum { CHUNK = 512, THREADS = 256 };
+/* Threads of a block, hence rows of a chunk, at most; of the block that sums; shared memory that any device has. */
+enum { CHUNK = 512, SCAN = 1024, SHARED = 48 << 10 };
 
-/* counts[chunk][expert] */
+/* counts[expert][chunk] */
 __global__ void route_count_kernel(int64_t n, int E, const int32_t *ids, int32_t *counts)
 {
-    HY3_SHARED(int32_t, chunk, [CHUNK]);
-    int64_t first = (int64_t)blockIdx.x * CHUNK;
-    int own = n - first < CHUNK ? (int)(n - first) : (int)CHUNK;
+    HY3_DYNAMIC_SHARED(memory);
+    int32_t *count = (int32_t *)memory;
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
-    for (int i = threadIdx.x; i < own; i += blockDim.x)
-        chunk[i] = ids[first + i];
+    for (int e = threadIdx.x; e < E; e += blockDim.x)
+        count[e] = 0;
     __syncthreads();
-    for (int e = threadIdx.x; e < E; e += blockDim.x) {
-        int count = 0;
+    if (i < n)
+        atomicAdd(&count[ids[i]], 1); /* whole numbers: any order gives the same */
+    __syncthreads();
+    for (int e = threadIdx.x; e < E; e += blockDim.x)
+        counts[(int64_t)e * gridDim.x + blockIdx.x] = count[e];
+}
 
-        for (int i = 0; i < own; i++)
-            count += chunk[i] == e;
-        counts[(int64_t)blockIdx.x * E + e] = count;
+/* Sum of x over the threads before this one; sums [32] is shared. */
+HY3_DEVICE int block_sum_before(int x, int *sums)
+{
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5, sum = x;
+
+    for (int distance = 1; distance < 32; distance *= 2) {
+        int before = __shfl_up_sync(0xffffffffu, sum, distance);
+
+        sum += lane < distance ? 0 : before;
+    }
+    if (lane == 31)
+        sums[warp] = sum;
+    __syncthreads();
+    sum -= x;
+    for (int i = 0; i < warp && i < warps; i++)
+        sum += sums[i];
+    return sum;
+}
+
+/* counts become the places where each chunk's rows of an expert begin: sums of all before, as they lie in memory. One block. */
+__global__ void route_scan_kernel(int64_t n, int32_t *counts)
+{
+    HY3_SHARED(int, sums, [32]);
+    int64_t each = (n + blockDim.x - 1) / blockDim.x, first = threadIdx.x * each;
+    int64_t end = first + each < n ? first + each : n;
+    int next = 0;
+
+    for (int64_t i = first; i < end; i++)
+        next += counts[i];
+    next = block_sum_before(next, sums);
+    for (int64_t i = first; i < end; i++) {
+        int count = counts[i];
+
+        counts[i] = next;
+        next += count;
     }
 }
 
-/* counts become the places where each chunk's rows of an expert begin. One block. */
-__global__ void route_scan_kernel(int chunks, int E, int32_t *counts, int64_t *starts)
+/* Lanes of the warp that have the same expert, below 2^bits. */
+HY3_DEVICE unsigned lanes_of(int expert, int bits)
 {
-    for (int e = threadIdx.x; e < E; e += blockDim.x) {
-        int sum = 0;
+    unsigned same = 0xffffffffu;
 
-        for (int c = 0; c < chunks; c++)
-            sum += counts[(int64_t)c * E + e];
-        starts[e + 1] = sum;
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        starts[0] = 0;
-        for (int e = 0; e < E; e++)
-            starts[e + 1] += starts[e];
-    }
-    __syncthreads();
-    for (int e = threadIdx.x; e < E; e += blockDim.x) {
-        int next = (int)starts[e];
+    for (int bit = 0; bit < bits; bit++) {
+        int is_set = expert >> bit & 1;
+        unsigned set = __ballot_sync(0xffffffffu, is_set);
 
-        for (int c = 0; c < chunks; c++) {
-            int count = counts[(int64_t)c * E + e];
-
-            counts[(int64_t)c * E + e] = next;
-            next += count;
-        }
+        same &= is_set ? set : ~set;
     }
+    return same;
 }
 
-__global__ void route_place_kernel(int64_t n, int E, int k, const int32_t *ids,
-                                   const int32_t *places, int32_t *position, int32_t *token)
+/* Places go from chunks to warps, and from warps to lanes. */
+__global__ void route_place_kernel(int64_t n, int E, int k, int bits, const int32_t *ids,
+                                   const int32_t *places, int32_t *position, int32_t *token,
+                                   int64_t *starts)
 {
-    HY3_SHARED(int32_t, chunk, [CHUNK]);
-    int64_t first = (int64_t)blockIdx.x * CHUNK;
-    int own = n - first < CHUNK ? (int)(n - first) : (int)CHUNK;
+    HY3_DYNAMIC_SHARED(memory);
+    int32_t *next = (int32_t *)memory; /* [warps][E] */
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    int expert = i < n ? ids[i] : 0;
+    unsigned same = lanes_of(expert, bits) & __ballot_sync(0xffffffffu, i < n);
+    int rank = __popc(same & ((1u << lane) - 1));
 
-    for (int i = threadIdx.x; i < own; i += blockDim.x)
-        chunk[i] = ids[first + i];
+    for (int e = threadIdx.x; e < warps * E; e += blockDim.x)
+        next[e] = 0;
+    __syncthreads();
+    if (i < n && rank == 0)
+        next[warp * E + expert] = __popc(same);
     __syncthreads();
     for (int e = threadIdx.x; e < E; e += blockDim.x) {
-        int next = places[(int64_t)blockIdx.x * E + e];
+        int place = places[(int64_t)e * gridDim.x + blockIdx.x];
 
-        for (int i = 0; i < own; i++) {
-            if (chunk[i] != e)
-                continue;
-            position[first + i] = next;
-            token[next] = (int32_t)((first + i) / k);
-            next++;
+        if (blockIdx.x == 0)
+            starts[e] = place;
+        for (int w = 0; w < warps; w++) {
+            int count = next[w * E + e];
+
+            next[w * E + e] = place;
+            place += count;
         }
+    }
+    if (blockIdx.x == 0 && threadIdx.x == 0)
+        starts[E] = n;
+    __syncthreads();
+    if (i < n) {
+        int place = next[warp * E + expert] + rank;
+
+        position[i] = place;
+        token[place] = (int32_t)(i / k);
     }
 }
 
 hy3_status hy3_cuda_route_index(struct hy3_stream *stream, const struct hy3_route_index *a)
 {
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    int64_t n = a->T * a->k, chunks = (n + CHUNK - 1) / CHUNK;
-    unsigned threads = threads_for(a->E, THREADS);
+    int64_t n = a->T * a->k;
+    unsigned threads = threads_for(n, CHUNK), chunks;
+    size_t row = (size_t)a->E * sizeof(int32_t);
     int32_t *counts;
+    int bits = 0;
 
     if (n == 0) {
         HY3_CUDA_TRY(cudaMemsetAsync(a->starts, 0, (size_t)(a->E + 1) * sizeof *a->starts, s));
         return HY3_OK;
     }
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER,
-                                    (size_t)(chunks * a->E) * sizeof *counts, (void **)&counts));
-    HY3_CUDA_LAUNCH(route_count_kernel, (unsigned)chunks, threads, 0, s, n, (int)a->E, a->ids,
+    while ((int64_t)1 << bits < a->E)
+        bits++;
+    while (threads > 32 && threads / 32 * row > SHARED)
+        threads -= 32;
+    chunks = blocks_for(n, threads);
+    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, chunks * row, (void **)&counts));
+    HY3_CUDA_LAUNCH(route_count_kernel, chunks, threads, row, s, n, (int)a->E, a->ids, counts);
+    HY3_CUDA_LAUNCH(route_scan_kernel, 1, threads_for(chunks * a->E, SCAN), 0, s, chunks * a->E,
                     counts);
-    HY3_CUDA_LAUNCH(route_scan_kernel, 1, threads, 0, s, (int)chunks, (int)a->E, counts, a->starts);
-    HY3_CUDA_LAUNCH(route_place_kernel, (unsigned)chunks, threads, 0, s, n, (int)a->E, (int)a->k,
-                    a->ids, (const int32_t *)counts, a->position, a->token);
+    HY3_CUDA_LAUNCH(route_place_kernel, chunks, threads, threads / 32 * row, s, n, (int)a->E,
+                    (int)a->k, bits, a->ids, (const int32_t *)counts, a->position, a->token,
+                    a->starts);
     return HY3_OK;
 }

@@ -31,12 +31,12 @@ LAUNCHES = {
     "plain_": (128, lambda d: 0), "router_": (32, lambda d: 192 * 8), "same_ids": (32, lambda d: 0),
     "rmsnorm_dw": (64, lambda d: 0), "sum_partials": (64, lambda d: 0), "add_rows": (1024, lambda d: 0),
     "rope_forward": (256, lambda d: 2048), "rope_backward": (256, lambda d: 2048 + 16384),
-    "embedding": (128, lambda d: 0), "loss_end": (32, lambda d: 0), "unpermute_backward": (128, lambda d: 0),
+    "route_count": (512, lambda d: 192 * 4), "route_place": (512, lambda d: 16 * 192 * 4), "route_scan": (1024, lambda d: 0), "loss_end": (32, lambda d: 0), "unpermute_backward": (128, lambda d: 0),
 }
 
 # kernel (its mangled name contains this), grid, block, scalars by position; sizes are small, the proof is for all schedules of them
 L, I, F = "u64", "u32", "f32"
-SHARED = {"flash": 65536, "rope": 8192, "router_f": 512}  # bytes of dynamic shared memory
+SHARED = {"flash": 65536, "rope": 8192, "route_": 512, "router_f": 512}  # bytes of dynamic shared memory
 BF = "I13__nv_bfloat16"
 PROOFS = [
     ("rmsnorm", f"rmsnorm_forward_kernel{BF}Li8", [2, 1, 1], [128, 1, 1], {0: (L, 1024), 1: (F, 1e-5)}),
@@ -59,8 +59,9 @@ PROOFS = [
     ("loss", "loss_backward_kernelIfLi4", [2, 1, 1], [64, 1, 1], {0: (L, 1000), 1: (I, 1), 2: (F, 0.5)}),
     ("router", "router_forward_kernel", [2, 1, 1], [32, 1, 1], {0: (I, 64), 1: (I, 2), 2: (F, 2.5), 3: (I, 0)}),
     ("router", "router_backward_kernel", [2, 1, 1], [32, 1, 1], {0: (I, 64), 1: (I, 2), 2: (F, 2.5)}),
-    ("router", "route_count_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 600), 1: (I, 64)}),
-    ("router", "route_scan_kernel", [1, 1, 1], [64, 1, 1], {0: (I, 2), 1: (I, 64)}),
+    ("router", "route_count_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 100), 1: (I, 64)}),
+    ("router", "route_scan_kernel", [1, 1, 1], [64, 1, 1], {0: (L, 130)}),
+    ("router", "route_place_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 100), 1: (I, 64), 2: (I, 2), 3: (I, 6)}),
     ("permute", f"_Z22permute_forward_kernel{BF}Li8", [2, 1, 1], [64, 1, 1], {0: (L, 7), 1: (L, 512)}),
     ("permute", f"unpermute_backward_kernel{BF}Li8", [2, 1, 1], [64, 1, 1], {0: (L, 512), 1: (I, 2)}),
     ("attention", "hy3_flash_forward_kernelILi128", [2, 2, 1], [128, 1, 1], {6: (I, 2), 7: (I, 1), 8: (F, 0.1)}),
