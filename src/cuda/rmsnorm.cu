@@ -1,10 +1,9 @@
-/* rmsnorm.cu - RMSNorm of rows, a block each. Bound by memory: 2 T H elements forward, 4 T H backward. */
+/* rmsnorm.cu - RMSNorm of rows, a block each, or a few where dw is wanted. Bound by memory: 2 T H elements forward, 4 T H
+ * backward. */
 #include "cuda/cuda.h"
 
-enum {
-    ROWS = 32,
-    COLUMNS = 64
-}; /* rows whose part of dw is summed together; columns of a block that sums */
+/* Rows whose part of dw is summed together; columns of a block that sums; shared memory that any device has. */
+enum { ROWS = 32, COLUMNS = 64, SHARED = 48 << 10 };
 
 template <class T, int N>
 __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T *w, T *y, float *r)
@@ -32,37 +31,66 @@ __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T
         r[blockIdx.x] = scale;
 }
 
-/* dx += r (w dy - x r^2 mean(w dy x)) */
-template <class T, int N>
-__global__ void rmsnorm_backward_kernel(int64_t H, const T *x, const T *w, const float *r,
-                                        const T *dy, T *dx)
+/* sum[i] += x dy r of the columns of one thread. */
+template <int N>
+HY3_DEVICE void add_dw(float *sum, const float (&x)[N], const float (&dy)[N], float scale)
 {
-    HY3_SHARED(float, red, [33]);
-    int64_t first = (int64_t)blockIdx.x * H;
-    float sum = 0, scale = r[blockIdx.x], xs[N], ws[N], dys[N], dxs[N];
+    pack<float, N> p = load_pack<N>((const float *)sum);
 
-    for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-        load(xs, x + first + i);
-        load(ws, w + i);
-        load(dys, dy + first + i);
-        HY3_UNROLL
-        for (int j = 0; j < N; j++)
-            sum += xs[j] * ws[j] * dys[j];
-    }
-    sum = -scale * scale * scale * (block_sum(sum, red) / (float)H);
-    for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-        load(xs, x + first + i);
-        load(ws, w + i);
-        load(dys, dy + first + i);
-        load(dxs, dx + first + i);
-        HY3_UNROLL
-        for (int j = 0; j < N; j++)
-            dxs[j] += ws[j] * dys[j] * scale + xs[j] * sum;
-        store(dx + first + i, dxs);
-    }
+    HY3_UNROLL
+    for (int j = 0; j < N; j++)
+        p.value[j] += x[j] * dy[j] * scale;
+    *(pack<float, N> *)sum = p;
 }
 
-/* partial[block of ROWS rows][column] = sum x r dy. Grid (columns, blocks). */
+/* dx += r (w dy - x r^2 mean(w dy x)), of `each` rows a block. With has_dw: partial[block][column] = sum of x r dy over its rows; a
+ * thread sums the columns that it reads anyway, in shared memory. */
+template <class T, int N, bool has_dw>
+__global__ void rmsnorm_backward_kernel(int64_t rows, int64_t H, int64_t each, const T *x,
+                                        const T *w, const float *r, const T *dy, T *dx,
+                                        float *partial)
+{
+    HY3_SHARED(float, red, [33]);
+    HY3_DYNAMIC_SHARED(memory);
+    float *dw = (float *)memory, xs[N], ws[N], dys[N], dxs[N];
+    int64_t begin = blockIdx.x * each, end = begin + each < rows ? begin + each : rows;
+
+    for (int64_t i = threadIdx.x * N; has_dw && i < H; i += blockDim.x * N) {
+        HY3_UNROLL
+        for (int j = 0; j < N; j++)
+            dw[i + j] = 0;
+    }
+    for (int64_t t = begin; t < end; t++) {
+        int64_t first = t * H;
+        float sum = 0, scale = r[t];
+
+        for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
+            load(xs, x + first + i);
+            load(ws, w + i);
+            load(dys, dy + first + i);
+            HY3_UNROLL
+            for (int j = 0; j < N; j++)
+                sum += xs[j] * ws[j] * dys[j];
+            if (has_dw)
+                add_dw(dw + i, xs, dys, scale);
+        }
+        sum = -scale * scale * scale * (block_sum(sum, red) / (float)H);
+        for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
+            load(xs, x + first + i);
+            load(ws, w + i);
+            load(dys, dy + first + i);
+            load(dxs, dx + first + i);
+            HY3_UNROLL
+            for (int j = 0; j < N; j++)
+                dxs[j] += ws[j] * dys[j] * scale + xs[j] * sum;
+            store(dx + first + i, dxs);
+        }
+    }
+    for (int64_t i = threadIdx.x * N; has_dw && i < H; i += blockDim.x * N)
+        store_pack(partial + blockIdx.x * H + i, load_pack<N>((const float *)dw + i));
+}
+
+/* partial[block of ROWS rows][column] = sum x r dy, where a row is too long for shared memory. Grid (columns, blocks). */
 template <class T>
 __global__ void rmsnorm_dw_kernel(int64_t rows, int64_t H, const T *x, const float *r, const T *dy,
                                   float *partial)
@@ -76,20 +104,6 @@ __global__ void rmsnorm_dw_kernel(int64_t rows, int64_t H, const T *x, const flo
     for (int64_t t = first; t < end; t++)
         sum += to_float(x[t * H + column]) * to_float(dy[t * H + column]) * r[t];
     partial[(int64_t)blockIdx.y * H + column] = sum;
-}
-
-/* dw[column] += the partial sums in their order. */
-__global__ void sum_partials_kernel(int64_t blocks, int64_t H, const float *partial, float *dw)
-{
-    int64_t column = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    float sum;
-
-    if (column >= H)
-        return;
-    sum = dw[column];
-    for (int64_t b = 0; b < blocks; b++)
-        sum += partial[b * H + column];
-    dw[column] = sum;
 }
 
 template <class T> static hy3_status forward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
@@ -106,31 +120,51 @@ template <class T> static hy3_status forward(struct hy3_stream *stream, const st
     return HY3_OK;
 }
 
-template <class T>
+template <class T, int N, bool has_dw>
+static hy3_status input_gradient(struct hy3_stream *stream, const struct hy3_rmsnorm *a,
+                                 int64_t each, float *partial)
+{
+    HY3_CUDA_LAUNCH((rmsnorm_backward_kernel<T, N, has_dw>), blocks_for(a->T, each),
+                    threads_for(a->H / N, has_dw ? 512 : 256),
+                    has_dw ? (size_t)a->H * sizeof(float) : 0, hy3_cuda_stream(stream)->stream,
+                    a->T, a->H, each, (const T *)a->x, (const T *)a->w, a->r, (const T *)a->dy,
+                    (T *)a->dx, partial);
+    return HY3_OK;
+}
+
+/* Rows of a block that sums dw: enough blocks to keep a device busy, not so many that their sums are much to read. */
+static int64_t rows_each(int64_t T)
+{
+    return T > 8 * 1024 ? (T + 1023) / 1024 : 8;
+}
+
+template <class T, int N>
 static hy3_status backward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
 {
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    const int wide = 16 / (int)sizeof(T);
-    int64_t blocks = (a->T + ROWS - 1) / ROWS;
-    unsigned columns = blocks_for(a->H, COLUMNS);
+    bool fused = (size_t)a->H * sizeof(float) <= SHARED;
+    int64_t each = fused ? rows_each(a->T) : (int64_t)ROWS, blocks = (a->T + each - 1) / each;
     void *partial;
 
-    if (is_wide<T>(a->H, a->x, a->w, a->dy, a->dx))
-        HY3_CUDA_LAUNCH((rmsnorm_backward_kernel<T, wide>), (unsigned)a->T,
-                        threads_for(a->H / wide), 0, s, a->H, (const T *)a->x, (const T *)a->w,
-                        a->r, (const T *)a->dy, (T *)a->dx);
-    else
-        HY3_CUDA_LAUNCH((rmsnorm_backward_kernel<T, 1>), (unsigned)a->T, threads_for(a->H), 0, s,
-                        a->H, (const T *)a->x, (const T *)a->w, a->r, (const T *)a->dy, (T *)a->dx);
     if (!a->dw)
-        return HY3_OK;
+        return input_gradient<T, N, false>(stream, a, 1, NULL);
     HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
                                     (size_t)(blocks * a->H) * sizeof(float), &partial));
-    HY3_CUDA_LAUNCH(rmsnorm_dw_kernel<T>, dim3(columns, (unsigned)blocks), COLUMNS, 0, s, a->T,
-                    a->H, (const T *)a->x, a->r, (const T *)a->dy, (float *)partial);
-    HY3_CUDA_LAUNCH(sum_partials_kernel, columns, COLUMNS, 0, s, blocks, a->H,
-                    (const float *)partial, a->dw);
-    return HY3_OK;
+    if (fused) {
+        HY3_STATUS_TRY((input_gradient<T, N, true>(stream, a, each, (float *)partial)));
+    } else {
+        HY3_STATUS_TRY((input_gradient<T, N, false>(stream, a, 1, NULL)));
+        HY3_CUDA_LAUNCH(rmsnorm_dw_kernel<T>, dim3(blocks_for(a->H, COLUMNS), (unsigned)blocks),
+                        COLUMNS, 0, hy3_cuda_stream(stream)->stream, a->T, a->H, (const T *)a->x,
+                        a->r, (const T *)a->dy, (float *)partial);
+    }
+    return hy3_cuda_add_rows(stream, blocks, a->H, (const float *)partial, a->dw);
+}
+
+template <class T>
+static hy3_status backward_of(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
+{
+    return is_wide<T>(a->H, a->x, a->w, a->dy, a->dx) ? backward<T, 16 / (int)sizeof(T)>(stream, a)
+                                                      : backward<T, 1>(stream, a);
 }
 
 hy3_status hy3_cuda_rmsnorm_forward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
@@ -144,5 +178,5 @@ hy3_status hy3_cuda_rmsnorm_backward(struct hy3_stream *stream, const struct hy3
 {
     if (a->T == 0)
         return HY3_OK;
-    return a->dtype == HY3_FP32 ? backward<float>(stream, a) : backward<bf16>(stream, a);
+    HY3_BY_TYPE(a->dtype, T, return backward_of<T>(stream, a));
 }

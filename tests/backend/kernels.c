@@ -587,6 +587,17 @@ static const struct dims shapes[] = {
      .V = 16420,
      .S = 1,
      .starts = {0, 6}},
+    {.T = 3, /* rows longer than what a block takes at once, or keeps of them */
+     .H = 12304,
+     .heads = 2,
+     .kv_heads = 1,
+     .D = 72,
+     .I = 6,
+     .E = 3,
+     .k = 2,
+     .V = 9,
+     .S = 1,
+     .starts = {0, 3}},
 };
 
 static void check(kernel_case body, const struct hy3_kernels *tested, const char *name)

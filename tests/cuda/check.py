@@ -29,21 +29,21 @@ LAUNCHES = {
     "flash_forward": (128, lambda d: 4 * 64 * d * 2), "flash_dq": (128, lambda d: 4 * 64 * d * 2),
     "flash_dkdv": (128, lambda d: (2 * 64 + 4 * 32) * d * 2 + 512), "flash_delta": (128, lambda d: 0),
     "plain_": (128, lambda d: 0), "router_": (32, lambda d: 192 * 8), "same_ids": (32, lambda d: 0),
-    "rmsnorm_dw": (64, lambda d: 0), "sum_partials": (64, lambda d: 0), "add_rows": (1024, lambda d: 0),
+    "rmsnorm_dw": (64, lambda d: 0), "rmsnorm_backward": (512, lambda d: 4096 * 4), "add_rows": (1024, lambda d: 0),
     "rope_forward": (256, lambda d: 2048), "rope_backward": (256, lambda d: 2048 + 16384),
-    "route_count": (512, lambda d: 192 * 4), "route_place": (512, lambda d: 16 * 192 * 4), "route_scan": (1024, lambda d: 0), "loss_end": (32, lambda d: 0), "unpermute_backward": (128, lambda d: 0),
+    "route_count": (512, lambda d: 192 * 4), "route_place": (512, lambda d: 16 * 192 * 4), "route_scan": (1024, lambda d: 0),
+    "loss_end": (32, lambda d: 0), "unpermute_backward": (128, lambda d: 0),
 }
 
 # kernel (its mangled name contains this), grid, block, scalars by position; sizes are small, the proof is for all schedules of them
 L, I, F = "u64", "u32", "f32"
-SHARED = {"flash": 65536, "rope": 8192, "route_": 512, "router_f": 512}  # bytes of dynamic shared memory
+SHARED = {"flash": 65536, "rope": 8192, "rmsnorm_backward": 512, "route_": 512, "router_f": 512}  # bytes of dynamic shared memory
 BF = "I13__nv_bfloat16"
 PROOFS = [
     ("rmsnorm", f"rmsnorm_forward_kernel{BF}Li8", [2, 1, 1], [128, 1, 1], {0: (L, 1024), 1: (F, 1e-5)}),
-    ("rmsnorm", f"rmsnorm_backward_kernel{BF}Li8", [2, 1, 1], [128, 1, 1], {0: (L, 1024)}),
-    ("rmsnorm", "rmsnorm_backward_kernelIfLi1", [2, 1, 1], [64, 1, 1], {0: (L, 100)}),
+    ("rmsnorm", f"rmsnorm_backward_kernel{BF}Li8ELb0", [2, 1, 1], [128, 1, 1], {0: (L, 2), 1: (L, 1024), 2: (L, 1)}),
+    ("rmsnorm", "rmsnorm_backward_kernelIfLi1ELb1", [2, 1, 1], [64, 1, 1], {0: (L, 5), 1: (L, 100), 2: (L, 3)}),
     ("rmsnorm", f"rmsnorm_dw_kernel{BF}", [2, 2, 1], [64, 1, 1], {0: (L, 40), 1: (L, 100)}),
-    ("rmsnorm", "sum_partials_kernel", [2, 1, 1], [64, 1, 1], {0: (L, 3), 1: (L, 100)}),
     ("swiglu", f"swiglu_forward_kernel{BF}Li8", [1, 2, 1], [64, 1, 1], {0: (L, 512), 1: (L, 1024)}),
     ("swiglu", f"swiglu_backward_kernel{BF}Li8", [1, 2, 1], [64, 1, 1], {0: (L, 512), 1: (L, 1024)}),
     ("rope", f"rope_forward_kernel{BF}Li8", [2, 1, 1], [64, 1, 1], {0: (L, 7), 1: (I, 2), 2: (I, 64), 3: (I, 8), 4: (I, 4), 5: (F, 1e-5)}),
