@@ -215,6 +215,18 @@ static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr
            (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
+/* sum[i] += a[i] b[i] scale; sum is shared memory in which these elements are this thread's alone. */
+template <int N>
+HY3_DEVICE void add_products(float *sum, const float (&a)[N], const float (&b)[N], float scale)
+{
+    pack<float, N> p = load_pack<N>((const float *)sum);
+
+    HY3_UNROLL
+    for (int i = 0; i < N; i++)
+        p.value[i] += a[i] * b[i] * scale;
+    *(pack<float, N> *)sum = p;
+}
+
 /* N elements of a row from a column on, those before its end; 0 beyond. As one where `wide`: the end is then a multiple of N, and
  * what lies beyond reads the row's first instead, so that no branch parts this load from others. */
 template <bool wide, class T, int N>

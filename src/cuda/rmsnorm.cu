@@ -31,18 +31,6 @@ __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T
         r[blockIdx.x] = scale;
 }
 
-/* sum[i] += x dy r of the columns of one thread. */
-template <int N>
-HY3_DEVICE void add_dw(float *sum, const float (&x)[N], const float (&dy)[N], float scale)
-{
-    pack<float, N> p = load_pack<N>((const float *)sum);
-
-    HY3_UNROLL
-    for (int j = 0; j < N; j++)
-        p.value[j] += x[j] * dy[j] * scale;
-    *(pack<float, N> *)sum = p;
-}
-
 /* dx += r (w dy - x r^2 mean(w dy x)), of `each` rows a block. With has_dw: partial[block][column] = sum of x r dy over its rows; a
  * thread sums the columns that it reads anyway, in shared memory. */
 template <class T, int N, bool has_dw>
@@ -72,7 +60,7 @@ __global__ void rmsnorm_backward_kernel(int64_t rows, int64_t H, int64_t each, c
             for (int j = 0; j < N; j++)
                 sum += xs[j] * ws[j] * dys[j];
             if (has_dw)
-                add_dw(dw + i, xs, dys, scale);
+                add_products(dw + i, xs, dys, scale);
         }
         sum = -scale * scale * scale * (block_sum(sum, red) / (float)H);
         for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {

@@ -12,37 +12,40 @@
 /* Warps of a block; its tokens, where D is not very large; shared memory that any device has. */
 enum { WARPS = 8, TOKENS = 4, SHARED = 48 << 10 };
 
-/* Which heads a lane works on. Rows are pairs (token, head) of the block. */
+/* What a lane works on: for each token of the block some heads, and of each some columns. */
 struct share {
-    int64_t first; /* the block's first row among all */
-    int rows;      /* of the block */
-    int row, step; /* the first of this lane's, and from one to the next */
-    int column;    /* the first of this lane's in each half */
+    int64_t first;  /* the block's first token */
+    int tokens;     /* of the block */
+    int head, step; /* the first of this lane's heads, and from one to the next */
+    int column;     /* the first of this lane's columns in each half */
 };
 
-HY3_DEVICE struct share share_of(int64_t T, int heads, int lanes, int tokens, int width)
+HY3_DEVICE struct share share_of(int64_t T, int lanes, int tokens, int width)
 {
-    int64_t token = (int64_t)blockIdx.x * tokens;
     struct share s;
 
-    s.first = token * heads;
-    s.rows = (int)(T - token < tokens ? T - token : tokens) * heads;
-    s.row = threadIdx.x / lanes;
+    s.first = (int64_t)blockIdx.x * tokens;
+    s.tokens = (int)(T - s.first < tokens ? T - s.first : tokens);
+    s.head = threadIdx.x / lanes;
     s.step = blockDim.x / lanes;
     s.column = threadIdx.x % lanes * width;
     return s;
 }
 
-/* Whether any lane of the warp has a row: the lanes of a warp meet in sums, so they stay together. */
-HY3_DEVICE bool warp_has_rows(const struct share &s, int row, int lanes)
+/* A head, or the last one for a lane that is beyond it: reading needs no condition, and lanes that meet in sums stay together. */
+HY3_DEVICE int up_to_last(int head, int heads)
 {
-    return row - (int)(threadIdx.x & 31) / lanes < s.rows;
+    return head < heads ? head : heads - 1;
 }
 
-/* Elements before the row's; those of the last row for a lane that has none, so that reading needs no condition. */
-HY3_DEVICE int64_t offset_of(const struct share &s, int row, int half)
+/* From `base` on the next so many heads of the token, or the first of the next token. */
+HY3_DEVICE void next_heads(int &token, int &base, int count, int heads)
 {
-    return (s.first + (row < s.rows ? row : s.rows - 1)) * 2 * half;
+    base += count;
+    if (base >= heads) {
+        base = 0;
+        token++;
+    }
 }
 
 /* angles [tokens of the block][cosines D/2, sines D/2]. Ends with a barrier. */
@@ -89,7 +92,24 @@ HY3_DEVICE float sum_of_lanes(float x, int lanes)
     return x;
 }
 
-/* A lane reads two rows at once. */
+template <int N> HY3_DEVICE float squares(const float (&x)[N])
+{
+    float sum = 0;
+
+    HY3_UNROLL
+    for (int n = 0; n < N; n++)
+        sum += x[n] * x[n];
+    return sum;
+}
+
+template <int N> HY3_DEVICE void scale_by(float (&x)[N], const float (&w)[N], float scale)
+{
+    HY3_UNROLL
+    for (int n = 0; n < N; n++)
+        x[n] = w[n] * (x[n] * scale);
+}
+
+/* A lane reads two heads at once. */
 template <class T, int N>
 __global__ void rope_forward_kernel(int64_t tokens_in_all, int heads, int half, int lanes,
                                     int tokens, float eps, const int32_t *positions,
@@ -97,14 +117,18 @@ __global__ void rope_forward_kernel(int64_t tokens_in_all, int heads, int half, 
                                     float *r)
 {
     HY3_DYNAMIC_SHARED(memory);
-    float *angles = (float *)memory;
-    struct share own = share_of(tokens_in_all, heads, lanes, tokens, N);
+    float *angles = (float *)memory, low[2][N], high[2][N], w_low[N], w_high[N];
+    struct share own = share_of(tokens_in_all, lanes, tokens, N);
+    float inverse = 0.5f / (float)half;
 
     find_angles(tokens_in_all, half, tokens, positions, frequencies, angles);
-    for (; warp_has_rows(own, own.row, lanes); own.row += 2 * own.step) {
-        float low[2][N], high[2][N], w_low[N], w_high[N], sum[2] = {0, 0};
-        const T *in[2] = {x + offset_of(own, own.row, half),
-                          x + offset_of(own, own.row + own.step, half)};
+    for (int token = 0, base = 0; token < own.tokens;
+         next_heads(token, base, 2 * own.step, heads)) {
+        int head[2] = {base + own.head, base + own.head + own.step};
+        int64_t first = (own.first + token) * heads;
+        const T *in[2] = {x + (first + up_to_last(head[0], heads)) * 2 * half,
+                          x + (first + up_to_last(head[1], heads)) * 2 * half};
+        float sum[2] = {0, 0};
 
         for (int i = own.column; i < half; i += lanes * N) {
             HY3_UNROLL
@@ -113,36 +137,31 @@ __global__ void rope_forward_kernel(int64_t tokens_in_all, int heads, int half, 
                 load(high[u], in[u] + half + i);
             }
             HY3_UNROLL
-            for (int u = 0; u < 2; u++) {
-                HY3_UNROLL
-                for (int n = 0; n < N; n++)
-                    sum[u] += low[u][n] * low[u][n] + high[u][n] * high[u][n];
-            }
+            for (int u = 0; u < 2; u++)
+                sum[u] += squares(low[u]) + squares(high[u]);
         }
         HY3_UNROLL
-        for (int u = 0; u < 2; u++)
-            sum[u] = 1 / sqrtf(sum_of_lanes(sum[u], lanes) / (float)(2 * half) + eps);
+        for (int u = 0; u < 2; u++) {
+            sum[u] = rsqrtf(sum_of_lanes(sum[u], lanes) * inverse + eps);
+            if (own.column == 0 && head[u] < heads)
+                r[first + head[u]] = sum[u];
+        }
         for (int i = own.column; i < half; i += lanes * N) {
             load(w_low, w + i);
             load(w_high, w + half + i);
             HY3_UNROLL
             for (int u = 0; u < 2; u++) {
-                int row = own.row + u * own.step;
+                T *to = y + (in[u] - x) + i;
 
-                if (row >= own.rows)
+                if (head[u] >= heads)
                     continue;
                 load(low[u], in[u] + i);
                 load(high[u], in[u] + half + i);
-                HY3_UNROLL
-                for (int n = 0; n < N; n++) {
-                    low[u][n] = w_low[n] * (low[u][n] * sum[u]);
-                    high[u][n] = w_high[n] * (high[u][n] * sum[u]);
-                }
-                rotate(low[u], high[u], angles + row / heads * 2 * half + i, half, false);
-                store(y + (in[u] - x) + i, low[u]);
-                store(y + (in[u] - x) + half + i, high[u]);
-                if (i == 0)
-                    r[own.first + row] = sum[u];
+                scale_by(low[u], w_low, sum[u]);
+                scale_by(high[u], w_high, sum[u]);
+                rotate(low[u], high[u], angles + token * 2 * half + i, half, false);
+                store(to, low[u]);
+                store(to + half, high[u]);
             }
         }
     }
@@ -166,18 +185,6 @@ HY3_DEVICE void load_columns(struct columns<N> &c, const T *x, const T *dy, cons
     rotate(c.dn_low, c.dn_high, angle, half, true);
 }
 
-/* dw[i] += x dn r, dw being a part of shared memory that this lane alone adds to. */
-template <int N>
-HY3_DEVICE void add_dw(float *dw, const float (&x)[N], const float (&dn)[N], float scale)
-{
-    pack<float, N> sum = load_pack<N>((const float *)dw);
-
-    HY3_UNROLL
-    for (int n = 0; n < N; n++)
-        sum.value[n] += x[n] * dn[n] * scale;
-    *(pack<float, N> *)dw = sum;
-}
-
 /* dx = r (w dn - x r^2 mean(w dn x)). With has_dw: partial[block][D] = sum over its rows of x r dn, first for each group of lanes
  * that has heads, then for the block. */
 template <class T, int N, bool has_dw>
@@ -188,18 +195,18 @@ __global__ void rope_backward_kernel(int64_t tokens_in_all, int heads, int half,
 {
     HY3_DYNAMIC_SHARED(memory);
     float *angles = (float *)memory, *sums = angles + tokens * 2 * half;
-    struct share own = share_of(tokens_in_all, heads, lanes, tokens, N);
-    float *dw = sums + own.row * 2 * half;
+    struct share own = share_of(tokens_in_all, lanes, tokens, N);
+    float *dw = sums + own.head * 2 * half, inverse = 0.5f / (float)half;
     struct columns<N> c;
 
     for (int i = threadIdx.x; has_dw && i < own.step * 2 * half; i += blockDim.x)
         sums[i] = 0;
     find_angles(tokens_in_all, half, tokens, positions, frequencies, angles);
-    for (; warp_has_rows(own, own.row, lanes); own.row += own.step) {
-        int64_t at = offset_of(own, own.row, half);
-        bool is_row = own.row < own.rows;
-        const float *angle = angles + (is_row ? own.row / heads * 2 * half : 0);
-        float scale = is_row ? r[own.first + own.row] : 0, sum = 0;
+    for (int token = 0, base = 0; token < own.tokens; next_heads(token, base, own.step, heads)) {
+        int head = base + own.head;
+        int64_t row = (own.first + token) * heads + up_to_last(head, heads), at = row * 2 * half;
+        const float *angle = angles + token * 2 * half;
+        float scale = r[row], sum = 0;
 
         for (int i = own.column; i < half; i += lanes * N) {
             load_columns(c, x + at + i, dy + at + i, w + i, angle + i, half);
@@ -207,13 +214,13 @@ __global__ void rope_backward_kernel(int64_t tokens_in_all, int heads, int half,
             for (int n = 0; n < N; n++)
                 sum += c.x_low[n] * c.w_low[n] * c.dn_low[n] +
                        c.x_high[n] * c.w_high[n] * c.dn_high[n];
-            if (has_dw) {
-                add_dw(dw + i, c.x_low, c.dn_low, scale);
-                add_dw(dw + half + i, c.x_high, c.dn_high, scale);
+            if (has_dw && head < heads) {
+                add_products(dw + i, c.x_low, c.dn_low, scale);
+                add_products(dw + half + i, c.x_high, c.dn_high, scale);
             }
         }
-        sum = -scale * scale * scale * (sum_of_lanes(sum, lanes) / (float)(2 * half));
-        for (int i = own.column; i < half && is_row; i += lanes * N) {
+        sum = -scale * scale * scale * (sum_of_lanes(sum, lanes) * inverse);
+        for (int i = own.column; i < half && head < heads; i += lanes * N) {
             load_columns(c, x + at + i, dy + at + i, w + i, angle + i, half);
             HY3_UNROLL
             for (int n = 0; n < N; n++) {
@@ -268,8 +275,8 @@ struct layout {
     size_t shared; /* bytes */
 };
 
-/* For accesses of `width` elements; has_dw: each group of lanes sums a part of dw. */
-static struct layout lay_out(const struct hy3_rope *a, int width, bool has_dw)
+/* For accesses of `width` elements, and lanes that work on so many heads at once; has_dw: each group of lanes sums a part of dw. */
+static struct layout lay_out(const struct hy3_rope *a, int width, int together, bool has_dw)
 {
     struct layout l;
     size_t row = (size_t)a->D * sizeof(float);
@@ -280,7 +287,7 @@ static struct layout lay_out(const struct hy3_rope *a, int width, bool has_dw)
     while (l.lanes < 32 && l.lanes * width < l.half)
         l.lanes *= 2;
     l.blocks = blocks_for(a->T, l.tokens);
-    l.threads = threads_for(l.tokens * a->heads * l.lanes, 32 * WARPS);
+    l.threads = threads_for((a->heads + together - 1) / together * l.lanes, 32 * WARPS);
     l.shared = (size_t)l.tokens * row;
     if (!has_dw)
         return l;
@@ -294,7 +301,7 @@ template <class T, int N>
 static hy3_status forward(struct hy3_stream *stream, const struct hy3_rope *a)
 {
     struct hy3_stream *s = hy3_cuda_stream(stream);
-    struct layout l = lay_out(a, N, false);
+    struct layout l = lay_out(a, N, 2, false);
 
     HY3_STATUS_TRY(prepare(stream, a));
     HY3_CUDA_LAUNCH((rope_forward_kernel<T, N>), l.blocks, l.threads, l.shared, s->stream, a->T,
@@ -308,7 +315,7 @@ template <class T, int N, bool has_dw>
 static hy3_status backward(struct hy3_stream *stream, const struct hy3_rope *a)
 {
     struct hy3_stream *s = hy3_cuda_stream(stream);
-    struct layout l = lay_out(a, N, has_dw);
+    struct layout l = lay_out(a, N, 1, has_dw);
     void *partial = NULL;
 
     HY3_STATUS_TRY(prepare(stream, a));
