@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
 
 /*
  * dq as hy3_flash_dq_kernel. Grid (query tiles of 128, Q), the tiles that see most first.
- * Shared memory: q, dout [128][D] each; k, v [2][64][D] each.
+ * Shared memory: q, dout [128][D] each; k [3][64][D]; v [2][64][D]. The product of a step runs beside the scores of the next.
  */
 template <int D>
 __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
     constexpr int M = HY3_HOPPER_ROWS, N = HY3_HOPPER_STEP, size = N * D;
     HY3_DYNAMIC_SHARED(raw);
     __nv_bfloat16 *tile_q = hy3_hopper_shared(raw), *tile_do = tile_q + M * D,
-                  *tile_k = tile_do + M * D, *tile_v = tile_k + 2 * size;
+                  *tile_k = tile_do + M * D, *tile_v = tile_k + 3 * size;
     const struct hy3_query_tile tile = tiles[gridDim.x - 1 - blockIdx.x];
     const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
     const int group0 = hy3_hopper_group();
@@ -209,12 +209,16 @@ __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
     hy3_hopper_load<D, N>(tile_v, v, stride_k, keys);
     hy3_cp_async_commit();
     float row_lse[2], row_delta[2], acc[D / 8][4] = {};
+    uint32_t a[N / 16][4] = {}; /* dS of the step before; before the first, nothing */
     hy3_flash_row_stats(row_lse, row_delta, lse, delta, tile.q_first, tile.rows, Q, head);
-    for (int step = 0; step < steps; step++) {
+    const __nv_bfloat16 *last_k = tile_k;
+    for (int step = 0, place = 0; step < steps; step++) {
         const int key0 = step * N, next = key0 + N, stage = (step & 1) * size;
+        const __nv_bfloat16 *now_k = tile_k + place * size;
+        place = place == 2 ? 0 : place + 1;
         hy3_hopper_arrive();
         if (next < keys) {
-            hy3_hopper_load<D, N>(tile_k + (size - stage), k + next * stride_k, stride_k,
+            hy3_hopper_load<D, N>(tile_k + place * size, k + next * stride_k, stride_k,
                                   keys - next);
             hy3_hopper_load<D, N>(tile_v + (size - stage), v + next * stride_k, stride_k,
                                   keys - next);
@@ -223,19 +227,24 @@ __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
         if (step >= own_steps)
             continue;
         float s[N / 8][4], dp[N / 8][4];
-        uint32_t a[N / 16][4];
         hy3_wgmma_begin();
-        hy3_hopper_nt<D, M, N>(s, tile_q + group0 * 64, tile_k + stage);
-        hy3_wgmma_commit();
+        hy3_hopper_nt<D, M, N>(s, tile_q + group0 * 64, now_k);
         hy3_hopper_nt<D, M, N>(dp, tile_do + group0 * 64, tile_v + stage);
         hy3_wgmma_commit();
+        hy3_hopper_nn<D, N>(acc, a, last_k);
+        hy3_wgmma_commit();
         hy3_wgmma_wait<1>(s);
+        hy3_wgmma_wait<1>(dp);
         hy3_flash_p<N>(s, row_lse, scale2, tile.seen + row0 + (lane >> 2) - key0 - (lane & 3) * 2);
-        hy3_wgmma_wait<0>(dp);
         hy3_flash_ds<N>(s, dp, row_delta);
+        hy3_wgmma_wait<0>(acc);
         hy3_flash_round<N>(a, s);
+        last_k = now_k;
+    }
+    if (own_steps >
+        0) { /* its tile is still there: the other warpgroup does one step more at most */
         hy3_wgmma_begin();
-        hy3_hopper_nn<D, N>(acc, a, tile_k + stage);
+        hy3_hopper_nn<D, N>(acc, a, last_k);
         hy3_wgmma_commit();
         hy3_wgmma_wait<0>(acc);
     }
@@ -320,11 +329,13 @@ __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
             hy3_flash_p_columns<N>(s, stat + stage * 2 * N, scale2,
                                    row0 + (lane >> 2) - before - query0 - (lane & 3) * 2);
             hy3_flash_round<N>(p, s);
-            hy3_wgmma_wait<0>(dp);
+            hy3_wgmma_begin();
+            hy3_hopper_nn<D, N>(acc_v, p, now_do); /* beside what makes dS */
+            hy3_wgmma_commit();
+            hy3_wgmma_wait<1>(dp);
             hy3_flash_ds_columns<N>(dp, s, stat + stage * 2 * N + N);
             hy3_flash_round<N>(ds, dp);
             hy3_wgmma_begin();
-            hy3_hopper_nn<D, N>(acc_v, p, now_do);
             hy3_hopper_nn<D, N>(acc_k, ds, now_q);
             hy3_wgmma_commit();
             hy3_wgmma_wait<0>(acc_v);
@@ -368,7 +379,7 @@ template <int D> cudaError_t hy3_hopper_forward(const struct hy3_flash *a, cudaS
 
 template <int D> cudaError_t hy3_hopper_backward(const struct hy3_flash *a, cudaStream_t stream)
 {
-    const int rows = 2 * HY3_HOPPER_ROWS + 4 * HY3_HOPPER_STEP;
+    const int rows = 2 * HY3_HOPPER_ROWS + 5 * HY3_HOPPER_STEP; /* of dq; dk and dv need less */
     const int bytes = hy3_hopper_bytes<D>(rows, 4 * HY3_HOPPER_STEP);
     cudaError_t error = hy3_hopper_allow((const void *)hy3_hopper_dq_kernel<D>, bytes);
     if (error == cudaSuccess)

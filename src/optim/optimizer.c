@@ -369,15 +369,29 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t f
     hy3_bf16 *high = o->host[0], *weight = (hy3_bf16 *)o->ranges[range].weight + first;
     int16_t *low = o->host[1], *kept = o->low + o->at[range] + first;
 
-    for (int64_t i = 0; put && i < count; i++)
-        high[i] = hy3_split(values[i], &low[i]);
+    if (put) {
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < count; i++)
+            high[i] = hy3_split(values[i], &low[i]);
+    }
     HY3_TRY(device->copy(NULL, put ? weight : high, put ? high : weight, bytes));
     HY3_TRY(device->copy(NULL, put ? kept : low, put ? low : kept, bytes));
     HY3_TRY(device->synchronize(NULL));
-    for (int64_t i = 0; !put && i < count; i++)
-        values[i] = hy3_join(high[i], low[i]);
+    if (!put) {
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < count; i++)
+            values[i] = hy3_join(high[i], low[i]);
+    }
 done:
     return status;
+}
+
+/* By all threads: the memory of a checkpoint's copy may be touched for the first time. */
+static void copy_floats(float *to, const float *from, int64_t count)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; i++)
+        to[i] = from[i];
 }
 
 /* A piece that is fp32 where it is kept. */
@@ -389,11 +403,11 @@ static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t
     size_t bytes = (size_t)count * sizeof *values;
 
     if (put)
-        memcpy(o->host[0], values, bytes);
+        copy_floats(o->host[0], values, count);
     HY3_TRY(device->copy(NULL, put ? kept : o->host[0], put ? o->host[0] : kept, bytes));
     HY3_TRY(device->synchronize(NULL));
     if (!put)
-        memcpy(values, o->host[0], bytes);
+        copy_floats(values, o->host[0], count);
 done:
     return status;
 }
