@@ -179,10 +179,10 @@ template <class T, int N> HY3_DEVICE void load(float (&out)[N], const T *from)
 
 template <class T, int N> HY3_DEVICE void store_pack(T *to, const pack<T, N> &p)
 {
-    if constexpr (sizeof p == sizeof(uint4))
-        hy3_store((uint4 *)to, *(const uint4 *)&p);
-    else if constexpr (sizeof p == sizeof(uint2))
-        hy3_store((uint2 *)to, *(const uint2 *)&p);
+    if constexpr (sizeof p == 16)
+        hy3_store16(to, &p);
+    else if constexpr (sizeof p == 8)
+        hy3_store8(to, &p);
     else
         *(pack<T, N> *)to = p;
 }
@@ -190,8 +190,8 @@ template <class T, int N> HY3_DEVICE void store_pack(T *to, const pack<T, N> &p)
 /* As store_pack, of what does not stay in the caches until it is read. */
 template <class T, int N> HY3_DEVICE void store_pack_once(T *to, const pack<T, N> &p)
 {
-    if constexpr (sizeof p == sizeof(uint4))
-        hy3_store_once((uint4 *)to, *(const uint4 *)&p);
+    if constexpr (sizeof p == 16)
+        hy3_store16_once(to, &p);
     else
         *(pack<T, N> *)to = p;
 }

@@ -47,21 +47,21 @@ HY3_DEVICE void hy3_ldmatrix_x4_trans(uint32_t (&r)[4], const void *row)
                  : "memory");
 }
 
-/* One store to global memory, whatever the compiler makes of the code around it. */
-HY3_DEVICE void hy3_store(uint4 *to, uint4 value)
+/* 16 or 8 bytes to global memory in one instruction, whatever the compiler makes of the code around it. */
+HY3_DEVICE void hy3_store16(void *to, const void *from)
 {
-    __stwb(to, value);
+    __stwb((uint4 *)to, *(const uint4 *)from);
 }
 
-HY3_DEVICE void hy3_store(uint2 *to, uint2 value)
+HY3_DEVICE void hy3_store8(void *to, const void *from)
 {
-    __stwb(to, value);
+    __stwb((uint2 *)to, *(const uint2 *)from);
 }
 
-/* The same, of what is not read again while the caches hold it: it takes the place of nothing that is. */
-HY3_DEVICE void hy3_store_once(uint4 *to, uint4 value)
+/* 16 bytes that are not read again while the caches hold them: they take the place of nothing that is. */
+HY3_DEVICE void hy3_store16_once(void *to, const void *from)
 {
-    __stcs(to, value);
+    __stcs((uint4 *)to, *(const uint4 *)from);
 }
 
 /* 16 bytes from global to shared memory, both aligned to 16. PTX ISA 9.7.9.25.3 (cp.async). */
@@ -198,19 +198,19 @@ HY3_DEVICE void hy3_wgmma_publish()
 #else
 #    include "cuda/emu/launch.h"
 
-HY3_DEVICE void hy3_store(uint4 *to, uint4 value)
+HY3_DEVICE void hy3_store16(void *to, const void *from)
 {
-    *to = value;
+    __builtin_memcpy(__builtin_assume_aligned(to, 16), from, 16);
 }
 
-HY3_DEVICE void hy3_store(uint2 *to, uint2 value)
+HY3_DEVICE void hy3_store8(void *to, const void *from)
 {
-    *to = value;
+    __builtin_memcpy(__builtin_assume_aligned(to, 8), from, 8);
 }
 
-HY3_DEVICE void hy3_store_once(uint4 *to, uint4 value)
+HY3_DEVICE void hy3_store16_once(void *to, const void *from)
 {
-    *to = value;
+    hy3_store16(to, from);
 }
 #endif
 
