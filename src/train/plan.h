@@ -15,6 +15,7 @@ struct hy3_plan_options {
 struct hy3_plan {
     int group;                                             /* ranks of an expert group */
     double weights, grads, gathered, optimizer, workspace; /* wherever they lie */
+    double kernels;      /* what a GPU's kernels and cuBLAS keep for themselves */
     double mpi;          /* MPI's own copy of what it sums, on a CPU; host */
     double saving;       /* copy of the state with save_async, host */
     double device, host; /* peaks */

@@ -37,8 +37,9 @@ struct hy3_run {
     struct hy3_pass *pass;
     struct hy3_learner learner;
     struct hy3_checkpoints *checkpoints;
-    double started;  /* hy3_seconds() */
-    size_t resident; /* bytes at the start */
+    double started;                     /* hy3_seconds() */
+    size_t resident;                    /* bytes at the start */
+    size_t device_free, device_planned; /* bytes of a GPU: at the start; what this run takes */
     struct hy3_schedule schedule;
     struct hy3_report *report;
     int64_t first_step; /* done by an earlier part of the run */
@@ -225,7 +226,7 @@ static hy3_status open_pass(struct hy3_run *run)
 }
 
 /* Whether the device holds what this run will take, by hy3_plan's own count, before anything is loaded. */
-static hy3_status check_device(const struct hy3_run *run)
+static hy3_status check_device(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
     const struct hy3_device *device = &run->network.backend->device;
@@ -234,7 +235,6 @@ static hy3_status check_device(const struct hy3_run *run)
                                        .ranks_per_node = layout->node.size};
     struct hy3_config config = *run->config;
     struct hy3_plan plan;
-    size_t available;
 
     if (!device->available)
         return HY3_OK;
@@ -243,13 +243,14 @@ static hy3_status check_device(const struct hy3_run *run)
     if (run->eval_data && hy3_dataset_longest(run->eval_data) > config.max_seq_length)
         config.max_seq_length = hy3_dataset_longest(run->eval_data);
     HY3_TRY(hy3_plan_make(&config, &run->network.shape, &options, &plan));
-    HY3_TRY(device->available(&available));
-    if (plan.device > (double)available)
+    HY3_TRY(device->available(&run->device_free));
+    run->device_planned = (size_t)plan.device;
+    if (run->device_planned > run->device_free)
         HY3_FAIL(HY3_ENOMEM,
                  "this run needs %.3f GB of each GPU, of which %.3f GB are free; more ranks, a "
                  "higher zero_stage, offload or a smaller max_seq_length need less (hy3_plan says "
                  "what fits)",
-                 1e-9 * plan.device, 1e-9 * (double)available);
+                 1e-9 * plan.device, 1e-9 * (double)run->device_free);
 done:
     return status;
 }
@@ -641,13 +642,26 @@ done:
     return status;
 }
 
-/* Collective. What the fullest rank needed. */
-static void tell_memory(const struct hy3_run *run)
+/* Collective. What the fullest rank needed, and of a GPU what hy3_plan had counted. */
+static hy3_status tell_memory(const struct hy3_run *run)
 {
-    int64_t grown = (int64_t)hy3_memory_peak() - (int64_t)run->resident;
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &run->network.backend->device;
+    int64_t grown = (int64_t)hy3_memory_peak() - (int64_t)run->resident, taken = 0;
+    size_t available = 0;
 
+    if (device->available) {
+        HY3_TRY(hy3_agree(run->comm, device->available(&available), "asking for device memory"));
+        taken = (int64_t)run->device_free - (int64_t)available;
+    }
     hy3_allreduce_int(run->comm, &grown, 1, MPI_MAX, "comparing memory");
+    hy3_allreduce_int(run->comm, &taken, 1, MPI_MAX, "comparing memory");
     hy3_log(HY3_LOG_INFO, "host memory: a rank grew by up to %.1f MB", 1e-6 * (double)grown);
+    if (device->available)
+        hy3_log(HY3_LOG_INFO, "device memory: a rank takes up to %.3f GB, counted were %.3f GB",
+                1e-9 * (double)taken, 1e-9 * (double)run->device_planned);
+done:
+    return status;
 }
 
 hy3_status hy3_run_train(struct hy3_run *run)
@@ -656,7 +670,7 @@ hy3_status hy3_run_train(struct hy3_run *run)
 
     HY3_TRY(train_steps(run));
     hy3_profile_log();
-    tell_memory(run);
+    HY3_TRY(tell_memory(run));
     HY3_TRY(hy3_options_training(run->config) == HY3_TRAIN_ADAPTER ? save_adapter(run)
                                                                    : save_model(run));
     if (run->config->plot_loss)

@@ -52,11 +52,20 @@ same_model() { # DIRECTORY …
     same_model "$D/whole" "$D/rest"
 }
 
-@test "a device that is too small is told before the first step" {
+@test "a device that is too small is told before the first step; one that holds what hy3_plan counts is enough" {
     on_emulated_gpu
-    for mb in 1 2 3; do
-        HY3_EMU_MEMORY=$mb run_fails 1 "this run needs 0.00" hy3_sft "$CFG"
+    for mb in 1 100 200; do
+        HY3_EMU_MEMORY=$mb run_fails 1 "this run needs 0.2" hy3_sft "$CFG"
         [ ! -s "$OUTPUT/train_log.jsonl" ] || fail "a step was done with $mb MiB"
+    done
+    for settings in "zero_stage=0" "zero_stage=3 stage3_param_persistence_threshold=0 offload=full" "finetuning_type=lora lora_rank=4 lora_target=all"; do
+        # shellcheck disable=SC2086 # a list of words
+        HY3_EMU_MEMORY=1 capture hy3_sft "$CFG" $settings overwrite_output_dir=true
+        needed=$(sed -n 's/.*this run needs \([0-9.]*\) GB.*/\1/p' "$ERR")
+        # shellcheck disable=SC2086
+        HY3_EMU_MEMORY=$(awk -v gb="$needed" 'BEGIN { printf "%d", gb * 1e9 / 1048576 + 2 }') run_ok hy3_sft "$CFG" $settings overwrite_output_dir=true
+        taken=$(sed -n 's/.*device memory: a rank takes up to \([0-9.]*\) GB.*/\1/p' "$ERR")
+        awk -v t="$taken" -v n="$needed" 'BEGIN { exit !(t > 0 && t <= n + 0.0005) }' || fail "$settings: $taken GB taken, $needed counted"
     done
 }
 

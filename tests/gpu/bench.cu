@@ -165,7 +165,7 @@ static void rows(int64_t T)
           time_of([&] { need(kernels->rmsnorm_backward(stream, &norm)); }), 8 * elements, 0);
     norm.dw = (float *)memory(HIDDEN * 4);
     print("rmsnorm backward", time_of([&] { need(kernels->rmsnorm_backward(stream, &norm)); }),
-          12 * elements, 0);
+          8 * elements, 0);
     glu.gate = numbers(T * 2 * INNER);
     glu.up = (const char *)glu.gate + INNER * 2;
     glu.y = memory(T * INNER * 2);
@@ -225,7 +225,7 @@ static void heads(int64_t T)
     TIME("q norm + RoPE forward", rope_forward, rope, 4 * elements);
     TIME("q norm + RoPE backward, frozen", rope_backward, rope, 6 * elements);
     rope.dw = floats(HEAD);
-    TIME("q norm + RoPE backward", rope_backward, rope, 10 * elements);
+    TIME("q norm + RoPE backward", rope_backward, rope, 6 * elements);
 }
 
 /* From scores to rows in the order of the experts, and back. */
