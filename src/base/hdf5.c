@@ -2,6 +2,7 @@
 #include "base/hdf5.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -13,8 +14,11 @@ void hy3_hdf5_quiet(void)
 
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *text)
 {
-    if (n == 0 && entry->desc)
-        snprintf(text, 200, "%s", entry->desc);
+    const char *end = n == 0 && entry->desc ? strrchr(entry->desc, '\n') : NULL;
+
+    if (n == 0 &&
+        entry->desc) /* MPI's have two lines: "MPI error string is '…", then what the system said */
+        snprintf(text, 200, "%s", end ? end + 1 : entry->desc);
     return 0;
 }
 

@@ -182,65 +182,98 @@ static int64_t data_bytes(const struct hy3_state_index *index)
     return bytes;
 }
 
-static hid_t newest_format(void)
+/* Metadata has checksums, and opening a file changes nothing in it (formats from 1.10 on mark it as being written). */
+static hid_t file_format(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
 
-    H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110); /* metadata with checksums */
+    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
     return access;
 }
 
-hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index, hid_t *file)
+static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
-    int64_t version = VERSION;
-    hid_t access;
-    hsize_t bytes = 0;
+    int64_t version = VERSION,
+            complete = 0; /* its place is there, so that the end needs no more space */
 
-    *file = -1;
-    HY3_TRY(claim(path, data_bytes(index)));
-    hy3_hdf5_quiet();
-    access = newest_format();
-    *file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    H5Pclose(access);
-    if (*file < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, hy3_hdf5_text());
-    HY3_TRY(put_attribute(*file, path, "version", 'i', &version));
+    HY3_TRY(put_attribute(file, path, "version", 'i', &version));
+    HY3_TRY(put_attribute(file, path, "complete", 'i', &complete));
     for (int i = 0; i < ATTRIBUTES; i++)
-        HY3_TRY(put_attribute(*file, path, attributes[i].name, attributes[i].type,
+        HY3_TRY(put_attribute(file, path, attributes[i].name, attributes[i].type,
                               (const char *)&index->info + attributes[i].offset));
     if (strlen(index->configuration) < CONFIGURATION_LIMIT)
-        HY3_TRY(put_text(*file, path, "configuration", index->configuration));
+        HY3_TRY(put_text(file, path, "configuration", index->configuration));
     for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
-        HY3_TRY(create_field(*file, path, index, field));
-    HY3_TRY(create_slabs(*file, path, index));
-    if (H5Fflush(*file, H5F_SCOPE_GLOBAL) < 0 || H5Fget_filesize(*file, &bytes) < 0)
-        HY3_FAIL(HY3_EIO, "cannot write '%s': %s", path, hy3_hdf5_text());
-    index->file_bytes = (int64_t)bytes;
-    HY3_TRY(claim(path, index->file_bytes));
+        HY3_TRY(create_field(file, path, index, field));
+    HY3_TRY(create_slabs(file, path, index));
 done:
-    if (status != HY3_OK && *file >= 0) {
-        hy3_hdf5_discard(*file);
-        *file = -1;
-    }
     return status;
 }
 
-hy3_status hy3_state_file_complete(const char *path, hid_t file)
+/* What is flushed is safe from a failing H5Fclose; a file that cannot be flushed is given up. */
+static hy3_status flush_and_close(hid_t file, const char *path)
 {
-    hy3_status status;
-    int64_t complete = 1;
+    if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) {
+        hy3_status status = complain(path, "the metadata");
+
+        hy3_hdf5_discard(file);
+        return status;
+    }
+    H5Fclose(file);
+    return HY3_OK;
+}
+
+hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    hid_t access = -1, file = -1;
+
+    HY3_TRY(claim(path, data_bytes(index)));
+    hy3_hdf5_quiet();
+    access = file_format();
+    if ((file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
+        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, hy3_hdf5_text());
+    HY3_TRY(lay_out(file, path, index));
+    status = flush_and_close(file, path);
+    file = -1;
+    HY3_TRY(status);
+    HY3_TRY(hy3_file_size(path, &index->file_bytes));
+    HY3_TRY(claim(path, index->file_bytes));
+done:
+    if (file >= 0)
+        hy3_hdf5_discard(file);
+    if (access >= 0)
+        H5Pclose(access);
+    return status;
+}
+
+/* Only now does the file say that it is whole. */
+static hy3_status mark(const char *path)
+{
+    hy3_status status = HY3_OK;
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), attribute = -1;
+    const int64_t complete = 1;
+
+    if (file < 0)
+        return complain(path, "the end");
+    attribute = H5Aopen(file, "complete", H5P_DEFAULT);
+    if (attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &complete) < 0)
+        status = complain(path, "the end");
+    if (attribute >= 0)
+        H5Aclose(attribute);
+    if (status == HY3_OK)
+        return flush_and_close(file, path);
+    hy3_hdf5_discard(file);
+    return status;
+}
+
+hy3_status hy3_state_file_complete(const char *path)
+{
+    hy3_status status = HY3_OK;
     int fd = -1;
 
-    status = put_attribute(file, path, "complete", 'i', &complete);
-    if (status == HY3_OK && H5Fflush(file, H5F_SCOPE_GLOBAL) < 0)
-        status = complain(path, "the end");
-    if (status == HY3_OK)
-        H5Fclose(file);
-    else
-        hy3_hdf5_discard(file);
-    if (status != HY3_OK)
-        return status;
+    HY3_TRY(mark(path));
     if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fsync(fd) != 0)
         HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
 done:
@@ -467,11 +500,12 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
     int64_t complete = 0, version = 0;
     hsize_t bytes = 0;
 
-    if (H5Aexists(file, "complete") <= 0)
+    if (H5Aexists(file, "complete") > 0)
+        HY3_TRY(get_attribute(file, "complete", 'i', &complete));
+    if (complete != 1)
         HY3_FAIL(HY3_EFORMAT, "its mark 'complete' is missing: it was cut short");
-    HY3_TRY(get_attribute(file, "complete", 'i', &complete));
     HY3_TRY(get_attribute(file, "version", 'i', &version));
-    if (complete != 1 || version != VERSION)
+    if (version != VERSION)
         HY3_FAIL(HY3_EFORMAT, "it is of version %lld, this program reads %d", (long long)version,
                  VERSION);
     if (H5Fget_filesize(file, &bytes) < 0)

@@ -45,12 +45,12 @@ struct hy3_state_index {
     char *configuration;
 };
 
-/* Local. A new file with room for everything: fills in the offsets and file_bytes of the index, whose other fields but the slabs
- * themselves are given. The caller owns *file. Errors: HY3_EIO, a full disk among them. */
-hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index, hid_t *file);
+/* Local. A new file with room for everything and without the mark: fills in the offsets and file_bytes of the index, whose other
+ * fields but the slabs themselves are given. Errors: HY3_EIO, a full disk among them. */
+hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index);
 
-/* Local. Says that the file is complete, closes and flushes it. Takes *file. */
-hy3_status hy3_state_file_complete(const char *path, hid_t file);
+/* Local. Says that the file is complete, and flushes it. */
+hy3_status hy3_state_file_complete(const char *path);
 
 /* Local. Reads everything but the tensors, and checks that the slabs cover each tensor exactly. Errors: HY3_EFORMAT naming what is
  * wrong. The caller owns the index (hy3_state_index_free). */

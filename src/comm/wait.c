@@ -42,8 +42,8 @@ static _Noreturn void give_up(const char *phase, const char *why)
     hy3_end_job(HY3_EPEER);
 }
 
-/* Ends the job if what is waited for cannot come any more. */
-static void look(double *begin, const char *phase)
+/* Ends the job if what is waited for cannot come any more. whose: what does not answer then. */
+static void look(double *begin, const char *phase, const char *whose)
 {
     const char *text =
         watch.trouble && pthread_equal(pthread_self(), watch.thread) ? watch.trouble() : NULL;
@@ -61,22 +61,33 @@ static void look(double *begin, const char *phase)
     if (hy3_seconds() - *begin <= deadline_s)
         return;
     snprintf(why, sizeof why,
-             "no answer from another rank for %.0f s (ddp_timeout); it has vanished or hangs",
+             "no answer from %s for %.0f s (ddp_timeout); it has vanished or hangs", whose,
              deadline_s);
     give_up(phase, why);
 }
 
-void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase)
+static void wait_until(bool (*is_done)(void *context), void *context, const char *phase,
+                       const char *whose)
 {
     long often = watch.trouble ? 16 : 256;
     double begin = 0;
 
-    hy3_heartbeat_wait(phase);
     for (long tries = 0; !is_done(context); tries++) {
         sched_yield();
         if (tries % often == often - 1)
-            look(&begin, phase);
+            look(&begin, phase, whose);
     }
+}
+
+void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase)
+{
+    hy3_heartbeat_wait(phase);
+    wait_until(is_done, context, phase, "another rank");
+}
+
+void hy3_wait_own(bool (*is_done)(void *context), void *context, const char *phase)
+{
+    wait_until(is_done, context, phase, "another rank or the disk");
 }
 
 struct requests {

@@ -20,6 +20,10 @@ void hy3_wait_all(int count, MPI_Request *requests, const char *phase);
 /* As hy3_wait, for anything else that ends: until is_done(context). */
 void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase);
 
+/* As hy3_wait_for, for work of this rank that the others need not have, or not as often: it is not counted among the waits by which
+ * a rank is found to be behind. */
+void hy3_wait_own(bool (*is_done)(void *context), void *context, const char *phase);
+
 /* While the main thread waits, `trouble` is asked now and then: a text ends the job with it. `abandon` is called before a job is
  * ended by a wait. Both belong to whoever communicates outside MPI (NCCL). */
 void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void));
