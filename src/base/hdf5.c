@@ -12,19 +12,23 @@ void hy3_hdf5_quiet(void)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
+enum { TEXT = 200 };
+
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *text)
 {
-    const char *end = n == 0 && entry->desc ? strrchr(entry->desc, '\n') : NULL;
+    static const char of_mpi[] = "error stack:\n"; /* what the system said comes behind it */
+    const char *system = n == 0 && entry->desc ? strstr(entry->desc, of_mpi) : NULL;
 
-    if (n == 0 &&
-        entry->desc) /* MPI's have two lines: "MPI error string is '…", then what the system said */
-        snprintf(text, 200, "%s", end ? end + 1 : entry->desc);
+    if (n == 0 && entry->desc)
+        snprintf(text, TEXT, "%s", system ? system + sizeof of_mpi - 1 : entry->desc);
+    for (char *end = text; (end = strchr(end, '\n'));)
+        *end = ' ';
     return 0;
 }
 
 const char *hy3_hdf5_text(void)
 {
-    static _Thread_local char text[200];
+    static _Thread_local char text[TEXT];
 
     text[0] = '\0';
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, text);

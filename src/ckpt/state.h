@@ -1,7 +1,7 @@
 /* state.h - the state of a training run as one HDF5 file that all ranks write and read at once.
  *
- * Each rank writes its share of every tensor at the place that HDF5 gave it; nothing is gathered anywhere, and nothing in the file
- * says how many ranks wrote it. What is read is checked against the checksums of those who wrote it. */
+ * Each rank writes its share of every tensor through parallel HDF5; nothing is gathered anywhere, and nothing in the file says how many
+ * ranks wrote it. What is read is checked against the checksums of those who wrote it. */
 #ifndef HY3_CKPT_STATE_H
 #define HY3_CKPT_STATE_H
 
@@ -17,7 +17,8 @@ typedef hy3_status (*hy3_state_sink)(void *context, enum hy3_optimizer_field fie
                                      const float *values);
 
 /* Collective on `comm`. Writes all trained tensors of the table. share: the range of a tensor that falls to this rank. The file is
- * complete and flushed after HY3_OK; its directory is the caller's business. Calls HDF5 on rank 0 only. Needs 16 MiB. */
+ * complete and flushed after HY3_OK; its directory is the caller's business. Nobody else may call HDF5 meanwhile. `source` is called by
+ * this thread; HDF5 and MPI-IO by another one. Needs 16 MiB. */
 hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_params *params,
                            const struct hy3_state_info *info, const char *configuration,
                            hy3_state_source source, hy3_hf_share share, void *context);

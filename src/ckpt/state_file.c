@@ -63,28 +63,31 @@ static hy3_status put_attribute(hid_t object, const char *path, const char *name
 {
     hid_t space = H5Screate(H5S_SCALAR);
     hid_t attribute = H5Acreate2(object, name, file_type(type), space, H5P_DEFAULT, H5P_DEFAULT);
-    bool good = attribute >= 0 && H5Awrite(attribute, memory_type(type), value) >= 0;
+    hy3_status status = HY3_OK;
 
+    if (attribute < 0 || H5Awrite(attribute, memory_type(type), value) < 0)
+        status = complain(path, name);
     if (attribute >= 0)
         H5Aclose(attribute);
     H5Sclose(space);
-    return good ? HY3_OK : complain(path, name);
+    return status;
 }
 
 static hy3_status put_text(hid_t object, const char *path, const char *name, const char *text)
 {
+    hy3_status status = HY3_OK;
     hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR), attribute;
-    bool good;
 
     H5Tset_size(type, strlen(text) + 1);
     H5Tset_cset(type, H5T_CSET_UTF8);
     attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    good = attribute >= 0 && H5Awrite(attribute, type, text) >= 0;
+    if (attribute < 0 || H5Awrite(attribute, type, text) < 0)
+        status = complain(path, name);
     if (attribute >= 0)
         H5Aclose(attribute);
     H5Sclose(space);
     H5Tclose(type);
-    return good ? HY3_OK : complain(path, name);
+    return status;
 }
 
 /* A contiguous dataset whose place is fixed at once. */
@@ -103,10 +106,11 @@ static hy3_status create_dataset(hid_t group, const char *path, const char *name
     H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);
     H5Pset_obj_track_times(plist, false);
     *out = H5Dcreate2(group, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    if (*out < 0)
+        status = complain(path, name); /* before another call forgets why */
     H5Pclose(plist);
     H5Sclose(space);
-    if (*out < 0)
-        return complain(path, name);
+    HY3_TRY(status);
     if (H5Dget_offset(*out) == HADDR_UNDEF)
         HY3_FAIL(HY3_EIO, "HDF5 gives '%s' of '%s' no place", name, path);
     *offset = (int64_t)H5Dget_offset(*out);

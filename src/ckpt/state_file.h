@@ -1,11 +1,11 @@
-/* state_file.h - the HDF5 side of state.h5: what the file holds and where. Only one rank needs it; all ranks read and write the data
- * itself at the offsets found here.
+/* state_file.h - the HDF5 side of state.h5: what the file holds and where. Only one rank needs it; all ranks read the data itself
+ * at the offsets found here, and write it with state_output.h.
  *
  *     /param/NAME, /adam_m/NAME, /adam_v/NAME   fp32, global shapes, contiguous; NAME is the tensor's outer name
  *     /checksums                               uint64 [slabs,5]: field, tensor, first, count, XXH3 of these elements
- *     attributes of the root: see hy3_state_attributes; configuration; complete, written last
+ *     attributes of the root: see hy3_state_attributes; configuration; complete: 1, set last
  *
- * Metadata has HDF5's own checksums (format of 1.10). doc/formats.md describes the file for others. */
+ * Metadata has HDF5's own checksums (format of 1.8). doc/formats.md describes the file for others. */
 #ifndef HY3_CKPT_STATE_FILE_H
 #define HY3_CKPT_STATE_FILE_H
 

@@ -160,14 +160,15 @@ static int64_t block_at(const struct hy3_state_tensor *t, int64_t at, int64_t en
 static hy3_status write_block(struct hy3_state_output *o, hid_t type, const hsize_t *start,
                               const hsize_t *size, hsize_t count, const void *values)
 {
+    hy3_status status = HY3_OK;
     hid_t memory = H5Screate_simple(1, &count, NULL);
-    bool good = H5Sselect_hyperslab(o->space, H5S_SELECT_SET, start, NULL, size, NULL) >= 0 &&
-                H5Dwrite(o->set, type, memory, o->space, H5P_DEFAULT, values) >= 0;
 
+    if (H5Sselect_hyperslab(o->space, H5S_SELECT_SET, start, NULL, size, NULL) < 0 ||
+        H5Dwrite(o->set, type, memory, o->space, H5P_DEFAULT, values) < 0)
+        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write '%s' of '%s': %s", o->name,
+                          o->path, hy3_hdf5_text());
     H5Sclose(memory);
-    return good ? HY3_OK
-                : hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write '%s' of '%s': %s", o->name,
-                           o->path, hy3_hdf5_text());
+    return status;
 }
 
 hy3_status hy3_state_output_write(struct hy3_state_output *o, const struct hy3_state_tensor *tensor,

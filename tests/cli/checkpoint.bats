@@ -186,3 +186,23 @@ limit_files() {
     [ "$(grep -c 'error: rank' "$D/log")" -eq 1 ] || fail "$(cat "$D/log")"
     grep -q "error: rank [0-9]* on $(hostname).*step [0-9]*, .*collective [0-9]*.*behind or silent on this node: rank [0-9]*: step" "$D/log" || fail "$(tail "$D/log")"
 }
+
+@test "a rank that hangs while all save ends the job, in MPI-IO as elsewhere: one message, exit 4" {
+    for async in false true; do
+        rm -rf "$OUTPUT"
+        "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=100000 save_steps=1 save_total_limit=1 ddp_timeout=3 save_async=$async >"$D/log" 2>&1 3>&- &
+        wait_for_step 3
+        victim=$(pgrep -f "^hy3_sft $CFG" | sed -n 2p)
+        for _ in $(seq 2000); do
+            ! ls "$OUTPUT"/checkpoint-*.part/state.h5 >/dev/null 2>&1 || break
+        done
+        kill -STOP "$victim"
+        status=0
+        wait $! || status=$?
+        kill -KILL "$victim" 2>/dev/null || true
+        [ "$status" -eq 4 ] || fail "exit $status" "$(tail "$D/log")"
+        [ "$(grep -c 'error: rank' "$D/log")" -eq 1 ] || fail "$(cat "$D/log")"
+        grep -q "no answer from another rank.* for 3 s (ddp_timeout)" "$D/log" || fail "$(tail "$D/log")"
+        goes_on
+    done
+}
