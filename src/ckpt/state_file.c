@@ -1,25 +1,13 @@
-/* state_file.c - groups, datasets and attributes of state.h5. */
+/* state_file.c - groups, datasets and attributes of state.h5, read. */
 #include "ckpt/state_file.h"
 
-#include "base/file.h"
 #include "base/memory.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
-enum { VERSION = 1, CONFIGURATION_LIMIT = 60000, SLAB_COLUMNS = 5 };
 
 enum { MAX_TENSORS = 1 << 20, MAX_SLABS = 1 << 26 };
 
 #define FIELD(name) offsetof(struct hy3_state_info, name)
 
-/* Attributes of the root, 64 bits each: one list for writing and reading. */
-static const struct {
-    const char *name;
-    size_t offset;
-    char type; /* i, u, or r: a real number */
-} attributes[] = {
+const struct hy3_state_attribute hy3_state_attributes[] = {
     {"step", FIELD(step), 'i'},
     {"global_batch", FIELD(global_batch), 'i'},
     {"seed", FIELD(seed), 'i'},
@@ -31,16 +19,10 @@ static const struct {
     {"log_steps", FIELD(log_steps), 'i'},
     {"log_tokens", FIELD(log_tokens), 'i'},
     {"elapsed_seconds", FIELD(elapsed), 'r'},
+    {NULL, 0, 0},
 };
 
-enum { ATTRIBUTES = sizeof attributes / sizeof *attributes };
-
-static hid_t file_type(char type)
-{
-    return type == 'r' ? H5T_IEEE_F64LE : type == 'u' ? H5T_STD_U64LE : H5T_STD_I64LE;
-}
-
-static hid_t memory_type(char type)
+hid_t hy3_state_memory_type(char type)
 {
     return type == 'r' ? H5T_NATIVE_DOUBLE : type == 'u' ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64;
 }
@@ -50,240 +32,6 @@ const char *hy3_state_field_name(enum hy3_optimizer_field field)
     static const char *const names[] = {"param", "adam_m", "adam_v"};
 
     return names[field];
-}
-
-static hy3_status complain(const char *path, const char *what)
-{
-    return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write %s of '%s': %s", what, path,
-                    hy3_hdf5_text());
-}
-
-static hy3_status put_attribute(hid_t object, const char *path, const char *name, char type,
-                                const void *value)
-{
-    hid_t space = H5Screate(H5S_SCALAR);
-    hid_t attribute = H5Acreate2(object, name, file_type(type), space, H5P_DEFAULT, H5P_DEFAULT);
-    hy3_status status = HY3_OK;
-
-    if (attribute < 0 || H5Awrite(attribute, memory_type(type), value) < 0)
-        status = complain(path, name);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    H5Sclose(space);
-    return status;
-}
-
-static hy3_status put_text(hid_t object, const char *path, const char *name, const char *text)
-{
-    hy3_status status = HY3_OK;
-    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR), attribute;
-
-    H5Tset_size(type, strlen(text) + 1);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    if (attribute < 0 || H5Awrite(attribute, type, text) < 0)
-        status = complain(path, name);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    H5Sclose(space);
-    H5Tclose(type);
-    return status;
-}
-
-/* A contiguous dataset whose place is fixed at once. */
-static hy3_status create_dataset(hid_t group, const char *path, const char *name, hid_t type,
-                                 int dims, const int64_t *shape, int64_t *offset, hid_t *out)
-{
-    hy3_status status = HY3_OK;
-    hsize_t sizes[3] = {0};
-    hid_t space, plist = H5Pcreate(H5P_DATASET_CREATE);
-
-    for (int i = 0; i < dims; i++)
-        sizes[i] = (hsize_t)shape[i];
-    space = H5Screate_simple(dims, sizes, NULL);
-    H5Pset_layout(plist, H5D_CONTIGUOUS);
-    H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY);
-    H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);
-    H5Pset_obj_track_times(plist, false);
-    *out = H5Dcreate2(group, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    if (*out < 0)
-        status = complain(path, name); /* before another call forgets why */
-    H5Pclose(plist);
-    H5Sclose(space);
-    HY3_TRY(status);
-    if (H5Dget_offset(*out) == HADDR_UNDEF)
-        HY3_FAIL(HY3_EIO, "HDF5 gives '%s' of '%s' no place", name, path);
-    *offset = (int64_t)H5Dget_offset(*out);
-done:
-    return status;
-}
-
-static hy3_status create_field(hid_t file, const char *path, struct hy3_state_index *index,
-                               enum hy3_optimizer_field field)
-{
-    hy3_status status = HY3_OK;
-    hid_t group, set = -1;
-
-    if ((group = H5Gcreate2(file, hy3_state_field_name(field), H5P_DEFAULT, H5P_DEFAULT,
-                            H5P_DEFAULT)) < 0)
-        return complain(path, hy3_state_field_name(field));
-    for (int64_t i = 0; i < index->tensor_count; i++) {
-        struct hy3_state_tensor *t = &index->tensors[i];
-
-        HY3_TRY(create_dataset(group, path, t->name, H5T_IEEE_F32LE, (int)t->dims, t->shape,
-                               &t->offset[field], &set));
-        HY3_TRY(put_attribute(set, path, "tensor", 'i', &i));
-        H5Dclose(set);
-        set = -1;
-    }
-done:
-    if (set >= 0)
-        H5Dclose(set);
-    H5Gclose(group);
-    return status;
-}
-
-static hy3_status create_slabs(hid_t file, const char *path, struct hy3_state_index *index)
-{
-    hy3_status status = HY3_OK;
-    const int64_t shape[2] = {index->slab_count, SLAB_COLUMNS};
-    hid_t set = -1;
-
-    HY3_TRY(create_dataset(file, path, "checksums", H5T_STD_U64LE, 2, shape, &index->slabs_offset,
-                           &set));
-    HY3_TRY(put_text(set, path, "columns", "field tensor first count xxh3"));
-done:
-    if (set >= 0)
-        H5Dclose(set);
-    return status;
-}
-
-/* Claims the space of the file, so that a full disk, a quota or a limit is known before anything is written. */
-static hy3_status claim(const char *path, int64_t bytes)
-{
-    hy3_status status = HY3_OK;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-
-    if (fd < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
-    if (fallocate(fd, 0, 0, (off_t)bytes) != 0 &&
-        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
-        HY3_FAIL(HY3_EIO, "no space for the %.3f GB of '%s': %s", 1e-9 * (double)bytes, path,
-                 strerror(errno));
-done:
-    if (fd >= 0)
-        close(fd);
-    return status;
-}
-
-/* Bytes of the datasets of an index. */
-static int64_t data_bytes(const struct hy3_state_index *index)
-{
-    int64_t bytes = index->slab_count * SLAB_COLUMNS * 8;
-
-    for (int64_t i = 0; i < index->tensor_count; i++)
-        bytes += index->tensors[i].count * HY3_OPTIMIZER_FIELDS * (int64_t)sizeof(float);
-    return bytes;
-}
-
-/* Metadata has checksums, and opening a file changes nothing in it (formats from 1.10 on mark it as being written). */
-static hid_t file_format(void)
-{
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-
-    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
-    return access;
-}
-
-static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *index)
-{
-    hy3_status status = HY3_OK;
-    int64_t version = VERSION,
-            complete = 0; /* its place is there, so that the end needs no more space */
-
-    HY3_TRY(put_attribute(file, path, "version", 'i', &version));
-    HY3_TRY(put_attribute(file, path, "complete", 'i', &complete));
-    for (int i = 0; i < ATTRIBUTES; i++)
-        HY3_TRY(put_attribute(file, path, attributes[i].name, attributes[i].type,
-                              (const char *)&index->info + attributes[i].offset));
-    if (strlen(index->configuration) < CONFIGURATION_LIMIT)
-        HY3_TRY(put_text(file, path, "configuration", index->configuration));
-    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
-        HY3_TRY(create_field(file, path, index, field));
-    HY3_TRY(create_slabs(file, path, index));
-done:
-    return status;
-}
-
-/* What is flushed is safe from a failing H5Fclose; a file that cannot be flushed is given up. */
-static hy3_status flush_and_close(hid_t file, const char *path)
-{
-    if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) {
-        hy3_status status = complain(path, "the metadata");
-
-        hy3_hdf5_discard(file);
-        return status;
-    }
-    H5Fclose(file);
-    return HY3_OK;
-}
-
-hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index)
-{
-    hy3_status status = HY3_OK;
-    hid_t access = -1, file = -1;
-
-    HY3_TRY(claim(path, data_bytes(index)));
-    hy3_hdf5_quiet();
-    access = file_format();
-    if ((file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, hy3_hdf5_text());
-    HY3_TRY(lay_out(file, path, index));
-    status = flush_and_close(file, path);
-    file = -1;
-    HY3_TRY(status);
-    HY3_TRY(hy3_file_size(path, &index->file_bytes));
-    HY3_TRY(claim(path, index->file_bytes));
-done:
-    if (file >= 0)
-        hy3_hdf5_discard(file);
-    if (access >= 0)
-        H5Pclose(access);
-    return status;
-}
-
-/* Only now does the file say that it is whole. */
-static hy3_status mark(const char *path)
-{
-    hy3_status status = HY3_OK;
-    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), attribute = -1;
-    const int64_t complete = 1;
-
-    if (file < 0)
-        return complain(path, "the end");
-    attribute = H5Aopen(file, "complete", H5P_DEFAULT);
-    if (attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &complete) < 0)
-        status = complain(path, "the end");
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    if (status == HY3_OK)
-        return flush_and_close(file, path);
-    hy3_hdf5_discard(file);
-    return status;
-}
-
-hy3_status hy3_state_file_complete(const char *path)
-{
-    hy3_status status = HY3_OK;
-    int fd = -1;
-
-    HY3_TRY(mark(path));
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fsync(fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
-done:
-    if (fd >= 0)
-        close(fd);
-    return status;
 }
 
 static hy3_status get_attribute(hid_t object, const char *name, char type, void *out)
@@ -297,7 +45,8 @@ static hy3_status get_attribute(hid_t object, const char *name, char type, void 
     space = H5Aget_space(attribute);
     if (kind < 0 || space < 0 || H5Tget_size(kind) != 8 ||
         H5Tget_class(kind) != (type == 'r' ? H5T_FLOAT : H5T_INTEGER) ||
-        H5Sget_simple_extent_npoints(space) != 1 || H5Aread(attribute, memory_type(type), out) < 0)
+        H5Sget_simple_extent_npoints(space) != 1 ||
+        H5Aread(attribute, hy3_state_memory_type(type), out) < 0)
         HY3_FAIL(HY3_EFORMAT, "its attribute '%s' is not one 64-bit number", name);
 done:
     if (space >= 0)
@@ -320,7 +69,7 @@ static hy3_status get_text(hid_t object, const char *name, char **out)
     kind = H5Aget_type(attribute);
     size = kind < 0 ? 0 : H5Tget_size(kind);
     if (kind < 0 || H5Tget_class(kind) != H5T_STRING || H5Tis_variable_str(kind) > 0 ||
-        size > CONFIGURATION_LIMIT)
+        size > HY3_STATE_CONFIGURATION_LIMIT)
         HY3_FAIL(HY3_EFORMAT, "its attribute '%s' is no text", name);
     HY3_TRY(hy3_alloc(out, size + 1, 1));
     if (H5Aread(attribute, kind, *out) < 0)
@@ -482,8 +231,8 @@ static hy3_status get_slabs(hid_t file, struct hy3_state_index *index)
     int64_t dims, shape[3], offset;
 
     if (set < 0 || !get_dataset(set, H5T_STD_U64LE, &dims, shape, &offset) || dims != 2 ||
-        shape[1] != SLAB_COLUMNS || shape[0] > MAX_SLABS ||
-        !fits(index, offset, shape[0] * SLAB_COLUMNS, 8))
+        shape[1] != HY3_STATE_SLAB_COLUMNS || shape[0] > MAX_SLABS ||
+        !fits(index, offset, shape[0] * HY3_STATE_SLAB_COLUMNS, 8))
         HY3_FAIL(HY3_EFORMAT, "its checksums cannot be read");
     index->slab_count = shape[0];
     index->slabs_offset = offset;
@@ -509,15 +258,14 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
     if (complete != 1)
         HY3_FAIL(HY3_EFORMAT, "its mark 'complete' is missing: it was cut short");
     HY3_TRY(get_attribute(file, "version", 'i', &version));
-    if (version != VERSION)
+    if (version != HY3_STATE_VERSION)
         HY3_FAIL(HY3_EFORMAT, "it is of version %lld, this program reads %d", (long long)version,
-                 VERSION);
+                 HY3_STATE_VERSION);
     if (H5Fget_filesize(file, &bytes) < 0)
         HY3_FAIL(HY3_EFORMAT, "its size is unknown");
     index->file_bytes = (int64_t)bytes;
-    for (int i = 0; i < ATTRIBUTES; i++)
-        HY3_TRY(get_attribute(file, attributes[i].name, attributes[i].type,
-                              (char *)&index->info + attributes[i].offset));
+    for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
+        HY3_TRY(get_attribute(file, a->name, a->type, (char *)&index->info + a->offset));
     HY3_TRY(get_text(file, "configuration", &index->configuration));
     for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
         HY3_TRY(get_field(file, index, field));

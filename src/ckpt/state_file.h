@@ -1,5 +1,5 @@
 /* state_file.h - the HDF5 side of state.h5: what the file holds and where. Only one rank needs it; all ranks read the data itself
- * at the offsets found here, and write it with state_output.h.
+ * at the offsets found here. The file is made by state_layout.h and written by state_output.h.
  *
  *     /param/NAME, /adam_m/NAME, /adam_v/NAME   fp32, global shapes, contiguous; NAME is the tensor's outer name
  *     /checksums                               uint64 [slabs,5]: field, tensor, first, count, XXH3 of these elements
@@ -13,6 +13,8 @@
 #include "model/params.h"
 #include "optim/optimizer.h"
 
+enum { HY3_STATE_VERSION = 1, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
+
 /* What a run must know to go on, besides tensors. */
 struct hy3_state_info {
     int64_t step;         /* steps done */
@@ -25,6 +27,17 @@ struct hy3_state_info {
     int64_t log_steps, log_tokens; /* steps and tokens since then */
     double elapsed;                /* seconds of training so far */
 };
+
+/* Attributes of the root, 64 bits each: one list for writing and reading, ended by a name of NULL. type: i, u, or r, a real number. */
+struct hy3_state_attribute {
+    const char *name;
+    size_t offset; /* in struct hy3_state_info */
+    char type;
+};
+
+extern const struct hy3_state_attribute hy3_state_attributes[];
+
+hid_t hy3_state_memory_type(char type);
 
 struct hy3_state_tensor {
     char name[HY3_PARAM_NAME];
@@ -44,13 +57,6 @@ struct hy3_state_index {
     struct hy3_state_slab *slabs;
     char *configuration;
 };
-
-/* Local. A new file with room for everything and without the mark: fills in the offsets and file_bytes of the index, whose other
- * fields but the slabs themselves are given. Errors: HY3_EIO, a full disk among them. */
-hy3_status hy3_state_file_create(const char *path, struct hy3_state_index *index);
-
-/* Local. Says that the file is complete, and flushes it. */
-hy3_status hy3_state_file_complete(const char *path);
 
 /* Local. Reads everything but the tensors, and checks that the slabs cover each tensor exactly. Errors: HY3_EFORMAT naming what is
  * wrong. The caller owns the index (hy3_state_index_free). */

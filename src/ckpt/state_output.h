@@ -1,9 +1,10 @@
 /* state_output.h - state.h5 as all ranks write it at once, through HDF5's MPI-IO driver.
  *
- * 1. The file is laid out, has all its space and is closed before (hy3_state_file_create): between open and close only values are
+ * 1. The file is laid out, has all its space and is closed before (state_layout.h): between open and close only values are
  *    written, each rank its own, and nothing of HDF5's is left to be written.
  * 2. What is to stay is flushed before the file is closed.
- * 3. One thread calls all this, and it is not the one that keeps the deadline: MPI-IO blocks (comm/worker.h). */
+ * 3. Nobody else in the process has the file open when it is closed: all descriptors of it but the own are taken for HDF5's.
+ * 4. One thread calls all this, and it is not the one that keeps the deadline: MPI-IO blocks (comm/worker.h). */
 #ifndef HY3_CKPT_STATE_OUTPUT_H
 #define HY3_CKPT_STATE_OUTPUT_H
 

@@ -1,6 +1,7 @@
 /* state_writer.c - hy3_state_write: this thread collects and checksums values, another one has HDF5 write those before them. */
 #include "base/memory.h"
 #include "ckpt/state.h"
+#include "ckpt/state_layout.h"
 #include "ckpt/state_output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -32,6 +33,7 @@ struct writer {
     struct batch batches[2];          /* one is filled while the other is written */
     struct batch *given;              /* to the worker */
     struct hy3_worker *worker;        /* alone calls HDF5 */
+    struct hy3_state_layout *layout;  /* on rank 0 */
     struct hy3_state_output *output;
 };
 
@@ -125,14 +127,14 @@ static hy3_status create_file(void *writer)
 {
     struct writer *w = writer;
 
-    return hy3_state_file_create(w->path, &w->index);
+    return hy3_state_layout_create(w->path, &w->index, &w->layout);
 }
 
 static hy3_status complete_file(void *writer)
 {
     const struct writer *w = writer;
 
-    return hy3_state_file_complete(w->path);
+    return hy3_state_layout_complete(w->layout);
 }
 
 static hy3_status open_output(void *writer)
@@ -268,6 +270,7 @@ hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_par
     HY3_TRY(hy3_agree(comm, first ? call(&w, complete_file) : HY3_OK, "completing a checkpoint"));
 done:
     hy3_worker_free(w.worker);
+    hy3_state_layout_free(w.layout);
     hy3_state_index_free(&w.index);
     hy3_free(w.trained);
     hy3_free(w.slabs);
