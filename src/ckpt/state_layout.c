@@ -189,38 +189,54 @@ done:
     return status;
 }
 
-/* A sparse file of the memory. HDF5 wants names and no memfd; this one is gone as soon as HDF5 has it. */
-static hy3_status open_image(const char *path, int *fd, hid_t *file)
+/* Closes a file of the memory. What HDF5 has flushed is there; else it is of no use. */
+static hy3_status flush_and_close(hid_t image, const char *path)
 {
     hy3_status status = HY3_OK;
-    hid_t access = file_format();
-    char name[] = "/dev/shm/hy3-state-XXXXXX";
 
-    if ((*fd = mkostemp(name, O_CLOEXEC)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot lay out '%s' in '%s': %s", path, name, strerror(errno));
-    if ((*file = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
-        status = complain(path, "the layout");
-    unlink(name);
-done:
-    H5Pclose(access);
+    if (H5Fflush(image, H5F_SCOPE_GLOBAL) >= 0) {
+        H5Fclose(image);
+        return HY3_OK;
+    }
+    status = complain(path, "the layout");
+    hy3_hdf5_discard(image);
     return status;
 }
 
-static hy3_status flush_image(hid_t image, const char *path)
+static hy3_status create_image(const char *name, const char *path, struct hy3_state_index *index)
 {
-    return H5Fflush(image, H5F_SCOPE_GLOBAL) < 0 ? complain(path, "the layout") : HY3_OK;
+    hy3_status status = HY3_OK;
+    hid_t access = file_format(), image = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+
+    if (image < 0)
+        status = complain(path, "the layout");
+    H5Pclose(access);
+    HY3_TRY(status);
+    status = lay_out(image, path, index);
+    if (status == HY3_OK)
+        return flush_and_close(image, path);
+    hy3_hdf5_discard(image);
+done:
+    return status;
 }
 
-static hy3_status mark_image(hid_t image, const char *path)
+/* The image then says that the file is whole. */
+static hy3_status complete_image(const char *name, const char *path)
 {
     hy3_status status = HY3_OK;
     const int64_t complete = 1;
-    hid_t attribute = H5Aopen(image, "complete", H5P_DEFAULT);
+    hid_t image = H5Fopen(name, H5F_ACC_RDWR, H5P_DEFAULT), attribute = -1;
 
+    if (image < 0)
+        return complain(path, "the mark");
+    attribute = H5Aopen(image, "complete", H5P_DEFAULT);
     if (attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &complete) < 0)
         status = complain(path, "the mark");
     if (attribute >= 0)
         H5Aclose(attribute);
+    if (status == HY3_OK)
+        return flush_and_close(image, path);
+    hy3_hdf5_discard(image);
     return status;
 }
 
@@ -269,25 +285,22 @@ done:
 static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
-    hid_t image = -1;
-    int fd = -1;
+    char name[] = "/dev/shm/hy3-state-XXXXXX"; /* HDF5 opens nothing without a name */
+    int image = mkostemp(name, O_CLOEXEC);
 
-    HY3_TRY(open_image(l->path, &fd, &image));
-    HY3_TRY(lay_out(image, l->path, index));
-    HY3_TRY(flush_image(image, l->path));
-    index->file_bytes = (int64_t)lseek(fd, 0, SEEK_END);
+    if (image < 0)
+        HY3_FAIL(HY3_EIO, "cannot lay out '%s' in '%s': %s", l->path, name, strerror(errno));
+    HY3_TRY(create_image(name, l->path, index));
+    index->file_bytes = (int64_t)lseek(image, 0, SEEK_END);
     HY3_TRY(claim(l->fd, l->path, index->file_bytes));
-    HY3_TRY(walk(l, fd, copy));
-    HY3_TRY(mark_image(image, l->path));
-    HY3_TRY(flush_image(image, l->path));
-    H5Fclose(image);
-    image = -1;
-    HY3_TRY(walk(l, fd, compare));
+    HY3_TRY(walk(l, image, copy));
+    HY3_TRY(complete_image(name, l->path));
+    HY3_TRY(walk(l, image, compare));
 done:
-    if (image >= 0)
-        hy3_hdf5_discard(image);
-    if (fd >= 0)
-        close(fd);
+    if (image >= 0) {
+        close(image);
+        unlink(name);
+    }
     return status;
 }
 

@@ -172,6 +172,31 @@ limit_files() {
     done
 }
 
+# faulty "CALL RANK N" ASYNC: four steps, whose second saving meets that fault of the disk (tests/support/failing.c).
+faulty() {
+    rm -rf "$OUTPUT"
+    run_ok "$MPIEXEC" -n 2 env LD_PRELOAD="$HY3_BUILD/tests/support/.libs/failing.so" ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
+        HY3_FAIL="$1 checkpoint-4.part/state.h5" hy3_sft "$CFG" max_steps=4 save_steps=2 save_failure=continue save_async="$2"
+    [ -e "$OUTPUT/checkpoint-2/state.h5" ] || fail "$1, async = $2: checkpoint-2 is gone"
+}
+
+@test "whichever call of a saving the disk refuses, there is one warning: nothing hangs, crashes or is half there" {
+    [ -e "$HY3_BUILD/tests/support/.libs/failing.so" ] || skip "tests/support/failing.so is not built"
+    async=false
+    for fault in "fallocate 0 1" "fallocate 0 2" "ftruncate 0 1" "pwrite 0 1" "pwrite 0 8" "pwrite 0 25" "pwrite 1 1" "pwrite 1 30" \
+        "pread 0 1" "pread 0 20" "pread 1 2" "fsync 0 1" "fsync 0 2" "fsync 1 1"; do
+        faulty "$fault" $async
+        [ "$(grep -c "warning: checkpoint-4 was not saved: .*state.h5.*: .*\(No space\|error\|too large\)" "$ERR")" -eq 1 ] || fail "$fault, async = $async" "$(shown)"
+        [ ! -e "$OUTPUT/checkpoint-4" ] && [ ! -e "$OUTPUT/checkpoint-4.part" ] || fail "$fault, async = $async: $(ls "$OUTPUT")"
+        [ $async = true ] && async=false || async=true
+    done
+    for fault in "close 0 1" "close 1 1"; do # what was flushed is there, whatever closing says
+        faulty "$fault" $async
+        [ -e "$OUTPUT/checkpoint-4/state.h5" ] || fail "$fault" "$(shown)"
+        goes_on
+    done
+}
+
 @test "a rank that hangs ends the job within ddp_timeout: one message with host, rank, phase, layer and collective; exit 4" {
     "$MPIEXEC" -n 4 hy3_sft "$CFG" max_steps=100000 ddp_timeout=3 >"$D/log" 2>&1 3>&- &
     wait_for_step 3
