@@ -134,6 +134,10 @@ breaks_saving() {
     [ "$(id -u)" -ne 0 ] || plain=(setpriv --bounding-set -dac_override,-dac_read_search) # permissions count for root, too
     "${plain[@]}" "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=100000 save_steps=2 "$@" >"$D/log" 2>&1 3>&- &
     wait_for_step 3
+    for _ in $(seq 400); do # an asynchronous saving may still be under way
+        [ ! -e "$OUTPUT/checkpoint-2" ] || break
+        sleep 0.05
+    done
     $break
     status=0
     wait $! || status=$?
@@ -157,7 +161,7 @@ make_read_only() {
 # As a quota: no file of the ranks may grow beyond half of what a checkpoint needs.
 limit_files() {
     local size pid
-    size=$(stat -c %s "$(ls "$OUTPUT"/checkpoint-*/state.h5 | head -1)")
+    size=$(stat -c %s "$OUTPUT/checkpoint-2/state.h5")
     for pid in $(pgrep -f "^hy3_sft $CFG"); do prlimit --pid "$pid" --fsize=$((size / 2)); done
 }
 
