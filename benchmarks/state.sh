@@ -36,6 +36,7 @@ median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 # "ours dd" in MB/s, a line a pair
 pairs() {
     local at=0 file bytes begin
+    : >"$work/log"
     run max_seq_length=16 save_steps=1 max_steps=100000 >"$work/log" &
     while [ "$at" -lt $((rounds + 2)) ]; do
         if [ "$(grep -c 'checkpoint-.* MB/s' "$work/log")" -eq "$at" ]; then
