@@ -350,10 +350,11 @@ static void products(int64_t T, bool is_small)
 }
 
 /* The experts' product both ways, to find where one call beats several streams (cuda/gemm.cu, hy3_cuda_grouped_rows). */
-static void groups(enum hy3_gemm_form form, int64_t each)
+static bool is_better_in_streams(enum hy3_gemm_form form, int64_t each)
 {
     static const char *const names[] = {"NT", "NN", "TN"};
-    bool is_gradient = form == HY3_TN;
+    bool is_gradient = form == HY3_TN; /* never in one call */
+    double times[2] = {0, 0};
     int64_t starts[HELD + 1], rows = HELD * each, wide = 2 * INNER;
     struct hy3_grouped_gemm g = {form,   HELD,    starts, wide, is_gradient ? HIDDEN : wide,
                                  HIDDEN, HY3_BF16};
@@ -373,11 +374,12 @@ static void groups(enum hy3_gemm_form form, int64_t each)
     g.B = numbers(is_gradient ? rows * HIDDEN : HELD * wide * HIDDEN);
     g.C = memory(is_gradient ? HELD * wide * HIDDEN * 4
                              : rows * (form == HY3_NT ? wide : (int64_t)HIDDEN) * 2);
-    for (int one = 0; one < 2; one++) {
+    for (int one = 0; one < (is_gradient ? 1 : 2); one++) {
         hy3_cuda_grouped_rows = one ? INT64_MAX : 0;
         snprintf(name, sizeof name, "%d experts x %lld rows, %s, %s", (int)HELD, (long long)each,
                  names[form], one ? "one call" : "streams");
-        print(name, time_of([&] { need(kernels->grouped_gemm(stream, &g)); }),
+        times[one] = time_of([&] { need(kernels->grouped_gemm(stream, &g)); });
+        print(name, times[one],
               2.0 * (double)rows * (double)(HIDDEN + wide) +
                   (is_gradient ? 8.0 : 2.0) * HELD * (double)(wide * HIDDEN),
               2.0 * (double)rows * (double)wide * HIDDEN);
@@ -386,6 +388,27 @@ static void groups(enum hy3_gemm_form form, int64_t each)
     device->free((void *)(uintptr_t)g.A);
     device->free((void *)(uintptr_t)g.B);
     device->free(g.C);
+    return times[0] < times[1];
+}
+
+/* What hy3_cuda_grouped_rows should be here. */
+static void choose_grouped_rows(void)
+{
+    int64_t most = 0; /* that are better in one call */
+
+    for (int64_t each = 16; each <= 1024; each *= 2) {
+        bool forward = is_better_in_streams(HY3_NT, each),
+             back = is_better_in_streams(HY3_NN, each);
+
+        if (!forward && !back)
+            most = each;
+        if (each == 1024)
+            is_better_in_streams(HY3_TN, each);
+    }
+    printf(
+        "grouped products: one call up to %lld rows an expert, streams from %lld on; cuda/gemm.cu "
+        "has hy3_cuda_grouped_rows = %lld\n",
+        (long long)most, (long long)(2 * most), (long long)hy3_cuda_grouped_rows);
 }
 
 static void update(int64_t n)
@@ -434,9 +457,8 @@ int main(int argc, char **argv)
     products(T, is_small);
     if (!is_small)
         ends(T);
-    for (int64_t each = 16; each <= 1024 && T == 4096; each *= 4)
-        for (int form = 0; form < 3; form++)
-            groups((enum hy3_gemm_form)form, each);
+    if (T == 4096)
+        choose_grouped_rows();
     update(is_small ? 10000 : 100000000);
     return 0;
 }
