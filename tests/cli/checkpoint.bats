@@ -53,7 +53,7 @@ same_model() { # FILE DIRECTORY DIRECTORY
 
 @test "a run killed again and again while it saves continues every time and ends with the same weights" {
     kills=10
-    [ -z "${HY3_LONG:-}" ] || kills=50
+    [ -z "${HY3_LONG:-}" ] || kills=50 LIMIT=1200
     sed -i "s/^max_steps.*/max_steps = $((kills * 300));/" "$CFG"
     echo "gradient_accumulation_steps = 8;" >>"$CFG"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/whole" save_steps=100000
