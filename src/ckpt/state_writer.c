@@ -42,7 +42,7 @@ static hy3_status list_tensors(struct writer *w)
     hy3_status status = HY3_OK;
 
     HY3_TRY(hy3_alloc(&w->index.tensors, (size_t)w->params->count, sizeof *w->index.tensors));
-    HY3_TRY(hy3_alloc(&w->trained, (size_t)w->params->count, sizeof *w->trained));
+    HY3_TRY(hy3_alloc(&w->trained, (size_t)w->params->count, sizeof(void *)));
     for (int i = 0; i < w->params->count; i++) {
         const struct hy3_param *p = &w->params->params[i];
         struct hy3_state_tensor *t = &w->index.tensors[w->index.tensor_count];

@@ -42,6 +42,7 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     out->node = hy3_group_of(made);
     if (P == 0)
         P = hy3_expert_group_size(experts, out->world.size, ranks_per_node(out));
+    /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): P is 1 at least where it divides */
     if (P < 1 || out->world.size % P > 0)
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d ranks", P,
                  out->world.size);

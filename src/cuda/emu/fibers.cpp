@@ -113,6 +113,7 @@ size_t pool_used;
     fprintf(stderr, "hy3_emu: kernel %s block (%u,%u,%u): ", kernel_name, blockIdx.x, blockIdx.y,
             blockIdx.z);
     vfprintf(stderr, format, arguments);
+    va_end(arguments);
     fputc('\n', stderr);
     for (const fiber &f : fibers)
         if ((f.state == AT_BARRIER || f.state == AT_WARP) && shown++ < 6)
@@ -301,6 +302,7 @@ void new_stacks()
     if (have)
         munmap(stacks, have);
     stacks = (char *)mmap(nullptr, total, PROT_READ | PROT_WRITE,
+                          /* cppcheck-suppress invalidFunctionArg ; MAP_ANONYMOUS asks for -1 */
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (stacks == MAP_FAILED)
         stop("no memory for the stacks of %d threads", thread_count);
@@ -317,6 +319,7 @@ void new_pool(size_t shared)
     }
     if (!pool)
         pool =
+            /* cppcheck-suppress invalidFunctionArg ; MAP_ANONYMOUS asks for -1 */
             (char *)mmap(nullptr, POOL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (__asan_poison_memory_region)
         __asan_poison_memory_region(pool, POOL);

@@ -93,6 +93,7 @@ void init()
     if (arena)
         return;
     arena =
+        /* cppcheck-suppress invalidFunctionArg ; MAP_ANONYMOUS asks for -1 */
         (char *)mmap(nullptr, ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO;
