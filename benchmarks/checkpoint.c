@@ -15,18 +15,18 @@ int main(int argc, char **argv)
     struct hy3_hf_writer_options write = {.dtype = HY3_BF16, .max_shard_bytes = 5000000000};
     double begin, loaded, saved, megabytes;
 
-    HY3_TRY(hy3_start(&argc, &argv, "checkpoint"));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, "checkpoint"));
     if (argc != 3)
-        HY3_FAIL(HY3_EUSAGE, "usage: checkpoint MODEL_DIR OUTPUT_DIR");
+        HY3_FAIL_DONE(HY3_EUSAGE, "usage: checkpoint MODEL_DIR OUTPUT_DIR");
     options.directory = argv[1];
-    HY3_TRY(hy3_network_open(MPI_COMM_WORLD, &options, &network));
+    HY3_TRY_DONE(hy3_network_open(MPI_COMM_WORLD, &options, &network));
     begin = hy3_seconds();
-    HY3_TRY(hy3_network_load(&network, &options));
+    HY3_TRY_DONE(hy3_network_load(&network, &options));
     loaded = hy3_seconds();
     write.output = argv[2];
     write.base = network.base;
     write.names = hy3_hf_dir_names(network.base);
-    HY3_TRY(hy3_hf_write_store(network.layout.world.comm, &write, network.store));
+    HY3_TRY_DONE(hy3_hf_write_store(network.layout.world.comm, &write, network.store));
     saved = hy3_seconds();
     megabytes = 2e-6 * (double)network.params->total;
     if (network.layout.world.rank == 0)

@@ -18,17 +18,17 @@ int main(int argc, char **argv)
     const struct hy3_usage usage = {"hy3_check", "Checks a checkpoint directory.", table,
                                     sizeof table / sizeof *table};
 
-    HY3_TRY(hy3_start(&argc, &argv, usage.program));
-    HY3_TRY(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
+    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
     if (finished) /* --help, --version */
         goto done;
     if (all)
         check.spot_check = -1;
-    HY3_TRY(hy3_check(MPI_COMM_WORLD, &check, stdout, &sum));
+    HY3_TRY_DONE(hy3_check(MPI_COMM_WORLD, &check, stdout, &sum));
     fflush(stdout);
     if (sum.findings > 0)
-        HY3_FAIL(HY3_EFORMAT, "%lld findings in '%s', a line each on standard output",
-                 (long long)sum.findings, check.directory);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%lld findings in '%s', a line each on standard output",
+                      (long long)sum.findings, check.directory);
     if (hy3_rank(MPI_COMM_WORLD) == 0)
         printf(
             "'%s' is sound: %lld tensors in %lld shards, %.3f GB; the values of %lld were read\n",

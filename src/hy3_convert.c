@@ -18,8 +18,6 @@ struct convert {
 
 static hy3_status check_arguments(struct convert *c)
 {
-    hy3_status status = HY3_OK;
-
     if (!c->to || !c->input || !c->output)
         HY3_FAIL(HY3_EUSAGE, "--to, --input_dir and --output_dir are needed; see --help");
     if (strcmp(c->to, "inner") != 0 && strcmp(c->to, "outer") != 0)
@@ -30,13 +28,11 @@ static hy3_status check_arguments(struct convert *c)
     c->layout.keep_residue = c->keep_residue;
     if (c->max_shard_size)
         HY3_TRY(hy3_config_bytes(c->max_shard_size, "max_shard_size", &c->layout.max_shard_bytes));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status plan(struct convert *c)
 {
-    hy3_status status = HY3_OK;
     struct hy3_shape shape;
     char path[HY3_PATH_MAX];
 
@@ -49,9 +45,7 @@ static hy3_status plan(struct convert *c)
         HY3_FAIL(HY3_EUSAGE, "'%s' has %s names already; there is nothing to convert", c->input,
                  c->to);
     HY3_TRY(hy3_hf_plan_rewrite(c->base, shape.experts, &c->layout, &c->plan));
-    HY3_TRY(hy3_hf_plan_lay_out(c->plan));
-done:
-    return status;
+    return hy3_hf_plan_lay_out(c->plan);
 }
 
 int main(int argc, char **argv)
@@ -75,22 +69,22 @@ int main(int argc, char **argv)
                                     "Converts a checkpoint from inner to outer names or back.",
                                     table, sizeof table / sizeof *table};
 
-    HY3_TRY(hy3_start(&argc, &argv, usage.program));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     c.workers = hy3_threads();
-    HY3_TRY(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
     if (finished) /* --help, --version */
         goto done;
-    HY3_TRY(check_arguments(&c));
-    HY3_TRY(hy3_agree(MPI_COMM_WORLD, plan(&c), "reading the checkpoint"));
+    HY3_TRY_DONE(check_arguments(&c));
+    HY3_AGREE_DONE(MPI_COMM_WORLD, plan(&c), "reading the checkpoint");
     snprintf(settings, sizeof settings, "convert to %s, max_shard_size %lld%s", c.to,
              (long long)c.layout.max_shard_bytes, c.keep_residue ? ", keep-residue" : "");
-    HY3_TRY(hy3_hf_rewrite(MPI_COMM_WORLD,
-                           &(struct hy3_hf_rewrite){.base = c.base,
-                                                    .output = c.output,
-                                                    .settings = settings,
-                                                    .verb = "converting",
-                                                    .workers = (int)c.workers},
-                           c.plan));
+    HY3_TRY_DONE(hy3_hf_rewrite(MPI_COMM_WORLD,
+                                &(struct hy3_hf_rewrite){.base = c.base,
+                                                         .output = c.output,
+                                                         .settings = settings,
+                                                         .verb = "converting",
+                                                         .workers = (int)c.workers},
+                                c.plan));
     hy3_log(HY3_LOG_INFO, "%d tensors in %d shards, %.3f GB, now with %s names in '%s'",
             c.plan->count, c.plan->file_count, 1e-9 * (double)c.plan->total_bytes, c.to, c.output);
 done:

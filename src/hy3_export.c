@@ -20,11 +20,11 @@ int main(int argc, char **argv)
                                     "Turns a training checkpoint into a Hugging Face directory.",
                                     table, sizeof table / sizeof *table};
 
-    HY3_TRY(hy3_start(&argc, &argv, usage.program));
-    HY3_TRY(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
+    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
     if (finished) /* --help, --version */
         goto done;
-    HY3_TRY(hy3_export(MPI_COMM_WORLD, &e));
+    HY3_TRY_DONE(hy3_export(MPI_COMM_WORLD, &e));
 done:
     return hy3_finish(status);
 }

@@ -12,9 +12,9 @@ static hy3_status answer_text(struct hy3_answerer *answerer, const char *text, s
     hy3_status status = HY3_OK;
     struct hy3_conversation *conversation = NULL;
 
-    HY3_TRY(is_prompt ? hy3_conversation_prompt(text, &conversation)
-                      : hy3_conversation_parse(text, size, &conversation));
-    HY3_TRY(hy3_answer(answerer, conversation, stdout));
+    HY3_TRY_DONE(is_prompt ? hy3_conversation_prompt(text, &conversation)
+                           : hy3_conversation_parse(text, size, &conversation));
+    HY3_TRY_DONE(hy3_answer(answerer, conversation, stdout));
 done:
     hy3_conversation_free(conversation);
     return status;
@@ -26,7 +26,7 @@ static hy3_status answer_lines(struct hy3_answerer *answerer, const char *path)
     char *text = NULL, *end;
     size_t size, line = 0;
 
-    HY3_TRY(hy3_file_read(path, (size_t)1 << 30, &text, &size));
+    HY3_TRY_DONE(hy3_file_read(path, (size_t)1 << 30, &text, &size));
     for (char *at = text; at < text + size; at = end + 1) {
         end = memchr(at, '\n', (size_t)(text + size - at));
         end = end ? end : text + size;
@@ -38,9 +38,9 @@ static hy3_status answer_lines(struct hy3_answerer *answerer, const char *path)
             char reason[HY3_ERROR_MAX];
 
             snprintf(reason, sizeof reason, "%s", hy3_error_text());
-            HY3_FAIL(HY3_EFORMAT, "%s:%zu: %s", path, line, reason);
+            HY3_FAIL_DONE(HY3_EFORMAT, "%s:%zu: %s", path, line, reason);
         }
-        HY3_TRY(status);
+        HY3_TRY_DONE(status);
     }
 done:
     hy3_free(text);
@@ -68,16 +68,16 @@ int main(int argc, char **argv)
     const struct hy3_usage usage = {"hy3_generate", "Prints what a model answers.", table,
                                     sizeof table / sizeof *table};
 
-    HY3_TRY(hy3_start(&argc, &argv, usage.program));
-    HY3_TRY(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
+    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
     if (finished)
         goto done;
     if (!prompt == !messages)
-        HY3_FAIL(HY3_EUSAGE, "give either --prompt or --messages; see --help");
+        HY3_FAIL_DONE(HY3_EUSAGE, "give either --prompt or --messages; see --help");
     o.seed = (uint64_t)seed;
-    HY3_TRY(hy3_answerer_open(MPI_COMM_WORLD, &o, &answerer));
-    HY3_TRY(prompt ? answer_text(answerer, prompt, strlen(prompt), true)
-                   : answer_lines(answerer, messages));
+    HY3_TRY_DONE(hy3_answerer_open(MPI_COMM_WORLD, &o, &answerer));
+    HY3_TRY_DONE(prompt ? answer_text(answerer, prompt, strlen(prompt), true)
+                        : answer_lines(answerer, messages));
 done:
     hy3_answerer_close(answerer);
     return hy3_finish(status);

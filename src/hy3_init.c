@@ -12,7 +12,6 @@ struct words { /* choices as they arrive */
 
 static hy3_status read_words(const struct words *words, struct hy3_init_options *o)
 {
-    hy3_status status = HY3_OK;
     static const hy3_dtype dtypes[] = {HY3_BF16, HY3_FP16, HY3_FP32};
     int type = 0;
 
@@ -26,9 +25,7 @@ static hy3_status read_words(const struct words *words, struct hy3_init_options 
     if (type == 3)
         HY3_FAIL(HY3_EUSAGE, "--dtype is '%s', it must be bf16, fp16 or fp32", words->dtype);
     o->dtype = dtypes[type];
-    HY3_TRY(hy3_config_bytes(words->max_shard_size, "max_shard_size", &o->max_shard_bytes));
-done:
-    return status;
+    return hy3_config_bytes(words->max_shard_size, "max_shard_size", &o->max_shard_bytes);
 }
 
 /* What the model must know of its tokenizer. */
@@ -37,7 +34,7 @@ static hy3_status read_tokenizer(struct hy3_init_options *o)
     hy3_status status = HY3_OK;
     struct hy3_tokenizer *tokenizer = NULL;
 
-    HY3_TRY(hy3_tokenizer_open(o->tokenizer, &tokenizer));
+    HY3_TRY_DONE(hy3_tokenizer_open(o->tokenizer, &tokenizer));
     o->tokenizer_size = hy3_tokenizer_size(tokenizer);
     o->bos = hy3_tokenizer_specials(tokenizer)->bos;
     o->eos = hy3_tokenizer_specials(tokenizer)->eos;
@@ -67,14 +64,14 @@ int main(int argc, char **argv)
     const struct hy3_usage usage = {"hy3_init", "Makes a checkpoint of random weights.", table,
                                     sizeof table / sizeof *table};
 
-    HY3_TRY(hy3_start(&argc, &argv, usage.program));
-    HY3_TRY(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
+    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
     if (finished) /* --help, --version */
         goto done;
-    HY3_TRY(read_words(&words, &o));
+    HY3_TRY_DONE(read_words(&words, &o));
     o.seed = (uint64_t)seed;
-    HY3_TRY(hy3_agree(MPI_COMM_WORLD, read_tokenizer(&o), "reading the tokenizer"));
-    HY3_TRY(hy3_init_write(MPI_COMM_WORLD, &o));
+    HY3_AGREE_DONE(MPI_COMM_WORLD, read_tokenizer(&o), "reading the tokenizer");
+    HY3_TRY_DONE(hy3_init_write(MPI_COMM_WORLD, &o));
 done:
     return hy3_finish(status);
 }

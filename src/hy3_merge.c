@@ -5,7 +5,6 @@
 
 static hy3_status check_arguments(struct hy3_merge *m, const char *dtype, int64_t workers)
 {
-    hy3_status status = HY3_OK;
     static const hy3_dtype dtypes[] = {HY3_BF16, HY3_FP16, HY3_FP32};
     int type = 0;
 
@@ -21,8 +20,7 @@ static hy3_status check_arguments(struct hy3_merge *m, const char *dtype, int64_
         HY3_FAIL(HY3_EUSAGE, "--workers must be 1 to 1024");
     m->dtype = dtypes[type];
     m->workers = (int)workers;
-done:
-    return status;
+    return HY3_OK;
 }
 
 int main(int argc, char **argv)
@@ -43,13 +41,13 @@ int main(int argc, char **argv)
     const struct hy3_usage usage = {"hy3_merge", "Merges a LoRA adapter into its model.", table,
                                     sizeof table / sizeof *table};
 
-    HY3_TRY(hy3_start(&argc, &argv, usage.program));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     workers = hy3_threads();
-    HY3_TRY(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
     if (finished) /* --help, --version */
         goto done;
-    HY3_TRY(check_arguments(&m, dtype, workers));
-    HY3_TRY(hy3_merge(MPI_COMM_WORLD, &m));
+    HY3_TRY_DONE(check_arguments(&m, dtype, workers));
+    HY3_TRY_DONE(hy3_merge(MPI_COMM_WORLD, &m));
 done:
     return hy3_finish(status);
 }

@@ -50,23 +50,24 @@ int main(int argc, char **argv)
         "Says what memory, traffic and disk a run of hy3_sft needs; key=value overrides CONFIG.",
         table, sizeof table / sizeof *table};
 
-    HY3_TRY(hy3_start(&argc, &argv, usage.program));
-    HY3_TRY(hy3_alloc(&parts, 2 * ((size_t)argc + 1), sizeof *parts));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
+    HY3_TRY_DONE(hy3_alloc(&parts, 2 * ((size_t)argc + 1), sizeof *parts));
     split(argc, argv, &options, parts, &words, parts + argc + 1);
-    HY3_TRY(hy3_arguments_parse(&usage, options, parts, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(
+        hy3_arguments_parse(&usage, options, parts, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
     if (finished) /* --help, --version */
         goto done;
     if (ranks < 1 || ranks > 1 << 20 || per_node < 1)
-        HY3_FAIL(HY3_EUSAGE, "--ranks N is needed, and both numbers must be 1 or more");
+        HY3_FAIL_DONE(HY3_EUSAGE, "--ranks N is needed, and both numbers must be 1 or more");
     o.ranks = (int)ranks;
     o.ranks_per_node = (int)per_node;
     if (device)
-        HY3_TRY(hy3_config_bytes(device, "--device-memory", &bytes));
+        HY3_TRY_DONE(hy3_config_bytes(device, "--device-memory", &bytes));
     o.device_memory = device ? (double)bytes : 0;
     if (host)
-        HY3_TRY(hy3_config_bytes(host, "--host-memory", &bytes));
+        HY3_TRY_DONE(hy3_config_bytes(host, "--host-memory", &bytes));
     o.host_memory = host ? (double)bytes : 0;
-    HY3_TRY(hy3_config_parse(&config, MPI_COMM_WORLD, words, parts + argc + 1, "", &finished));
+    HY3_TRY_DONE(hy3_config_parse(&config, MPI_COMM_WORLD, words, parts + argc + 1, "", &finished));
     if (hy3_rank(MPI_COMM_WORLD) == 0)
         status = hy3_plan_print(&config, &o);
     status = hy3_agree(MPI_COMM_WORLD, status, "planning");

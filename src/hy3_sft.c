@@ -12,13 +12,13 @@ int main(int argc, char **argv)
     bool finished;
 
     hy3_stop_catch();
-    HY3_TRY(hy3_start(&argc, &argv, "hy3_sft")); /* MPI, log; refuses a broken launch */
-    HY3_TRY(hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv,
-                             "Fine-tunes a Hy3 model on conversations.", &finished));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, "hy3_sft")); /* MPI, log; refuses a broken launch */
+    HY3_TRY_DONE(hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv,
+                                  "Fine-tunes a Hy3 model on conversations.", &finished));
     if (finished) /* --help, --version */
         goto done;
-    HY3_TRY(hy3_run_open(MPI_COMM_WORLD, &config, &run));
-    HY3_TRY(hy3_run_train(run));
+    HY3_TRY_DONE(hy3_run_open(MPI_COMM_WORLD, &config, &run));
+    HY3_TRY_DONE(hy3_run_train(run));
 done:
     hy3_run_close(run);
     hy3_config_free(&config);

@@ -39,11 +39,11 @@ static hy3_status tokenize(const struct hy3_config *c, const char *name, char *c
                                           .overwrite = c->overwrite_cache};
 
     if (!options.tokenizer_directory)
-        HY3_FAIL(HY3_EUSAGE,
-                 "no tokenizer is named; set model_name_or_path or "
-                 "tokenizer_name_or_path");
-    HY3_TRY(hy3_cache_directory(c->cache_dir, c->output_dir, files[0], cache, sizeof cache));
-    HY3_TRY(hy3_dataset_open(MPI_COMM_WORLD, &options, &dataset, &summary));
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "no tokenizer is named; set model_name_or_path or "
+                      "tokenizer_name_or_path");
+    HY3_TRY_DONE(hy3_cache_directory(c->cache_dir, c->output_dir, files[0], cache, sizeof cache));
+    HY3_TRY_DONE(hy3_dataset_open(MPI_COMM_WORLD, &options, &dataset, &summary));
     if (hy3_rank(MPI_COMM_WORLD) == 0)
         print(name, cache, &summary);
 done:
@@ -59,20 +59,20 @@ int main(int argc, char **argv)
     int count = 0;
     bool finished;
 
-    HY3_TRY(hy3_start(&argc, &argv, "hy3_tokenize"));
-    HY3_TRY(hy3_config_parse(&c, MPI_COMM_WORLD, argc, argv,
-                             "Turns conversations (JSONL) into token files.", &finished));
+    HY3_TRY_DONE(hy3_start(&argc, &argv, "hy3_tokenize"));
+    HY3_TRY_DONE(hy3_config_parse(&c, MPI_COMM_WORLD, argc, argv,
+                                  "Turns conversations (JSONL) into token files.", &finished));
     if (finished)
         goto done; /* --help, --version */
     if (c.train_data_file.count == 0)
-        HY3_TRY(hy3_agree(
+        HY3_AGREE_DONE(
             MPI_COMM_WORLD,
             hy3_sources_resolve(c.dataset_dir, c.dataset.items, c.dataset.count, &files, &count),
-            "looking for the data"));
-    HY3_TRY(tokenize(&c, "train", files ? files : c.train_data_file.items,
-                     files ? count : c.train_data_file.count));
+            "looking for the data");
+    HY3_TRY_DONE(tokenize(&c, "train", files ? files : c.train_data_file.items,
+                          files ? count : c.train_data_file.count));
     if (c.eval_data_file.count > 0)
-        HY3_TRY(tokenize(&c, "eval", c.eval_data_file.items, c.eval_data_file.count));
+        HY3_TRY_DONE(tokenize(&c, "eval", c.eval_data_file.items, c.eval_data_file.count));
 done:
     hy3_sources_free_files(files, count);
     hy3_config_free(&c);

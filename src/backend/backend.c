@@ -228,7 +228,6 @@ static bool has_driver(void)
 
 static hy3_status open_module(int node_rank, const struct hy3_backend **out)
 {
-    hy3_status status = HY3_OK;
     struct hy3_module_host host = {.abi = HY3_BACKEND_ABI,
                                    .node_rank = node_rank,
                                    .fail = hy3_fail,
@@ -249,9 +248,7 @@ static hy3_status open_module(int node_rank, const struct hy3_backend **out)
     if (!(symbol = dlsym(library, "hy3_cuda_open")))
         HY3_FAIL(HY3_EDEVICE, "'%s' is not a GPU library of hy3", path);
     memcpy(&open, &symbol, sizeof open); /* ISO C has no cast from an object to a function */
-    HY3_TRY(open(&host, out));
-done:
-    return status;
+    return open(&host, out);
 }
 
 static int rank_on_node(MPI_Comm comm)
@@ -278,7 +275,7 @@ hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_
     status = hy3_agree(comm, open_module(rank_on_node(comm), &gpu), "looking for GPUs");
     snprintf(why, sizeof why, "%s", hy3_error_text());
     if (status != HY3_OK && strcmp(device, "auto") != 0)
-        return hy3_fail(status, __FILE__, __LINE__, "device = \"%s\": %s", device, why);
+        HY3_FAIL(status, "device = \"%s\": %s", device, why);
     if (status != HY3_OK)
         hy3_log(HY3_LOG_INFO, "device = \"auto\": the CPU, because %s", why);
     *out = wrap(status == HY3_OK ? gpu : hy3_cpu_backend("best"));

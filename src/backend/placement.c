@@ -16,18 +16,18 @@ static hy3_status map_file(const char *directory, size_t bytes, void **out)
     void *memory;
     int fd = -1, error;
 
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/hy3_offload_XXXXXX", directory));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/hy3_offload_XXXXXX", directory));
     if ((fd = mkostemp(path, O_CLOEXEC)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create a file in offload_dir '%s': %s", directory,
-                 strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot create a file in offload_dir '%s': %s", directory,
+                      strerror(errno));
     unlink(path);
     if ((error = posix_fallocate(fd, 0, (off_t)bytes)) != 0)
-        HY3_FAIL(HY3_EIO, "no space for %.3f GB in offload_dir '%s': %s", 1e-9 * (double)bytes,
-                 directory, strerror(error));
+        HY3_FAIL_DONE(HY3_EIO, "no space for %.3f GB in offload_dir '%s': %s", 1e-9 * (double)bytes,
+                      directory, strerror(error));
     memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED)
-        HY3_FAIL(HY3_EIO, "cannot map %.3f GB of offload_dir '%s': %s", 1e-9 * (double)bytes,
-                 directory, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot map %.3f GB of offload_dir '%s': %s", 1e-9 * (double)bytes,
+                      directory, strerror(errno));
     *out = memory;
 done:
     if (fd >= 0)
@@ -42,11 +42,11 @@ hy3_status hy3_placement_alloc(const struct hy3_device *device,
     void *memory = NULL;
 
     if (bytes > 0 && !placement->host)
-        HY3_TRY(device->alloc(bytes, &memory));
+        HY3_TRY_DONE(device->alloc(bytes, &memory));
     if (bytes > 0 && placement->host && !placement->directory)
-        HY3_TRY(device->alloc_host(bytes, &memory));
+        HY3_TRY_DONE(device->alloc_host(bytes, &memory));
     if (bytes > 0 && placement->host && placement->directory)
-        HY3_TRY(map_file(placement->directory, bytes, &memory));
+        HY3_TRY_DONE(map_file(placement->directory, bytes, &memory));
 done:
     memcpy(out, &memory, sizeof memory);
     return status;

@@ -1,7 +1,7 @@
 /* error.h - statuses, exit codes and the thread's error text.
  *
  * A function that can fail returns hy3_status and has written, once, what happened, where, and what
- * to do. Callers pass a status up untouched (HY3_TRY). Agreement over ranks is comm/agree.h. */
+ * to do. Callers pass a status up untouched (HY3_TRY, HY3_TRY_DONE). Agreement over ranks is comm/agree.h. */
 #ifndef HY3_BASE_ERROR_H
 #define HY3_BASE_ERROR_H
 
@@ -28,13 +28,23 @@ typedef enum {
 } hy3_status;
 /* clang-format on */
 
-/* Both need `hy3_status status` in scope and a label `done` where everything is released. */
-#define HY3_TRY(call)                    \
+/* Return from the function at the first failure: where nothing is to be released. */
+#define HY3_TRY(call)                   \
+    do {                                \
+        hy3_status try_status = (call); \
+        if (try_status != HY3_OK)       \
+            return try_status;          \
+    } while (0)
+#define HY3_FAIL(code, ...) return hy3_fail((code), __FILE__, __LINE__, __VA_ARGS__)
+
+/* The same, but go to the label `done`, where everything is released; they need `hy3_status status` in
+ * scope. */
+#define HY3_TRY_DONE(call)               \
     do {                                 \
         if ((status = (call)) != HY3_OK) \
             goto done;                   \
     } while (0)
-#define HY3_FAIL(code, ...)                                         \
+#define HY3_FAIL_DONE(code, ...)                                    \
     do {                                                            \
         status = hy3_fail((code), __FILE__, __LINE__, __VA_ARGS__); \
         goto done;                                                  \

@@ -20,7 +20,7 @@ hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
     used = vsnprintf(out, size, format, args);
     va_end(args);
     if (used < 0 || (size_t)used >= size)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "the path '%.200s…' is too long", out);
+        HY3_FAIL(HY3_EUSAGE, "the path '%.200s…' is too long", out);
     return HY3_OK;
 }
 
@@ -54,7 +54,6 @@ const char *hy3_path_name(const char *path)
 
 hy3_status hy3_directory_create(const char *path)
 {
-    hy3_status status = HY3_OK;
     char part[HY3_PATH_MAX];
     int error;
 
@@ -72,8 +71,7 @@ hy3_status hy3_directory_create(const char *path)
         if (kept == '\0')
             break;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_directory_is_empty(const char *path, bool *empty)
@@ -82,8 +80,7 @@ hy3_status hy3_directory_is_empty(const char *path, bool *empty)
     const struct dirent *entry;
 
     if (!open)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot look into '%s': %s", path,
-                        strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot look into '%s': %s", path, strerror(errno));
     *empty = true;
     while ((entry = readdir(open)))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
@@ -103,8 +100,7 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
 hy3_status hy3_directory_remove(const char *path)
 {
     if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot remove '%s': %s", path,
-                        strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot remove '%s': %s", path, strerror(errno));
     return HY3_OK;
 }
 
@@ -115,15 +111,15 @@ hy3_status hy3_directory_sync(const char *path)
     char *slash;
     int fd = -1;
 
-    HY3_TRY(hy3_path_format(directory, sizeof directory, "%s", path));
+    HY3_TRY_DONE(hy3_path_format(directory, sizeof directory, "%s", path));
     if ((slash = strrchr(directory, '/')))
         slash[slash == directory] = '\0';
     else
         memcpy(directory, ".", 2);
     if ((fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", directory, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", directory, strerror(errno));
     if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) /* some file systems cannot */
-        HY3_FAIL(HY3_EIO, "cannot flush the directory '%s': %s", directory, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush the directory '%s': %s", directory, strerror(errno));
 done:
     if (fd >= 0)
         close(fd);
@@ -136,11 +132,11 @@ hy3_status hy3_file_open(const char *path, int *fd)
 
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
     if (*fd < 0)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot open '%s': %s", path, strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
     if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         close(*fd);
         *fd = -1;
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "'%s' is not a regular file", path);
+        HY3_FAIL(HY3_EIO, "'%s' is not a regular file", path);
     }
     return HY3_OK;
 }
@@ -150,7 +146,7 @@ hy3_status hy3_file_size(const char *path, int64_t *size)
     struct stat info;
 
     if (stat(path, &info) != 0)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot open '%s': %s", path, strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
     *size = (int64_t)info.st_size;
     return HY3_OK;
 }
@@ -164,14 +160,14 @@ hy3_status hy3_file_read(const char *path, size_t limit, char **out, size_t *siz
 
     *out = NULL;
     *size = 0;
-    HY3_TRY(hy3_file_open(path, &fd));
+    HY3_TRY_DONE(hy3_file_open(path, &fd));
     if (fstat(fd, &info) != 0)
-        HY3_FAIL(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
     if ((uint64_t)info.st_size > limit)
-        HY3_FAIL(HY3_EFORMAT, "'%s' has %lld bytes, more than the %zu such a file may have", path,
-                 (long long)info.st_size, limit);
-    HY3_TRY(hy3_alloc(&data, (size_t)info.st_size + 1, 1));
-    HY3_TRY(hy3_file_read_at(fd, data, (size_t)info.st_size, 0, path));
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' has %lld bytes, more than the %zu such a file may have",
+                      path, (long long)info.st_size, limit);
+    HY3_TRY_DONE(hy3_alloc(&data, (size_t)info.st_size + 1, 1));
+    HY3_TRY_DONE(hy3_file_read_at(fd, data, (size_t)info.st_size, 0, path));
     *out = data;
     *size = (size_t)info.st_size;
     data = NULL;
@@ -190,12 +186,10 @@ hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, con
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot read '%s': %s", path,
-                            strerror(errno));
+            HY3_FAIL(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
         if (got == 0)
-            return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                            "'%s' ends at byte %lld, %zu bytes too early", path,
-                            (long long)offset + (long long)done, size - done);
+            HY3_FAIL(HY3_EFORMAT, "'%s' ends at byte %lld, %zu bytes too early", path,
+                     (long long)offset + (long long)done, size - done);
         done += (size_t)got;
     }
     return HY3_OK;
@@ -211,8 +205,7 @@ hy3_status hy3_file_write_at(int fd, const void *data, size_t size, int64_t offs
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
-            return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write '%s': %s", path,
-                            strerror(errno));
+            HY3_FAIL(HY3_EIO, "cannot write '%s': %s", path, strerror(errno));
         done += (size_t)put;
     }
     return HY3_OK;
@@ -224,10 +217,10 @@ static hy3_status publish(int *fd, const char *part, const char *path)
     hy3_status status = HY3_OK;
 
     if (fsync(*fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", part, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", part, strerror(errno));
     if (rename(part, path) != 0)
-        HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
-    HY3_TRY(hy3_directory_sync(path)); /* without it the rename itself may be lost */
+        HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
+    HY3_TRY_DONE(hy3_directory_sync(path)); /* without it the rename itself may be lost */
 done:
     close(*fd);
     *fd = -1;
@@ -236,13 +229,10 @@ done:
 
 static hy3_status create_part(const char *path, char *part, size_t size, int *fd)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_path_format(part, size, "%s.part", path));
     if ((*fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
         HY3_FAIL(HY3_EIO, "cannot create '%s': %s", part, strerror(errno));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_file_replace(const char *path, const void *data, size_t size)
@@ -251,9 +241,9 @@ hy3_status hy3_file_replace(const char *path, const void *data, size_t size)
     char part[HY3_PATH_MAX] = "";
     int fd = -1;
 
-    HY3_TRY(create_part(path, part, sizeof part, &fd));
-    HY3_TRY(hy3_file_write_at(fd, data, size, 0, part));
-    HY3_TRY(publish(&fd, part, path));
+    HY3_TRY_DONE(create_part(path, part, sizeof part, &fd));
+    HY3_TRY_DONE(hy3_file_write_at(fd, data, size, 0, part));
+    HY3_TRY_DONE(publish(&fd, part, path));
 done:
     if (fd >= 0)
         close(fd);
@@ -271,18 +261,18 @@ hy3_status hy3_file_copy(const char *from, const char *to)
     int in = -1, out = -1;
     struct stat info;
 
-    HY3_TRY(hy3_alloc(&piece, PIECE, 1));
-    HY3_TRY(hy3_file_open(from, &in));
+    HY3_TRY_DONE(hy3_alloc(&piece, PIECE, 1));
+    HY3_TRY_DONE(hy3_file_open(from, &in));
     if (fstat(in, &info) != 0)
-        HY3_FAIL(HY3_EIO, "cannot read '%s': %s", from, strerror(errno));
-    HY3_TRY(create_part(to, part, sizeof part, &out));
+        HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", from, strerror(errno));
+    HY3_TRY_DONE(create_part(to, part, sizeof part, &out));
     for (int64_t at = 0; at < info.st_size; at += PIECE) {
         size_t size = info.st_size - at < PIECE ? (size_t)(info.st_size - at) : PIECE;
 
-        HY3_TRY(hy3_file_read_at(in, piece, size, at, from));
-        HY3_TRY(hy3_file_write_at(out, piece, size, at, part));
+        HY3_TRY_DONE(hy3_file_read_at(in, piece, size, at, from));
+        HY3_TRY_DONE(hy3_file_write_at(out, piece, size, at, part));
     }
-    HY3_TRY(publish(&out, part, to));
+    HY3_TRY_DONE(publish(&out, part, to));
 done:
     if (in >= 0)
         close(in);

@@ -16,8 +16,8 @@ hy3_status hy3_json_parse(const char *text, size_t size, const char *where, json
     }
     *out = json_loadb(text, size, JSON_ALLOW_NUL, &error);
     if (!*out)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "%s:%d:%d: not valid JSON: %s", where,
-                        error.line, error.column, error.text);
+        HY3_FAIL(HY3_EFORMAT, "%s:%d:%d: not valid JSON: %s", where, error.line, error.column,
+                 error.text);
     return HY3_OK;
 }
 
@@ -28,12 +28,12 @@ hy3_status hy3_json_read(const char *path, size_t limit, json_t **out)
     size_t size;
 
     *out = NULL;
-    HY3_TRY(hy3_file_read(path, limit, &text, &size));
-    HY3_TRY(hy3_json_parse(text, size, path, out));
+    HY3_TRY_DONE(hy3_file_read(path, limit, &text, &size));
+    HY3_TRY_DONE(hy3_json_parse(text, size, path, out));
     if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
-        HY3_FAIL(HY3_EFORMAT, "%s: the top level must be an object", path);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the top level must be an object", path);
     }
 done:
     hy3_free(text);
@@ -47,10 +47,10 @@ hy3_status hy3_json_write(const char *path, const json_t *value)
     size_t size;
 
     if (!text)
-        HY3_FAIL(HY3_ENOMEM, "cannot format '%s'", path);
+        HY3_FAIL_DONE(HY3_ENOMEM, "cannot format '%s'", path);
     size = strlen(text);
     text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
-    HY3_TRY(hy3_file_replace(path, text, size + 1));
+    HY3_TRY_DONE(hy3_file_replace(path, text, size + 1));
 done:
     free(text);
     return status;
@@ -65,14 +65,13 @@ static bool is_absent(const json_t *object, const char *key)
 
 static hy3_status missing(const char *key, const char *where)
 {
-    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "%s: the key '%s' is missing", where, key);
+    HY3_FAIL(HY3_EFORMAT, "%s: the key '%s' is missing", where, key);
 }
 
 hy3_status hy3_json_int(const json_t *object, const char *key, const char *where, int64_t low,
                         int64_t high, int64_t *out)
 {
     const json_t *value = json_object_get(object, key);
-    hy3_status status = HY3_OK;
 
     if (is_absent(object, key))
         return missing(key, where);
@@ -82,8 +81,7 @@ hy3_status hy3_json_int(const json_t *object, const char *key, const char *where
     if (*out < low || *out > high)
         HY3_FAIL(HY3_EFORMAT, "%s: '%s' is %lld, it must be %lld to %lld", where, key,
                  (long long)*out, (long long)low, (long long)high);
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_json_int_or(const json_t *object, const char *key, const char *where, int64_t low,
@@ -102,7 +100,7 @@ hy3_status hy3_json_real_or(const json_t *object, const char *key, const char *w
     if (is_absent(object, key))
         return HY3_OK;
     if (!json_is_number(value) || !isfinite(json_number_value(value)))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "%s: '%s' must be a number", where, key);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be a number", where, key);
     *out = json_number_value(value);
     return HY3_OK;
 }
@@ -116,8 +114,7 @@ hy3_status hy3_json_bool_or(const json_t *object, const char *key, const char *w
     if (is_absent(object, key))
         return HY3_OK;
     if (!json_is_boolean(value))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "%s: '%s' must be true or false", where,
-                        key);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be true or false", where, key);
     *out = json_is_true(value);
     return HY3_OK;
 }
@@ -129,7 +126,7 @@ hy3_status hy3_json_text(const json_t *object, const char *key, const char *wher
     if (is_absent(object, key))
         return missing(key, where);
     if (!json_is_string(value))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "%s: '%s' must be text", where, key);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be text", where, key);
     *out = json_string_value(value);
     return HY3_OK;
 }

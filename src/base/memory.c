@@ -20,13 +20,13 @@ hy3_status hy3_alloc(void *out, size_t count, size_t size)
     void *memory = NULL;
 
     if (fail_in > 0 && --fail_in == 0)
-        HY3_FAIL(HY3_ENOMEM, "out of host memory (a test asked for this failure)");
+        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory (a test asked for this failure)");
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - 64)
-        HY3_FAIL(HY3_ENOMEM, "cannot allocate %zu elements of %zu bytes", count, size);
+        HY3_FAIL_DONE(HY3_ENOMEM, "cannot allocate %zu elements of %zu bytes", count, size);
     if (bytes > 0) {
         bytes = (bytes + 63) / 64 * 64;
         if (!(memory = aligned_alloc(64, bytes)))
-            HY3_FAIL(HY3_ENOMEM, "cannot allocate %zu bytes of host memory", bytes);
+            HY3_FAIL_DONE(HY3_ENOMEM, "cannot allocate %zu bytes of host memory", bytes);
         memset(memory, 0, bytes);
     }
 done:
@@ -36,7 +36,6 @@ done:
 
 hy3_status hy3_grow(void *array, size_t *capacity, size_t need, size_t size)
 {
-    hy3_status status = HY3_OK;
     void *old, *grown = NULL;
     size_t target = *capacity < 8 ? 8 : *capacity;
 
@@ -51,8 +50,7 @@ hy3_status hy3_grow(void *array, size_t *capacity, size_t need, size_t size)
     hy3_free(old);
     memcpy(array, &grown, sizeof grown);
     *capacity = target;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_strdup(const char *text, char **out)

@@ -70,11 +70,11 @@ hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_sto
     const struct hy3_params *params;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&account, 1, sizeof *account));
+    HY3_TRY_DONE(hy3_alloc(&account, 1, sizeof *account));
     params = hy3_store_params(store);
     *account = (struct hy3_account){.dir = dir, .store = store, .params = params};
-    HY3_TRY(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
-    HY3_TRY(hy3_seen_create(params, params->base_count, &account->seen));
+    HY3_TRY_DONE(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
+    HY3_TRY_DONE(hy3_seen_create(params, params->base_count, &account->seen));
     *out = account;
     account = NULL;
 done:
@@ -190,7 +190,6 @@ hy3_status hy3_account_end(struct hy3_account *account)
     }
     if (text[0] == '\0')
         return HY3_OK;
-    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                    "the tensors of '%.400s' are not those of its config.json: %.3600s",
-                    hy3_hf_dir_path(account->dir), text);
+    HY3_FAIL(HY3_EFORMAT, "the tensors of '%.400s' are not those of its config.json: %.3600s",
+             hy3_hf_dir_path(account->dir), text);
 }

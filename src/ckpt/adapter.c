@@ -70,7 +70,6 @@ static bool changes_base(const json_t *init)
 
 static hy3_status read_config(struct hy3_adapter *a, const json_t *config)
 {
-    hy3_status status = HY3_OK;
     const json_t *bias = json_object_get(config, "bias");
     const json_t *init = json_object_get(config, "init_lora_weights");
 
@@ -91,8 +90,7 @@ static hy3_status read_config(struct hy3_adapter *a, const json_t *config)
     HY3_TRY(hy3_json_real_or(config, "lora_alpha", a->path, 0, &a->lora.alpha));
     if (!isfinite(a->lora.alpha) || a->lora.alpha <= 0)
         HY3_FAIL(HY3_EFORMAT, "%s: 'lora_alpha' is missing or not above 0", a->path);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Whether one of target_parameters ends so. */
@@ -149,7 +147,6 @@ static enum hy3_param_kind kind_of(const struct hy3_params *params, const char *
 static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *params,
                                const json_t *config)
 {
-    hy3_status status = HY3_OK;
     bool wrapped = false, gate_up_alone = has_target_parameter(config, "gate_up_proj") &&
                                           !has_target_parameter(config, "down_proj");
 
@@ -166,8 +163,7 @@ static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *p
     }
     if (hy3_shard_count(a->shard) == 0)
         HY3_FAIL(HY3_EFORMAT, "'%s' holds no tensor", hy3_shard_path(a->shard));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *params,
@@ -179,13 +175,13 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
     char path[HY3_PATH_MAX];
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&a, 1, sizeof *a));
-    HY3_TRY(hy3_path_format(a->path, sizeof a->path, "%s/adapter_config.json", directory));
-    HY3_TRY(hy3_json_read(a->path, CONFIG_LIMIT, &config));
-    HY3_TRY(read_config(a, config));
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", directory));
-    HY3_TRY(hy3_shard_open(path, &a->shard));
-    HY3_TRY(read_targets(a, params, config));
+    HY3_TRY_DONE(hy3_alloc(&a, 1, sizeof *a));
+    HY3_TRY_DONE(hy3_path_format(a->path, sizeof a->path, "%s/adapter_config.json", directory));
+    HY3_TRY_DONE(hy3_json_read(a->path, CONFIG_LIMIT, &config));
+    HY3_TRY_DONE(read_config(a, config));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", directory));
+    HY3_TRY_DONE(hy3_shard_open(path, &a->shard));
+    HY3_TRY_DONE(read_targets(a, params, config));
     *out = a;
     a = NULL;
 done:
@@ -216,7 +212,6 @@ static bool is_reordered(const struct hy3_param *p)
 static hy3_status check_tensor(const struct hy3_adapter *a, const struct hy3_param *p,
                                const struct hy3_shard_tensor **out)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shard_tensor *t = *out = hy3_shard_find(a->shard, p->name);
     int64_t shape[3], first, count;
     char name[HY3_PARAM_NAME];
@@ -232,22 +227,18 @@ static hy3_status check_tensor(const struct hy3_adapter *a, const struct hy3_par
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' must be [%lld, %lld] for this model and r = %lld",
                  hy3_shard_path(a->shard), p->name, (long long)shape[0], (long long)shape[1],
                  (long long)a->lora.rank);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_piece(const struct hy3_adapter *a, const struct hy3_shard_tensor *t,
                              int64_t first, int64_t count, float *data)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_shard_read(a->shard, t, first, count, data, HY3_FP32));
     for (int64_t i = 0; i < count; i++)
         if (!isfinite(data[i]))
             HY3_FAIL(HY3_EFORMAT, "%s: element %lld of tensor '%s' is NaN or infinite",
                      hy3_shard_path(a->shard), (long long)(first + i), t->name);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* A factor whose order is the file's. */
@@ -258,12 +249,12 @@ static hy3_status load_plain(const struct hy3_adapter *a, const struct hy3_param
     int64_t most = PIECE < p->held ? PIECE : p->held;
     float *piece = NULL;
 
-    HY3_TRY(hy3_alloc(&piece, (size_t)most, sizeof *piece));
+    HY3_TRY_DONE(hy3_alloc(&piece, (size_t)most, sizeof *piece));
     for (int64_t i = 0; i < p->held; i += PIECE) {
         int64_t n = PIECE < p->held - i ? PIECE : p->held - i;
 
-        HY3_TRY(read_piece(a, t, p->first + i, n, piece));
-        HY3_TRY(sink(context, p, p->first + i, n, piece));
+        HY3_TRY_DONE(read_piece(a, t, p->first + i, n, piece));
+        HY3_TRY_DONE(sink(context, p, p->first + i, n, piece));
     }
 done:
     hy3_free(piece);
@@ -281,16 +272,16 @@ static hy3_status load_reordered(const struct hy3_adapter *a, const struct hy3_p
     int64_t step = PIECE / width > 0 ? PIECE / width : 1;
     float *rows = NULL, *ordered = NULL;
 
-    HY3_TRY(hy3_alloc(&rows, (size_t)(step * width), sizeof *rows));
-    HY3_TRY(hy3_alloc(&ordered, (size_t)(step * rank), sizeof *ordered));
+    HY3_TRY_DONE(hy3_alloc(&rows, (size_t)(step * width), sizeof *rows));
+    HY3_TRY_DONE(hy3_alloc(&ordered, (size_t)(step * rank), sizeof *ordered));
     for (int64_t row = 0; row < out; row += step) {
         int64_t n = (step < out - row ? step : out - row) * rank;
 
-        HY3_TRY(read_piece(a, t, row * width, n * experts, rows));
+        HY3_TRY_DONE(read_piece(a, t, row * width, n * experts, rows));
         for (int64_t e = first_expert; e < first_expert + held; e++) {
             for (int64_t i = 0; i < n; i++)
                 ordered[i] = rows[i * experts + e];
-            HY3_TRY(sink(context, p, (e * out + row) * rank, n, ordered));
+            HY3_TRY_DONE(sink(context, p, (e * out + row) * rank, n, ordered));
         }
     }
 done:
@@ -309,7 +300,6 @@ static bool is_factor(const struct hy3_params *params, const char *name)
 
 hy3_status hy3_adapter_account(const struct hy3_adapter *a, const struct hy3_params *params)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shard_tensor *tensor;
 
     for (int i = params->base_count; i < params->count; i++)
@@ -318,20 +308,16 @@ hy3_status hy3_adapter_account(const struct hy3_adapter *a, const struct hy3_par
         if (!is_factor(params, hy3_shard_tensor(a->shard, i)->name))
             HY3_FAIL(HY3_EFORMAT, "%s: the model has no place for tensor '%s'",
                      hy3_shard_path(a->shard), hy3_shard_tensor(a->shard, i)->name);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status load_factor(const struct hy3_adapter *a, const struct hy3_param *p,
                               hy3_adapter_sink sink, void *context)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shard_tensor *tensor;
 
     HY3_TRY(check_tensor(a, p, &tensor));
-    HY3_TRY((is_reordered(p) ? load_reordered : load_plain)(a, p, tensor, sink, context));
-done:
-    return status;
+    return (is_reordered(p) ? load_reordered : load_plain)(a, p, tensor, sink, context);
 }
 
 static hy3_status keep(void *context, const struct hy3_param *p, int64_t first, int64_t count,
@@ -349,13 +335,10 @@ hy3_status hy3_adapter_read(const struct hy3_adapter *a, const struct hy3_param 
 hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params *params,
                             hy3_adapter_sink sink, void *context)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_adapter_account(a, params));
     for (int i = params->base_count; i < params->count; i++)
         HY3_TRY(load_factor(a, &params->params[i], sink, context));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void draw_piece(const struct hy3_param *p, uint64_t seed, int64_t first, int64_t count,
@@ -378,7 +361,7 @@ hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed, hy3_
     hy3_status status = HY3_OK;
     float *piece = NULL;
 
-    HY3_TRY(hy3_alloc(&piece, PIECE, sizeof *piece));
+    HY3_TRY_DONE(hy3_alloc(&piece, PIECE, sizeof *piece));
     for (int i = params->base_count; i < params->count; i++) {
         const struct hy3_param *p = &params->params[i];
 
@@ -389,7 +372,7 @@ hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed, hy3_
                 draw_piece(p, seed, p->first + at, n, piece);
             else
                 memset(piece, 0, (size_t)n * sizeof *piece);
-            HY3_TRY(sink(context, p, p->first + at, n, piece));
+            HY3_TRY_DONE(sink(context, p, p->first + at, n, piece));
         }
     }
 done:
@@ -410,16 +393,13 @@ struct ordered {
 /* Collective. */
 static hy3_status transpose_all(struct ordered *o)
 {
-    hy3_status status = HY3_OK;
-
-    HY3_TRY(hy3_agree(o->comm, hy3_alloc(&o->rows, (size_t)o->params->count, sizeof *o->rows),
-                      "preparing the adapter"));
+    HY3_AGREE(o->comm, hy3_alloc(&o->rows, (size_t)o->params->count, sizeof *o->rows),
+              "preparing the adapter");
     for (int i = o->params->base_count; i < o->params->count; i++)
         if (is_reordered(&o->params->params[i]))
             HY3_TRY(hy3_transpose(o->comm, &o->params->params[i], o->source, o->share, o->context,
                                   &o->rows[i]));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void ordered_free(struct ordered *o)
@@ -511,8 +491,8 @@ hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *opt
 
     if (config)
         json_object_set_new(config, "base_model_name_or_path", json_string(options->base_path));
-    HY3_TRY(transpose_all(&ordered));
-    HY3_TRY(hy3_hf_write(comm, &writer, params, read_ordered, share_ordered, &ordered));
+    HY3_TRY_DONE(transpose_all(&ordered));
+    HY3_TRY_DONE(hy3_hf_write(comm, &writer, params, read_ordered, share_ordered, &ordered));
 done:
     ordered_free(&ordered);
     json_decref(config);

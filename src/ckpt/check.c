@@ -72,13 +72,13 @@ static hy3_status check_config(struct check *c, bool *sound)
     json_t *config = NULL;
     const json_t *dtype;
 
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", c->options->directory));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.json", c->options->directory));
     status = hy3_shape_open(path, &c->shape);
     *sound = status == HY3_OK;
-    HY3_TRY(as_finding(c, status));
+    HY3_TRY_DONE(as_finding(c, status));
     if (!*sound)
         goto done;
-    HY3_TRY(hy3_json_read(path, 1 << 24, &config));
+    HY3_TRY_DONE(hy3_json_read(path, 1 << 24, &config));
     dtype = json_object_get(config, "dtype");
     dtype = dtype ? dtype : json_object_get(config, "torch_dtype");
     for (size_t i = 0; json_is_string(dtype) && i < sizeof names / sizeof *names; i++)
@@ -91,15 +91,12 @@ done:
 
 static hy3_status open_shards(struct check *c)
 {
-    hy3_status status = HY3_OK;
-
     c->summary->shards = hy3_hf_dir_shards(c->dir);
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     HY3_TRY(hy3_alloc(&c->shards, (size_t)c->summary->shards, sizeof *c->shards));
     for (int i = 0; i < c->summary->shards; i++)
         HY3_TRY(as_finding(c, hy3_hf_dir_open_shard(c->dir, i, &c->shards[i])));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The parameter a tensor belongs to; also one that an MTP layer has besides those of any layer. */
@@ -226,8 +223,8 @@ static hy3_status check_orphans(const struct check *c)
     const struct dirent *entry;
 
     if (!directory)
-        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", c->options->directory,
-                 strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", c->options->directory,
+                      strerror(errno));
     while ((entry = readdir(directory))) {
         bool is_shard = hy3_ends_with(entry->d_name, ".safetensors");
         bool is_part = hy3_ends_with(entry->d_name, ".safetensors.part");
@@ -284,7 +281,7 @@ static hy3_status read_values(struct check *c)
     double begin = hy3_seconds();
     float *values = NULL;
 
-    HY3_TRY(hy3_alloc(&values, PIECE, sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&values, PIECE, sizeof *values));
     for (int pass = 0; pass < 2; pass++, at = turn = 0) {
         for (int s = 0; s < c->summary->shards; s++) {
             for (int i = 0; c->shards[s] && i < hy3_shard_count(c->shards[s]); i++, at++) {
@@ -311,13 +308,11 @@ done:
 /* Collective. */
 static hy3_status check_values(struct check *c)
 {
-    hy3_status status = HY3_OK;
     int64_t at = 0;
 
-    HY3_TRY(hy3_agree(c->comm,
-                      hy3_alloc(&c->values, (size_t)c->summary->tensors, sizeof *c->values),
-                      "checking the values"));
-    HY3_TRY(hy3_agree(c->comm, read_values(c), "checking the values"));
+    HY3_AGREE(c->comm, hy3_alloc(&c->values, (size_t)c->summary->tensors, sizeof *c->values),
+              "checking the values");
+    HY3_AGREE(c->comm, read_values(c), "checking the values");
     hy3_allreduce_int(c->comm, c->values, (int)c->summary->tensors, MPI_MAX, "checking the values");
     for (int s = 0; s < c->summary->shards; s++)
         for (int i = 0; c->shards[s] && i < hy3_shard_count(c->shards[s]); i++, at++) {
@@ -328,15 +323,12 @@ static hy3_status check_values(struct check *c)
                 finding(c, "%s: %s: %s", hy3_hf_dir_shard_name(c->dir, s), name,
                         c->values[at] == NOT_FINITE ? "holds NaN or infinity" : "cannot be read");
         }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Everything but the values: the same on every rank. */
 static hy3_status check_structure(struct check *c, bool *sound)
 {
-    hy3_status status = HY3_OK;
-
     *sound = false;
     if (!hy3_path_is_directory(c->options->directory))
         HY3_FAIL(HY3_EIO, "the directory '%s' does not exist", c->options->directory);
@@ -344,12 +336,12 @@ static hy3_status check_structure(struct check *c, bool *sound)
     HY3_TRY(as_finding(c, hy3_hf_dir_open(c->options->directory, &c->dir)));
     if (!c->dir) {
         *sound = false;
-        goto done;
+        return HY3_OK;
     }
     HY3_TRY(check_orphans(c));
     HY3_TRY(open_shards(c));
     if (!*sound)
-        goto done;
+        return HY3_OK;
     HY3_TRY(hy3_mtp_params(&c->shape, &c->params));
     HY3_TRY(hy3_seen_create(c->params, c->params->count, &c->seen));
     check_tensors(c);
@@ -358,8 +350,7 @@ static hy3_status check_structure(struct check *c, bool *sound)
         finding(c, "%s: the index says %lld bytes of weights, the shards hold %lld",
                 c->options->directory, (long long)hy3_hf_dir_total_bytes(c->dir),
                 (long long)c->summary->bytes);
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
@@ -371,9 +362,9 @@ hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
 
     *summary = (struct hy3_check_summary){0};
     c.out = hy3_rank(comm) == 0 ? out : NULL;
-    HY3_TRY(hy3_agree(comm, check_structure(&c, &sound), "checking the directory"));
+    HY3_AGREE_DONE(comm, check_structure(&c, &sound), "checking the directory");
     if (sound)
-        HY3_TRY(check_values(&c));
+        HY3_TRY_DONE(check_values(&c));
 done:
     hy3_seen_free(&c.seen);
     for (int i = 0; c.shards && i < summary->shards; i++)

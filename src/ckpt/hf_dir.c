@@ -46,14 +46,13 @@ static hy3_status check_shard_name(const char *index, const char *tensor, const 
     const char *name = json_string_value(value);
 
     if (!name)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: the shard of tensor '%.96s' is not a file name", index, tensor);
+        HY3_FAIL(HY3_EFORMAT, "%s: the shard of tensor '%.96s' is not a file name", index, tensor);
     if (strlen(name) != json_string_length(value) || strchr(name, '/') || name[0] == '.' ||
         !hy3_ends_with(name, ".safetensors"))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: the shard '%.200s' of tensor '%.96s' is not the name of a "
-                        "safetensors file in this directory",
-                        index, name, tensor);
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: the shard '%.200s' of tensor '%.96s' is not the name of a "
+                 "safetensors file in this directory",
+                 index, name, tensor);
     return HY3_OK;
 }
 
@@ -73,10 +72,10 @@ static hy3_status list_shards(struct hy3_hf_dir *dir, const json_t *map, const c
     size_t count = 0;
     json_t *value;
 
-    HY3_TRY(hy3_alloc(&names, json_object_size(map), sizeof *names));
+    HY3_TRY_DONE(hy3_alloc(&names, json_object_size(map), sizeof *names));
     json_object_foreach((json_t *)map, tensor, value)
     {
-        HY3_TRY(check_shard_name(index, tensor, value));
+        HY3_TRY_DONE(check_shard_name(index, tensor, value));
         names[count++] = json_string_value(value);
     }
     qsort(names, count, sizeof *names, compare_texts);
@@ -84,9 +83,9 @@ static hy3_status list_shards(struct hy3_hf_dir *dir, const json_t *map, const c
         if (last && strcmp(last, names[i]) == 0)
             continue;
         last = names[i];
-        HY3_TRY(hy3_grow(&dir->shard_names, &dir->shard_capacity, (size_t)dir->shards + 1,
-                         sizeof *dir->shard_names));
-        HY3_TRY(hy3_strdup(last, &dir->shard_names[dir->shards]));
+        HY3_TRY_DONE(hy3_grow(&dir->shard_names, &dir->shard_capacity, (size_t)dir->shards + 1,
+                              sizeof *dir->shard_names));
+        HY3_TRY_DONE(hy3_strdup(last, &dir->shard_names[dir->shards]));
         dir->shards++;
     }
 done:
@@ -96,7 +95,6 @@ done:
 
 static hy3_status read_map(struct hy3_hf_dir *dir, const json_t *map, const char *index)
 {
-    hy3_status status = HY3_OK;
     const char *tensor;
     json_t *value;
 
@@ -114,13 +112,11 @@ static hy3_status read_map(struct hy3_hf_dir *dir, const json_t *map, const char
         entry->shard = find_shard(dir, json_string_value(value));
         dir->tensors++;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_shards_exist(const struct hy3_hf_dir *dir, const char *index)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
 
     for (int i = 0; i < dir->shards; i++) {
@@ -131,8 +127,7 @@ static hy3_status check_shards_exist(const struct hy3_hf_dir *dir, const char *i
                      "incomplete",
                      index, dir->shard_names[i]);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_index(struct hy3_hf_dir *dir, const char *index)
@@ -144,19 +139,19 @@ static hy3_status read_index(struct hy3_hf_dir *dir, const char *index)
     char *text = NULL;
     size_t size;
 
-    HY3_TRY(hy3_file_read(index, INDEX_LIMIT, &text, &size));
+    HY3_TRY_DONE(hy3_file_read(index, INDEX_LIMIT, &text, &size));
     document = json_loadb(text, size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
     if (!document)
-        HY3_FAIL(HY3_EFORMAT, "%s:%d:%d: not valid JSON: %s", index, error.line, error.column,
-                 error.text);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s:%d:%d: not valid JSON: %s", index, error.line, error.column,
+                      error.text);
     metadata = json_object_get(document, "metadata");
     if (!json_is_object(metadata))
-        HY3_FAIL(HY3_EFORMAT, "%s: 'metadata' is missing or not an object", index);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'metadata' is missing or not an object", index);
     total = json_object_get(metadata, "total_size");
     if (json_is_number(total) && fabs(json_number_value(total)) < 0x1p62)
         dir->total_bytes = (int64_t)json_number_value(total);
-    HY3_TRY(read_map(dir, json_object_get(document, "weight_map"), index));
-    HY3_TRY(check_shards_exist(dir, index));
+    HY3_TRY_DONE(read_map(dir, json_object_get(document, "weight_map"), index));
+    HY3_TRY_DONE(check_shards_exist(dir, index));
 done:
     json_decref(document);
     hy3_free(text);
@@ -169,13 +164,13 @@ static hy3_status read_single(struct hy3_hf_dir *dir, const char *path)
     hy3_status status = HY3_OK;
     struct hy3_shard *shard = NULL;
 
-    HY3_TRY(hy3_shard_open(path, &shard));
-    HY3_TRY(hy3_grow(&dir->shard_names, &dir->shard_capacity, 1, sizeof *dir->shard_names));
-    HY3_TRY(hy3_strdup(single_name, &dir->shard_names[0]));
+    HY3_TRY_DONE(hy3_shard_open(path, &shard));
+    HY3_TRY_DONE(hy3_grow(&dir->shard_names, &dir->shard_capacity, 1, sizeof *dir->shard_names));
+    HY3_TRY_DONE(hy3_strdup(single_name, &dir->shard_names[0]));
     dir->shards = 1;
-    HY3_TRY(hy3_alloc(&dir->entries, (size_t)hy3_shard_count(shard), sizeof *dir->entries));
+    HY3_TRY_DONE(hy3_alloc(&dir->entries, (size_t)hy3_shard_count(shard), sizeof *dir->entries));
     for (int i = 0; i < hy3_shard_count(shard); i++) {
-        HY3_TRY(hy3_strdup(hy3_shard_tensor(shard, i)->name, &dir->entries[i].name));
+        HY3_TRY_DONE(hy3_strdup(hy3_shard_tensor(shard, i)->name, &dir->entries[i].name));
         dir->tensors++;
     }
 done:
@@ -191,27 +186,23 @@ static hy3_status no_weights(const char *path)
     int shards = 0, others = 0;
 
     if (!directory)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot open the directory '%s': %s", path,
-                        strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", path, strerror(errno));
     while ((entry = readdir(directory))) {
         shards += hy3_ends_with(entry->d_name, ".safetensors");
         others += hy3_ends_with(entry->d_name, ".bin") || hy3_ends_with(entry->d_name, ".pt");
     }
     closedir(directory);
     if (shards > 0)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "'%s' has %d safetensors files but no '%s'; copy it from the place the "
-                        "files came from",
-                        path, shards, index_name);
-    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "'%s' has no '%s' and no '%s'%s", path,
-                    index_name, single_name,
-                    others > 0 ? "; its .bin or .pt files must be converted to safetensors first"
-                               : "");
+        HY3_FAIL(HY3_EFORMAT,
+                 "'%s' has %d safetensors files but no '%s'; copy it from the place the "
+                 "files came from",
+                 path, shards, index_name);
+    HY3_FAIL(HY3_EFORMAT, "'%s' has no '%s' and no '%s'%s", path, index_name, single_name,
+             others > 0 ? "; its .bin or .pt files must be converted to safetensors first" : "");
 }
 
 static hy3_status read_directory(struct hy3_hf_dir *dir)
 {
-    hy3_status status = HY3_OK;
     char index[HY3_PATH_MAX], single[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(index, sizeof index, "%s/%s", dir->path, index_name));
@@ -228,8 +219,7 @@ static hy3_status read_directory(struct hy3_hf_dir *dir)
     } else {
         HY3_TRY(no_weights(dir->path));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The layout of the names; a model without experts has none of the names that differ. */
@@ -255,10 +245,10 @@ hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out)
     struct hy3_hf_dir *dir = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&dir, 1, sizeof *dir));
+    HY3_TRY_DONE(hy3_alloc(&dir, 1, sizeof *dir));
     dir->total_bytes = -1;
-    HY3_TRY(hy3_strdup(path, &dir->path));
-    HY3_TRY(read_directory(dir));
+    HY3_TRY_DONE(hy3_strdup(path, &dir->path));
+    HY3_TRY_DONE(read_directory(dir));
     if (dir->tensors > 0)
         qsort(dir->entries, (size_t)dir->tensors, sizeof *dir->entries, compare_entries);
     dir->names = detect_names(dir);
@@ -332,12 +322,9 @@ int64_t hy3_hf_dir_total_bytes(const struct hy3_hf_dir *dir)
 
 hy3_status hy3_hf_dir_open_shard(const struct hy3_hf_dir *dir, int shard, struct hy3_shard **out)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
 
     *out = NULL;
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", dir->path, dir->shard_names[shard]));
-    HY3_TRY(hy3_shard_open(path, out));
-done:
-    return status;
+    return hy3_shard_open(path, out);
 }

@@ -44,7 +44,6 @@ static int64_t find_not_finite(const void *data, hy3_dtype dtype, int64_t count)
 static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
                               const struct hy3_shard_tensor *tensor)
 {
-    hy3_status status = HY3_OK;
     int64_t size = (int64_t)hy3_dtype_size(tensor->dtype), step = PIECE_BYTES / size, first, count;
     struct hy3_place place;
 
@@ -64,8 +63,7 @@ static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
         load->done += n * size;
         hy3_log_progress_bytes("loading", load->done, load->total, load->start);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status load_all(struct load *load)
@@ -73,12 +71,12 @@ static hy3_status load_all(struct load *load)
     hy3_status status = HY3_OK;
     struct hy3_shard *shard = NULL;
 
-    HY3_TRY(hy3_alloc(&load->piece, PIECE_BYTES, 1));
+    HY3_TRY_DONE(hy3_alloc(&load->piece, PIECE_BYTES, 1));
     load->start = hy3_seconds();
     for (int s = 0; s < hy3_hf_dir_shards(load->dir); s++) {
-        HY3_TRY(hy3_hf_dir_open_shard(load->dir, s, &shard));
+        HY3_TRY_DONE(hy3_hf_dir_open_shard(load->dir, s, &shard));
         for (int i = 0; i < hy3_shard_count(shard); i++)
-            HY3_TRY(load_tensor(load, shard, hy3_shard_tensor(shard, i)));
+            HY3_TRY_DONE(load_tensor(load, shard, hy3_shard_tensor(shard, i)));
         hy3_shard_close(shard);
         shard = NULL;
     }
@@ -95,14 +93,14 @@ static hy3_status account_all(struct load *load)
     struct hy3_shard *shard = NULL;
     int64_t listed = hy3_hf_dir_total_bytes(load->dir);
 
-    HY3_TRY(hy3_account_create(load->dir, load->store, &account));
+    HY3_TRY_DONE(hy3_account_create(load->dir, load->store, &account));
     for (int s = 0; s < hy3_hf_dir_shards(load->dir); s++) {
-        HY3_TRY(hy3_hf_dir_open_shard(load->dir, s, &shard));
+        HY3_TRY_DONE(hy3_hf_dir_open_shard(load->dir, s, &shard));
         hy3_account_shard(account, shard, s);
         hy3_shard_close(shard);
         shard = NULL;
     }
-    HY3_TRY(hy3_account_end(account));
+    HY3_TRY_DONE(hy3_account_end(account));
     load->total = hy3_account_kept_bytes(account);
     if (listed >= 0 && listed != hy3_account_bytes(account))
         hy3_log(HY3_LOG_WARN, "the index of '%s' says %lld bytes of weights, its shards hold %lld",
@@ -115,11 +113,8 @@ done:
 
 hy3_status hy3_hf_dir_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store)
 {
-    hy3_status status = HY3_OK;
     struct load load = {.dir = dir, .store = store};
 
-    HY3_TRY(hy3_agree(comm, account_all(&load), "checking the weights"));
-    HY3_TRY(hy3_agree(comm, load_all(&load), "loading the weights"));
-done:
-    return status;
+    HY3_AGREE(comm, account_all(&load), "checking the weights");
+    return hy3_agree(comm, load_all(&load), "loading the weights");
 }

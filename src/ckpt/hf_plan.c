@@ -9,28 +9,22 @@
 
 static hy3_status add_entry(struct hy3_hf_plan *plan, struct hy3_hf_entry **out)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_grow(&plan->entries, &plan->entry_capacity, (size_t)plan->count + 1,
                      sizeof *plan->entries));
     *out = &plan->entries[plan->count];
     **out = (struct hy3_hf_entry){.order = plan->count, .home = INT_MAX};
     plan->count++;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status add_piece(struct hy3_hf_plan *plan, struct hy3_hf_piece piece)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_grow(&plan->pieces, &plan->piece_capacity, plan->piece_count + 1,
                      sizeof *plan->pieces));
     plan->pieces[plan->piece_count++] = piece;
     if (piece.shard < plan->entries[plan->count - 1].home)
         plan->entries[plan->count - 1].home = piece.shard;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Appends one tensor of a parameter. */
@@ -39,7 +33,6 @@ static hy3_status add_param_piece(struct hy3_hf_plan *plan,
                                   const struct hy3_params *params, const struct hy3_param *param,
                                   int64_t piece)
 {
-    hy3_status status = HY3_OK;
     struct hy3_hf_entry *entry;
 
     HY3_TRY(add_entry(plan, &entry));
@@ -50,8 +43,7 @@ static hy3_status add_param_piece(struct hy3_hf_plan *plan,
     hy3_name_piece(param, &params->shape, options->names, piece, entry->name, &entry->dims,
                    entry->shape, &entry->first, &entry->count);
     entry->bytes = entry->count * entry->width;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The experts of a layer one after the other, gate, up and down of each together. */
@@ -59,31 +51,25 @@ static hy3_status add_experts(struct hy3_hf_plan *plan, const struct hy3_hf_writ
                               const struct hy3_params *params, const struct hy3_param *gate_up,
                               const struct hy3_param *down)
 {
-    hy3_status status = HY3_OK;
-
     for (int64_t e = 0; e < params->shape.experts; e++) {
         HY3_TRY(add_param_piece(plan, options, params, gate_up, 2 * e));
         HY3_TRY(add_param_piece(plan, options, params, gate_up, 2 * e + 1));
         HY3_TRY(add_param_piece(plan, options, params, down, e));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status open_base_tensor(struct hy3_hf_plan *plan, const struct hy3_hf_dir *base,
                                    const char *name, int shard,
                                    const struct hy3_shard_tensor **tensor)
 {
-    hy3_status status = HY3_OK;
-
     if (!plan->base[shard])
         HY3_TRY(hy3_hf_dir_open_shard(base, shard, &plan->base[shard]));
     *tensor = hy3_shard_find(plan->base[shard], name);
     if (!*tensor)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing", hy3_shard_path(plan->base[shard]),
                  name);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static int dtype_width(const struct hy3_shard_tensor *tensor)
@@ -95,7 +81,6 @@ static int dtype_width(const struct hy3_shard_tensor *tensor)
 static hy3_status add_copy(struct hy3_hf_plan *plan, const char *name, int shard,
                            const struct hy3_shard_tensor *tensor, int64_t from, int64_t bytes)
 {
-    hy3_status status = HY3_OK;
     struct hy3_hf_entry *entry;
 
     HY3_TRY(add_entry(plan, &entry));
@@ -107,10 +92,8 @@ static hy3_status add_copy(struct hy3_hf_plan *plan, const char *name, int shard
     entry->bytes = bytes;
     entry->piece = plan->piece_count;
     entry->pieces = 1;
-    HY3_TRY(add_piece(plan, (struct hy3_hf_piece){
-                                .shard = shard, .tensor = tensor, .from = from, .bytes = bytes}));
-done:
-    return status;
+    return add_piece(plan, (struct hy3_hf_piece){
+                               .shard = shard, .tensor = tensor, .from = from, .bytes = bytes});
 }
 
 /* Parts of one expert in the fused tensor of this outer name: 2, 1, or 0 if it is another tensor. */
@@ -127,7 +110,6 @@ static int expert_parts(const char *outer)
 static hy3_status split_fused(struct hy3_hf_plan *plan, const char *outer, int shard,
                               const struct hy3_shard_tensor *tensor, int64_t experts)
 {
-    hy3_status status = HY3_OK;
     int64_t parts = expert_parts(outer), bytes;
     char name[HY3_PARAM_NAME];
 
@@ -146,15 +128,13 @@ static hy3_status split_fused(struct hy3_hf_plan *plan, const char *outer, int s
         entry->shape[0] = tensor->shape[1] / parts;
         entry->shape[1] = tensor->shape[2];
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* One expert's tensors of the base become a fused one: all are found by name. */
 static hy3_status fuse_experts(struct hy3_hf_plan *plan, const struct hy3_hf_dir *base,
                                const char *outer, int64_t experts)
 {
-    hy3_status status = HY3_OK;
     int64_t parts = expert_parts(outer), bytes = 0;
     const struct hy3_shard_tensor *tensor, *model = NULL;
     char name[HY3_PARAM_NAME];
@@ -192,8 +172,7 @@ static hy3_status fuse_experts(struct hy3_hf_plan *plan, const struct hy3_hf_dir
                           .shard = shard, .tensor = tensor, .to = i * bytes, .bytes = bytes}));
         }
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static bool has_entry(const struct hy3_hf_plan *plan, const char *name)
@@ -209,7 +188,6 @@ static hy3_status add_base_tensor(struct hy3_hf_plan *plan,
                                   const struct hy3_hf_writer_options *options, int64_t experts,
                                   const char *name, int shard)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shard_tensor *tensor;
     struct hy3_name parsed;
     char target[HY3_PARAM_NAME];
@@ -231,15 +209,13 @@ static hy3_status add_base_tensor(struct hy3_hf_plan *plan,
         hy3_name_format(parsed.outer, -1, 0, options->names, target);
         HY3_TRY(add_copy(plan, target, shard, tensor, 0, tensor->bytes));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status add_base_tensors(struct hy3_hf_plan *plan,
                                    const struct hy3_hf_writer_options *options,
                                    const struct hy3_params *params)
 {
-    hy3_status status = HY3_OK;
     int shard;
 
     if (!options->base)
@@ -255,8 +231,7 @@ static hy3_status add_base_tensors(struct hy3_hf_plan *plan,
         if (!place.param && place.is_mtp)
             HY3_TRY(add_base_tensor(plan, options, params->shape.experts, name, shard));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* All tensors in model order; those of the base stand between the last layer and the final norm. */
@@ -264,7 +239,6 @@ static hy3_status list_entries(struct hy3_hf_plan *plan,
                                const struct hy3_hf_writer_options *options,
                                const struct hy3_params *params)
 {
-    hy3_status status = HY3_OK;
     bool split = options->names == HY3_INNER;
 
     for (int i = 0; i < params->count; i++) {
@@ -279,14 +253,12 @@ static hy3_status list_entries(struct hy3_hf_plan *plan,
         else if (!split || param->kind != HY3_P_EXPERT_DOWN)
             HY3_TRY(add_param_piece(plan, options, params, param, 0));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Cuts the list where a shard would grow over the limit; a larger tensor has a shard of its own. */
 static hy3_status cut_files(struct hy3_hf_plan *plan, const char *stem, int64_t limit)
 {
-    hy3_status status = HY3_OK;
     struct hy3_hf_file *file = plan->files;
     int64_t bytes = 0;
 
@@ -308,8 +280,7 @@ static hy3_status cut_files(struct hy3_hf_plan *plan, const char *stem, int64_t 
         else
             snprintf(plan->files[i].name, sizeof plan->files[i].name, "%s-%05d-of-%05d.safetensors",
                      stem, i + 1, plan->file_count);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -338,11 +309,11 @@ static hy3_status format_header(struct hy3_hf_file *file, const json_t *header)
     size_t length, padded;
 
     if (!text)
-        HY3_FAIL(HY3_ENOMEM, "no memory for the header of '%s'", file->name);
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for the header of '%s'", file->name);
     length = strlen(text);
     padded = (length + 7) / 8 * 8;
     file->header_bytes = 8 + padded;
-    HY3_TRY(hy3_alloc(&file->header, file->header_bytes, 1));
+    HY3_TRY_DONE(hy3_alloc(&file->header, file->header_bytes, 1));
     for (size_t i = 0; i < 8; i++)
         file->header[i] = (char)(padded >> (8 * i) & 255);
     memcpy(file->header + 8, text, length);
@@ -365,13 +336,14 @@ static hy3_status lay_out_file(struct hy3_hf_plan *plan, struct hy3_hf_file *fil
     qsort(entries, (size_t)count, sizeof *entries, compare_entries);
     for (int i = 0; i < count; i++) {
         if (json_object_get(header, entries[i].name))
-            HY3_FAIL(HY3_EFORMAT, "two tensors are named '%s'", entries[i].name);
+            HY3_FAIL_DONE(HY3_EFORMAT, "two tensors are named '%s'", entries[i].name);
         if (json_object_set_new(header, entries[i].name, entry_row(&entries[i], at)) != 0)
-            HY3_FAIL(HY3_EFORMAT, "the name of tensor '%s' is not valid UTF-8", entries[i].name);
+            HY3_FAIL_DONE(HY3_EFORMAT, "the name of tensor '%s' is not valid UTF-8",
+                          entries[i].name);
         entries[i].begin = at;
         at += entries[i].bytes;
     }
-    HY3_TRY(format_header(file, header));
+    HY3_TRY_DONE(format_header(file, header));
     file->bytes = (int64_t)file->header_bytes + at;
     for (int i = 0; i < count; i++)
         entries[i].begin += (int64_t)file->header_bytes;
@@ -382,12 +354,9 @@ done:
 
 hy3_status hy3_hf_plan_lay_out(struct hy3_hf_plan *plan)
 {
-    hy3_status status = HY3_OK;
-
     for (int i = 0; i < plan->file_count; i++)
         HY3_TRY(lay_out_file(plan, &plan->files[i]));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
@@ -397,11 +366,11 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
     struct hy3_hf_plan *plan = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&plan, 1, sizeof *plan));
-    HY3_TRY(list_entries(plan, options, params));
-    HY3_TRY(
+    HY3_TRY_DONE(hy3_alloc(&plan, 1, sizeof *plan));
+    HY3_TRY_DONE(list_entries(plan, options, params));
+    HY3_TRY_DONE(
         cut_files(plan, options->adapter ? "adapter_model" : "model", options->max_shard_bytes));
-    HY3_TRY(hy3_hf_plan_lay_out(plan));
+    HY3_TRY_DONE(hy3_hf_plan_lay_out(plan));
     *out = plan;
     plan = NULL;
 done:
@@ -421,7 +390,6 @@ static int compare_homes(const void *a, const void *b)
 static hy3_status keep_files(struct hy3_hf_plan *plan, const struct hy3_hf_dir *base,
                              bool keep_residue)
 {
-    hy3_status status = HY3_OK;
     int at = 0;
 
     for (int shard = 0; shard < plan->base_count; shard++) {
@@ -438,15 +406,12 @@ static hy3_status keep_files(struct hy3_hf_plan *plan, const struct hy3_hf_dir *
         *file = (struct hy3_hf_file){.first = first, .end = at};
         snprintf(file->name, sizeof file->name, "%s", hy3_hf_dir_shard_name(base, shard));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* A tensor that the index does not list would be lost. */
 static hy3_status check_listed(const struct hy3_hf_plan *plan, const struct hy3_hf_dir *base)
 {
-    hy3_status status = HY3_OK;
-
     for (int s = 0; s < plan->base_count; s++)
         for (int i = 0; i < hy3_shard_count(plan->base[s]); i++) {
             const char *name = hy3_shard_tensor(plan->base[s], i)->name;
@@ -458,8 +423,7 @@ static hy3_status check_listed(const struct hy3_hf_plan *plan, const struct hy3_
                 HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is not listed there by the index",
                          hy3_shard_path(plan->base[s]), name);
         }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
@@ -470,23 +434,23 @@ hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
     struct hy3_hf_plan *plan = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&plan, 1, sizeof *plan));
+    HY3_TRY_DONE(hy3_alloc(&plan, 1, sizeof *plan));
     plan->bare = layout->names == HY3_OUTER;
     plan->base_count = hy3_hf_dir_shards(base);
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    HY3_TRY(hy3_alloc(&plan->base, (size_t)plan->base_count, sizeof *plan->base));
+    HY3_TRY_DONE(hy3_alloc(&plan->base, (size_t)plan->base_count, sizeof *plan->base));
     for (int i = 0; i < hy3_hf_dir_tensors(base); i++) {
         int shard;
         const char *name = hy3_hf_dir_tensor(base, i, &shard);
 
-        HY3_TRY(add_base_tensor(plan, &options, experts, name, shard));
+        HY3_TRY_DONE(add_base_tensor(plan, &options, experts, name, shard));
     }
-    HY3_TRY(check_listed(plan, base));
+    HY3_TRY_DONE(check_listed(plan, base));
     qsort(plan->entries, (size_t)plan->count, sizeof *plan->entries, compare_homes);
     for (int i = 0; i < plan->count; i++)
         plan->entries[i].order = i;
-    HY3_TRY(layout->max_shard_bytes > 0 ? cut_files(plan, "model", layout->max_shard_bytes)
-                                        : keep_files(plan, base, layout->keep_residue));
+    HY3_TRY_DONE(layout->max_shard_bytes > 0 ? cut_files(plan, "model", layout->max_shard_bytes)
+                                             : keep_files(plan, base, layout->keep_residue));
     *out = plan;
     plan = NULL;
 done:

@@ -43,7 +43,6 @@ static bool is_same_file(const char *a, const char *b)
 /* Copies `name` from one directory to the other; *found says whether it was there. */
 static hy3_status copy_file(const char *from, const char *to, const char *name, bool *found)
 {
-    hy3_status status = HY3_OK;
     char source[HY3_PATH_MAX], target[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(source, sizeof source, "%s/%s", from, name));
@@ -51,8 +50,7 @@ static hy3_status copy_file(const char *from, const char *to, const char *name, 
     *found = hy3_path_exists(source);
     if (*found && !is_same_file(source, target))
         HY3_TRY(hy3_file_copy(source, target));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The text of a document whose numbers are as short as they can be without becoming others: 1e-5, not 1.0000000000000001e-5. */
@@ -71,7 +69,7 @@ static hy3_status format_json(const json_t *document, char **out)
         free(text);
     }
     if (!*out)
-        return hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "no memory for config.json");
+        HY3_FAIL(HY3_ENOMEM, "no memory for config.json");
     return HY3_OK;
 }
 
@@ -95,9 +93,9 @@ hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options)
     size_t size;
 
     if (options->base) {
-        HY3_TRY(
+        HY3_TRY_DONE(
             hy3_path_format(path, sizeof path, "%s/config.json", hy3_hf_dir_path(options->base)));
-        HY3_TRY(hy3_json_read(path, CONFIG_LIMIT, &config));
+        HY3_TRY_DONE(hy3_json_read(path, CONFIG_LIMIT, &config));
     } else if (options->config) {
         config = json_deep_copy(options->config);
     } else {
@@ -105,12 +103,12 @@ hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options)
     }
     if (!options->adapter)
         update_dtype(config, options->dtype);
-    HY3_TRY(format_json(config, &text));
+    HY3_TRY_DONE(format_json(config, &text));
     size = strlen(text);
     text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", options->output,
-                            options->adapter ? "adapter_config.json" : "config.json"));
-    HY3_TRY(hy3_file_replace(path, text, size + 1));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", options->output,
+                                 options->adapter ? "adapter_config.json" : "config.json"));
+    HY3_TRY_DONE(hy3_file_replace(path, text, size + 1));
 done:
     json_decref(config);
     free(text);
@@ -120,7 +118,6 @@ done:
 hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
 {
     static const char generation[] = "generation_config.json";
-    hy3_status status = HY3_OK;
     bool found = false;
 
     HY3_TRY(hy3_hf_write_config(options));
@@ -132,8 +129,7 @@ hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
         if (options->tokenizer_directory)
             HY3_TRY(copy_file(options->tokenizer_directory, options->output, tokenizer_files[i],
                               &found));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan)
@@ -149,9 +145,9 @@ hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan
                       "weight_map", map);
     text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     if (!text)
-        HY3_FAIL(HY3_ENOMEM, "no memory for '%s'", index_name);
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
-    HY3_TRY(hy3_file_replace(path, text, strlen(text)));
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for '%s'", index_name);
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
+    HY3_TRY_DONE(hy3_file_replace(path, text, strlen(text)));
 done:
     json_decref(index);
     free(text);
@@ -180,14 +176,12 @@ static bool is_planned(const struct hy3_hf_plan *plan, const char *name)
 
 static hy3_status remove_file(const char *directory, const char *name)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, name));
     if (unlink(path) != 0 && errno != ENOENT)
         HY3_FAIL(HY3_EIO, "cannot remove '%s': %s", path, strerror(errno));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Weights of an earlier writing that this one did not replace. */
@@ -198,10 +192,10 @@ static hy3_status remove_stale(const char *output, const struct hy3_hf_plan *pla
     DIR *directory = opendir(output);
 
     if (!directory)
-        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", output, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", output, strerror(errno));
     while ((entry = readdir(directory)))
         if (is_weight_name(entry->d_name) && !is_planned(plan, entry->d_name))
-            HY3_TRY(remove_file(output, entry->d_name));
+            HY3_TRY_DONE(remove_file(output, entry->d_name));
 done:
     if (directory)
         closedir(directory);
@@ -210,7 +204,6 @@ done:
 
 static hy3_status rename_files(const char *output, const struct hy3_hf_plan *plan)
 {
-    hy3_status status = HY3_OK;
     char part[HY3_PATH_MAX], path[HY3_PATH_MAX];
 
     for (int i = 0; i < plan->file_count; i++) {
@@ -219,15 +212,12 @@ static hy3_status rename_files(const char *output, const struct hy3_hf_plan *pla
         if (rename(part, path) != 0)
             HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
     }
-    HY3_TRY(hy3_directory_sync(path));
-done:
-    return status;
+    return hy3_directory_sync(path);
 }
 
 hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
                           const struct hy3_hf_plan *plan)
 {
-    hy3_status status = HY3_OK;
     const char *output = options->output;
     char path[HY3_PATH_MAX];
 
@@ -240,9 +230,7 @@ hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
     if (!options->adapter)
         HY3_TRY(remove_stale(output, plan));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
-    HY3_TRY(hy3_directory_sync(path));
-done:
-    return status;
+    return hy3_directory_sync(path);
 }
 
 void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan)

@@ -47,13 +47,11 @@ static hy3_status resolve(const char *path, char out[HY3_PATH_MAX])
         HY3_FAIL(HY3_EIO, "cannot look at '%s': %s", rest, strerror(errno));
     status = hy3_path_format(out, HY3_PATH_MAX, "%s", real);
     free(real);
-done:
     return status;
 }
 
 static hy3_status refuse_source(const struct work *w)
 {
-    hy3_status status = HY3_OK;
     char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
     size_t length;
 
@@ -64,8 +62,7 @@ static hy3_status refuse_source(const struct work *w)
         HY3_FAIL(HY3_EUSAGE,
                  "the output '%s' lies in the source directory, which is only read; name another",
                  w->rewrite->output);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* What the result depends on. The caller json_decref's it. */
@@ -81,16 +78,16 @@ static hy3_status make_record(const struct work *w, json_t **out)
     for (int i = 0; i < hy3_hf_dir_shards(base); i++) {
         const char *name = hy3_hf_dir_shard_name(base, i);
 
-        HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", hy3_hf_dir_path(base), name));
+        HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", hy3_hf_dir_path(base), name));
         if (stat(path, &info) != 0)
-            HY3_FAIL(HY3_EIO, "cannot look at '%s': %s", path, strerror(errno));
+            HY3_FAIL_DONE(HY3_EIO, "cannot look at '%s': %s", path, strerror(errno));
         json_array_append_new(shards, json_pack("[s, I, I, I]", name, (json_int_t)info.st_size,
                                                 (json_int_t)info.st_mtim.tv_sec,
                                                 (json_int_t)info.st_mtim.tv_nsec));
     }
     *out = json_pack("{s:s, s:O}", "settings", w->rewrite->settings, "sources", shards);
     if (!*out)
-        HY3_FAIL(HY3_ENOMEM, "no memory for '%s'", record_name);
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for '%s'", record_name);
 done:
     json_decref(shards);
     return status;
@@ -106,7 +103,7 @@ static hy3_status count_entries(const char *path, int *count)
     if (!directory && errno == ENOENT)
         return HY3_OK;
     if (!directory)
-        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", path, strerror(errno));
     while ((entry = readdir(directory)))
         *count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
 done:
@@ -124,22 +121,22 @@ static hy3_status claim_output(const struct work *w)
     char path[HY3_PATH_MAX];
     int entries;
 
-    HY3_TRY(refuse_source(w));
-    HY3_TRY(make_record(w, &record));
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, record_name));
-    HY3_TRY(count_entries(output, &entries));
+    HY3_TRY_DONE(refuse_source(w));
+    HY3_TRY_DONE(make_record(w, &record));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, record_name));
+    HY3_TRY_DONE(count_entries(output, &entries));
     if (entries > 0) {
         if (!hy3_path_exists(path) || hy3_json_read(path, RECORD_LIMIT, &old) != HY3_OK ||
             !json_equal(old, record))
-            HY3_FAIL(
+            HY3_FAIL_DONE(
                 HY3_EUSAGE,
                 "the output '%s' is not empty and was not begun from the same source with the same "
                 "settings; name another directory, or remove it",
                 output);
         goto done;
     }
-    HY3_TRY(hy3_directory_create(output));
-    HY3_TRY(hy3_json_write(path, record));
+    HY3_TRY_DONE(hy3_directory_create(output));
+    HY3_TRY_DONE(hy3_json_write(path, record));
 done:
     json_decref(old);
     json_decref(record);
@@ -168,7 +165,6 @@ static bool is_kept(const struct work *w, const struct hy3_hf_file *file)
 
 static hy3_status check_space(const struct work *w, int64_t needed)
 {
-    hy3_status status = HY3_OK;
     struct statvfs disk;
 
     if (statvfs(w->rewrite->output, &disk) != 0)
@@ -178,8 +174,7 @@ static hy3_status check_space(const struct work *w, int64_t needed)
         HY3_FAIL(HY3_EIO, "'%s' needs %.3f GB, its disk has %.3f GB left; nothing was written",
                  w->rewrite->output, 1e-9 * (double)needed,
                  1e-9 * (double)disk.f_bavail * (double)disk.f_frsize);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Rank 0: claims the output, finds what is left to do and deals it out, the largest shard to the rank with the least. */
@@ -190,8 +185,8 @@ static hy3_status deal(const struct work *w)
     int ranks = hy3_size(w->comm), kept = 0;
     int64_t *load = NULL, needed = 0;
 
-    HY3_TRY(claim_output(w));
-    HY3_TRY(hy3_alloc(&load, (size_t)ranks, sizeof *load));
+    HY3_TRY_DONE(claim_output(w));
+    HY3_TRY_DONE(hy3_alloc(&load, (size_t)ranks, sizeof *load));
     for (int i = 0; i < plan->file_count; i++) {
         w->owner[i] = is_kept(w, &plan->files[i]) ? -1 : ranks;
         kept += w->owner[i] < 0;
@@ -200,7 +195,7 @@ static hy3_status deal(const struct work *w)
     if (kept > 0)
         hy3_log(HY3_LOG_INFO, "%d of %d shards in '%s' are complete and kept", kept,
                 plan->file_count, w->rewrite->output);
-    HY3_TRY(check_space(w, needed));
+    HY3_TRY_DONE(check_space(w, needed));
     for (;;) {
         int largest = -1, least = 0;
 
@@ -225,7 +220,6 @@ done:
 static hy3_status copy_range(const struct hy3_shard *from, int64_t at, int fd, int64_t to,
                              int64_t bytes, char *buffer, const char *path)
 {
-    hy3_status status = HY3_OK;
     loff_t in = at, out = to;
     int64_t left = bytes;
 
@@ -244,8 +238,7 @@ static hy3_status copy_range(const struct hy3_shard *from, int64_t at, int fd, i
         HY3_TRY(hy3_file_write_at(fd, buffer, n, to + bytes - left, path));
         left -= (int64_t)n;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void count_bytes(struct work *w, int64_t bytes)
@@ -260,7 +253,6 @@ static void count_bytes(struct work *w, int64_t bytes)
 static hy3_status change_piece(struct work *w, int index, const struct hy3_hf_piece *piece, int fd,
                                char *buffer, const char *path)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_hf_entry *entry = &w->plan->entries[index];
     int64_t width = (int64_t)hy3_dtype_size(piece->tensor->dtype), count = piece->bytes / width;
     char *changed = buffer + PIECE;
@@ -275,13 +267,11 @@ static hy3_status change_piece(struct work *w, int index, const struct hy3_hf_pi
                                   entry->begin + first * entry->width, path));
         count_bytes(w, n * entry->width);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status write_entry(struct work *w, int index, int fd, char *buffer, const char *path)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_hf_entry *entry = &w->plan->entries[index];
 
     for (size_t p = entry->piece; p < entry->piece + entry->pieces; p++) {
@@ -299,8 +289,7 @@ static hy3_status write_entry(struct work *w, int index, int fd, char *buffer, c
             count_bytes(w, n);
         }
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* All tensors of a shard by the workers; the first failure is told by the calling thread. */
@@ -344,22 +333,22 @@ static hy3_status write_file(struct work *w, const struct hy3_hf_file *file)
     int fd = -1;
 
     if (w->rewrite->begin)
-        HY3_TRY(w->rewrite->begin(w->rewrite->context, file));
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, file->name));
-    HY3_TRY(hy3_hf_part_path(w->rewrite->output, file->name, part, sizeof part));
+        HY3_TRY_DONE(w->rewrite->begin(w->rewrite->context, file));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, file->name));
+    HY3_TRY_DONE(hy3_hf_part_path(w->rewrite->output, file->name, part, sizeof part));
     unlink(part); /* what a killed run left; a link is not followed */
     if ((fd = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", part, strerror(errno));
-    HY3_TRY(hy3_file_write_at(fd, file->header, file->header_bytes, 0, part));
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", part, strerror(errno));
+    HY3_TRY_DONE(hy3_file_write_at(fd, file->header, file->header_bytes, 0, part));
     if (ftruncate(fd, (off_t)file->bytes) != 0)
-        HY3_FAIL(HY3_EIO, "cannot make '%s' %lld bytes long: %s", part, (long long)file->bytes,
-                 strerror(errno));
-    HY3_TRY(write_entries(w, file, fd, part));
+        HY3_FAIL_DONE(HY3_EIO, "cannot make '%s' %lld bytes long: %s", part, (long long)file->bytes,
+                      strerror(errno));
+    HY3_TRY_DONE(write_entries(w, file, fd, part));
     if (fsync(fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", part, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", part, strerror(errno));
     if (rename(part, path) != 0)
-        HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
-    HY3_TRY(hy3_directory_sync(path));
+        HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
+    HY3_TRY_DONE(hy3_directory_sync(path));
 done:
     if (fd >= 0)
         close(fd);
@@ -370,7 +359,6 @@ done:
 
 static hy3_status write_files(struct work *w)
 {
-    hy3_status status = HY3_OK;
     int rank = hy3_rank(w->comm);
 
     for (int i = 0; i < w->plan->file_count; i++)
@@ -380,8 +368,7 @@ static hy3_status write_files(struct work *w)
     for (int i = 0; i < w->plan->file_count; i++)
         if (w->owner[i] == rank)
             HY3_TRY(write_file(w, &w->plan->files[i]));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Weights, the index and our record are not small files. */
@@ -402,17 +389,17 @@ static hy3_status copy_small_files(const struct work *w)
     struct stat info;
 
     if (!directory)
-        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", base, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", base, strerror(errno));
     while ((entry = readdir(directory))) {
         char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
 
-        HY3_TRY(hy3_path_format(from, sizeof from, "%s/%s", base, entry->d_name));
-        HY3_TRY(hy3_path_format(to, sizeof to, "%s/%s", w->rewrite->output, entry->d_name));
+        HY3_TRY_DONE(hy3_path_format(from, sizeof from, "%s/%s", base, entry->d_name));
+        HY3_TRY_DONE(hy3_path_format(to, sizeof to, "%s/%s", w->rewrite->output, entry->d_name));
         if (is_copied(w, entry->d_name) && stat(from, &info) == 0 && S_ISREG(info.st_mode))
-            HY3_TRY(hy3_file_copy(from, to));
+            HY3_TRY_DONE(hy3_file_copy(from, to));
     }
     if (w->rewrite->config)
-        HY3_TRY(hy3_hf_write_config(w->rewrite->config));
+        HY3_TRY_DONE(hy3_hf_write_config(w->rewrite->config));
 done:
     if (directory)
         closedir(directory);
@@ -422,7 +409,6 @@ done:
 /* Rank 0: what makes it a directory that others read. */
 static hy3_status complete(const struct work *w)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
     bool single =
         w->plan->file_count == 1 && strcmp(w->plan->files[0].name, "model.safetensors") == 0;
@@ -431,9 +417,7 @@ static hy3_status complete(const struct work *w)
     if (!single)
         HY3_TRY(hy3_hf_write_index(w->rewrite->output, w->plan));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, index_name));
-    HY3_TRY(hy3_directory_sync(path));
-done:
-    return status;
+    return hy3_directory_sync(path);
 }
 
 hy3_status hy3_hf_rewrite(MPI_Comm comm, const struct hy3_hf_rewrite *rewrite,
@@ -445,12 +429,11 @@ hy3_status hy3_hf_rewrite(MPI_Comm comm, const struct hy3_hf_rewrite *rewrite,
     status = hy3_alloc(&w.owner, (size_t)plan->file_count, sizeof *w.owner);
     if (status == HY3_OK && hy3_rank(comm) == 0)
         status = deal(&w);
-    HY3_TRY(hy3_agree(comm, status, "preparing the output"));
+    HY3_AGREE_DONE(comm, status, "preparing the output");
     hy3_broadcast(comm, 0, w.owner, (size_t)plan->file_count * sizeof *w.owner,
                   "preparing the output");
-    HY3_TRY(hy3_agree(comm, write_files(&w), "writing the weights"));
-    HY3_TRY(
-        hy3_agree(comm, hy3_rank(comm) == 0 ? complete(&w) : HY3_OK, "completing the directory"));
+    HY3_AGREE_DONE(comm, write_files(&w), "writing the weights");
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? complete(&w) : HY3_OK, "completing the directory");
 done:
     hy3_free(w.owner);
     return status;

@@ -104,7 +104,6 @@ static int64_t examine(const void *data, hy3_dtype dtype, int64_t count)
 
 static hy3_status write_param(struct writer *w, int fd, const char *path, int index)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_hf_entry *entry = &w->plan->entries[index];
     int64_t first, count;
 
@@ -124,15 +123,12 @@ static hy3_status write_param(struct writer *w, int fd, const char *path, int in
                                   entry->begin + (first + i - entry->first) * entry->width, path));
         show_progress(w, n * entry->width);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status write_copy(struct writer *w, int fd, const char *path,
                              const struct hy3_hf_entry *entry)
 {
-    hy3_status status = HY3_OK;
-
     for (size_t p = entry->piece; p < entry->piece + entry->pieces; p++) {
         const struct hy3_hf_piece *piece = &w->plan->pieces[p];
 
@@ -146,8 +142,7 @@ static hy3_status write_copy(struct writer *w, int fd, const char *path,
             show_progress(w, n);
         }
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Writes and flushes this rank's part of one shard. */
@@ -162,16 +157,16 @@ static hy3_status write_file(struct writer *w, const struct hy3_hf_file *file)
         bytes += own_bytes(w, &w->plan->entries[i]);
     if (bytes == 0)
         return HY3_OK;
-    HY3_TRY(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
+    HY3_TRY_DONE(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
     if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
     for (int i = file->first; i < file->end; i++)
         if (w->plan->entries[i].param)
-            HY3_TRY(write_param(w, fd, path, i));
+            HY3_TRY_DONE(write_param(w, fd, path, i));
         else if (is_own_copy(w, &w->plan->entries[i]))
-            HY3_TRY(write_copy(w, fd, path, &w->plan->entries[i]));
+            HY3_TRY_DONE(write_copy(w, fd, path, &w->plan->entries[i]));
     if (fsync(fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
 done:
     if (fd >= 0)
         close(fd);
@@ -180,8 +175,6 @@ done:
 
 static hy3_status write_all(struct writer *w)
 {
-    hy3_status status = HY3_OK;
-
     for (int i = 0; i < w->plan->count; i++)
         w->total += own_bytes(w, &w->plan->entries[i]);
     HY3_TRY(hy3_alloc(&w->values, CHUNK, sizeof *w->values));
@@ -189,8 +182,7 @@ static hy3_status write_all(struct writer *w)
     w->start = hy3_seconds();
     for (int i = 0; i < w->plan->file_count; i++)
         HY3_TRY(write_file(w, &w->plan->files[i]));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Creates a shard in its full size with its header; space is claimed now, so that a full disk is known at once. */
@@ -200,20 +192,20 @@ static hy3_status create_file(const char *output, const struct hy3_hf_file *file
     char path[HY3_PATH_MAX];
     int fd = -1;
 
-    HY3_TRY(hy3_hf_part_path(output, file->name, path, sizeof path));
+    HY3_TRY_DONE(hy3_hf_part_path(output, file->name, path, sizeof path));
     if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
     if (fallocate(fd, 0, 0, (off_t)file->bytes) != 0 && (errno == ENOSPC || errno == EDQUOT))
-        HY3_FAIL(HY3_EIO,
-                 "no space for the %.3f GB of '%s': %s; free some or choose another "
-                 "directory",
-                 (double)file->bytes / 1e9, path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO,
+                      "no space for the %.3f GB of '%s': %s; free some or choose another "
+                      "directory",
+                      (double)file->bytes / 1e9, path, strerror(errno));
     if (ftruncate(fd, (off_t)file->bytes) != 0)
-        HY3_FAIL(HY3_EIO, "cannot make '%s' %lld bytes long: %s", path, (long long)file->bytes,
-                 strerror(errno));
-    HY3_TRY(hy3_file_write_at(fd, file->header, file->header_bytes, 0, path));
+        HY3_FAIL_DONE(HY3_EIO, "cannot make '%s' %lld bytes long: %s", path, (long long)file->bytes,
+                      strerror(errno));
+    HY3_TRY_DONE(hy3_file_write_at(fd, file->header, file->header_bytes, 0, path));
     if (fsync(fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
 done:
     if (fd >= 0)
         close(fd);
@@ -222,15 +214,12 @@ done:
 
 static hy3_status create_all(const struct writer *w)
 {
-    hy3_status status = HY3_OK;
-
     if (hy3_rank(w->comm) != 0)
         return HY3_OK;
     HY3_TRY(hy3_directory_create(w->options->output));
     for (int i = 0; i < w->plan->file_count; i++)
         HY3_TRY(create_file(w->options->output, &w->plan->files[i]));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Logically collective: the verdict over what all ranks saw. */
@@ -244,9 +233,8 @@ static hy3_status judge(const struct writer *w)
         const struct hy3_hf_entry *entry = &w->plan->entries[i];
 
         if (entry->param && w->census[i] == NOT_FINITE)
-            return hy3_fail(HY3_EDIVERGED, __FILE__, __LINE__,
-                            "tensor '%s' holds NaN or infinity as %s; nothing was saved",
-                            entry->name, hy3_dtype_name(entry->dtype));
+            HY3_FAIL(HY3_EDIVERGED, "tensor '%s' holds NaN or infinity as %s; nothing was saved",
+                     entry->name, hy3_dtype_name(entry->dtype));
         if (!entry->param || entry->param->unit < 0 || w->census[i] != ALL_ZERO)
             continue;
         if (zeros++ < NAMES_SHOWN) {
@@ -282,11 +270,11 @@ static hy3_status check_files(const struct writer *w)
     for (int i = hy3_rank(w->comm); i < w->plan->file_count; i += hy3_size(w->comm)) {
         const struct hy3_hf_file *file = &w->plan->files[i];
 
-        HY3_TRY(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
-        HY3_TRY(hy3_shard_open(path, &shard));
+        HY3_TRY_DONE(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
+        HY3_TRY_DONE(hy3_shard_open(path, &shard));
         if (hy3_shard_count(shard) != file->end - file->first)
-            HY3_FAIL(HY3_EIO, "'%s' reads back with %d tensors instead of %d", path,
-                     hy3_shard_count(shard), file->end - file->first);
+            HY3_FAIL_DONE(HY3_EIO, "'%s' reads back with %d tensors instead of %d", path,
+                          hy3_shard_count(shard), file->end - file->first);
         hy3_shard_close(shard);
         shard = NULL;
     }
@@ -297,12 +285,8 @@ done:
 
 static hy3_status plan_all(struct writer *w)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_hf_plan_create(w->options, w->params, &w->plan));
-    HY3_TRY(hy3_alloc(&w->census, (size_t)w->plan->count, sizeof *w->census));
-done:
-    return status;
+    return hy3_alloc(&w->census, (size_t)w->plan->count, sizeof *w->census);
 }
 
 /* Collective, from the first file to the last rename. */
@@ -310,13 +294,12 @@ static hy3_status write_planned(struct writer *w)
 {
     hy3_status status = HY3_OK;
 
-    HY3_TRY(hy3_agree(w->comm, create_all(w), "creating the weight files"));
-    HY3_TRY(hy3_agree(w->comm, write_all(w), "writing the weights"));
-    HY3_TRY(take_census(w));
-    HY3_TRY(hy3_agree(w->comm, check_files(w), "reading the weights back"));
-    HY3_TRY(hy3_agree(w->comm,
-                      hy3_rank(w->comm) == 0 ? hy3_hf_publish(w->options, w->plan) : HY3_OK,
-                      "completing the model directory"));
+    HY3_AGREE_DONE(w->comm, create_all(w), "creating the weight files");
+    HY3_AGREE_DONE(w->comm, write_all(w), "writing the weights");
+    HY3_TRY_DONE(take_census(w));
+    HY3_AGREE_DONE(w->comm, check_files(w), "reading the weights back");
+    HY3_AGREE_DONE(w->comm, hy3_rank(w->comm) == 0 ? hy3_hf_publish(w->options, w->plan) : HY3_OK,
+                   "completing the model directory");
 done:
     if (status != HY3_OK && hy3_rank(w->comm) == 0)
         hy3_hf_discard(w->options, w->plan);
@@ -335,8 +318,8 @@ hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *optio
                        .share = share,
                        .context = context};
 
-    HY3_TRY(hy3_agree(comm, plan_all(&w), "planning the weight files"));
-    HY3_TRY(write_planned(&w));
+    HY3_AGREE_DONE(comm, plan_all(&w), "planning the weight files");
+    HY3_TRY_DONE(write_planned(&w));
 done:
     hy3_hf_plan_free(w.plan);
     hy3_free(w.census);

@@ -68,7 +68,7 @@ static hy3_status read_shape(struct init *init)
     const struct hy3_init_options *o = init->options;
     json_t *given = NULL;
 
-    HY3_TRY(hy3_json_read(o->shape, SHAPE_LIMIT, &given));
+    HY3_TRY_DONE(hy3_json_read(o->shape, SHAPE_LIMIT, &given));
     if (!json_object_get(given, "model_type"))
         json_object_set_new(given, "model_type", json_string("hy_v3"));
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
@@ -79,11 +79,11 @@ static hy3_status read_shape(struct init *init)
         if (!found)
             json_object_set_new(given, published[i].keys[0], json_integer(published[i].value));
     }
-    HY3_TRY(hy3_shape_read(given, o->shape, &init->shape));
+    HY3_TRY_DONE(hy3_shape_read(given, o->shape, &init->shape));
     if (init->shape.vocab < o->tokenizer_size)
-        HY3_FAIL(HY3_EFORMAT, "%s: 'vocab_size' is %lld, the tokenizer '%s' needs at least %lld",
-                 o->shape, (long long)init->shape.vocab, o->tokenizer,
-                 (long long)o->tokenizer_size);
+        HY3_FAIL_DONE(HY3_EFORMAT,
+                      "%s: 'vocab_size' is %lld, the tokenizer '%s' needs at least %lld", o->shape,
+                      (long long)init->shape.vocab, o->tokenizer, (long long)o->tokenizer_size);
     init->config = given;
     given = NULL;
 done:
@@ -147,7 +147,8 @@ static hy3_status build_config(struct init *init)
     bool value;
 
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
-        HY3_TRY(hy3_json_bool_or(init->config, flags[i].key, o->shape, flags[i].value, &value));
+        HY3_TRY_DONE(
+            hy3_json_bool_or(init->config, flags[i].key, o->shape, flags[i].value, &value));
         json_object_set_new(config, flags[i].key, json_boolean(value));
     }
     put_shape(config, &init->shape);
@@ -158,7 +159,7 @@ static hy3_status build_config(struct init *init)
         put_int(config, "eod_token_id", json_integer_value(eod));
     json_object_set_new(config, "dtype", json_string("")); /* the writer fills it in */
     if (!(text = json_dumps(config, JSON_SORT_KEYS | JSON_COMPACT)))
-        HY3_FAIL(HY3_ENOMEM, "no memory for config.json");
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for config.json");
     json_decref(init->config);
     init->config = json_loads(text, 0, NULL);
 done:
@@ -177,14 +178,15 @@ static hy3_status check_output(const struct hy3_init_options *options)
     if (!directory && errno == ENOENT)
         return HY3_OK;
     if (!directory)
-        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", options->output, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", options->output,
+                      strerror(errno));
     while ((entry = readdir(directory)))
         entries += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
     if (entries > 0 && !options->overwrite)
-        HY3_FAIL(HY3_EUSAGE,
-                 "the directory '%s' is not empty; choose another, or give --overwrite to "
-                 "replace the model in it",
-                 options->output);
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "the directory '%s' is not empty; choose another, or give --overwrite to "
+                      "replace the model in it",
+                      options->output);
 done:
     if (directory)
         closedir(directory);
@@ -199,12 +201,12 @@ static hy3_status write_generation_config(const struct hy3_init_options *o)
     json_t *generation = json_pack("{s:i, s:[i], s:i}", "bos_token_id", (int)o->bos, "eos_token_id",
                                    (int)o->eos, "pad_token_id", (int)o->pad);
 
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/generation_config.json", o->tokenizer));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/generation_config.json", o->tokenizer));
     if (hy3_path_exists(path))
         goto done;
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/generation_config.json", o->output));
-    HY3_TRY(hy3_directory_create(o->output));
-    HY3_TRY(hy3_json_write(path, generation));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/generation_config.json", o->output));
+    HY3_TRY_DONE(hy3_directory_create(o->output));
+    HY3_TRY_DONE(hy3_json_write(path, generation));
 done:
     json_decref(generation);
     return status;
@@ -212,8 +214,6 @@ done:
 
 static hy3_status prepare(struct init *init)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(read_shape(init));
     HY3_TRY(build_config(init));
     HY3_TRY(hy3_mtp_params(&init->shape, &init->params));
@@ -221,8 +221,7 @@ static hy3_status prepare(struct init *init)
         HY3_TRY(check_output(init->options));
         HY3_TRY(write_generation_config(init->options));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Four weights come from one counter: elements 4 i .. 4 i + 3 of tensor `index`. */
@@ -284,11 +283,11 @@ hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
                                            .max_shard_bytes = options->max_shard_bytes,
                                            .tokenizer_directory = options->tokenizer};
 
-    HY3_TRY(hy3_agree(comm, prepare(&init), "preparing the model"));
+    HY3_AGREE_DONE(comm, prepare(&init), "preparing the model");
     writer.config = init.config;
     hy3_log(HY3_LOG_INFO, "a model of %.3g parameters in %lld layers for '%s'",
             (double)init.params->total, (long long)init.shape.layers, options->output);
-    HY3_TRY(hy3_hf_write(comm, &writer, init.params, draw, share, &init));
+    HY3_TRY_DONE(hy3_hf_write(comm, &writer, init.params, draw, share, &init));
 done:
     hy3_params_free(init.params);
     json_decref(init.config);

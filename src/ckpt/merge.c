@@ -30,7 +30,6 @@ static const struct hy3_param *factor(const struct merge *m, const struct hy3_pa
 /* Gives an entry its place in the model and its new dtype. */
 static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shard_tensor *tensor = m->plan->pieces[entry->piece].tensor;
     struct hy3_place place;
     hy3_dtype dtype = m->options->dtype;
@@ -56,13 +55,11 @@ static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
     entry->dtype_name = hy3_shard_dtype_name(dtype);
     entry->width = (int)hy3_dtype_size(dtype);
     entry->bytes = entry->count * entry->width;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status describe(struct merge *m)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
     struct stat info;
 
@@ -73,13 +70,11 @@ static hy3_status describe(struct merge *m)
     snprintf(m->settings, sizeof m->settings, "merge %s of %lld bytes and %lld.%09ld s, as %s",
              path, (long long)info.st_size, (long long)info.st_mtim.tv_sec, info.st_mtim.tv_nsec,
              hy3_dtype_name(m->options->dtype));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status plan(struct merge *m)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_merge *o = m->options;
     struct hy3_hf_rewrite_layout layout = {0};
     struct hy3_shape shape;
@@ -104,9 +99,7 @@ static hy3_status plan(struct merge *m)
         m->plan->total_bytes += m->plan->entries[i].bytes;
     }
     HY3_TRY(hy3_hf_plan_lay_out(m->plan));
-    HY3_TRY(hy3_alloc(&m->factors, (size_t)m->params->count, sizeof *m->factors));
-done:
-    return status;
+    return hy3_alloc(&m->factors, (size_t)m->params->count, sizeof *m->factors);
 }
 
 static void forget_factors(struct merge *m)
@@ -120,7 +113,6 @@ static void forget_factors(struct merge *m)
 /* The factors of a shard's tensors come into memory before it is written, those of the last one go. */
 static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
 {
-    hy3_status status = HY3_OK;
     struct merge *m = context;
 
     forget_factors(m);
@@ -137,8 +129,7 @@ static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
             HY3_TRY(hy3_adapter_read(m->adapter, p, m->factors[p - m->params->params]));
         }
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* y [n] = scale (b [rank] times a [rank,n]). Eight columns at once where the machine can; without fused multiply-add, so that
@@ -206,8 +197,8 @@ static hy3_status change(void *context, int index, int64_t first, int64_t count,
     int64_t in = p->shape[p->dims - 1];
     float *values = NULL, *row = NULL;
 
-    HY3_TRY(hy3_alloc(&values, (size_t)count, sizeof *values));
-    HY3_TRY(hy3_alloc(&row, (size_t)in, 2 * sizeof *row));
+    HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&row, (size_t)in, 2 * sizeof *row));
     hy3_convert(from, m->plan->pieces[entry->piece].tensor->dtype, values, HY3_FP32, (size_t)count);
     if (m->plan->pieces[entry->piece].tensor->dtype != entry->dtype)
         round_to(entry->dtype, values, count, to);
@@ -217,10 +208,10 @@ static hy3_status change(void *context, int index, int64_t first, int64_t count,
     hy3_convert(to, entry->dtype, values, HY3_FP32, (size_t)count);
     for (int64_t i = 0; i < count; i++)
         if (!isfinite(values[i]))
-            HY3_FAIL(HY3_EDIVERGED,
-                     "element %lld of tensor '%s' is NaN or infinite as %s; try another "
-                     "--save_dtype, or check the base with hy3_check",
-                     (long long)(first + i), entry->name, hy3_dtype_name(entry->dtype));
+            HY3_FAIL_DONE(HY3_EDIVERGED,
+                          "element %lld of tensor '%s' is NaN or infinite as %s; try another "
+                          "--save_dtype, or check the base with hy3_check",
+                          (long long)(first + i), entry->name, hy3_dtype_name(entry->dtype));
 done:
     hy3_free(values);
     hy3_free(row);
@@ -233,19 +224,19 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
     struct merge m = {.options = options};
     struct hy3_hf_writer_options config = {.output = options->output, .dtype = options->dtype};
 
-    HY3_TRY(hy3_agree(comm, plan(&m), "reading the model and the adapter"));
+    HY3_AGREE_DONE(comm, plan(&m), "reading the model and the adapter");
     config.base = m.base;
-    HY3_TRY(hy3_hf_rewrite(comm,
-                           &(struct hy3_hf_rewrite){.base = m.base,
-                                                    .output = options->output,
-                                                    .settings = m.settings,
-                                                    .verb = "merging",
-                                                    .workers = options->workers,
-                                                    .begin = load_factors,
-                                                    .change = change,
-                                                    .context = &m,
-                                                    .config = &config},
-                           m.plan));
+    HY3_TRY_DONE(hy3_hf_rewrite(comm,
+                                &(struct hy3_hf_rewrite){.base = m.base,
+                                                         .output = options->output,
+                                                         .settings = m.settings,
+                                                         .verb = "merging",
+                                                         .workers = options->workers,
+                                                         .begin = load_factors,
+                                                         .change = change,
+                                                         .context = &m,
+                                                         .config = &config},
+                                m.plan));
     hy3_log(HY3_LOG_INFO, "%d tensors of the adapter merged, %.3f GB in '%s'",
             m.params->count - m.params->base_count, 1e-9 * (double)m.plan->total_bytes,
             options->output);

@@ -42,9 +42,9 @@ hy3_status hy3_mtp_params(const struct hy3_shape *shape, struct hy3_params **out
 
     *out = NULL;
     deeper.layers += shape->mtp_layers;
-    HY3_TRY(hy3_params_create(&deeper, 0, shape->experts, &params));
+    HY3_TRY_DONE(hy3_params_create(&deeper, 0, shape->experts, &params));
     count = (size_t)params->count;
-    HY3_TRY(
+    HY3_TRY_DONE(
         hy3_grow(&wide, &capacity, count + (size_t)(MTP_EXTRAS * shape->mtp_layers), sizeof *wide));
     memcpy(wide, params->params, count * sizeof *wide);
     hy3_free(params->params);

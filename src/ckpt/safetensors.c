@@ -54,7 +54,6 @@ static const struct dtype_row *find_dtype(const char *name)
 static hy3_status read_shape(const json_t *shape, const struct dtype_row *dtype, const char *path,
                              struct hy3_shard_tensor *t)
 {
-    hy3_status status = HY3_OK;
     int64_t bits;
 
     if (!json_is_array(shape))
@@ -78,8 +77,7 @@ static hy3_status read_shape(const json_t *shape, const struct dtype_row *dtype,
     if (__builtin_mul_overflow(t->count, (int64_t)dtype->bits, &bits) || bits % 8 != 0)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' does not fill whole bytes", path, t->name);
     t->bytes = bits / 8;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Takes the place from data_offsets; `data` is where the data begin, `size` is that of the file. */
@@ -91,17 +89,17 @@ static hy3_status read_offsets(const json_t *offsets, int64_t data, int64_t size
 
     if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(begin) ||
         !json_is_integer(end))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: the data_offsets of tensor '%s' are not two counts", path, t->name);
+        HY3_FAIL(HY3_EFORMAT, "%s: the data_offsets of tensor '%s' are not two counts", path,
+                 t->name);
     if (b < 0 || e < b || e > size - data)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: the data_offsets of tensor '%s' are %lld to %lld, outside of the "
-                        "%lld bytes of data",
-                        path, t->name, (long long)b, (long long)e, (long long)(size - data));
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: the data_offsets of tensor '%s' are %lld to %lld, outside of the "
+                 "%lld bytes of data",
+                 path, t->name, (long long)b, (long long)e, (long long)(size - data));
     if (e - b != t->bytes)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: tensor '%s' has %lld bytes of data, its shape and dtype need %lld",
-                        path, t->name, (long long)(e - b), (long long)t->bytes);
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: tensor '%s' has %lld bytes of data, its shape and dtype need %lld", path,
+                 t->name, (long long)(e - b), (long long)t->bytes);
     t->begin = data + b;
     return HY3_OK;
 }
@@ -109,7 +107,6 @@ static hy3_status read_offsets(const json_t *offsets, int64_t data, int64_t size
 static hy3_status read_tensor(const char *name, const json_t *value, int64_t data, int64_t size,
                               const char *path, struct hy3_shard_tensor *t)
 {
-    hy3_status status = HY3_OK;
     const struct dtype_row *dtype = find_dtype(json_string_value(json_object_get(value, "dtype")));
     char *copy;
 
@@ -123,9 +120,7 @@ static hy3_status read_tensor(const char *name, const json_t *value, int64_t dat
     t->is_float = dtype->is_float;
     t->dtype = dtype->dtype;
     HY3_TRY(read_shape(json_object_get(value, "shape"), dtype, path, t));
-    HY3_TRY(read_offsets(json_object_get(value, "data_offsets"), data, size, path, t));
-done:
-    return status;
+    return read_offsets(json_object_get(value, "data_offsets"), data, size, path, t);
 }
 
 static int compare_places(const void *a, const void *b)
@@ -148,7 +143,6 @@ static int compare_names(const void *a, const void *b, void *context)
 /* Sorts the tensors by place and checks that they cover [data, size) exactly. */
 static hy3_status check_cover(struct hy3_shard *shard, int64_t data, int64_t size)
 {
-    hy3_status status = HY3_OK;
     int64_t at = data;
 
     if (shard->count > 0)
@@ -165,14 +159,12 @@ static hy3_status check_cover(struct hy3_shard *shard, int64_t data, int64_t siz
     if (at != size)
         HY3_FAIL(HY3_EFORMAT, "%s: %lld bytes follow the last tensor", shard->path,
                  (long long)(size - at));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_header(struct hy3_shard *shard, const json_t *header, int64_t data,
                               int64_t size)
 {
-    hy3_status status = HY3_OK;
     const char *name;
     json_t *value;
 
@@ -195,15 +187,13 @@ static hy3_status read_header(struct hy3_shard *shard, const json_t *header, int
     if (shard->count > 0)
         qsort_r(shard->by_name, (size_t)shard->count, sizeof *shard->by_name, compare_names,
                 shard->tensors);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The JSON text of the header; *data is where it ends. */
 static hy3_status load_header(const struct hy3_shard *shard, int64_t size, char **text,
                               int64_t *data)
 {
-    hy3_status status = HY3_OK;
     unsigned char prefix[8];
     uint64_t length = 0;
 
@@ -222,8 +212,7 @@ static hy3_status load_header(const struct hy3_shard *shard, int64_t size, char 
     HY3_TRY(hy3_alloc(text, (size_t)length + 1, 1));
     HY3_TRY(hy3_file_read_at(shard->fd, *text, (size_t)length, 8, shard->path));
     *data = 8 + (int64_t)length;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_shard_open(const char *path, struct hy3_shard **out)
@@ -236,18 +225,18 @@ hy3_status hy3_shard_open(const char *path, struct hy3_shard **out)
     int64_t size, data = 0;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&shard, 1, sizeof *shard));
+    HY3_TRY_DONE(hy3_alloc(&shard, 1, sizeof *shard));
     shard->fd = -1;
-    HY3_TRY(hy3_strdup(path, &shard->path));
-    HY3_TRY(hy3_file_open(path, &shard->fd));
-    HY3_TRY(hy3_file_size(path, &size));
-    HY3_TRY(load_header(shard, size, &text, &data));
+    HY3_TRY_DONE(hy3_strdup(path, &shard->path));
+    HY3_TRY_DONE(hy3_file_open(path, &shard->fd));
+    HY3_TRY_DONE(hy3_file_size(path, &size));
+    HY3_TRY_DONE(load_header(shard, size, &text, &data));
     header = json_loadb(text, (size_t)(data - 8), JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
     if (!header)
-        HY3_FAIL(HY3_EFORMAT, "%s: the header is not valid JSON: %s", path, error.text);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the header is not valid JSON: %s", path, error.text);
     if (!json_is_object(header))
-        HY3_FAIL(HY3_EFORMAT, "%s: the header is not an object", path);
-    HY3_TRY(read_header(shard, header, data, size));
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the header is not an object", path);
+    HY3_TRY_DONE(read_header(shard, header, data, size));
     *out = shard;
     shard = NULL;
 done:
@@ -333,11 +322,11 @@ hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_
     if (tensor->dtype == dtype)
         return hy3_shard_read_raw(shard, tensor, first * size, count * size, data);
     piece = piece < count ? piece : count;
-    HY3_TRY(hy3_alloc(&raw, (size_t)piece, (size_t)size));
+    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)piece, (size_t)size));
     for (int64_t i = 0; i < count; i += piece) {
         int64_t n = piece < count - i ? piece : count - i;
 
-        HY3_TRY(hy3_shard_read_raw(shard, tensor, (first + i) * size, n * size, raw));
+        HY3_TRY_DONE(hy3_shard_read_raw(shard, tensor, (first + i) * size, n * size, raw));
         hy3_convert(raw, tensor->dtype, to + (size_t)i * hy3_dtype_size(dtype), dtype, (size_t)n);
     }
 done:

@@ -10,14 +10,11 @@ static int64_t piece_count(const struct hy3_seen *seen, int index)
 
 hy3_status hy3_seen_create(const struct hy3_params *params, int count, struct hy3_seen *seen)
 {
-    hy3_status status = HY3_OK;
-
     *seen = (struct hy3_seen){.params = params, .count = count};
     HY3_TRY(hy3_alloc(&seen->pieces, (size_t)count, sizeof *seen->pieces));
     for (int i = 0; i < count; i++)
         HY3_TRY(hy3_alloc(&seen->pieces[i], (size_t)piece_count(seen, i), 1));
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_seen_free(struct hy3_seen *seen)

@@ -39,20 +39,18 @@ static hy3_status share_index(MPI_Comm comm, struct hy3_state_index *index)
         if (status == HY3_OK)
             status = hy3_alloc(&index->configuration, (size_t)sizes[2], 1);
     }
-    HY3_TRY(hy3_agree(comm, status, "reading a checkpoint"));
+    HY3_AGREE(comm, status, "reading a checkpoint");
     hy3_broadcast(comm, 0, &index->info, sizeof index->info, "reading a checkpoint");
     hy3_broadcast(comm, 0, index->tensors, (size_t)sizes[0] * sizeof *index->tensors,
                   "reading a checkpoint");
     hy3_broadcast(comm, 0, index->slabs, (size_t)sizes[1] * sizeof *index->slabs,
                   "reading a checkpoint");
     hy3_broadcast(comm, 0, index->configuration, (size_t)sizes[2], "reading a checkpoint");
-done:
     return status;
 }
 
 static hy3_status open_here(struct hy3_state *state)
 {
-    hy3_status status = HY3_OK;
     int64_t bytes;
 
     HY3_TRY(hy3_file_open(state->path, &state->fd));
@@ -60,8 +58,7 @@ static hy3_status open_here(struct hy3_state *state)
     if (bytes < state->index.file_bytes)
         HY3_FAIL(HY3_EFORMAT, "'%s' has %lld bytes here, %lld on rank 0: is it a shared directory?",
                  state->path, (long long)bytes, (long long)state->index.file_bytes);
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **out)
@@ -70,14 +67,14 @@ hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **ou
     struct hy3_state *state = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_agree(comm, hy3_alloc(&state, 1, sizeof *state), "reading a checkpoint"));
+    HY3_AGREE_DONE(comm, hy3_alloc(&state, 1, sizeof *state), "reading a checkpoint");
     state->fd = -1;
     status = hy3_path_format(state->path, sizeof state->path, "%s", path);
     if (status == HY3_OK && hy3_rank(comm) == 0)
         status = hy3_state_file_inspect(path, &state->index);
-    HY3_TRY(hy3_agree(comm, status, "reading a checkpoint"));
-    HY3_TRY(share_index(comm, &state->index));
-    HY3_TRY(hy3_agree(comm, open_here(state), "reading a checkpoint"));
+    HY3_AGREE_DONE(comm, status, "reading a checkpoint");
+    HY3_TRY_DONE(share_index(comm, &state->index));
+    HY3_AGREE_DONE(comm, open_here(state), "reading a checkpoint");
     *out = state;
     state = NULL;
 done:
@@ -118,16 +115,15 @@ hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_par
         t = n < state->index.tensor_count ? &state->index.tensors[n] : NULL;
         if (!t || strcmp(t->name, p->name) != 0 || t->dims != p->dims ||
             memcmp(t->shape, p->shape, sizeof t->shape) != 0)
-            return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                            "'%s' is of another run: this one trains '%s', it has '%s' in that "
-                            "place or another shape",
-                            state->path, p->name, t ? t->name : "nothing");
+            HY3_FAIL(HY3_EUSAGE,
+                     "'%s' is of another run: this one trains '%s', it has '%s' in that "
+                     "place or another shape",
+                     state->path, p->name, t ? t->name : "nothing");
         n++;
     }
     if (n < state->index.tensor_count)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "'%s' is of another run: it has '%s', which this one does not train",
-                        state->path, state->index.tensors[n].name);
+        HY3_FAIL(HY3_EUSAGE, "'%s' is of another run: it has '%s', which this one does not train",
+                 state->path, state->index.tensors[n].name);
     return HY3_OK;
 }
 
@@ -135,7 +131,6 @@ hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_par
 static hy3_status read_slab(const struct hy3_state *state, const struct hy3_state_slab *slab,
                             float *values)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_state_tensor *t = &state->index.tensors[slab->tensor];
     size_t bytes = slab->count * sizeof(float);
 
@@ -147,8 +142,7 @@ static hy3_status read_slab(const struct hy3_state *state, const struct hy3_stat
                  "'%s': elements %lld to %lld of '%s/%s' are not what was written (checksum)",
                  state->path, (long long)slab->first, (long long)(slab->first + slab->count - 1),
                  hy3_state_field_name((enum hy3_optimizer_field)slab->field), t->name);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static size_t largest_slab(const struct hy3_state *state)
@@ -168,9 +162,9 @@ hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params
     float *values = NULL;
     int64_t n = 0;
 
-    HY3_TRY(hy3_state_matches(state, params));
-    HY3_TRY(hy3_alloc(&values, largest_slab(state), sizeof *values));
-    HY3_TRY(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof(void *)));
+    HY3_TRY_DONE(hy3_state_matches(state, params));
+    HY3_TRY_DONE(hy3_alloc(&values, largest_slab(state), sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof(void *)));
     for (int i = 0; i < params->count; i++)
         if (params->params[i].trainable)
             by_number[n++] = &params->params[i];
@@ -184,9 +178,9 @@ hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params
         high = first + count < end ? first + count : end;
         if (high <= low)
             continue;
-        HY3_TRY(read_slab(state, slab, values));
-        HY3_TRY(sink(context, (enum hy3_optimizer_field)slab->field, p, low, high - low,
-                     values + low - (int64_t)slab->first));
+        HY3_TRY_DONE(read_slab(state, slab, values));
+        HY3_TRY_DONE(sink(context, (enum hy3_optimizer_field)slab->field, p, low, high - low,
+                          values + low - (int64_t)slab->first));
     }
 done:
     hy3_free(by_number);
@@ -199,9 +193,9 @@ hy3_status hy3_state_verify(const struct hy3_state *state, int rank, int ranks)
     hy3_status status = HY3_OK;
     float *values = NULL;
 
-    HY3_TRY(hy3_alloc(&values, largest_slab(state), sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&values, largest_slab(state), sizeof *values));
     for (int64_t i = rank; i < state->index.slab_count; i += ranks)
-        HY3_TRY(read_slab(state, &state->index.slabs[i], values));
+        HY3_TRY_DONE(read_slab(state, &state->index.slabs[i], values));
 done:
     hy3_free(values);
     return status;
@@ -223,13 +217,10 @@ bool hy3_state_has(const struct hy3_state *state, const char *name)
 hy3_status hy3_state_read(const struct hy3_state *state, enum hy3_optimizer_field field,
                           const char *name, int64_t first, int64_t count, float *values)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_state_tensor *t = find(state, name);
 
     if (!t || first < 0 || count > t->count - first)
         HY3_FAIL(HY3_EUSAGE, "'%s' does not hold what is asked of '%s'", state->path, name);
-    HY3_TRY(hy3_file_read_at(state->fd, values, (size_t)count * sizeof *values,
-                             t->offset[field] + first * (int64_t)sizeof *values, state->path));
-done:
-    return status;
+    return hy3_file_read_at(state->fd, values, (size_t)count * sizeof *values,
+                            t->offset[field] + first * (int64_t)sizeof *values, state->path);
 }

@@ -40,14 +40,14 @@ static hy3_status get_attribute(hid_t object, const char *name, char type, void 
     hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), kind = -1, space = -1;
 
     if (attribute < 0)
-        HY3_FAIL(HY3_EFORMAT, "it has no attribute '%s'", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no attribute '%s'", name);
     kind = H5Aget_type(attribute);
     space = H5Aget_space(attribute);
     if (kind < 0 || space < 0 || H5Tget_size(kind) != 8 ||
         H5Tget_class(kind) != (type == 'r' ? H5T_FLOAT : H5T_INTEGER) ||
         H5Sget_simple_extent_npoints(space) != 1 ||
         H5Aread(attribute, hy3_state_memory_type(type), out) < 0)
-        HY3_FAIL(HY3_EFORMAT, "its attribute '%s' is not one 64-bit number", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is not one 64-bit number", name);
 done:
     if (space >= 0)
         H5Sclose(space);
@@ -70,10 +70,10 @@ static hy3_status get_text(hid_t object, const char *name, char **out)
     size = kind < 0 ? 0 : H5Tget_size(kind);
     if (kind < 0 || H5Tget_class(kind) != H5T_STRING || H5Tis_variable_str(kind) > 0 ||
         size > HY3_STATE_CONFIGURATION_LIMIT)
-        HY3_FAIL(HY3_EFORMAT, "its attribute '%s' is no text", name);
-    HY3_TRY(hy3_alloc(out, size + 1, 1));
+        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is no text", name);
+    HY3_TRY_DONE(hy3_alloc(out, size + 1, 1));
     if (H5Aread(attribute, kind, *out) < 0)
-        HY3_FAIL(HY3_EFORMAT, "its attribute '%s' cannot be read", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' cannot be read", name);
 done:
     if (kind >= 0)
         H5Tclose(kind);
@@ -122,19 +122,19 @@ static hy3_status get_tensor(hid_t group, const char *name, struct hy3_state_ind
     struct hy3_state_tensor *t;
 
     if (set < 0 || !get_dataset(set, H5T_IEEE_F32LE, &dims, shape, &offset))
-        HY3_FAIL(HY3_EFORMAT, "'%s/%.100s' is no contiguous fp32 dataset",
-                 hy3_state_field_name(field), name);
-    HY3_TRY(get_attribute(set, "tensor", 'i', &number));
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' is no contiguous fp32 dataset",
+                      hy3_state_field_name(field), name);
+    HY3_TRY_DONE(get_attribute(set, "tensor", 'i', &number));
     for (int i = 0; i < dims; i++) {
         if (shape[i] < 1 || count > INT64_MAX / 4 / shape[i])
-            HY3_FAIL(HY3_EFORMAT, "'%s/%.100s' has an impossible shape",
-                     hy3_state_field_name(field), name);
+            HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' has an impossible shape",
+                          hy3_state_field_name(field), name);
         count *= shape[i];
     }
     if (number < 0 || number >= index->tensor_count || strlen(name) >= HY3_PARAM_NAME ||
         !fits(index, offset, count, 4))
-        HY3_FAIL(HY3_EFORMAT, "'%s/%.100s' does not belong there", hy3_state_field_name(field),
-                 name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' does not belong there", hy3_state_field_name(field),
+                      name);
     t = &index->tensors[number];
     if (field == HY3_MASTER) {
         snprintf(t->name, sizeof t->name, "%s", name);
@@ -143,8 +143,8 @@ static hy3_status get_tensor(hid_t group, const char *name, struct hy3_state_ind
         t->count = count;
     }
     if (strcmp(t->name, name) != 0 || t->dims != dims || memcmp(t->shape, shape, sizeof shape) != 0)
-        HY3_FAIL(HY3_EFORMAT, "'%s/%.100s' and 'param' of the same number differ",
-                 hy3_state_field_name(field), name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' and 'param' of the same number differ",
+                      hy3_state_field_name(field), name);
     t->offset[field] = offset;
 done:
     if (set >= 0)
@@ -160,22 +160,23 @@ static hy3_status get_field(hid_t file, struct hy3_state_index *index,
     H5G_info_t info;
 
     if (group < 0 || H5Gget_info(group, &info) < 0 || info.nlinks > MAX_TENSORS)
-        HY3_FAIL(HY3_EFORMAT, "it has no usable group '%s'", hy3_state_field_name(field));
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no usable group '%s'", hy3_state_field_name(field));
     if (field == HY3_MASTER) {
         index->tensor_count = (int64_t)info.nlinks;
-        HY3_TRY(hy3_alloc(&index->tensors, info.nlinks, sizeof *index->tensors));
+        HY3_TRY_DONE(hy3_alloc(&index->tensors, info.nlinks, sizeof *index->tensors));
     }
     if ((int64_t)info.nlinks != index->tensor_count)
-        HY3_FAIL(HY3_EFORMAT, "'%s' holds %lld tensors instead of %lld",
-                 hy3_state_field_name(field), (long long)info.nlinks,
-                 (long long)index->tensor_count);
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' holds %lld tensors instead of %lld",
+                      hy3_state_field_name(field), (long long)info.nlinks,
+                      (long long)index->tensor_count);
     for (hsize_t i = 0; i < info.nlinks; i++) {
         char name[HY3_PARAM_NAME] = "";
 
         if (H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name,
                                H5P_DEFAULT) < 0)
-            HY3_FAIL(HY3_EFORMAT, "the names in '%s' cannot be read", hy3_state_field_name(field));
-        HY3_TRY(get_tensor(group, name, index, field));
+            HY3_FAIL_DONE(HY3_EFORMAT, "the names in '%s' cannot be read",
+                          hy3_state_field_name(field));
+        HY3_TRY_DONE(get_tensor(group, name, index, field));
     }
 done:
     if (group >= 0)
@@ -207,9 +208,9 @@ static hy3_status check_slabs(struct hy3_state_index *index)
 
         if (i == index->slab_count || s->field != field || s->tensor != tensor || s->first != at ||
             s->count < 1 || s->count > count - at)
-            return hy3_fail(
-                HY3_EFORMAT, __FILE__, __LINE__, "its checksums do not cover '%s/%s' exactly",
-                hy3_state_field_name((enum hy3_optimizer_field)field), index->tensors[tensor].name);
+            HY3_FAIL(HY3_EFORMAT, "its checksums do not cover '%s/%s' exactly",
+                     hy3_state_field_name((enum hy3_optimizer_field)field),
+                     index->tensors[tensor].name);
         i++;
         at += s->count;
         if (at < count)
@@ -219,8 +220,7 @@ static hy3_status check_slabs(struct hy3_state_index *index)
         field += tensor == 0;
     }
     if (i != index->slab_count)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "it has %lld checksums too many",
-                        (long long)(index->slab_count - i));
+        HY3_FAIL(HY3_EFORMAT, "it has %lld checksums too many", (long long)(index->slab_count - i));
     return HY3_OK;
 }
 
@@ -233,14 +233,14 @@ static hy3_status get_slabs(hid_t file, struct hy3_state_index *index)
     if (set < 0 || !get_dataset(set, H5T_STD_U64LE, &dims, shape, &offset) || dims != 2 ||
         shape[1] != HY3_STATE_SLAB_COLUMNS || shape[0] > MAX_SLABS ||
         !fits(index, offset, shape[0] * HY3_STATE_SLAB_COLUMNS, 8))
-        HY3_FAIL(HY3_EFORMAT, "its checksums cannot be read");
+        HY3_FAIL_DONE(HY3_EFORMAT, "its checksums cannot be read");
     index->slab_count = shape[0];
     index->slabs_offset = offset;
-    HY3_TRY(hy3_alloc(&index->slabs, (size_t)shape[0], sizeof *index->slabs));
+    HY3_TRY_DONE(hy3_alloc(&index->slabs, (size_t)shape[0], sizeof *index->slabs));
     if (shape[0] > 0 &&
         H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, index->slabs) < 0)
-        HY3_FAIL(HY3_EFORMAT, "its checksums cannot be read: %s", hy3_hdf5_text());
-    HY3_TRY(check_slabs(index));
+        HY3_FAIL_DONE(HY3_EFORMAT, "its checksums cannot be read: %s", hy3_hdf5_text());
+    HY3_TRY_DONE(check_slabs(index));
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -249,7 +249,6 @@ done:
 
 static hy3_status inspect(hid_t file, struct hy3_state_index *index)
 {
-    hy3_status status = HY3_OK;
     int64_t complete = 0, version = 0;
     hsize_t bytes = 0;
 
@@ -269,9 +268,7 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
     HY3_TRY(get_text(file, "configuration", &index->configuration));
     for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
         HY3_TRY(get_field(file, index, field));
-    HY3_TRY(get_slabs(file, index));
-done:
-    return status;
+    return get_slabs(file, index);
 }
 
 hy3_status hy3_state_file_inspect(const char *path, struct hy3_state_index *index)
@@ -283,7 +280,7 @@ hy3_status hy3_state_file_inspect(const char *path, struct hy3_state_index *inde
     *index = (struct hy3_state_index){0};
     hy3_hdf5_quiet();
     if ((file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
-        HY3_FAIL(HY3_EFORMAT, "'%s' cannot be opened: %s", path, hy3_hdf5_text());
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' cannot be opened: %s", path, hy3_hdf5_text());
     status = inspect(file, index);
     H5Fclose(file);
     if (status != HY3_OK) {

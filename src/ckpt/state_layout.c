@@ -31,8 +31,7 @@ struct hy3_state_layout {
 
 static hy3_status complain(const char *path, const char *what)
 {
-    return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write %s of '%s': %s", what, path,
-                    hy3_hdf5_text());
+    HY3_FAIL(HY3_EIO, "cannot write %s of '%s': %s", what, path, hy3_hdf5_text());
 }
 
 static hy3_status put_attribute(hid_t object, const char *path, const char *name, char type,
@@ -91,7 +90,6 @@ static hy3_status create_dataset(hid_t group, const char *path, const char *name
     if (H5Dget_offset(*out) == HADDR_UNDEF)
         HY3_FAIL(HY3_EIO, "HDF5 gives '%s' of '%s' no place", name, path);
     *offset = (int64_t)H5Dget_offset(*out);
-done:
     return status;
 }
 
@@ -107,9 +105,9 @@ static hy3_status create_field(hid_t file, const char *path, struct hy3_state_in
     for (int64_t i = 0; i < index->tensor_count; i++) {
         struct hy3_state_tensor *t = &index->tensors[i];
 
-        HY3_TRY(create_dataset(group, path, t->name, H5T_IEEE_F32LE, (int)t->dims, t->shape,
-                               &t->offset[field], &set));
-        HY3_TRY(put_attribute(set, path, "tensor", 'i', &i));
+        HY3_TRY_DONE(create_dataset(group, path, t->name, H5T_IEEE_F32LE, (int)t->dims, t->shape,
+                                    &t->offset[field], &set));
+        HY3_TRY_DONE(put_attribute(set, path, "tensor", 'i', &i));
         H5Dclose(set);
         set = -1;
     }
@@ -126,9 +124,9 @@ static hy3_status create_slabs(hid_t file, const char *path, struct hy3_state_in
     const int64_t shape[2] = {index->slab_count, HY3_STATE_SLAB_COLUMNS};
     hid_t set = -1;
 
-    HY3_TRY(create_dataset(file, path, "checksums", H5T_STD_U64LE, 2, shape, &index->slabs_offset,
-                           &set));
-    HY3_TRY(put_text(set, path, "columns", "field tensor first count xxh3"));
+    HY3_TRY_DONE(create_dataset(file, path, "checksums", H5T_STD_U64LE, 2, shape,
+                                &index->slabs_offset, &set));
+    HY3_TRY_DONE(put_text(set, path, "columns", "field tensor first count xxh3"));
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -156,7 +154,6 @@ static hid_t file_format(void)
 
 static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *index)
 {
-    hy3_status status = HY3_OK;
     int64_t version = HY3_STATE_VERSION,
             complete = 0; /* its place is there, so that the end needs no more space */
 
@@ -169,15 +166,12 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
         HY3_TRY(put_text(file, path, "configuration", index->configuration));
     for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
         HY3_TRY(create_field(file, path, index, field));
-    HY3_TRY(create_slabs(file, path, index));
-done:
-    return status;
+    return create_slabs(file, path, index);
 }
 
 /* Claims the space of the file, so that a full disk, a quota or a limit is known before anything is written. */
 static hy3_status claim(int fd, const char *path, int64_t bytes)
 {
-    hy3_status status = HY3_OK;
     bool short_of_space =
         fallocate(fd, 0, 0, (off_t)bytes) != 0 &&
         (errno == ENOSPC || errno == EDQUOT || errno == EFBIG); /* else: it cannot be asked */
@@ -185,8 +179,7 @@ static hy3_status claim(int fd, const char *path, int64_t bytes)
     if (short_of_space || ftruncate(fd, (off_t)bytes) != 0)
         HY3_FAIL(HY3_EIO, "no space for the %.3f GB of '%s': %s", 1e-9 * (double)bytes, path,
                  strerror(errno));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Closes a file of the memory. What HDF5 has flushed is there; else it is of no use. */
@@ -216,7 +209,6 @@ static hy3_status create_image(const char *name, const char *path, struct hy3_st
     if (status == HY3_OK)
         return flush_and_close(image, path);
     hy3_hdf5_discard(image);
-done:
     return status;
 }
 
@@ -251,7 +243,6 @@ static hy3_status copy(struct hy3_state_layout *l, const char *data, size_t size
 /* Notes where the image has changed since it was copied. */
 static hy3_status compare(struct hy3_state_layout *l, const char *data, size_t size, int64_t offset)
 {
-    hy3_status status = HY3_OK;
     char written[PIECE];
 
     HY3_TRY(hy3_file_read_at(l->fd, written, size, offset, l->path));
@@ -261,14 +252,12 @@ static hy3_status compare(struct hy3_state_layout *l, const char *data, size_t s
         HY3_TRY(hy3_grow(&l->mark, &l->capacity, l->mark_bytes + 1, sizeof *l->mark));
         l->mark[l->mark_bytes++] = (struct hy3_state_byte){offset + (int64_t)i, data[i]};
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Calls `each` for all that HDF5 has written into the image; the rest are holes. */
 static hy3_status walk(struct hy3_state_layout *l, int image, visit each)
 {
-    hy3_status status = HY3_OK;
     char data[PIECE];
     off_t at = 0, end;
 
@@ -278,8 +267,7 @@ static hy3_status walk(struct hy3_state_layout *l, int image, visit each)
             HY3_TRY(hy3_file_read_at(image, data, size, at, l->path));
             HY3_TRY(each(l, data, size, at));
         }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *index)
@@ -289,13 +277,13 @@ static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *ind
     int image = mkostemp(name, O_CLOEXEC);
 
     if (image < 0)
-        HY3_FAIL(HY3_EIO, "cannot lay out '%s' in '%s': %s", l->path, name, strerror(errno));
-    HY3_TRY(create_image(name, l->path, index));
+        HY3_FAIL_DONE(HY3_EIO, "cannot lay out '%s' in '%s': %s", l->path, name, strerror(errno));
+    HY3_TRY_DONE(create_image(name, l->path, index));
     index->file_bytes = (int64_t)lseek(image, 0, SEEK_END);
-    HY3_TRY(claim(l->fd, l->path, index->file_bytes));
-    HY3_TRY(walk(l, image, copy));
-    HY3_TRY(complete_image(name, l->path));
-    HY3_TRY(walk(l, image, compare));
+    HY3_TRY_DONE(claim(l->fd, l->path, index->file_bytes));
+    HY3_TRY_DONE(walk(l, image, copy));
+    HY3_TRY_DONE(complete_image(name, l->path));
+    HY3_TRY_DONE(walk(l, image, compare));
 done:
     if (image >= 0) {
         close(image);
@@ -311,13 +299,13 @@ hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *ind
     struct hy3_state_layout *l = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&l, 1, sizeof *l));
+    HY3_TRY_DONE(hy3_alloc(&l, 1, sizeof *l));
     l->path = path;
     if ((l->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
-    HY3_TRY(claim(l->fd, path, data_bytes(index)));
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+    HY3_TRY_DONE(claim(l->fd, path, data_bytes(index)));
     hy3_hdf5_quiet();
-    HY3_TRY(create(l, index));
+    HY3_TRY_DONE(create(l, index));
     close(l->fd);
     l->fd = -1;
     *out = l;
@@ -333,11 +321,11 @@ hy3_status hy3_state_layout_complete(const struct hy3_state_layout *l)
     int fd = open(l->path, O_WRONLY | O_CLOEXEC);
 
     if (fd < 0)
-        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
     for (size_t i = 0; i < l->mark_bytes; i++)
-        HY3_TRY(hy3_file_write_at(fd, &l->mark[i].value, 1, l->mark[i].offset, l->path));
+        HY3_TRY_DONE(hy3_file_write_at(fd, &l->mark[i].value, 1, l->mark[i].offset, l->path));
     if (fsync(fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", l->path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", l->path, strerror(errno));
 done:
     if (fd >= 0)
         close(fd);

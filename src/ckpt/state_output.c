@@ -30,18 +30,19 @@ hy3_status hy3_state_output_create(const char *path, int64_t bytes, struct hy3_s
     struct stat info;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&o, 1, sizeof *o));
+    HY3_TRY_DONE(hy3_alloc(&o, 1, sizeof *o));
     o->fd = o->nowhere = -1;
     o->file = o->set = o->space = -1;
-    HY3_TRY(hy3_path_format(o->path, sizeof o->path, "%s", path));
+    HY3_TRY_DONE(hy3_path_format(o->path, sizeof o->path, "%s", path));
     if ((o->fd = open(path, O_RDWR | O_CLOEXEC)) < 0 || fstat(o->fd, &info) != 0)
-        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
     if (info.st_size != (off_t)bytes)
-        HY3_FAIL(HY3_EIO, "'%s' has %lld bytes here, %lld on rank 0: is it a shared directory?",
-                 path, (long long)info.st_size, (long long)bytes);
+        HY3_FAIL_DONE(HY3_EIO,
+                      "'%s' has %lld bytes here, %lld on rank 0: is it a shared directory?", path,
+                      (long long)info.st_size, (long long)bytes);
     if ((o->nowhere = memfd_create("discarded", MFD_CLOEXEC)) < 0 ||
         ftruncate(o->nowhere, (off_t)bytes) != 0)
-        HY3_FAIL(HY3_EIO, "cannot prepare the end of '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot prepare the end of '%s': %s", path, strerror(errno));
     *out = o;
     o = NULL;
 done:
@@ -121,8 +122,6 @@ hy3_status hy3_state_output_close(struct hy3_state_output *o)
 
 static hy3_status open_set(struct hy3_state_output *o, const char *name)
 {
-    hy3_status status = HY3_OK;
-
     if (o->set >= 0 && strcmp(o->name, name) == 0)
         return HY3_OK;
     close_set(o);
@@ -132,8 +131,7 @@ static hy3_status open_set(struct hy3_state_output *o, const char *name)
         HY3_FAIL(HY3_EIO, "cannot open '%s' of '%s': %s", name, o->path, hy3_hdf5_text());
     o->offset = (int64_t)H5Dget_offset(o->set);
     snprintf(o->name, sizeof o->name, "%s", name);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Elements from `at` on, at most up to `end`, that are one block of the tensor: a part of a row, or whole rows, or whole planes. */
@@ -174,7 +172,6 @@ static hy3_status write_block(struct hy3_state_output *o, hid_t type, const hsiz
 hy3_status hy3_state_output_write(struct hy3_state_output *o, const struct hy3_state_tensor *tensor,
                                   const struct hy3_state_slab *slab, const float *values)
 {
-    hy3_status status = HY3_OK;
     int64_t first = (int64_t)slab->first, end = first + (int64_t)slab->count;
     int64_t bytes = (int64_t)(slab->count * sizeof *values);
     char name[sizeof o->name];
@@ -190,29 +187,24 @@ hy3_status hy3_state_output_write(struct hy3_state_output *o, const struct hy3_s
     if (bytes >= WRITTEN_EARLY) /* only begun: an error of it comes from fsync */
         sync_file_range(o->fd, o->offset + first * (int64_t)sizeof *values, bytes,
                         SYNC_FILE_RANGE_WRITE);
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_state_output_checksums(struct hy3_state_output *o, int64_t first, int64_t count,
                                       const struct hy3_state_slab *slabs)
 {
-    hy3_status status = HY3_OK;
     const hsize_t columns = sizeof *slabs / sizeof slabs->checksum;
     const hsize_t start[2] = {(hsize_t)first, 0}, size[2] = {(hsize_t)count, columns};
 
     if (count == 0)
         return HY3_OK;
     HY3_TRY(open_set(o, "checksums"));
-    HY3_TRY(write_block(o, H5T_NATIVE_UINT64, start, size, size[0] * columns, slabs));
-done:
-    return status;
+    return write_block(o, H5T_NATIVE_UINT64, start, size, size[0] * columns, slabs);
 }
 
 hy3_status hy3_state_output_flush(struct hy3_state_output *o)
 {
     if (fsync(o->fd) != 0)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot flush '%s': %s", o->path,
-                        strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", o->path, strerror(errno));
     return HY3_OK;
 }

@@ -39,8 +39,6 @@ struct writer {
 
 static hy3_status list_tensors(struct writer *w)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_alloc(&w->index.tensors, (size_t)w->params->count, sizeof *w->index.tensors));
     HY3_TRY(hy3_alloc(&w->trained, (size_t)w->params->count, sizeof(void *)));
     for (int i = 0; i < w->params->count; i++) {
@@ -58,13 +56,11 @@ static hy3_status list_tensors(struct writer *w)
         w->share(w->context, p, &first, &count);
         w->own_slabs += HY3_OPTIMIZER_FIELDS * ((count + SLAB - 1) / SLAB);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status list_slabs(struct writer *w)
 {
-    hy3_status status = HY3_OK;
     struct hy3_state_slab *slab;
     int64_t first, count;
 
@@ -80,22 +76,17 @@ static hy3_status list_slabs(struct writer *w)
                     .first = (uint64_t)(first + at),
                     .count = (uint64_t)(SLAB < count - at ? SLAB : count - at)};
         }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status prepare(struct writer *w, const char *configuration)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(list_tensors(w));
     HY3_TRY(list_slabs(w));
     for (int i = 0; i < 2; i++)
         HY3_TRY(hy3_alloc(&w->batches[i].values, SLAB, sizeof(float)));
     HY3_TRY(hy3_strdup(configuration, &w->index.configuration));
-    HY3_TRY(hy3_worker_create(&w->worker));
-done:
-    return status;
+    return hy3_worker_create(&w->worker);
 }
 
 /* Collective. How many slabs there are, and where the own ones stand among them. */
@@ -104,8 +95,7 @@ static hy3_status number_slabs(struct writer *w)
     hy3_status status = HY3_OK;
     int64_t *counts = NULL;
 
-    HY3_TRY(
-        hy3_agree(w->comm, hy3_alloc(&counts, (size_t)hy3_size(w->comm), sizeof *counts), phase));
+    HY3_AGREE_DONE(w->comm, hy3_alloc(&counts, (size_t)hy3_size(w->comm), sizeof *counts), phase);
     hy3_allgather_int(w->comm, w->own_slabs, counts, phase);
     for (int r = 0; r < hy3_size(w->comm); r++) {
         w->first_slab += r < hy3_rank(w->comm) ? counts[r] : 0;
@@ -153,7 +143,6 @@ static hy3_status close_output(void *writer)
 
 static hy3_status write_batch(void *writer)
 {
-    hy3_status status = HY3_OK;
     const struct writer *w = writer;
     const float *values = w->given->values;
 
@@ -163,25 +152,20 @@ static hy3_status write_batch(void *writer)
         HY3_TRY(hy3_state_output_write(w->output, &w->index.tensors[slab->tensor], slab, values));
         values += slab->count;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status write_end(void *writer)
 {
-    hy3_status status = HY3_OK;
     const struct writer *w = writer;
 
     HY3_TRY(hy3_state_output_checksums(w->output, w->first_slab, w->own_slabs, w->slabs));
-    HY3_TRY(hy3_state_output_flush(w->output));
-done:
-    return status;
+    return hy3_state_output_flush(w->output);
 }
 
 /* As many slabs as there is room for. */
 static hy3_status fill(struct writer *w, struct batch *b, int64_t first)
 {
-    hy3_status status = HY3_OK;
     uint64_t used = 0;
 
     b->first = first;
@@ -196,8 +180,7 @@ static hy3_status fill(struct writer *w, struct batch *b, int64_t first)
         slab->checksum = XXH3_64bits(b->values + used, slab->count * sizeof(float));
         used += slab->count;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status write_own(struct writer *w)
@@ -207,13 +190,13 @@ static hy3_status write_own(struct writer *w)
 
     for (int64_t at = 0; at < w->own_slabs; at += b->count) {
         b = &w->batches[b == &w->batches[0]];
-        HY3_TRY(fill(w, b, at));
-        HY3_TRY(hy3_worker_end(w->worker, phase));
+        HY3_TRY_DONE(fill(w, b, at));
+        HY3_TRY_DONE(hy3_worker_end(w->worker, phase));
         w->given = b;
         hy3_worker_begin(w->worker, write_batch, w);
     }
-    HY3_TRY(hy3_worker_end(w->worker, phase));
-    HY3_TRY(call(w, write_end));
+    HY3_TRY_DONE(hy3_worker_end(w->worker, phase));
+    HY3_TRY_DONE(call(w, write_end));
 done:
     last = hy3_worker_end(w->worker, phase);
     return last != HY3_OK ? last : status;
@@ -236,9 +219,9 @@ static hy3_status write_together(struct writer *w)
 {
     hy3_status status = HY3_OK, closed;
 
-    HY3_TRY(hy3_agree(w->comm, hy3_state_output_create(w->path, w->index.file_bytes, &w->output),
-                      phase));
-    HY3_TRY(open_together(w));
+    HY3_AGREE_DONE(w->comm, hy3_state_output_create(w->path, w->index.file_bytes, &w->output),
+                   phase);
+    HY3_TRY_DONE(open_together(w));
     status = hy3_agree(w->comm, write_own(w), phase);
     closed = hy3_agree(w->comm, call(w, close_output), phase);
     if (status == HY3_OK)
@@ -262,12 +245,12 @@ hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_par
                        .index = {.info = *info}};
     bool first = hy3_rank(comm) == 0;
 
-    HY3_TRY(hy3_agree(comm, prepare(&w, configuration), phase));
-    HY3_TRY(number_slabs(&w));
-    HY3_TRY(hy3_agree(comm, first ? call(&w, create_file) : HY3_OK, "creating a checkpoint"));
+    HY3_AGREE_DONE(comm, prepare(&w, configuration), phase);
+    HY3_TRY_DONE(number_slabs(&w));
+    HY3_AGREE_DONE(comm, first ? call(&w, create_file) : HY3_OK, "creating a checkpoint");
     hy3_broadcast(comm, 0, &w.index.file_bytes, sizeof w.index.file_bytes, phase);
-    HY3_TRY(write_together(&w));
-    HY3_TRY(hy3_agree(comm, first ? call(&w, complete_file) : HY3_OK, "completing a checkpoint"));
+    HY3_TRY_DONE(write_together(&w));
+    HY3_AGREE_DONE(comm, first ? call(&w, complete_file) : HY3_OK, "completing a checkpoint");
 done:
     hy3_worker_free(w.worker);
     hy3_state_layout_free(w.layout);

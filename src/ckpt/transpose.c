@@ -56,7 +56,6 @@ static void count_all(struct transpose *t, int rank)
 
 static hy3_status pack(struct transpose *t, int rank, hy3_hf_source source, void *context)
 {
-    hy3_status status = HY3_OK;
     float *to = t->send;
 
     for (int r = 0; r < t->ranks; r++) {
@@ -68,8 +67,7 @@ static hy3_status pack(struct transpose *t, int rank, hy3_hf_source source, void
             to += count;
         }
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void unpack(const struct transpose *t, int rank, float *rows)
@@ -92,7 +90,6 @@ static void unpack(const struct transpose *t, int rank, float *rows)
 static hy3_status allocate(struct transpose *t, int rank, hy3_hf_share share, void *context,
                            float **rows)
 {
-    hy3_status status = HY3_OK;
     size_t ranks = (size_t)t->ranks, own;
     int64_t first, count;
 
@@ -104,9 +101,7 @@ static hy3_status allocate(struct transpose *t, int rank, hy3_hf_share share, vo
     hy3_transpose_share(t->param, rank, t->ranks, &first, &count);
     own = (size_t)(count * t->param->shape[0]);
     HY3_TRY(hy3_alloc(&t->receive, own, sizeof *t->receive));
-    HY3_TRY(hy3_alloc(rows, own, sizeof **rows));
-done:
-    return status;
+    return hy3_alloc(rows, own, sizeof **rows);
 }
 
 hy3_status hy3_transpose(MPI_Comm comm, const struct hy3_param *param, hy3_hf_source source,
@@ -119,11 +114,11 @@ hy3_status hy3_transpose(MPI_Comm comm, const struct hy3_param *param, hy3_hf_so
     MPI_Request request;
 
     *rows = NULL;
-    HY3_TRY(hy3_agree(comm, allocate(&t, rank, share, context, rows), "preparing the adapter"));
+    HY3_AGREE_DONE(comm, allocate(&t, rank, share, context, rows), "preparing the adapter");
     share(context, param, &own[0], &own[1]);
     hy3_allgather_ints(comm, own, 2, t.shares, "preparing the adapter");
     count_all(&t, rank);
-    HY3_TRY(hy3_agree(comm, pack(&t, rank, source, context), "preparing the adapter"));
+    HY3_AGREE_DONE(comm, pack(&t, rank, source, context), "preparing the adapter");
     MPI_Ialltoallv_c(t.send, t.counts, t.places, MPI_FLOAT, t.receive, t.counts + t.ranks,
                      t.places + t.ranks, MPI_FLOAT, comm, &request);
     hy3_wait(&request, "exchanging the adapter");

@@ -12,4 +12,8 @@
  * phase: a participle for the message, "reading the configuration"; it is named when another rank than 0 failed */
 hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase);
 
+/* Local work, then agreement; on a failure of any rank all return, or go to the label `done`. */
+#define HY3_AGREE(comm, call, phase)      HY3_TRY(hy3_agree((comm), (call), (phase)))
+#define HY3_AGREE_DONE(comm, call, phase) HY3_TRY_DONE(hy3_agree((comm), (call), (phase)))
+
 #endif

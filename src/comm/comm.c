@@ -32,11 +32,10 @@ static hy3_status check_launch(void)
         return HY3_OK;
     /* each process believes to be alone, so each would print: only the first of the step speaks */
     hy3_log_start(hy3_log_program(), env_count("SLURM_PROCID") == 0);
-    return hy3_fail(
-        HY3_EUSAGE, __FILE__, __LINE__,
-        "the launcher started %d tasks but MPI sees %d; launch with 'srun --mpi=pmi2 …' "
-        "('srun --mpi=list' shows what your Slurm offers) or with mpiexec",
-        wanted, size);
+    HY3_FAIL(HY3_EUSAGE,
+             "the launcher started %d tasks but MPI sees %d; launch with 'srun --mpi=pmi2 …' "
+             "('srun --mpi=list' shows what your Slurm offers) or with mpiexec",
+             wanted, size);
 }
 
 /* An even share of the CPUs this rank may use: a launcher that binds has already cut the share; one

@@ -56,13 +56,13 @@ hy3_status hy3_worker_create(struct hy3_worker **out)
     int provided, error = 0;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&w, 1, sizeof *w));
+    HY3_TRY_DONE(hy3_alloc(&w, 1, sizeof *w));
     sem_init(&w->begin, 0, 0);
     sem_init(&w->end, 0, 0);
     MPI_Query_thread(&provided);
     if (provided >= MPI_THREAD_SERIALIZED &&
         (error = pthread_create(&w->thread, NULL, run, w)) != 0)
-        HY3_FAIL(HY3_ENOMEM, "cannot start a thread: %s", strerror(error));
+        HY3_FAIL_DONE(HY3_ENOMEM, "cannot start a thread: %s", strerror(error));
     w->has_thread = provided >= MPI_THREAD_SERIALIZED;
     *out = w;
     w = NULL;

@@ -87,10 +87,10 @@ static hy3_status unknown(const struct hy3_usage *u, const char *name, size_t le
             best_distance = distance;
         }
     }
-    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                    best ? "unknown argument '--%s'; did you mean '--%s'?"
-                         : "unknown argument '--%s'; see --help",
-                    word, best);
+    HY3_FAIL(HY3_EUSAGE,
+             best ? "unknown argument '--%s'; did you mean '--%s'?"
+                  : "unknown argument '--%s'; see --help",
+             word, best);
 }
 
 static hy3_status set(const struct hy3_argument *a, const char *value)
@@ -109,14 +109,13 @@ static hy3_status set(const struct hy3_argument *a, const char *value)
             *(int64_t *)a->target = n;
             return HY3_OK;
         }
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "'--%s %s': the value must be a whole number, 0 or more", a->name, value);
+        HY3_FAIL(HY3_EUSAGE, "'--%s %s': the value must be a whole number, 0 or more", a->name,
+                 value);
     }
     *(double *)a->target = strtod(value, &end);
     if (end != value && *end == '\0' && isfinite(*(double *)a->target) && *(double *)a->target >= 0)
         return HY3_OK;
-    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                    "'--%s %s': the value must be a number, 0 or more", a->name, value);
+    HY3_FAIL(HY3_EUSAGE, "'--%s %s': the value must be a number, 0 or more", a->name, value);
 }
 
 /* Takes argv[*i], a "--name…", and its value. */
@@ -130,14 +129,14 @@ static hy3_status take_named(const struct hy3_usage *u, int argc, char **argv, i
         return unknown(u, name, length);
     if (a->type == HY3_ARG_FLAG) {
         if (equals)
-            return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "'--%s' takes no value", a->name);
+            HY3_FAIL(HY3_EUSAGE, "'--%s' takes no value", a->name);
         *(bool *)a->target = true;
         return HY3_OK;
     }
     if (equals)
         return set(a, equals + 1);
     if (*i + 1 >= argc)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "'--%s' needs a value", a->name);
+        HY3_FAIL(HY3_EUSAGE, "'--%s' needs a value", a->name);
     return set(a, argv[++*i]);
 }
 
@@ -152,7 +151,6 @@ static const struct hy3_argument *word(const struct hy3_usage *u, int number)
 hy3_status hy3_arguments_parse(const struct hy3_usage *u, int argc, char **argv, bool writes,
                                bool *finished)
 {
-    hy3_status status = HY3_OK;
     int words = 0;
 
     *finished = false;
@@ -163,19 +161,19 @@ hy3_status hy3_arguments_parse(const struct hy3_usage *u, int argc, char **argv,
             if (writes)
                 print_help(u);
             *finished = true;
-            goto done;
+            return HY3_OK;
         }
         if (strcmp(text, "--write-reference=man") == 0) {
             if (writes)
                 print_manual(u);
             *finished = true;
-            goto done;
+            return HY3_OK;
         }
         if (strcmp(text, "--version") == 0) {
             if (writes)
                 printf("%s %s\n", u->program, HY3_VERSION);
             *finished = true;
-            goto done;
+            return HY3_OK;
         }
         if (strncmp(text, "--", 2) == 0) {
             HY3_TRY(take_named(u, argc, argv, &i));
@@ -187,6 +185,5 @@ hy3_status hy3_arguments_parse(const struct hy3_usage *u, int argc, char **argv,
     }
     if (word(u, words))
         HY3_FAIL(HY3_EUSAGE, "the argument %s is missing; see --help", word(u, words)->name);
-done:
-    return status;
+    return HY3_OK;
 }

@@ -11,26 +11,22 @@
 
 static hy3_status set_text(char **field, const char *text)
 {
-    hy3_status status = HY3_OK;
     char *copy;
 
     HY3_TRY(hy3_strdup(text, &copy));
     hy3_free(*field);
     *field = copy;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status split_words(const char *words, struct hy3_list *list)
 {
-    hy3_status status = HY3_OK;
     const char *word;
     size_t length;
 
     while ((word = hy3_option_word(&words, &length)))
         HY3_TRY(hy3_list_add(list, word, length));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The field is zero or holds a value of its type. */
@@ -69,13 +65,10 @@ static hy3_status set_default(const struct hy3_option *o, struct hy3_config *con
 
 hy3_status hy3_config_defaults(struct hy3_config *config)
 {
-    hy3_status status = HY3_OK;
-
     hy3_config_free(config);
     for (const struct hy3_option *o = hy3_options; o->key; o++)
         HY3_TRY(set_default(o, config));
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_config_free(struct hy3_config *config)
@@ -171,7 +164,6 @@ static bool get_real(const struct hy3_setting *s, double *out)
 static hy3_status get_texts(const struct hy3_option *o, const struct hy3_setting *s,
                             struct hy3_list *own, const struct hy3_list **out)
 {
-    hy3_status status = HY3_OK;
     bool valid = true;
 
     *out = NULL;
@@ -188,8 +180,7 @@ static hy3_status get_texts(const struct hy3_option *o, const struct hy3_setting
     }
     if (*out && (!valid || (o->type != HY3_LIST && (s->type == HY3_VALUE_LIST || own->count > 1))))
         *out = NULL;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Whether every text may stand in the configuration. */
@@ -216,9 +207,9 @@ static hy3_status assign_texts(const struct hy3_option *o, const struct hy3_sett
     struct hy3_list own = {0}, *list = hy3_option_field(o, config);
     const struct hy3_list *texts;
 
-    HY3_TRY(get_texts(o, s, &own, &texts));
+    HY3_TRY_DONE(get_texts(o, s, &own, &texts));
     if (texts && (texts->count == 0 || (texts->count == 1 && texts->items[0][0] == '\0'))) {
-        HY3_TRY(set_default(o, config));
+        HY3_TRY_DONE(set_default(o, config));
         goto done;
     }
     if (!texts || !is_valid(o, texts)) {
@@ -226,12 +217,12 @@ static hy3_status assign_texts(const struct hy3_option *o, const struct hy3_sett
         goto done;
     }
     if (o->type != HY3_LIST) {
-        HY3_TRY(set_text(hy3_option_field(o, config), texts->items[0]));
+        HY3_TRY_DONE(set_text(hy3_option_field(o, config), texts->items[0]));
         goto done;
     }
     hy3_list_free(list);
     for (int i = 0; i < texts->count; i++)
-        HY3_TRY(hy3_list_add(list, texts->items[i], strlen(texts->items[i])));
+        HY3_TRY_DONE(hy3_list_add(list, texts->items[i], strlen(texts->items[i])));
 done:
     hy3_list_free(&own);
     return status;

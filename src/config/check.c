@@ -59,8 +59,8 @@ static hy3_status check_available(const struct check *c, const struct hy3_option
 
     if (!o->only)
         goto done;
-    HY3_TRY(hy3_option_format(o, c->config, &value));
-    HY3_TRY(hy3_option_format(o, defaults, &initial));
+    HY3_TRY_DONE(hy3_option_format(o, c->config, &value));
+    HY3_TRY_DONE(hy3_option_format(o, defaults, &initial));
     if (is_available(o, value, initial))
         goto done;
     advise(o, initial, advice, sizeof advice);
@@ -78,9 +78,9 @@ static hy3_status check_all_available(const struct check *c)
     hy3_status status = HY3_OK;
     struct hy3_config defaults = {0};
 
-    HY3_TRY(hy3_config_defaults(&defaults));
+    HY3_TRY_DONE(hy3_config_defaults(&defaults));
     for (const struct hy3_option *o = hy3_options; o->key; o++)
-        HY3_TRY(check_available(c, o, &defaults));
+        HY3_TRY_DONE(check_available(c, o, &defaults));
 done:
     hy3_config_free(&defaults);
     return status;
@@ -220,7 +220,6 @@ hy3_status hy3_config_check(const struct hy3_config *config,
                             const struct hy3_setting *const *settings, const char *program,
                             struct hy3_problems *problems)
 {
-    hy3_status status = HY3_OK;
     const struct check c = {.config = config, .given = settings, .problems = problems};
 
     HY3_TRY(check_all_available(&c));
@@ -234,6 +233,5 @@ hy3_status hy3_config_check(const struct hy3_config *config,
         check_sft(&c);
     if (problems->count == 0)
         warn(&c);
-done:
-    return status;
+    return HY3_OK;
 }

@@ -77,7 +77,7 @@ static hy3_status finish(FILE *out, char **text)
         return HY3_OK;
     hy3_free(*text);
     *text = NULL;
-    return hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "out of memory for a text");
+    HY3_FAIL(HY3_ENOMEM, "out of memory for a text");
 }
 
 hy3_status hy3_option_format(const struct hy3_option *option, const struct hy3_config *config,
@@ -101,7 +101,7 @@ static hy3_status write_line(FILE *out, const struct hy3_option *o, const struct
     char *value = NULL;
     int used;
 
-    HY3_TRY(hy3_option_format(o, config, &value));
+    HY3_TRY_DONE(hy3_option_format(o, config, &value));
     if (hy3_option_is_set(o, config))
         used = fprintf(out, "%s = %s;", o->key, value);
     else

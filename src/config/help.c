@@ -29,7 +29,7 @@ static hy3_status write_option(FILE *out, const struct hy3_option *o,
     char *value = NULL, notes[512];
     int at;
 
-    HY3_TRY(hy3_option_format(o, defaults, &value));
+    HY3_TRY_DONE(hy3_option_format(o, defaults, &value));
     hy3_option_note(o, notes, sizeof notes);
     at = fprintf(out, "  %s%s%s", o->key, *value ? " = " : "", value);
     if (at >= LEFT - 1) {
@@ -51,7 +51,7 @@ hy3_status hy3_help_write(FILE *out, const char *program, const char *summary)
     hy3_status status = HY3_OK;
     struct hy3_config defaults = {0};
 
-    HY3_TRY(hy3_config_defaults(&defaults));
+    HY3_TRY_DONE(hy3_config_defaults(&defaults));
     fprintf(
         out,
         "usage: %s CONFIG [key=value ...]\n%s\n\n"
@@ -63,7 +63,7 @@ hy3_status hy3_help_write(FILE *out, const char *program, const char *summary)
         if (o->type == HY3_GROUP)
             fprintf(out, "\n%s\n", o->key);
         else
-            HY3_TRY(write_option(out, o, &defaults));
+            HY3_TRY_DONE(write_option(out, o, &defaults));
     }
 done:
     hy3_config_free(&defaults);

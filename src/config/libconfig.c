@@ -159,7 +159,6 @@ static void copy_item(struct scan *s)
 static hy3_status prepare(const char *text, size_t size, const char *path,
                           struct hy3_problems *problems, char **out)
 {
-    hy3_status status = HY3_OK;
     struct scan s = {.at = text, .end = text + size, .line = 1, .path = path, .problems = problems};
 
     HY3_TRY(hy3_alloc(out, 2 * size + 2, 1)); /* at most one L a number */
@@ -170,14 +169,11 @@ static hy3_status prepare(const char *text, size_t size, const char *path,
         copy_item(&s);
     }
     *s.out = '\n'; /* a comment must not be the end */
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_list(const config_setting_t *from, struct hy3_setting *to)
 {
-    hy3_status status = HY3_OK;
-
     to->type = HY3_VALUE_LIST;
     for (int i = 0; i < config_setting_length(from); i++) {
         const char *text = config_setting_get_string_elem(from, i);
@@ -188,8 +184,7 @@ static hy3_status read_list(const config_setting_t *from, struct hy3_setting *to
         }
         HY3_TRY(hy3_list_add(&to->texts, text, strlen(text)));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_value(const config_setting_t *from, struct hy3_setting *to)
@@ -222,7 +217,6 @@ static hy3_status read_value(const config_setting_t *from, struct hy3_setting *t
 static hy3_status read_setting(const config_setting_t *from, const char *path,
                                struct hy3_settings *settings, struct hy3_problems *problems)
 {
-    hy3_status status = HY3_OK;
     char place[WHERE_MAX];
     struct hy3_setting *setting;
 
@@ -233,9 +227,7 @@ static hy3_status read_setting(const config_setting_t *from, const char *path,
         return HY3_OK;
     }
     HY3_TRY(hy3_settings_add(settings, config_setting_name(from), place, &setting));
-    HY3_TRY(read_value(from, setting));
-done:
-    return status;
+    return read_value(from, setting);
 }
 
 hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
@@ -248,7 +240,7 @@ hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
     config_t config;
 
     config_init(&config);
-    HY3_TRY(prepare(text, size, path, &found, &prepared));
+    HY3_TRY_DONE(prepare(text, size, path, &found, &prepared));
     if (found.count > 0) {
         hy3_problem(problems, "", "%s", found.text + 3);
         goto done;
@@ -260,7 +252,8 @@ hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
     }
     root = config_root_setting(&config);
     for (int i = 0; i < config_setting_length(root); i++)
-        HY3_TRY(read_setting(config_setting_get_elem(root, (unsigned)i), path, settings, problems));
+        HY3_TRY_DONE(
+            read_setting(config_setting_get_elem(root, (unsigned)i), path, settings, problems));
 done:
     config_destroy(&config);
     hy3_free(prepared);

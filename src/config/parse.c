@@ -34,7 +34,6 @@ static size_t key_length(const char *argument)
 
 static hy3_status take_override(struct command *c, const char *argument, size_t length)
 {
-    hy3_status status = HY3_OK;
     char key[64], where[160];
     struct hy3_setting *setting;
     const char *value = argument + length + 1;
@@ -42,9 +41,7 @@ static hy3_status take_override(struct command *c, const char *argument, size_t 
     snprintf(key, sizeof key, "%.*s", (int)(length < 63 ? length : 63), argument);
     snprintf(where, sizeof where, "argument '%.120s'", argument);
     HY3_TRY(hy3_settings_add(&c->overrides, key, where, &setting));
-    HY3_TRY(hy3_list_add(&setting->texts, value, strlen(value)));
-done:
-    return status;
+    return hy3_list_add(&setting->texts, value, strlen(value));
 }
 
 static bool asks_for_text(const char *argument)
@@ -67,8 +64,6 @@ static void refuse_dashes(struct command *c, const char *argument)
 
 static hy3_status read_command(struct command *c, int argc, char **argv)
 {
-    hy3_status status = HY3_OK;
-
     for (int i = 1; i < argc; i++) {
         const char *argument = argv[i];
         size_t length = key_length(argument);
@@ -86,8 +81,7 @@ static hy3_status read_command(struct command *c, int argc, char **argv)
         else
             c->file = argument;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* What --help and its like ask for, on standard output. */
@@ -112,15 +106,13 @@ static hy3_status check_command(const struct command *c)
     if (!c->file && c->problems.count > 0)
         return hy3_problems_status(&c->problems);
     if (!c->file)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "no configuration file; usage: %s CONFIG [key=value ...], see --help",
-                        hy3_log_program());
+        HY3_FAIL(HY3_EUSAGE, "no configuration file; usage: %s CONFIG [key=value ...], see --help",
+                 hy3_log_program());
     if (hy3_ends_with(c->file, ".yaml") || hy3_ends_with(c->file, ".yml"))
-        return hy3_fail(
-            HY3_EUSAGE, __FILE__, __LINE__,
-            "'%s': reading YAML is not available in this version (%s); write the keys as a "
-            "libconfig file",
-            c->file, HY3_VERSION);
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s': reading YAML is not available in this version (%s); write the keys as a "
+                 "libconfig file",
+                 c->file, HY3_VERSION);
     return HY3_OK;
 }
 
@@ -141,8 +133,8 @@ static hy3_status compare_commands(MPI_Comm comm, int argc, char **argv)
     hy3_allreduce_int(comm, lowest, 2, MPI_MIN, "comparing the arguments");
     if (lowest[0] == -lowest[1])
         return HY3_OK;
-    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                    "the ranks were started with different arguments; start all with the same");
+    HY3_FAIL(HY3_EUSAGE,
+             "the ranks were started with different arguments; start all with the same");
 }
 
 /* Collective. The bytes of the file on every rank, read by rank 0; the caller owns *text. */
@@ -154,15 +146,14 @@ static hy3_status read_file(MPI_Comm comm, const char *path, char **text, size_t
 
     if (reads)
         status = hy3_file_read(path, FILE_LIMIT, text, size);
-    HY3_TRY(hy3_agree(comm, status, "reading the configuration"));
+    HY3_AGREE(comm, status, "reading the configuration");
     bytes = (int64_t)*size;
     hy3_broadcast(comm, 0, &bytes, sizeof bytes, "sharing the configuration");
     *size = (size_t)bytes;
     if (!reads)
         status = hy3_alloc(text, *size + 1, 1);
-    HY3_TRY(hy3_agree(comm, status, "sharing the configuration"));
+    HY3_AGREE(comm, status, "sharing the configuration");
     hy3_broadcast(comm, 0, *text, *size, "sharing the configuration");
-done:
     return status;
 }
 
@@ -181,8 +172,6 @@ static void refuse_unknown(const struct hy3_setting *s, struct hy3_problems *pro
 static hy3_status assign(const struct hy3_settings *settings, bool once, struct hy3_config *config,
                          const struct hy3_setting **given, struct hy3_problems *problems)
 {
-    hy3_status status = HY3_OK;
-
     for (size_t i = 0; i < settings->count; i++) {
         const struct hy3_setting *s = &settings->items[i];
         const struct hy3_option *o = hy3_option_find(s->key);
@@ -199,8 +188,7 @@ static hy3_status assign(const struct hy3_settings *settings, bool once, struct 
         *giver = s;
         HY3_TRY(hy3_option_assign(o, s, config, problems));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Local, with the same outcome on every rank unless memory runs out. */
@@ -211,15 +199,15 @@ static hy3_status resolve(struct hy3_config *config, struct command *c, const ch
     struct hy3_settings settings = {0};
     const struct hy3_setting **given = NULL;
 
-    HY3_TRY(hy3_config_defaults(config));
-    HY3_TRY(hy3_alloc(&given, (size_t)hy3_option_count(), sizeof(void *)));
-    HY3_TRY(hy3_libconfig_read(text, size, c->file, &settings, &c->problems));
-    HY3_TRY(assign(&settings, true, config, given, &c->problems));
-    HY3_TRY(assign(&c->overrides, false, config, given, &c->problems));
+    HY3_TRY_DONE(hy3_config_defaults(config));
+    HY3_TRY_DONE(hy3_alloc(&given, (size_t)hy3_option_count(), sizeof(void *)));
+    HY3_TRY_DONE(hy3_libconfig_read(text, size, c->file, &settings, &c->problems));
+    HY3_TRY_DONE(assign(&settings, true, config, given, &c->problems));
+    HY3_TRY_DONE(assign(&c->overrides, false, config, given, &c->problems));
     if (settings.count > 0 ||
         c->problems.count == 0) /* a file that is no libconfig lacks everything */
-        HY3_TRY(hy3_config_check(config, given, hy3_log_program(), &c->problems));
-    HY3_TRY(hy3_problems_status(&c->problems));
+        HY3_TRY_DONE(hy3_config_check(config, given, hy3_log_program(), &c->problems));
+    HY3_TRY_DONE(hy3_problems_status(&c->problems));
 done:
     hy3_settings_free(&settings);
     hy3_free(given);
@@ -236,18 +224,18 @@ hy3_status hy3_config_parse(struct hy3_config *config, MPI_Comm comm, int argc, 
 
     *config = (struct hy3_config){0};
     *finished = false;
-    HY3_TRY(compare_commands(comm, argc, argv));
-    HY3_TRY(hy3_agree(comm, read_command(&command, argc, argv), "reading the arguments"));
+    HY3_TRY_DONE(compare_commands(comm, argc, argv));
+    HY3_AGREE_DONE(comm, read_command(&command, argc, argv), "reading the arguments");
     if (command.prints) {
         *finished = true;
         if (hy3_rank(comm) == 0)
             status = print(command.prints, summary);
-        HY3_TRY(hy3_agree(comm, status, "printing"));
+        HY3_AGREE_DONE(comm, status, "printing");
         goto done;
     }
-    HY3_TRY(check_command(&command));
-    HY3_TRY(read_file(comm, command.file, &text, &size));
-    HY3_TRY(hy3_agree(comm, resolve(config, &command, text, size), "reading the configuration"));
+    HY3_TRY_DONE(check_command(&command));
+    HY3_TRY_DONE(read_file(comm, command.file, &text, &size));
+    HY3_AGREE_DONE(comm, resolve(config, &command, text, size), "reading the configuration");
 done:
     if (status != HY3_OK)
         hy3_config_free(config);

@@ -34,9 +34,9 @@ hy3_status hy3_problems_status(const struct hy3_problems *problems)
     if (problems->count == 0)
         return HY3_OK;
     if (problems->count == 1)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "%s", problems->text + 3);
+        HY3_FAIL(HY3_EUSAGE, "%s", problems->text + 3);
     if (problems->count > problems->shown)
         snprintf(more, sizeof more, "\n  and %d more", problems->count - problems->shown);
-    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "%d things are wrong in the configuration%s%s",
-                    problems->count, problems->text, more);
+    HY3_FAIL(HY3_EUSAGE, "%d things are wrong in the configuration%s%s", problems->count,
+             problems->text, more);
 }

@@ -16,13 +16,13 @@ static hy3_status walk(FILE *out, write_group group, write_option option)
     struct hy3_config defaults = {0};
     char *value = NULL, values[256];
 
-    HY3_TRY(hy3_config_defaults(&defaults));
+    HY3_TRY_DONE(hy3_config_defaults(&defaults));
     for (const struct hy3_option *o = hy3_options; o->key; o++) {
         if (o->type == HY3_GROUP) {
             group(out, o->key);
             continue;
         }
-        HY3_TRY(hy3_option_format(o, &defaults, &value));
+        HY3_TRY_DONE(hy3_option_format(o, &defaults, &value));
         hy3_option_describe(o, values, sizeof values);
         option(out, o, value, values);
         hy3_free(value);
@@ -165,7 +165,6 @@ static void write_environment(FILE *out)
 
 hy3_status hy3_reference_write_man(FILE *out, const char *program, const char *summary)
 {
-    hy3_status status = HY3_OK;
     bool lists_keys = strcmp(program, "hy3_sft") == 0;
 
     fprintf(out, ".\\\" made by %s \\-\\-write\\-reference=man\n.TH %s 1 \"\" \"hy3 %s\" hy3\n",
@@ -199,6 +198,5 @@ hy3_status hy3_reference_write_man(FILE *out, const char *program, const char *s
     write_environment(out);
     fprintf(out, ".SH SEE ALSO\n.BR hy3_init (1),\n.BR %s (1),\n.BR hy3_generate (1)\n",
             lists_keys ? "hy3_tokenize" : "hy3_sft");
-done:
-    return status;
+    return HY3_OK;
 }

@@ -5,7 +5,6 @@
 
 hy3_status hy3_list_add(struct hy3_list *list, const char *text, size_t size)
 {
-    hy3_status status = HY3_OK;
     size_t count = (size_t)list->count, capacity = count;
     char *copy = NULL;
 
@@ -15,8 +14,7 @@ hy3_status hy3_list_add(struct hy3_list *list, const char *text, size_t size)
     HY3_TRY(hy3_alloc(&copy, size + 1, 1));
     memcpy(copy, text, size);
     list->items[list->count++] = copy;
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_list_free(struct hy3_list *list)
@@ -30,7 +28,6 @@ void hy3_list_free(struct hy3_list *list)
 hy3_status hy3_settings_add(struct hy3_settings *settings, const char *key, const char *where,
                             struct hy3_setting **out)
 {
-    hy3_status status = HY3_OK;
     struct hy3_setting *setting;
 
     HY3_TRY(hy3_grow(&settings->items, &settings->capacity, settings->count + 1,
@@ -39,8 +36,7 @@ hy3_status hy3_settings_add(struct hy3_settings *settings, const char *key, cons
     HY3_TRY(hy3_strdup(key, &setting->key));
     HY3_TRY(hy3_strdup(where, &setting->where));
     *out = setting;
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_settings_free(struct hy3_settings *settings)

@@ -37,7 +37,7 @@ hy3_status hy3_word_split(const char *word, struct hy3_list *texts, bool *valid)
     char *text = NULL;
 
     *valid = true;
-    HY3_TRY(hy3_alloc(&text, size + 1, 1));
+    HY3_TRY_DONE(hy3_alloc(&text, size + 1, 1));
     if (size >= 2 && *word == '[' && end[-1] == ']') {
         at++;
         end--;
@@ -49,7 +49,7 @@ hy3_status hy3_word_split(const char *word, struct hy3_list *texts, bool *valid)
         else
             read_plain(&at, end, text, &length);
         at += at < end ? strspn(at, " ") : 0;
-        HY3_TRY(hy3_list_add(texts, text, length));
+        HY3_TRY_DONE(hy3_list_add(texts, text, length));
         more = at < end && *at == ',';
         *valid = *valid && (more || at >= end);
         at++;
@@ -83,7 +83,6 @@ hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes)
         *bytes = (int64_t)all;
         return HY3_OK;
     }
-    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                    "'%s' is \"%.80s\"; it must be a size such as \"5GB\" or \"512MiB\"", key,
-                    text);
+    HY3_FAIL(HY3_EUSAGE, "'%s' is \"%.80s\"; it must be a size such as \"5GB\" or \"512MiB\"", key,
+             text);
 }

@@ -36,16 +36,16 @@ hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch 
     int64_t samples = batches->batch < batches->count ? batches->batch : batches->count;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&b, 1, sizeof *b));
+    HY3_TRY_DONE(hy3_alloc(&b, 1, sizeof *b));
     b->sample_capacity = samples;
     if (__builtin_mul_overflow(samples, hy3_dataset_longest(batches->dataset), &b->token_capacity))
-        HY3_FAIL(HY3_ENOMEM, "a micro-batch of %lld samples is too large", (long long)samples);
-    HY3_TRY(hy3_alloc(&b->ids, (size_t)b->token_capacity, sizeof *b->ids));
-    HY3_TRY(hy3_alloc(&b->positions, (size_t)b->token_capacity, sizeof *b->positions));
-    HY3_TRY(hy3_alloc(&b->targets, (size_t)b->token_capacity, sizeof *b->targets));
-    HY3_TRY(hy3_alloc(&b->mask, (size_t)b->token_capacity, sizeof *b->mask));
-    HY3_TRY(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
-    HY3_TRY(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
+        HY3_FAIL_DONE(HY3_ENOMEM, "a micro-batch of %lld samples is too large", (long long)samples);
+    HY3_TRY_DONE(hy3_alloc(&b->ids, (size_t)b->token_capacity, sizeof *b->ids));
+    HY3_TRY_DONE(hy3_alloc(&b->positions, (size_t)b->token_capacity, sizeof *b->positions));
+    HY3_TRY_DONE(hy3_alloc(&b->targets, (size_t)b->token_capacity, sizeof *b->targets));
+    HY3_TRY_DONE(hy3_alloc(&b->mask, (size_t)b->token_capacity, sizeof *b->mask));
+    HY3_TRY_DONE(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
+    HY3_TRY_DONE(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
     *out = b;
     b = NULL;
 done:
@@ -69,7 +69,6 @@ void hy3_batch_free(struct hy3_batch *batch)
 /* Sample `sample` behind those already there; targets are its ids one place on. */
 static hy3_status append(const struct hy3_dataset *dataset, int64_t sample, struct hy3_batch *out)
 {
-    hy3_status status = HY3_OK;
     int64_t at = out->T, length = hy3_dataset_length(dataset, sample);
 
     HY3_ASSERT(out->S < out->sample_capacity && at + length <= out->token_capacity);
@@ -85,14 +84,12 @@ static hy3_status append(const struct hy3_dataset *dataset, int64_t sample, stru
     out->starts[out->S] = out->T = at + length;
     if (length > out->longest)
         out->longest = length;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int64_t micro,
                             struct hy3_batch *out)
 {
-    hy3_status status = HY3_OK;
     int64_t steps = hy3_batches_steps_per_epoch(batches), epoch = step / steps;
     int64_t begin = step % steps * global_batch(batches) +
                     (micro * batches->ranks + batches->rank) * batches->batch;
@@ -104,6 +101,5 @@ hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int
     out->step = step;
     for (int64_t place = begin; place < end; place++)
         HY3_TRY(append(batches->dataset, hy3_batches_sample(batches, epoch, place), out));
-done:
-    return status;
+    return HY3_OK;
 }

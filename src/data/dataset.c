@@ -40,7 +40,6 @@ void hy3_dataset_close(struct hy3_dataset *dataset)
 hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uint64_t seed,
                              struct hy3_dataset **out)
 {
-    hy3_status status = HY3_OK;
     struct hy3_dataset *d = NULL;
 
     *out = NULL;
@@ -56,8 +55,7 @@ hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uin
     d->seed = seed;
     d->vocab = vocab;
     *out = d;
-done:
-    return status;
+    return HY3_OK;
 }
 
 int64_t hy3_dataset_count(const struct hy3_dataset *dataset)
@@ -110,7 +108,6 @@ hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_
                             uint8_t *mask)
 {
     const struct hy3_token_header *h = &dataset->header;
-    hy3_status status = HY3_OK;
     size_t length = (size_t)hy3_dataset_length(dataset, i);
     uint64_t stored;
     int64_t at;
@@ -133,8 +130,7 @@ hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_
                  "set overwrite_cache, it is then made again",
                  (long long)i, where, dataset->path);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, size_t size)
@@ -204,7 +200,6 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
                             const struct hy3_tokenizer *tokenizer, struct hy3_dataset *d,
                             bool *fits)
 {
-    hy3_status status = HY3_OK;
     char reason[512] = "";
     uint64_t source;
 
@@ -228,8 +223,7 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
         hy3_free(d->offsets);
         d->offsets = NULL;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status judge_bad(const struct hy3_dataset_options *options,
@@ -243,10 +237,9 @@ static hy3_status judge_bad(const struct hy3_dataset_options *options,
     if (sum->bad > list->count || !is_complete)
         snprintf(more, sizeof more, "\n  and %s%lld more, see '%.1000s'",
                  is_complete ? "" : "at least ", (long long)(sum->bad - list->count), rejected);
-    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                    "%s%lld bad line%s, max_bad_samples allows %lld:%s%s",
-                    is_complete ? "" : "at least ", (long long)sum->bad, sum->bad == 1 ? "" : "s",
-                    (long long)options->max_bad_samples, list->text, more);
+    HY3_FAIL(HY3_EFORMAT, "%s%lld bad line%s, max_bad_samples allows %lld:%s%s",
+             is_complete ? "" : "at least ", (long long)sum->bad, sum->bad == 1 ? "" : "s",
+             (long long)options->max_bad_samples, list->text, more);
 }
 
 static hy3_status judge_empty(const struct hy3_dataset_options *options,
@@ -259,13 +252,11 @@ static hy3_status judge_empty(const struct hy3_dataset_options *options,
     if (options->file_count > 1)
         snprintf(others, sizeof others, " and %d other files", options->file_count - 1);
     if (sum->dropped + sum->bad == 0)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "'%s'%s: no sample in it",
-                        options->files[0], others);
-    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                    "'%s'%s: no sample is left, %lld were dropped and %lld lines are bad; '%s' "
-                    "says why",
-                    options->files[0], others, (long long)sum->dropped, (long long)sum->bad,
-                    rejected);
+        HY3_FAIL(HY3_EFORMAT, "'%s'%s: no sample in it", options->files[0], others);
+    HY3_FAIL(HY3_EFORMAT,
+             "'%s'%s: no sample is left, %lld were dropped and %lld lines are bad; '%s' "
+             "says why",
+             options->files[0], others, (long long)sum->dropped, (long long)sum->bad, rejected);
 }
 
 /* Collective. Tokenizes and writes the file. */
@@ -283,20 +274,20 @@ static hy3_status make_file(MPI_Comm comm, const struct hy3_dataset_options *opt
     char rejected[HY3_PATH_MAX];
     bool is_complete;
 
-    HY3_TRY(hy3_path_format(rejected, sizeof rejected, "%s/%s.rejected.jsonl",
-                            options->cache_directory, options->name));
-    HY3_TRY(
+    HY3_TRY_DONE(hy3_path_format(rejected, sizeof rejected, "%s/%s.rejected.jsonl",
+                                 options->cache_directory, options->name));
+    HY3_TRY_DONE(
         hy3_tokenize(comm, options, d->sources, tokenizer, &tokenized, &h.summary, &is_complete));
-    HY3_TRY(hy3_reject_write(comm, tokenized, rejected, &list));
+    HY3_TRY_DONE(hy3_reject_write(comm, tokenized, rejected, &list));
     if (hy3_rank(comm) == 0)
         status = judge_bad(options, &h.summary, &list, is_complete, rejected);
-    HY3_TRY(hy3_agree(comm, status, "checking the data"));
-    HY3_TRY(judge_empty(options, &h.summary, rejected));
+    HY3_AGREE_DONE(comm, status, "checking the data");
+    HY3_TRY_DONE(judge_empty(options, &h.summary, rejected));
     h.piece_bytes = hy3_portions_piece_bytes(h.summary.bytes);
     h.hashed = hy3_tokenized_hashed(tokenized);
     h.source = hy3_tokenized_fingerprint(tokenized);
-    HY3_TRY(hy3_token_file_write(comm, d->path, &h, hy3_tokenizer_dialect(tokenizer), d->sources,
-                                 d->source_count, tokenized));
+    HY3_TRY_DONE(hy3_token_file_write(comm, d->path, &h, hy3_tokenizer_dialect(tokenizer),
+                                      d->sources, d->source_count, tokenized));
 done:
     hy3_tokenized_free(tokenized);
     return status;
@@ -314,9 +305,8 @@ static hy3_status share_file(MPI_Comm comm, struct hy3_dataset *d)
         status = hy3_alloc(&d->offsets, count, sizeof *d->offsets);
     if (status == HY3_OK)
         status = hy3_token_file_open(d->path, &d->header, &d->fd);
-    HY3_TRY(hy3_agree(comm, status, "opening the token file"));
+    HY3_AGREE(comm, status, "opening the token file");
     hy3_broadcast(comm, 0, d->offsets, count * sizeof *d->offsets, "opening the token file");
-done:
     return status;
 }
 
@@ -361,12 +351,12 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
             hy3_path_format(path, sizeof path, "%s/%s.h5", options->cache_directory, options->name);
     if (status == HY3_OK)
         status = hy3_strdup(path, &d->path);
-    HY3_TRY(hy3_agree(comm, status, "opening the dataset"));
+    HY3_AGREE_DONE(comm, status, "opening the dataset");
     d->source_count = options->file_count;
-    HY3_TRY(hy3_sources_stat(comm, options->files, options->file_count, &d->sources));
+    HY3_TRY_DONE(hy3_sources_stat(comm, options->files, options->file_count, &d->sources));
     if (hy3_rank(comm) == 0)
         status = hy3_directory_create(options->cache_directory);
-    HY3_TRY(hy3_agree(comm, status, "opening the dataset"));
+    HY3_AGREE_DONE(comm, status, "opening the dataset");
     *out = d;
     d = NULL;
 done:
@@ -384,15 +374,16 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
     bool fits = false;
 
     *out = NULL;
-    HY3_TRY(create(comm, options, &d));
-    HY3_TRY(open_tokenizer(comm, options->tokenizer_directory, hy3_rank(comm) == 0, &tokenizer));
-    HY3_TRY(find_file(comm, options, tokenizer, d, &fits));
-    HY3_TRY(open_tokenizer(comm, options->tokenizer_directory, !fits, &tokenizer));
+    HY3_TRY_DONE(create(comm, options, &d));
+    HY3_TRY_DONE(
+        open_tokenizer(comm, options->tokenizer_directory, hy3_rank(comm) == 0, &tokenizer));
+    HY3_TRY_DONE(find_file(comm, options, tokenizer, d, &fits));
+    HY3_TRY_DONE(open_tokenizer(comm, options->tokenizer_directory, !fits, &tokenizer));
     if (!fits) {
-        HY3_TRY(make_file(comm, options, tokenizer, d));
-        HY3_TRY(reopen_file(comm, d));
+        HY3_TRY_DONE(make_file(comm, options, tokenizer, d));
+        HY3_TRY_DONE(reopen_file(comm, d));
     }
-    HY3_TRY(share_file(comm, d));
+    HY3_TRY_DONE(share_file(comm, d));
     d->header.summary.reused = fits;
     d->header.summary.seconds = hy3_seconds() - begin;
     if (summary)

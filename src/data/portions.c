@@ -62,7 +62,7 @@ hy3_status hy3_portions_plan(const struct hy3_source *sources, int count, int64_
             int64_t piece = (before + at) / piece_bytes;
             int64_t end = (piece + 1) * piece_bytes - before;
 
-            HY3_TRY(hy3_grow(&all, &capacity, used + 1, sizeof *all));
+            HY3_TRY_DONE(hy3_grow(&all, &capacity, used + 1, sizeof *all));
             if (end > sources[f].size)
                 end = sources[f].size;
             all[used] = (struct hy3_portion){piece, at, end, f};
@@ -84,10 +84,10 @@ hy3_status hy3_lines_create(struct hy3_lines **out)
     struct hy3_lines *r = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&r, 1, sizeof *r));
+    HY3_TRY_DONE(hy3_alloc(&r, 1, sizeof *r));
     r->fd = -1;
     if (!(r->hash = XXH3_createState()))
-        HY3_FAIL(HY3_ENOMEM, "out of host memory");
+        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory");
     *out = r;
     r = NULL;
 done:
@@ -109,7 +109,6 @@ void hy3_lines_free(struct hy3_lines *lines)
 /* Reads on; at least one byte unless the file is at its end. */
 static hy3_status fill(struct hy3_lines *r)
 {
-    hy3_status status = HY3_OK;
     int64_t left = r->source->size - r->at, size = r->end - r->at;
 
     if (r->begin > 0) {
@@ -123,16 +122,13 @@ static hy3_status fill(struct hy3_lines *r)
     HY3_TRY(hy3_file_read_at(r->fd, r->buffer + r->filled, (size_t)size, r->at, r->source->path));
     r->filled += (size_t)size;
     r->at += size;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Goes on to just behind the next line end, reading but not keeping; to the file's end if there is none. Stops at
  * `limit`: what begins there or later is not ours. */
 static hy3_status skip_line(struct hy3_lines *r, int64_t limit, bool is_hashed)
 {
-    hy3_status status = HY3_OK;
-
     for (;;) {
         char *from = r->buffer + r->begin, *stop;
         size_t size = r->filled - r->begin;
@@ -148,15 +144,12 @@ static hy3_status skip_line(struct hy3_lines *r, int64_t limit, bool is_hashed)
             break;
         HY3_TRY(fill(r));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_lines_begin(struct hy3_lines *lines, const struct hy3_source *source,
                            const struct hy3_portion *portion)
 {
-    hy3_status status = HY3_OK;
-
     if (lines->fd >= 0)
         close(lines->fd);
     lines->fd = -1;
@@ -168,8 +161,7 @@ hy3_status hy3_lines_begin(struct hy3_lines *lines, const struct hy3_source *sou
     lines->at = lines->line = portion->begin > 0 ? portion->begin - 1 : 0;
     if (portion->begin > 0) /* a line begins at `begin` only if the byte before ends one */
         HY3_TRY(skip_line(lines, portion->end, false));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void strip(const char **line, int64_t *size, bool is_first)
@@ -185,7 +177,6 @@ static void strip(const char **line, int64_t *size, bool is_first)
 hy3_status hy3_lines_next(struct hy3_lines *lines, const char **line, int64_t *size)
 {
     struct hy3_lines *r = lines;
-    hy3_status status = HY3_OK;
     size_t searched = 0;
     bool is_first = r->line == 0;
     char *stop;
@@ -216,8 +207,7 @@ hy3_status hy3_lines_next(struct hy3_lines *lines, const char **line, int64_t *s
     r->begin += searched;
     r->line += (int64_t)searched;
     strip(line, size, is_first);
-done:
-    return status;
+    return HY3_OK;
 }
 
 uint64_t hy3_lines_hash(const struct hy3_lines *lines)

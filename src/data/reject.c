@@ -65,9 +65,9 @@ static hy3_status text(const char *bytes, json_t **out)
     char *good = NULL;
     size_t size;
 
-    HY3_TRY(hy3_utf8_repair(bytes, strlen(bytes), &good, &size));
+    HY3_TRY_DONE(hy3_utf8_repair(bytes, strlen(bytes), &good, &size));
     if (!(*out = json_stringn(good, size)))
-        HY3_FAIL(HY3_ENOMEM, "out of host memory");
+        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory");
 done:
     hy3_free(good);
     return status;
@@ -79,13 +79,13 @@ static hy3_status put(struct writer *w, const char *file, int64_t line,
     hy3_status status = HY3_OK;
     json_t *object = NULL, *name = NULL, *reason = NULL;
 
-    HY3_TRY(text(file, &name));
-    HY3_TRY(text(reject->reason, &reason));
+    HY3_TRY_DONE(text(file, &name));
+    HY3_TRY_DONE(text(reject->reason, &reason));
     object = json_pack("{s:O, s:I, s:O}", "file", name, "line", (json_int_t)line, "reason", reason);
     if (!object)
-        HY3_FAIL(HY3_ENOMEM, "out of host memory");
+        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory");
     if (json_dumpf(object, w->file, JSON_COMPACT) != 0 || fputc('\n', w->file) == EOF)
-        HY3_FAIL(HY3_EIO, "cannot write '%s': %s", w->part, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot write '%s': %s", w->part, strerror(errno));
     if (reject->is_bad)
         list_bad(w, file, line, reject->reason);
 done:
@@ -134,15 +134,12 @@ static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, in
 
 static hy3_status open_writer(struct writer *w, const char *path, struct hy3_bad_list *list)
 {
-    hy3_status status = HY3_OK;
-
     memset(list, 0, sizeof *list);
     w->list = list;
     HY3_TRY(hy3_path_format(w->part, sizeof w->part, "%s.%ld.part", path, (long)getpid()));
     if (!(w->file = fopen(w->part, "we")))
         HY3_FAIL(HY3_EIO, "cannot create '%s': %s", w->part, strerror(errno));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Always closes; publishes if all went well. */
@@ -175,7 +172,7 @@ hy3_status hy3_reject_write(MPI_Comm comm, const struct hy3_tokenized *tokenized
     status = hy3_alloc(&packet, PACKET, sizeof *packet);
     if (status == HY3_OK && is_writer)
         status = open_writer(&writer, path, list);
-    HY3_TRY(hy3_agree(comm, status, phase));
+    HY3_AGREE_DONE(comm, status, phase);
     for (int64_t p = 0; p < hy3_tokenized_portions(tokenized); p++) {
         local = write_portion(comm, tokenized, p, packet, is_writer ? &writer : NULL);
         if (status == HY3_OK)

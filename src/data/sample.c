@@ -22,7 +22,6 @@ struct hy3_sampler {
 hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_length,
                               bool keep_unlabelled, struct hy3_sampler **out)
 {
-    hy3_status status = HY3_OK;
     struct hy3_sampler *s = NULL;
 
     *out = NULL;
@@ -34,8 +33,7 @@ hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_l
              "no token to learn is left within the first %zu tokens (max_seq_length)",
              s->max_length);
     *out = s;
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_sampler_free(struct hy3_sampler *sampler)
@@ -66,11 +64,11 @@ static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t si
 
     s->text.size = 0;
     s->ids.count = 0;
-    HY3_TRY(hy3_conversation_parse(line, (size_t)size, &conversation));
-    HY3_TRY(hy3_template_render(conversation, hy3_tokenizer_dialect(s->tokenizer), &training,
-                                &s->text));
-    HY3_TRY(hy3_tokenizer_encode(s->tokenizer, s->text.data, s->text.size, false, &s->ids));
-    HY3_TRY(hy3_grow(&s->mask, &s->mask_capacity, s->ids.count, sizeof *s->mask));
+    HY3_TRY_DONE(hy3_conversation_parse(line, (size_t)size, &conversation));
+    HY3_TRY_DONE(hy3_template_render(conversation, hy3_tokenizer_dialect(s->tokenizer), &training,
+                                     &s->text));
+    HY3_TRY_DONE(hy3_tokenizer_encode(s->tokenizer, s->text.data, s->text.size, false, &s->ids));
+    HY3_TRY_DONE(hy3_grow(&s->mask, &s->mask_capacity, s->ids.count, sizeof *s->mask));
     hy3_labels_mark(s->ids.data, s->ids.count, special->assistant, special->eos, s->mask);
 done:
     hy3_conversation_free(conversation);
@@ -89,7 +87,6 @@ static size_t count_labels(const uint8_t *mask, size_t length)
 hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int64_t size,
                               struct hy3_encoded *out)
 {
-    hy3_status status = HY3_OK;
     struct hy3_sampler *s = sampler;
     size_t length;
 
@@ -111,8 +108,7 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     out->is_truncated = length < s->ids.count;
     out->ids = s->ids.data;
     out->mask = s->mask;
-done:
-    return status;
+    return HY3_OK;
 }
 
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length)

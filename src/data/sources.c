@@ -19,9 +19,9 @@ static hy3_status stat_one(struct hy3_source *source)
     struct stat info;
     int fd = -1;
 
-    HY3_TRY(hy3_file_open(source->path, &fd));
+    HY3_TRY_DONE(hy3_file_open(source->path, &fd));
     if (fstat(fd, &info) != 0)
-        HY3_FAIL(HY3_EIO, "cannot read '%s': %s", source->path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", source->path, strerror(errno));
     source->size = info.st_size;
     source->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
 done:
@@ -48,7 +48,7 @@ hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
         facts[2L * f] = sources[f].size;
         facts[2L * f + 1] = sources[f].mtime_ns;
     }
-    HY3_TRY(hy3_agree(comm, status, "looking at the data files"));
+    HY3_AGREE_DONE(comm, status, "looking at the data files");
     hy3_broadcast(comm, 0, facts, 2 * (size_t)count * sizeof *facts, "looking at the data files");
     for (int f = 0; f < count; f++) {
         sources[f].size = facts[2L * f];
@@ -85,15 +85,14 @@ static hy3_status check_value(const json_t *object, const char *key, const char 
     if (!value || json_is_null(value) ||
         (json_is_string(value) && strcmp(json_string_value(value), wanted) == 0))
         return HY3_OK;
-    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                    "dataset '%s': \"%s\" must be \"%s\"; rewrite the file as lines of "
-                    "{\"messages\": [{\"role\": …, \"content\": …}]}",
-                    name, key, wanted);
+    HY3_FAIL(HY3_EUSAGE,
+             "dataset '%s': \"%s\" must be \"%s\"; rewrite the file as lines of "
+             "{\"messages\": [{\"role\": …, \"content\": …}]}",
+             name, key, wanted);
 }
 
 static hy3_status check_columns(const json_t *entry, const char *name)
 {
-    hy3_status status = HY3_OK;
     json_t *columns = json_object_get(entry, "columns"), *value;
     const char *key;
 
@@ -106,8 +105,7 @@ static hy3_status check_columns(const json_t *entry, const char *name)
                      name, key);
         HY3_TRY(check_value(columns, key, key, name));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* "sharegpt" with the tags of OpenAI's form; roles that the tags rename are refused line by line if they occur. */
@@ -118,7 +116,6 @@ static hy3_status check_entry(const json_t *entry, const char *name)
                                           {"user_tag", "user"},
                                           {"assistant_tag", "assistant"},
                                           {"system_tag", "system"}};
-    hy3_status status = HY3_OK;
     const json_t *formatting = json_object_get(entry, "formatting");
 
     if (!json_is_object(entry))
@@ -136,8 +133,7 @@ static hy3_status check_entry(const json_t *entry, const char *name)
     HY3_TRY(check_columns(entry, name));
     for (size_t i = 0; i < sizeof tags / sizeof *tags; i++)
         HY3_TRY(check_value(json_object_get(entry, "tags"), tags[i][0], tags[i][1], name));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* A JSON array is one value over many lines, which nobody can share out by bytes. */
@@ -148,18 +144,18 @@ static hy3_status refuse_array(const char *path)
     ssize_t size, i = 0;
     int fd = -1;
 
-    HY3_TRY(hy3_file_open(path, &fd));
+    HY3_TRY_DONE(hy3_file_open(path, &fd));
     if ((size = pread(fd, head, sizeof head, 0)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
     if (size >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0)
         i = 3;
     while (i < size && isspace((unsigned char)head[i]))
         i++;
     if (i < size && head[i] == '[')
-        HY3_FAIL(HY3_EUSAGE,
-                 "'%s' is one JSON array; make it one conversation a line: "
-                 "jq -c '.[]' OLD.json > NEW.jsonl",
-                 path);
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "'%s' is one JSON array; make it one conversation a line: "
+                      "jq -c '.[]' OLD.json > NEW.jsonl",
+                      path);
 done:
     if (fd >= 0)
         close(fd);
@@ -182,8 +178,7 @@ static hy3_status fail_unknown(const char *where, const char *name, json_t *info
         used += (size_t)size;
     }
     known[used] = '\0';
-    return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "there is no dataset '%s' in '%s'; it has: %s",
-                    name, where, known);
+    HY3_FAIL(HY3_EUSAGE, "there is no dataset '%s' in '%s'; it has: %s", name, where, known);
 }
 
 hy3_status hy3_sources_resolve(const char *directory, char *const *names, int count, char ***files,
@@ -196,24 +191,25 @@ hy3_status hy3_sources_resolve(const char *directory, char *const *names, int co
     *files = NULL;
     *file_count = 0;
     if (!directory || count < 1)
-        HY3_FAIL(HY3_EUSAGE, "no data is named; set train_data_file, or dataset_dir and dataset");
-    HY3_TRY(hy3_path_format(where, sizeof where, "%s/dataset_info.json", directory));
-    HY3_TRY(hy3_json_read(where, 16 << 20, &info));
-    HY3_TRY(hy3_alloc(&found, (size_t)count, sizeof *found));
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "no data is named; set train_data_file, or dataset_dir and dataset");
+    HY3_TRY_DONE(hy3_path_format(where, sizeof where, "%s/dataset_info.json", directory));
+    HY3_TRY_DONE(hy3_json_read(where, 16 << 20, &info));
+    HY3_TRY_DONE(hy3_alloc(&found, (size_t)count, sizeof *found));
     for (int i = 0; i < count; i++) {
         const json_t *entry = json_object_get(info, names[i]);
         const char *file;
 
         if (!entry)
-            HY3_TRY(fail_unknown(where, names[i], info));
-        HY3_TRY(check_entry(entry, names[i]));
+            HY3_TRY_DONE(fail_unknown(where, names[i], info));
+        HY3_TRY_DONE(check_entry(entry, names[i]));
         file = json_string_value(json_object_get(entry, "file_name"));
         if (file[0] == '/')
-            HY3_TRY(hy3_path_format(path, sizeof path, "%s", file));
+            HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s", file));
         else
-            HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, file));
-        HY3_TRY(refuse_array(path));
-        HY3_TRY(hy3_strdup(path, &found[i]));
+            HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", directory, file));
+        HY3_TRY_DONE(refuse_array(path));
+        HY3_TRY_DONE(hy3_strdup(path, &found[i]));
     }
     *files = found;
     *file_count = count;

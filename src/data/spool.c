@@ -23,12 +23,12 @@ hy3_status hy3_spool_open(const char *directory, struct hy3_spool **out)
     struct hy3_spool *s = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&s, 1, sizeof *s));
+    HY3_TRY_DONE(hy3_alloc(&s, 1, sizeof *s));
     s->fd = -1;
-    HY3_TRY(hy3_alloc(&s->buffer, BUFFER, 1));
-    HY3_TRY(hy3_path_format(s->path, sizeof s->path, "%s/.hy3-spool-XXXXXX", directory));
+    HY3_TRY_DONE(hy3_alloc(&s->buffer, BUFFER, 1));
+    HY3_TRY_DONE(hy3_path_format(s->path, sizeof s->path, "%s/.hy3-spool-XXXXXX", directory));
     if ((s->fd = mkstemp(s->path)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create a file in '%s': %s", directory, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot create a file in '%s': %s", directory, strerror(errno));
     unlink(s->path);
     *out = s;
     s = NULL;
@@ -49,18 +49,14 @@ void hy3_spool_close(struct hy3_spool *spool)
 
 static hy3_status flush(struct hy3_spool *s)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_file_write_at(s->fd, s->buffer, s->used, s->written, s->path));
     s->written += (int64_t)s->used;
     s->used = 0;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_spool_append(struct hy3_spool *spool, const void *data, size_t size)
 {
-    hy3_status status = HY3_OK;
     const char *from = data;
 
     while (size > 0) {
@@ -75,16 +71,11 @@ hy3_status hy3_spool_append(struct hy3_spool *spool, const void *data, size_t si
         if (spool->used == BUFFER)
             HY3_TRY(flush(spool));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_spool_read(struct hy3_spool *spool, void *data, size_t size, int64_t offset)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(flush(spool));
-    HY3_TRY(hy3_file_read_at(spool->fd, data, size, offset, spool->path));
-done:
-    return status;
+    return hy3_file_read_at(spool->fd, data, size, offset, spool->path);
 }

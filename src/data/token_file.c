@@ -75,12 +75,12 @@ static hy3_status read_int(hid_t file, const char *name, void *out)
     hid_t attribute = H5Aopen(file, name, H5P_DEFAULT), type = -1, space = -1;
 
     if (attribute < 0)
-        HY3_FAIL(HY3_EFORMAT, "it has no attribute '%s'", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no attribute '%s'", name);
     type = H5Aget_type(attribute);
     space = H5Aget_space(attribute);
     if (type < 0 || space < 0 || H5Tget_class(type) != H5T_INTEGER || H5Tget_size(type) != 8 ||
         H5Sget_simple_extent_npoints(space) != 1 || H5Aread(attribute, type, out) < 0)
-        HY3_FAIL(HY3_EFORMAT, "its attribute '%s' is not one 64-bit integer", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is not one 64-bit integer", name);
 done:
     if (space >= 0)
         H5Sclose(space);
@@ -93,7 +93,6 @@ done:
 
 static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
 {
-    hy3_status status = HY3_OK;
     int64_t is_complete = 0;
 
     HY3_TRY(read_int(file, "complete", &is_complete));
@@ -108,8 +107,7 @@ static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
     if (h->summary.samples < 1 || h->summary.tokens < h->summary.samples || h->hashed < 0 ||
         h->piece_bytes < 1)
         HY3_FAIL(HY3_EFORMAT, "its counts make no sense");
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The dataset as an open handle, of the type and size that the counts demand. */
@@ -121,14 +119,14 @@ static hy3_status open_column(hid_t file, const struct hy3_token_column *column,
 
     *out = set;
     if (set < 0)
-        HY3_FAIL(HY3_EFORMAT, "it has no dataset '%s'", column->name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no dataset '%s'", column->name);
     type = H5Dget_type(set);
     space = H5Dget_space(set);
     if (type < 0 || space < 0 || H5Tequal(type, hy3_token_column_type(column)) <= 0)
-        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' has another type", column->name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' has another type", column->name);
     if (H5Sget_simple_extent_ndims(space) != 1 || H5Sget_simple_extent_npoints(space) != count)
-        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' does not have %lld elements", column->name,
-                 (long long)count);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' does not have %lld elements", column->name,
+                      (long long)count);
 done:
     if (space >= 0)
         H5Sclose(space);
@@ -147,10 +145,11 @@ static hy3_status place_column(hid_t set, const struct hy3_token_column *column,
 
     if (plist < 0 || H5Pget_layout(plist) != H5D_CONTIGUOUS || H5Pget_external_count(plist) != 0 ||
         at == HADDR_UNDEF)
-        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' is not stored in one piece", column->name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' is not stored in one piece", column->name);
     if (__builtin_mul_overflow(count, (int64_t)column->size, &bytes) || at > INT64_MAX ||
         bytes > h->size || (int64_t)at > h->size - bytes)
-        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' reaches beyond the end of the file", column->name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' reaches beyond the end of the file",
+                      column->name);
     *(int64_t *)(void *)((char *)h + column->offset) = (int64_t)at;
 done:
     if (plist >= 0)
@@ -166,9 +165,9 @@ static hy3_status compare_files(hid_t set, const char *name, const struct hy3_so
     bool is_size = strcmp(name, "source_size") == 0;
     int64_t *values = NULL;
 
-    HY3_TRY(hy3_alloc(&values, (size_t)count, sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
     if (H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
-        HY3_FAIL(HY3_EFORMAT, "its dataset '%s' cannot be read", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' cannot be read", name);
     for (int f = 0; f < count; f++)
         if (values[f] != (is_size ? sources[f].size : sources[f].mtime_ns))
             h->has_same_sources = false;
@@ -188,10 +187,10 @@ static hy3_status compare_names(hid_t file, const struct hy3_source *sources, in
     if (set < 0 || (type = H5Dget_type(set)) < 0 || (space = H5Dget_space(set)) < 0 ||
         H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
         H5Sget_simple_extent_npoints(space) != count || (width = H5Tget_size(type)) > HY3_PATH_MAX)
-        HY3_FAIL(HY3_EFORMAT, "its list of source files does not fit");
-    HY3_TRY(hy3_alloc(&names, (size_t)count, width));
+        HY3_FAIL_DONE(HY3_EFORMAT, "its list of source files does not fit");
+    HY3_TRY_DONE(hy3_alloc(&names, (size_t)count, width));
     if (H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names) < 0)
-        HY3_FAIL(HY3_EFORMAT, "its list of source files cannot be read");
+        HY3_FAIL_DONE(HY3_EFORMAT, "its list of source files cannot be read");
     for (int f = 0; f < count; f++)
         if (strlen(sources[f].path) > width ||
             strncmp(names + (size_t)f * width, sources[f].path, width) != 0)
@@ -217,15 +216,15 @@ static hy3_status inspect_columns(hid_t file, const struct hy3_source *sources, 
     for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++) {
         int64_t elements = hy3_token_column_count(c, h, count);
 
-        HY3_TRY(open_column(file, c, elements, &set));
+        HY3_TRY_DONE(open_column(file, c, elements, &set));
         if (c->kind == HY3_FILES)
-            HY3_TRY(compare_files(set, c->name, sources, count, h));
+            HY3_TRY_DONE(compare_files(set, c->name, sources, count, h));
         else
-            HY3_TRY(place_column(set, c, elements, h));
+            HY3_TRY_DONE(place_column(set, c, elements, h));
         H5Dclose(set);
         set = -1;
     }
-    HY3_TRY(compare_names(file, sources, count, h));
+    HY3_TRY_DONE(compare_names(file, sources, count, h));
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -237,7 +236,7 @@ static hy3_status stat_file(int fd, const char *path, struct hy3_token_header *h
     struct stat info;
 
     if (fstat(fd, &info) != 0)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot read '%s': %s", path, strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
     h->size = info.st_size;
     h->device = (int64_t)info.st_dev;
     h->inode = (int64_t)info.st_ino;
@@ -253,18 +252,19 @@ static hy3_status read_offsets(const char *path, const struct hy3_token_header *
     uint64_t *offsets = NULL, longest = 0;
     int fd = -1;
 
-    HY3_TRY(hy3_token_file_open(path, h, &fd));
-    HY3_TRY(hy3_alloc(&offsets, samples + 1, sizeof *offsets));
-    HY3_TRY(hy3_file_read_at(fd, offsets, (samples + 1) * sizeof *offsets, h->offsets_at, path));
+    HY3_TRY_DONE(hy3_token_file_open(path, h, &fd));
+    HY3_TRY_DONE(hy3_alloc(&offsets, samples + 1, sizeof *offsets));
+    HY3_TRY_DONE(
+        hy3_file_read_at(fd, offsets, (samples + 1) * sizeof *offsets, h->offsets_at, path));
     for (size_t i = 0; i < samples; i++) {
         if (offsets[i + 1] <= offsets[i])
-            HY3_FAIL(HY3_EFORMAT, "its offsets do not ascend at sample %zu", i);
+            HY3_FAIL_DONE(HY3_EFORMAT, "its offsets do not ascend at sample %zu", i);
         if (offsets[i + 1] - offsets[i] > longest)
             longest = offsets[i + 1] - offsets[i];
     }
     if (offsets[0] != 0 || offsets[samples] != (uint64_t)h->summary.tokens ||
         longest != (uint64_t)h->summary.longest)
-        HY3_FAIL(HY3_EFORMAT, "its offsets do not fit its counts");
+        HY3_FAIL_DONE(HY3_EFORMAT, "its offsets do not fit its counts");
     *out = offsets;
     offsets = NULL;
 done:
@@ -284,13 +284,13 @@ hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sou
     memset(out, 0, sizeof *out);
     *offsets = NULL;
     hy3_hdf5_quiet();
-    HY3_TRY(hy3_file_open(path, &fd));
-    HY3_TRY(stat_file(fd, path, out));
+    HY3_TRY_DONE(hy3_file_open(path, &fd));
+    HY3_TRY_DONE(stat_file(fd, path, out));
     if ((file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
-        HY3_FAIL(HY3_EFORMAT, "HDF5 cannot open it: %s", hy3_hdf5_text());
-    HY3_TRY(read_attributes(file, out));
-    HY3_TRY(inspect_columns(file, sources, count, out));
-    HY3_TRY(read_offsets(path, out, offsets));
+        HY3_FAIL_DONE(HY3_EFORMAT, "HDF5 cannot open it: %s", hy3_hdf5_text());
+    HY3_TRY_DONE(read_attributes(file, out));
+    HY3_TRY_DONE(inspect_columns(file, sources, count, out));
+    HY3_TRY_DONE(read_offsets(path, out, offsets));
 done:
     if (file >= 0)
         H5Fclose(file);
@@ -301,7 +301,6 @@ done:
 
 hy3_status hy3_token_file_open(const char *path, const struct hy3_token_header *header, int *fd)
 {
-    hy3_status status = HY3_OK;
     struct hy3_token_header now;
 
     HY3_TRY(hy3_file_open(path, fd));
@@ -315,6 +314,5 @@ hy3_status hy3_token_file_open(const char *path, const struct hy3_token_header *
                  "own cache_dir",
                  path);
     }
-done:
-    return status;
+    return HY3_OK;
 }

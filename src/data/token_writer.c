@@ -44,8 +44,7 @@ struct cursor { /* how far a rank has come in a column */
 
 static hy3_status failed(const struct writer *w, const char *what, const char *name)
 {
-    return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot %s '%s' of '%s': %s", what, name, w->part,
-                    hy3_hdf5_text());
+    HY3_FAIL(HY3_EIO, "cannot %s '%s' of '%s': %s", what, name, w->part, hy3_hdf5_text());
 }
 
 static hy3_status put_attribute(const struct writer *w, const char *name, hid_t type,
@@ -84,15 +83,11 @@ static hy3_status put_text(const struct writer *w, const char *name, const char 
 
 static hy3_status put_attributes(const struct writer *w, enum hy3_dialect dialect)
 {
-    hy3_status status = HY3_OK;
-
     for (const struct hy3_token_attribute *a = hy3_token_attributes; a->name; a++)
         HY3_TRY(put_attribute(w, a->name, a->is_fingerprint ? H5T_STD_U64LE : H5T_STD_I64LE,
                               (const char *)w->header + a->offset));
     HY3_TRY(put_text(w, "template", "hy_v3"));
-    HY3_TRY(put_text(w, "dialect", dialect == HY3_DIALECT_FINAL ? "final" : "preview"));
-done:
-    return status;
+    return put_text(w, "dialect", dialect == HY3_DIALECT_FINAL ? "final" : "preview");
 }
 
 static int64_t elements(const struct writer *w, const struct hy3_token_column *column, int64_t p)
@@ -139,7 +134,6 @@ static void convert(const struct writer *w, const struct hy3_token_column *colum
 static hy3_status fill_samples(const struct writer *w, const struct hy3_token_column *column,
                                struct cursor *at, int64_t count, char *out)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_row *row = hy3_tokenized_row(w->tokenized, at->portion);
 
     if (at->element == 0)
@@ -160,8 +154,7 @@ static hy3_status fill_samples(const struct writer *w, const struct hy3_token_co
         at->element += part;
         done += part;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status fill(const struct writer *w, const struct hy3_token_column *column,
@@ -192,7 +185,6 @@ static void select_range(hid_t space, int64_t first, int64_t count, bool is_firs
 static hy3_status gather(const struct writer *w, const struct hy3_token_column *column,
                          struct cursor *at, hid_t space, int64_t *used)
 {
-    hy3_status status = HY3_OK;
     const int64_t room = BUFFER / (int64_t)column->size;
     int64_t first = 0, count = 0;
     bool is_first = true;
@@ -219,8 +211,7 @@ static hy3_status gather(const struct writer *w, const struct hy3_token_column *
     }
     if (count > 0)
         select_range(space, first, count, is_first);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* One collective write of `used` elements, 0 on ranks that have come to their end. */
@@ -263,8 +254,8 @@ static hy3_status write_column(const struct writer *w, const struct hy3_token_co
         collective_bytes)
         H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
     for (int64_t round = 0; round < rounds; round++) {
-        HY3_TRY(hy3_agree(w->comm, gather(w, column, &at, space, &used), phase));
-        HY3_TRY(hy3_agree(w->comm, write_buffer(w, column, set, space, used, transfer), phase));
+        HY3_AGREE_DONE(w->comm, gather(w, column, &at, space, &used), phase);
+        HY3_AGREE_DONE(w->comm, write_buffer(w, column, set, space, used, transfer), phase);
     }
 done:
     H5Pclose(transfer);
@@ -306,15 +297,16 @@ static hy3_status put_column(const struct writer *w, const struct hy3_token_colu
     bool is_size = strcmp(column->name, "source_size") == 0;
 
     if (set < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s' in '%s': %s", column->name, w->part, hy3_hdf5_text());
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s' in '%s': %s", column->name, w->part,
+                      hy3_hdf5_text());
     if (column->kind != HY3_FILES) {
-        HY3_TRY(write_column(w, column, set));
+        HY3_TRY_DONE(write_column(w, column, set));
         goto done;
     }
-    HY3_TRY(hy3_agree(w->comm, hy3_alloc(&values, (size_t)count, sizeof *values), phase));
+    HY3_AGREE_DONE(w->comm, hy3_alloc(&values, (size_t)count, sizeof *values), phase);
     for (int f = 0; f < w->file_count; f++)
         values[f] = is_size ? w->sources[f].size : w->sources[f].mtime_ns;
-    HY3_TRY(write_files(w, set, H5T_NATIVE_INT64, values));
+    HY3_TRY_DONE(write_files(w, set, H5T_NATIVE_INT64, values));
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -332,13 +324,13 @@ static hy3_status put_names(const struct writer *w)
     for (int f = 0; f < w->file_count; f++)
         if (strlen(w->sources[f].path) > width)
             width = strlen(w->sources[f].path);
-    HY3_TRY(hy3_agree(w->comm, hy3_alloc(&names, (size_t)w->file_count, width), phase));
+    HY3_AGREE_DONE(w->comm, hy3_alloc(&names, (size_t)w->file_count, width), phase);
     for (int f = 0; f < w->file_count; f++)
         memcpy(names + (size_t)f * width, w->sources[f].path, strlen(w->sources[f].path));
     type = text_type(width);
     if ((set = create_set(w, "source_name", type, w->file_count)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create 'source_name' in '%s': %s", w->part, hy3_hdf5_text());
-    HY3_TRY(write_files(w, set, type, names));
+        HY3_FAIL_DONE(HY3_EIO, "cannot create 'source_name' in '%s': %s", w->part, hy3_hdf5_text());
+    HY3_TRY_DONE(write_files(w, set, type, names));
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -383,13 +375,12 @@ static hy3_status mark_and_close(struct writer *w)
 
     if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0)
         status = failed(w, "flush", "the data");
-    HY3_TRY(hy3_agree(w->comm, status, phase));
+    HY3_AGREE(w->comm, status, phase);
     status = put_attribute(w, "complete", H5T_STD_I64LE, &is_complete);
     if (H5Fclose(w->file) < 0 && status == HY3_OK)
         status = failed(w, "close", "the file");
     w->file = -1;
     status = hy3_agree(w->comm, status, phase);
-done:
     return status;
 }
 
@@ -400,7 +391,7 @@ static hy3_status flush_part(const struct writer *w)
     int fd = open(w->part, O_RDWR | O_CLOEXEC);
 
     if (fd < 0 || fsync(fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", w->part, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", w->part, strerror(errno));
 done:
     if (fd >= 0)
         close(fd);
@@ -413,8 +404,9 @@ static hy3_status publish(const struct writer *w, const char *path)
 
     if (hy3_rank(w->comm) == 0) {
         if (rename(w->part, path) != 0)
-            HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", w->part, path, strerror(errno));
-        HY3_TRY(hy3_directory_sync(path)); /* without it the rename itself may be lost */
+            HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", w->part, path,
+                          strerror(errno));
+        HY3_TRY_DONE(hy3_directory_sync(path)); /* without it the rename itself may be lost */
     }
 done:
     return hy3_agree(w->comm, status, phase);
@@ -442,15 +434,15 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
         status = hy3_alloc(&w.buffer, BUFFER, 1);
     if (status == HY3_OK)
         status = hy3_alloc(&w.samples, SAMPLES, sizeof *w.samples);
-    HY3_TRY(hy3_agree(comm, status, phase));
-    HY3_TRY(create_file(&w));
-    HY3_TRY(hy3_agree(comm, put_attributes(&w, dialect), phase));
+    HY3_AGREE_DONE(comm, status, phase);
+    HY3_TRY_DONE(create_file(&w));
+    HY3_AGREE_DONE(comm, put_attributes(&w, dialect), phase);
     for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++)
-        HY3_TRY(put_column(&w, c));
-    HY3_TRY(put_names(&w));
-    HY3_TRY(mark_and_close(&w));
-    HY3_TRY(flush_part(&w));
-    HY3_TRY(publish(&w, path));
+        HY3_TRY_DONE(put_column(&w, c));
+    HY3_TRY_DONE(put_names(&w));
+    HY3_TRY_DONE(mark_and_close(&w));
+    HY3_TRY_DONE(flush_part(&w));
+    HY3_TRY_DONE(publish(&w, path));
 done:
     if (w.file >= 0)
         H5Fclose(w.file);

@@ -60,24 +60,25 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     struct hy3_tokenized *t = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&t, 1, sizeof *t));
+    HY3_TRY_DONE(hy3_alloc(&t, 1, sizeof *t));
     t->options = options;
     t->sources = sources;
     t->rank = hy3_rank(comm);
     t->ranks = hy3_size(comm);
     for (int f = 0; f < options->file_count; f++)
         t->total_bytes += sources[f].size;
-    HY3_TRY(hy3_portions_plan(sources, options->file_count,
-                              hy3_portions_piece_bytes(t->total_bytes), &t->portions, &t->count));
-    HY3_TRY(hy3_alloc(&t->rows, (size_t)t->count, sizeof *t->rows));
-    HY3_TRY(hy3_alloc(&t->places, (size_t)t->count, sizeof *t->places));
-    HY3_TRY(hy3_lines_create(&t->lines));
-    HY3_TRY(hy3_sampler_create(tokenizer, options->max_seq_length, options->keep_unlabelled,
-                               &t->sampler));
-    HY3_TRY(hy3_spool_open(options->cache_directory, &t->ids));
-    HY3_TRY(hy3_spool_open(options->cache_directory, &t->mask));
-    HY3_TRY(hy3_spool_open(options->cache_directory, &t->samples));
-    HY3_TRY(hy3_spool_open(options->cache_directory, &t->rejects));
+    HY3_TRY_DONE(hy3_portions_plan(sources, options->file_count,
+                                   hy3_portions_piece_bytes(t->total_bytes), &t->portions,
+                                   &t->count));
+    HY3_TRY_DONE(hy3_alloc(&t->rows, (size_t)t->count, sizeof *t->rows));
+    HY3_TRY_DONE(hy3_alloc(&t->places, (size_t)t->count, sizeof *t->places));
+    HY3_TRY_DONE(hy3_lines_create(&t->lines));
+    HY3_TRY_DONE(hy3_sampler_create(tokenizer, options->max_seq_length, options->keep_unlabelled,
+                                    &t->sampler));
+    HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->ids));
+    HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->mask));
+    HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->samples));
+    HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->rejects));
     *out = t;
     t = NULL;
 done:
@@ -96,7 +97,6 @@ static void add_sample(struct hy3_row *row, const struct hy3_sample *sample)
 
 static hy3_status keep(struct hy3_tokenized *t, struct hy3_row *row, const struct hy3_encoded *e)
 {
-    hy3_status status = HY3_OK;
     struct hy3_sample sample = {.line = row->lines,
                                 .length = (int64_t)e->length,
                                 .labels = (int64_t)e->labels,
@@ -110,14 +110,12 @@ static hy3_status keep(struct hy3_tokenized *t, struct hy3_row *row, const struc
     add_sample(row, &sample);
     t->end.token += sample.length;
     t->end.sample++;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status leave_out(struct hy3_tokenized *t, struct hy3_row *row, bool is_bad,
                             const char *reason)
 {
-    hy3_status status = HY3_OK;
     struct hy3_reject reject;
 
     hy3_reject_fill(&reject, row->lines, is_bad, reason);
@@ -125,8 +123,7 @@ static hy3_status leave_out(struct hy3_tokenized *t, struct hy3_row *row, bool i
     row->bad += is_bad;
     row->dropped += !is_bad;
     t->end.reject++;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status take_line(struct hy3_tokenized *t, struct hy3_row *row, const char *line,
@@ -148,7 +145,6 @@ static hy3_status take_line(struct hy3_tokenized *t, struct hy3_row *row, const 
 
 static hy3_status take_portion(struct hy3_tokenized *t, int64_t p)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_portion *portion = &t->portions[p];
     const char *line;
     int64_t size;
@@ -162,8 +158,7 @@ static hy3_status take_portion(struct hy3_tokenized *t, int64_t p)
         HY3_TRY(take_line(t, &t->rows[p], line, size));
     }
     t->rows[p].hash = hy3_lines_hash(t->lines);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The portions of piece `piece`, which begin at *p or later. */
@@ -175,7 +170,7 @@ static hy3_status take_piece(struct hy3_tokenized *t, int64_t piece, int64_t *p,
     while (*p < t->count && t->portions[*p].piece < piece)
         ++*p;
     for (; *p < t->count && t->portions[*p].piece == piece; ++*p) {
-        HY3_TRY(take_portion(t, *p));
+        HY3_TRY_DONE(take_portion(t, *p));
         tally->bytes += t->portions[*p].end - t->portions[*p].begin;
         tally->samples += t->rows[*p].samples;
         tally->bad += t->rows[*p].bad;
@@ -243,7 +238,6 @@ static hy3_status work(MPI_Comm comm, struct hy3_tokenized *t, bool *is_complete
 /* The samples of the portion in which the last wanted one is, up to that one. */
 static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
 {
-    hy3_status status = HY3_OK;
     struct hy3_row *row = &t->rows[p], cut = {.hash = row->hash, .samples = samples};
     int64_t rejects = row->dropped + row->bad;
     struct hy3_sample sample = {.line = -1};
@@ -262,8 +256,7 @@ static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
         cut.dropped += !reject.is_bad;
     }
     *row = cut;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Forgets all behind the sample max_samples. */
@@ -281,12 +274,11 @@ static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
         return HY3_OK;
     if (hy3_tokenized_is_mine(t, p))
         status = cut_row(t, p, left);
-    HY3_TRY(hy3_agree(comm, status, "cutting the dataset"));
+    HY3_AGREE(comm, status, "cutting the dataset");
     hy3_broadcast(comm, (int)(t->portions[p].piece % t->ranks), &t->rows[p], sizeof *t->rows,
                   "cutting the dataset");
     t->hashed = p + 1;
     memset(t->rows + p + 1, 0, (size_t)(t->count - p - 1) * sizeof *t->rows);
-done:
     return status;
 }
 
@@ -329,10 +321,10 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
     struct hy3_tokenized *t = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_agree(comm, create(comm, options, sources, tokenizer, &t), "tokenizing"));
-    HY3_TRY(work(comm, t, is_complete));
+    HY3_AGREE_DONE(comm, create(comm, options, sources, tokenizer, &t), "tokenizing");
+    HY3_TRY_DONE(work(comm, t, is_complete));
     hy3_allreduce_int(comm, (int64_t *)t->rows, (int)(t->count * ROW), MPI_SUM, "tokenizing");
-    HY3_TRY(cut(comm, t));
+    HY3_TRY_DONE(cut(comm, t));
     place_rows(t, summary);
     *out = t;
     t = NULL;
@@ -425,7 +417,6 @@ uint64_t hy3_tokenized_fingerprint(const struct hy3_tokenized *tokenized)
 static hy3_status hash_portion(struct hy3_lines *lines, const struct hy3_source *source,
                                const struct hy3_portion *portion, uint64_t *hash)
 {
-    hy3_status status = HY3_OK;
     const char *line = "";
     int64_t size;
 
@@ -433,8 +424,7 @@ static hy3_status hash_portion(struct hy3_lines *lines, const struct hy3_source 
     while (line)
         HY3_TRY(hy3_lines_next(lines, &line, &size));
     *hash = hy3_lines_hash(lines);
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_source_fingerprint(MPI_Comm comm, const struct hy3_source *sources, int count,
@@ -455,7 +445,7 @@ hy3_status hy3_source_fingerprint(MPI_Comm comm, const struct hy3_source *source
     for (int64_t p = 0; p < hashed && p < portion_count && status == HY3_OK; p++)
         if (portions[p].piece % hy3_size(comm) == hy3_rank(comm))
             status = hash_portion(lines, &sources[portions[p].file], &portions[p], &hashes[p]);
-    HY3_TRY(hy3_agree(comm, status, "checking the data"));
+    HY3_AGREE_DONE(comm, status, "checking the data");
     if (hashed > portion_count)
         goto done;
     hy3_allreduce_int(comm, (int64_t *)hashes, (int)hashed, MPI_SUM, "checking the data");

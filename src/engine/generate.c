@@ -54,7 +54,6 @@ static struct piece take_piece(const struct hy3_generator *g, struct hy3_arena *
 
 static hy3_status allocate(struct hy3_generator *g)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shape *s = g->shape;
     const struct hy3_device *device = &g->backend->device;
     size_t cache_bytes =
@@ -81,8 +80,7 @@ static hy3_status allocate(struct hy3_generator *g)
     g->arena.size = count.peak;
     HY3_TRY(device->alloc(g->arena.size, &memory));
     g->arena.base = memory;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_generator_open(const struct hy3_backend *backend, struct hy3_store *store,
@@ -92,17 +90,17 @@ hy3_status hy3_generator_open(const struct hy3_backend *backend, struct hy3_stor
     struct hy3_generator *g = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&g, 1, sizeof *g));
+    HY3_TRY_DONE(hy3_alloc(&g, 1, sizeof *g));
     g->backend = backend;
     g->store = store;
     g->params = hy3_store_params(store);
     g->shape = &g->params->shape;
     g->dtype = hy3_store_dtype(store);
     g->max_tokens = max_tokens;
-    HY3_TRY(backend->device.stream_create(&g->stream));
+    HY3_TRY_DONE(backend->device.stream_create(&g->stream));
     for (int i = 0; i < g->params->units; i++) /* whole for the generator's life */
-        HY3_TRY(hy3_store_gather(store, g->stream, i));
-    HY3_TRY(allocate(g));
+        HY3_TRY_DONE(hy3_store_gather(store, g->stream, i));
+    HY3_TRY_DONE(allocate(g));
     *out = g;
     g = NULL;
 done:
@@ -154,18 +152,18 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
     hy3_layer_acts_take(g->shape, i, &size, &g->arena, &acts);
     hy3_bind_layer(g->store, i, &layer.params);
     g->caches[i].count = g->count;
-    HY3_TRY(hy3_attention_part_forward(&layer, &g->caches[i]));
+    HY3_TRY_DONE(hy3_attention_part_forward(&layer, &g->caches[i]));
     if (hy3_shape_is_moe(g->shape, i)) {
-        HY3_TRY(hy3_route_part_forward(&layer));
+        HY3_TRY_DONE(hy3_route_part_forward(&layer));
         rows = hy3_own_expert_rows(&layer);
         layer.experts = &rows;
-        HY3_TRY(hy3_experts_part_forward(&layer, false));
-        HY3_TRY(hy3_combine_part_forward(&layer));
+        HY3_TRY_DONE(hy3_experts_part_forward(&layer, false));
+        HY3_TRY_DONE(hy3_combine_part_forward(&layer));
     } else {
-        HY3_TRY(hy3_dense_part_forward(&layer));
+        HY3_TRY_DONE(hy3_dense_part_forward(&layer));
     }
-    HY3_TRY(g->backend->device.copy(g->stream, p->x, p->out,
-                                    (size_t)(T * g->shape->hidden) * hy3_dtype_size(g->dtype)));
+    HY3_TRY_DONE(g->backend->device.copy(
+        g->stream, p->x, p->out, (size_t)(T * g->shape->hidden) * hy3_dtype_size(g->dtype)));
 done:
     hy3_arena_reset(&g->arena, mark);
     return status;
@@ -174,7 +172,6 @@ done:
 /* Logits after the last of T tokens. */
 static hy3_status head(struct hy3_generator *g, const struct piece *p, int64_t T)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_kernels *kernels = &g->backend->kernels;
     const struct hy3_param *norm = hy3_params_find(g->params, HY3_P_FINAL_NORM, -1);
     const struct hy3_param *table = hy3_params_find(g->params, HY3_P_HEAD, -1);
@@ -197,14 +194,11 @@ static hy3_status head(struct hy3_generator *g, const struct piece *p, int64_t T
                                                         .B = hy3_store_weight(g->store, table),
                                                         .C = p->logits}));
     HY3_TRY(g->backend->device.copy(g->stream, g->logits, p->logits, (size_t)V * sizeof(float)));
-    HY3_TRY(g->backend->device.synchronize(g->stream));
-done:
-    return status;
+    return g->backend->device.synchronize(g->stream);
 }
 
 static hy3_status feed_piece(struct hy3_generator *g, const int32_t *ids, int64_t T, bool last)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &g->backend->device;
     const struct hy3_param *table = hy3_params_find(g->params, HY3_P_EMBED, -1);
     int32_t positions[PIECE];
@@ -230,15 +224,12 @@ static hy3_status feed_piece(struct hy3_generator *g, const int32_t *ids, int64_
     if (last)
         HY3_TRY(head(g, &p, T));
     g->count += T;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_generator_feed(struct hy3_generator *g, const int32_t *ids, int64_t count,
                               const float **logits)
 {
-    hy3_status status = HY3_OK;
-
     if (g->count + count > g->max_tokens)
         HY3_FAIL(HY3_EUSAGE, "the text has %lld tokens, the model was given room for %lld",
                  (long long)(g->count + count), (long long)g->max_tokens);
@@ -248,8 +239,7 @@ hy3_status hy3_generator_feed(struct hy3_generator *g, const int32_t *ids, int64
         HY3_TRY(feed_piece(g, ids + at, T, at + T == count));
     }
     *logits = g->logits;
-done:
-    return status;
+    return HY3_OK;
 }
 
 int32_t hy3_sample_token(const float *logits, int64_t V, double temperature, uint64_t seed,

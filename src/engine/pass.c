@@ -45,7 +45,6 @@ static struct hy3_workspace_shape workspace_shape(const struct hy3_pass *p, int6
 
 static hy3_status allocate(struct hy3_pass *p)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shape *s = p->shape;
     struct hy3_workspace_shape shape = workspace_shape(p, p->options.max_tokens);
     size_t layers = (size_t)s->layers, T = (size_t)p->options.max_tokens;
@@ -69,8 +68,7 @@ static hy3_status allocate(struct hy3_pass *p)
     HY3_TRY(hy3_workspace_measure(&shape, &p->arena.size));
     HY3_TRY(p->backend->device.alloc(p->arena.size, &memory));
     p->arena.base = memory;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Rows that the experts of a rank work on at a time. Not above what all ranks of the group can send. */
@@ -114,7 +112,6 @@ static void plan_layer(struct hy3_pass *p, int i)
 /* Embedding, layers, head; then, in training, the layers backwards. */
 static hy3_status plan_order(struct hy3_pass *p)
 {
-    hy3_status status = HY3_OK;
     int layers = (int)p->shape->layers;
 
     HY3_TRY(hy3_alloc(&p->order, (size_t)(2 * p->params->units), sizeof *p->order));
@@ -125,8 +122,7 @@ static hy3_status plan_order(struct hy3_pass *p)
     p->forward_count = p->order_count;
     for (int i = layers - 1; i >= 0 && p->options.backward; i--)
         plan_layer(p, i);
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *store,
@@ -136,7 +132,7 @@ hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *st
     struct hy3_pass *p = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&p, 1, sizeof *p));
+    HY3_TRY_DONE(hy3_alloc(&p, 1, sizeof *p));
     p->backend = backend;
     p->store = store;
     p->params = hy3_store_params(store);
@@ -144,9 +140,9 @@ hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *st
     p->dtype = hy3_store_dtype(store);
     p->options = *options;
     choose_exchange(p);
-    HY3_TRY(plan_order(p));
-    HY3_TRY(backend->device.stream_create(&p->stream));
-    HY3_TRY(allocate(p));
+    HY3_TRY_DONE(plan_order(p));
+    HY3_TRY_DONE(backend->device.stream_create(&p->stream));
+    HY3_TRY_DONE(allocate(p));
     *out = p;
     p = NULL;
 done:
@@ -199,9 +195,9 @@ static hy3_status look(const struct hy3_pass *p, const void *data, hy3_dtype dty
 
     if (!to)
         return HY3_OK;
-    HY3_TRY(hy3_alloc(&raw, (size_t)n, hy3_dtype_size(dtype)));
-    HY3_TRY(p->backend->device.copy(p->stream, raw, data, (size_t)n * hy3_dtype_size(dtype)));
-    HY3_TRY(p->backend->device.synchronize(p->stream));
+    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)n, hy3_dtype_size(dtype)));
+    HY3_TRY_DONE(p->backend->device.copy(p->stream, raw, data, (size_t)n * hy3_dtype_size(dtype)));
+    HY3_TRY_DONE(p->backend->device.synchronize(p->stream));
     hy3_convert(raw, dtype, to, HY3_FP32, (size_t)n);
 done:
     hy3_free(raw);
@@ -210,7 +206,6 @@ done:
 
 static hy3_status look_at_layer(const struct hy3_pass *p, int i, int64_t T)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_probe *probe = p->probe;
     const struct hy3_layer_acts *a = &p->acts[i];
     int64_t H = p->shape->hidden, k = p->shape->top_k;
@@ -220,22 +215,19 @@ static hy3_status look_at_layer(const struct hy3_pass *p, int i, int64_t T)
     HY3_TRY(look(p, a->mid, p->dtype, T * H, probe->mid ? probe->mid[i] : NULL));
     HY3_TRY(look(p, a->out, p->dtype, T * H, probe->out ? probe->out[i] : NULL));
     if (!hy3_shape_is_moe(p->shape, i))
-        goto done;
+        return HY3_OK;
     HY3_TRY(look(p, a->logits, HY3_FP32, T * p->shape->experts,
                  probe->router_logits ? probe->router_logits[i] : NULL));
     HY3_TRY(look(p, a->weights, HY3_FP32, T * k, probe->weights ? probe->weights[i] : NULL));
     if (probe->chosen)
         HY3_TRY(p->backend->device.copy(p->stream, probe->chosen[i], a->ids,
                                         (size_t)(T * k) * sizeof(int32_t)));
-    HY3_TRY(p->backend->device.synchronize(p->stream));
-done:
-    return status;
+    return p->backend->device.synchronize(p->stream);
 }
 
 /* Copies the batch to the device, and which tokens have a label. */
 static hy3_status upload(struct hy3_pass *p, const struct hy3_batch *batch)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &p->backend->device;
     size_t bytes = (size_t)batch->T * sizeof(int32_t);
 
@@ -253,9 +245,7 @@ static hy3_status upload(struct hy3_pass *p, const struct hy3_batch *batch)
     HY3_TRY(device->copy(p->stream, p->buffers.label_position, p->label_position, bytes));
     bytes = (size_t)p->labels * sizeof(int32_t);
     HY3_TRY(device->copy(p->stream, p->buffers.label_token, p->label_token, bytes));
-    HY3_TRY(device->copy(p->stream, p->buffers.targets, p->targets, bytes));
-done:
-    return status;
+    return device->copy(p->stream, p->buffers.targets, p->targets, bytes);
 }
 
 /* A key for every token that depends on the step, its sample and its place in it: so a mask does not depend on the ranks. */
@@ -319,15 +309,13 @@ static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *bat
 
 static hy3_status gather_layer(struct hy3_pass *p, int i)
 {
-    hy3_status status = HY3_OK;
     int units[LAYER_UNITS];
 
     layer_units(p, i, units);
     for (int u = LAYER_UNITS - 1; u >= 0; u--)
         if (units[u] >= 0)
             HY3_TRY(hy3_store_gather(p->store, p->stream, units[u]));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void release_layer(struct hy3_pass *p, int i)
@@ -342,28 +330,24 @@ static void release_layer(struct hy3_pass *p, int i)
 
 static hy3_status open_layer_grads(struct hy3_pass *p, int i)
 {
-    hy3_status status = HY3_OK;
     int units[LAYER_UNITS];
 
     layer_units(p, i, units);
     for (int u = 0; u < LAYER_UNITS; u++)
         if (units[u] >= 0)
             HY3_TRY(hy3_store_open_grads(p->store, p->stream, units[u]));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status reduce_layer(struct hy3_pass *p, int i, bool last)
 {
-    hy3_status status = HY3_OK;
     int units[LAYER_UNITS];
 
     layer_units(p, i, units);
     for (int u = 0; u < LAYER_UNITS; u++)
         if (units[u] >= 0)
             HY3_TRY(hy3_store_reduce(p->store, p->stream, units[u], last));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static int64_t *counts_at(const struct hy3_pass *p, int layer)
@@ -375,8 +359,6 @@ static int64_t *counts_at(const struct hy3_pass *p, int layer)
 
 static hy3_status layer_forward(struct hy3_pass *p, const struct hy3_layer *layer)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_attention_part_forward(layer, NULL));
     if (!hy3_shape_is_moe(layer->shape, layer->index))
         return hy3_dense_part_forward(layer);
@@ -384,14 +366,11 @@ static hy3_status layer_forward(struct hy3_pass *p, const struct hy3_layer *laye
     HY3_TRY(hy3_experts_forward(&p->experts, layer, counts_at(p, layer->index)));
     if (!layer->replay)
         HY3_TRY(hy3_combine_part_forward(layer));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status layer_backward(struct hy3_pass *p, const struct hy3_layer *layer, void *d)
 {
-    hy3_status status = HY3_OK;
-
     if (hy3_shape_is_moe(layer->shape, layer->index)) {
         HY3_TRY(hy3_combine_part_backward(layer, d));
         HY3_TRY(hy3_experts_backward(&p->experts, layer, counts_at(p, layer->index)));
@@ -399,9 +378,7 @@ static hy3_status layer_backward(struct hy3_pass *p, const struct hy3_layer *lay
     } else {
         HY3_TRY(hy3_dense_part_backward(layer, d));
     }
-    HY3_TRY(hy3_attention_part_backward(layer, d));
-done:
-    return status;
+    return hy3_attention_part_backward(layer, d);
 }
 
 /* Whether the activations of every layer stay until its backward. */
@@ -419,7 +396,6 @@ static void take_acts(struct hy3_pass *p, int i, int64_t T)
 
 static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *batch, bool training)
 {
-    hy3_status status = HY3_OK;
     struct hy3_embedding e;
 
     HY3_TRY(hy3_store_gather(p->store, p->stream, hy3_params_embedding_unit()));
@@ -442,8 +418,7 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
         if (!keeps_activations(p, training))
             hy3_arena_reset(&p->arena, mark);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static struct hy3_rmsnorm final_norm(const struct hy3_pass *p, int64_t T)
@@ -506,7 +481,6 @@ static hy3_status head_forward(const struct hy3_pass *p, const void *rows, int64
 static hy3_status head_backward(const struct hy3_pass *p, const void *rows, int64_t count,
                                 void *drows)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_param *head = hy3_params_find(p->params, HY3_P_HEAD, -1);
     struct hy3_gemm product = {.form = HY3_NN,
                                .M = count,
@@ -521,7 +495,7 @@ static hy3_status head_backward(const struct hy3_pass *p, const void *rows, int6
 
     HY3_TRY(p->backend->kernels.gemm(p->stream, &product));
     if (!hy3_store_grad(p->store, head))
-        goto done;
+        return HY3_OK;
     product.form = HY3_TN;
     product.M = p->shape->vocab;
     product.K = count;
@@ -529,16 +503,12 @@ static hy3_status head_backward(const struct hy3_pass *p, const void *rows, int6
     product.accumulate = true;
     product.B = rows;
     product.C = hy3_store_grad(p->store, head);
-    HY3_TRY(p->backend->kernels.gemm(p->stream, &product));
-done:
-    return status;
+    return p->backend->kernels.gemm(p->stream, &product);
 }
 
 /* Loss, and in training its gradient, of the tokens that have a label, chunk by chunk. */
 static hy3_status loss_chunks(struct hy3_pass *p, bool training)
 {
-    hy3_status status = HY3_OK;
-
     for (int64_t at = 0; at < p->labels; at += p->loss.chunk) {
         int64_t count = p->labels - at < p->loss.chunk ? p->labels - at : p->loss.chunk;
         struct hy3_loss loss = {.N = count,
@@ -559,14 +529,11 @@ static hy3_status loss_chunks(struct hy3_pass *p, bool training)
         HY3_TRY(p->backend->kernels.loss_backward(p->stream, &loss));
         HY3_TRY(head_backward(p, rows, count, row_at(p, p->loss.drows, at)));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status look_at_logits(struct hy3_pass *p, int64_t T)
 {
-    hy3_status status = HY3_OK;
-
     if (!p->probe)
         return HY3_OK;
     HY3_TRY(look(p, p->loss.n, p->dtype, T * p->shape->hidden, p->probe->final_norm));
@@ -577,14 +544,12 @@ static hy3_status look_at_logits(struct hy3_pass *p, int64_t T)
         HY3_TRY(look(p, p->loss.logits, HY3_FP32, count * p->shape->vocab,
                      p->probe->logits + at * p->shape->vocab));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The first layer whose output is not finite. */
 static hy3_status find_bad_layer(struct hy3_pass *p, int64_t T, int *layer)
 {
-    hy3_status status = HY3_OK;
     int64_t i;
 
     for (i = 0; i <= p->shape->layers; i++) {
@@ -600,15 +565,13 @@ static hy3_status find_bad_layer(struct hy3_pass *p, int64_t T, int *layer)
             break;
     }
     *layer = (int)i - 1;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Sums the token losses in their order, and looks for one that is not finite. */
 static hy3_status collect_loss(struct hy3_pass *p, const struct hy3_batch *batch,
                                struct hy3_pass_result *result)
 {
-    hy3_status status = HY3_OK;
     int64_t sample = 0;
 
     *result = (struct hy3_pass_result){.labels = p->labels, .bad_sample = -1};
@@ -628,15 +591,13 @@ static hy3_status collect_loss(struct hy3_pass *p, const struct hy3_batch *batch
     }
     if (result->bad_sample >= 0)
         HY3_TRY(find_bad_layer(p, batch->T, &result->bad_layer));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Final norm, head and loss; in training leaves d = gradient of the last layer's output. */
 static hy3_status loss_part(struct hy3_pass *p, const struct hy3_batch *batch, bool training,
                             struct hy3_pass_result *result)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_kernels *kernels = &p->backend->kernels;
     struct hy3_workspace_shape shape = workspace_shape(p, batch->T);
     size_t mark = hy3_arena_mark(&p->arena);
@@ -665,14 +626,12 @@ static hy3_status loss_part(struct hy3_pass *p, const struct hy3_batch *batch, b
     }
     hy3_store_release(p->store, unit);
     hy3_arena_reset(&p->arena, mark);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status backward_layer(struct hy3_pass *p, const struct hy3_batch *batch, int i,
                                  bool last)
 {
-    hy3_status status = HY3_OK;
     size_t mark = hy3_arena_mark(&p->arena);
     struct hy3_layer layer;
 
@@ -688,14 +647,11 @@ static hy3_status backward_layer(struct hy3_pass *p, const struct hy3_batch *bat
     HY3_TRY(layer_backward(p, &layer, p->buffers.d));
     release_layer(p, i);
     hy3_arena_reset(&p->arena, mark);
-    HY3_TRY(reduce_layer(p, i, last));
-done:
-    return status;
+    return reduce_layer(p, i, last);
 }
 
 static hy3_status backward_layers(struct hy3_pass *p, const struct hy3_batch *batch, bool last)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_layer_size size = {batch->T, p->experts.exchange.capacity, p->dtype};
     struct hy3_embedding e;
 
@@ -707,9 +663,7 @@ static hy3_status backward_layers(struct hy3_pass *p, const struct hy3_batch *ba
     e.dW = hy3_store_grad(p->store, hy3_params_find(p->params, HY3_P_EMBED, -1));
     if (e.dW)
         HY3_TRY(p->backend->kernels.embedding_backward(p->stream, &e));
-    HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_embedding_unit(), last));
-done:
-    return status;
+    return hy3_store_reduce(p->store, p->stream, hy3_params_embedding_unit(), last);
 }
 
 static void begin(struct hy3_pass *p, const struct hy3_batch *batch, bool training)
@@ -728,21 +682,15 @@ static void begin(struct hy3_pass *p, const struct hy3_batch *batch, bool traini
 hy3_status hy3_pass_evaluate(struct hy3_pass *p, const struct hy3_batch *batch,
                              struct hy3_pass_result *result)
 {
-    hy3_status status = HY3_OK;
-
     begin(p, batch, false);
     HY3_TRY(upload(p, batch));
     HY3_TRY(forward_layers(p, batch, false));
-    HY3_TRY(loss_part(p, batch, false, result));
-done:
-    return status;
+    return loss_part(p, batch, false, result);
 }
 
 hy3_status hy3_pass_train(struct hy3_pass *p, const struct hy3_batch *batch, bool last,
                           struct hy3_pass_result *result)
 {
-    hy3_status status = HY3_OK;
-
     HY3_ASSERT(p->options.backward);
     begin(p, batch, true);
     HY3_TRY(upload(p, batch));
@@ -753,7 +701,5 @@ hy3_status hy3_pass_train(struct hy3_pass *p, const struct hy3_batch *batch, boo
     HY3_TRY(hy3_store_reduce(p->store, p->stream, hy3_params_head_unit(p->params), last));
     HY3_TRY(backward_layers(p, batch, last));
     HY3_TRY(hy3_store_finish(p->store, p->stream));
-    HY3_TRY(p->backend->device.synchronize(p->stream));
-done:
-    return status;
+    return p->backend->device.synchronize(p->stream);
 }

@@ -78,8 +78,8 @@ hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t
     struct hy3_layer_scratch scratch = {0};
     size_t mark;
 
-    HY3_TRY(hy3_alloc(&stream.x, (size_t)s->layers + 1, sizeof *stream.x));
-    HY3_TRY(hy3_alloc(&stream.chosen, (size_t)s->layers + 1, sizeof *stream.chosen));
+    HY3_TRY_DONE(hy3_alloc(&stream.x, (size_t)s->layers + 1, sizeof *stream.x));
+    HY3_TRY_DONE(hy3_alloc(&stream.chosen, (size_t)s->layers + 1, sizeof *stream.chosen));
     hy3_stream_buffers_take(shape, &arena, &stream);
     if (shape->backward && !shape->checkpointing)
         for (int i = 0; i < s->layers; i++)

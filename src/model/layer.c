@@ -11,8 +11,6 @@
 static hy3_status linear(const struct hy3_layer *l, const void *x, enum hy3_param_kind kind,
                          int64_t in, int64_t out, bool accumulate, void *y)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(l->backend->kernels.gemm(l->stream, &(struct hy3_gemm){.form = HY3_NT,
                                                                    .M = l->tokens.T,
                                                                    .N = out,
@@ -24,9 +22,7 @@ static hy3_status linear(const struct hy3_layer *l, const void *x, enum hy3_para
                                                                    .A = x,
                                                                    .B = l->params.weight[kind],
                                                                    .C = y}));
-    HY3_TRY(hy3_lora_forward(l, kind, x, y));
-done:
-    return status;
+    return hy3_lora_forward(l, kind, x, y);
 }
 
 /* dW += dy^T x unless frozen; dx (= or +=) dy W. */
@@ -34,7 +30,6 @@ static hy3_status linear_backward(const struct hy3_layer *l, const void *x, cons
                                   enum hy3_param_kind kind, int64_t in, int64_t out,
                                   bool accumulate, void *dx)
 {
-    hy3_status status = HY3_OK;
     struct hy3_gemm product = {.M = out, .N = in, .K = l->tokens.T, .dtype = l->dtype, .alpha = 1};
 
     if (l->params.grad[kind]) {
@@ -55,9 +50,7 @@ static hy3_status linear_backward(const struct hy3_layer *l, const void *x, cons
     product.B = l->params.weight[kind];
     product.C = dx;
     HY3_TRY(l->backend->kernels.gemm(l->stream, &product));
-    HY3_TRY(hy3_lora_backward(l, kind, x, dy, dx));
-done:
-    return status;
+    return hy3_lora_backward(l, kind, x, dy, dx);
 }
 
 static size_t hidden_bytes(const struct hy3_layer *l)
@@ -119,7 +112,6 @@ static struct hy3_attention attention(const struct hy3_layer *l)
 /* Appends the keys and values of the new tokens and attends to all of the sample. */
 static hy3_status attend_cached(const struct hy3_layer *l, struct hy3_kv_cache *cache)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &l->backend->device;
     size_t row = (size_t)(l->shape->kv_heads * l->shape->head_dim) * hy3_dtype_size(l->dtype);
     size_t at = (size_t)cache->count * row, bytes = (size_t)l->tokens.T * row;
@@ -132,14 +124,11 @@ static hy3_status attend_cached(const struct hy3_layer *l, struct hy3_kv_cache *
     a.kv_starts = kv_starts;
     a.k = cache->k;
     a.v = cache->v;
-    HY3_TRY(l->backend->kernels.attention_forward(l->stream, &a));
-done:
-    return status;
+    return l->backend->kernels.attention_forward(l->stream, &a);
 }
 
 hy3_status hy3_attention_part_forward(const struct hy3_layer *l, struct hy3_kv_cache *cache)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_kernels *kernels = &l->backend->kernels;
     const struct hy3_shape *s = l->shape;
     struct hy3_layer_acts *a = l->acts;
@@ -160,14 +149,11 @@ hy3_status hy3_attention_part_forward(const struct hy3_layer *l, struct hy3_kv_c
     else
         HY3_TRY(kernels->attention_forward(l->stream, &core));
     HY3_TRY(l->backend->device.copy(l->stream, a->mid, a->x, hidden_bytes(l)));
-    HY3_TRY(linear(l, a->o, HY3_P_O, q_width, H, true, a->mid));
-done:
-    return status;
+    return linear(l, a->o, HY3_P_O, q_width, H, true, a->mid);
 }
 
 hy3_status hy3_attention_part_backward(const struct hy3_layer *l, void *d)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_kernels *kernels = &l->backend->kernels;
     const struct hy3_shape *s = l->shape;
     const struct hy3_layer_acts *a = l->acts;
@@ -195,9 +181,7 @@ hy3_status hy3_attention_part_backward(const struct hy3_layer *l, void *d)
     HY3_TRY(linear_backward(l, a->n1, w->dv, HY3_P_V, H, k_width, true, w->dn));
     n.dy = w->dn;
     n.dx = d;
-    HY3_TRY(kernels->rmsnorm_backward(l->stream, &n));
-done:
-    return status;
+    return kernels->rmsnorm_backward(l->stream, &n);
 }
 
 /* The kinds of a gated MLP: the dense layer's or the shared expert's. */
@@ -231,7 +215,6 @@ static struct hy3_swiglu mlp_swiglu(const struct hy3_layer *l, int64_t I)
 /* y (= or +=) down(silu(gate n2) * up n2). Recomputation ends before the last product: no backward reads y. */
 static hy3_status mlp_forward(const struct hy3_layer *l, struct mlp m, bool accumulate, void *y)
 {
-    hy3_status status = HY3_OK;
     struct hy3_layer_acts *a = l->acts;
     struct hy3_swiglu swiglu = mlp_swiglu(l, m.I);
 
@@ -240,15 +223,13 @@ static hy3_status mlp_forward(const struct hy3_layer *l, struct mlp m, bool accu
     HY3_TRY(l->backend->kernels.swiglu_forward(l->stream, &swiglu));
     if (!l->replay)
         HY3_TRY(linear(l, a->act, m.down, m.I, l->shape->hidden, accumulate, y));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* From dy: d(n2) = or += into dn. Overwrites gate and up with their gradients. */
 static hy3_status mlp_backward(const struct hy3_layer *l, struct mlp m, const void *dy,
                                bool accumulate, void *dn)
 {
-    hy3_status status = HY3_OK;
     struct hy3_layer_acts *a = l->acts;
     int64_t H = l->shape->hidden;
     struct hy3_swiglu swiglu = mlp_swiglu(l, m.I);
@@ -259,23 +240,18 @@ static hy3_status mlp_backward(const struct hy3_layer *l, struct mlp m, const vo
     swiglu.dup = a->up;
     HY3_TRY(l->backend->kernels.swiglu_backward(l->stream, &swiglu));
     HY3_TRY(linear_backward(l, a->n2, a->gate, m.gate, H, m.I, accumulate, dn));
-    HY3_TRY(linear_backward(l, a->n2, a->up, m.up, H, m.I, true, dn));
-done:
-    return status;
+    return linear_backward(l, a->n2, a->up, m.up, H, m.I, true, dn);
 }
 
 hy3_status hy3_dense_part_forward(const struct hy3_layer *l)
 {
-    hy3_status status = HY3_OK;
     struct hy3_layer_acts *a = l->acts;
     struct hy3_rmsnorm n = norm(l, HY3_P_POST_NORM, a->mid, a->n2, a->r2);
 
     HY3_TRY(l->backend->kernels.rmsnorm_forward(l->stream, &n));
     if (!l->replay)
         HY3_TRY(l->backend->device.copy(l->stream, a->out, a->mid, hidden_bytes(l)));
-    HY3_TRY(mlp_forward(l, dense_mlp(l), true, a->out));
-done:
-    return status;
+    return mlp_forward(l, dense_mlp(l), true, a->out);
 }
 
 /* d(mid) += through the norm, from d(n2) in scratch->dn. */
@@ -291,12 +267,8 @@ static hy3_status post_norm_backward(const struct hy3_layer *l, void *d)
 
 hy3_status hy3_dense_part_backward(const struct hy3_layer *l, void *d)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(mlp_backward(l, dense_mlp(l), d, false, l->scratch->dn));
-    HY3_TRY(post_norm_backward(l, d));
-done:
-    return status;
+    return post_norm_backward(l, d);
 }
 
 static struct hy3_router router(const struct hy3_layer *l)
@@ -324,7 +296,6 @@ static hy3_status widen(const struct hy3_layer *l, const void *from, int64_t n, 
 /* Scores in fp32 whatever the dtype, then the choice and its weights. */
 static hy3_status choose_experts(const struct hy3_layer *l)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_shape *s = l->shape;
     struct hy3_layer_acts *a = l->acts;
     struct hy3_router r = router(l);
@@ -346,9 +317,7 @@ static hy3_status choose_experts(const struct hy3_layer *l)
                                                                    .A = a->n2_wide,
                                                                    .B = a->router_wide,
                                                                    .C = a->logits}));
-    HY3_TRY(l->backend->kernels.router_forward(l->stream, &r));
-done:
-    return status;
+    return l->backend->kernels.router_forward(l->stream, &r);
 }
 
 static struct hy3_permute permute(const struct hy3_layer *l)
@@ -366,7 +335,6 @@ static struct hy3_permute permute(const struct hy3_layer *l)
 
 hy3_status hy3_route_part_forward(const struct hy3_layer *l)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_backend *b = l->backend;
     const struct hy3_shape *s = l->shape;
     struct hy3_layer_acts *a = l->acts;
@@ -390,13 +358,11 @@ hy3_status hy3_route_part_forward(const struct hy3_layer *l)
     HY3_TRY(b->kernels.permute_forward(l->stream, &p));
     if (s->shared_experts > 0)
         HY3_TRY(mlp_forward(l, shared_mlp(l), false, a->shared));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_route_part_backward(const struct hy3_layer *l, void *d)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_kernels *kernels = &l->backend->kernels;
     const struct hy3_shape *s = l->shape;
     const struct hy3_layer_acts *a = l->acts;
@@ -437,9 +403,7 @@ hy3_status hy3_route_part_backward(const struct hy3_layer *l, void *d)
                                                       .y_dtype = l->dtype,
                                                       .x = w->dn_wide,
                                                       .y = w->dn}));
-    HY3_TRY(post_norm_backward(l, d));
-done:
-    return status;
+    return post_norm_backward(l, d);
 }
 
 struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *l)
@@ -484,7 +448,6 @@ static struct hy3_grouped_gemm grouped(const struct hy3_layer *l)
 
 hy3_status hy3_experts_part_forward(const struct hy3_layer *l, bool inner)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_kernels *kernels = &l->backend->kernels;
     const struct hy3_expert_rows *x = l->experts;
     int64_t H = l->shape->hidden, I = l->shape->expert_intermediate;
@@ -501,23 +464,20 @@ hy3_status hy3_experts_part_forward(const struct hy3_layer *l, bool inner)
     HY3_TRY(hy3_lora_forward(l, HY3_P_GATE_UP, x->rows, x->gate_up));
     HY3_TRY(kernels->swiglu_forward(l->stream, &swiglu));
     if (inner)
-        goto done;
+        return HY3_OK;
     product.N = H;
     product.K = I;
     product.A = x->act;
     product.B = l->params.weight[HY3_P_EXPERT_DOWN];
     product.C = x->out;
     HY3_TRY(kernels->grouped_gemm(l->stream, &product));
-    HY3_TRY(hy3_lora_forward(l, HY3_P_EXPERT_DOWN, x->act, x->out));
-done:
-    return status;
+    return hy3_lora_forward(l, HY3_P_EXPERT_DOWN, x->act, x->out);
 }
 
 /* dW[e] += dy[rows of e]^T x[rows of e] unless frozen; dx = dy W[e]. */
 static hy3_status grouped_backward(const struct hy3_layer *l, const void *x, const void *dy,
                                    enum hy3_param_kind kind, int64_t in, int64_t out, void *dx)
 {
-    hy3_status status = HY3_OK;
     struct hy3_grouped_gemm product = grouped(l);
 
     product.A = dy;
@@ -539,14 +499,11 @@ static hy3_status grouped_backward(const struct hy3_layer *l, const void *x, con
     product.B = l->params.weight[kind];
     product.C = dx;
     HY3_TRY(l->backend->kernels.grouped_gemm(l->stream, &product));
-    HY3_TRY(hy3_lora_backward(l, kind, x, dy, dx));
-done:
-    return status;
+    return hy3_lora_backward(l, kind, x, dy, dx);
 }
 
 hy3_status hy3_experts_part_backward(const struct hy3_layer *l)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_expert_rows *x = l->experts;
     int64_t H = l->shape->hidden, I = l->shape->expert_intermediate;
     struct hy3_swiglu swiglu = expert_swiglu(l);
@@ -556,9 +513,7 @@ hy3_status hy3_experts_part_backward(const struct hy3_layer *l)
     swiglu.dgate = (void *)(uintptr_t)swiglu.gate; /* in place */
     swiglu.dup = (void *)(uintptr_t)swiglu.up;
     HY3_TRY(l->backend->kernels.swiglu_backward(l->stream, &swiglu));
-    HY3_TRY(grouped_backward(l, x->rows, x->gate_up, HY3_P_GATE_UP, H, 2 * I, x->d));
-done:
-    return status;
+    return grouped_backward(l, x->rows, x->gate_up, HY3_P_GATE_UP, H, 2 * I, x->d);
 }
 
 static struct hy3_unpermute unpermute(const struct hy3_layer *l)
@@ -579,13 +534,10 @@ static struct hy3_unpermute unpermute(const struct hy3_layer *l)
 
 hy3_status hy3_combine_part_forward(const struct hy3_layer *l)
 {
-    hy3_status status = HY3_OK;
     struct hy3_unpermute u = unpermute(l);
 
     HY3_TRY(l->backend->device.copy(l->stream, l->acts->out, l->acts->mid, hidden_bytes(l)));
-    HY3_TRY(l->backend->kernels.unpermute_forward(l->stream, &u));
-done:
-    return status;
+    return l->backend->kernels.unpermute_forward(l->stream, &u);
 }
 
 hy3_status hy3_combine_part_backward(const struct hy3_layer *l, const void *d)

@@ -126,7 +126,6 @@ static hy3_status drop(const struct hy3_layer *l, enum hy3_param_kind kind, int6
 static hy3_status reduce_rank(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t in,
                               const void *x, const void **input)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_lora_buffers *b = l->lora_buffers;
 
     *input = x;
@@ -134,17 +133,15 @@ static hy3_status reduce_rank(const struct hy3_layer *l, enum hy3_param_kind kin
         HY3_TRY(drop(l, kind, in, x, b->dropped));
         *input = b->dropped;
     }
-    HY3_TRY(multiply(l, kind,
-                     &(struct product){.form = HY3_NT,
-                                       .N = l->lora->rank,
-                                       .K = in,
-                                       .alpha = 1,
-                                       .c_dtype = l->dtype,
-                                       .A = *input,
-                                       .B = l->params.factor[HY3_LORA_A][kind],
-                                       .C = b->t}));
-done:
-    return status;
+    return multiply(l, kind,
+                    &(struct product){.form = HY3_NT,
+                                      .N = l->lora->rank,
+                                      .K = in,
+                                      .alpha = 1,
+                                      .c_dtype = l->dtype,
+                                      .A = *input,
+                                      .B = l->params.factor[HY3_LORA_A][kind],
+                                      .C = b->t});
 }
 
 static float scale(const struct hy3_lora *lora)
@@ -155,7 +152,6 @@ static float scale(const struct hy3_lora *lora)
 hy3_status hy3_lora_forward(const struct hy3_layer *l, enum hy3_param_kind kind, const void *x,
                             void *y)
 {
-    hy3_status status = HY3_OK;
     int64_t out, in;
     const void *input;
 
@@ -163,25 +159,22 @@ hy3_status hy3_lora_forward(const struct hy3_layer *l, enum hy3_param_kind kind,
         return HY3_OK;
     hy3_params_matrix(l->shape, kind, &out, &in);
     HY3_TRY(reduce_rank(l, kind, in, x, &input));
-    HY3_TRY(multiply(l, kind,
-                     &(struct product){.form = HY3_NT,
-                                       .N = out,
-                                       .K = l->lora->rank,
-                                       .alpha = scale(l->lora),
-                                       .accumulate = true,
-                                       .c_dtype = l->dtype,
-                                       .A = l->lora_buffers->t,
-                                       .B = l->params.factor[HY3_LORA_B][kind],
-                                       .C = y}));
-done:
-    return status;
+    return multiply(l, kind,
+                    &(struct product){.form = HY3_NT,
+                                      .N = out,
+                                      .K = l->lora->rank,
+                                      .alpha = scale(l->lora),
+                                      .accumulate = true,
+                                      .c_dtype = l->dtype,
+                                      .A = l->lora_buffers->t,
+                                      .B = l->params.factor[HY3_LORA_B][kind],
+                                      .C = y});
 }
 
 /* dB += scale dy^T t, dA += dt^T dropout(x) */
 static hy3_status factor_gradients(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t out,
                                    int64_t in, const void *input, const void *dy)
 {
-    hy3_status status = HY3_OK;
     struct product p = {.form = HY3_TN, .accumulate = true, .c_dtype = HY3_FP32};
 
     p.M = out;
@@ -197,16 +190,13 @@ static hy3_status factor_gradients(const struct hy3_layer *l, enum hy3_param_kin
     p.A = l->lora_buffers->dt;
     p.B = input;
     p.C = l->params.factor_grad[HY3_LORA_A][kind];
-    HY3_TRY(multiply(l, kind, &p));
-done:
-    return status;
+    return multiply(l, kind, &p);
 }
 
 /* dx += dropout'(A^T dt) */
 static hy3_status input_gradient(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t in,
                                  void *dx)
 {
-    hy3_status status = HY3_OK;
     bool dropped = has_dropout(l, kind);
     void *to = dropped ? l->lora_buffers->dropped : dx;
 
@@ -221,20 +211,17 @@ static hy3_status input_gradient(const struct hy3_layer *l, enum hy3_param_kind 
                                        .B = l->params.factor[HY3_LORA_A][kind],
                                        .C = to}));
     if (!dropped)
-        goto done;
+        return HY3_OK;
     HY3_TRY(drop(l, kind, in, to, to));
-    HY3_TRY(l->backend->kernels.add(
+    return l->backend->kernels.add(
         l->stream,
         &(struct hy3_add){
-            .n = l->tokens.T * in, .x_dtype = l->dtype, .y_dtype = l->dtype, .x = to, .y = dx}));
-done:
-    return status;
+            .n = l->tokens.T * in, .x_dtype = l->dtype, .y_dtype = l->dtype, .x = to, .y = dx});
 }
 
 hy3_status hy3_lora_backward(const struct hy3_layer *l, enum hy3_param_kind kind, const void *x,
                              const void *dy, void *dx)
 {
-    hy3_status status = HY3_OK;
     int64_t out, in;
     const void *input;
 
@@ -252,7 +239,5 @@ hy3_status hy3_lora_backward(const struct hy3_layer *l, enum hy3_param_kind kind
                                        .B = l->params.factor[HY3_LORA_B][kind],
                                        .C = l->lora_buffers->dt}));
     HY3_TRY(factor_gradients(l, kind, out, in, input, dy));
-    HY3_TRY(input_gradient(l, kind, in, dx));
-done:
-    return status;
+    return input_gradient(l, kind, in, dx);
 }

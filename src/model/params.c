@@ -202,13 +202,14 @@ hy3_status hy3_params_create(const struct hy3_shape *shape, int64_t first_expert
 
     *out = NULL;
     HY3_ASSERT(first_expert >= 0 && first_expert + held_experts <= shape->experts);
-    HY3_TRY(hy3_alloc(&params, 1, sizeof *params));
+    HY3_TRY_DONE(hy3_alloc(&params, 1, sizeof *params));
     params->shape = *shape;
     params->first_expert = first_expert;
     params->held_experts = held_experts;
-    HY3_TRY(hy3_alloc(&params->params, (size_t)(dense * DENSE_KINDS + moe * moe_count(shape) + 3),
-                      sizeof *params->params));
-    HY3_TRY(hy3_alloc(&params->unit, (size_t)(dense + 2 * moe + 2), sizeof *params->unit));
+    HY3_TRY_DONE(hy3_alloc(&params->params,
+                           (size_t)(dense * DENSE_KINDS + moe * moe_count(shape) + 3),
+                           sizeof *params->params));
+    HY3_TRY_DONE(hy3_alloc(&params->unit, (size_t)(dense + 2 * moe + 2), sizeof *params->unit));
     open_unit(params, -1, false, "embedding");
     add_param(params, HY3_P_EMBED, -1);
     for (int i = 0; i < shape->layers; i++)
@@ -405,7 +406,6 @@ static void add_factors(struct hy3_params *params, int layer, bool expert)
 
 hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lora *lora)
 {
-    hy3_status status = HY3_OK;
     size_t layers = (size_t)params->shape.layers, count = (size_t)params->count;
     size_t units = (size_t)params->units;
 
@@ -422,8 +422,7 @@ hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lo
     }
     params->adapter_first[layers] = params->count;
     hy3_params_train(params, HY3_TRAIN_ADAPTER);
-done:
-    return status;
+    return HY3_OK;
 }
 
 const struct hy3_param *hy3_params_factor(const struct hy3_params *params, enum hy3_param_part part,

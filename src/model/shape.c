@@ -81,7 +81,6 @@ static const json_t *present(const json_t *object, const char *key)
 static hy3_status read_int(const json_t *config, const char *where, const struct int_key *key,
                            int64_t *out)
 {
-    hy3_status status = HY3_OK;
     const char *seen = NULL;
     int64_t value;
 
@@ -100,8 +99,7 @@ static hy3_status read_int(const json_t *config, const char *where, const struct
     }
     if (!seen && key->required)
         HY3_FAIL(HY3_EFORMAT, "%s: the key '%s' is missing", where, key->names[0]);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* A number of low (excluded) .. high. */
@@ -112,11 +110,10 @@ static hy3_status read_number(const json_t *object, const char *key, const char 
     double number = json_number_value(value);
 
     if (!json_is_number(value))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "%s: '%s' must be a number", where, shown);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be a number", where, shown);
     if (!(number > low && number <= high))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: '%s' is %g, it must be above %g and at most %g", where, shown, number,
-                        low, high);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' is %g, it must be above %g and at most %g", where, shown,
+                 number, low, high);
     *out = number;
     return HY3_OK;
 }
@@ -126,10 +123,10 @@ static hy3_status agree(const char *where, const char **seen, const char *name, 
                         double *out)
 {
     if (*seen && value != *out)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: '%s' is %.17g but '%s' is %.17g: they are two names of one thing, "
-                        "remove the wrong one",
-                        where, *seen, *out, name, value);
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: '%s' is %.17g but '%s' is %.17g: they are two names of one thing, "
+                 "remove the wrong one",
+                 where, *seen, *out, name, value);
     *seen = name;
     *out = value;
     return HY3_OK;
@@ -138,7 +135,6 @@ static hy3_status agree(const char *where, const char **seen, const char *name, 
 static hy3_status read_real(const json_t *config, const char *where, const struct real_key *key,
                             double *out)
 {
-    hy3_status status = HY3_OK;
     const char *seen = NULL;
     double value;
 
@@ -150,8 +146,7 @@ static hy3_status read_real(const json_t *config, const char *where, const struc
             read_number(config, key->names[i], key->names[i], where, key->low, key->high, &value));
         HY3_TRY(agree(where, &seen, key->names[i], value, out));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_text(const json_t *object, const char *key, const char *shown,
@@ -162,11 +157,10 @@ static hy3_status check_text(const json_t *object, const char *key, const char *
     if (!value)
         return HY3_OK;
     if (!json_is_string(value))
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "%s: '%s' must be text", where, shown);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be text", where, shown);
     if (strcmp(json_string_value(value), wanted) != 0)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: '%s' is '%.60s', only '%s' is supported", where, shown,
-                        json_string_value(value), wanted);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' is '%.60s', only '%s' is supported", where, shown,
+                 json_string_value(value), wanted);
     return HY3_OK;
 }
 
@@ -174,7 +168,6 @@ static hy3_status check_text(const json_t *object, const char *key, const char *
 static hy3_status read_rope(const json_t *config, const char *where, double *theta)
 {
     static const char *const groups[] = {"rope_parameters", "rope_scaling"};
-    hy3_status status = HY3_OK;
     const char *seen = NULL;
     char shown[64];
     double value;
@@ -201,14 +194,12 @@ static hy3_status read_rope(const json_t *config, const char *where, double *the
         HY3_TRY(read_number(group, "rope_theta", shown, where, 0, 1e15, &value));
         HY3_TRY(agree(where, &seen, shown, value, theta));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* What is fixed in this model family. */
 static hy3_status check_features(const json_t *config, const char *where)
 {
-    hy3_status status = HY3_OK;
     const char *type;
     bool value;
     double dropout;
@@ -233,14 +224,12 @@ static hy3_status check_features(const json_t *config, const char *where)
                  "%s: 'quantization_config' is set; quantised weights cannot be trained, use the "
                  "bf16 publication",
                  where);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* mlp_layer_types: "dense" for the first layers, "sparse" for all others. */
 static hy3_status read_layer_types(const json_t *config, const char *where, struct hy3_shape *shape)
 {
-    hy3_status status = HY3_OK;
     const json_t *types = present(config, "mlp_layer_types");
     int64_t dense = 0, count = (int64_t)json_array_size(types);
 
@@ -270,14 +259,11 @@ static hy3_status read_layer_types(const json_t *config, const char *where, stru
                  "dense layers",
                  where, (long long)shape->dense_layers, (long long)dense);
     shape->dense_layers = dense;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_experts(const char *where, struct hy3_shape *shape)
 {
-    hy3_status status = HY3_OK;
-
     if (shape->dense_layers == ABSENT)
         shape->dense_layers = 1; /* as published */
     if (shape->dense_layers > shape->layers)
@@ -290,7 +276,7 @@ static hy3_status check_experts(const char *where, struct hy3_shape *shape)
     if (shape->experts <= 0) {
         shape->experts = shape->top_k = shape->shared_experts = shape->expert_intermediate = 0;
         shape->dense_layers = shape->layers;
-        goto done;
+        return HY3_OK;
     }
     if (shape->top_k == ABSENT)
         HY3_FAIL(HY3_EFORMAT, "%s: the key 'num_experts_per_tok' is missing", where);
@@ -301,14 +287,11 @@ static hy3_status check_experts(const char *where, struct hy3_shape *shape)
                  "%s: 'num_experts_per_tok' is %lld, more than the %lld experts of "
                  "'num_experts'",
                  where, (long long)shape->top_k, (long long)shape->experts);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_heads(const char *where, struct hy3_shape *shape)
 {
-    hy3_status status = HY3_OK;
-
     if (shape->kv_heads == ABSENT)
         shape->kv_heads = shape->heads;
     if (shape->heads % shape->kv_heads != 0)
@@ -327,8 +310,7 @@ static hy3_status check_heads(const char *where, struct hy3_shape *shape)
         HY3_FAIL(HY3_EFORMAT, "%s: the key 'intermediate_size' is missing", where);
     if (shape->intermediate == ABSENT)
         shape->intermediate = 0;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The sum of all parameters must fit 64-bit byte counts with room to spare. */
@@ -344,16 +326,15 @@ static hy3_status check_total(const char *where, const struct hy3_shape *s)
                    (double)(s->layers - s->dense_layers + s->mtp_layers) * (moe + attention);
 
     if (total > 0x1p50)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: 'hidden_size' and the other sizes describe %.3g parameters, more "
-                        "than can be addressed",
-                        where, total);
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: 'hidden_size' and the other sizes describe %.3g parameters, more "
+                 "than can be addressed",
+                 where, total);
     return HY3_OK;
 }
 
 hy3_status hy3_shape_read(const json_t *config, const char *where, struct hy3_shape *out)
 {
-    hy3_status status = HY3_OK;
     struct hy3_shape shape = {0};
 
     if (!json_is_object(config))
@@ -371,8 +352,7 @@ hy3_status hy3_shape_read(const json_t *config, const char *where, struct hy3_sh
     HY3_TRY(check_heads(where, &shape));
     HY3_TRY(check_total(where, &shape));
     *out = shape;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_shape_open(const char *path, struct hy3_shape *out)
@@ -380,8 +360,8 @@ hy3_status hy3_shape_open(const char *path, struct hy3_shape *out)
     hy3_status status = HY3_OK;
     json_t *config = NULL;
 
-    HY3_TRY(hy3_json_read(path, CONFIG_LIMIT, &config));
-    HY3_TRY(hy3_shape_read(config, path, out));
+    HY3_TRY_DONE(hy3_json_read(path, CONFIG_LIMIT, &config));
+    HY3_TRY_DONE(hy3_shape_read(config, path, out));
 done:
     json_decref(config);
     return status;

@@ -54,8 +54,6 @@ static bool is_weight_staged(const struct hy3_optimizer *o, const struct hy3_ran
 
 static hy3_status copy_ranges(struct hy3_optimizer *o, const struct hy3_range *ranges, int count)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(hy3_alloc(&o->ranges, (size_t)count, sizeof *o->ranges));
     HY3_TRY(hy3_alloc(&o->at, (size_t)count + 1, sizeof *o->at));
     HY3_TRY(hy3_alloc(&o->host_sums, (size_t)count, sizeof *o->host_sums));
@@ -64,13 +62,11 @@ static hy3_status copy_ranges(struct hy3_optimizer *o, const struct hy3_range *r
         o->at[i + 1] = o->at[i] + (ranges[i].count + 15) / 16 * 16; /* 64 bytes */
     }
     o->count = count;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status open_stages(struct hy3_optimizer *o)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     const struct hy3_placement beside = {.host = o->options.placement.host};
     size_t bytes = (size_t)o->piece * sizeof(float);
@@ -84,8 +80,7 @@ static hy3_status open_stages(struct hy3_optimizer *o)
         HY3_TRY(device->stream_create(&s->stream));
         HY3_TRY(device->event_create(&s->done));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* What was begun must end before its memory goes. */
@@ -109,7 +104,6 @@ static void close_stages(struct hy3_optimizer *o)
 
 static hy3_status allocate(struct hy3_optimizer *o)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     const struct hy3_placement *placement = &o->options.placement;
     size_t total = (size_t)o->at[o->count];
@@ -131,8 +125,7 @@ static hy3_status allocate(struct hy3_optimizer *o)
         HY3_TRY(device->alloc_host((size_t)o->piece * sizeof(float), &o->host[i]));
     if (o->is_staging)
         HY3_TRY(open_stages(o));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_optimizer_create(const struct hy3_backend *backend,
@@ -144,13 +137,13 @@ hy3_status hy3_optimizer_create(const struct hy3_backend *backend,
     struct hy3_optimizer *o = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&o, 1, sizeof *o));
+    HY3_TRY_DONE(hy3_alloc(&o, 1, sizeof *o));
     o->backend = o->updater = backend;
     o->options = *options;
     if (options->placement.host && backend->on_host)
         o->updater = backend->on_host;
-    HY3_TRY(copy_ranges(o, ranges, count));
-    HY3_TRY(allocate(o));
+    HY3_TRY_DONE(copy_ranges(o, ranges, count));
+    HY3_TRY_DONE(allocate(o));
     *out = o;
     o = NULL;
 done:
@@ -190,7 +183,6 @@ size_t hy3_optimizer_bytes(const struct hy3_optimizer *o)
 hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *stream, double *sum,
                                     int *bad)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_backend *b = o->backend;
 
     *sum = 0;
@@ -212,8 +204,7 @@ hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *
         if (*bad < 0 && !isfinite(o->host_sums[i]))
             *bad = i;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The update of a step, to be completed by whoever knows the elements. */
@@ -251,22 +242,18 @@ static char *weight_at(const struct hy3_optimizer *o, const struct hy3_range *ra
 static hy3_status bring(struct hy3_optimizer *o, const struct hy3_range *range, int64_t first,
                         struct stage *s)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     size_t n = (size_t)piece_at(o, range, first);
 
     if (is_weight_staged(o, range))
         HY3_TRY(device->copy(s->stream, s->weight, weight_at(o, range, first), n * weight_size(o)));
-    HY3_TRY(device->copy(s->stream, s->grad, range->grad + first, n * sizeof(float)));
-done:
-    return status;
+    return device->copy(s->stream, s->grad, range->grad + first, n * sizeof(float));
 }
 
 /* Updates the piece that was brought to a stage, and begins to bring the weight back. */
 static hy3_status update_piece(struct hy3_optimizer *o, int index, int64_t first, struct stage *s,
                                struct hy3_adamw *a)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     const struct hy3_range *range = &o->ranges[index];
     bool is_here = o->updater == o->backend;
@@ -281,14 +268,12 @@ static hy3_status update_piece(struct hy3_optimizer *o, int index, int64_t first
     if (is_weight_staged(o, range))
         HY3_TRY(device->copy(s->stream, weight_at(o, range, first), s->weight,
                              (size_t)a->n * weight_size(o)));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Piece by piece, the next one on its way while one is updated. */
 static hy3_status update_staged(struct hy3_optimizer *o, int index, struct hy3_adamw *a)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_range *range = &o->ranges[index];
     int turn = 0;
 
@@ -301,14 +286,12 @@ static hy3_status update_staged(struct hy3_optimizer *o, int index, struct hy3_a
         HY3_TRY(update_piece(o, index, first, &o->stages[turn], a));
         turn = next;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The stages go on after the stream, or the stream after them. */
 static hy3_status order_stages(struct hy3_optimizer *o, struct hy3_stream *stream, bool begin)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
 
     if (!o->is_staging)
@@ -325,15 +308,12 @@ static hy3_status order_stages(struct hy3_optimizer *o, struct hy3_stream *strea
         HY3_TRY(device->event_record(s->done, s->stream));
         HY3_TRY(device->event_wait(s->done, stream));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream, int64_t step,
                               double learning_rate, double grad_scale)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(order_stages(o, stream, true));
     for (int i = 0; i < o->count; i++) {
         const struct hy3_range *range = &o->ranges[i];
@@ -349,9 +329,7 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream
         set_state(o, o->at[i], &a);
         HY3_TRY(o->updater->kernels.adamw(stream, &a));
     }
-    HY3_TRY(order_stages(o, stream, false));
-done:
-    return status;
+    return order_stages(o, stream, false);
 }
 
 static float *moment(const struct hy3_optimizer *o, enum hy3_optimizer_field field, int64_t at)
@@ -363,7 +341,6 @@ static float *moment(const struct hy3_optimizer *o, enum hy3_optimizer_field fie
 static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t first, int64_t count,
                              float *values, bool put)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     size_t bytes = (size_t)count * sizeof(hy3_bf16);
     hy3_bf16 *high = o->host[0], *weight = (hy3_bf16 *)o->ranges[range].weight + first;
@@ -382,8 +359,7 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t f
         for (int64_t i = 0; i < count; i++)
             values[i] = hy3_join(high[i], low[i]);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* By all threads: the memory of a checkpoint's copy may be touched for the first time. */
@@ -398,7 +374,6 @@ static void copy_floats(float *to, const float *from, int64_t count)
 static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t count,
                              float *values, bool put)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &o->backend->device;
     size_t bytes = (size_t)count * sizeof *values;
 
@@ -408,15 +383,12 @@ static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t
     HY3_TRY(device->synchronize(NULL));
     if (!put)
         copy_floats(values, o->host[0], count);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_optimizer_field field,
                              int range, int64_t first, int64_t count, float *values, bool put)
 {
-    hy3_status status = HY3_OK;
-
     HY3_ASSERT(range < o->count && first >= 0 && first + count <= o->ranges[range].count);
     for (int64_t i = 0; i < count; i += o->piece) {
         int64_t n = count - i < o->piece ? count - i : o->piece;
@@ -429,8 +401,7 @@ static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_optimizer_f
         else
             HY3_TRY(copy_plain(o, moment(o, field, o->at[range] + first + i), n, values + i, put));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_optimizer_put(struct hy3_optimizer *o, enum hy3_optimizer_field field, int range,

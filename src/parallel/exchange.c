@@ -23,13 +23,10 @@ static int64_t *starts_of_received(const struct hy3_exchange *x)
 
 hy3_status hy3_exchange_open(struct hy3_exchange *x)
 {
-    hy3_status status = HY3_OK;
     size_t counts = (size_t)(held_experts(x) + 1 + x->experts) + ARRAYS * (size_t)x->group->size;
 
     HY3_TRY(hy3_alloc(&x->host_index, 2 * (size_t)x->capacity, sizeof *x->host_index));
-    HY3_TRY(hy3_alloc(&x->host_counts, counts, sizeof *x->host_counts));
-done:
-    return status;
+    return hy3_alloc(&x->host_counts, counts, sizeof *x->host_counts);
 }
 
 void hy3_exchange_close(struct hy3_exchange *x)
@@ -157,7 +154,6 @@ static void arrange_order(const struct hy3_exchange *x, const int64_t *all, int6
 hy3_status hy3_exchange_plan(struct hy3_exchange *x, struct hy3_stream *stream, const int64_t *all,
                              int64_t round, struct hy3_exchange_round *out)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &x->backend->device;
     size_t bytes;
 
@@ -173,8 +169,7 @@ hy3_status hy3_exchange_plan(struct hy3_exchange *x, struct hy3_stream *stream, 
     HY3_TRY(device->copy(stream, x->token, x->host_index, bytes));
     HY3_TRY(device->copy(stream, x->position, x->host_index + x->capacity, bytes));
     HY3_TRY(device->synchronize(stream)); /* the next round writes the host's arrays */
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The received rows between their two orders. */
@@ -201,7 +196,6 @@ hy3_status hy3_exchange_dispatch(const struct hy3_exchange *x, struct hy3_stream
                                  const struct hy3_exchange_round *round, const void *rows,
                                  void *received)
 {
-    hy3_status status = HY3_OK;
     struct hy3_permute sort = reorder(x, round);
     const struct hy3_all_to_all exchange = {.row_bytes = row_bytes(x),
                                             .send = rows,
@@ -215,16 +209,13 @@ hy3_status hy3_exchange_dispatch(const struct hy3_exchange *x, struct hy3_stream
                                                "sending tokens to their experts"));
     sort.x = x->arrival;
     sort.y = received;
-    HY3_TRY(x->backend->kernels.permute_forward(stream, &sort));
-done:
-    return status;
+    return x->backend->kernels.permute_forward(stream, &sort);
 }
 
 hy3_status hy3_exchange_return(const struct hy3_exchange *x, struct hy3_stream *stream,
                                const struct hy3_exchange_round *round, const void *received,
                                void *rows)
 {
-    hy3_status status = HY3_OK;
     struct hy3_permute sort = reorder(x, round);
     const struct hy3_all_to_all exchange = {.row_bytes = row_bytes(x),
                                             .send = x->arrival,
@@ -237,8 +228,6 @@ hy3_status hy3_exchange_return(const struct hy3_exchange *x, struct hy3_stream *
     sort.dy = received;
     sort.dx = x->arrival;
     HY3_TRY(x->backend->kernels.permute_backward(stream, &sort));
-    HY3_TRY(x->backend->collectives.all_to_all(stream, x->group, &exchange,
-                                               "sending tokens back from their experts"));
-done:
-    return status;
+    return x->backend->collectives.all_to_all(stream, x->group, &exchange,
+                                              "sending tokens back from their experts");
 }

@@ -30,7 +30,6 @@ int hy3_expert_group_size(int64_t experts, int ranks, int per_node)
 hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t experts,
                            struct hy3_layout *out)
 {
-    hy3_status status = HY3_OK;
     MPI_Comm made;
     int P = expert_parallel_size;
 
@@ -53,8 +52,7 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     out->experts = hy3_group_of(made);
     MPI_Comm_split(comm, out->world.rank % P, out->world.rank, &made);
     out->replicas = hy3_group_of(made);
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_layout_close(struct hy3_layout *layout)

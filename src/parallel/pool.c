@@ -11,7 +11,6 @@ struct hy3_pool_buffer {
 
 hy3_status hy3_pool_take(struct hy3_pool *pool, size_t bytes, void *out)
 {
-    hy3_status status = HY3_OK;
     struct hy3_pool_buffer *found = NULL;
 
     for (size_t i = 0; i < pool->count && !found; i++)
@@ -27,8 +26,7 @@ hy3_status hy3_pool_take(struct hy3_pool *pool, size_t bytes, void *out)
     }
     found->taken = true;
     memcpy(out, &found->memory, sizeof found->memory);
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_pool_give(struct hy3_pool *pool, const void *memory)

@@ -76,7 +76,6 @@ static void choose_division(const struct hy3_store *store, int index)
 
 static hy3_status open_unit(struct hy3_store *store, int index)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &store->backend->device;
     const struct hy3_unit *unit = &store->params->unit[index];
     const struct hy3_placement on_device = {.host = false};
@@ -96,7 +95,7 @@ static hy3_status open_unit(struct hy3_store *store, int index)
     if (!u->divides_weight)
         u->whole = u->kept;
     if (!store->options.with_grads || unit->grad_count == 0)
-        goto done;
+        return HY3_OK;
     u->grad_from = u->divides_update ? 0 : unit->grad_first;
     u->grad_bytes = sizeof(float) * (size_t)(u->divides_grad     ? u->slice
                                              : u->divides_update ? padded(u)
@@ -104,8 +103,7 @@ static hy3_status open_unit(struct hy3_store *store, int index)
     HY3_TRY(device->alloc(u->grad_bytes, &memory));
     u->grad = memory;
     store->memory.grads += u->grad_bytes;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_layout *layout,
@@ -117,20 +115,20 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
     void *buffers = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&store, 1, sizeof *store));
+    HY3_TRY_DONE(hy3_alloc(&store, 1, sizeof *store));
     *store = (struct hy3_store){
         .backend = backend, .layout = layout, .params = params, .options = *options};
     store->pool.device = &backend->device;
-    HY3_TRY(hy3_alloc(&store->units, (size_t)params->units, sizeof *store->units));
-    HY3_TRY(backend->device.alloc((size_t)params->buffer_count * sizeof(float), &buffers));
+    HY3_TRY_DONE(hy3_alloc(&store->units, (size_t)params->units, sizeof *store->units));
+    HY3_TRY_DONE(backend->device.alloc((size_t)params->buffer_count * sizeof(float), &buffers));
     store->buffers = buffers;
     store->memory.weights += (size_t)params->buffer_count * sizeof(float);
     if (options->placement.host) {
-        HY3_TRY(backend->device.stream_create(&store->from_host));
-        HY3_TRY(backend->device.event_create(&store->begun));
+        HY3_TRY_DONE(backend->device.stream_create(&store->from_host));
+        HY3_TRY_DONE(backend->device.event_create(&store->begun));
     }
     for (int i = 0; i < params->units; i++)
-        HY3_TRY(open_unit(store, i));
+        HY3_TRY_DONE(open_unit(store, i));
 done:
     status = hy3_agree(layout->world.comm, status, "allocating the model");
     if (status == HY3_OK)
@@ -212,7 +210,6 @@ void hy3_store_schedule(struct hy3_store *store, const int *order, int count)
 static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream, struct unit *u,
                               struct hy3_stream **on)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &store->backend->device;
     size_t bytes = (size_t)u->slice * weight_size(store);
     bool offloaded = store->options.placement.host;
@@ -227,14 +224,12 @@ static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream
     if (offloaded)
         HY3_TRY(device->event_record(u->copied, *on));
     u->arriving = offloaded;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Begins to make a unit whole, if it is not and nobody has begun. */
 static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *stream, int index)
 {
-    hy3_status status = HY3_OK;
     struct unit *u = &store->units[index];
     struct hy3_stream *on = stream;
 
@@ -244,12 +239,11 @@ static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *strea
         HY3_TRY(bring_slice(store, stream, u, &on));
     u->stale = false;
     if (u->group->size == 1)
-        goto done;
+        return HY3_OK;
     HY3_TRY(store->backend->collectives.all_gather(on, u->group, u->whole, u->slice,
                                                    store->options.dtype, &u->gather));
     u->arriving = true;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The stream goes on when the unit is whole. */
@@ -264,7 +258,6 @@ static hy3_status end_gather(struct hy3_store *store, struct hy3_stream *stream,
 /* Begins the gathers of the units that come next. */
 static hy3_status look_ahead(struct hy3_store *store, struct hy3_stream *stream)
 {
-    hy3_status status = HY3_OK;
     int64_t ahead = 0;
 
     for (int i = store->position; i < store->order_count && ahead < store->options.prefetch; i++) {
@@ -272,13 +265,11 @@ static hy3_status look_ahead(struct hy3_store *store, struct hy3_stream *stream)
         if (store->units[store->order[i]].arriving)
             ahead += store->params->unit[store->order[i]].count;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
-    hy3_status status = HY3_OK;
     struct unit *u = &store->units[unit];
 
     HY3_ASSERT(unit >= 0 && unit < store->params->units);
@@ -290,8 +281,7 @@ hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, 
     }
     if (u->arriving)
         HY3_TRY(end_gather(store, stream, u));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Whether the schedule comes back to the unit soon enough to keep it. */
@@ -334,7 +324,6 @@ const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_par
 
 hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
-    hy3_status status = HY3_OK;
     struct unit *u = &store->units[unit];
     size_t bytes = (size_t)padded(u) * sizeof(float);
 
@@ -342,9 +331,7 @@ hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stre
         return HY3_OK;
     HY3_ASSERT(!u->open);
     HY3_TRY(hy3_pool_take(&store->pool, bytes, &u->open));
-    HY3_TRY(store->backend->device.zero(stream, u->open, bytes));
-done:
-    return status;
+    return store->backend->device.zero(stream, u->open, bytes);
 }
 
 float *hy3_store_grad(const struct hy3_store *store, const struct hy3_param *param)
@@ -363,14 +350,11 @@ float *hy3_store_grad(const struct hy3_store *store, const struct hy3_param *par
 
 hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stream)
 {
-    hy3_status status = HY3_OK;
-
     for (int i = 0; i < store->params->units; i++)
         if (store->units[i].grad)
             HY3_TRY(store->backend->device.zero(stream, store->units[i].grad,
                                                 store->units[i].grad_bytes));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Ends the oldest sum and takes it in. */
@@ -382,16 +366,16 @@ static hy3_status end_sum(struct hy3_store *store, struct hy3_stream *stream)
 
     store->first_sum = (store->first_sum + 1) % MAX_SUMS;
     store->sum_count--;
-    HY3_TRY(store->backend->collectives.finish(stream, &sum->transfer, "summing gradients"));
+    HY3_TRY_DONE(store->backend->collectives.finish(stream, &sum->transfer, "summing gradients"));
     if (u->divides_grad)
-        HY3_TRY(store->backend->kernels.add(stream, &(struct hy3_add){.n = u->slice,
-                                                                      .x_dtype = HY3_FP32,
-                                                                      .y_dtype = HY3_FP32,
-                                                                      .x = sum->own,
-                                                                      .y = u->grad}));
+        HY3_TRY_DONE(store->backend->kernels.add(stream, &(struct hy3_add){.n = u->slice,
+                                                                           .x_dtype = HY3_FP32,
+                                                                           .y_dtype = HY3_FP32,
+                                                                           .x = sum->own,
+                                                                           .y = u->grad}));
     else
-        HY3_TRY(store->backend->device.copy(stream, u->grad + u->slice * u->group->rank, sum->own,
-                                            (size_t)u->slice * sizeof(float)));
+        HY3_TRY_DONE(store->backend->device.copy(stream, u->grad + u->slice * u->group->rank,
+                                                 sum->own, (size_t)u->slice * sizeof(float)));
 done:
     hy3_pool_give(&store->pool, sum->own);
     hy3_pool_give(&store->pool, u->open);
@@ -401,7 +385,6 @@ done:
 
 static hy3_status begin_sum(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
-    hy3_status status = HY3_OK;
     struct unit *u = &store->units[unit];
     struct sum *sum;
 
@@ -413,8 +396,7 @@ static hy3_status begin_sum(struct hy3_store *store, struct hy3_stream *stream, 
     HY3_TRY(store->backend->collectives.reduce_scatter(
         stream, u->group, u->divides_grad ? u->open : u->grad, sum->own, u->slice, &sum->transfer));
     store->sum_count++;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit, bool last)
@@ -431,12 +413,9 @@ hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, 
 
 hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
 {
-    hy3_status status = HY3_OK;
-
     while (store->sum_count > 0)
         HY3_TRY(end_sum(store, stream));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The part of a parameter that lies in this rank's slice: from element *first of the tensor on, which is element *at of the unit. */
@@ -550,13 +529,13 @@ hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
     if (count == 0)
         return HY3_OK;
     if (dtype != own) {
-        HY3_TRY(hy3_alloc(&converted, (size_t)count, hy3_dtype_size(own)));
+        HY3_TRY_DONE(hy3_alloc(&converted, (size_t)count, hy3_dtype_size(own)));
         hy3_convert(from, dtype, converted, own, (size_t)count);
         from = converted;
     }
-    HY3_TRY(store->backend->device.copy(NULL, kept_address(store, param, first), from,
-                                        (size_t)count * hy3_dtype_size(own)));
-    HY3_TRY(store->backend->device.synchronize(NULL));
+    HY3_TRY_DONE(store->backend->device.copy(NULL, kept_address(store, param, first), from,
+                                             (size_t)count * hy3_dtype_size(own)));
+    HY3_TRY_DONE(store->backend->device.synchronize(NULL));
 done:
     hy3_free(converted);
     return status;
@@ -572,10 +551,10 @@ hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *
     data += clip(store, param, &first, &count);
     if (count == 0)
         return HY3_OK;
-    HY3_TRY(hy3_alloc(&raw, (size_t)count, hy3_dtype_size(own)));
-    HY3_TRY(store->backend->device.copy(NULL, raw, kept_address(store, param, first),
-                                        (size_t)count * hy3_dtype_size(own)));
-    HY3_TRY(store->backend->device.synchronize(NULL));
+    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)count, hy3_dtype_size(own)));
+    HY3_TRY_DONE(store->backend->device.copy(NULL, raw, kept_address(store, param, first),
+                                             (size_t)count * hy3_dtype_size(own)));
+    HY3_TRY_DONE(store->backend->device.synchronize(NULL));
     hy3_convert(raw, own, data, HY3_FP32, (size_t)count);
 done:
     hy3_free(raw);

@@ -36,7 +36,6 @@ static hy3_status take_id(struct hy3_added *added, const json_t *words, const ch
                           int32_t in_file, const char *where, int32_t *id)
 {
     const json_t *known = json_object_get(words, text);
-    hy3_status status = HY3_OK;
 
     *id = known ? (int32_t)json_integer_value(known) : added->next;
     if (*id > HY3_ID_MAX)
@@ -51,8 +50,7 @@ static hy3_status take_id(struct hy3_added *added, const json_t *words, const ch
         added->next = *id + 1;
     if (json_object_set_new(added->seen, text, json_true()) != 0)
         HY3_FAIL(HY3_ENOMEM, "%s: out of host memory for the added tokens", where);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static int compare(const void *a, const void *b)
@@ -63,7 +61,6 @@ static int compare(const void *a, const void *b)
 static hy3_status read_token(struct hy3_added *added, const json_t *entry, const json_t *words,
                              const char *where)
 {
-    hy3_status status = HY3_OK;
     struct token token = {0};
     bool normalized, special;
     const char *text;
@@ -91,8 +88,7 @@ static hy3_status read_token(struct hy3_added *added, const json_t *entry, const
     HY3_TRY(hy3_strdup(text, &token.text));
     matcher->tokens[matcher->count++] = token;
     matcher->begins[(unsigned char)*text] = true;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_added_create(const json_t *list, const json_t *words, const char *where,
@@ -104,19 +100,19 @@ hy3_status hy3_added_create(const json_t *list, const json_t *words, const char 
     size_t i;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&added, 1, sizeof *added));
+    HY3_TRY_DONE(hy3_alloc(&added, 1, sizeof *added));
     added->vocab = vocab;
     added->next = (int32_t)json_object_size(words);
     if (!(added->seen = json_object()))
-        HY3_FAIL(HY3_ENOMEM, "%s: out of host memory for the added tokens", where);
+        HY3_FAIL_DONE(HY3_ENOMEM, "%s: out of host memory for the added tokens", where);
     if (list && !json_is_null(list) && !json_is_array(list))
-        HY3_FAIL(HY3_EFORMAT, "%s: 'added_tokens' must be a list", where);
-    json_array_foreach(list, i, entry) HY3_TRY(read_token(added, entry, words, where));
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'added_tokens' must be a list", where);
+    json_array_foreach(list, i, entry) HY3_TRY_DONE(read_token(added, entry, words, where));
     for (size_t m = 0; m < 2; m++)
         if (added->matchers[m].count > 0)
             qsort(added->matchers[m].tokens, added->matchers[m].count, sizeof(struct token),
                   compare);
-    HY3_TRY(hy3_pattern_create(WORD, false, where, &added->word));
+    HY3_TRY_DONE(hy3_pattern_create(WORD, false, where, &added->word));
     *out = added;
     added = NULL;
 done:
@@ -203,7 +199,6 @@ static hy3_status is_word(const struct hy3_added *added, const char *shape, size
 static hy3_status stands_alone(const struct hy3_added *added, struct hy3_piece whole, size_t start,
                                size_t end, bool *alone)
 {
-    hy3_status status = HY3_OK;
     bool before, after;
     uint32_t code;
     size_t size;
@@ -213,8 +208,7 @@ static hy3_status stands_alone(const struct hy3_added *added, struct hy3_piece w
     size = end < whole.size ? hy3_utf8_next(whole.shape + end, whole.size - end, &code) : 0;
     HY3_TRY(is_word(added, whole.shape + end, size, &after));
     *alone = !before && !after;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Widens [*start, *end) over white space, to the left not beyond `from`. */
@@ -258,7 +252,6 @@ static hy3_status pass_on(const struct cut *cut, size_t m, struct hy3_piece piec
 static hy3_status cut_with(const struct cut *cut, size_t m, struct hy3_piece whole)
 {
     const struct hy3_vocab *vocab = cut->added->vocab;
-    hy3_status status = HY3_OK;
     size_t done_to = 0, at = 0, start, end;
     const struct token *token;
 
@@ -282,8 +275,7 @@ static hy3_status cut_with(const struct cut *cut, size_t m, struct hy3_piece who
     }
     if (done_to < whole.size)
         HY3_TRY(pass_on(cut, m, hy3_piece_part(whole, done_to, whole.size)));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_added_cut(const struct hy3_added *added, struct hy3_piece whole,

@@ -35,7 +35,6 @@ struct hy3_bpe {
 static hy3_status refuse_options(const json_t *model, const char *where)
 {
     static const char *const texts[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    hy3_status status = HY3_OK;
     const json_t *type = json_object_get(model, "type");
     double dropout;
     bool byte_fallback;
@@ -54,14 +53,12 @@ static hy3_status refuse_options(const json_t *model, const char *where)
     if (byte_fallback || dropout != 0)
         HY3_FAIL(HY3_EFORMAT, "%s: '%s' is not supported", where,
                  byte_fallback ? "byte_fallback" : "dropout");
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_vocab(const json_t *model, const char *where, struct hy3_vocab *vocab)
 {
     json_t *words = json_object_get(model, "vocab"), *id;
-    hy3_status status = HY3_OK;
     const char *word;
 
     if (!json_is_object(words))
@@ -74,8 +71,7 @@ static hy3_status read_vocab(const json_t *model, const char *where, struct hy3_
                      where, word, HY3_ID_MAX);
         HY3_TRY(hy3_vocab_add(vocab, (int32_t)json_integer_value(id), word, where));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static int32_t id_of(const json_t *words, const char *word)
@@ -89,7 +85,6 @@ static hy3_status read_unknown(struct hy3_bpe *bpe, const json_t *model, const j
                                const char *where)
 {
     const json_t *token = json_object_get(model, "unk_token");
-    hy3_status status = HY3_OK;
 
     bpe->unknown = -1;
     if (!token || json_is_null(token))
@@ -98,8 +93,7 @@ static hy3_status read_unknown(struct hy3_bpe *bpe, const json_t *model, const j
         bpe->unknown = id_of(words, json_string_value(token));
     if (bpe->unknown < 0)
         HY3_FAIL(HY3_EFORMAT, "%s: 'unk_token' is not in the vocabulary", where);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static uint64_t hash(const char *word, size_t size)
@@ -124,7 +118,6 @@ static size_t place_of(const struct hy3_bpe *bpe, const char *word, size_t size)
 static hy3_status index_words(struct hy3_bpe *bpe)
 {
     const struct hy3_vocab *vocab = bpe->vocab;
-    hy3_status status = HY3_OK;
 
     for (bpe->words_size = 8; bpe->words_size < 2 * vocab->count;)
         bpe->words_size *= 2;
@@ -137,8 +130,7 @@ static hy3_status index_words(struct hy3_bpe *bpe)
         if (token->is_present && token->is_bytes)
             bpe->words[place_of(bpe, vocab->bytes + token->at, token->size)] = (int32_t)id;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_bpe_create(const json_t *model, const char *where, struct hy3_vocab *vocab,
@@ -150,22 +142,22 @@ hy3_status hy3_bpe_create(const json_t *model, const char *where, struct hy3_voc
     char text[8];
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&bpe, 1, sizeof *bpe));
+    HY3_TRY_DONE(hy3_alloc(&bpe, 1, sizeof *bpe));
     bpe->vocab = vocab;
     if (!json_is_object(model))
-        HY3_FAIL(HY3_EFORMAT, "%s: 'model' is missing", where);
-    HY3_TRY(refuse_options(model, where));
-    HY3_TRY(read_vocab(model, where, vocab));
-    HY3_TRY(hy3_merges_create(json_object_get(model, "merges"), words, where, &bpe->merges));
-    HY3_TRY(read_unknown(bpe, model, words, where));
-    HY3_TRY(hy3_json_bool_or(model, "fuse_unk", where, false, &bpe->fuses_unknown));
-    HY3_TRY(hy3_json_bool_or(model, "ignore_merges", where, false, &bpe->ignores_merges));
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'model' is missing", where);
+    HY3_TRY_DONE(refuse_options(model, where));
+    HY3_TRY_DONE(read_vocab(model, where, vocab));
+    HY3_TRY_DONE(hy3_merges_create(json_object_get(model, "merges"), words, where, &bpe->merges));
+    HY3_TRY_DONE(read_unknown(bpe, model, words, where));
+    HY3_TRY_DONE(hy3_json_bool_or(model, "fuse_unk", where, false, &bpe->fuses_unknown));
+    HY3_TRY_DONE(hy3_json_bool_or(model, "ignore_merges", where, false, &bpe->ignores_merges));
     for (int b = 0; b < 256; b++) {
         text[hy3_utf8_put(hy3_byte_to_char((unsigned char)b), text)] = '\0';
         bpe->of_byte[b] = id_of(words, text);
     }
     if (bpe->ignores_merges)
-        HY3_TRY(index_words(bpe));
+        HY3_TRY_DONE(index_words(bpe));
     *out = bpe;
     bpe = NULL;
 done:
@@ -201,7 +193,6 @@ static size_t spell(const struct hy3_bpe *bpe, const char *word, size_t size, in
 
 static hy3_status encode(struct hy3_bpe *bpe, const char *word, size_t size, struct hy3_ids *ids)
 {
-    hy3_status status = HY3_OK;
     int32_t *at = ids->data + ids->count;
     size_t count, place;
 
@@ -216,13 +207,11 @@ static hy3_status encode(struct hy3_bpe *bpe, const char *word, size_t size, str
     count = spell(bpe, word, size, at);
     HY3_TRY(hy3_merges_apply(bpe->merges, at, &count));
     ids->count += count;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_bpe_encode(struct hy3_bpe *bpe, const char *word, size_t size, struct hy3_ids *ids)
 {
-    hy3_status status = HY3_OK;
     size_t need = ids->count + size + CACHE_IDS, before = ids->count;
     struct slot *slot;
 
@@ -245,6 +234,5 @@ hy3_status hy3_bpe_encode(struct hy3_bpe *bpe, const char *word, size_t size, st
     slot->count = (uint8_t)(ids->count - before);
     memcpy(slot->text, word, size);
     memcpy(slot->ids, ids->data + before, slot->count * sizeof *slot->ids);
-done:
-    return status;
+    return HY3_OK;
 }

@@ -75,9 +75,8 @@ static hy3_status id_of(const json_t *vocab, const char *token, size_t number, c
     const json_t *value = json_object_get(vocab, token);
 
     if (!value)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "%s: merge %zu names '%.60s', which is not in the vocabulary", where,
-                        number, token);
+        HY3_FAIL(HY3_EFORMAT, "%s: merge %zu names '%.60s', which is not in the vocabulary", where,
+                 number, token);
     *id = (int32_t)json_integer_value(value);
     return HY3_OK;
 }
@@ -100,14 +99,15 @@ static hy3_status add(struct hy3_merges *merges, const json_t *merge, uint32_t r
     char *parts = NULL, *whole = NULL;
     struct pair *pair;
 
-    HY3_TRY(hy3_alloc(&parts, size, 1));
-    HY3_TRY(hy3_alloc(&whole, size, 1));
+    HY3_TRY_DONE(hy3_alloc(&parts, size, 1));
+    HY3_TRY_DONE(hy3_alloc(&whole, size, 1));
     if (!split_parts(merge, parts, &left, &right))
-        HY3_FAIL(HY3_EFORMAT, "%s: merge %u is neither a pair nor 'left right'", where, rank + 1);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: merge %u is neither a pair nor 'left right'", where,
+                      rank + 1);
     snprintf(whole, size, "%s%s", left, right);
-    HY3_TRY(id_of(vocab, left, rank + 1, where, &left_id));
-    HY3_TRY(id_of(vocab, right, rank + 1, where, &right_id));
-    HY3_TRY(id_of(vocab, whole, rank + 1, where, &merges->results[rank]));
+    HY3_TRY_DONE(id_of(vocab, left, rank + 1, where, &left_id));
+    HY3_TRY_DONE(id_of(vocab, right, rank + 1, where, &right_id));
+    HY3_TRY_DONE(id_of(vocab, whole, rank + 1, where, &merges->results[rank]));
     pair = find(merges, key_of(left_id, right_id));
     *pair = (struct pair){key_of(left_id, right_id), rank, true}; /* the last of equals holds */
 done:
@@ -126,19 +126,19 @@ hy3_status hy3_merges_create(const json_t *list, const json_t *vocab, const char
     uint32_t rank = 0;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&merges, 1, sizeof *merges));
+    HY3_TRY_DONE(hy3_alloc(&merges, 1, sizeof *merges));
     if (!json_is_array(list) || count > HY3_MERGES_MAX)
-        HY3_FAIL(HY3_EFORMAT, "%s: the model has %s", where,
-                 count > 0 ? "too many merges" : "no list 'merges'");
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the model has %s", where,
+                      count > 0 ? "too many merges" : "no list 'merges'");
     for (merges->size = 16; merges->size < 2 * count;)
         merges->size *= 2;
-    HY3_TRY(hy3_alloc(&merges->table, merges->size, sizeof *merges->table));
-    HY3_TRY(hy3_alloc(&merges->results, count, sizeof *merges->results));
+    HY3_TRY_DONE(hy3_alloc(&merges->table, merges->size, sizeof *merges->table));
+    HY3_TRY_DONE(hy3_alloc(&merges->results, count, sizeof *merges->results));
     json_array_foreach(list, i, merge)
     {
         if (json_is_string(merge) && strncmp(json_string_value(merge), "#version", 8) == 0)
             continue;
-        HY3_TRY(add(merges, merge, rank++, vocab, where));
+        HY3_TRY_DONE(add(merges, merge, rank++, vocab, where));
     }
     *out = merges;
     merges = NULL;
@@ -238,7 +238,6 @@ static void merge_at(struct hy3_merges *merges, uint32_t at)
 
 static hy3_status apply_by_heap(struct hy3_merges *merges, int32_t *ids, size_t *count)
 {
-    hy3_status status = HY3_OK;
     uint32_t n = (uint32_t)*count;
     uint64_t entry;
 
@@ -259,8 +258,7 @@ static hy3_status apply_by_heap(struct hy3_merges *merges, int32_t *ids, size_t 
     *count = 0;
     for (uint32_t i = 0; i != NOWHERE; i = merges->symbols[i].after)
         ids[(*count)++] = merges->symbols[i].id;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_merges_apply(struct hy3_merges *merges, int32_t *ids, size_t *count)

@@ -56,7 +56,7 @@ static hy3_status append_number(struct hy3_text *out, const char *number, size_t
     bool is_big;
     char *copy = NULL;
 
-    HY3_TRY(hy3_alloc(&copy, size + 1, 1));
+    HY3_TRY_DONE(hy3_alloc(&copy, size + 1, 1));
     memcpy(copy, number, size);
     errno = 0;
     if (strpbrk(copy, ".eE"))
@@ -64,10 +64,10 @@ static hy3_status append_number(struct hy3_text *out, const char *number, size_t
     else
         is_big = strtoll(copy, NULL, 10) != 0 && errno == ERANGE;
     if (is_big)
-        HY3_TRY(hy3_text_append(out, before, sizeof before - 1));
-    HY3_TRY(hy3_text_append(out, number, size));
+        HY3_TRY_DONE(hy3_text_append(out, before, sizeof before - 1));
+    HY3_TRY_DONE(hy3_text_append(out, number, size));
     if (is_big)
-        HY3_TRY(hy3_text_append(out, after, sizeof after - 1));
+        HY3_TRY_DONE(hy3_text_append(out, after, sizeof after - 1));
 done:
     hy3_free(copy);
     return status;
@@ -76,7 +76,6 @@ done:
 /* Numbers that jansson cannot hold become objects that pyjson.c knows: a field nobody reads must not refuse a line. */
 static hy3_status wrap_numbers(const char *line, size_t size, struct hy3_text *out)
 {
-    hy3_status status = HY3_OK;
     const char *end = line + size, *begin = line, *stop;
     bool in_string = false;
 
@@ -92,9 +91,7 @@ static hy3_status wrap_numbers(const char *line, size_t size, struct hy3_text *o
             at = stop - 1;
         }
     }
-    HY3_TRY(hy3_text_append(out, begin, (size_t)(end - begin)));
-done:
-    return status;
+    return hy3_text_append(out, begin, (size_t)(end - begin));
 }
 
 static hy3_status parse_line(const char *line, size_t size, json_t **out)
@@ -109,15 +106,15 @@ static hy3_status parse_line(const char *line, size_t size, json_t **out)
     }
     *out = json_loadb(line, size, JSON_ALLOW_NUL, &error);
     if (!*out && json_error_code(&error) == json_error_numeric_overflow) {
-        HY3_TRY(wrap_numbers(line, size, &wrapped));
+        HY3_TRY_DONE(wrap_numbers(line, size, &wrapped));
         *out = json_loadb(wrapped.data, wrapped.size, JSON_ALLOW_NUL, &error);
     }
     if (!*out && json_error_code(&error) == json_error_out_of_memory)
-        HY3_FAIL(HY3_ENOMEM, "out of host memory while reading a line");
+        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory while reading a line");
     if (!*out)
-        HY3_FAIL(HY3_EFORMAT, "not valid JSON at byte %d: %.200s", error.position, error.text);
+        HY3_FAIL_DONE(HY3_EFORMAT, "not valid JSON at byte %d: %.200s", error.position, error.text);
     if (!json_is_object(*out))
-        HY3_FAIL(HY3_EFORMAT, "a line must be an object with 'messages', not a list");
+        HY3_FAIL_DONE(HY3_EFORMAT, "a line must be an object with 'messages', not a list");
 done:
     hy3_free(wrapped.data);
     return status;
@@ -149,7 +146,6 @@ static size_t distance(const char *a, const char *b)
 /* An unknown key is ignored unless it looks like a misspelling of a known one that is absent. */
 static hy3_status check_spelling(json_t *object, const char *const *known, const char *place)
 {
-    hy3_status status = HY3_OK;
     const char *key;
     json_t *value;
 
@@ -165,14 +161,12 @@ static hy3_status check_spelling(json_t *object, const char *const *known, const
                 HY3_FAIL(HY3_EFORMAT, "%sunknown key '%s'; did you mean '%s'?", place, key,
                          known[i]);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* A text, null, absent, or a list of texts and {"type": "text", "text": …}. */
 static hy3_status check_content(const json_t *content, const char *place)
 {
-    hy3_status status = HY3_OK;
     const json_t *part, *type;
     size_t i;
 
@@ -193,13 +187,11 @@ static hy3_status check_content(const json_t *content, const char *place)
         if (!json_is_string(json_object_get(part, "text")))
             HY3_FAIL(HY3_EFORMAT, "%spart %zu of 'content' has no 'text'", place, i + 1);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_call(const json_t *call, const char *place)
 {
-    hy3_status status = HY3_OK;
     const json_t *wrapped = json_object_get(call, "function");
     const json_t *function = wrapped ? wrapped : call;
 
@@ -212,13 +204,11 @@ static hy3_status check_call(const json_t *call, const char *place)
         HY3_FAIL(HY3_EFORMAT, "%sthe 'arguments' of a tool call must be an object, not %s", place,
                  json_is_string(json_object_get(function, "arguments")) ? "JSON as text"
                                                                         : "another value");
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_calls(const json_t *calls, const char *place)
 {
-    hy3_status status = HY3_OK;
     const json_t *call;
     size_t i;
 
@@ -227,15 +217,13 @@ static hy3_status check_calls(const json_t *calls, const char *place)
     if (!json_is_array(calls))
         HY3_FAIL(HY3_EFORMAT, "%s'tool_calls' must be a list", place);
     json_array_foreach(calls, i, call) HY3_TRY(check_call(call, place));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_role(const json_t *message, const char *place)
 {
     static const char *const roles[] = {"system", "user", "assistant", "tool"};
     const json_t *role = json_object_get(message, "role");
-    hy3_status status = HY3_OK;
 
     if (!role)
         HY3_FAIL(HY3_EFORMAT, "%s'role' is missing", place);
@@ -247,15 +235,13 @@ static hy3_status check_role(const json_t *message, const char *place)
             return HY3_OK;
     HY3_FAIL(HY3_EFORMAT, "%sunknown role '%.*s'; it must be system, user, assistant or tool",
              place, SHOWN_MAX, json_string_value(role));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_message(json_t *message, size_t number)
 {
     static const char *const known[] = {"role", "content", "reasoning_content", "tool_calls", NULL};
     static const char *const reasoning[] = {"reasoning_content", "thinking", "reasoning"};
-    hy3_status status = HY3_OK;
     char place[40];
 
     snprintf(place, sizeof place, "message %zu: ", number);
@@ -270,15 +256,12 @@ static hy3_status check_message(json_t *message, size_t number)
         if (text && !json_is_null(text) && !json_is_string(text))
             HY3_FAIL(HY3_EFORMAT, "%s'%s' must be a text", place, reasoning[i]);
     }
-    HY3_TRY(check_calls(json_object_get(message, "tool_calls"), place));
-done:
-    return status;
+    return check_calls(json_object_get(message, "tool_calls"), place);
 }
 
 static hy3_status check_effort(const json_t *effort)
 {
     const char *text = json_string_value(effort);
-    hy3_status status = HY3_OK;
 
     if (!effort || json_is_null(effort))
         return HY3_OK;
@@ -287,13 +270,11 @@ static hy3_status check_effort(const json_t *effort)
     if (strcmp(text, "no_think") != 0 && strcmp(text, "low") != 0 && strcmp(text, "high") != 0)
         HY3_FAIL(HY3_EFORMAT, "'reasoning_effort' is '%.*s'; it must be no_think, low or high",
                  SHOWN_MAX, text);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_tools(const json_t *tools)
 {
-    hy3_status status = HY3_OK;
     const json_t *tool;
     size_t i;
 
@@ -304,14 +285,12 @@ static hy3_status check_tools(const json_t *tools)
     json_array_foreach(tools, i,
                        tool) if (!json_is_object(tool) || json_object_get(tool, HY3_BIG_NUMBER))
         HY3_FAIL(HY3_EFORMAT, "tool %zu must be an object", i + 1);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_document(json_t *document)
 {
     static const char *const known[] = {"messages", "reasoning_effort", "tools", NULL};
-    hy3_status status = HY3_OK;
     const json_t *messages = json_object_get(document, "messages");
     size_t count = json_array_size(messages);
 
@@ -325,9 +304,7 @@ static hy3_status check_document(json_t *document)
     for (size_t i = 0; i < count; i++)
         HY3_TRY(check_message(json_array_get(messages, i), i + 1));
     HY3_TRY(check_effort(json_object_get(document, "reasoning_effort")));
-    HY3_TRY(check_tools(json_object_get(document, "tools")));
-done:
-    return status;
+    return check_tools(json_object_get(document, "tools"));
 }
 
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out)
@@ -336,9 +313,9 @@ hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conv
     struct hy3_conversation *conversation = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&conversation, 1, sizeof *conversation));
-    HY3_TRY(parse_line(line, size, &conversation->document));
-    HY3_TRY(check_document(conversation->document));
+    HY3_TRY_DONE(hy3_alloc(&conversation, 1, sizeof *conversation));
+    HY3_TRY_DONE(parse_line(line, size, &conversation->document));
+    HY3_TRY_DONE(check_document(conversation->document));
     *out = conversation;
     conversation = NULL;
 done:
@@ -360,11 +337,11 @@ hy3_status hy3_conversation_prompt(const char *prompt, struct hy3_conversation *
     struct hy3_conversation *conversation = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&conversation, 1, sizeof *conversation));
+    HY3_TRY_DONE(hy3_alloc(&conversation, 1, sizeof *conversation));
     conversation->document =
         json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", prompt);
     if (!conversation->document)
-        HY3_FAIL(HY3_EFORMAT, "the prompt is not valid UTF-8");
+        HY3_FAIL_DONE(HY3_EFORMAT, "the prompt is not valid UTF-8");
     *out = conversation;
     conversation = NULL;
 done:

@@ -30,9 +30,8 @@ static hy3_status put(struct reader *r, const char *text)
 
 static hy3_status refuse(const struct reader *r, const char *what)
 {
-    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                    "%s: the pattern '%.300s' uses %s, which is not supported", r->where, r->begin,
-                    what);
+    HY3_FAIL(HY3_EFORMAT, "%s: the pattern '%.300s' uses %s, which is not supported", r->where,
+             r->begin, what);
 }
 
 static hy3_status copy(struct reader *r, size_t size)
@@ -62,7 +61,6 @@ static bool is_script(const char *name, size_t size)
 static hy3_status translate_property(struct reader *r)
 {
     const char *name = r->at + 3, *end = strchr(r->at, '}');
-    hy3_status status = HY3_OK;
 
     if (r->at[2] != '{' || !end)
         return refuse(r, "\\p without {name}");
@@ -73,9 +71,7 @@ static hy3_status translate_property(struct reader *r)
     }
     if (is_script(name, (size_t)(end - name)))
         HY3_TRY(put(r, "sc:"));
-    HY3_TRY(copy(r, (size_t)(end + 1 - r->at)));
-done:
-    return status;
+    return copy(r, (size_t)(end + 1 - r->at));
 }
 
 static hy3_status translate_code(struct reader *r)
@@ -160,7 +156,6 @@ static hy3_status enter_class(struct reader *r)
 static hy3_status translate_options(struct reader *r)
 {
     size_t size = strspn(r->at, "imx-");
-    hy3_status status = HY3_OK;
 
     if (r->at[size] != ':' && r->at[size] != ')')
         return refuse(r, "an unknown group");
@@ -168,15 +163,11 @@ static hy3_status translate_options(struct reader *r)
         return refuse(r, "options in mid-pattern");
     for (; size > 0; size--, r->at++)
         HY3_TRY(hy3_text_append(r->out, *r->at == 'm' ? "s" : r->at, 1));
-    HY3_TRY(copy(r, 1));
-done:
-    return status;
+    return copy(r, 1);
 }
 
 static hy3_status enter_group(struct reader *r)
 {
-    hy3_status status = HY3_OK;
-
     if (r->at[1] == '*')
         return refuse(r, "a verb");
     if (r->at[1] != '?')
@@ -187,16 +178,13 @@ static hy3_status enter_group(struct reader *r)
     }
     if (r->at[2] == '\0' || !strchr(":=!><", r->at[2]))
         return refuse(r, "an unknown group");
-    HY3_TRY(copy(r, 3));
-done:
-    return status;
+    return copy(r, 3);
 }
 
 static hy3_status translate_repeat(struct reader *r)
 {
     size_t low = strspn(r->at + 1, "0123456789"), high = 0, size;
     bool has_comma = r->at[1 + low] == ',';
-    hy3_status status = HY3_OK;
 
     if (has_comma)
         high = strspn(r->at + 2 + low, "0123456789");
@@ -210,15 +198,12 @@ static hy3_status translate_repeat(struct reader *r)
     HY3_TRY(copy(r, 1));
     if (low == 0)
         HY3_TRY(put(r, "0"));
-    HY3_TRY(copy(r, size));
-done:
-    return status;
+    return copy(r, size);
 }
 
 hy3_status hy3_onig_translate(const char *source, const char *where, struct hy3_text *out)
 {
     struct reader r = {source, source, where, out, false};
-    hy3_status status = HY3_OK;
 
     while (*r.at != '\0') {
         if (r.in_class)
@@ -234,6 +219,5 @@ hy3_status hy3_onig_translate(const char *source, const char *where, struct hy3_
         else
             HY3_TRY(copy(&r, 1));
     }
-done:
-    return status;
+    return HY3_OK;
 }

@@ -30,7 +30,7 @@ static hy3_status compile(struct hy3_pattern *pattern, const char *source,
     int error;
 
     if (!context)
-        HY3_FAIL(HY3_ENOMEM, "out of host memory for a pattern");
+        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory for a pattern");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
     if (is_literal)
@@ -39,8 +39,8 @@ static hy3_status compile(struct hy3_pattern *pattern, const char *source,
                                   &at, context);
     if (!pattern->code) {
         pcre2_get_error_message(error, (PCRE2_UCHAR *)reason, sizeof reason);
-        HY3_FAIL(HY3_EFORMAT, "%s: the pattern '%.300s' does not compile: %s", pattern->where,
-                 source, reason);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the pattern '%.300s' does not compile: %s", pattern->where,
+                      source, reason);
     }
     pattern->has_jit = pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE) == 0;
 done:
@@ -56,20 +56,20 @@ hy3_status hy3_pattern_create(const char *source, bool is_literal, const char *w
     struct hy3_text translated = {0};
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&pattern, 1, sizeof *pattern));
+    HY3_TRY_DONE(hy3_alloc(&pattern, 1, sizeof *pattern));
     snprintf(pattern->where, sizeof pattern->where, "%s", where);
     if (*source == '\0')
-        HY3_FAIL(HY3_EFORMAT, "%s: a split pattern is empty", where);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: a split pattern is empty", where);
     if (is_literal)
-        HY3_TRY(hy3_text_append(&translated, source, strlen(source)));
+        HY3_TRY_DONE(hy3_text_append(&translated, source, strlen(source)));
     else
-        HY3_TRY(hy3_onig_translate(source, where, &translated));
-    HY3_TRY(compile(pattern, source, &translated, is_literal));
+        HY3_TRY_DONE(hy3_onig_translate(source, where, &translated));
+    HY3_TRY_DONE(compile(pattern, source, &translated, is_literal));
     pattern->context = pcre2_match_context_create(NULL);
     pattern->match = pcre2_match_data_create(1, NULL);
     pattern->stack = pcre2_jit_stack_create(32 << 10, STACK_BYTES, NULL);
     if (!pattern->context || !pattern->match || !pattern->stack)
-        HY3_FAIL(HY3_ENOMEM, "out of host memory for a pattern");
+        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory for a pattern");
     pcre2_set_match_limit(pattern->context, STEPS_MAX);
     pcre2_jit_stack_assign(pattern->context, NULL, pattern->stack);
     *out = pattern;
@@ -110,7 +110,6 @@ hy3_status hy3_pattern_find(struct hy3_pattern *pattern, const char *text, size_
     if (result >= 0 || result == PCRE2_ERROR_NOMATCH)
         return HY3_OK;
     pcre2_get_error_message(result, (PCRE2_UCHAR *)reason, sizeof reason);
-    return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                    "%s: a split pattern fails on a text of %zu bytes: %s", pattern->where, size,
-                    reason);
+    HY3_FAIL(HY3_EFORMAT, "%s: a split pattern fails on a text of %zu bytes: %s", pattern->where,
+             size, reason);
 }

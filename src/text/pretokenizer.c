@@ -33,7 +33,6 @@ struct hy3_pretokenizer {
 static hy3_status add_step(struct hy3_pretokenizer *p, const char *pattern, bool is_literal,
                            enum behavior behavior, bool invert, const char *where)
 {
-    hy3_status status = HY3_OK;
     struct step step = {NULL, behavior, invert};
 
     if (p->count == STEPS_MAX)
@@ -41,8 +40,7 @@ static hy3_status add_step(struct hy3_pretokenizer *p, const char *pattern, bool
     if (pattern)
         HY3_TRY(hy3_pattern_create(pattern, is_literal, where, &step.pattern));
     p->steps[p->count++] = step;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_split(struct hy3_pretokenizer *p, const json_t *value, const char *where)
@@ -52,7 +50,6 @@ static hy3_status read_split(struct hy3_pretokenizer *p, const json_t *value, co
     const json_t *pattern = json_object_get(value, "pattern");
     const json_t *regex = json_object_get(pattern, "Regex");
     const json_t *text = regex ? regex : json_object_get(pattern, "String");
-    hy3_status status = HY3_OK;
     enum behavior behavior = ISOLATED;
     const char *name;
     bool invert;
@@ -67,26 +64,20 @@ static hy3_status read_split(struct hy3_pretokenizer *p, const json_t *value, co
     if (behavior == BEHAVIORS)
         HY3_FAIL(HY3_EFORMAT, "%s: the split behavior '%.60s' is not known", where, name);
     HY3_TRY(hy3_json_bool_or(value, "invert", where, false, &invert));
-    HY3_TRY(add_step(p, json_string_value(text), !regex, behavior, invert, where));
-done:
-    return status;
+    return add_step(p, json_string_value(text), !regex, behavior, invert, where);
 }
 
 static hy3_status read_digits(struct hy3_pretokenizer *p, const json_t *value, const char *where)
 {
-    hy3_status status = HY3_OK;
     bool individual;
 
     HY3_TRY(hy3_json_bool_or(value, "individual_digits", where, false, &individual));
-    HY3_TRY(add_step(p, "\\p{N}", false, individual ? ISOLATED : CONTIGUOUS, false, where));
-done:
-    return status;
+    return add_step(p, "\\p{N}", false, individual ? ISOLATED : CONTIGUOUS, false, where);
 }
 
 static hy3_status read_byte_level(struct hy3_pretokenizer *p, const json_t *value,
                                   const char *where)
 {
-    hy3_status status = HY3_OK;
     bool adds_space, splits;
 
     HY3_TRY(hy3_json_bool_or(value, "add_prefix_space", where, false, &adds_space));
@@ -96,15 +87,13 @@ static hy3_status read_byte_level(struct hy3_pretokenizer *p, const json_t *valu
     if (splits)
         HY3_TRY(add_step(p, gpt2, false, ISOLATED, false, where));
     p->is_complete = true;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_step(struct hy3_pretokenizer *p, const json_t *value, const char *where,
                             int depth)
 {
     const json_t *list = json_object_get(value, "pretokenizers"), *item;
-    hy3_status status = HY3_OK;
     const char *type;
     size_t i;
 
@@ -123,8 +112,7 @@ static hy3_status read_step(struct hy3_pretokenizer *p, const json_t *value, con
     if (strcmp(type, "Sequence") != 0 || !json_is_array(list) || depth > 8)
         HY3_FAIL(HY3_EFORMAT, "%s: the pre-tokenizer '%.60s' is not supported", where, type);
     json_array_foreach(list, i, item) HY3_TRY(read_step(p, item, where, depth + 1));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_pretokenizer_create(const json_t *value, const char *where,
@@ -134,10 +122,10 @@ hy3_status hy3_pretokenizer_create(const json_t *value, const char *where,
     struct hy3_pretokenizer *p = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&p, 1, sizeof *p));
-    HY3_TRY(read_step(p, value, where, 0));
+    HY3_TRY_DONE(hy3_alloc(&p, 1, sizeof *p));
+    HY3_TRY_DONE(read_step(p, value, where, 0));
     if (!p->is_complete)
-        HY3_FAIL(HY3_EFORMAT, "%s: the pre-tokenizer has no ByteLevel at its end", where);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the pre-tokenizer has no ByteLevel at its end", where);
     *out = p;
     p = NULL;
 done:
@@ -187,7 +175,6 @@ static hy3_status flush(struct split *split)
 static hy3_status take(struct split *split, size_t start, size_t end, bool is_match)
 {
     enum behavior behavior = split->p->steps[split->index].behavior;
-    hy3_status status = HY3_OK;
     bool joins = false;
 
     if (behavior == ISOLATED)
@@ -207,8 +194,7 @@ static hy3_status take(struct split *split, size_t start, size_t end, bool is_ma
     split->end = end;
     split->is_pending = true;
     split->was_match = is_match;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status run_split(struct hy3_pretokenizer *p, size_t index, struct hy3_piece piece)
@@ -217,7 +203,6 @@ static hy3_status run_split(struct hy3_pretokenizer *p, size_t index, struct hy3
     struct hy3_pattern *pattern = p->steps[index].pattern;
     bool invert = p->steps[index].invert, found = true;
     size_t from = 0, done_to = 0, last_end = SIZE_MAX, start, end;
-    hy3_status status = HY3_OK;
     uint32_t code;
 
     while (from <= piece.size) {
@@ -237,14 +222,11 @@ static hy3_status run_split(struct hy3_pretokenizer *p, size_t index, struct hy3
     }
     if (done_to != piece.size)
         HY3_TRY(take(&split, done_to, piece.size, invert));
-    HY3_TRY(flush(&split));
-done:
-    return status;
+    return flush(&split);
 }
 
 static hy3_status run_space(struct hy3_pretokenizer *p, size_t index, struct hy3_piece piece)
 {
-    hy3_status status = HY3_OK;
     size_t size = piece.size + 1;
 
     if (piece.text[0] == ' ')
@@ -253,9 +235,7 @@ static hy3_status run_space(struct hy3_pretokenizer *p, size_t index, struct hy3
     p->spaced[0] = p->spaced[size] = ' ';
     memcpy(p->spaced + 1, piece.text, piece.size);
     memcpy(p->spaced + size + 1, piece.shape, piece.size);
-    HY3_TRY(run(p, index + 1, (struct hy3_piece){p->spaced, p->spaced + size, size}));
-done:
-    return status;
+    return run(p, index + 1, (struct hy3_piece){p->spaced, p->spaced + size, size});
 }
 
 static hy3_status run(struct hy3_pretokenizer *p, size_t index, struct hy3_piece piece)

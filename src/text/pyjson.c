@@ -7,16 +7,13 @@
 
 hy3_status hy3_text_append(struct hy3_text *out, const char *bytes, size_t size)
 {
-    hy3_status status = HY3_OK;
-
     if (size == 0)
         return HY3_OK;
     if (size > out->capacity - out->size)
         HY3_TRY(hy3_grow(&out->data, &out->capacity, out->size + size, 1));
     memcpy(out->data + out->size, bytes, size);
     out->size += size;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status append(struct hy3_text *out, const char *text)
@@ -93,7 +90,6 @@ hy3_status hy3_pyjson_append_real(struct hy3_text *out, double value)
 static hy3_status append_string(struct hy3_text *out, const char *text, size_t size)
 {
     static const char short_forms[] = "\"\"\\\\\bb\ff\nn\rr\tt";
-    hy3_status status = HY3_OK;
     size_t begin = 0;
     char escape[8];
 
@@ -111,14 +107,11 @@ static hy3_status append_string(struct hy3_text *out, const char *text, size_t s
                 snprintf(escape, sizeof escape, "\\%c", form[1]);
         HY3_TRY(append(out, escape));
     }
-    HY3_TRY(append(out, "\""));
-done:
-    return status;
+    return append(out, "\"");
 }
 
 static hy3_status append_array(struct hy3_text *out, const json_t *array)
 {
-    hy3_status status = HY3_OK;
     const json_t *item;
     size_t i;
 
@@ -128,9 +121,7 @@ static hy3_status append_array(struct hy3_text *out, const json_t *array)
         HY3_TRY(append(out, i > 0 ? ", " : ""));
         HY3_TRY(hy3_pyjson_append(out, item));
     }
-    HY3_TRY(append(out, "]"));
-done:
-    return status;
+    return append(out, "]");
 }
 
 static hy3_status append_big_number(struct hy3_text *out, const char *digits)
@@ -142,7 +133,6 @@ static hy3_status append_big_number(struct hy3_text *out, const char *digits)
 
 static hy3_status append_object(struct hy3_text *out, json_t *object)
 {
-    hy3_status status = HY3_OK;
     const json_t *big = json_object_get(object, HY3_BIG_NUMBER);
     const char *key, *comma = "";
     json_t *item;
@@ -158,9 +148,7 @@ static hy3_status append_object(struct hy3_text *out, json_t *object)
         HY3_TRY(hy3_pyjson_append(out, item));
         comma = ", ";
     }
-    HY3_TRY(append(out, "}"));
-done:
-    return status;
+    return append(out, "}");
 }
 
 hy3_status hy3_pyjson_append(struct hy3_text *out, const json_t *value)

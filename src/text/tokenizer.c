@@ -34,32 +34,27 @@ static hy3_status check_normalizer(const json_t *document, const char *where)
     const json_t *value = json_object_get(document, "normalizer");
     const json_t *list = json_object_get(value, "normalizers");
     const char *type = json_string_value(json_object_get(value, "type"));
-    hy3_status status = HY3_OK;
 
     if (value && !json_is_null(value) && !(json_is_array(list) && json_array_size(list) == 0))
         HY3_FAIL(HY3_EFORMAT, "%s: the normalizer '%.60s' is not supported", where,
                  type ? type : "?");
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status check_decoder(const json_t *document, const char *where)
 {
     const json_t *value = json_object_get(document, "decoder");
     const char *type = json_string_value(json_object_get(value, "type"));
-    hy3_status status = HY3_OK;
 
     if (value && !json_is_null(value) && (!type || strcmp(type, "ByteLevel") != 0))
         HY3_FAIL(HY3_EFORMAT, "%s: the decoder '%.60s' is not supported, only ByteLevel", where,
                  type ? type : "?");
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status build(struct hy3_tokenizer *tokenizer, const json_t *document, const char *where)
 {
     const json_t *model = json_object_get(document, "model");
-    hy3_status status = HY3_OK;
 
     if (!json_is_object(document))
         HY3_FAIL(HY3_EFORMAT, "%s: the top level must be an object", where);
@@ -68,11 +63,9 @@ static hy3_status build(struct hy3_tokenizer *tokenizer, const json_t *document,
     HY3_TRY(hy3_pretokenizer_create(json_object_get(document, "pre_tokenizer"), where,
                                     &tokenizer->pretokenizer));
     HY3_TRY(hy3_bpe_create(model, where, &tokenizer->vocab, &tokenizer->bpe));
-    HY3_TRY(hy3_added_create(json_object_get(document, "added_tokens"),
-                             json_object_get(model, "vocab"), where, &tokenizer->vocab,
-                             &tokenizer->added));
-done:
-    return status;
+    return hy3_added_create(json_object_get(document, "added_tokens"),
+                            json_object_get(model, "vocab"), where, &tokenizer->vocab,
+                            &tokenizer->added);
 }
 
 hy3_status hy3_tokenizer_parse(const char *text, size_t size, const char *where,
@@ -83,10 +76,10 @@ hy3_status hy3_tokenizer_parse(const char *text, size_t size, const char *where,
     json_t *document = NULL;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&tokenizer, 1, sizeof *tokenizer));
+    HY3_TRY_DONE(hy3_alloc(&tokenizer, 1, sizeof *tokenizer));
     tokenizer->specials = (struct hy3_specials){-1, -1, -1, -1, -1};
-    HY3_TRY(hy3_json_parse(text, size, where, &document));
-    HY3_TRY(build(tokenizer, document, where));
+    HY3_TRY_DONE(hy3_json_parse(text, size, where, &document));
+    HY3_TRY_DONE(build(tokenizer, document, where));
     tokenizer->fingerprint = XXH3_64bits(text, size);
     *out = tokenizer;
     tokenizer = NULL;
@@ -115,10 +108,10 @@ static hy3_status one_id(struct hy3_tokenizer *tokenizer, const char *text, cons
     hy3_status status = HY3_OK;
     struct hy3_ids ids = {0};
 
-    HY3_TRY(hy3_tokenizer_encode(tokenizer, text, strlen(text), false, &ids));
+    HY3_TRY_DONE(hy3_tokenizer_encode(tokenizer, text, strlen(text), false, &ids));
     if (ids.count != 1)
-        HY3_FAIL(HY3_EFORMAT, "%s: '%s' is '%.60s', which is %zu tokens; it must be one", where,
-                 key, text, ids.count);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%s: '%s' is '%.60s', which is %zu tokens; it must be one",
+                      where, key, text, ids.count);
     *id = ids.data[0];
 done:
     hy3_free(ids.data);
@@ -130,16 +123,13 @@ static hy3_status read_special(struct hy3_tokenizer *tokenizer, const json_t *co
                                const char *where, const char *key, const char *initial, int32_t *id)
 {
     const json_t *value = json_object_get(config, key);
-    hy3_status status = HY3_OK;
 
     if (json_is_object(value))
         value = json_object_get(value, "content");
     if (value && !json_is_null(value) && !json_is_string(value))
         HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be a text", where, key);
-    HY3_TRY(one_id(tokenizer, json_is_string(value) ? json_string_value(value) : initial, where,
-                   key, id));
-done:
-    return status;
+    return one_id(tokenizer, json_is_string(value) ? json_string_value(value) : initial, where, key,
+                  id);
 }
 
 /* The template writes these; if one is several tokens, the model has never seen what would be trained on. */
@@ -148,13 +138,11 @@ static hy3_status check_names(struct hy3_tokenizer *tokenizer, const char *where
     const struct hy3_dialect_names *names = hy3_dialect_names(tokenizer->dialect);
     const char *const texts[] = {names->bos,  names->eos,   names->user,     names->assistant,
                                  names->mode, names->think, names->end_think};
-    hy3_status status = HY3_OK;
     int32_t id;
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         HY3_TRY(one_id(tokenizer, texts[i], where, "a token of the chat template", &id));
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_specials(struct hy3_tokenizer *tokenizer, const json_t *config,
@@ -162,16 +150,13 @@ static hy3_status read_specials(struct hy3_tokenizer *tokenizer, const json_t *c
 {
     const struct hy3_dialect_names *names = hy3_dialect_names(tokenizer->dialect);
     struct hy3_specials *ids = &tokenizer->specials;
-    hy3_status status = HY3_OK;
 
     HY3_TRY(read_special(tokenizer, config, where, "bos_token", names->bos, &ids->bos));
     HY3_TRY(read_special(tokenizer, config, where, "eos_token", names->eos, &ids->eos));
     HY3_TRY(read_special(tokenizer, config, where, "pad_token", names->pad, &ids->pad));
     HY3_TRY(read_special(tokenizer, config, where, "user_token", names->user, &ids->user));
-    HY3_TRY(read_special(tokenizer, config, where, "assistant_token", names->assistant,
-                         &ids->assistant));
-done:
-    return status;
+    return read_special(tokenizer, config, where, "assistant_token", names->assistant,
+                        &ids->assistant);
 }
 
 hy3_status hy3_tokenizer_open(const char *directory, struct hy3_tokenizer **out)
@@ -183,21 +168,21 @@ hy3_status hy3_tokenizer_open(const char *directory, struct hy3_tokenizer **out)
     size_t size;
 
     *out = NULL;
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/tokenizer.json", directory));
-    HY3_TRY(hy3_file_read(path, FILE_LIMIT, &text, &size));
-    HY3_TRY(hy3_tokenizer_parse(text, size, path, &tokenizer));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/tokenizer.json", directory));
+    HY3_TRY_DONE(hy3_file_read(path, FILE_LIMIT, &text, &size));
+    HY3_TRY_DONE(hy3_tokenizer_parse(text, size, path, &tokenizer));
     if (hy3_added_mention(tokenizer->added, ":opensource"))
         tokenizer->dialect = HY3_DIALECT_FINAL;
-    HY3_TRY(check_names(tokenizer, path));
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/tokenizer_config.json", directory));
+    HY3_TRY_DONE(check_names(tokenizer, path));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/tokenizer_config.json", directory));
     if (hy3_path_exists(path)) { /* without it the dialect's own names hold */
-        HY3_TRY(hy3_file_read(path, FILE_LIMIT, &config_text, &size));
-        HY3_TRY(hy3_json_parse(config_text, size, path, &config));
+        HY3_TRY_DONE(hy3_file_read(path, FILE_LIMIT, &config_text, &size));
+        HY3_TRY_DONE(hy3_json_parse(config_text, size, path, &config));
         if (!json_is_object(config))
-            HY3_FAIL(HY3_EFORMAT, "%s: the top level must be an object", path);
+            HY3_FAIL_DONE(HY3_EFORMAT, "%s: the top level must be an object", path);
         tokenizer->fingerprint = XXH3_64bits_withSeed(config_text, size, tokenizer->fingerprint);
     }
-    HY3_TRY(read_specials(tokenizer, config, path));
+    HY3_TRY_DONE(read_specials(tokenizer, config, path));
     *out = tokenizer;
     tokenizer = NULL;
 done:
@@ -212,7 +197,6 @@ done:
 static hy3_status shape_text(struct hy3_tokenizer *tokenizer, const char *text, size_t size,
                              const char **shape)
 {
-    hy3_status status = HY3_OK;
     size_t length;
     uint32_t code, stand_in;
     uint64_t eight;
@@ -234,8 +218,7 @@ static hy3_status shape_text(struct hy3_tokenizer *tokenizer, const char *text, 
         }
         hy3_utf8_put(stand_in, tokenizer->shape + i);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status emit_word(void *context, const char *word, size_t size)
@@ -249,38 +232,32 @@ static hy3_status emit_stretch(void *context, struct hy3_piece piece, int32_t id
 {
     struct hy3_tokenizer *tokenizer = context;
     struct hy3_ids *ids = tokenizer->ids;
-    hy3_status status = HY3_OK;
 
     if (id < 0)
         return hy3_pretokenizer_split(tokenizer->pretokenizer, piece, emit_word, tokenizer);
     HY3_TRY(hy3_grow(&ids->data, &ids->capacity, ids->count + 1, sizeof *ids->data));
     ids->data[ids->count++] = id;
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_tokenizer_encode(struct hy3_tokenizer *tokenizer, const char *text, size_t size,
                                 bool specials_as_text, struct hy3_ids *ids)
 {
-    hy3_status status = HY3_OK;
     struct hy3_piece whole = {text, text, size};
 
     if (size > TEXT_LIMIT)
         HY3_FAIL(HY3_EFORMAT, "a text of %zu bytes is too long to tokenize", size);
     HY3_TRY(shape_text(tokenizer, text, size, &whole.shape));
     tokenizer->ids = ids;
-    HY3_TRY(hy3_added_cut(tokenizer->added, whole, specials_as_text, emit_stretch, tokenizer));
-done:
-    return status;
+    return hy3_added_cut(tokenizer->added, whole, specials_as_text, emit_stretch, tokenizer);
 }
 
 static hy3_status token_of(const struct hy3_tokenizer *tokenizer, int32_t id,
                            const struct hy3_token **token)
 {
     if (id < 0 || (size_t)id >= tokenizer->vocab.count)
-        return hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
-                        "the id %d is out of range: the tokenizer has ids 0 to %lld", id,
-                        (long long)hy3_tokenizer_size(tokenizer) - 1);
+        HY3_FAIL(HY3_EFORMAT, "the id %d is out of range: the tokenizer has ids 0 to %lld", id,
+                 (long long)hy3_tokenizer_size(tokenizer) - 1);
     *token = &tokenizer->vocab.tokens[id];
     return HY3_OK;
 }
@@ -295,14 +272,14 @@ hy3_status hy3_tokenizer_decode(struct hy3_tokenizer *tokenizer, const int32_t *
 
     *text = NULL;
     for (size_t i = 0; i < count; i++) {
-        HY3_TRY(token_of(tokenizer, ids[i], &token));
+        HY3_TRY_DONE(token_of(tokenizer, ids[i], &token));
         if (token->size == 0 || (skip_special && token->is_special))
             continue;
-        HY3_TRY(hy3_grow(&bytes, &capacity, used + token->size, 1));
+        HY3_TRY_DONE(hy3_grow(&bytes, &capacity, used + token->size, 1));
         memcpy(bytes + used, tokenizer->vocab.bytes + token->at, token->size);
         used += token->size;
     }
-    HY3_TRY(hy3_utf8_repair(bytes, used, text, size));
+    HY3_TRY_DONE(hy3_utf8_repair(bytes, used, text, size));
 done:
     hy3_free(bytes);
     return status;
@@ -311,14 +288,12 @@ done:
 hy3_status hy3_tokenizer_bytes(struct hy3_tokenizer *tokenizer, int32_t id, const char **bytes,
                                size_t *size)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_token *token = NULL;
 
     HY3_TRY(token_of(tokenizer, id, &token));
     *bytes = tokenizer->vocab.bytes + token->at;
     *size = token->size;
-done:
-    return status;
+    return HY3_OK;
 }
 
 enum hy3_dialect hy3_tokenizer_dialect(const struct hy3_tokenizer *tokenizer)

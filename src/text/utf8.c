@@ -56,7 +56,6 @@ size_t hy3_utf8_last(const char *text, size_t size, uint32_t *code)
 
 hy3_status hy3_utf8_repair(const char *bytes, size_t size, char **out, size_t *out_size)
 {
-    hy3_status status = HY3_OK;
     size_t used = 0, length;
     uint32_t code;
 
@@ -73,8 +72,7 @@ hy3_status hy3_utf8_repair(const char *bytes, size_t size, char **out, size_t *o
         }
     }
     *out_size = used;
-done:
-    return status;
+    return HY3_OK;
 }
 
 bool hy3_utf8_is_space(uint32_t code)

@@ -6,7 +6,6 @@
 
 hy3_status hy3_vocab_add(struct hy3_vocab *vocab, int32_t id, const char *text, const char *where)
 {
-    hy3_status status = HY3_OK;
     size_t size = strlen(text), bytes = 0, need = (size_t)id + 1;
     struct hy3_token *token;
 
@@ -28,8 +27,7 @@ hy3_status hy3_vocab_add(struct hy3_vocab *vocab, int32_t id, const char *text, 
     }
     token->size = (uint32_t)bytes;
     vocab->bytes_used += bytes;
-done:
-    return status;
+    return HY3_OK;
 }
 
 void hy3_vocab_release(struct hy3_vocab *vocab)

@@ -24,8 +24,8 @@ static hy3_status is_wide(const char *directory, bool *wide)
     json_t *config = NULL;
     const json_t *dtype;
 
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", directory));
-    HY3_TRY(hy3_json_read(path, (size_t)1 << 20, &config));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.json", directory));
+    HY3_TRY_DONE(hy3_json_read(path, (size_t)1 << 20, &config));
     dtype = json_object_get(config, "dtype");
     if (!dtype)
         dtype = json_object_get(config, "torch_dtype");
@@ -46,21 +46,21 @@ hy3_status hy3_answerer_open(MPI_Comm comm, const struct hy3_answer_options *opt
 
     *out = NULL;
     if (hy3_size(comm) != 1)
-        HY3_FAIL(HY3_EUSAGE, "text is generated on one rank, not %d; start without a launcher",
-                 hy3_size(comm));
-    HY3_TRY(hy3_alloc(&a, 1, sizeof *a));
+        HY3_FAIL_DONE(HY3_EUSAGE, "text is generated on one rank, not %d; start without a launcher",
+                      hy3_size(comm));
+    HY3_TRY_DONE(hy3_alloc(&a, 1, sizeof *a));
     a->options = *options;
-    HY3_TRY(hy3_network_open(comm, &network, &a->network));
-    HY3_TRY(is_wide(options->directory, &wide));
+    HY3_TRY_DONE(hy3_network_open(comm, &network, &a->network));
+    HY3_TRY_DONE(is_wide(options->directory, &wide));
     network.store.dtype = wide ? HY3_FP32 : HY3_BF16;
     network.expert_parallel_size = 1;
-    HY3_TRY(hy3_tokenizer_open(options->directory, &a->tokenizer));
+    HY3_TRY_DONE(hy3_tokenizer_open(options->directory, &a->tokenizer));
     if (hy3_tokenizer_size(a->tokenizer) > a->network.shape.vocab)
-        HY3_FAIL(HY3_EFORMAT, "the tokenizer in '%s' has more ids than the model's vocabulary",
-                 options->directory);
-    HY3_TRY(hy3_network_load(&a->network, &network));
+        HY3_FAIL_DONE(HY3_EFORMAT, "the tokenizer in '%s' has more ids than the model's vocabulary",
+                      options->directory);
+    HY3_TRY_DONE(hy3_network_load(&a->network, &network));
     if (options->adapter)
-        HY3_TRY(hy3_network_load_adapter(&a->network, 0, NULL, NULL));
+        HY3_TRY_DONE(hy3_network_load_adapter(&a->network, 0, NULL, NULL));
     *out = a;
     a = NULL;
 done:
@@ -90,9 +90,9 @@ static hy3_status encode(const struct hy3_answerer *a, struct hy3_conversation *
 
     if (count > 1 && json_is_string(role) && strcmp(json_string_value(role), "assistant") == 0)
         json_array_remove(messages, count - 1);
-    HY3_TRY(
+    HY3_TRY_DONE(
         hy3_template_render(conversation, hy3_tokenizer_dialect(a->tokenizer), &options, &text));
-    HY3_TRY(hy3_tokenizer_encode(a->tokenizer, text.data, text.size, false, ids));
+    HY3_TRY_DONE(hy3_tokenizer_encode(a->tokenizer, text.data, text.size, false, ids));
 done:
     hy3_free(text.data);
     return status;
@@ -100,7 +100,6 @@ done:
 
 static hy3_status print_token(const struct hy3_answerer *a, int32_t token, FILE *out)
 {
-    hy3_status status = HY3_OK;
     const char *bytes;
     size_t size;
 
@@ -108,8 +107,7 @@ static hy3_status print_token(const struct hy3_answerer *a, int32_t token, FILE 
     fwrite(bytes, 1, size, out);
     if (fflush(out) != 0)
         HY3_FAIL(HY3_EIO, "cannot write the answer");
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_answer(struct hy3_answerer *a, struct hy3_conversation *conversation, FILE *out)
@@ -120,23 +118,23 @@ hy3_status hy3_answer(struct hy3_answerer *a, struct hy3_conversation *conversat
     int64_t room = a->network.shape.max_positions, limit;
     const float *logits;
 
-    HY3_TRY(encode(a, conversation, &ids));
+    HY3_TRY_DONE(encode(a, conversation, &ids));
     if ((int64_t)ids.count >= room)
-        HY3_FAIL(HY3_EUSAGE, "the prompt has %zu tokens, the model has %lld positions", ids.count,
-                 (long long)room);
+        HY3_FAIL_DONE(HY3_EUSAGE, "the prompt has %zu tokens, the model has %lld positions",
+                      ids.count, (long long)room);
     limit = (int64_t)ids.count + a->options.max_new_tokens;
     limit = limit < room ? limit : room;
-    HY3_TRY(hy3_generator_open(a->network.backend, a->network.store, limit, &generator));
-    HY3_TRY(hy3_generator_feed(generator, ids.data, (int64_t)ids.count, &logits));
+    HY3_TRY_DONE(hy3_generator_open(a->network.backend, a->network.store, limit, &generator));
+    HY3_TRY_DONE(hy3_generator_feed(generator, ids.data, (int64_t)ids.count, &logits));
     for (int64_t place = (int64_t)ids.count; place < limit; place++) {
         int32_t token = hy3_sample_token(logits, hy3_tokenizer_size(a->tokenizer),
                                          a->options.temperature, a->options.seed, (uint64_t)place);
 
         if (token == hy3_tokenizer_specials(a->tokenizer)->eos)
             break;
-        HY3_TRY(print_token(a, token, out));
+        HY3_TRY_DONE(print_token(a, token, out));
         if (place + 1 < limit)
-            HY3_TRY(hy3_generator_feed(generator, &token, 1, &logits));
+            HY3_TRY_DONE(hy3_generator_feed(generator, &token, 1, &logits));
     }
     fputc('\n', out);
 done:

@@ -45,7 +45,6 @@ static hy3_status path_of(const struct hy3_checkpoints *c, int64_t step, const c
 
 static hy3_status copy_tensors(struct hy3_checkpoints *c)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_params *params = c->network->params;
 
     HY3_TRY(hy3_alloc(&c->copies, (size_t)params->count, sizeof *c->copies));
@@ -59,13 +58,11 @@ static hy3_status copy_tensors(struct hy3_checkpoints *c)
         for (int f = 0; f < HY3_OPTIMIZER_FIELDS; f++)
             HY3_TRY(hy3_alloc(&copy->values[f], (size_t)copy->count, sizeof(float)));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status open_local(struct hy3_checkpoints *c)
 {
-    hy3_status status = HY3_OK;
     int provided;
 
     MPI_Query_thread(&provided);
@@ -77,8 +74,7 @@ static hy3_status open_local(struct hy3_checkpoints *c)
     }
     if (c->async)
         HY3_TRY(copy_tensors(c));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_checkpoints_open(const struct hy3_config *config, const struct hy3_network *network,
@@ -90,7 +86,7 @@ hy3_status hy3_checkpoints_open(const struct hy3_config *config, const struct hy
     MPI_Comm comm = network->layout.world.comm;
 
     *out = NULL;
-    HY3_TRY(hy3_agree(comm, hy3_alloc(&c, 1, sizeof *c), "preparing checkpoints"));
+    HY3_AGREE_DONE(comm, hy3_alloc(&c, 1, sizeof *c), "preparing checkpoints");
     c->config = config;
     c->network = network;
     c->learner = learner;
@@ -98,7 +94,7 @@ hy3_status hy3_checkpoints_open(const struct hy3_config *config, const struct hy
     c->comm = comm;
     MPI_Comm_dup(comm, &c->saving);
     *out = c;
-    HY3_TRY(hy3_agree(comm, open_local(c), "preparing checkpoints"));
+    HY3_AGREE_DONE(comm, open_local(c), "preparing checkpoints");
 done:
     if (status != HY3_OK && c) {
         hy3_checkpoints_close(c);
@@ -157,15 +153,12 @@ static hy3_status read_master(void *context, const struct hy3_param *param, int6
 
 static hy3_status write_configuration(const struct hy3_checkpoints *c, const char *directory)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
 
     if (hy3_rank(c->comm) != 0)
         return HY3_OK;
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    HY3_TRY(hy3_file_replace(path, c->configuration, strlen(c->configuration)));
-done:
-    return status;
+    return hy3_file_replace(path, c->configuration, strlen(c->configuration));
 }
 
 /* What makes a checkpoint directory more than a state: configuration and tokenizer, the adapter if there is one. */
@@ -181,20 +174,19 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
                                          .base_path = c->config->model_name_or_path,
                                          .tokenizer_directory = c->tokenizer_directory};
 
-    HY3_TRY(hy3_agree(c->comm, write_configuration(c, directory), "writing a checkpoint"));
+    HY3_AGREE(c->comm, write_configuration(c, directory), "writing a checkpoint");
     if (c->network->params->lora.rank > 0)
         return hy3_adapter_write(c->comm, &adapter, c->network->params, read_master, share, c);
     if (c->config->save_only_model) {
-        HY3_TRY(hy3_agree(
+        HY3_AGREE(
             c->comm,
             hy3_config_bytes(c->config->max_shard_size, "max_shard_size", &options.max_shard_bytes),
-            "saving"));
+            "saving");
         return hy3_hf_write_store(c->comm, &options, c->network->store);
     }
     if (hy3_rank(c->comm) == 0)
         status = hy3_hf_write_small_files(&options);
-    HY3_TRY(hy3_agree(c->comm, status, "writing a checkpoint"));
-done:
+    HY3_AGREE(c->comm, status, "writing a checkpoint");
     return status;
 }
 
@@ -206,18 +198,18 @@ static hy3_status publish(const struct hy3_checkpoints *c)
     int64_t *steps = NULL;
     size_t count = 0, most = (size_t)c->config->save_total_limit;
 
-    HY3_TRY(path_of(c, c->info.step, ".part", part));
-    HY3_TRY(path_of(c, c->info.step, "", path));
-    HY3_TRY(hy3_directory_remove(path)); /* of a run that came this far before */
+    HY3_TRY_DONE(path_of(c, c->info.step, ".part", part));
+    HY3_TRY_DONE(path_of(c, c->info.step, "", path));
+    HY3_TRY_DONE(hy3_directory_remove(path)); /* of a run that came this far before */
     if (rename(part, path) != 0)
-        HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
-    HY3_TRY(hy3_directory_sync(path));
+        HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
+    HY3_TRY_DONE(hy3_directory_sync(path));
     if (most == 0)
         goto done;
-    HY3_TRY(hy3_checkpoints_list(c->config->output_dir, &steps, &count));
+    HY3_TRY_DONE(hy3_checkpoints_list(c->config->output_dir, &steps, &count));
     for (size_t i = most; i < count; i++) {
-        HY3_TRY(path_of(c, steps[i], "", path));
-        HY3_TRY(hy3_directory_remove(path));
+        HY3_TRY_DONE(path_of(c, steps[i], "", path));
+        HY3_TRY_DONE(hy3_directory_remove(path));
     }
 done:
     hy3_free(steps);
@@ -236,8 +228,7 @@ static hy3_status write_state(struct hy3_checkpoints *c)
                                 c->async ? read_copy : read_learner, share, c));
     if (hy3_rank(c->saving) == 0)
         status = publish(c);
-    HY3_TRY(hy3_agree(c->saving, status, "completing a checkpoint"));
-done:
+    HY3_AGREE(c->saving, status, "completing a checkpoint");
     return status;
 }
 
@@ -254,20 +245,14 @@ static void *run_thread(void *context)
 
 static hy3_status create_directory(const struct hy3_checkpoints *c, const char *part)
 {
-    hy3_status status = HY3_OK;
-
     if (hy3_rank(c->comm) != 0)
         return HY3_OK;
     HY3_TRY(hy3_directory_remove(part));
-    HY3_TRY(hy3_directory_create(part));
-done:
-    return status;
+    return hy3_directory_create(part);
 }
 
 static hy3_status copy_all(struct hy3_checkpoints *c)
 {
-    hy3_status status = HY3_OK;
-
     for (int i = 0; i < c->network->params->count; i++) {
         struct copy *copy = &c->copies[i];
 
@@ -275,8 +260,7 @@ static hy3_status copy_all(struct hy3_checkpoints *c)
             HY3_TRY(hy3_learner_get(c->learner, f, copy->param, copy->first, copy->count,
                                     copy->values[f]));
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status begin(struct hy3_checkpoints *c)
@@ -285,18 +269,17 @@ static hy3_status begin(struct hy3_checkpoints *c)
     char part[HY3_PATH_MAX];
 
     HY3_TRY(path_of(c, c->info.step, ".part", part));
-    HY3_TRY(hy3_agree(c->comm, create_directory(c, part), "creating a checkpoint"));
+    HY3_AGREE(c->comm, create_directory(c, part), "creating a checkpoint");
     HY3_TRY(write_beside(c, part));
     if (!c->async)
         return write_state(c);
-    HY3_TRY(hy3_agree(c->comm, copy_all(c), "copying the state"));
+    HY3_AGREE(c->comm, copy_all(c), "copying the state");
     if (pthread_create(&c->thread, NULL, run_thread, c) != 0)
         status = hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "cannot start the thread that saves");
     else
         c->is_running = true;
     if (status != HY3_OK) /* the others have begun */
         hy3_abort(status, "saving");
-done:
     return status;
 }
 
@@ -317,10 +300,10 @@ static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
                 (long long)c->info.step, why);
         return HY3_OK;
     }
-    return hy3_fail(status, __FILE__, __LINE__,
-                    "checkpoint-%lld was not saved: %s; the one before it is untouched, and the "
-                    "same command continues from there (save_failure = continue trains on)",
-                    (long long)c->info.step, why);
+    HY3_FAIL(status,
+             "checkpoint-%lld was not saved: %s; the one before it is untouched, and the "
+             "same command continues from there (save_failure = continue trains on)",
+             (long long)c->info.step, why);
 }
 
 /* A saving has ended, well or badly. */
@@ -355,10 +338,9 @@ hy3_status hy3_checkpoints_save(struct hy3_checkpoints *c, const struct hy3_stat
     status = begin(c);
     c->stall = hy3_seconds() - start;
     if (c->is_running)
-        goto done;
+        return status;
     c->seconds = c->stall;
     status = end(c, status);
-done:
     return status;
 }
 
@@ -405,7 +387,7 @@ hy3_status hy3_checkpoints_list(const char *directory, int64_t **steps, size_t *
     while (open && (entry = readdir(open))) {
         if (step_of(entry->d_name) < 0)
             continue;
-        HY3_TRY(hy3_grow(steps, &capacity, *count + 1, sizeof **steps));
+        HY3_TRY_DONE(hy3_grow(steps, &capacity, *count + 1, sizeof **steps));
         (*steps)[(*count)++] = step_of(entry->d_name);
     }
     if (*count > 0)
@@ -448,24 +430,24 @@ static hy3_status check_run(const char *path, const struct hy3_state_info *is,
                             const struct hy3_state_info *expected)
 {
     if (is->global_batch != expected->global_batch)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "'%s' was made with a global batch of %lld samples, this run has %lld; "
-                        "choose per_device_train_batch_size and gradient_accumulation_steps so "
-                        "that their product with the ranks is %lld, or start over in another "
-                        "directory",
-                        path, (long long)is->global_batch, (long long)expected->global_batch,
-                        (long long)is->global_batch);
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s' was made with a global batch of %lld samples, this run has %lld; "
+                 "choose per_device_train_batch_size and gradient_accumulation_steps so "
+                 "that their product with the ranks is %lld, or start over in another "
+                 "directory",
+                 path, (long long)is->global_batch, (long long)expected->global_batch,
+                 (long long)is->global_batch);
     if (is->seed != expected->seed)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "'%s' was made with seed = %lld, this run has %lld: the samples would not "
-                        "be the same",
-                        path, (long long)is->seed, (long long)expected->seed);
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s' was made with seed = %lld, this run has %lld: the samples would not "
+                 "be the same",
+                 path, (long long)is->seed, (long long)expected->seed);
     if (is->data_samples != expected->data_samples ||
         is->data_fingerprint != expected->data_fingerprint)
-        return hy3_fail(HY3_EUSAGE, __FILE__, __LINE__,
-                        "the training data (%lld samples) is not that of '%s' (%lld samples); "
-                        "restore it, or start over in another directory",
-                        (long long)expected->data_samples, path, (long long)is->data_samples);
+        HY3_FAIL(HY3_EUSAGE,
+                 "the training data (%lld samples) is not that of '%s' (%lld samples); "
+                 "restore it, or start over in another directory",
+                 (long long)expected->data_samples, path, (long long)is->data_samples);
     return HY3_OK;
 }
 
@@ -477,11 +459,11 @@ static hy3_status load(struct hy3_checkpoints *c, const char *directory,
     char path[HY3_PATH_MAX];
     struct hy3_state *state = NULL;
 
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/state.h5", directory));
-    HY3_TRY(hy3_state_open(c->comm, path, &state));
-    HY3_TRY(hy3_agree(c->comm, check_run(path, hy3_state_info(state), expected), "resuming"));
-    HY3_TRY(hy3_agree(c->comm, hy3_state_load(state, c->network->params, owned, put_learner, c),
-                      "resuming"));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/state.h5", directory));
+    HY3_TRY_DONE(hy3_state_open(c->comm, path, &state));
+    HY3_AGREE_DONE(c->comm, check_run(path, hy3_state_info(state), expected), "resuming");
+    HY3_AGREE_DONE(c->comm, hy3_state_load(state, c->network->params, owned, put_learner, c),
+                   "resuming");
     hy3_store_updated(c->network->store);
     *info = *hy3_state_info(state);
 done:
@@ -501,7 +483,7 @@ static hy3_status candidate(const struct hy3_checkpoints *c, size_t i, char *pat
     *exists = i < count;
     if (status == HY3_OK && *exists)
         status = path_of(c, steps[i], "", path);
-    HY3_TRY(hy3_agree(c->comm, status, "looking for checkpoints"));
+    HY3_AGREE_DONE(c->comm, status, "looking for checkpoints");
     hy3_broadcast(c->comm, 0, path, HY3_PATH_MAX, "looking for checkpoints");
     hy3_broadcast(c->comm, 0, exists, sizeof *exists, "looking for checkpoints");
 done:
@@ -535,19 +517,18 @@ hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_st
                      "overwrite_output_dir = true",
                      c->config->output_dir);
         if (!exists)
-            goto done;
+            return status;
         status = load(c, path, expected, info);
         *found = status == HY3_OK;
         if (*found)
             break;
         if (status != HY3_EFORMAT && status != HY3_EIO)
-            goto done;
+            return status;
         hy3_log(HY3_LOG_WARN, "this checkpoint is passed over: %s", hy3_error_text());
         status = HY3_OK;
     }
     hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s': read in %.2f s, %.0f MB/s",
             (long long)info->step, path, hy3_seconds() - begin,
             12e-6 * (double)hy3_params_trained(c->network->params) / (hy3_seconds() - begin));
-done:
     return status;
 }

@@ -43,7 +43,6 @@ static int by_place(const void *a, const void *b)
 
 static hy3_status list_pieces(struct export *e)
 {
-    hy3_status status = HY3_OK;
     int count = hy3_hf_dir_tensors(e->network.base);
 
     HY3_TRY(hy3_alloc(&e->pieces, (size_t)count, sizeof *e->pieces));
@@ -57,29 +56,24 @@ static hy3_status list_pieces(struct export *e)
     }
     if (e->piece_count > 0)
         qsort(e->pieces, e->piece_count, sizeof *e->pieces, by_place);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status open_shard(struct export *e, int number)
 {
-    hy3_status status = HY3_OK;
-
     if (e->shard && e->shard_number == number)
         return HY3_OK;
     hy3_shard_close(e->shard);
     e->shard = NULL;
     HY3_TRY(hy3_hf_dir_open_shard(e->network.base, number, &e->shard));
     e->shard_number = number;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The part of [first, first + count) that a tensor of the base has. */
 static hy3_status read_piece(struct export *e, const struct piece *piece, int64_t first,
                              int64_t count, float *data, int64_t *read)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_place *place = &piece->place;
     const struct hy3_shard_tensor *tensor;
     int64_t low = first > place->first ? first : place->first;
@@ -96,14 +90,12 @@ static hy3_status read_piece(struct export *e, const struct piece *piece, int64_
     HY3_TRY(hy3_shard_read(e->shard, tensor, low - place->first, end - low, data + low - first,
                            HY3_FP32));
     *read += end - low;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_base(struct export *e, const struct hy3_param *param, int64_t first,
                             int64_t count, float *data)
 {
-    hy3_status status = HY3_OK;
     int64_t read = 0;
 
     for (size_t i = 0; i < e->piece_count; i++)
@@ -112,8 +104,7 @@ static hy3_status read_base(struct export *e, const struct hy3_param *param, int
     if (read != count)
         HY3_FAIL(HY3_EFORMAT, "'%s' does not have all of '%s'", hy3_hf_dir_path(e->network.base),
                  param->name);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status read_values(void *context, const struct hy3_param *param, int64_t first,
@@ -138,7 +129,6 @@ static void share(void *context, const struct hy3_param *param, int64_t *first, 
 
 static hy3_status check_output(const struct export *e)
 {
-    hy3_status status = HY3_OK;
     bool empty = true;
 
     if (hy3_rank(e->comm) != 0)
@@ -147,48 +137,39 @@ static hy3_status check_output(const struct export *e)
         HY3_TRY(hy3_directory_is_empty(e->options->output, &empty));
     if (!empty)
         HY3_FAIL(HY3_EUSAGE, "'%s' is not empty; name a new directory", e->options->output);
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The run's configuration and its model, without weights. Collective. */
 static hy3_status open_run(struct export *e)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX], base[HY3_PATH_MAX + 32] = "";
     char program[] = "hy3_export";
     char *argv[] = {program, path, base};
     struct hy3_network_options network;
     bool finished;
 
-    HY3_TRY(hy3_agree(e->comm,
-                      hy3_path_format(path, sizeof path, "%s/config.cfg", e->options->checkpoint),
-                      "opening the checkpoint"));
+    HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/config.cfg", e->options->checkpoint),
+              "opening the checkpoint");
     if (e->options->base)
         snprintf(base, sizeof base, "model_name_or_path=%s", e->options->base);
     HY3_TRY(hy3_config_parse(&e->config, e->comm, e->options->base ? 3 : 2, argv, "", &finished));
-    HY3_TRY(
-        hy3_agree(e->comm, hy3_options_network(&e->config, &network), "reading the configuration"));
+    HY3_AGREE(e->comm, hy3_options_network(&e->config, &network), "reading the configuration");
     network.expert_parallel_size = 1;
     network.device = "cpu";
     if (network.training == HY3_TRAIN_ADAPTER) /* its rank and targets */
         network.adapter = e->options->checkpoint;
     HY3_TRY(hy3_network_open(e->comm, &network, &e->network));
-    HY3_TRY(hy3_agree(e->comm,
-                      hy3_path_format(path, sizeof path, "%s/state.h5", e->options->checkpoint),
-                      "opening the checkpoint"));
+    HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/state.h5", e->options->checkpoint),
+              "opening the checkpoint");
     HY3_TRY(hy3_state_open(e->comm, path, &e->state));
-    HY3_TRY(hy3_agree(e->comm, hy3_state_matches(e->state, e->network.params),
-                      "opening the checkpoint"));
-    HY3_TRY(hy3_agree(e->comm, hy3_state_verify(e->state, hy3_rank(e->comm), hy3_size(e->comm)),
-                      "checking the checkpoint"));
-done:
-    return status;
+    HY3_AGREE(e->comm, hy3_state_matches(e->state, e->network.params), "opening the checkpoint");
+    return hy3_agree(e->comm, hy3_state_verify(e->state, hy3_rank(e->comm), hy3_size(e->comm)),
+                     "checking the checkpoint");
 }
 
 static hy3_status choose_dtype(const struct export *e, hy3_dtype *out)
 {
-    hy3_status status = HY3_OK;
     static const hy3_dtype dtypes[] = {HY3_BF16, HY3_FP16, HY3_FP32};
     const char *name = e->options->dtype;
     size_t i = 0;
@@ -201,13 +182,11 @@ static hy3_status choose_dtype(const struct export *e, hy3_dtype *out)
     if (i == 3)
         HY3_FAIL(HY3_EUSAGE, "--dtype is '%s', it must be bf16, fp16 or fp32", name);
     *out = dtypes[i];
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status writer_options(const struct export *e, struct hy3_hf_writer_options *out)
 {
-    hy3_status status = HY3_OK;
     const char *format = e->options->format;
 
     *out = (struct hy3_hf_writer_options){.output = e->options->output,
@@ -219,10 +198,7 @@ static hy3_status writer_options(const struct export *e, struct hy3_hf_writer_op
     if (format)
         out->names = strcmp(format, "inner") == 0 ? HY3_INNER : HY3_OUTER;
     HY3_TRY(choose_dtype(e, &out->dtype));
-    HY3_TRY(
-        hy3_config_bytes(e->options->max_shard_size, "--max_shard_size", &out->max_shard_bytes));
-done:
-    return status;
+    return hy3_config_bytes(e->options->max_shard_size, "--max_shard_size", &out->max_shard_bytes);
 }
 
 hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
@@ -233,15 +209,15 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
     struct hy3_adapter_writer adapter = {.output = options->output,
                                          .tokenizer_directory = options->checkpoint};
 
-    HY3_TRY(hy3_agree(comm, check_output(&e), "opening the output directory"));
-    HY3_TRY(open_run(&e));
-    HY3_TRY(hy3_agree(comm, writer_options(&e, &writer), "reading the arguments"));
-    HY3_TRY(hy3_agree(comm, list_pieces(&e), "opening the model"));
+    HY3_AGREE_DONE(comm, check_output(&e), "opening the output directory");
+    HY3_TRY_DONE(open_run(&e));
+    HY3_AGREE_DONE(comm, writer_options(&e, &writer), "reading the arguments");
+    HY3_AGREE_DONE(comm, list_pieces(&e), "opening the model");
     adapter.base_path = e.config.model_name_or_path;
     if (e.network.params->lora.rank > 0)
-        HY3_TRY(hy3_adapter_write(comm, &adapter, e.network.params, read_values, share, &e));
+        HY3_TRY_DONE(hy3_adapter_write(comm, &adapter, e.network.params, read_values, share, &e));
     else
-        HY3_TRY(hy3_hf_write(comm, &writer, e.network.params, read_values, share, &e));
+        HY3_TRY_DONE(hy3_hf_write(comm, &writer, e.network.params, read_values, share, &e));
     hy3_log(HY3_LOG_INFO, "the %s of step %lld is in '%s'",
             e.network.params->lora.rank > 0 ? "adapter" : "model",
             (long long)hy3_state_info(e.state)->step, options->output);

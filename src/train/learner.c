@@ -34,7 +34,6 @@ static void add_range(struct hy3_learner *l, int index)
 
 static hy3_status open_local(struct hy3_learner *l, const struct hy3_optimizer_options *options)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_params *params = hy3_store_params(l->store);
     size_t count = (size_t)params->count;
 
@@ -43,9 +42,7 @@ static hy3_status open_local(struct hy3_learner *l, const struct hy3_optimizer_o
     HY3_TRY(hy3_alloc(&l->range_of, count, sizeof *l->range_of));
     for (int i = 0; i < params->count; i++)
         add_range(l, i);
-    HY3_TRY(hy3_optimizer_create(l->backend, options, l->ranges, l->range_count, &l->optimizer));
-done:
-    return status;
+    return hy3_optimizer_create(l->backend, options, l->ranges, l->range_count, &l->optimizer);
 }
 
 hy3_status hy3_learner_open(const struct hy3_backend *backend, struct hy3_store *store,
@@ -80,16 +77,15 @@ hy3_status hy3_learner_step(struct hy3_learner *l, struct hy3_stream *stream, in
                           "step %lld: the gradient of '%s' is not finite; no weight was changed by "
                           "this step. Lower learning_rate",
                           (long long)step, l->ranges[bad].name);
-    HY3_TRY(hy3_agree(comm, status, "checking the gradients"));
+    HY3_AGREE(comm, status, "checking the gradients");
     hy3_allreduce_real(comm, &sum, 1, MPI_SUM, "summing the gradient norm");
     *norm = sqrt(sum) / labels;
     status = hy3_optimizer_step(l->optimizer, stream, step, learning_rate,
                                 hy3_clip_factor(*norm, max_norm) / labels);
     if (status == HY3_OK)
         status = l->backend->device.synchronize(stream);
-    HY3_TRY(hy3_agree(comm, status, "updating the weights"));
+    HY3_AGREE(comm, status, "updating the weights");
     hy3_store_updated(l->store);
-done:
     return status;
 }
 

@@ -7,7 +7,6 @@
 /* Brings the adapter's tensors into the table and says what is trained. */
 static hy3_status add_adapter(const struct hy3_network_options *options, struct hy3_network *n)
 {
-    hy3_status status = HY3_OK;
     struct hy3_lora lora = options->lora;
 
     if (options->adapter) {
@@ -21,13 +20,11 @@ static hy3_status add_adapter(const struct hy3_network_options *options, struct 
             HY3_FAIL(HY3_EUSAGE, "no layer of the model has what lora_target names");
     }
     hy3_params_train(n->params, options->training);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status open_local(const struct hy3_network_options *options, struct hy3_network *n)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
 
     if (!hy3_path_is_directory(options->directory))
@@ -35,48 +32,35 @@ static hy3_status open_local(const struct hy3_network_options *options, struct h
                  options->directory);
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->directory));
     HY3_TRY(hy3_shape_open(path, &n->shape));
-    HY3_TRY(hy3_hf_dir_open(options->directory, &n->base));
-done:
-    return status;
+    return hy3_hf_dir_open(options->directory, &n->base);
 }
 
 /* The tensors as far as this rank holds them. */
 static hy3_status make_table(const struct hy3_network_options *options, struct hy3_network *n)
 {
-    hy3_status status = HY3_OK;
     int64_t held = n->shape.experts / n->layout.experts.size;
 
     HY3_TRY(hy3_params_create(&n->shape, n->layout.experts.rank * held, held, &n->params));
-    HY3_TRY(add_adapter(options, n));
-done:
-    return status;
+    return add_adapter(options, n);
 }
 
 hy3_status hy3_network_open(MPI_Comm comm, const struct hy3_network_options *options,
                             struct hy3_network *n)
 {
-    hy3_status status = HY3_OK;
-
     *n = (struct hy3_network){0};
-    HY3_TRY(hy3_agree(comm, open_local(options, n), "opening the model"));
+    HY3_AGREE(comm, open_local(options, n), "opening the model");
     HY3_TRY(hy3_backend_open(comm, options->device, &n->backend));
     HY3_TRY(hy3_layout_open(comm, options->expert_parallel_size, n->shape.experts, &n->layout));
-    HY3_TRY(hy3_agree(comm, make_table(options, n), "opening the model"));
-done:
-    return status;
+    return hy3_agree(comm, make_table(options, n), "opening the model");
 }
 
 hy3_status hy3_network_load(struct hy3_network *n, const struct hy3_network_options *options)
 {
-    hy3_status status = HY3_OK;
-
     struct hy3_store_options store = options->store;
 
     store.with_grads = options->training != HY3_TRAIN_NOTHING;
     HY3_TRY(hy3_store_open(n->backend, &n->layout, n->params, &store, &n->store));
-    HY3_TRY(hy3_hf_dir_load(n->layout.world.comm, n->base, n->store));
-done:
-    return status;
+    return hy3_hf_dir_load(n->layout.world.comm, n->base, n->store);
 }
 
 struct receiver {
@@ -88,14 +72,12 @@ struct receiver {
 static hy3_status receive(void *context, const struct hy3_param *param, int64_t first,
                           int64_t count, const float *data)
 {
-    hy3_status status = HY3_OK;
     const struct receiver *r = context;
 
     HY3_TRY(hy3_store_put(r->store, param, first, count, data, HY3_FP32));
     if (r->also)
         HY3_TRY(r->also(r->context, param, first, count, data));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_network_load_adapter(struct hy3_network *n, uint64_t seed, hy3_adapter_sink also,

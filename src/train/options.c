@@ -13,8 +13,6 @@ enum hy3_training hy3_options_training(const struct hy3_config *config)
 /* The adapter that the configuration describes. */
 static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lora)
 {
-    hy3_status status = HY3_OK;
-
     *lora = (struct hy3_lora){
         .rank = config->lora_rank, .alpha = config->lora_alpha, .dropout = config->lora_dropout};
     for (int i = 0; i < config->lora_target.count; i++)
@@ -23,8 +21,7 @@ static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lo
                      "lora_target: there is no '%s'; the names are q_proj, k_proj, v_proj, o_proj, "
                      "gate_proj, up_proj, down_proj, experts and all",
                      config->lora_target.items[i]);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static bool offloads(const struct hy3_config *config, const char *what)
@@ -39,8 +36,6 @@ static struct hy3_placement placement(const struct hy3_config *config, const cha
 
 hy3_status hy3_options_network(const struct hy3_config *config, struct hy3_network_options *out)
 {
-    hy3_status status = HY3_OK;
-
     *out = (struct hy3_network_options){.directory = config->model_name_or_path,
                                         .device = config->device,
                                         .expert_parallel_size = (int)config->expert_parallel_size,
@@ -56,8 +51,7 @@ hy3_status hy3_options_network(const struct hy3_config *config, struct hy3_netwo
                                    .reuse = config->stage3_max_reuse_distance};
     if (out->training == HY3_TRAIN_ADAPTER)
         HY3_TRY(read_lora(config, &out->lora));
-done:
-    return status;
+    return HY3_OK;
 }
 
 struct hy3_optimizer_options hy3_options_optimizer(const struct hy3_config *c, hy3_dtype dtype)

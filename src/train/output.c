@@ -53,38 +53,39 @@ static hy3_status open_local(const struct hy3_config *config, const char *text)
     bool empty;
 
     if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
-        HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
-    HY3_TRY(hy3_directory_create(directory));
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    HY3_TRY(hy3_directory_is_empty(directory, &empty));
+        HY3_FAIL_DONE(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
+    HY3_TRY_DONE(hy3_directory_create(directory));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
+    HY3_TRY_DONE(hy3_directory_is_empty(directory, &empty));
     if (!empty && !config->overwrite_output_dir && !hy3_path_exists(path))
-        HY3_FAIL(HY3_EUSAGE,
-                 "output_dir '%s' is not empty and no run of hy3_sft made it; name another "
-                 "directory, or set overwrite_output_dir = true",
-                 directory);
-    HY3_TRY(hy3_checkpoints_list(directory, &steps, &count));
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "output_dir '%s' is not empty and no run of hy3_sft made it; name another "
+                      "directory, or set overwrite_output_dir = true",
+                      directory);
+    HY3_TRY_DONE(hy3_checkpoints_list(directory, &steps, &count));
     if (count > 0 && !config->overwrite_output_dir && !continues(config))
-        HY3_FAIL(HY3_EUSAGE,
-                 "output_dir '%s' holds checkpoints of an earlier run, the newest of step %lld; "
-                 "continue it with resume_from_checkpoint = auto, name another directory, or set "
-                 "overwrite_output_dir = true, which removes them",
-                 directory, (long long)steps[0]);
+        HY3_FAIL_DONE(
+            HY3_EUSAGE,
+            "output_dir '%s' holds checkpoints of an earlier run, the newest of step %lld; "
+            "continue it with resume_from_checkpoint = auto, name another directory, or set "
+            "overwrite_output_dir = true, which removes them",
+            directory, (long long)steps[0]);
     if (!empty && !config->overwrite_output_dir && count == 0 && has_model(directory) &&
         !is_same(path, text))
-        HY3_FAIL(HY3_EUSAGE,
-                 "output_dir '%s' holds the model of a run with another configuration "
-                 "(its config.cfg differs); name another directory, or set "
-                 "overwrite_output_dir = true",
-                 directory);
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "output_dir '%s' holds the model of a run with another configuration "
+                      "(its config.cfg differs); name another directory, or set "
+                      "overwrite_output_dir = true",
+                      directory);
     if (!empty && (count == 0 || !continues(config)))
         hy3_log(HY3_LOG_INFO, "output_dir '%s' holds an earlier run: starting over", directory);
     for (size_t i = 0; i < count && !continues(config); i++) {
-        HY3_TRY(hy3_path_format(path, sizeof path, "%s/checkpoint-%lld", directory,
-                                (long long)steps[i]));
-        HY3_TRY(hy3_directory_remove(path));
+        HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/checkpoint-%lld", directory,
+                                     (long long)steps[i]));
+        HY3_TRY_DONE(hy3_directory_remove(path));
     }
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    HY3_TRY(hy3_file_replace(path, text, strlen(text)));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
+    HY3_TRY_DONE(hy3_file_replace(path, text, strlen(text)));
 done:
     hy3_free(steps);
     return status;
@@ -95,9 +96,9 @@ hy3_status hy3_output_open(MPI_Comm comm, const struct hy3_config *config)
     hy3_status status = HY3_OK;
     char *text = NULL;
 
-    HY3_TRY(hy3_agree(comm, hy3_config_format(config, &text), "formatting the configuration"));
+    HY3_AGREE_DONE(comm, hy3_config_format(config, &text), "formatting the configuration");
     status = hy3_rank(comm) == 0 ? open_local(config, text) : HY3_OK;
-    HY3_TRY(hy3_agree(comm, status, "opening the output directory"));
+    HY3_AGREE_DONE(comm, status, "opening the output directory");
 done:
     hy3_free(text);
     return status;

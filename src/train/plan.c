@@ -25,7 +25,6 @@ struct rehearsal {
 
 static hy3_status lay_out(struct rehearsal *r, const struct hy3_plan_options *options, int *group)
 {
-    hy3_status status = HY3_OK;
     struct hy3_layout *layout = &r->network.layout;
     int64_t experts = r->network.shape.experts;
     int P = (int)r->config->expert_parallel_size, ranks = options->ranks;
@@ -42,14 +41,12 @@ static hy3_status lay_out(struct rehearsal *r, const struct hy3_plan_options *op
     layout->experts = planned_group(0, P);
     layout->replicas = planned_group(0, ranks / P);
     *group = P;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The longest micro-batch, every token a label. */
 static hy3_status make_batch(struct rehearsal *r)
 {
-    hy3_status status = HY3_OK;
     struct hy3_batch *b = &r->batch;
     int64_t samples = r->config->per_device_train_batch_size, length = r->config->max_seq_length;
 
@@ -63,14 +60,12 @@ static hy3_status make_batch(struct rehearsal *r)
     HY3_TRY(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
     for (int64_t s = 0; s < samples; s++)
         b->starts[s + 1] = (s + 1) * length;
-done:
-    return status;
+    return HY3_OK;
 }
 
 static hy3_status open_rehearsal(struct rehearsal *r, const struct hy3_plan_options *options,
                                  int *group)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_config *c = r->config;
     struct hy3_network *n = &r->network;
     struct hy3_network_options network;
@@ -93,9 +88,7 @@ static hy3_status open_rehearsal(struct rehearsal *r, const struct hy3_plan_opti
     HY3_TRY(hy3_learner_open(n->backend, n->store, &optimizer, &r->learner));
     pass.max_tokens = c->per_device_train_batch_size * c->max_seq_length;
     HY3_TRY(hy3_pass_open(n->backend, n->store, &pass, &r->pass));
-    HY3_TRY(make_batch(r));
-done:
-    return status;
+    return make_batch(r);
 }
 
 static void close_rehearsal(struct rehearsal *r)
@@ -125,7 +118,6 @@ static void add_traffic(struct hy3_plan *plan, double times)
 /* Two steps: in the second what the first has updated is gathered. Micro-batches but the last are alike. */
 static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
 {
-    hy3_status status = HY3_OK;
     int64_t micros = r->config->gradient_accumulation_steps;
     struct hy3_pass_result result;
     double norm;
@@ -146,8 +138,7 @@ static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
         HY3_TRY(hy3_learner_step(&r->learner, hy3_pass_stream(r->pass), 1, 1, 1, 1e-5, &norm));
         add_traffic(into, 1);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void measure_disk(const struct rehearsal *r, struct hy3_plan *plan)
@@ -189,8 +180,8 @@ hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape
 
     *plan = (struct hy3_plan){0};
     r.network.backend = hy3_dry_backend();
-    HY3_TRY(open_rehearsal(&r, options, &plan->group));
-    HY3_TRY(rehearse(&r, plan));
+    HY3_TRY_DONE(open_rehearsal(&r, options, &plan->group));
+    HY3_TRY_DONE(rehearse(&r, plan));
     measure_disk(&r, plan);
     memory = hy3_store_memory(r.network.store);
     counts = hy3_dry_counts();
@@ -211,7 +202,6 @@ done:
 static hy3_status read_shape(const struct hy3_config *config, const struct hy3_plan_options *o,
                              struct hy3_shape *shape)
 {
-    hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
 
     if (o->shape)
@@ -222,9 +212,7 @@ static hy3_status read_shape(const struct hy3_config *config, const struct hy3_p
                  "'%s' does not exist; for a model that is elsewhere give its config.json with "
                  "--shape (etc/hy3_295b.json is the published one)",
                  path);
-    HY3_TRY(hy3_shape_open(path, shape));
-done:
-    return status;
+    return hy3_shape_open(path, shape);
 }
 
 /* Host memory of a node: what its ranks keep there, and on a CPU everything. */
@@ -326,7 +314,6 @@ enum { CHANGES = 7 };
 static hy3_status suggest_settings(const struct hy3_config *config, const struct hy3_shape *shape,
                                    const struct hy3_plan_options *o)
 {
-    hy3_status status = HY3_OK;
     struct hy3_config c = *config; /* shares its texts, is not freed */
 
     c.gradient_accumulation_steps = 1;
@@ -341,18 +328,16 @@ static hy3_status suggest_settings(const struct hy3_config *config, const struct
                1e-9 * plan.device, 1e-9 * node_bytes(&c, o, &plan),
                fits(&c, o, &plan) ? "   fits" : "");
         if (fits(&c, o, &plan))
-            goto done;
+            return HY3_OK;
     }
     printf("  does not fit\n");
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The smallest number of full nodes, or of ranks of one, that holds the run as it is. */
 static hy3_status suggest_ranks(const struct hy3_config *config, const struct hy3_shape *shape,
                                 const struct hy3_plan_options *options)
 {
-    hy3_status status = HY3_OK;
     struct hy3_plan_options o = *options;
     struct hy3_config c = *config; /* shares its texts, is not freed */
 
@@ -368,16 +353,14 @@ static hy3_status suggest_ranks(const struct hy3_config *config, const struct hy
             continue;
         printf("as configured it fits on %d ranks (device %.3f GB, node %.3f GB)\n", ranks,
                1e-9 * plan.device, 1e-9 * node_bytes(&c, &o, &plan));
-        goto done;
+        return HY3_OK;
     }
     printf("as configured it does not fit on 4096 ranks either\n");
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan_options *options)
 {
-    hy3_status status = HY3_OK;
     struct hy3_shape shape;
     struct hy3_plan plan;
     bool limited = options->device_memory > 0 || options->host_memory > 0;
@@ -386,11 +369,11 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
     HY3_TRY(hy3_plan_make(config, &shape, options, &plan));
     print_table(config, options, &plan);
     if (!limited)
-        goto done;
+        return HY3_OK;
     if (fits(config, options, &plan)) {
         printf("fits\n");
         HY3_TRY(suggest_ranks(config, &shape, options));
-        goto done;
+        return HY3_OK;
     }
     printf("does not fit: a device has %.3f GB, a node %.3f GB (0: not limited)\n",
            1e-9 * options->device_memory, 1e-9 * options->host_memory);
@@ -398,6 +381,5 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
     HY3_TRY(suggest_ranks(config, &shape, options));
     fflush(stdout);
     HY3_FAIL(HY3_EUSAGE, "the run does not fit into the memory that was given; see the table");
-done:
-    return status;
+    return HY3_OK;
 }

@@ -47,7 +47,7 @@ static hy3_status keep_line(struct hy3_report *r, const char *line, size_t size,
             json_integer_value(json_object_get(object, "step")) <= last;
     if (!*kept)
         goto done;
-    HY3_TRY(hy3_grow(&r->points, &r->capacity, r->count + 1, sizeof *r->points));
+    HY3_TRY_DONE(hy3_grow(&r->points, &r->capacity, r->count + 1, sizeof *r->points));
     eval = json_object_get(object, "eval_loss");
     r->points[r->count++] = (struct point){json_number_value(json_object_get(object, "step")),
                                            json_number_value(json_object_get(object, "loss")),
@@ -67,19 +67,19 @@ static hy3_status keep_lines(struct hy3_report *r, const char *path, int64_t las
 
     if (!hy3_path_exists(path))
         return HY3_OK;
-    HY3_TRY(hy3_file_read(path, LOG_LIMIT, &text, &size));
+    HY3_TRY_DONE(hy3_file_read(path, LOG_LIMIT, &text, &size));
     to = line = text;
     while ((end = memchr(line, '\n', size - (size_t)(line - text)))) {
         size_t length = (size_t)(end + 1 - line);
 
-        HY3_TRY(keep_line(r, line, length - 1, last, &kept));
+        HY3_TRY_DONE(keep_line(r, line, length - 1, last, &kept));
         if (kept) {
             memmove(to, line, length);
             to += length;
         }
         line = end + 1;
     }
-    HY3_TRY(hy3_file_replace(path, text, (size_t)(to - text)));
+    HY3_TRY_DONE(hy3_file_replace(path, text, (size_t)(to - text)));
 done:
     hy3_free(text);
     return status;
@@ -93,13 +93,13 @@ hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t 
     char path[HY3_PATH_MAX];
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&r, 1, sizeof *r));
+    HY3_TRY_DONE(hy3_alloc(&r, 1, sizeof *r));
     r->writes = writes;
     r->total_steps = total_steps;
     r->every = every;
     r->begin = r->last = hy3_seconds();
-    HY3_TRY(hy3_path_format(r->directory, sizeof r->directory, "%s", output_dir));
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/train_log.jsonl", output_dir));
+    HY3_TRY_DONE(hy3_path_format(r->directory, sizeof r->directory, "%s", output_dir));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/train_log.jsonl", output_dir));
     r->tokens = r->tokens_before = from->tokens;
     r->tokens_at_last = from->tokens - from->tokens_since;
     r->loss_sum = from->loss_sum;
@@ -107,9 +107,9 @@ hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t 
     r->elapsed_before = from->elapsed;
     r->step = from->step;
     if (writes && from->step > 0)
-        HY3_TRY(keep_lines(r, path, from->step));
+        HY3_TRY_DONE(keep_lines(r, path, from->step));
     if (writes && !(r->log = fopen(path, from->step > 0 ? "ae" : "we")))
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
     *out = r;
     r = NULL;
 done:
@@ -140,14 +140,12 @@ static hy3_status write_line(struct hy3_report *r, const struct hy3_report_step 
         fprintf(r->log, ", \"eval_loss\": %.10g", s->eval_loss);
     fputs("}\n", r->log);
     if (fflush(r->log) != 0)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write '%s/train_log.jsonl': %s",
-                        r->directory, strerror(errno));
+        HY3_FAIL(HY3_EIO, "cannot write '%s/train_log.jsonl': %s", r->directory, strerror(errno));
     return HY3_OK;
 }
 
 hy3_status hy3_report_step(struct hy3_report *r, const struct hy3_report_step *s)
 {
-    hy3_status status = HY3_OK;
     double now = hy3_seconds(), rate, loss;
     char text[128];
 
@@ -172,8 +170,7 @@ hy3_status hy3_report_step(struct hy3_report *r, const struct hy3_report_step *s
     r->tokens_at_last = r->tokens;
     r->loss_sum = 0;
     r->loss_steps = 0;
-done:
-    return status;
+    return HY3_OK;
 }
 
 struct hy3_report_state hy3_report_state(const struct hy3_report *r)

@@ -61,13 +61,14 @@ static hy3_status check_tokenizer(const struct hy3_run *run)
 
     if (run->config->use_dummy_data)
         return HY3_OK;
-    HY3_TRY(hy3_tokenizer_open(directory, &tokenizer));
+    HY3_TRY_DONE(hy3_tokenizer_open(directory, &tokenizer));
     if (hy3_tokenizer_size(tokenizer) > run->network.shape.vocab)
-        HY3_FAIL(HY3_EUSAGE,
-                 "the tokenizer in '%s' has %lld ids, the model's vocabulary only %lld rows; they "
-                 "do not belong together",
-                 directory, (long long)hy3_tokenizer_size(tokenizer),
-                 (long long)run->network.shape.vocab);
+        HY3_FAIL_DONE(
+            HY3_EUSAGE,
+            "the tokenizer in '%s' has %lld ids, the model's vocabulary only %lld rows; they "
+            "do not belong together",
+            directory, (long long)hy3_tokenizer_size(tokenizer),
+            (long long)run->network.shape.vocab);
 done:
     hy3_tokenizer_close(tokenizer);
     return status;
@@ -79,13 +80,13 @@ static hy3_status check(const struct hy3_run *run)
     const struct hy3_config *c = run->config;
 
     if (c->max_seq_length > run->network.shape.max_positions)
-        HY3_FAIL(HY3_EUSAGE,
-                 "max_seq_length %lld is above the model's max_position_embeddings %lld; set "
-                 "max_seq_length = %lld or less",
-                 (long long)c->max_seq_length, (long long)run->network.shape.max_positions,
-                 (long long)run->network.shape.max_positions);
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "max_seq_length %lld is above the model's max_position_embeddings %lld; set "
+                      "max_seq_length = %lld or less",
+                      (long long)c->max_seq_length, (long long)run->network.shape.max_positions,
+                      (long long)run->network.shape.max_positions);
     if (hy3_rank(run->comm) == 0)
-        HY3_TRY(check_tokenizer(run));
+        HY3_TRY_DONE(check_tokenizer(run));
 done:
     return hy3_agree(run->comm, status, "checking the configuration");
 }
@@ -110,18 +111,18 @@ static hy3_status open_dataset(const struct hy3_run *run, const struct hy3_list 
                                           .overwrite = c->overwrite_cache};
 
     if (files->count == 0) {
-        HY3_TRY(hy3_agree(run->comm,
-                          hy3_sources_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
-                                              &resolved, &count),
-                          "looking for the data"));
+        HY3_AGREE_DONE(run->comm,
+                       hy3_sources_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
+                                           &resolved, &count),
+                       "looking for the data");
         options.files = (const char *const *)resolved;
         options.file_count = count;
     }
-    HY3_TRY(hy3_agree(
+    HY3_AGREE_DONE(
         run->comm,
         hy3_cache_directory(c->cache_dir, c->output_dir, options.files[0], cache, sizeof cache),
-        "looking for the data"));
-    HY3_TRY(hy3_dataset_open(run->comm, &options, out, NULL));
+        "looking for the data");
+    HY3_TRY_DONE(hy3_dataset_open(run->comm, &options, out, NULL));
 done:
     hy3_sources_free_files(resolved, count);
     return status;
@@ -159,11 +160,12 @@ static hy3_status plan_batches(struct hy3_run *run)
     run->eval.split_drawn = run->train.split_drawn && !run->eval_data;
     run->eval.count = run->eval_data ? hy3_dataset_count(run->eval_data) : held_out;
     if (run->train.count < 1)
-        HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld samples; nothing is left to train on",
-                 (long long)samples);
-    HY3_TRY(hy3_batch_create(&run->train, &run->batch));
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "val_size holds out all %lld samples; nothing is left to train on",
+                      (long long)samples);
+    HY3_TRY_DONE(hy3_batch_create(&run->train, &run->batch));
     if (run->eval.dataset)
-        HY3_TRY(hy3_batch_create(&run->eval, &run->eval_batch));
+        HY3_TRY_DONE(hy3_batch_create(&run->eval, &run->eval_batch));
 done:
     return hy3_agree(run->comm, status, "planning the batches");
 }
@@ -228,7 +230,6 @@ static hy3_status open_pass(struct hy3_run *run)
 /* Whether the device holds what this run will take, by hy3_plan's own count, before anything is loaded. */
 static hy3_status check_device(struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &run->network.backend->device;
     const struct hy3_layout *layout = &run->network.layout;
     struct hy3_plan_options options = {.ranks = layout->world.size,
@@ -251,8 +252,7 @@ static hy3_status check_device(struct hy3_run *run)
                  "higher zero_stage, offload or a smaller max_seq_length need less (hy3_plan says "
                  "what fits)",
                  1e-9 * plan.device, 1e-9 * (double)run->device_free);
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void announce(const struct hy3_run *run)
@@ -282,23 +282,21 @@ static void announce(const struct hy3_run *run)
 
 static hy3_status open_data(struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_config *c = run->config;
 
     if (c->use_dummy_data) {
         int64_t count = c->max_samples > 0 ? c->max_samples : 1000;
 
-        HY3_TRY(hy3_agree(run->comm,
-                          hy3_dataset_dummy(count, c->max_seq_length, run->network.shape.vocab,
-                                            (uint64_t)c->seed, &run->train_data),
-                          "making dummy data"));
-        goto done;
+        HY3_AGREE(run->comm,
+                  hy3_dataset_dummy(count, c->max_seq_length, run->network.shape.vocab,
+                                    (uint64_t)c->seed, &run->train_data),
+                  "making dummy data");
+        return HY3_OK;
     }
     HY3_TRY(open_dataset(run, &c->train_data_file, "train", &run->train_data));
     if (c->eval_data_file.count > 0)
         HY3_TRY(open_dataset(run, &c->eval_data_file, "eval", &run->eval_data));
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* The lines of the resolved configuration that set something. */
@@ -307,7 +305,7 @@ static hy3_status show_configuration(const struct hy3_config *config)
     hy3_status status = HY3_OK;
     char *text = NULL, *line, *rest;
 
-    HY3_TRY(hy3_config_format(config, &text));
+    HY3_TRY_DONE(hy3_config_format(config, &text));
     for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         char *comment = strstr(line, "; ");
 
@@ -347,7 +345,6 @@ static struct hy3_state_info state_info(const struct hy3_run *run)
 /* Continues where a checkpoint stands, or begins. */
 static hy3_status resume(struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_config *c = run->config;
     struct hy3_state_info expected = state_info(run), info = {0};
     struct hy3_report_state from = {0};
@@ -364,12 +361,10 @@ static hy3_status resume(struct hy3_run *run)
                                          .loss_steps = info.log_steps,
                                          .tokens_since = info.log_tokens};
     run->first_step = from.step;
-    HY3_TRY(hy3_agree(run->comm,
-                      hy3_report_open(c->output_dir, run->steps, c->logging_steps,
-                                      run->network.layout.world.rank == 0, &from, &run->report),
-                      "opening the log"));
-done:
-    return status;
+    return hy3_agree(run->comm,
+                     hy3_report_open(c->output_dir, run->steps, c->logging_steps,
+                                     run->network.layout.world.rank == 0, &from, &run->report),
+                     "opening the log");
 }
 
 hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct hy3_run **out)
@@ -379,31 +374,32 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     struct hy3_network_options network;
 
     *out = NULL;
-    HY3_TRY(hy3_alloc(&run, 1, sizeof *run));
+    HY3_TRY_DONE(hy3_alloc(&run, 1, sizeof *run));
     run->config = config;
     run->started = hy3_seconds();
     run->resident = hy3_memory_resident();
     hy3_heartbeat_open(comm);
     hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
-    HY3_TRY(hy3_agree(comm, hy3_options_network(config, &network), "reading the configuration"));
-    HY3_TRY(hy3_network_open(comm, &network, &run->network));
+    HY3_AGREE_DONE(comm, hy3_options_network(config, &network), "reading the configuration");
+    HY3_TRY_DONE(hy3_network_open(comm, &network, &run->network));
     run->comm = run->network.layout.world.comm;
     if (config->profile)
         run->network.backend = hy3_profile_begin(run->network.backend);
-    HY3_TRY(check(run));
-    HY3_TRY(hy3_output_open(run->comm, config));
-    HY3_TRY(hy3_agree(run->comm, show_configuration(config), "printing the configuration"));
-    HY3_TRY(open_data(run));
-    HY3_TRY(plan_batches(run));
+    HY3_TRY_DONE(check(run));
+    HY3_TRY_DONE(hy3_output_open(run->comm, config));
+    HY3_AGREE_DONE(run->comm, show_configuration(config), "printing the configuration");
+    HY3_TRY_DONE(open_data(run));
+    HY3_TRY_DONE(plan_batches(run));
     plan_steps(run);
-    HY3_TRY(hy3_agree(comm, check_device(run), "counting the device's memory"));
-    HY3_TRY(hy3_network_load(&run->network, &network));
-    HY3_TRY(open_learner(run));
+    HY3_AGREE_DONE(comm, check_device(run), "counting the device's memory");
+    HY3_TRY_DONE(hy3_network_load(&run->network, &network));
+    HY3_TRY_DONE(open_learner(run));
     if (hy3_options_training(config) == HY3_TRAIN_ADAPTER)
-        HY3_TRY(hy3_network_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
-    HY3_TRY(open_pass(run));
-    HY3_TRY(resume(run));
+        HY3_TRY_DONE(
+            hy3_network_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
+    HY3_TRY_DONE(open_pass(run));
+    HY3_TRY_DONE(resume(run));
     announce(run);
     *out = run;
     run = NULL;
@@ -449,11 +445,11 @@ static hy3_status check_loss(const struct hy3_run *run, const struct hy3_pass_re
         snprintf(layer, sizeof layer, "the head");
     else
         snprintf(layer, sizeof layer, "layer %d", result->bad_layer);
-    return hy3_fail(HY3_EDIVERGED, __FILE__, __LINE__,
-                    "step %lld: the loss is not finite; first in the output of %s, sample %s; "
-                    "no weight was changed by this step. Lower learning_rate or max_grad_norm, or "
-                    "look at the sample",
-                    (long long)step, layer, where);
+    HY3_FAIL(HY3_EDIVERGED,
+             "step %lld: the loss is not finite; first in the output of %s, sample %s; "
+             "no weight was changed by this step. Lower learning_rate or max_grad_norm, or "
+             "look at the sample",
+             (long long)step, layer, where);
 }
 
 /* Forward and backward of this rank's micro-batches; totals over all ranks. */
@@ -479,7 +475,7 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
         if (status == HY3_OK)
             status = check_loss(run, &result, step + 1);
     }
-    HY3_TRY(hy3_agree(run->comm, status, "training"));
+    HY3_AGREE(run->comm, status, "training");
     hy3_allreduce_real(run->comm, sums, 3, MPI_SUM, "summing the loss");
     *totals = (struct totals){.loss = sums[0], .labels = sums[1], .tokens = sums[2]};
     if (totals->labels == 0)
@@ -487,7 +483,6 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
                  "step %lld has no token with a label; check the data and "
                  "max_seq_length",
                  (long long)step + 1);
-done:
     return status;
 }
 
@@ -512,7 +507,6 @@ static hy3_status evaluate(struct hy3_run *run, double *loss)
     if (sums[1] == 0)
         HY3_FAIL(HY3_EFORMAT, "the evaluation data has no token with a label");
     *loss = sums[0] / sums[1];
-done:
     return status;
 }
 
@@ -537,7 +531,6 @@ static hy3_status save_adapter(struct hy3_run *run)
 
 static hy3_status save_model(struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_config *c = run->config;
     struct hy3_hf_writer_options options = {.output = c->output_dir,
                                             .base = run->network.base,
@@ -549,12 +542,10 @@ static hy3_status save_model(struct hy3_run *run)
         options.names = HY3_INNER;
     if (strcmp(c->save_format, "outer") == 0)
         options.names = HY3_OUTER;
-    HY3_TRY(hy3_agree(
-        run->comm, hy3_config_bytes(c->max_shard_size, "max_shard_size", &options.max_shard_bytes),
-        "saving"));
-    HY3_TRY(hy3_hf_write_store(run->comm, &options, run->network.store));
-done:
-    return status;
+    HY3_AGREE(run->comm,
+              hy3_config_bytes(c->max_shard_size, "max_shard_size", &options.max_shard_bytes),
+              "saving");
+    return hy3_hf_write_store(run->comm, &options, run->network.store);
 }
 
 /* Why the run is to stop before its last step. */
@@ -587,13 +578,11 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t saved, int64_t
                       "stopped by %s after step %lld of %lld; the same command continues from "
                       "there",
                       why, (long long)step, (long long)run->steps);
-done:
     return status;
 }
 
 static hy3_status train_step(struct hy3_run *run, int64_t step)
 {
-    hy3_status status = HY3_OK;
     struct hy3_report_step s = {.step = step + 1};
     struct totals totals;
 
@@ -609,15 +598,12 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     s.has_eval = evaluates_at(run, step + 1);
     if (s.has_eval)
         HY3_TRY(evaluate(run, &s.eval_loss));
-    HY3_TRY(hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log"));
-done:
-    return status;
+    return hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log");
 }
 
 /* Step by step, with a checkpoint now and then. */
 static hy3_status train_steps(struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
     int64_t saved = run->first_step, reason = reason_to_stop(run, 0);
 
     for (int64_t step = run->first_step; step < run->steps; step++) {
@@ -637,21 +623,18 @@ static hy3_status train_steps(struct hy3_run *run)
             saved = step + 1;
         }
     }
-    HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
-done:
-    return status;
+    return hy3_checkpoints_wait(run->checkpoints);
 }
 
 /* Collective. What the fullest rank needed, and of a GPU what hy3_plan had counted. */
 static hy3_status tell_memory(const struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
     const struct hy3_device *device = &run->network.backend->device;
     int64_t grown = (int64_t)hy3_memory_peak() - (int64_t)run->resident, taken = 0;
     size_t available = 0;
 
     if (device->available) {
-        HY3_TRY(hy3_agree(run->comm, device->available(&available), "asking for device memory"));
+        HY3_AGREE(run->comm, device->available(&available), "asking for device memory");
         taken = (int64_t)run->device_free - (int64_t)available;
     }
     hy3_allreduce_int(run->comm, &grown, 1, MPI_MAX, "comparing memory");
@@ -660,14 +643,11 @@ static hy3_status tell_memory(const struct hy3_run *run)
     if (device->available)
         hy3_log(HY3_LOG_INFO, "device memory: a rank takes up to %.3f GB, counted were %.3f GB",
                 1e-9 * (double)taken, 1e-9 * (double)run->device_planned);
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_run_train(struct hy3_run *run)
 {
-    hy3_status status = HY3_OK;
-
     HY3_TRY(train_steps(run));
     hy3_profile_log();
     HY3_TRY(tell_memory(run));
@@ -679,6 +659,5 @@ hy3_status hy3_run_train(struct hy3_run *run)
             (long long)run->steps, hy3_report_rate(run->report),
             hy3_options_training(run->config) == HY3_TRAIN_ADAPTER ? "adapter" : "model",
             run->config->output_dir);
-done:
-    return status;
+    return HY3_OK;
 }

@@ -55,8 +55,6 @@ static void redirect(void *arguments, size_t size)
 
 static hy3_status copy_all(bool back)
 {
-    hy3_status status = HY3_OK;
-
     for (int i = 0; i < mirror.count; i++) {
         void *copy = mirror.arrays[i].copy;
 
@@ -67,23 +65,18 @@ static hy3_status copy_all(bool back)
         HY3_TRY(mirror.device->copy(NULL, back ? mirror.arrays[i].host : copy,
                                     back ? copy : mirror.arrays[i].host, mirror.arrays[i].bytes));
     }
-    HY3_TRY(mirror.device->synchronize(NULL));
-done:
-    return status;
+    return mirror.device->synchronize(NULL);
 }
 
 #define CALL(op, kernel)                                                                    \
     static hy3_status call_##kernel(struct hy3_stream *stream, const struct hy3_##op *args) \
     {                                                                                       \
-        hy3_status status;                                                                  \
         struct hy3_##op moved = *args;                                                      \
                                                                                             \
         HY3_TRY(copy_all(false));                                                           \
         redirect(&moved, sizeof moved);                                                     \
         HY3_TRY(mirror.kernels->kernel(stream, &moved));                                    \
-        HY3_TRY(copy_all(true));                                                            \
-done:                                                                                       \
-        return status;                                                                      \
+        return copy_all(true);                                                              \
     }
 #define X(op) CALL(op, op)
 HY3_OPS(X)

@@ -17,7 +17,7 @@ static hy3_status work(void *context)
 
     nanosleep(&moment, NULL);
     if (++c->done == c->fail_at)
-        return hy3_fail(HY3_EIO, __FILE__, __LINE__, "piece %d: no space left", c->done);
+        HY3_FAIL(HY3_EIO, "piece %d: no space left", c->done);
     return HY3_OK;
 }
 

@@ -22,14 +22,14 @@ hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *con
     if (hy3_rank(comm) == 0)
         assert_ok(hy3_file_replace(path, ours, sizeof ours - 1));
     hy3_barrier(comm, "testing");
-    HY3_TRY(hy3_strdup("hy3_sft", &argv[argc++]));
-    HY3_TRY(hy3_strdup(path, &argv[argc++]));
-    HY3_TRY(hy3_strdup(output, &argv[argc++]));
+    HY3_TRY_DONE(hy3_strdup("hy3_sft", &argv[argc++]));
+    HY3_TRY_DONE(hy3_strdup(path, &argv[argc++]));
+    HY3_TRY_DONE(hy3_strdup(output, &argv[argc++]));
     for (int i = 0; settings[i]; i++)
-        HY3_TRY(hy3_strdup(settings[i], &argv[argc++]));
-    HY3_TRY(hy3_config_parse(&config, comm, argc, argv, "", &finished));
-    HY3_TRY(hy3_run_open(comm, &config, &run));
-    HY3_TRY(hy3_run_train(run));
+        HY3_TRY_DONE(hy3_strdup(settings[i], &argv[argc++]));
+    HY3_TRY_DONE(hy3_config_parse(&config, comm, argc, argv, "", &finished));
+    HY3_TRY_DONE(hy3_run_open(comm, &config, &run));
+    HY3_TRY_DONE(hy3_run_train(run));
 done:
     hy3_run_close(run);
     hy3_config_free(&config);

@@ -90,7 +90,6 @@ static void pack_tile(const struct hy3_attention *a, const struct key_tiles *t, 
 /* Keys (and values) of all samples and heads as tiles: [tiles,K] of them. */
 static hy3_status pack_keys(const struct hy3_attention *a, bool backward, struct key_tiles *t)
 {
-    hy3_status status = HY3_OK;
     int64_t kinds = backward ? 3 : 2, floats;
 
     *t = (struct key_tiles){.count = first_tile(a, a->S), .area = ROWS * padded(a->D)};
@@ -112,8 +111,7 @@ static hy3_status pack_keys(const struct hy3_attention *a, bool backward, struct
         }
         pack_tile(a, t, sample, tile, i % a->K, i);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void store_row(void *tensor, hy3_dtype dtype, int64_t row, int64_t D, float factor,
@@ -202,7 +200,6 @@ static void forward_item(const struct hy3_attention *a, const struct key_tiles *
 
 hy3_status hy3_cpu_attention_forward(struct hy3_stream *s, const struct hy3_attention *a)
 {
-    hy3_status status = HY3_OK;
     int threads = omp_get_max_threads();
     int64_t floats = forward_floats(a), items = 0;
     struct key_tiles keys;
@@ -228,8 +225,7 @@ hy3_status hy3_cpu_attention_forward(struct hy3_stream *s, const struct hy3_atte
         }
         forward_item(a, &keys, item, scratch + omp_get_thread_num() * floats);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* Buffers of one thread in the backward pass, for samples of up to `longest` rows. */
@@ -326,7 +322,6 @@ static void backward_head(const struct hy3_attention *a, const struct backward *
 
 hy3_status hy3_cpu_attention_backward(struct hy3_stream *s, const struct hy3_attention *a)
 {
-    hy3_status status = HY3_OK;
     int threads = omp_get_max_threads();
     int64_t longest = 0, floats, group = a->Q / a->K, width = padded(a->D);
     struct key_tiles keys;
@@ -356,6 +351,5 @@ hy3_status hy3_cpu_attention_backward(struct hy3_stream *s, const struct hy3_att
             store_row(a->dv, a->dtype, (q0 + j) * a->K + kv_head, a->D, 1, b.dv + j * width);
         }
     }
-done:
-    return status;
+    return HY3_OK;
 }

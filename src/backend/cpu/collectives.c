@@ -54,8 +54,8 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     MPI_Request request;
 
     (void)stream;
-    HY3_TRY(hy3_alloc(&counts, 2 * n, sizeof *counts));
-    HY3_TRY(hy3_alloc(&places, 2 * n, sizeof *places));
+    HY3_TRY_DONE(hy3_alloc(&counts, 2 * n, sizeof *counts));
+    HY3_TRY_DONE(hy3_alloc(&places, 2 * n, sizeof *places));
     for (size_t i = 0; i < n; i++) {
         counts[i] = rows->send_count[i];
         counts[n + i] = rows->receive_count[i];

@@ -79,7 +79,6 @@ hy3_status hy3_cpu_dropout(struct hy3_stream *s, const struct hy3_dropout *a)
 /* Sums of fixed pieces, added in their order: the value does not depend on the number of threads. */
 hy3_status hy3_cpu_square_sum(struct hy3_stream *s, const struct hy3_square_sum *a)
 {
-    hy3_status status = HY3_OK;
     int64_t pieces = (a->n + PIECE - 1) / PIECE;
     double *partial, sum = 0;
 
@@ -96,6 +95,5 @@ hy3_status hy3_cpu_square_sum(struct hy3_stream *s, const struct hy3_square_sum 
     for (int64_t i = 0; i < pieces; i++)
         sum += partial[i];
     *a->sum = a->accumulate ? *a->sum + sum : sum;
-done:
-    return status;
+    return HY3_OK;
 }

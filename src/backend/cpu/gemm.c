@@ -32,8 +32,7 @@ static struct {
 
 static hy3_status failed(const char *what, dnnl_status_t code)
 {
-    return hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "oneDNN cannot %s (status %d)", what,
-                    (int)code);
+    HY3_FAIL(HY3_ENOMEM, "oneDNN cannot %s (status %d)", what, (int)code);
 }
 
 static hy3_status start_library(void)
@@ -148,7 +147,6 @@ static hy3_status find_product(const struct key *key, struct product **out)
         else
             library.taken++;
     }
-done:
     return status;
 }
 
@@ -177,7 +175,6 @@ static hy3_status execute(const struct hy3_gemm *g)
     if ((code = dnnl_primitive_execute(p->primitive, library.stream, 3, args)) != dnnl_success ||
         (code = dnnl_stream_wait(library.stream)) != dnnl_success)
         status = failed("multiply matrices", code);
-done:
     return status;
 }
 
@@ -210,7 +207,6 @@ static void *shift_mutable(void *matrix, hy3_dtype dtype, int64_t elements)
 /* NT and NN: rows of A and C, piece by piece. */
 static hy3_status by_rows(struct hy3_gemm g)
 {
-    hy3_status status = HY3_OK;
     int64_t rest = g.M;
 
     while (rest > 0) {
@@ -220,15 +216,13 @@ static hy3_status by_rows(struct hy3_gemm g)
         g.C = shift_mutable(g.C, g.c_dtype, g.M * g.N);
         rest -= g.M;
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* `rows` rows of `width` elements in scratch, filled up with zero rows to `filled`. */
 static hy3_status fill_up(enum hy3_cpu_slot slot, hy3_dtype dtype, int64_t rows, int64_t filled,
                           int64_t width, const void **matrix)
 {
-    hy3_status status = HY3_OK;
     size_t row = (size_t)width * hy3_dtype_size(dtype);
     char *copy;
 
@@ -236,14 +230,12 @@ static hy3_status fill_up(enum hy3_cpu_slot slot, hy3_dtype dtype, int64_t rows,
     memcpy(copy, *matrix, (size_t)rows * row);
     memset(copy + (size_t)rows * row, 0, (size_t)(filled - rows) * row);
     *matrix = copy;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* TN: the sum over K rows, with K rounded up. */
 static hy3_status over_rows(struct hy3_gemm g)
 {
-    hy3_status status = HY3_OK;
     int64_t step = g.K < 64 ? 16 : step_of(g.K), filled = (g.K + step - 1) / step * step;
 
     if (filled != g.K) {
@@ -251,9 +243,7 @@ static hy3_status over_rows(struct hy3_gemm g)
         HY3_TRY(fill_up(HY3_SLOT_GEMM_B, g.dtype, g.K, filled, g.N, &g.B));
         g.K = filled;
     }
-    HY3_TRY(execute(&g));
-done:
-    return status;
+    return execute(&g);
 }
 
 static hy3_status multiply(const struct hy3_gemm *g)
@@ -277,7 +267,6 @@ static hy3_status convert(const void *x, hy3_dtype x_dtype, void *y, hy3_dtype y
 /* A bf16 product through fp32 copies of its operands. */
 static hy3_status multiply_wide(const struct hy3_gemm *g)
 {
-    hy3_status status = HY3_OK;
     struct hy3_gemm wide = *g;
     float *a, *b, *c = g->C;
 
@@ -298,8 +287,7 @@ static hy3_status multiply_wide(const struct hy3_gemm *g)
     HY3_TRY(multiply(&wide));
     if (g->c_dtype != HY3_FP32)
         HY3_TRY(convert(c, HY3_FP32, g->C, g->c_dtype, g->M * g->N));
-done:
-    return status;
+    return HY3_OK;
 }
 
 hy3_status hy3_cpu_gemm(struct hy3_stream *s, const struct hy3_gemm *g)
@@ -312,8 +300,6 @@ hy3_status hy3_cpu_gemm(struct hy3_stream *s, const struct hy3_gemm *g)
 
 hy3_status hy3_cpu_grouped_gemm(struct hy3_stream *s, const struct hy3_grouped_gemm *a)
 {
-    hy3_status status = HY3_OK;
-
     for (int64_t i = 0; i < a->groups; i++) {
         int64_t first = a->starts[i], rows = a->starts[i + 1] - first;
         struct hy3_gemm g = {.form = a->form,
@@ -338,6 +324,5 @@ hy3_status hy3_cpu_grouped_gemm(struct hy3_stream *s, const struct hy3_grouped_g
         }
         HY3_TRY(hy3_cpu_gemm(s, &g));
     }
-done:
-    return status;
+    return HY3_OK;
 }

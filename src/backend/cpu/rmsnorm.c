@@ -46,7 +46,6 @@ static void row_backward(const struct hy3_rmsnorm *a, int64_t t, float *dw)
 
 hy3_status hy3_cpu_rmsnorm_backward(struct hy3_stream *s, const struct hy3_rmsnorm *a)
 {
-    hy3_status status = HY3_OK;
     int64_t blocks = (a->T + BLOCK - 1) / BLOCK;
     float *partial = NULL;
 
@@ -63,6 +62,5 @@ hy3_status hy3_cpu_rmsnorm_backward(struct hy3_stream *s, const struct hy3_rmsno
             row_backward(a, t, partial ? partial + b * a->H : NULL);
     for (int64_t b = 0; partial && b < blocks; b++)
         hy3_cpu_loops->axpy(partial + b * a->H, 1, a->dw, a->H);
-done:
-    return status;
+    return HY3_OK;
 }

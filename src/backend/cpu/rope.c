@@ -16,7 +16,6 @@ static struct {
 /* Angles as transformers computes them: inverse frequencies and their product with the position in fp32. */
 static hy3_status extend_table(const struct hy3_rope *a)
 {
-    hy3_status status = HY3_OK;
     int64_t last = 0, half = a->D / 2, count;
 
     for (int64_t t = 0; t < a->T; t++)
@@ -43,8 +42,7 @@ static hy3_status extend_table(const struct hy3_rope *a)
     table.theta = a->theta;
     table.D = a->D;
     table.positions = count;
-done:
-    return status;
+    return HY3_OK;
 }
 
 /* y = x turned by the position's angles; direction -1 turns back. x and y are not the same. */
@@ -76,8 +74,6 @@ static void head_forward(const struct hy3_rope *a, int64_t t, int64_t row, const
 
 hy3_status hy3_cpu_rope_forward(struct hy3_stream *s, const struct hy3_rope *a)
 {
-    hy3_status status = HY3_OK;
-
     (void)s;
     HY3_TRY(extend_table(a));
 #pragma omp parallel for schedule(static)
@@ -88,8 +84,7 @@ hy3_status hy3_cpu_rope_forward(struct hy3_stream *s, const struct hy3_rope *a)
         for (int64_t h = 0; h < a->heads; h++)
             head_forward(a, t, t * a->heads + h, w);
     }
-done:
-    return status;
+    return HY3_OK;
 }
 
 static void head_backward(const struct hy3_rope *a, int64_t t, int64_t row, const float *w,
@@ -113,7 +108,6 @@ static void head_backward(const struct hy3_rope *a, int64_t t, int64_t row, cons
 
 hy3_status hy3_cpu_rope_backward(struct hy3_stream *s, const struct hy3_rope *a)
 {
-    hy3_status status = HY3_OK;
     int64_t blocks = (a->T + BLOCK - 1) / BLOCK;
     float *partial = NULL;
 
@@ -136,6 +130,5 @@ hy3_status hy3_cpu_rope_backward(struct hy3_stream *s, const struct hy3_rope *a)
     }
     for (int64_t b = 0; partial && b < blocks; b++)
         hy3_cpu_loops->axpy(partial + b * a->D, 1, a->dw, a->D);
-done:
-    return status;
+    return HY3_OK;
 }

@@ -38,7 +38,7 @@ static hy3_status take(size_t bytes, bool host, void **out)
     if (bytes == 0)
         return HY3_OK;
     if (dry.count == MAX_BLOCKS || rounded > space_bytes - dry.used)
-        return hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "the plan is too large to be counted");
+        HY3_FAIL(HY3_ENOMEM, "the plan is too large to be counted");
     *out = dry.space + dry.used;
     dry.used += rounded;
     dry.blocks[dry.count].begin = *out;
