@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what building hy3 on Debian 12 needs and this machine lacks, as root or through sudo. With nothing missing it
 # needs neither and no network.
 #   bash batch/packages.sh [tests]

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # From a fresh checkout to a fine-tuned small model and one answer of it: packages, build, hy3_init, hy3_sft on two ranks,
 # hy3_generate. May be run again and again.
 #   bash batch/quickstart.sh [WORK_DIRECTORY]       (default: ./quickstart)
@@ -8,7 +9,7 @@ set -eu
 work=${1:-quickstart}
 case $work in
 -*)
-    sed -n '2,5s/^# //p' "$0"
+    sed -n '3,6s/^# //p' "$0"
     [ "$work" = --help ] && exit 0
     exit 2
     ;;

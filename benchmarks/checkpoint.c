@@ -1,4 +1,6 @@
-/* checkpoint.c - reading a model directory into the store, and writing it again, in MB/s. `run.sh` sets it against cp.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkpoint.c - reading a model directory into the store, and writing it again, in MB/s. `run.sh`
+ * sets it against cp.
  *
  *   mpiexec -n 2 checkpoint MODEL_DIR OUTPUT_DIR */
 #include "base/log.h"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # A GPU's training speed: tokens/s of hy3_sft, bf16 with gradient checkpointing, on a model of the published layers (three of them, with the
 # 24 experts that a rank of eight holds), and of transformers on the same model where python3 has it with torch.
 #   bash benchmarks/gpu.sh BUILD_DIRECTORY [TOKENS [SHAPE]]      (default: 4096 tokens a step, benchmarks/shape_gpu.json: 4.6 GB on disk)

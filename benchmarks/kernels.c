@@ -1,9 +1,10 @@
-/* kernels.c - the CPU's kernels as a share of what this machine can do, measured in the same run: products against a
- * large product, what memory bounds against a triad.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels.c - the CPU's kernels as a share of what this machine can do, measured in the same run:
+ * products against a large product, what memory bounds against a triad.
  *
  *   kernels          one line an operation: name, dtype, rate, unit, share of its limit
- * Shapes: 2048 tokens in 4 samples, hidden 512, 8 query and 2 key-value heads of 64, 16 experts (top 4) of width 384,
- * vocabulary 32000. */
+ * Shapes: 2048 tokens in 4 samples, hidden 512, 8 query and 2 key-value heads of 64, 16 experts
+ * (top 4) of width 384, vocabulary 32000. */
 #include "backend/backend.h"
 #include "base/log.h"
 #include "base/memory.h"

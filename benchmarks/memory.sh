@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Memory: what hy3_plan says of six layouts beside what the ranks were seen to grow by, and how weights fall with the ranks at ZeRO 3.
 # Ends with 1 if a prediction is off by more than 5 %. Takes about 12 GB of memory and some minutes.
 #   bash benchmarks/memory.sh BUILD_DIRECTORY

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Prints what this machine does: training tokens/s and their share of the matrix-product peak, tokenizing MB/s,
 # checkpoint load and save, hy3_convert and hy3_merge against cp. Figures only: nothing passes or fails.
 #   bash benchmarks/run.sh [BUILD_DIR]      BUILD_DIR: a configured build tree (default: build; made if absent)

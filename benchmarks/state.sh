@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Checkpoints: what writing and reading state.h5 takes beside dd of the same bytes to the same disk, and what asynchronous ones cost.
 #   bash benchmarks/state.sh BUILD_DIRECTORY [RANKS] [ROUNDS]
 #

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # HDF5 must have been built for MPI: a serial one compiles and fails at run time.
 AC_DEFUN([HY3_HDF5_PARALLEL], [
   AS_IF([test -n "$HDF5_LIBS"], [

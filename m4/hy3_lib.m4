@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # HY3_LIB(PREFIX, pkg-config module, Debian package): finds a library or remembers what to install.
 AC_DEFUN([HY3_LIB], [
   PKG_CHECK_MODULES([$1], [$2], [], [HY3_MISSING="$HY3_MISSING $3"])

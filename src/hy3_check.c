@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_check - is a checkpoint directory complete and sound? */
 #include "ckpt/check.h"
 #include "comm/comm.h"

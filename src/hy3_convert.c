@@ -1,4 +1,6 @@
-/* hy3_convert - a checkpoint in the other layout: inner (as published) or outer (as transformers names it). */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hy3_convert - a checkpoint in the other layout: inner (as published) or outer (as transformers
+ * names it). */
 #include "base/file.h"
 #include "base/log.h"
 #include "ckpt/hf_rewrite.h"

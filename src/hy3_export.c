@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_export - a training checkpoint as a Hugging Face directory. */
 #include "comm/comm.h"
 #include "config/arguments.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_generate - text from a (fine-tuned) model, to look at the result. */
 #include "base/file.h"
 #include "base/memory.h"

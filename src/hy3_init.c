@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_init - a small random checkpoint, for the quick start, tests and benchmarks. */
 #include "ckpt/init.h"
 #include "comm/agree.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_merge - folds a PEFT adapter into its model. */
 #include "ckpt/merge.h"
 #include "comm/comm.h"

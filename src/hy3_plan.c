@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_plan - what a run would need, without running it. */
 #include "base/memory.h"
 #include "comm/agree.h"

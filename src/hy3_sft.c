@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_sft - supervised fine-tuning: one configuration file, key=value arguments override it. */
 #include "comm/comm.h"
 #include "comm/stop.h"

@@ -1,4 +1,6 @@
-/* hy3_tokenize - JSONL files to token files, by all ranks; hy3_sft runs the same code where they are missing. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hy3_tokenize - JSONL files to token files, by all ranks; hy3_sft runs the same code where they
+ * are missing. */
 #include "base/file.h"
 #include "comm/agree.h"
 #include "comm/comm.h"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds hy3 and runs every test; the last line is "N passed, N failed, N skipped".
 #   bash tests/run.sh [BUILD_DIRECTORY]             (default: build-tests in the source tree)
 # HY3_CONFIGURE adds arguments of configure, e.g. --enable-sanitizers.

@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* backend.c - the choice of a backend, and the door every kernel call goes through.
  *
- * A call whose arguments contradict its struct's comment is our own fault, so it ends in HY3_BUG: kernels may trust what
- * they get. The checked table wraps the chosen one; both have the same type. */
+ * A call whose arguments contradict its struct's comment is our own fault, so it ends in HY3_BUG:
+ * kernels may trust what they get. The checked table wraps the chosen one; both have the same
+ * type. */
 #include "backend/backend.h"
 
 #include "backend/module.h"
@@ -195,7 +197,8 @@ static const struct hy3_backend *wrap(const struct hy3_backend *table)
     return &checked;
 }
 
-/* Where the library may lie: named by the environment, beside a program that is not installed, installed. */
+/* Where the library may lie: named by the environment, beside a program that is not installed,
+ * installed. */
 static bool find_module(char path[HY3_PATH_MAX])
 {
     const char *named = getenv("HY3_CUDA_MODULE");
@@ -215,7 +218,8 @@ static bool find_module(char path[HY3_PATH_MAX])
            access(path, R_OK) == 0;
 }
 
-/* Without a driver the library need not be opened, which takes long: it brings cuBLAS and NCCL along. */
+/* Without a driver the library need not be opened, which takes long: it brings cuBLAS and NCCL
+ * along. */
 static bool has_driver(void)
 {
     void *driver =

@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* backend.h - where the arithmetic happens: one table of device, kernels and collectives.
  *
  * The CPU implementation is cpu/ (collectives by MPI); another table is opened at run time by
- * hy3_backend_open. Everything above this folder talks to the table alone: no #ifdef, no device pointer
- * dereferenced outside it. The table handed out checks the arguments of each kernel before it calls it. */
+ * hy3_backend_open. Everything above this folder talks to the table alone: no #ifdef, no device
+ * pointer dereferenced outside it. The table handed out checks the arguments of each kernel before
+ * it calls it. */
 #ifndef HY3_BACKEND_BACKEND_H
 #define HY3_BACKEND_BACKEND_H
 
@@ -18,7 +20,8 @@ struct hy3_transfer {
     struct hy3_event *event;
 };
 
-/* An exchange of rows: block i of `send` goes to rank i, and what rank i sends becomes block i of `receive`. */
+/* An exchange of rows: block i of `send` goes to rank i, and what rank i sends becomes block i of
+ * `receive`. */
 struct hy3_all_to_all {
     int64_t row_bytes;
     const void *send;
@@ -27,8 +30,9 @@ struct hy3_all_to_all {
     const int64_t *receive_first, *receive_count; /* HOST [ranks] rows */
 };
 
-/* Sums and exchanges of device tensors. Collective on `group`; stream-ordered. phase names the wait. What `begins` returns at
- * once; its memory belongs to it until `finish`, and every rank of a group begins in the same order. */
+/* Sums and exchanges of device tensors. Collective on `group`; stream-ordered. phase names the
+ * wait. What `begins` returns at once; its memory belongs to it until `finish`, and every rank of a
+ * group begins in the same order. */
 struct hy3_collectives {
     /* data[count] becomes the sum over ranks; the same bits on every rank */
     hy3_status (*all_reduce)(struct hy3_stream *stream, const struct hy3_group *group, float *data,
@@ -53,17 +57,18 @@ struct hy3_backend {
     struct hy3_device device;
     struct hy3_kernels kernels;
     struct hy3_collectives collectives;
-    const struct hy3_backend
-        *on_host; /* computes in this one's host memory; NULL: it does itself */
+    /* computes in this one's host memory; NULL: it does itself */
+    const struct hy3_backend *on_host;
 };
 
-/* Collective on `comm`. The table for `device`: "cpu"; "cuda", by the library hy3_cuda.so (backend/module.h); "auto", which is the GPU
- * if every rank has one and else the CPU, with one line that says why. Rank r of a node takes its GPU r modulo their number.
+/* Collective on `comm`. The table for `device`: "cpu"; "cuda", by the library hy3_cuda.so
+ * (backend/module.h); "auto", which is the GPU if every rank has one and else the CPU, with one
+ * line that says why. Rank r of a node takes its GPU r modulo their number.
  * Errors: HY3_EDEVICE, HY3_ENOMEM for "cuda". The table is static; nobody frees it. */
 hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_backend **out);
 
-/* The CPU's table, without argument checks. isa: "best", "avx512", "avx2" or "portable"; NULL if this machine lacks
- * it. Tests compare the three. */
+/* The CPU's table, without argument checks. isa: "best", "avx512", "avx2" or "portable"; NULL if
+ * this machine lacks it. Tests compare the three. */
 const struct hy3_backend *hy3_cpu_backend(const char *isa);
 
 #endif

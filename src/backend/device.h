@@ -1,4 +1,6 @@
-/* device.h - memory, streams, events and copies of a backend. No MPI: a device is known to one process. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device.h - memory, streams, events and copies of a backend. No MPI: a device is known to one
+ * process. */
 #ifndef HY3_BACKEND_DEVICE_H
 #define HY3_BACKEND_DEVICE_H
 
@@ -20,7 +22,8 @@ struct hy3_device {
     void (*event_free)(struct hy3_event *event);
     hy3_status (*event_record)(struct hy3_event *event, struct hy3_stream *stream);
     hy3_status (*event_wait)(struct hy3_event *event, struct hy3_stream *stream);
-    /* Stream-ordered; host memory must stay until synchronize. Either side may be host or device. */
+    /* Stream-ordered; host memory must stay until synchronize. Either side may be host or
+     * device. */
     hy3_status (*copy)(struct hy3_stream *stream, void *to, const void *from, size_t bytes);
     hy3_status (*zero)(struct hy3_stream *stream, void *memory, size_t bytes);
     /* Bytes of the device that are free; NULL: its memory is the host's. */

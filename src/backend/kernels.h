@@ -1,12 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* kernels.h - the operations of a backend: one list, and one struct of named arguments for each.
  *
- * Letters: T tokens, H hidden, Q query heads, K key-value heads, D head_dim, I intermediate, E experts
- * held by this rank, k experts per token, V vocabulary, R = T k routed rows, S samples, N rows, C columns.
- * All tensors are contiguous and row-major, in memory of the backend's device unless a field says host.
- * "=" overwrites, "+=" adds. Accumulation is in fp32 whatever the dtype; a sum's order depends on shapes
- * and thread count only, never on timing. Zero rows are legal everywhere. Gradients of weights are fp32;
- * a NULL gradient pointer means frozen: it is not computed. Kernels do not allocate in the step loop beyond what
- * their first use of a shape caches, do not synchronise and know no ranks; backend.c has checked the shapes. */
+ * Letters: T tokens, H hidden, Q query heads, K key-value heads, D head_dim, I intermediate, E
+ * experts held by this rank, k experts per token, V vocabulary, R = T k routed rows, S samples, N
+ * rows, C columns. All tensors are contiguous and row-major, in memory of the backend's device
+ * unless a field says host.
+ * "=" overwrites, "+=" adds. Accumulation is in fp32 whatever the dtype; a sum's order depends on
+ * shapes and thread count only, never on timing. Zero rows are legal everywhere. Gradients of
+ * weights are fp32; a NULL gradient pointer means frozen: it is not computed. Kernels do not
+ * allocate in the step loop beyond what their first use of a shape caches, do not synchronise and
+ * know no ranks; backend.c has checked the shapes. */
 #ifndef HY3_BACKEND_KERNELS_H
 #define HY3_BACKEND_KERNELS_H
 
@@ -22,7 +25,8 @@
 
 /* clang-format on */
 
-/* How the rows and columns of a product lie in memory. W is a weight [N,K] as a linear layer stores it. */
+/* How the rows and columns of a product lie in memory. W is a weight [N,K] as a linear layer stores
+ * it. */
 enum hy3_gemm_form {
     HY3_NT, /* C[M,N] = A[M,K] B[N,K]^T   forward:  y  = x W^T   */
     HY3_NN, /* C[M,N] = A[M,K] B[K,N]     backward: dx = dy W    */
@@ -41,9 +45,11 @@ struct hy3_gemm {
     void *C;
 };
 
-/* One product a group (expert). Group g owns the rows starts[g] .. starts[g+1] of the row dimension:
+/* One product a group (expert). Group g owns the rows starts[g] .. starts[g+1] of the row
+ * dimension:
  *   NT: C[rows,N] = A[rows,K] B[g][N,K]^T     NN: C[rows,N] = A[rows,K] B[g][K,N]
- *   TN: C[g][M,N] = A[rows,M]^T B[rows,N], the row dimension is summed; a group without rows adds 0 */
+ *   TN: C[g][M,N] = A[rows,M]^T B[rows,N], the row dimension is summed; a group without rows adds
+ *   0 */
 struct hy3_grouped_gemm {
     enum hy3_gemm_form form;
     int64_t groups;
@@ -56,8 +62,8 @@ struct hy3_grouped_gemm {
     void *C;
 };
 
-/* y[t] = W[ids[t]];  dW[ids[t]] += dy[t], t ascending within a row of W. ids are below V (checked where
- * they were read). */
+/* y[t] = W[ids[t]];  dW[ids[t]] += dy[t], t ascending within a row of W. ids are below V (checked
+ * where they were read). */
 struct hy3_embedding {
     int64_t T, H, V;
     hy3_dtype dtype;    /* of W, y, dy */
@@ -83,9 +89,10 @@ struct hy3_rmsnorm {
 };
 
 /* RMSNorm of each head, then rotary embedding, half-split: with n = w x r and angle a = position *
- * theta^(-2i/D), i < D/2:  y[i] = n[i] cos a - n[i+D/2] sin a,  y[i+D/2] = n[i+D/2] cos a + n[i] sin a.
- * Source: Su et al. 2021, in the half-split form of transformers' apply_rotary_pos_emb. Angles in fp64
- * on the CPU; sin and cos rounded to fp32. Called once for the queries, once for the keys. */
+ * theta^(-2i/D), i < D/2:  y[i] = n[i] cos a - n[i+D/2] sin a,  y[i+D/2] = n[i+D/2] cos a + n[i]
+ * sin a.
+ * Source: Su et al. 2021, in the half-split form of transformers' apply_rotary_pos_emb. Angles in
+ * fp64 on the CPU; sin and cos rounded to fp32. Called once for the queries, once for the keys. */
 struct hy3_rope {
     int64_t T, heads, D;
     float eps;
@@ -100,10 +107,11 @@ struct hy3_rope {
     float *dw;                /* [D]         backward: +=; NULL if frozen */
 };
 
-/* Causal attention inside each sample: o = softmax(scale q k^T) v. Sample s has the query rows q_starts[s] ..
- * q_starts[s+1] and the key rows kv_starts[s] .. kv_starts[s+1]; its last query sees its last key, so with
- * as many keys as queries it is plain causal attention, with more it continues a cached prefix.
- * Query head h uses key-value head h / (Q/K). Never holds a [T,T] matrix.
+/* Causal attention inside each sample: o = softmax(scale q k^T) v. Sample s has the query rows
+ * q_starts[s] .. q_starts[s+1] and the key rows kv_starts[s] .. kv_starts[s+1]; its last query sees
+ * its last key, so with as many keys as queries it is plain causal attention, with more it
+ * continues a cached prefix. Query head h uses key-value head h / (Q/K). Never holds a [T,T]
+ * matrix.
  * Source: Dao 2023 (FlashAttention-2), algorithms 1 and 2, delta[t] = dot(do[t], o[t]). */
 struct hy3_attention {
     int64_t S, Q, K, D;
@@ -117,9 +125,10 @@ struct hy3_attention {
     void *dq, *dk, *dv;    /* as q, k, v; backward: = */
 };
 
-/* Sigmoid top-k router: s = sigmoid(logits); the k experts with the largest s + bias are chosen, equal sums by
- * smaller expert; weights = s_chosen / (sum s_chosen + 1e-20) * scaling. ids ascend within a token, so that
- * later sums have one order. Source: DeepSeek-V3 report, section 2.1.2; transformers' HYV3 router.
+/* Sigmoid top-k router: s = sigmoid(logits); the k experts with the largest s + bias are chosen,
+ * equal sums by smaller expert; weights = s_chosen / (sum s_chosen + 1e-20) * scaling. ids ascend
+ * within a token, so that later sums have one order. Source: DeepSeek-V3 report, section 2.1.2;
+ * transformers' HYV3 router.
  * backward: dlogits from dweights through the chosen scores; the choice itself has no gradient. */
 struct hy3_router {
     int64_t T, E, k; /* here E is all experts of the layer, k <= E */
@@ -133,8 +142,8 @@ struct hy3_router {
     float *dlogits;        /* [T,E] backward: = */
 };
 
-/* Stable counting sort of the routed rows by expert: rows of expert e stand at starts[e] .. starts[e+1], by token
- * ascending. position[t,j] is the row of (t,j), token[row] its token. */
+/* Stable counting sort of the routed rows by expert: rows of expert e stand at starts[e] ..
+ * starts[e+1], by token ascending. position[t,j] is the row of (t,j), token[row] its token. */
 struct hy3_route_index {
     int64_t T, E, k;
     const int32_t *ids; /* [T,k] */
@@ -144,8 +153,8 @@ struct hy3_route_index {
 };
 
 /* Rows to the order of an index, and their gradients back:
- * forward: y[r] = x[token[r]];   backward: dx[t] (= or +=) sum_j dy[position[t,j]], j ascending; where
- * position is negative the term is absent. Also compacts rows (k = 1). */
+ * forward: y[r] = x[token[r]];   backward: dx[t] (= or +=) sum_j dy[position[t,j]], j ascending;
+ * where position is negative the term is absent. Also compacts rows (k = 1). */
 struct hy3_permute {
     int64_t T, R, H, k;
     hy3_dtype dtype;
@@ -159,8 +168,10 @@ struct hy3_permute {
 };
 
 /* Weighted sum of each token's expert rows, with the shared expert and the residual, rounded once:
- * forward: out[t] += shared[t] + sum_j weights[t,j] y[position[t,j]], in fp32, j ascending (then shared).
- * backward: dy[position[t,j]] = weights[t,j] dout[t];  dweights[t,j] = dot(dout[t], y[position[t,j]]). */
+ * forward: out[t] += shared[t] + sum_j weights[t,j] y[position[t,j]], in fp32, j ascending (then
+ * shared).
+ * backward: dy[position[t,j]] = weights[t,j] dout[t];  dweights[t,j] = dot(dout[t],
+ * y[position[t,j]]). */
 struct hy3_unpermute {
     int64_t T, R, H, k;
     hy3_dtype dtype;
@@ -174,8 +185,9 @@ struct hy3_unpermute {
     float *dweights;         /* [T,k] backward: = */
 };
 
-/* y = silu(gate) * up, silu(a) = a sigmoid(a). gate and up are two matrices [N,I], or the halves of one
- * [N,2I] (ld = 2I, up = gate + I). Source: Shazeer 2020. The backward may write over gate and up. */
+/* y = silu(gate) * up, silu(a) = a sigmoid(a). gate and up are two matrices [N,I], or the halves of
+ * one [N,2I] (ld = 2I, up = gate + I). Source: Shazeer 2020. The backward may write over gate and
+ * up. */
 struct hy3_swiglu {
     int64_t N, I, ld; /* ld: elements from row to row of gate, up, dgate, dup; I or 2I */
     hy3_dtype dtype;
@@ -185,9 +197,9 @@ struct hy3_swiglu {
     void *dgate, *dup;     /* [N,I], row stride ld; backward: =; may be gate and up themselves */
 };
 
-/* Cross-entropy of a chunk of logits: loss[n] = lse[n] - logits[n,target[n]]; a target of -1 has loss 0 and no
- * gradient. backward: dlogits[n,v] = scale (exp(logits[n,v] - lse[n]) - [v == target[n]]). Writing the gradient as
- * fp32 over the logits themselves is allowed. */
+/* Cross-entropy of a chunk of logits: loss[n] = lse[n] - logits[n,target[n]]; a target of -1 has
+ * loss 0 and no gradient. backward: dlogits[n,v] = scale (exp(logits[n,v] - lse[n]) - [v ==
+ * target[n]]). Writing the gradient as fp32 over the logits themselves is allowed. */
 struct hy3_loss {
     int64_t N, V;
     const float *logits;    /* [N,V] */
@@ -215,9 +227,10 @@ struct hy3_add {
     void *y;
 };
 
-/* y = x / (1 - p) where kept, else 0. Element i of row n is kept if the Philox word at (seed, dropout, high =
- * keys[n], low = stream_id * 2^32 + i / 4), word i % 4, is >= p 2^32: a mask depends on (step, sample, position) through keys,
- * on the place in the network through stream_id, never on layout. In place is allowed. Its own backward. */
+/* y = x / (1 - p) where kept, else 0. Element i of row n is kept if the Philox word at (seed,
+ * dropout, high = keys[n], low = stream_id * 2^32 + i / 4), word i % 4, is >= p 2^32: a mask
+ * depends on (step, sample, position) through keys, on the place in the network through stream_id,
+ * never on layout. In place is allowed. Its own backward. */
 struct hy3_dropout {
     int64_t N, C;
     float p; /* 0 <= p < 1 */
@@ -229,7 +242,8 @@ struct hy3_dropout {
     void *y;       /* [N,C] = */
 };
 
-/* *sum = or += sum x[i]^2 in fp64, in blocks of a fixed size. NaN or Inf in x make it NaN or Inf. */
+/* *sum = or += sum x[i]^2 in fp64, in blocks of a fixed size. NaN or Inf in x make it NaN or
+ * Inf. */
 struct hy3_square_sum {
     int64_t n;
     hy3_dtype dtype;
@@ -241,7 +255,8 @@ struct hy3_square_sum {
 /* AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW: with g = grad_scale * grad
  *   w -= lr decay w;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *   w -= lr / (1-b1^step) * m / (sqrt(v) / sqrt(1-b2^step) + eps)
- * with w in fp32. A bf16 weight carries the upper half of its w, `low` the rest (base/dtype.h, hy3_split). */
+ * with w in fp32. A bf16 weight carries the upper half of its w, `low` the rest (base/dtype.h,
+ * hy3_split). */
 struct hy3_adamw {
     int64_t n, step; /* step counts from 1 */
     double lr, beta1, beta2, eps, decay, grad_scale;

@@ -1,4 +1,6 @@
-/* module.h - a backend in a library of its own, opened at run time: what it is given, and what it gives. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* module.h - a backend in a library of its own, opened at run time: what it is given, and what it
+ * gives. */
 #ifndef HY3_BACKEND_MODULE_H
 #define HY3_BACKEND_MODULE_H
 
@@ -10,14 +12,15 @@ struct hy3_module_host {
     int node_rank; /* of this process among those of its node; chooses the device */
     hy3_status (*fail)(hy3_status code, const char *file, int line, const char *format, ...);
     void (*wait_for)(bool (*is_done)(void *context), void *context, const char *phase);
-    /* While anything is waited for, `trouble` is asked now and then (text: the job ends with it); `abandon` is called before the
-     * job is ended. */
+    /* While anything is waited for, `trouble` is asked now and then (text: the job ends with it);
+     * `abandon` is called before the job is ended. */
     void (*watch)(const char *(*trouble)(void), void (*abandon)(void));
     const struct hy3_backend *cpu;
 };
 
-/* Exported by the library as "hy3_cuda_open". Local. Takes a device and hands out its table (static). Errors, with a text by
- * host->fail: HY3_EDEVICE (no driver, no device, another ABI), HY3_ENOMEM. */
+/* Exported by the library as "hy3_cuda_open". Local. Takes a device and hands out its table
+ * (static). Errors, with a text by host->fail: HY3_EDEVICE (no driver, no device, another ABI),
+ * HY3_ENOMEM. */
 typedef hy3_status hy3_module_open(const struct hy3_module_host *host,
                                    const struct hy3_backend **out);
 

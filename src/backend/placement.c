@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* placement.c - device memory, host memory, or a mapped file. */
 #include "backend/placement.h"
 
@@ -8,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The space is claimed at once: a full disk is an error here, not a SIGBUS in the middle of a step. */
+/* The space is claimed at once: a full disk is an error here, not a SIGBUS in the middle of a
+ * step. */
 static hy3_status map_file(const char *directory, size_t bytes, void **out)
 {
     hy3_status status = HY3_OK;

@@ -1,6 +1,9 @@
-/* placement.h - where a long-lived array lies: device memory, host memory, or a file on a node's own disk.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* placement.h - where a long-lived array lies: device memory, host memory, or a file on a node's
+ * own disk.
  *
- * Offloading is a choice of placement; whoever uses the array copies to the device what it computes with. */
+ * Offloading is a choice of placement; whoever uses the array copies to the device what it computes
+ * with. */
 #ifndef HY3_BACKEND_PLACEMENT_H
 #define HY3_BACKEND_PLACEMENT_H
 
@@ -11,8 +14,9 @@ struct hy3_placement {
     const char *directory; /* with host: memory-mapped files here instead; NULL: memory */
 };
 
-/* Local. Zeroed memory for `bytes` bytes. A file has no name: its space comes back when the program ends, however it ends.
- * The caller owns *out (hy3_placement_free with the same placement and size). Errors: HY3_ENOMEM, HY3_EIO naming the directory. */
+/* Local. Zeroed memory for `bytes` bytes. A file has no name: its space comes back when the program
+ * ends, however it ends. The caller owns *out (hy3_placement_free with the same placement and
+ * size). Errors: HY3_ENOMEM, HY3_EIO naming the directory. */
 hy3_status hy3_placement_alloc(const struct hy3_device *device,
                                const struct hy3_placement *placement, size_t bytes, void *out);
 void hy3_placement_free(const struct hy3_device *device, const struct hy3_placement *placement,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* profile.c - one wrapper an operation, made from the list of operations. */
 #include "backend/profile.h"
 

@@ -1,6 +1,9 @@
-/* profile.h - seconds of each kind of operation: a table around another that waits for the device after every call.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* profile.h - seconds of each kind of operation: a table around another that waits for the device
+ * after every call.
  *
- * What is measured so is longer than what runs: nothing overlaps, and every call waits. It tells where the time goes. */
+ * What is measured so is longer than what runs: nothing overlaps, and every call waits. It tells
+ * where the time goes. */
 #ifndef HY3_BACKEND_PROFILE_H
 #define HY3_BACKEND_PROFILE_H
 
@@ -12,8 +15,9 @@ const struct hy3_backend *hy3_profile_begin(const struct hy3_backend *backend);
 /* Local. Forgets what was counted: the start of a run is not of interest. */
 void hy3_profile_reset(void);
 
-/* Local. Logs a line an operation, the longest first: calls, seconds, share of all seconds since the last reset; TFLOP/s of products
- * and attention, GB/s of copies. Nothing without hy3_profile_begin. */
+/* Local. Logs a line an operation, the longest first: calls, seconds, share of all seconds since
+ * the last reset; TFLOP/s of products and attention, GB/s of copies. Nothing without
+ * hy3_profile_begin. */
 void hy3_profile_log(void);
 
 #endif

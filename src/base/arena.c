@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* arena.c - pieces of a stack of memory. */
 #include "base/arena.h"
 

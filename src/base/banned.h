@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* banned.h - functions that overrun or hide errors; using one does not compile. */
 #ifndef HY3_BASE_BANNED_H
 #define HY3_BASE_BANNED_H

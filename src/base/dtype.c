@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dtype.c - half precision and conversions of whole arrays. */
 #include "base/dtype.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dtype.h - element types and the conversions between them.
  *
  * bf16 is the upper half of an fp32. Conversions to a narrower type round to nearest, ties to even,
@@ -49,7 +50,8 @@ static inline hy3_bf16 hy3_bf16_from_float(float x)
     return (hy3_bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* A float as its bf16, rounded to nearest (ties away from zero), and the difference of their bits; hy3_join gives back the same bits. */
+/* A float as its bf16, rounded to nearest (ties away from zero), and the difference of their bits;
+ * hy3_join gives back the same bits. */
 static inline hy3_bf16 hy3_split(float x, int16_t *low)
 {
     uint32_t bits = hy3_bits_from_float(x), high = (bits + 0x8000u) >> 16;

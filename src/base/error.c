@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* error.c - the thread's error text and the end on a broken invariant. */
 #include "base/error.h"
 

@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* error.h - statuses, exit codes and the thread's error text.
  *
  * A function that can fail returns hy3_status and has written, once, what happened, where, and what
- * to do. Callers pass a status up untouched (HY3_TRY, HY3_TRY_DONE). Agreement over ranks is comm/agree.h. */
+ * to do. Callers pass a status up untouched (HY3_TRY, HY3_TRY_DONE). Agreement over ranks is
+ * comm/agree.h. */
 #ifndef HY3_BASE_ERROR_H
 #define HY3_BASE_ERROR_H
 
@@ -37,8 +39,8 @@ typedef enum {
     } while (0)
 #define HY3_FAIL(code, ...) return hy3_fail((code), __FILE__, __LINE__, __VA_ARGS__)
 
-/* The same, but go to the label `done`, where everything is released; they need `hy3_status status` in
- * scope. */
+/* The same, but go to the label `done`, where everything is released; they need `hy3_status status`
+ * in scope. */
 #define HY3_TRY_DONE(call)               \
     do {                                 \
         if ((status = (call)) != HY3_OK) \

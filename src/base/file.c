@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.c - POSIX file access with texts that say what to do. */
 #include "base/file.h"
 

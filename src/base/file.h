@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.h - whole reads, exact reads and writes, directories, and the durable replacement of a file.
  *
- * A file that must survive is written under a temporary name, flushed, renamed, and its directory is
- * flushed too: a crash leaves the old file or the new one, never a part (hy3_file_replace). */
+ * A file that must survive is written under a temporary name, flushed, renamed, and its directory
+ * is flushed too: a crash leaves the old file or the new one, never a part (hy3_file_replace). */
 #ifndef HY3_BASE_FILE_H
 #define HY3_BASE_FILE_H
 
@@ -30,14 +31,15 @@ hy3_status hy3_directory_create(const char *path);
 /* Local. Whether nothing lies in the directory. */
 hy3_status hy3_directory_is_empty(const char *path, bool *empty);
 
-/* Local. Removes `path` and everything below it, if it is there. Links are removed, not followed. */
+/* Local. Removes `path` and everything below it, if it is there. Links are removed, not
+ * followed. */
 hy3_status hy3_directory_remove(const char *path);
 
 /* Local. Flushes the directory that holds `path`, without which a rename may be lost. */
 hy3_status hy3_directory_sync(const char *path);
 
-/* Local. Reads the whole file into *out, which ends in a NUL beyond *size; the caller owns *out. Files
- * over `limit` bytes are refused (HY3_EFORMAT), so that no hostile file fills the memory. */
+/* Local. Reads the whole file into *out, which ends in a NUL beyond *size; the caller owns *out.
+ * Files over `limit` bytes are refused (HY3_EFORMAT), so that no hostile file fills the memory. */
 hy3_status hy3_file_read(const char *path, size_t limit, char **out, size_t *size);
 
 /* Local. Bytes of the file. */
@@ -46,7 +48,8 @@ hy3_status hy3_file_size(const char *path, int64_t *size);
 /* Local. Opens for reading. The caller closes *fd. */
 hy3_status hy3_file_open(const char *path, int *fd);
 
-/* Local. Exactly `size` bytes at `offset`; a short file is HY3_EFORMAT. `path` is for the message. */
+/* Local. Exactly `size` bytes at `offset`; a short file is HY3_EFORMAT. `path` is for the
+ * message. */
 hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, const char *path);
 
 /* Local. Exactly `size` bytes at `offset`. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hdf5.c - the innermost complaint. */
 #include "base/hdf5.h"
 

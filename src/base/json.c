@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json.c - typed access to JSON. */
 #include "base/json.h"
 

@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json.h - JSON files through jansson, with messages that name file, line and key.
  *
- * A getter of a missing key fails; the _or forms take a default. Wrong types always fail. `where` is
- * the name of the file for messages. Texts are bytes of valid UTF-8, possibly with NUL inside. */
+ * A getter of a missing key fails; the _or forms take a default. Wrong types always fail. `where`
+ * is the name of the file for messages. Texts are bytes of valid UTF-8, possibly with NUL
+ * inside. */
 #ifndef HY3_BASE_JSON_H
 #define HY3_BASE_JSON_H
 
@@ -10,7 +12,8 @@
 #include <jansson.h>
 
 /* Local. Parses `size` bytes. Errors: HY3_EFORMAT with line and column. The caller owns *out
- * (json_decref). A byte order mark is skipped; NUL escapes are legal; nesting over 2048 is refused. */
+ * (json_decref). A byte order mark is skipped; NUL escapes are legal; nesting over 2048 is
+ * refused. */
 hy3_status hy3_json_parse(const char *text, size_t size, const char *where, json_t **out);
 
 /* Local. Reads and parses a file of at most `limit` bytes; the top level must be an object. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* log.c - messages and the progress line. */
 #include "base/log.h"
 

@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* log.h - what a run says while it works: one writer (rank 0), levels, one progress line.
  *
- * Messages go to standard error, results of a program to standard output. HY3_LOG is quiet, info (the
- * default) or debug. On a terminal the progress line is redrawn in place; in a file it is a new line
- * at most every few seconds, so a batch log stays readable. */
+ * Messages go to standard error, results of a program to standard output. HY3_LOG is quiet, info
+ * (the default) or debug. On a terminal the progress line is redrawn in place; in a file it is a
+ * new line at most every few seconds, so a batch log stays readable. */
 #ifndef HY3_BASE_LOG_H
 #define HY3_BASE_LOG_H
 
@@ -23,8 +24,9 @@ void hy3_log(hy3_log_level level, const char *format, ...) __attribute__((format
 /* Local. Whether the progress line is redrawn in place. */
 bool hy3_log_is_terminal(void);
 
-/* Local. Shows "label  12/40 [#####    ] 30 %  text  ETA 0:42" for done of total items of work. `text`
- * may be "". Prints at once when done == total, which also ends the line. Cheap to call often. */
+/* Local. Shows "label  12/40 [#####    ] 30 %  text  ETA 0:42" for done of total items of work.
+ * `text` may be "". Prints at once when done == total, which also ends the line. Cheap to call
+ * often. */
 void hy3_log_progress(const char *label, int64_t done, int64_t total, const char *text);
 
 /* Local. The same for bytes since hy3_seconds() was `begin`: shown in kB or MB, with the rate. */

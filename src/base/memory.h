@@ -1,19 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* memory.h - host memory: checked allocation.
  *
- * Allocation returns a status and counts its calls, so that a test can make the n-th one fail. Device
- * memory, and the workspace of a step, come from the backend (backend/backend.h). */
+ * Allocation returns a status and counts its calls, so that a test can make the n-th one fail.
+ * Device memory, and the workspace of a step, come from the backend (backend/backend.h). */
 #ifndef HY3_BASE_MEMORY_H
 #define HY3_BASE_MEMORY_H
 
 #include "base/error.h"
 
-/* Local. `count * size` zeroed bytes, 64-byte aligned; *out is NULL for zero bytes. `out` is the address
- * of a pointer of any type. Errors: HY3_ENOMEM, also when the product overflows. The caller owns *out
- * (hy3_free). */
+/* Local. `count * size` zeroed bytes, 64-byte aligned; *out is NULL for zero bytes. `out` is the
+ * address of a pointer of any type. Errors: HY3_ENOMEM, also when the product overflows. The caller
+ * owns *out (hy3_free). */
 hy3_status hy3_alloc(void *out, size_t count, size_t size);
 
-/* Local. Grows the array whose address is `array` (*array from hy3_alloc or NULL) to hold at least `need`
- * elements of `size` bytes, at least doubling *capacity; old content is kept, new content is zero.
+/* Local. Grows the array whose address is `array` (*array from hy3_alloc or NULL) to hold at least
+ * `need` elements of `size` bytes, at least doubling *capacity; old content is kept, new content is
+ * zero.
  * Errors: HY3_ENOMEM, the old array is then untouched. */
 hy3_status hy3_grow(void *array, size_t *capacity, size_t need, size_t size);
 
@@ -22,7 +24,8 @@ hy3_status hy3_strdup(const char *text, char **out);
 
 void hy3_free(void *memory); /* NULL is fine */
 
-/* Local. Bytes of memory that this process has resident now, and the most it had; 0 where the system does not say. */
+/* Local. Bytes of memory that this process has resident now, and the most it had; 0 where the
+ * system does not say. */
 size_t hy3_memory_resident(void);
 size_t hy3_memory_peak(void);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* random.c - Philox 4x32-10, uniform, normal, permutation. */
 #include "base/random.h"
 

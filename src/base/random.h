@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* random.h - counter-based random numbers: a value depends on where it is used, never on who asks.
  *
- * Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key is
- * (seed, purpose); the counter is up to 128 bits that name the place: step, sample, position. So dropout,
- * order and initial weights do not depend on the number of ranks, and a resumed run needs no saved state. */
+ * Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key
+ * is (seed, purpose); the counter is up to 128 bits that name the place: step, sample, position. So
+ * dropout, order and initial weights do not depend on the number of ranks, and a resumed run needs
+ * no saved state. */
 #ifndef HY3_BASE_RANDOM_H
 #define HY3_BASE_RANDOM_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* account.c - one flag for each inner piece of each parameter, and five lists of findings. */
 #include "ckpt/account.h"
 

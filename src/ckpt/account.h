@@ -1,5 +1,7 @@
-/* account.h - holds the tensors of a directory against the parameter table: each parameter complete exactly once, with the
- * right shape and a float dtype, and nothing left over. Findings are collected and reported together. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* account.h - holds the tensors of a directory against the parameter table: each parameter complete
+ * exactly once, with the right shape and a float dtype, and nothing left over. Findings are
+ * collected and reported together. */
 #ifndef HY3_CKPT_ACCOUNT_H
 #define HY3_CKPT_ACCOUNT_H
 
@@ -22,7 +24,8 @@ int64_t hy3_account_kept_bytes(const struct hy3_account *account);
 /* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unused, misshapen … */
 hy3_status hy3_account_end(struct hy3_account *account);
 
-/* The elements of a place that the store keeps on this rank, as a range of the flattened outer tensor. */
+/* The elements of a place that the store keeps on this rank, as a range of the flattened outer
+ * tensor. */
 void hy3_account_kept(const struct hy3_store *store, const struct hy3_place *place, int64_t *first,
                       int64_t *count);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* adapter.c - PEFT's configuration, names and order of elements. */
 #include "ckpt/adapter.h"
 
@@ -57,7 +58,8 @@ static bool is_text(const json_t *value, const char *text)
     return json_is_string(value) && strcmp(json_string_value(value), text) == 0;
 }
 
-/* Initialisations that change the base's weights as well (pissa, olora, corda, loftq): the adapter is meant for the changed ones. */
+/* Initialisations that change the base's weights as well (pissa, olora, corda, loftq): the adapter
+ * is meant for the changed ones. */
 static bool changes_base(const json_t *init)
 {
     static const char *const harmless[] = {"gaussian", "orthogonal", "eva"};
@@ -143,7 +145,8 @@ static enum hy3_param_kind kind_of(const struct hy3_params *params, const char *
     return param->kind;
 }
 
-/* The targets are what has tensors: target_modules may be anything from a list of endings to a regular expression. */
+/* The targets are what has tensors: target_modules may be anything from a list of endings to a
+ * regular expression. */
 static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *params,
                                const json_t *config)
 {

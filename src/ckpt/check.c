@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* check.c - five checks of a checkpoint directory, cheap ones first. */
 #include "ckpt/check.h"
 
@@ -203,7 +204,8 @@ static void find_missing(void *context, const char *name)
     finding(c, "%s: %s: missing", c->options->directory, name);
 }
 
-/* What the public converter leaves of a shard whose tensors went elsewhere: a header that lists nothing. */
+/* What the public converter leaves of a shard whose tensors went elsewhere: a header that lists
+ * nothing. */
 static bool is_residue(const struct check *c, const char *name)
 {
     char path[HY3_PATH_MAX];

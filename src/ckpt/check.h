@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* check.h - is a checkpoint directory complete and sound? */
 #ifndef HY3_CKPT_CHECK_H
 #define HY3_CKPT_CHECK_H
@@ -19,9 +20,10 @@ struct hy3_check_summary {
     int64_t findings;
 };
 
-/* Collective on `comm`; the values are read by all ranks. Five checks: config.json; every expected tensor, MTP layers included;
- * every shard; shape, dtype, NaN and infinity; shards that the index does not list. Rank 0 writes a line per finding to `out`, "FILE: TENSOR: what is wrong".
- * Findings are no errors: those are HY3_ENOMEM and HY3_EIO for what is no directory. */
+/* Collective on `comm`; the values are read by all ranks. Five checks: config.json; every expected
+ * tensor, MTP layers included; every shard; shape, dtype, NaN and infinity; shards that the index
+ * does not list. Rank 0 writes a line per finding to `out`, "FILE: TENSOR: what is wrong". Findings
+ * are no errors: those are HY3_ENOMEM and HY3_EIO for what is no directory. */
 hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
                      struct hy3_check_summary *summary);
 

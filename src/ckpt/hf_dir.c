@@ -1,4 +1,6 @@
-/* hf_dir.c - the index of a directory. Nothing of it is believed before it is checked. Loading: hf_load.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_dir.c - the index of a directory. Nothing of it is believed before it is checked. Loading:
+ * hf_load.c. */
 #include "ckpt/hf_dir.h"
 
 #include "base/file.h"

@@ -1,4 +1,6 @@
-/* hf_dir.h - a Hugging Face model directory: which tensor is in which shard, and reading it into the store.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_dir.h - a Hugging Face model directory: which tensor is in which shard, and reading it into
+ * the store.
  *
  * Inner and outer names, one file or many, F32, F16 and BF16 are all read directly (names.h). */
 #ifndef HY3_CKPT_HF_DIR_H
@@ -10,8 +12,9 @@
 
 struct hy3_hf_dir; /* opaque */
 
-/* Local. Reads the index (or the single file) of `path` and checks it: shard names stay inside the directory, every shard
- * exists. Opens no shard. Errors: HY3_EIO, HY3_EFORMAT. The caller owns *out (hy3_hf_dir_close). */
+/* Local. Reads the index (or the single file) of `path` and checks it: shard names stay inside the
+ * directory, every shard exists. Opens no shard. Errors: HY3_EIO, HY3_EFORMAT. The caller owns *out
+ * (hy3_hf_dir_close). */
 hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out);
 void hy3_hf_dir_close(struct hy3_hf_dir *dir);
 
@@ -29,9 +32,10 @@ int64_t hy3_hf_dir_total_bytes(const struct hy3_hf_dir *dir);
 /* Local. Opens the shard with this number. The caller owns *out (hy3_shard_close). */
 hy3_status hy3_hf_dir_open_shard(const struct hy3_hf_dir *dir, int shard, struct hy3_shard **out);
 
-/* Collective on `comm`. Accounts for every tensor (missing, unused, misshapen ones are an error that lists them; MTP layers
- * are known and left alone), then every rank reads the byte ranges its store holds, in large reads, shard by shard. Progress in
- * bytes. Values are rounded to nearest even to the dtype of the store. NaN and infinity are an error naming the tensor. */
+/* Collective on `comm`. Accounts for every tensor (missing, unused, misshapen ones are an error
+ * that lists them; MTP layers are known and left alone), then every rank reads the byte ranges its
+ * store holds, in large reads, shard by shard. Progress in bytes. Values are rounded to nearest
+ * even to the dtype of the store. NaN and infinity are an error naming the tensor. */
 hy3_status hy3_hf_dir_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store);
 
 #endif

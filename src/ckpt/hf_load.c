@@ -1,4 +1,6 @@
-/* hf_load.c - reading a directory into the store, in two passes: all headers are accounted for before any weight is read. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_load.c - reading a directory into the store, in two passes: all headers are accounted for
+ * before any weight is read. */
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/account.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hf_plan.c - lists the tensors in model order, cuts the list into shards, formats the headers. */
 #include "ckpt/hf_plan.h"
 
@@ -96,7 +97,8 @@ static hy3_status add_copy(struct hy3_hf_plan *plan, const char *name, int shard
                                .shard = shard, .tensor = tensor, .from = from, .bytes = bytes});
 }
 
-/* Parts of one expert in the fused tensor of this outer name: 2, 1, or 0 if it is another tensor. */
+/* Parts of one expert in the fused tensor of this outer name: 2, 1, or 0 if it is another
+ * tensor. */
 static int expert_parts(const char *outer)
 {
     char name[HY3_PARAM_NAME];

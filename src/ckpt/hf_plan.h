@@ -1,7 +1,10 @@
-/* hf_plan.h - what a written directory will consist of: every tensor, its shard and its bytes in the file.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_plan.h - what a written directory will consist of: every tensor, its shard and its bytes in
+ * the file.
  *
- * The plan is a pure function of the parameter table, the base's headers and the options: all ranks make the same one without
- * a message. Inside a shard wider dtypes come first, so that every tensor is aligned to its elements. */
+ * The plan is a pure function of the parameter table, the base's headers and the options: all ranks
+ * make the same one without a message. Inside a shard wider dtypes come first, so that every tensor
+ * is aligned to its elements. */
 #ifndef HY3_CKPT_HF_PLAN_H
 #define HY3_CKPT_HF_PLAN_H
 
@@ -21,8 +24,8 @@ struct hy3_hf_entry {
     int width; /* bytes of an element, for the order in a shard */
     int order; /* place in the model, before shards reorder it */
     int home;  /* shard of the base where its first piece in alphabetical order is */
-    bool
-        converts; /* elements change on the way (hf_rewrite.h); pieces count bytes of the base's dtype */
+    /* elements change on the way (hf_rewrite.h); pieces count bytes of the base's dtype */
+    bool converts;
     int dims;
     int64_t shape[HY3_SHARD_DIMS];
     int64_t begin, bytes;          /* place in the shard, from the file's first byte */
@@ -54,20 +57,22 @@ struct hy3_hf_plan {
     int base_count;
 };
 
-/* Local. The base must have been accounted for (hy3_hf_dir_load). The caller owns *out (hy3_hf_plan_free). */
+/* Local. The base must have been accounted for (hy3_hf_dir_load). The caller owns *out
+ * (hy3_hf_plan_free). */
 hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
                               const struct hy3_params *params, struct hy3_hf_plan **out);
 
 struct hy3_hf_rewrite_layout {
     enum hy3_names names;
     bool keep_residue; /* a shard that loses all its tensors stays, empty; else it goes */
-    int64_t
-        max_shard_bytes; /* cut into new shards; 0: a tensor goes to the first of its old ones */
+    /* cut into new shards; 0: a tensor goes to the first of its old ones */
+    int64_t max_shard_bytes;
 };
 
-/* Local. The plan of a directory whose tensors are those of `base` in another layout. Tensors of a shard are in the order of
- * the safetensors library: wider dtypes first, then by name. Errors: HY3_EFORMAT naming a tensor that is missing, surplus or of
- * another shape than its like. To be laid out (hy3_hf_plan_lay_out) when entries have their final dtypes. */
+/* Local. The plan of a directory whose tensors are those of `base` in another layout. Tensors of a
+ * shard are in the order of the safetensors library: wider dtypes first, then by name. Errors:
+ * HY3_EFORMAT naming a tensor that is missing, surplus or of another shape than its like. To be
+ * laid out (hy3_hf_plan_lay_out) when entries have their final dtypes. */
 hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
                                const struct hy3_hf_rewrite_layout *layout,
                                struct hy3_hf_plan **out);

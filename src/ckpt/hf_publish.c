@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hf_publish.c - renames and small files of a written directory. */
 #include "ckpt/hf_publish.h"
 
@@ -53,7 +54,8 @@ static hy3_status copy_file(const char *from, const char *to, const char *name, 
     return HY3_OK;
 }
 
-/* The text of a document whose numbers are as short as they can be without becoming others: 1e-5, not 1.0000000000000001e-5. */
+/* The text of a document whose numbers are as short as they can be without becoming others: 1e-5,
+ * not 1.0000000000000001e-5. */
 static hy3_status format_json(const json_t *document, char **out)
 {
     for (size_t digits = 10; digits <= 17; digits++) {

@@ -1,7 +1,10 @@
-/* hf_publish.h - the last step of writing a directory: small files, final names, index, and the old weights' end.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_publish.h - the last step of writing a directory: small files, final names, index, and the old
+ * weights' end.
  *
- * Order: small files; the old index goes (from here on the directory is visibly incomplete); the shards get their names; the
- * new index; old shards that are no longer listed go; the directory is flushed. */
+ * Order: small files; the old index goes (from here on the directory is visibly incomplete); the
+ * shards get their names; the new index; old shards that are no longer listed go; the directory is
+ * flushed. */
 #ifndef HY3_CKPT_HF_PUBLISH_H
 #define HY3_CKPT_HF_PUBLISH_H
 
@@ -17,7 +20,8 @@ hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
 /* Local. The index of the planned shards; atomically. */
 hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan);
 
-/* Local. config.json of the base, or the one that is given, with the dtype of the weights; atomically. */
+/* Local. config.json of the base, or the one that is given, with the dtype of the weights;
+ * atomically. */
 hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options);
 
 /* Local, on one rank. Configuration, generation defaults and tokenizer files. */

@@ -1,4 +1,6 @@
-/* hf_rewrite.c - the phases: may we write there, what is there already, write the rest, small files, index. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_rewrite.c - the phases: may we write there, what is there already, write the rest, small
+ * files, index. */
 #include "ckpt/hf_rewrite.h"
 
 #include "base/file.h"
@@ -177,7 +179,8 @@ static hy3_status check_space(const struct work *w, int64_t needed)
     return HY3_OK;
 }
 
-/* Rank 0: claims the output, finds what is left to do and deals it out, the largest shard to the rank with the least. */
+/* Rank 0: claims the output, finds what is left to do and deals it out, the largest shard to the
+ * rank with the least. */
 static hy3_status deal(const struct work *w)
 {
     hy3_status status = HY3_OK;

@@ -1,5 +1,6 @@
-/* hf_writer.c - the phases of a writing: plan, create, write and flush, census, check, publish. Each ends in an agreement;
- * the plan needs no message, being the same everywhere. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_writer.c - the phases of a writing: plan, create, write and flush, census, check, publish.
+ * Each ends in an agreement; the plan needs no message, being the same everywhere. */
 #include "ckpt/hf_writer.h"
 
 #include "base/file.h"
@@ -185,7 +186,8 @@ static hy3_status write_all(struct writer *w)
     return HY3_OK;
 }
 
-/* Creates a shard in its full size with its header; space is claimed now, so that a full disk is known at once. */
+/* Creates a shard in its full size with its header; space is claimed now, so that a full disk is
+ * known at once. */
 static hy3_status create_file(const char *output, const struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;

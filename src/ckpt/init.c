@@ -1,4 +1,6 @@
-/* init.c - a shape file becomes a complete config.json and a parameter table with the MTP layers in it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* init.c - a shape file becomes a complete config.json and a parameter table with the MTP layers in
+ * it. */
 #include "ckpt/init.h"
 
 #include "base/file.h"

@@ -1,6 +1,9 @@
-/* init.h - a model of random weights as a Hugging Face directory, for the quick start, tests and benchmarks.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* init.h - a model of random weights as a Hugging Face directory, for the quick start, tests and
+ * benchmarks.
  *
- * A weight is a function of seed, tensor and element, so the files do not depend on the number of ranks. */
+ * A weight is a function of seed, tensor and element, so the files do not depend on the number of
+ * ranks. */
 #ifndef HY3_CKPT_INIT_H
 #define HY3_CKPT_INIT_H
 
@@ -22,8 +25,9 @@ struct hy3_init_options {
     int32_t bos, eos, pad;
 };
 
-/* Collective on `comm`. Matrices are normal with standard deviation initializer_range, norms one, router biases zero;
- * MTP layers are made too. Errors: HY3_EUSAGE (output not empty), HY3_EFORMAT (shape), HY3_EIO. */
+/* Collective on `comm`. Matrices are normal with standard deviation initializer_range, norms one,
+ * router biases zero; MTP layers are made too. Errors: HY3_EUSAGE (output not empty), HY3_EFORMAT
+ * (shape), HY3_EIO. */
 hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options);
 
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* merge.c - which tensors change, and how an element does. */
 #include "ckpt/merge.h"
 
@@ -110,7 +111,8 @@ static void forget_factors(struct merge *m)
     }
 }
 
-/* The factors of a shard's tensors come into memory before it is written, those of the last one go. */
+/* The factors of a shard's tensors come into memory before it is written, those of the last one
+ * go. */
 static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
 {
     struct merge *m = context;
@@ -132,8 +134,8 @@ static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
     return HY3_OK;
 }
 
-/* y [n] = scale (b [rank] times a [rank,n]). Eight columns at once where the machine can; without fused multiply-add, so that
- * the bits are the same everywhere. */
+/* y [n] = scale (b [rank] times a [rank,n]). Eight columns at once where the machine can; without
+ * fused multiply-add, so that the bits are the same everywhere. */
 __attribute__((target_clones("avx2", "default"))) static void combine_rows(const float *b,
                                                                            const float *restrict a,
                                                                            int64_t rank, int64_t n,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* merge.h - folds an adapter into its model: W + scale B A, written as a new directory. */
 #ifndef HY3_CKPT_MERGE_H
 #define HY3_CKPT_MERGE_H
@@ -13,10 +14,11 @@ struct hy3_merge {
     int workers;                         /* threads of this rank */
 };
 
-/* Collective on `comm`. Names and shards are those of the base; tensors that no adapter can change (MTP layers) are copied as
- * they are. Elements are rounded as PEFT's merge_and_unload does after the base was loaded in `dtype`: of a matrix once,
- * round(W + delta), of experts twice, round(W + round(delta)). A worker holds the factors of one shard's tensors. Progress, restart and
- * errors as in hf_rewrite.h; HY3_EDIVERGED naming a tensor that overflows `dtype`. */
+/* Collective on `comm`. Names and shards are those of the base; tensors that no adapter can change
+ * (MTP layers) are copied as they are. Elements are rounded as PEFT's merge_and_unload does after
+ * the base was loaded in `dtype`: of a matrix once, round(W + delta), of experts twice, round(W +
+ * round(delta)). A worker holds the factors of one shard's tensors. Progress, restart and errors as
+ * in hf_rewrite.h; HY3_EDIVERGED naming a tensor that overflows `dtype`. */
 hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options);
 
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mtp.c - the table with MTP layers in it. */
 #include "ckpt/mtp.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* names.c - one table of names that differ, and one rule for experts. */
 #include "ckpt/names.h"
 
@@ -128,7 +129,8 @@ bool hy3_name_format(const char *outer, int64_t expert, int part, enum hy3_names
     return snprintf(out, HY3_PARAM_NAME, "%s", outer) < HY3_PARAM_NAME;
 }
 
-/* Parts of one expert's share of the parameter: gate and up, or one; 0 if the parameter is not an expert tensor. */
+/* Parts of one expert's share of the parameter: gate and up, or one; 0 if the parameter is not an
+ * expert tensor. */
 static int expert_parts(const struct hy3_param *param)
 {
     return param->kind == HY3_P_GATE_UP ? 2 : param->kind == HY3_P_EXPERT_DOWN ? 1 : 0;

@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* names.h - inner and outer names and the layout of experts: the only place that knows both.
  *
- * Outer: the names of model/params.h, experts fused as gate_up_proj [E,2I,H] (gate rows first) and down_proj [E,H,I].
- * Inner: as published, one tensor an expert (mlp.experts.N.{gate,up,down}_proj.weight), mlp.router.gate.weight,
- * mlp.expert_bias, mlp.shared_mlp.*; older: mlp.gate.wg.weight. */
+ * Outer: the names of model/params.h, experts fused as gate_up_proj [E,2I,H] (gate rows first) and
+ * down_proj [E,H,I]. Inner: as published, one tensor an expert
+ * (mlp.experts.N.{gate,up,down}_proj.weight), mlp.router.gate.weight, mlp.expert_bias,
+ * mlp.shared_mlp.*; older: mlp.gate.wg.weight. */
 #ifndef HY3_CKPT_NAMES_H
 #define HY3_CKPT_NAMES_H
 
@@ -20,20 +22,23 @@ struct hy3_name {
     bool is_outer;              /* the name exists in the outer layout only */
 };
 
-/* Local. Reads the name of a tensor of a checkpoint; unknown names come back unchanged as `outer`. false: too long. */
+/* Local. Reads the name of a tensor of a checkpoint; unknown names come back unchanged as `outer`.
+ * false: too long. */
 bool hy3_name_parse(const char *name, struct hy3_name *out);
 
-/* Local. The name in a layout of the tensor with this outer name, or of one expert's part of it (expert and part as in struct
- * hy3_name). Names without a rule stay as they are. false: too long. */
+/* Local. The name in a layout of the tensor with this outer name, or of one expert's part of it
+ * (expert and part as in struct hy3_name). Names without a rule stay as they are. false: too
+ * long. */
 bool hy3_name_format(const char *outer, int64_t expert, int part, enum hy3_names names,
                      char out[HY3_PARAM_NAME]);
 
-/* Local. The number of tensors the outer parameter has in a layout: 1, or for experts in the inner one 2E (gate_up) or E. */
+/* Local. The number of tensors the outer parameter has in a layout: 1, or for experts in the inner
+ * one 2E (gate_up) or E. */
 int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *shape,
                         enum hy3_names names);
 
-/* Local. Piece `i` of a parameter in a layout: its name, shape, and range [*first, *first + *count) of the flattened outer
- * tensor. */
+/* Local. Piece `i` of a parameter in a layout: its name, shape, and range [*first, *first + *count)
+ * of the flattened outer tensor. */
 void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
                     enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME], int *dims,
                     int64_t piece_shape[3], int64_t *first, int64_t *count);

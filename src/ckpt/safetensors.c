@@ -1,5 +1,6 @@
-/* safetensors.c - the header is checked in full before any of it is believed: known dtypes, shapes that fill their ranges,
- * ranges that cover the data without hole or overlap. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* safetensors.c - the header is checked in full before any of it is believed: known dtypes, shapes
+ * that fill their ranges, ranges that cover the data without hole or overlap. */
 #include "ckpt/safetensors.h"
 
 #include "base/file.h"

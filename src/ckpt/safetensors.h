@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors.h - reads tensors of one Hugging Face shard by byte range.
  *
  * A shard is an 8-byte length, a JSON header and raw little-endian data. Opening reads the header
@@ -39,7 +40,8 @@ const struct hy3_shard_tensor *hy3_shard_find(const struct hy3_shard *shard, con
 const char *hy3_shard_path(const struct hy3_shard *shard);
 int hy3_shard_fd(const struct hy3_shard *shard); /* open for reading; stays the shard's */
 
-/* Local. Reads elements [first, first + count) of a float tensor, converted to `dtype`. data: host, [count]. */
+/* Local. Reads elements [first, first + count) of a float tensor, converted to `dtype`. data: host,
+ * [count]. */
 hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
                           int64_t first, int64_t count, void *data, hy3_dtype dtype);
 

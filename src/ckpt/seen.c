@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* seen.c - a mark for every inner piece of every parameter. */
 #include "ckpt/seen.h"
 

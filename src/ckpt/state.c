@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* state.c - slabs: read and checked by all ranks. */
 #include "ckpt/state.h"
 

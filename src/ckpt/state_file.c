@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* state_file.c - groups, datasets and attributes of state.h5, read. */
 #include "ckpt/state_file.h"
 

@@ -1,11 +1,15 @@
-/* state_file.h - the HDF5 side of state.h5: what the file holds and where. Only one rank needs it; all ranks read the data itself
- * at the offsets found here. The file is made by state_layout.h and written by state_output.h.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state_file.h - the HDF5 side of state.h5: what the file holds and where. Only one rank needs it;
+ * all ranks read the data itself at the offsets found here. The file is made by state_layout.h and
+ * written by state_output.h.
  *
- *     /param/NAME, /adam_m/NAME, /adam_v/NAME   fp32, global shapes, contiguous; NAME is the tensor's outer name
- *     /checksums                               uint64 [slabs,5]: field, tensor, first, count, XXH3 of these elements
- *     attributes of the root: see hy3_state_attributes; configuration; complete: 1, set last
+ *     /param/NAME, /adam_m/NAME, /adam_v/NAME   fp32, global shapes, contiguous; NAME is the
+ *     tensor's outer name /checksums                               uint64 [slabs,5]: field, tensor,
+ *     first, count, XXH3 of these elements attributes of the root: see hy3_state_attributes;
+ *     configuration; complete: 1, set last
  *
- * Metadata has HDF5's own checksums (format of 1.8). doc/formats.md describes the file for others. */
+ * Metadata has HDF5's own checksums (format of 1.8). doc/formats.md describes the file for
+ * others. */
 #ifndef HY3_CKPT_STATE_FILE_H
 #define HY3_CKPT_STATE_FILE_H
 
@@ -28,7 +32,8 @@ struct hy3_state_info {
     double elapsed;                /* seconds of training so far */
 };
 
-/* Attributes of the root, 64 bits each: one list for writing and reading, ended by a name of NULL. type: i, u, or r, a real number. */
+/* Attributes of the root, 64 bits each: one list for writing and reading, ended by a name of NULL.
+ * type: i, u, or r, a real number. */
 struct hy3_state_attribute {
     const char *name;
     size_t offset; /* in struct hy3_state_info */
@@ -58,8 +63,8 @@ struct hy3_state_index {
     char *configuration;
 };
 
-/* Local. Reads everything but the tensors, and checks that the slabs cover each tensor exactly. Errors: HY3_EFORMAT naming what is
- * wrong. The caller owns the index (hy3_state_index_free). */
+/* Local. Reads everything but the tensors, and checks that the slabs cover each tensor exactly.
+ * Errors: HY3_EFORMAT naming what is wrong. The caller owns the index (hy3_state_index_free). */
 hy3_status hy3_state_file_inspect(const char *path, struct hy3_state_index *index);
 
 void hy3_state_index_free(struct hy3_state_index *index);

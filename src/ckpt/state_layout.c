@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* state_layout.c - an image of the file in memory, of which the disk gets what HDF5 has written. */
 #include "ckpt/state_layout.h"
 
@@ -143,7 +144,8 @@ static int64_t data_bytes(const struct hy3_state_index *index)
     return bytes;
 }
 
-/* Metadata has checksums, and opening a file changes nothing in it (formats from 1.10 on mark it as being written). */
+/* Metadata has checksums, and opening a file changes nothing in it (formats from 1.10 on mark it as
+ * being written). */
 static hid_t file_format(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -169,7 +171,8 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
     return create_slabs(file, path, index);
 }
 
-/* Claims the space of the file, so that a full disk, a quota or a limit is known before anything is written. */
+/* Claims the space of the file, so that a full disk, a quota or a limit is known before anything is
+ * written. */
 static hy3_status claim(int fd, const char *path, int64_t bytes)
 {
     bool short_of_space =

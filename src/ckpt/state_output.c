@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* state_output.c - hyperslabs, written independently into datasets that have their place. */
 #include "ckpt/state_output.h"
 
@@ -102,9 +103,10 @@ static void cut_off(const struct hy3_state_output *o)
         closedir(all);
 }
 
-/* H5Fclose writes the superblock once more, as it is. A disk that refuses this, or the close itself, is fatal: rank 0 leaves before
- * the others, which wait for it in MPI_File_close; or a file stays half closed and crashes MPI_Finalize (both seen with HDF5 1.10.8
- * on MPICH 4.0.2). All that is wanted is flushed by now, so the end happens elsewhere. */
+/* H5Fclose writes the superblock once more, as it is. A disk that refuses this, or the close
+ * itself, is fatal: rank 0 leaves before the others, which wait for it in MPI_File_close; or a file
+ * stays half closed and crashes MPI_Finalize (both seen with HDF5 1.10.8 on MPICH 4.0.2). All that
+ * is wanted is flushed by now, so the end happens elsewhere. */
 hy3_status hy3_state_output_close(struct hy3_state_output *o)
 {
     hy3_status status = HY3_OK;
@@ -134,7 +136,8 @@ static hy3_status open_set(struct hy3_state_output *o, const char *name)
     return HY3_OK;
 }
 
-/* Elements from `at` on, at most up to `end`, that are one block of the tensor: a part of a row, or whole rows, or whole planes. */
+/* Elements from `at` on, at most up to `end`, that are one block of the tensor: a part of a row, or
+ * whole rows, or whole planes. */
 static int64_t block_at(const struct hy3_state_tensor *t, int64_t at, int64_t end, hsize_t start[3],
                         hsize_t size[3])
 {

@@ -1,10 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* state_output.h - state.h5 as all ranks write it at once, through HDF5's MPI-IO driver.
  *
- * 1. The file is laid out, has all its space and is closed before (state_layout.h): between open and close only values are
- *    written, each rank its own, and nothing of HDF5's is left to be written.
+ * 1. The file is laid out, has all its space and is closed before (state_layout.h): between open
+ *    and close only values are written, each rank its own, and nothing of HDF5's is left to be
+ *    written.
  * 2. What is to stay is flushed before the file is closed.
- * 3. Nobody else in the process has the file open when it is closed: all descriptors of it but the own are taken for HDF5's.
- * 4. One thread calls all this, and it is not the one that keeps the deadline: MPI-IO blocks (comm/worker.h). */
+ * 3. Nobody else in the process has the file open when it is closed: all descriptors of it but the
+ *    own are taken for HDF5's.
+ * 4. One thread calls all this, and it is not the one that keeps the deadline: MPI-IO blocks
+ *    (comm/worker.h). */
 #ifndef HY3_CKPT_STATE_OUTPUT_H
 #define HY3_CKPT_STATE_OUTPUT_H
 
@@ -14,7 +18,8 @@
 
 struct hy3_state_output; /* opaque */
 
-/* Local. What opening needs on this rank; bytes: of the file. The caller owns *out (hy3_state_output_free). */
+/* Local. What opening needs on this rank; bytes: of the file. The caller owns *out
+ * (hy3_state_output_free). */
 hy3_status hy3_state_output_create(const char *path, int64_t bytes, struct hy3_state_output **out);
 
 /* Local. Not for an output that is open. */

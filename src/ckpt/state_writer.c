@@ -1,4 +1,6 @@
-/* state_writer.c - hy3_state_write: this thread collects and checksums values, another one has HDF5 write those before them. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state_writer.c - hy3_state_write: this thread collects and checksums values, another one has HDF5
+ * write those before them. */
 #include "base/memory.h"
 #include "ckpt/state.h"
 #include "ckpt/state_layout.h"

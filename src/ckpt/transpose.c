@@ -1,4 +1,6 @@
-/* transpose.c - one all-to-all a tensor; both sides know from the shares what comes in which order. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* transpose.c - one all-to-all a tensor; both sides know from the shares what comes in which
+ * order. */
 #include "ckpt/transpose.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* agree.c - the worst status wins, its text goes to all. */
 #include "comm/agree.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* agree.h - one status for all ranks. */
 #ifndef HY3_COMM_AGREE_H
 #define HY3_COMM_AGREE_H
@@ -9,7 +10,8 @@
 /* Collective on `comm`. Returns the worst of all statuses on every rank, and gives every rank the
  * text of the lowest rank that has it. One 8-byte reduction when all is well.
  * Whatever may fail on one rank alone ends here before anyone enters the next collective.
- * phase: a participle for the message, "reading the configuration"; it is named when another rank than 0 failed */
+ * phase: a participle for the message, "reading the configuration"; it is named when another rank
+ * than 0 failed */
 hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase);
 
 /* Local work, then agreement; on a failure of any rank all return, or go to the label `done`. */

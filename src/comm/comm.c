@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* comm.c - launch, threads, small host messages. */
 #include "comm/comm.h"
 
@@ -18,8 +19,8 @@ static int env_count(const char *name)
     return text ? (int)strtol(text, NULL, 10) : 0;
 }
 
-/* What the launcher meant to start. PMI_SIZE comes from whoever started this process for MPI, mpiexec
- * inside an allocation included; only without it does Slurm's own count speak. */
+/* What the launcher meant to start. PMI_SIZE comes from whoever started this process for MPI,
+ * mpiexec inside an allocation included; only without it does Slurm's own count speak. */
 static hy3_status check_launch(void)
 {
     int wanted = env_count("PMI_SIZE"), size = hy3_size(MPI_COMM_WORLD);
@@ -90,7 +91,8 @@ int hy3_finish(hy3_status status)
 {
     if (status != HY3_OK && hy3_error_text()[0] != '\0')
         hy3_log(status == HY3_STOPPED ? HY3_LOG_INFO : HY3_LOG_ERROR, "%s", hy3_error_text());
-    /* all work is done: a launcher or a peer that is gone must not keep this process for ever (seen with MPICH's) */
+    /* all work is done: a launcher or a peer that is gone must not keep this process for ever (seen
+     * with MPICH's) */
     code_of_end = hy3_exit_code(status);
     signal(SIGALRM, leave);
     alarm(60);
@@ -106,8 +108,8 @@ void hy3_abort(hy3_status status, const char *phase)
     hy3_end_job(status);
 }
 
-/* A launcher that learns of the abort drops what it has not passed on yet, and the message with it (seen with hydra, one
- * time in six): so it is given a moment. */
+/* A launcher that learns of the abort drops what it has not passed on yet, and the message with it
+ * (seen with hydra, one time in six): so it is given a moment. */
 void hy3_end_job(hy3_status status)
 {
     const struct timespec moment = {.tv_nsec = 300000000};

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* heartbeat.c - an MPI window of records, written by their owners, read when something is wrong. */
 #include "comm/heartbeat.h"
 

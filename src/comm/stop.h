@@ -1,11 +1,13 @@
-/* stop.h - SIGUSR1 and SIGTERM as a wish to stop: Slurm's warning before the time limit, and scancel. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stop.h - SIGUSR1 and SIGTERM as a wish to stop: Slurm's warning before the time limit, and
+ * scancel. */
 #ifndef HY3_COMM_STOP_H
 #define HY3_COMM_STOP_H
 
 #include <mpi.h>
 
-/* Local. From now on both signals are noted instead of ending the program. To be called before hy3_start: the warning may come
- * at once. */
+/* Local. From now on both signals are noted instead of ending the program. To be called before
+ * hy3_start: the warning may come at once. */
 void hy3_stop_catch(void);
 
 /* Local. The signal this rank has noted, 0: none. */

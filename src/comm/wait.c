@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* wait.c - test, yield, deadline. */
 #include "comm/wait.h"
 

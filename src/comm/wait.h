@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* wait.h - the one wait of the program, with a deadline.
  *
- * MPICH spins in blocking calls and never yields: with more ranks than cores a non-blocking call that is
- * tested and yields is hundreds of times faster, and where cores suffice it costs nothing. A wait that
- * outlasts the deadline means a vanished or hanging peer: the job ends with a message and exit code 4. */
+ * MPICH spins in blocking calls and never yields: with more ranks than cores a non-blocking call
+ * that is tested and yields is hundreds of times faster, and where cores suffice it costs nothing.
+ * A wait that outlasts the deadline means a vanished or hanging peer: the job ends with a message
+ * and exit code 4. */
 #ifndef HY3_COMM_WAIT_H
 #define HY3_COMM_WAIT_H
 
@@ -10,8 +12,9 @@
 
 #include <stdbool.h>
 
-/* Local in its effect. Waits until `request` is complete. phase: for the message, "summing gradients". Does not
- * return when MPI reports an error or the deadline passes: one message, MPI_Abort, exit code 4. */
+/* Local in its effect. Waits until `request` is complete. phase: for the message, "summing
+ * gradients". Does not return when MPI reports an error or the deadline passes: one message,
+ * MPI_Abort, exit code 4. */
 void hy3_wait(MPI_Request *request, const char *phase);
 
 /* As hy3_wait, for `count` requests. */
@@ -20,12 +23,13 @@ void hy3_wait_all(int count, MPI_Request *requests, const char *phase);
 /* As hy3_wait, for anything else that ends: until is_done(context). */
 void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase);
 
-/* As hy3_wait_for, for work of this rank that the others need not have, or not as often: it is not counted among the waits by which
- * a rank is found to be behind. */
+/* As hy3_wait_for, for work of this rank that the others need not have, or not as often: it is not
+ * counted among the waits by which a rank is found to be behind. */
 void hy3_wait_own(bool (*is_done)(void *context), void *context, const char *phase);
 
-/* While the main thread waits, `trouble` is asked now and then: a text ends the job with it. `abandon` is called before a job is
- * ended by a wait. Both belong to whoever communicates outside MPI (NCCL). */
+/* While the main thread waits, `trouble` is asked now and then: a text ends the job with it.
+ * `abandon` is called before a job is ended by a wait. Both belong to whoever communicates outside
+ * MPI (NCCL). */
 void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void));
 
 /* Seconds without progress after which a wait gives up; ddp_timeout. 0: never. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* worker.c - one piece of work at a time, handed over by two semaphores. */
 #include "comm/worker.h"
 

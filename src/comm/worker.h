@@ -1,5 +1,7 @@
-/* worker.h - a thread for calls that block, so that its owner can wait for them as for everything else: with the deadline and
- * the signs of life of wait.h, and without taking a core from those it waits for. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker.h - a thread for calls that block, so that its owner can wait for them as for everything
+ * else: with the deadline and the signs of life of wait.h, and without taking a core from those it
+ * waits for. */
 #ifndef HY3_COMM_WORKER_H
 #define HY3_COMM_WORKER_H
 
@@ -9,14 +11,15 @@ struct hy3_worker; /* opaque */
 
 typedef hy3_status (*hy3_work)(void *context);
 
-/* Local. The caller owns *out and alone uses it. Where MPI does not let another thread call it, work is done by the owner itself,
- * in hy3_worker_begin. */
+/* Local. The caller owns *out and alone uses it. Where MPI does not let another thread call it,
+ * work is done by the owner itself, in hy3_worker_begin. */
 hy3_status hy3_worker_create(struct hy3_worker **out);
 
 /* Local. Waits for the work under way, whose status is lost. */
 void hy3_worker_free(struct hy3_worker *worker);
 
-/* Local. Begins a piece of work; the one before must have been ended. context: kept until the end. */
+/* Local. Begins a piece of work; the one before must have been ended. context: kept until the
+ * end. */
 void hy3_worker_begin(struct hy3_worker *worker, hy3_work work, void *context);
 
 /* Local. The status and the error text of the work under way, HY3_OK if there is none. The wait is

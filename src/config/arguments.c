@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* arguments.c - a table of arguments, parsed and explained. */
 #include "config/arguments.h"
 

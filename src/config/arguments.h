@@ -1,4 +1,6 @@
-/* arguments.h - command lines of the programs that take no configuration file: --name value, --name=value, words. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* arguments.h - command lines of the programs that take no configuration file: --name value,
+ * --name=value, words. */
 #ifndef HY3_CONFIG_ARGUMENTS_H
 #define HY3_CONFIG_ARGUMENTS_H
 
@@ -26,7 +28,8 @@ struct hy3_usage {
     int count;
 };
 
-/* Local. Fills the targets; texts are borrowed from argv. --help and --version print to standard output (if `writes`) and set
+/* Local. Fills the targets; texts are borrowed from argv. --help and --version print to standard
+ * output (if `writes`) and set
  * *finished. Errors: HY3_EUSAGE naming the argument, with the nearest known one. */
 hy3_status hy3_arguments_parse(const struct hy3_usage *usage, int argc, char **argv, bool writes,
                                bool *finished);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* assign.c - from a setting to a field. */
 #include "config/assign.h"
 

@@ -1,4 +1,6 @@
-/* check.c - values this version cannot do, keys that contradict each other, keys that are missing. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check.c - values this version cannot do, keys that contradict each other, keys that are
+ * missing. */
 #include "config/check.h"
 
 #include "base/log.h"

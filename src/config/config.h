@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config.h - the configuration of a run: one struct, filled from the option table (options.h).
  *
- * The name of a field is the key in files, on the command line, in --help, in the manual and in messages.
- * Only train/ and the programs see this struct; every module below takes its own small one. */
+ * The name of a field is the key in files, on the command line, in --help, in the manual and in
+ * messages. Only train/ and the programs see this struct; every module below takes its own small
+ * one. */
 #ifndef HY3_CONFIG_CONFIG_H
 #define HY3_CONFIG_CONFIG_H
 
@@ -70,17 +72,20 @@ struct hy3_config {
     char *device;
 };
 
-/* Collective on `comm`. Fills *config from the arguments: CONFIG [key=value …]; rank 0 reads the file, all ranks parse the same
- * bytes. All errors of file and arguments are reported together (HY3_EUSAGE). --help and --version print to standard
- * output on rank 0 and set *finished; the caller then leaves with HY3_OK. summary: one line for --help. */
+/* Collective on `comm`. Fills *config from the arguments: CONFIG [key=value …]; rank 0 reads the
+ * file, all ranks parse the same bytes. All errors of file and arguments are reported together
+ * (HY3_EUSAGE). --help and --version print to standard output on rank 0 and set *finished; the
+ * caller then leaves with HY3_OK. summary: one line for --help. */
 hy3_status hy3_config_parse(struct hy3_config *config, MPI_Comm comm, int argc, char **argv,
                             const char *summary, bool *finished);
 void hy3_config_free(struct hy3_config *config);
 
-/* Local. The resolved configuration as a libconfig file that can be run again; the caller owns *text (hy3_free). */
+/* Local. The resolved configuration as a libconfig file that can be run again; the caller owns
+ * *text (hy3_free). */
 hy3_status hy3_config_format(const struct hy3_config *config, char **text);
 
-/* Local. Bytes of "5GB", "300MB", "1000" (powers of 1000; GiB, MiB, KiB of 1024). key: for the message. */
+/* Local. Bytes of "5GB", "300MB", "1000" (powers of 1000; GiB, MiB, KiB of 1024). key: for the
+ * message. */
 hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes);
 
 #endif

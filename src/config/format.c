@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* format.c - values and configurations as libconfig text. */
 #include "base/memory.h"
 #include "config/options.h"

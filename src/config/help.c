@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* help.c - --help from the option table. */
 #include "config/help.h"
 

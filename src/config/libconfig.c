@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libconfig.c - libconfig text to settings.
  *
- * libconfig 1.5 cuts integers above 32 bits without a word unless they end in L, opens files named by @include, ends
- * texts at a NUL escape and refuses a comment at the very end. So the text is first copied, with L and a line end
- * added where they are needed, and what must not be is refused. */
+ * libconfig 1.5 cuts integers above 32 bits without a word unless they end in L, opens files named
+ * by @include, ends texts at a NUL escape and refuses a comment at the very end. So the text is
+ * first copied, with L and a line end added where they are needed, and what must not be is
+ * refused. */
 #include "base/memory.h"
 #include "config/settings.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.c - the option table, and what follows from a row alone. */
 #include "config/options.h"
 

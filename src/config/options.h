@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.h - the option table: every key of the configuration, declared once.
  *
- * The key is the name of the field of struct hy3_config. Parsing, defaults, ranges, availability, --help, the manual, the
- * nearest-key hint and the echo at the start all come from a row. A new key is a field in config.h and a row in options.c. */
+ * The key is the name of the field of struct hy3_config. Parsing, defaults, ranges, availability,
+ * --help, the manual, the nearest-key hint and the echo at the start all come from a row. A new key
+ * is a field in config.h and a row in options.c. */
 #ifndef HY3_CONFIG_OPTIONS_H
 #define HY3_CONFIG_OPTIONS_H
 
@@ -25,8 +27,8 @@ struct hy3_option {
     size_t offset; /* in struct hy3_config */
 
     union {
-        const char *
-            text; /* text, size: the default; list: its words; choice: all words, the default first */
+        /* text, size: the default; list: its words; choice: all words, the default first */
+        const char *text;
         bool truth;
 
         struct {
@@ -39,8 +41,8 @@ struct hy3_option {
         } real;
     };
 
-    const char
-        *only; /* the values this version can do, as words; NULL: all; "": just the default */
+    /* the values this version can do, as words; NULL: all; "": just the default */
+    const char *only;
     const char *aliases; /* words; NULL: none */
     const char *help;    /* one line, lower case */
 };
@@ -57,7 +59,8 @@ const char *hy3_option_nearest(const char *key);
 int hy3_option_index(const struct hy3_option *option);
 int hy3_option_count(void);
 
-/* Takes the next word of a list of words: returns it, its length in *length, and moves *list on; NULL at the end. */
+/* Takes the next word of a list of words: returns it, its length in *length, and moves *list on;
+ * NULL at the end. */
 const char *hy3_option_word(const char **list, size_t *length);
 
 /* Whether `word` is in the list of words. */
@@ -66,13 +69,15 @@ bool hy3_option_has_word(const char *list, const char *word);
 /* What a value must be: "a whole number, 1 to 64", "one of full, lora". */
 void hy3_option_describe(const struct hy3_option *option, char *out, size_t size);
 
-/* What help and manual add to the help line: "(a whole number, 1 or more; also cutoff_len)"; "" where there is nothing. */
+/* What help and manual add to the help line: "(a whole number, 1 or more; also cutoff_len)"; ""
+ * where there is nothing. */
 void hy3_option_note(const struct hy3_option *option, char *out, size_t size);
 
 /* Whether the configuration holds a value for it (texts, lists and numbers may be not set). */
 bool hy3_option_is_set(const struct hy3_option *option, const struct hy3_config *config);
 
-/* Local. The value in *config as it is written into a file: 1e-05, "a\"b", ["a", "b"]; the caller owns *out. */
+/* Local. The value in *config as it is written into a file: 1e-05, "a\"b", ["a", "b"]; the caller
+ * owns *out. */
 hy3_status hy3_option_format(const struct hy3_option *option, const struct hy3_config *config,
                              char **out);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* parse.c - arguments and file to a configuration, on all ranks alike. */
 #include "base/file.h"
 #include "base/log.h"
@@ -116,7 +117,8 @@ static hy3_status check_command(const struct command *c)
     return HY3_OK;
 }
 
-/* Collective. Whether every rank was started with the same arguments: all that follows takes that for granted. */
+/* Collective. Whether every rank was started with the same arguments: all that follows takes that
+ * for granted. */
 static hy3_status compare_commands(MPI_Comm comm, int argc, char **argv)
 {
     uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
@@ -167,8 +169,8 @@ static void refuse_unknown(const struct hy3_setting *s, struct hy3_problems *pro
         hy3_problem(problems, s->where, "unknown key '%.64s'; see --help", s->key);
 }
 
-/* Puts the settings into the configuration. given: who gave each option its value, so far. A file may name a key once, by
- * whichever name; of arguments the last counts. */
+/* Puts the settings into the configuration. given: who gave each option its value, so far. A file
+ * may name a key once, by whichever name; of arguments the last counts. */
 static hy3_status assign(const struct hy3_settings *settings, bool once, struct hy3_config *config,
                          const struct hy3_setting **given, struct hy3_problems *problems)
 {

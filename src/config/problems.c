@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* problems.c - a list of messages of bounded size. */
 #include "config/problems.h"
 

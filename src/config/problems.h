@@ -1,4 +1,6 @@
-/* problems.h - collects what is wrong in a file and its overrides, so that all of it is reported at once. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* problems.h - collects what is wrong in a file and its overrides, so that all of it is reported at
+ * once. */
 #ifndef HY3_CONFIG_PROBLEMS_H
 #define HY3_CONFIG_PROBLEMS_H
 
@@ -10,7 +12,8 @@ struct hy3_problems { /* zero: none yet */
     char text[HY3_ERROR_MAX - 256];
 };
 
-/* Local. Adds one line, "where: text"; where may be "". Control characters of foreign texts are shown as '?'. */
+/* Local. Adds one line, "where: text"; where may be "". Control characters of foreign texts are
+ * shown as '?'. */
 void hy3_problem(struct hy3_problems *problems, const char *where, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

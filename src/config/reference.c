@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reference.c - the key reference in Markdown and manual pages, from the option table. */
 #include "base/memory.h"
 #include "config/assign.h"

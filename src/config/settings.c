@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* settings.c - lists of settings and of texts. */
 #include "config/settings.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* settings.h - what a file or an argument says: a key, a value as it was written, and where.
  *
  * Nothing here knows which keys exist; assign.h brings settings and options together. */
@@ -41,8 +42,9 @@ void hy3_settings_free(struct hy3_settings *settings);
 hy3_status hy3_list_add(struct hy3_list *list, const char *text, size_t size);
 void hy3_list_free(struct hy3_list *list);
 
-/* Local. Reads libconfig text of `size` bytes (and a NUL); path is for messages. Errors of the text go to `problems`,
- * with file and line. Refused: groups, @include, hexadecimal numbers, integers beyond 64 bits. Errors: HY3_ENOMEM. */
+/* Local. Reads libconfig text of `size` bytes (and a NUL); path is for messages. Errors of the text
+ * go to `problems`, with file and line. Refused: groups, @include, hexadecimal numbers, integers
+ * beyond 64 bits. Errors: HY3_ENOMEM. */
 hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
                               struct hy3_settings *settings, struct hy3_problems *problems);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* version.h - the version of the package, "0.1.0". */
 #ifndef HY3_CONFIG_VERSION_H
 #define HY3_CONFIG_VERSION_H

@@ -1,10 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* words.c - values of the command line: lists of texts, sizes in bytes. */
 #include "base/memory.h"
 #include "config/assign.h"
 
 #include <strings.h>
 
-/* Reads a text in quotes at *at into `out`; \" and \\ stand for " and \. False if the quote stays open. */
+/* Reads a text in quotes at *at into `out`; \" and \\ stand for " and \. False if the quote stays
+ * open. */
 static bool read_quoted(const char **at, char *out, size_t *length)
 {
     const char *p = *at + 1;

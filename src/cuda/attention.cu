@@ -1,5 +1,7 @@
-/* attention.cu - causal attention of packed samples: bf16 with head sizes of tensor cores by flash_hopper.cuh or flash.cuh, everything
- * else by plain kernels, a warp a row (fp32 is for tests and comparisons). */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attention.cu - causal attention of packed samples: bf16 with head sizes of tensor cores by
+ * flash_hopper.cuh or flash.cuh, everything else by plain kernels, a warp a row (fp32 is for tests
+ * and comparisons). */
 #include "cuda/cuda.h"
 #include "cuda/flash.cuh"
 #include "cuda/flash_hopper.cuh"
@@ -35,7 +37,8 @@ template <class T> HY3_DEVICE float dot(int D, const T *a, const T *b)
     return sum;
 }
 
-/* sums[c] += sum over the 32 rows of weights[row] * matrix[first + row][lane + 32 c]; rows beyond `count` count nothing. */
+/* sums[c] += sum over the 32 rows of weights[row] * matrix[first + row][lane + 32 c]; rows beyond
+ * `count` count nothing. */
 template <class T>
 HY3_DEVICE void add_rows(float (&sums)[COLUMNS], const float *weights, int count, int D,
                          const T *matrix, int64_t row_elements)
@@ -60,7 +63,8 @@ template <class T> HY3_DEVICE void put_row(const float (&sums)[COLUMNS], float f
             from_float(sums[c] * factor, &to[lane + c * LANES]);
 }
 
-/* Lane = key: 32 scores at a time with a running maximum and sum. Grid (query tiles, query heads). */
+/* Lane = key: 32 scores at a time with a running maximum and sum. Grid (query tiles, query
+ * heads). */
 template <class T>
 __global__ void plain_forward_kernel(struct plain<T> a, const struct hy3_query_tile *tiles)
 {
@@ -262,7 +266,8 @@ static hy3_status remember(struct hy3_stream *s, const struct hy3_attention *a, 
     return HY3_OK;
 }
 
-/* Brings tiles of so many rows to the device, unless they are those of the call before: a micro-batch's layers share them. */
+/* Brings tiles of so many rows to the device, unless they are those of the call before: a
+ * micro-batch's layers share them. */
 static hy3_status tile(struct hy3_stream *s, const struct hy3_attention *a, int64_t rows)
 {
     int queries = tiles_of(a->q_starts, a->S, rows), keys = tiles_of(a->kv_starts, a->S, rows);

@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* collectives.cu - sums and exchanges over ranks by NCCL, on a stream of their own between events.
  *
- * All communicators share that stream, so their work runs in the order in which it was begun, which is the same on every rank:
- * two communicators cannot wait for each other. A communicator of MPI gets its NCCL one at its first use, as an attribute. */
+ * All communicators share that stream, so their work runs in the order in which it was begun, which
+ * is the same on every rank: two communicators cannot wait for each other. A communicator of MPI
+ * gets its NCCL one at its first use, as an attribute. */
 #define MPICH_SKIP_MPICXX 1
 #define OMPI_SKIP_MPICXX  1
 #include "cuda/module.h"

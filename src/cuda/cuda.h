@@ -1,7 +1,9 @@
-/* cuda.h - what the files of the CUDA backend share: errors of calls, streams, scratch memory, elements of both dtypes.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuda.h - what the files of the CUDA backend share: errors of calls, streams, scratch memory,
+ * elements of both dtypes.
  *
- * CUDA C++ in the manner of C: templates for the two dtypes and vector widths, nothing else of C++. No MPI here, so that kernels
- * and device build where there is only nvcc (make gpu-check). */
+ * CUDA C++ in the manner of C: templates for the two dtypes and vector widths, nothing else of C++.
+ * No MPI here, so that kernels and device build where there is only nvcc (make gpu-check). */
 #ifndef HY3_CUDA_CUDA_H
 #define HY3_CUDA_CUDA_H
 
@@ -15,7 +17,8 @@ extern "C" {
 #include "backend/kernels.h"
 }
 
-/* What this library needs of the program that loads it; filled in by hy3_cuda_open, or by a test. */
+/* What this library needs of the program that loads it; filled in by hy3_cuda_open, or by a
+ * test. */
 struct hy3_cuda_host {
     hy3_status (*fail)(hy3_status code, const char *file, int line, const char *format, ...);
     /* Returns when is_done says so; the job ends if that takes longer than ddp_timeout. */
@@ -58,7 +61,8 @@ hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const
                                    error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__); \
     } while (0)
 
-/* Grow-only device memory of a stream's kernels, one piece a slot, valid until the slot's next use. */
+/* Grow-only device memory of a stream's kernels, one piece a slot, valid until the slot's next
+ * use. */
 enum hy3_cuda_slot {
     HY3_SLOT_PARTIAL,
     HY3_SLOT_ORDER,
@@ -116,9 +120,11 @@ hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, c
 /* sum [columns] += the rows of x [rows,columns], in an order that depends on `rows` alone. */
 hy3_status hy3_cuda_add_rows(struct hy3_stream *stream, int64_t rows, int64_t columns,
                              const float *x, float *sum);
-/* The last collective work that the device was asked for: waits for the device are reported under it. */
+/* The last collective work that the device was asked for: waits for the device are reported under
+ * it. */
 void hy3_cuda_note_phase(const char *phase);
-/* Mean rows of a group from which on gemm.cu uses several streams; a constant, but for tests/gpu/bench.cu. */
+/* Mean rows of a group from which on gemm.cu uses several streams; a constant, but for
+ * tests/gpu/bench.cu. */
 extern int64_t hy3_cuda_grouped_rows;
 /* What gemm.cu keeps in a stream. */
 void hy3_cuda_close_blas(struct hy3_stream *stream);
@@ -206,7 +212,8 @@ template <class T, int N> HY3_DEVICE void store(T *to, const float (&x)[N])
     store_pack(to, p);
 }
 
-/* Elements moved as one: 16 bytes of T if every row of `width` elements at these addresses allows it. */
+/* Elements moved as one: 16 bytes of T if every row of `width` elements at these addresses allows
+ * it. */
 template <class T>
 static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr,
                            const void *c = nullptr, const void *d = nullptr)
@@ -215,7 +222,8 @@ static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr
            (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
-/* sum[i] += a[i] b[i] scale; sum is shared memory in which these elements are this thread's alone. */
+/* sum[i] += a[i] b[i] scale; sum is shared memory in which these elements are this thread's
+ * alone. */
 template <int N>
 HY3_DEVICE void add_products(float *sum, const float (&a)[N], const float (&b)[N], float scale)
 {
@@ -227,8 +235,9 @@ HY3_DEVICE void add_products(float *sum, const float (&a)[N], const float (&b)[N
     *(pack<float, N> *)sum = p;
 }
 
-/* N elements of a row from a column on, those before its end; 0 beyond. As one where `wide`: the end is then a multiple of N, and
- * what lies beyond reads the row's first instead, so that no branch parts this load from others. */
+/* N elements of a row from a column on, those before its end; 0 beyond. As one where `wide`: the
+ * end is then a multiple of N, and what lies beyond reads the row's first instead, so that no
+ * branch parts this load from others. */
 template <bool wide, class T, int N>
 HY3_DEVICE void load_before(float (&out)[N], const T *row, int64_t column, int64_t end)
 {
@@ -274,7 +283,8 @@ HY3_DEVICE float warp_max(float x)
     return x;
 }
 
-/* Sum over the block, the same in every thread; red [33] is shared. Ends with a barrier, so red may be used again. */
+/* Sum over the block, the same in every thread; red [33] is shared. Ends with a barrier, so red may
+ * be used again. */
 HY3_DEVICE float block_sum(float x, float *red)
 {
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;

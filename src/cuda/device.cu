@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* device.cu - the device's memory, streams, events and copies; scratch memory of kernels. */
 #include "cuda/cuda.h"
 

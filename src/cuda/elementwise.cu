@@ -1,4 +1,6 @@
-/* elementwise.cu - casts, sums, dropout, sums of squares, AdamW: one pass over memory each. Bound by memory. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* elementwise.cu - casts, sums, dropout, sums of squares, AdamW: one pass over memory each. Bound
+ * by memory. */
 #include "cuda/cuda.h"
 
 extern "C" {
@@ -96,7 +98,8 @@ hy3_status hy3_cuda_add(struct hy3_stream *stream, const struct hy3_add *a)
     return HY3_OK;
 }
 
-/* base/random.h's Philox 4x32-10, for the purpose of dropout; the test compares the masks of both. */
+/* base/random.h's Philox 4x32-10, for the purpose of dropout; the test compares the masks of
+ * both. */
 HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low,
                        uint32_t (&out)[4])
 {
@@ -320,7 +323,8 @@ HY3_DEVICE float adamw_element(const struct adamw_step &s, float w, float *m, fl
     return w * s.keep - s.step_size * (*m / (sqrtf(*v) * s.inverse_v_root + s.eps));
 }
 
-/* N weights in fp32: themselves, or as hy3_join and hy3_split of base/dtype.h make them of two halves. */
+/* N weights in fp32: themselves, or as hy3_join and hy3_split of base/dtype.h make them of two
+ * halves. */
 template <int N>
 HY3_DEVICE void load_master(float (&w)[N], const float *weight, const int16_t *, int64_t i)
 {
@@ -365,7 +369,8 @@ HY3_DEVICE void store_master(const float (&w)[N], uint16_t *weight, int16_t *low
     store_pack(low + i, rest);
 }
 
-/* A thread has two groups of N neighbouring elements, and asks for all of both before it works on the first. */
+/* A thread has two groups of N neighbouring elements, and asks for all of both before it works on
+ * the first. */
 template <class W, int N>
 __global__ void adamw_kernel(int64_t n, struct adamw_step step, W *weight, int16_t *low, float *m,
                              float *v, const float *grad)

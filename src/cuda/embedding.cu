@@ -1,10 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* embedding.cu - rows of a table, and their gradients in the order of the tokens. */
 #include "cuda/cuda.h"
 
-/* Threads of a block, columns of a thread, tokens whose rows are read together; ids that a warp looks at together. */
+/* Threads of a block, columns of a thread, tokens whose rows are read together; ids that a warp
+ * looks at together. */
 enum { THREADS = 256, COLUMNS = 4, AHEAD = 4, SPAN = 32 * AHEAD };
 
-/* Whether ids[base .. base + SPAN), as far as there are such tokens, has the id. For a whole warp. */
+/* Whether ids[base .. base + SPAN), as far as there are such tokens, has the id. For a whole
+ * warp. */
 HY3_DEVICE bool warp_finds(int T, const int32_t *ids, int base, int32_t id)
 {
     int found = 0;
@@ -19,7 +22,8 @@ HY3_DEVICE bool warp_finds(int T, const int32_t *ids, int base, int32_t id)
     return __any_sync(0xffffffffu, found);
 }
 
-/* next[t]: the following token with the same id, or -1; first[t]: whether none came before. A warp a token. */
+/* next[t]: the following token with the same id, or -1; first[t]: whether none came before. A warp
+ * a token. */
 __global__ void same_ids_kernel(int T, const int32_t *ids, int32_t *next, int32_t *first)
 {
     int t = blockIdx.x, lane = threadIdx.x, following = -1, base = t + 1;

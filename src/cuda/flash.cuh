@@ -1,5 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flash.cuh - causal attention over a packed batch, forward and backward, bf16 with mma.sync m16n8k16.
+ * flash.cuh - causal attention over a packed batch, forward and backward, bf16 with mma.sync
+ * m16n8k16.
  *
  * Algorithm: FlashAttention-2 (Dao 2023, arXiv 2307.08691): tiles of scores never leave the
  * registers, softmax is rescaled online, the backward recomputes the scores from lse.
@@ -172,7 +174,8 @@ HY3_DEVICE void hy3_flash_store(__nv_bfloat16 *to, int64_t stride, int rows, __n
 
 /* ------------------------------------------------------------------ forward */
 
-/* Scores of keys that a row does not see become -inf: the thread's upper row sees its columns below `sees`, its lower row 8 more. */
+/* Scores of keys that a row does not see become -inf: the thread's upper row sees its columns below
+ * `sees`, its lower row 8 more. */
 template <int N> HY3_DEVICE void hy3_flash_hide(float (&s)[N / 8][4], int sees)
 {
     HY3_UNROLL
@@ -184,8 +187,9 @@ template <int N> HY3_DEVICE void hy3_flash_hide(float (&s)[N / 8][4], int sees)
     }
 }
 
-/* Scores of a step become exp(scale (score - maximum)) with the maximum so far; row_sum is of this thread's columns only. What was
- * summed with the maximum before must shrink by shrink[0] (upper row) and shrink[1]. */
+/* Scores of a step become exp(scale (score - maximum)) with the maximum so far; row_sum is of this
+ * thread's columns only. What was summed with the maximum before must shrink by shrink[0] (upper
+ * row) and shrink[1]. */
 template <int N>
 HY3_DEVICE void hy3_flash_softmax(float (&s)[N / 8][4], float (&row_max)[2], float (&row_sum)[2],
                                   float (&shrink)[2], float scale2)
@@ -379,7 +383,8 @@ HY3_DEVICE void hy3_flash_row_stats(float (&row_lse)[2], float (&row_delta)[2], 
     }
 }
 
-/* Scores become P = exp(scale score - lse) where the row sees the key, else 0; `sees` as in hy3_flash_hide. */
+/* Scores become P = exp(scale score - lse) where the row sees the key, else 0; `sees` as in
+ * hy3_flash_hide. */
 template <int N>
 HY3_DEVICE void hy3_flash_p(float (&s)[N / 8][4], const float (&row_lse)[2], float scale2, int sees)
 {
@@ -509,7 +514,8 @@ template <int D> cudaError_t hy3_flash_dq(const struct hy3_flash *a, cudaStream_
     return cudaGetLastError();
 }
 
-/* lse (in log2) or delta of query `at` of a key tile's queries, which exist below count; the first STEP threads ask for lse. */
+/* lse (in log2) or delta of query `at` of a key tile's queries, which exist below count; the first
+ * STEP threads ask for lse. */
 template <int STEP>
 HY3_DEVICE float hy3_flash_stat(const float *lse, const float *delta, int64_t first, int at,
                                 int count, int Q, int head)
@@ -521,8 +527,8 @@ HY3_DEVICE float hy3_flash_stat(const float *lse, const float *delta, int64_t fi
     return is_lse ? x * HY3_FLASH_LOG2E : x;
 }
 
-/* hy3_flash_p of transposed scores, a row a key; lse [N] of the columns. The thread's upper row is seen by columns from `hides` on, its
- * lower row from 8 more. */
+/* hy3_flash_p of transposed scores, a row a key; lse [N] of the columns. The thread's upper row is
+ * seen by columns from `hides` on, its lower row from 8 more. */
 template <int N>
 HY3_DEVICE void hy3_flash_p_columns(float (&s)[N / 8][4], const float *lse, float scale2, int hides)
 {

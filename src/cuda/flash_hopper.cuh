@@ -1,10 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flash_hopper.cuh - flash.cuh's attention with the warpgroup products of compute capability 9.0 (H100, H200): forward, dq, dk and dv.
+ * flash_hopper.cuh - flash.cuh's attention with the warpgroup products of compute capability 9.0
+ * (H100, H200): forward, dq, dk and dv.
  *
- * The tensor cores read both operands of the scores, and the second one of every product, from shared memory, so that nothing is loaded
- * into fragments but what the softmax makes. A warpgroup of 128 threads owns 64 rows; its accumulators lie as four warps' m16n8 tiles,
- * so what is done with them is flash.cuh's. Same sums in the same order on every run; no atomics. Source, besides flash.cuh's: Shah et al.
- * 2024 (FlashAttention-3, arXiv 2407.08608), section 3.2: scores of a step run beside the weighted sum of the step before.
+ * The tensor cores read both operands of the scores, and the second one of every product, from
+ * shared memory, so that nothing is loaded into fragments but what the softmax makes. A warpgroup
+ * of 128 threads owns 64 rows; its accumulators lie as four warps' m16n8 tiles, so what is done
+ * with them is flash.cuh's. Same sums in the same order on every run; no atomics. Source, besides
+ * flash.cuh's: Shah et al. 2024 (FlashAttention-3, arXiv 2407.08608), section 3.2: scores of a step
+ * run beside the weighted sum of the step before.
  */
 #ifndef HY3_CUDA_FLASH_HOPPER_H
 #define HY3_CUDA_FLASH_HOPPER_H
@@ -28,8 +32,9 @@ HY3_DEVICE __nv_bfloat16 *hy3_hopper_shared(unsigned char *raw)
     return (__nv_bfloat16 *)at;
 }
 
-/* Starts the copy of rows 0 .. rows-1 of a global [..][D] matrix into a tile of N rows: columns in blocks of 64, 16-byte chunks swizzled
- * by the row (hy3_wgmma_tile). The other rows become zeros; see hy3_flash_load. */
+/* Starts the copy of rows 0 .. rows-1 of a global [..][D] matrix into a tile of N rows: columns in
+ * blocks of 64, 16-byte chunks swizzled by the row (hy3_wgmma_tile). The other rows become zeros;
+ * see hy3_flash_load. */
 template <int D, int N>
 HY3_DEVICE void hy3_hopper_load(__nv_bfloat16 *tile, const __nv_bfloat16 *from, int64_t stride,
                                 int rows)
@@ -46,7 +51,8 @@ HY3_DEVICE void hy3_hopper_load(__nv_bfloat16 *tile, const __nv_bfloat16 *from, 
     }
 }
 
-/* What was begun has arrived, for all threads and for the tensor cores; what the last step read is free. */
+/* What was begun has arrived, for all threads and for the tensor cores; what the last step read is
+ * free. */
 HY3_DEVICE void hy3_hopper_arrive()
 {
     hy3_cp_async_wait<0>();
@@ -74,7 +80,8 @@ HY3_DEVICE void hy3_hopper_nn(float (&c)[D / 8][4], const uint32_t (&a)[N / 16][
         hy3_wgmma_rs<D>(c, a[i], b + i * 16 * 64, N * 128);
 }
 
-/* First row of this thread's warpgroup, in a form that the compiler knows to be the same for a whole warp. */
+/* First row of this thread's warpgroup, in a form that the compiler knows to be the same for a
+ * whole warp. */
 HY3_DEVICE int hy3_hopper_group()
 {
     return __shfl_sync(0xffffffffu, (int)(threadIdx.x >> 7) * 64, 0);
@@ -89,8 +96,8 @@ HY3_DEVICE int hy3_hopper_steps(const struct hy3_query_tile &tile, int row0, int
 }
 
 /*
- * o and lse as hy3_flash_forward_kernel. Grid (query tiles of 128, Q), the tiles that see most first.
- * Shared memory: q [128][D]; k, v [2][128][D] each.
+ * o and lse as hy3_flash_forward_kernel. Grid (query tiles of 128, Q), the tiles that see most
+ * first. Shared memory: q [128][D]; k, v [2][128][D] each.
  */
 template <int D>
 __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
@@ -177,7 +184,8 @@ __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
 
 /*
  * dq as hy3_flash_dq_kernel. Grid (query tiles of 128, Q), the tiles that see most first.
- * Shared memory: q, dout [128][D] each; k [3][64][D]; v [2][64][D]. The product of a step runs beside the scores of the next.
+ * Shared memory: q, dout [128][D] each; k [3][64][D]; v [2][64][D]. The product of a step runs
+ * beside the scores of the next.
  */
 template <int D>
 __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)

@@ -1,9 +1,12 @@
-/* gemm.cu - matrix products by cuBLAS: fp32 accumulation, no TF32, a workspace of fixed size, so that bytes do not change from run
- * to run. Row-major C = A B is cuBLAS's column-major C^T = B^T A^T.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gemm.cu - matrix products by cuBLAS: fp32 accumulation, no TF32, a workspace of fixed size, so
+ * that bytes do not change from run to run. Row-major C = A B is cuBLAS's column-major C^T = B^T
+ * A^T.
  *
- * cuBLAS takes 0.1 to 0.3 ms of the host to choose an algorithm for sizes it has not met, and the rows of a micro-batch or an expert
- * are other ones every time: with that choice left to it, experts' products ran at a tenth of what an H200 can do. So algorithms are
- * chosen for rows rounded up (`rounded`) and kept. */
+ * cuBLAS takes 0.1 to 0.3 ms of the host to choose an algorithm for sizes it has not met, and the
+ * rows of a micro-batch or an expert are other ones every time: with that choice left to it,
+ * experts' products ran at a tenth of what an H200 can do. So algorithms are chosen for rows
+ * rounded up (`rounded`) and kept. */
 #include "cuda/cuda.h"
 
 #include <cublasLt.h>
@@ -13,8 +16,9 @@
 
 static const size_t WORKSPACE = (size_t)32 << 20; /* a lane's: what NVIDIA recommends for sm_90 */
 
-/* Groups of fewer rows than this go to one grouped call, larger ones to HY3_CUDA_LANES streams. On an H200, 24 experts [3072,4096]: 16
- * rows each 180 us and 279 us, 64 rows 212 and 339, 256 rows 522 and 329, 1024 rows 1950 and 918 (`make gpu-check`). */
+/* Groups of fewer rows than this go to one grouped call, larger ones to HY3_CUDA_LANES streams. On
+ * an H200, 24 experts [3072,4096]: 16 rows each 180 us and 279 us, 64 rows 212 and 339, 256 rows
+ * 522 and 329, 1024 rows 1950 and 918 (`make gpu-check`). */
 int64_t hy3_cuda_grouped_rows = 128;
 
 static cudaDataType_t type_of(hy3_dtype dtype)
@@ -137,7 +141,8 @@ static hy3_status describe(const struct hy3_gemm *g, struct product *p)
     return HY3_OK;
 }
 
-/* cuBLAS's first choice for a product whose matrices stand at addresses that `alignment` divides. */
+/* cuBLAS's first choice for a product whose matrices stand at addresses that `alignment`
+ * divides. */
 static hy3_status choose(struct hy3_stream *s, const struct hy3_gemm *g, uint32_t alignment,
                          cublasLtMatmulAlgo_t *algorithm)
 {
@@ -200,7 +205,8 @@ static uint64_t hash_of(const struct key *key)
     return hash;
 }
 
-/* The algorithm for a product; chosen at its first use. What is forgotten is chosen again, the same. */
+/* The algorithm for a product; chosen at its first use. What is forgotten is chosen again, the
+ * same. */
 static hy3_status find_algorithm(struct hy3_stream *s, const struct hy3_gemm *g,
                                  cublasLtMatmulAlgo_t **out)
 {

@@ -1,7 +1,10 @@
-/* launch.h - one kernel source, two builds: nvcc makes device code of it, g++ a program on the CPU (emu/).
+/* SPDX-License-Identifier: Apache-2.0 */
+/* launch.h - one kernel source, two builds: nvcc makes device code of it, g++ a program on the CPU
+ * (emu/).
  *
- * Rules that make both possible: kernels are launched with HY3_LAUNCH, shared memory is declared with HY3_SHARED or
- * HY3_DYNAMIC_SHARED, and PTX and what the emulation lacks stand in the wrappers below alone. Everything else is ordinary CUDA. */
+ * Rules that make both possible: kernels are launched with HY3_LAUNCH, shared memory is declared
+ * with HY3_SHARED or HY3_DYNAMIC_SHARED, and PTX and what the emulation lacks stand in the wrappers
+ * below alone. Everything else is ordinary CUDA. */
 #ifndef HY3_CUDA_LAUNCH_H
 #define HY3_CUDA_LAUNCH_H
 
@@ -20,7 +23,8 @@
 #    define HY3_SHARED(type, name, dimensions) __shared__ type name dimensions
 #    define HY3_DEVICE                         __device__ __forceinline__
 
-/* c += a b, a [16,16] row-major, b [16,8] column-major, in the fragments of PTX ISA 9.7.14.5.8 (m16n8k16, .bf16). */
+/* c += a b, a [16,16] row-major, b [16,8] column-major, in the fragments of PTX ISA 9.7.14.5.8
+ * (m16n8k16, .bf16). */
 HY3_DEVICE void hy3_mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
     asm volatile(
@@ -30,7 +34,8 @@ HY3_DEVICE void hy3_mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], con
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. PTX ISA 9.7.14.5.15 (ldmatrix). */
+/* Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. PTX ISA 9.7.14.5.15
+ * (ldmatrix). */
 HY3_DEVICE void hy3_ldmatrix_x4(uint32_t (&r)[4], const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -47,7 +52,8 @@ HY3_DEVICE void hy3_ldmatrix_x4_trans(uint32_t (&r)[4], const void *row)
                  : "memory");
 }
 
-/* 16 or 8 bytes to global memory in one instruction, whatever the compiler makes of the code around it. */
+/* 16 or 8 bytes to global memory in one instruction, whatever the compiler makes of the code around
+ * it. */
 HY3_DEVICE void hy3_store16(void *to, const void *from)
 {
     __stwb((uint4 *)to, *(const uint4 *)from);
@@ -58,7 +64,8 @@ HY3_DEVICE void hy3_store8(void *to, const void *from)
     __stwb((uint2 *)to, *(const uint2 *)from);
 }
 
-/* 16 bytes that are not read again while the caches hold them: they take the place of nothing that is. */
+/* 16 bytes that are not read again while the caches hold them: they take the place of nothing that
+ * is. */
 HY3_DEVICE void hy3_store16_once(void *to, const void *from)
 {
     __stcs((uint4 *)to, *(const uint4 *)from);
@@ -84,7 +91,8 @@ template <int N> HY3_DEVICE void hy3_cp_async_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* ---- warpgroup products of sm_90a: 128 threads, PTX ISA 9.7.15 (wgmma); elsewhere these are not called ---- */
+/* ---- warpgroup products of sm_90a: 128 threads, PTX ISA 9.7.15 (wgmma); elsewhere these are not
+ * called ---- */
 
 #    ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #        define HY3_HAS_WGMMA 1
@@ -92,8 +100,9 @@ template <int N> HY3_DEVICE void hy3_cp_async_wait()
 #        define HY3_HAS_WGMMA 0
 #    endif
 
-/* A tile of rows of 128 bytes with their 16-byte chunks swizzled by the row (128-byte swizzle, PTX ISA 9.7.15.5.1): 8 rows are 1024
- * bytes, and `leading` bytes lie between tiles beside each other. */
+/* A tile of rows of 128 bytes with their 16-byte chunks swizzled by the row (128-byte swizzle, PTX
+ * ISA 9.7.15.5.1): 8 rows are 1024 bytes, and `leading` bytes lie between tiles beside each
+ * other. */
 HY3_DEVICE uint64_t hy3_wgmma_tile(const void *start, int leading)
 {
     uint64_t address = (uint64_t)__cvta_generic_to_shared(start);
@@ -114,7 +123,8 @@ HY3_DEVICE uint64_t hy3_wgmma_tile(const void *start, int leading)
         ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50," \
         "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 
-/* c [64,N] = or += a [64,16] b [N,16]^T: both K-major, rows as in hy3_wgmma_tile. In flight until hy3_wgmma_wait. */
+/* c [64,N] = or += a [64,16] b [N,16]^T: both K-major, rows as in hy3_wgmma_tile. In flight until
+ * hy3_wgmma_wait. */
 template <int N>
 HY3_DEVICE void hy3_wgmma_ss(float (&c)[N / 8][4], const void *a, const void *b, bool accumulate)
 {
@@ -139,7 +149,8 @@ HY3_DEVICE void hy3_wgmma_ss(float (&c)[N / 8][4], const void *a, const void *b,
 #    endif
 }
 
-/* c [64,N] += a [64,16] b [16,N]: a in the fragments of m16n8k16, a warp 16 rows; b N-major, columns beyond 64 `leading` bytes on. */
+/* c [64,N] += a [64,16] b [16,N]: a in the fragments of m16n8k16, a warp 16 rows; b N-major,
+ * columns beyond 64 `leading` bytes on. */
 template <int N>
 HY3_DEVICE void hy3_wgmma_rs(float (&c)[N / 8][4], const uint32_t (&a)[4], const void *b,
                              int leading)
@@ -187,7 +198,8 @@ template <int N, int T> HY3_DEVICE void hy3_wgmma_wait(float (&c)[T][4])
 #    endif
 }
 
-/* What this thread wrote to shared memory is seen by products that begin after a barrier. PTX ISA 9.7.13.4 (fence.proxy). */
+/* What this thread wrote to shared memory is seen by products that begin after a barrier. PTX ISA
+ * 9.7.13.4 (fence.proxy). */
 HY3_DEVICE void hy3_wgmma_publish()
 {
 #    if HY3_HAS_WGMMA

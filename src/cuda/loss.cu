@@ -1,13 +1,17 @@
-/* loss.cu - cross-entropy of rows of logits. Bound by memory: the logits once forward, and once more backward.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loss.cu - cross-entropy of rows of logits. Bound by memory: the logits once forward, and once
+ * more backward.
  *
- * A row is cut into pieces of a block each, so that a few long rows keep the whole device busy. A thread holds all that it reads of
- * a piece in registers: forward, the piece's largest logit is known before the exponentials are taken, and nothing is read twice. */
+ * A row is cut into pieces of a block each, so that a few long rows keep the whole device busy. A
+ * thread holds all that it reads of a piece in registers: forward, the piece's largest logit is
+ * known before the exponentials are taken, and nothing is read twice. */
 #include "cuda/cuda.h"
 
 /* Of a block; accesses of a thread that are under way together. */
 enum { THREADS = 256, AHEAD = 8 };
 
-/* Elements of a thread, [AHEAD] accesses of N: element [j][n] is first + (j blockDim.x + threadIdx.x) N + n, if below V. */
+/* Elements of a thread, [AHEAD] accesses of N: element [j][n] is first + (j blockDim.x +
+ * threadIdx.x) N + n, if below V. */
 template <int N> struct piece {
     int64_t row, first;
     float value[AHEAD][N];
@@ -95,7 +99,8 @@ __global__ void loss_end_kernel(int64_t V, unsigned pieces, const float *partial
     }
 }
 
-/* dlogits = scale (exp(logits - lse) - [v == target]); it may be logits: a thread reads its elements before it writes them. */
+/* dlogits = scale (exp(logits - lse) - [v == target]); it may be logits: a thread reads its
+ * elements before it writes them. */
 template <class T, int N>
 __global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, const float *logits,
                                      const int32_t *targets, const float *lse, T *dlogits)

@@ -1,4 +1,6 @@
-/* module.h - the half of the CUDA backend that knows MPI: collectives, and the table handed to the program. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* module.h - the half of the CUDA backend that knows MPI: collectives, and the table handed to the
+ * program. */
 #ifndef HY3_CUDA_MODULE_H
 #define HY3_CUDA_MODULE_H
 

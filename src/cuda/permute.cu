@@ -1,10 +1,14 @@
-/* permute.cu - tokens to the rows of their experts and back: a block a token, or a few rows. Bound by memory. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* permute.cu - tokens to the rows of their experts and back: a block a token, or a few rows. Bound
+ * by memory. */
 #include "cuda/cuda.h"
 
-/* Rows that a block of permute_forward moves together; experts' rows that unpermute_backward takes together. */
+/* Rows that a block of permute_forward moves together; experts' rows that unpermute_backward takes
+ * together. */
 enum { ROWS = 4, TOGETHER = 8 };
 
-/* sums[j][32] = sum over the block of x[j], for the threads below TOGETHER; one barrier for all of them. */
+/* sums[j][32] = sum over the block of x[j], for the threads below TOGETHER; one barrier for all of
+ * them. */
 HY3_DEVICE void block_sums(const float (&x)[TOGETHER], float (&sums)[TOGETHER][33])
 {
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
@@ -27,7 +31,8 @@ HY3_DEVICE void block_sums(const float (&x)[TOGETHER], float (&sums)[TOGETHER][3
     }
 }
 
-/* y is larger than the caches, and must not drive the rows of x out of them: each is read k times. */
+/* y is larger than the caches, and must not drive the rows of x out of them: each is read k
+ * times. */
 template <class T, int N>
 __global__ void permute_forward_kernel(int64_t R, int64_t H, const int32_t *token, const T *x, T *y)
 {

@@ -1,8 +1,10 @@
-/* rmsnorm.cu - RMSNorm of rows, a block each, or a few where dw is wanted. Bound by memory: 2 T H elements forward, 4 T H
- * backward. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rmsnorm.cu - RMSNorm of rows, a block each, or a few where dw is wanted. Bound by memory: 2 T H
+ * elements forward, 4 T H backward. */
 #include "cuda/cuda.h"
 
-/* Rows whose part of dw is summed together; columns of a block that sums; shared memory that any device has. */
+/* Rows whose part of dw is summed together; columns of a block that sums; shared memory that any
+ * device has. */
 enum { ROWS = 32, COLUMNS = 64, SHARED = 48 << 10 };
 
 template <class T, int N>
@@ -31,8 +33,9 @@ __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T
         r[blockIdx.x] = scale;
 }
 
-/* dx += r (w dy - x r^2 mean(w dy x)), of `each` rows a block. With has_dw: partial[block][column] = sum of x r dy over its rows; a
- * thread sums the columns that it reads anyway, in shared memory. */
+/* dx += r (w dy - x r^2 mean(w dy x)), of `each` rows a block. With has_dw: partial[block][column]
+ * = sum of x r dy over its rows; a thread sums the columns that it reads anyway, in shared
+ * memory. */
 template <class T, int N, bool has_dw>
 __global__ void rmsnorm_backward_kernel(int64_t rows, int64_t H, int64_t each, const T *x,
                                         const T *w, const float *r, const T *dy, T *dx,
@@ -78,7 +81,8 @@ __global__ void rmsnorm_backward_kernel(int64_t rows, int64_t H, int64_t each, c
         store_pack(partial + blockIdx.x * H + i, load_pack<N>((const float *)dw + i));
 }
 
-/* partial[block of ROWS rows][column] = sum x r dy, where a row is too long for shared memory. Grid (columns, blocks). */
+/* partial[block of ROWS rows][column] = sum x r dy, where a row is too long for shared memory. Grid
+ * (columns, blocks). */
 template <class T>
 __global__ void rmsnorm_dw_kernel(int64_t rows, int64_t H, const T *x, const float *r, const T *dy,
                                   float *partial)
@@ -120,7 +124,8 @@ static hy3_status input_gradient(struct hy3_stream *stream, const struct hy3_rms
     return HY3_OK;
 }
 
-/* Rows of a block that sums dw: enough blocks to keep a device busy, not so many that their sums are much to read. */
+/* Rows of a block that sums dw: enough blocks to keep a device busy, not so many that their sums
+ * are much to read. */
 static int64_t rows_each(int64_t T)
 {
     return T > 8 * 1024 ? (T + 1023) / 1024 : 8;

@@ -1,10 +1,13 @@
-/* rope.cu - RMSNorm of each head, then rotation by position. Bound by memory: 2 T heads D elements forward, 3 backward.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rope.cu - RMSNorm of each head, then rotation by position. Bound by memory: 2 T heads D elements
+ * forward, 3 backward.
  *
- * A block has a few tokens. It computes their angles first, then its warps take their heads: a head belongs to some lanes, side by
- * side, and a lane has N neighbouring columns of its lower half and the same of the upper half at a time, so what is rotated
- * together is in one lane. A head's second reading finds it in the cache.
- * Angles are what transformers computes: fp32 frequency times fp32 position; their sine and cosine in fp64, rounded. The
- * frequencies come from the host, so they have the same bits as on the CPU. */
+ * A block has a few tokens. It computes their angles first, then its warps take their heads: a head
+ * belongs to some lanes, side by side, and a lane has N neighbouring columns of its lower half and
+ * the same of the upper half at a time, so what is rotated together is in one lane. A head's second
+ * reading finds it in the cache. Angles are what transformers computes: fp32 frequency times fp32
+ * position; their sine and cosine in fp64, rounded. The frequencies come from the host, so they
+ * have the same bits as on the CPU. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
@@ -32,7 +35,8 @@ HY3_DEVICE struct share share_of(int64_t T, int lanes, int tokens, int width)
     return s;
 }
 
-/* A head, or the last one for a lane that is beyond it: reading needs no condition, and lanes that meet in sums stay together. */
+/* A head, or the last one for a lane that is beyond it: reading needs no condition, and lanes that
+ * meet in sums stay together. */
 HY3_DEVICE int up_to_last(int head, int heads)
 {
     return head < heads ? head : heads - 1;
@@ -167,7 +171,8 @@ __global__ void rope_forward_kernel(int64_t tokens_in_all, int heads, int half, 
     }
 }
 
-/* What the sums of the lanes are of: columns i .. i + N of both halves of a row, dn being dy turned back. */
+/* What the sums of the lanes are of: columns i .. i + N of both halves of a row, dn being dy turned
+ * back. */
 template <int N> struct columns {
     float x_low[N], x_high[N], dn_low[N], dn_high[N], w_low[N], w_high[N];
 };
@@ -185,8 +190,8 @@ HY3_DEVICE void load_columns(struct columns<N> &c, const T *x, const T *dy, cons
     rotate(c.dn_low, c.dn_high, angle, half, true);
 }
 
-/* dx = r (w dn - x r^2 mean(w dn x)). With has_dw: partial[block][D] = sum over its rows of x r dn, first for each group of lanes
- * that has heads, then for the block. */
+/* dx = r (w dn - x r^2 mean(w dn x)). With has_dw: partial[block][D] = sum over its rows of x r dn,
+ * first for each group of lanes that has heads, then for the block. */
 template <class T, int N, bool has_dw>
 __global__ void rope_backward_kernel(int64_t tokens_in_all, int heads, int half, int lanes,
                                      int tokens, const int32_t *positions, const float *frequencies,
@@ -275,7 +280,8 @@ struct layout {
     size_t shared; /* bytes */
 };
 
-/* For accesses of `width` elements, and lanes that work on so many heads at once; has_dw: each group of lanes sums a part of dw. */
+/* For accesses of `width` elements, and lanes that work on so many heads at once; has_dw: each
+ * group of lanes sums a part of dw. */
 static struct layout lay_out(const struct hy3_rope *a, int width, int together, bool has_dw)
 {
     struct layout l;

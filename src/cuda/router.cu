@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router.cu - choice of experts and their weights, a warp a token; the order of rows by expert. */
 #include "cuda/cuda.h"
 
@@ -83,7 +84,8 @@ hy3_status hy3_cuda_router_forward(struct hy3_stream *stream, const struct hy3_r
     return HY3_OK;
 }
 
-/* With S = sum s + 1e-20 and w_j = c s_j / S:  ds_j = c / S (dw_j - sum_i dw_i s_i / S),  dlogit = ds s (1 - s). */
+/* With S = sum s + 1e-20 and w_j = c s_j / S:  ds_j = c / S (dw_j - sum_i dw_i s_i / S),  dlogit =
+ * ds s (1 - s). */
 __global__ void router_backward_kernel(int E, int k, float scaling, const float *logits,
                                        const int32_t *ids, const float *dweights, float *dlogits)
 {
@@ -118,9 +120,11 @@ hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_
     return HY3_OK;
 }
 
-/* ---- order of the rows by expert: a stable counting sort in chunks of a block each, no thread waits for another's place ---- */
+/* ---- order of the rows by expert: a stable counting sort in chunks of a block each, no thread
+ * waits for another's place ---- */
 
-/* Threads of a block, hence rows of a chunk, at most; of the block that sums; shared memory that any device has. */
+/* Threads of a block, hence rows of a chunk, at most; of the block that sums; shared memory that
+ * any device has. */
 enum { CHUNK = 512, SCAN = 1024, SHARED = 48 << 10 };
 
 /* counts[expert][chunk] */
@@ -159,7 +163,8 @@ HY3_DEVICE int block_sum_before(int x, int *sums)
     return sum;
 }
 
-/* counts become the places where each chunk's rows of an expert begin: sums of all before, as they lie in memory. One block. */
+/* counts become the places where each chunk's rows of an expert begin: sums of all before, as they
+ * lie in memory. One block. */
 __global__ void route_scan_kernel(int64_t n, int32_t *counts)
 {
     HY3_SHARED(int, sums, [32]);

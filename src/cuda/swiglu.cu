@@ -1,4 +1,6 @@
-/* swiglu.cu - silu(gate) up. Grid (columns, rows); bound by memory: 3 N I elements forward, 5 backward. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* swiglu.cu - silu(gate) up. Grid (columns, rows); bound by memory: 3 N I elements forward, 5
+ * backward. */
 #include "cuda/cuda.h"
 
 enum { ROWS = 32768 }; /* of a launch */

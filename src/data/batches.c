@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* batches.c - places of an epoch to samples, samples to micro-batches. */
 #include "data/batches.h"
 

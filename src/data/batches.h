@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* batches.h - which samples make which step, and the micro-batch of a rank.
  *
- * An epoch is a permutation of the samples that depends on (seed, epoch) alone. Global step s of an epoch takes the samples at
- * [s G, min((s+1) G, n)) of it, G = batch * accumulation * ranks, whatever the layout. The place p in that range belongs to
- * micro-batch p / (batch ranks), then rank p / batch % ranks. An epoch has ceil(n / G) steps; the last may be partial. */
+ * An epoch is a permutation of the samples that depends on (seed, epoch) alone. Global step s of an
+ * epoch takes the samples at [s G, min((s+1) G, n)) of it, G = batch * accumulation * ranks,
+ * whatever the layout. The place p in that range belongs to micro-batch p / (batch ranks), then
+ * rank p / batch % ranks. An epoch has ceil(n / G) steps; the last may be partial. */
 #ifndef HY3_DATA_BATCHES_H
 #define HY3_DATA_BATCHES_H
 
@@ -10,8 +12,8 @@
 
 struct hy3_batches {
     const struct hy3_dataset *dataset;
-    /* Samples [first, first + count) of the dataset, a split for evaluation; drawn: of a permutation of its
-     * samples that depends on the seed alone. */
+    /* Samples [first, first + count) of the dataset, a split for evaluation; drawn: of a
+     * permutation of its samples that depends on the seed alone. */
     int64_t first, count;
     bool split_drawn;
     int64_t batch, accumulation; /* per_device_train_batch_size, gradient_accumulation_steps */
@@ -44,7 +46,8 @@ int64_t hy3_batches_sample(const struct hy3_batches *batches, int64_t epoch, int
 hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch **out);
 void hy3_batch_free(struct hy3_batch *batch);
 
-/* Local. Fills micro-batch `micro` of step `step` (from 0, over all epochs) of this rank; empty at an epoch's end. */
+/* Local. Fills micro-batch `micro` of step `step` (from 0, over all epochs) of this rank; empty at
+ * an epoch's end. */
 hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int64_t micro,
                             struct hy3_batch *out);
 

@@ -1,4 +1,6 @@
-/* dataset.c - opening a token file, making it first where there is none that fits, and reading samples. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dataset.c - opening a token file, making it first where there is none that fits, and reading
+ * samples. */
 #include "data/dataset.h"
 
 #include "base/file.h"
@@ -194,8 +196,9 @@ static bool inspect(const struct hy3_dataset_options *options, uint64_t tokenize
     return false;
 }
 
-/* Collective. Whether the file at d->path fits; rank 0 then holds header and offsets. Names, sizes and times of the sources decide; where
- * they differ (a copied file has another time) the contents do. */
+/* Collective. Whether the file at d->path fits; rank 0 then holds header and offsets. Names, sizes
+ * and times of the sources decide; where they differ (a copied file has another time) the contents
+ * do. */
 static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *options,
                             const struct hy3_tokenizer *tokenizer, struct hy3_dataset *d,
                             bool *fits)

@@ -1,12 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset.h - the tokenized samples of a run: one HDF5 file, written by all ranks, read by offset.
  *
  * Invariants
- *  1. The final name never shows an incomplete file: temporary name, flush, mark, close, fsync, rename.
- *  2. A file without the mark, with another fingerprint or with sizes that do not fit is rebuilt, never used.
+ *  1. The final name never shows an incomplete file: temporary name, flush, mark, close, fsync,
+ *     rename.
+ *  2. A file without the mark, with another fingerprint or with sizes that do not fit is rebuilt,
+ *     never used.
  *  3. The bytes of the file do not depend on the number of ranks that wrote it.
- *  4. Reading trusts nothing: sizes and offsets are checked at opening, each sample's checksum when it is read.
- * Layout (doc/formats.md): tokens u32 [total], label_mask u8 [total], offsets u64 [n+1], source_line u64 [n],
- * source_file u32 [n], checksum u64 [n], all contiguous; root attributes: fingerprints, template, max_seq_length, counts. */
+ *  4. Reading trusts nothing: sizes and offsets are checked at opening, each sample's checksum when
+ *     it is read.
+ * Layout (doc/formats.md): tokens u32 [total], label_mask u8 [total], offsets u64 [n+1],
+ * source_line u64 [n], source_file u32 [n], checksum u64 [n], all contiguous; root attributes:
+ * fingerprints, template, max_seq_length, counts. */
 #ifndef HY3_DATA_DATASET_H
 #define HY3_DATA_DATASET_H
 
@@ -25,7 +30,8 @@ struct hy3_dataset_options {
     int64_t max_seq_length;
     int64_t max_samples;     /* first n usable samples; 0: all */
     int64_t max_bad_samples; /* bad lines allowed */
-    /* a sample without a label is kept, so that in file order every line keeps its place in its step */
+    /* a sample without a label is kept, so that in file order every line keeps its place in its
+     * step */
     bool keep_unlabelled;
     bool overwrite; /* rebuild even if it fits */
 };
@@ -37,21 +43,24 @@ struct hy3_dataset_summary {
     bool reused;    /* an existing file fitted */
 };
 
-/* Collective on `comm`. Opens the dataset, tokenizing first when there is none that fits. Reports progress. Errors:
- * HY3_EFORMAT listing the bad lines as file:line: reason (up to 20, then a count); HY3_EFORMAT when no sample is left;
- * HY3_EIO. The caller owns *out (hy3_dataset_close). summary may be NULL. */
+/* Collective on `comm`. Opens the dataset, tokenizing first when there is none that fits. Reports
+ * progress. Errors: HY3_EFORMAT listing the bad lines as file:line: reason (up to 20, then a
+ * count); HY3_EFORMAT when no sample is left; HY3_EIO. The caller owns *out (hy3_dataset_close).
+ * summary may be NULL. */
 hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *options,
                             struct hy3_dataset **out, struct hy3_dataset_summary *summary);
 void hy3_dataset_close(struct hy3_dataset *dataset);
 
-/* Local. A dataset of random tokens below `vocab`, drawn when read, for use_dummy_data: every token but the first is a label. */
+/* Local. A dataset of random tokens below `vocab`, drawn when read, for use_dummy_data: every token
+ * but the first is a label. */
 hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uint64_t seed,
                              struct hy3_dataset **out);
 
 int64_t hy3_dataset_count(const struct hy3_dataset *dataset);
 int64_t hy3_dataset_longest(const struct hy3_dataset *dataset); /* tokens */
 
-/* A number that changes when the samples change: of the sources, the tokenizer and how they were cut. */
+/* A number that changes when the samples change: of the sources, the tokenizer and how they were
+ * cut. */
 uint64_t hy3_dataset_fingerprint(const struct hy3_dataset *dataset);
 
 /* Local. Tokens of sample i. */

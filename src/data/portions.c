@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* portions.c - the cut of the files into pieces, and reading lines in bounded memory. */
 #include "data/portions.h"
 
@@ -125,8 +126,8 @@ static hy3_status fill(struct hy3_lines *r)
     return HY3_OK;
 }
 
-/* Goes on to just behind the next line end, reading but not keeping; to the file's end if there is none. Stops at
- * `limit`: what begins there or later is not ours. */
+/* Goes on to just behind the next line end, reading but not keeping; to the file's end if there is
+ * none. Stops at `limit`: what begins there or later is not ours. */
 static hy3_status skip_line(struct hy3_lines *r, int64_t limit, bool is_hashed)
 {
     for (;;) {

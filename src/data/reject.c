@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reject.c - the ranks hand their rejected lines to rank 0 in order, a packet at a time. */
 #include "data/reject.h"
 
@@ -109,7 +110,8 @@ static void move(MPI_Comm comm, struct hy3_reject *packet, int64_t count, int ow
     hy3_wait(&request, phase);
 }
 
-/* The rejected lines of portion p. A rank that has failed sends and receives on, so that nobody waits for it. */
+/* The rejected lines of portion p. A rank that has failed sends and receives on, so that nobody
+ * waits for it. */
 static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, int64_t p,
                                 struct hy3_reject *packet, struct writer *w)
 {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sample.c - the one place where a line becomes tokens and labels. */
 #include "data/sample.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sample.h - one line of text to one sample: parsed, rendered, encoded, labelled, cut. */
 #ifndef HY3_DATA_SAMPLE_H
 #define HY3_DATA_SAMPLE_H
@@ -9,19 +10,23 @@ struct hy3_sampler; /* opaque: a tokenizer and its buffers; for one thread */
 struct hy3_encoded { /* arrays borrowed until the next line */
     size_t length;   /* tokens; 0: the line is blank, or it is dropped */
     size_t
-        labels; /* tokens that are learned: a label on the first token has nothing before it that could predict it */
+        /* tokens that are learned: a label on the first token has nothing before it that could
+         * predict it */
+        labels;
     bool is_truncated;
     const int32_t *ids;
     const uint8_t *mask;
     const char *dropped; /* why the sample is of no use; NULL: it is */
 };
 
-/* Local. keep_unlabelled: a sample without a label is not dropped. `tokenizer` is kept until hy3_sampler_free. The caller owns *out. */
+/* Local. keep_unlabelled: a sample without a label is not dropped. `tokenizer` is kept until
+ * hy3_sampler_free. The caller owns *out. */
 hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_length,
                               bool keep_unlabelled, struct hy3_sampler **out);
 void hy3_sampler_free(struct hy3_sampler *sampler);
 
-/* Local. size -1: a line too long to be read. Errors: HY3_EFORMAT, a text without file and line; HY3_ENOMEM. */
+/* Local. size -1: a line too long to be read. Errors: HY3_EFORMAT, a text without file and line;
+ * HY3_ENOMEM. */
 hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int64_t size,
                               struct hy3_encoded *out);
 

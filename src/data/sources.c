@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sources.c - file lists, dataset_info.json, the cache directory. */
 #include "data/sources.h"
 
@@ -108,7 +109,8 @@ static hy3_status check_columns(const json_t *entry, const char *name)
     return HY3_OK;
 }
 
-/* "sharegpt" with the tags of OpenAI's form; roles that the tags rename are refused line by line if they occur. */
+/* "sharegpt" with the tags of OpenAI's form; roles that the tags rename are refused line by line if
+ * they occur. */
 static hy3_status check_entry(const json_t *entry, const char *name)
 {
     static const char *const tags[][2] = {{"role_tag", "role"},

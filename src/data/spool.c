@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spool.c - buffered appends to an unlinked file. */
 #include "data/spool.h"
 

@@ -1,4 +1,6 @@
-/* spool.h - a file of one rank without a name: appended to, then read back. It is gone with the process. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* spool.h - a file of one rank without a name: appended to, then read back. It is gone with the
+ * process. */
 #ifndef HY3_DATA_SPOOL_H
 #define HY3_DATA_SPOOL_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token_file.c - the tables of what a dataset's file holds, and the checks of one that is there. */
 #include "data/token_file.h"
 

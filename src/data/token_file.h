@@ -1,6 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token_file.h - the HDF5 file of a dataset: what stands in it, checking it before use.
  *
- * HDF5 is asked for the structure only; tokens are read with pread at the places found here. Writing: token_writer.h. */
+ * HDF5 is asked for the structure only; tokens are read with pread at the places found here.
+ * Writing: token_writer.h. */
 #ifndef HY3_DATA_TOKEN_FILE_H
 #define HY3_DATA_TOKEN_FILE_H
 
@@ -47,7 +49,8 @@ int64_t hy3_token_column_count(const struct hy3_token_column *column,
                                const struct hy3_token_header *header, int file_count);
 hid_t hy3_token_column_type(const struct hy3_token_column *column);
 
-/* Local. Reads and checks the structure of `path` and its offsets; *offsets [samples + 1] is the caller's (hy3_free).
+/* Local. Reads and checks the structure of `path` and its offsets; *offsets [samples + 1] is the
+ * caller's (hy3_free).
  * Errors: HY3_EFORMAT, HY3_EIO with the reason, without the path. */
 hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sources, int count,
                                   struct hy3_token_header *out, uint64_t **offsets);

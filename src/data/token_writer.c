@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token_writer.c - few, large, collective writes; then mark, close, flush, rename. */
 #include "data/token_writer.h"
 
@@ -13,8 +14,9 @@
 
 enum { BUFFER = 16 << 20, SAMPLES = 4096 }; /* bytes a rank and call, samples read back at once */
 
-/* Bytes from which a dataset is written by collective calls, which join the ranks' parts into large writes. Below that each rank writes
- * by itself: collective calls of MPI-IO block and spin, 20 ms each where ranks outnumber cores. */
+/* Bytes from which a dataset is written by collective calls, which join the ranks' parts into large
+ * writes. Below that each rank writes by itself: collective calls of MPI-IO block and spin, 20 ms
+ * each where ranks outnumber cores. */
 static int64_t collective_bytes = 64 << 20;
 
 static const char phase[] = "writing the token file";
@@ -181,7 +183,8 @@ static void select_range(hid_t space, int64_t first, int64_t count, bool is_firs
                         NULL);
 }
 
-/* Fills the buffer with what is left of this rank's portions and selects their places; neighbours become one range. */
+/* Fills the buffer with what is left of this rank's portions and selects their places; neighbours
+ * become one range. */
 static hy3_status gather(const struct writer *w, const struct hy3_token_column *column,
                          struct cursor *at, hid_t space, int64_t *used)
 {

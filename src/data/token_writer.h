@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token_writer.h - writes a dataset's file by all ranks; token_file.h says what stands in it. */
 #ifndef HY3_DATA_TOKEN_WRITER_H
 #define HY3_DATA_TOKEN_WRITER_H
@@ -5,8 +6,9 @@
 #include "data/token_file.h"
 #include "data/tokenize.h"
 
-/* Collective on `comm`. Replaces `path` by dataset.h's first invariant; two jobs at once do not disturb each other. The
- * fields of `header` for places and the file itself are not read. Errors: HY3_EIO, HY3_ENOMEM. */
+/* Collective on `comm`. Replaces `path` by dataset.h's first invariant; two jobs at once do not
+ * disturb each other. The fields of `header` for places and the file itself are not read. Errors:
+ * HY3_EIO, HY3_ENOMEM. */
 hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
                                 const struct hy3_token_header *header, enum hy3_dialect dialect,
                                 const struct hy3_source *sources, int file_count,

@@ -1,4 +1,6 @@
-/* tokenize.c - every rank works through its pieces; then all learn the rows, and where the data ends. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tokenize.c - every rank works through its pieces; then all learn the rows, and where the data
+ * ends. */
 #include "data/tokenize.h"
 
 #include "base/log.h"
@@ -204,8 +206,9 @@ static void show_progress(const struct hy3_tokenized *t, const struct tally *sum
     hy3_log_progress_bytes(label, sum->bytes, t->total_bytes, begin);
 }
 
-/* All ranks finish the same rounds, so what was read is a beginning of the files without holes. The sums of a round are waited for
- * after the next one: nobody idles while ranks differ by less than a piece. */
+/* All ranks finish the same rounds, so what was read is a beginning of the files without holes. The
+ * sums of a round are waited for after the next one: nobody idles while ranks differ by less than a
+ * piece. */
 static hy3_status work(MPI_Comm comm, struct hy3_tokenized *t, bool *is_complete)
 {
     hy3_status status = HY3_OK;
@@ -395,7 +398,8 @@ int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized)
     return tokenized->hashed;
 }
 
-/* Sizes, then the hashes of the portions, so the order of the files counts and their names do not. */
+/* Sizes, then the hashes of the portions, so the order of the files counts and their names do
+ * not. */
 static uint64_t combine(const struct hy3_source *sources, int count, const uint64_t *hashes,
                         size_t stride, int64_t hashed)
 {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bind.c - from the parameter table to a layer's arrays by kind. */
 #include "engine/bind.h"
 

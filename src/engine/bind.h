@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bind.h - a layer's weights, gradients and adapter in the store. */
 #ifndef HY3_ENGINE_BIND_H
 #define HY3_ENGINE_BIND_H

@@ -1,9 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* experts.c - here, or there in rounds. */
 #include "engine/experts.h"
 
 #include "base/log.h"
 
-/* What the layer's experts work on in a round; `d` shares memory with `out`, which the backward does not read. */
+/* What the layer's experts work on in a round; `d` shares memory with `out`, which the backward
+ * does not read. */
 static struct hy3_expert_rows received_rows(const struct hy3_experts *x,
                                             const struct hy3_layer *layer,
                                             const struct hy3_exchange_round *round)

@@ -1,7 +1,9 @@
-/* experts.h - the routed rows of a layer through its experts, wherever these are: on this rank, or spread over an expert group.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* experts.h - the routed rows of a layer through its experts, wherever these are: on this rank, or
+ * spread over an expert group.
  *
- * Forward: rows -> rows_out of the layer's activations. Backward: scratch->drows from d(rows_out) to d(rows). The exchange takes place
- * in every layer, also for a rank without tokens. */
+ * Forward: rows -> rows_out of the layer's activations. Backward: scratch->drows from d(rows_out)
+ * to d(rows). The exchange takes place in every layer, also for a rank without tokens. */
 #ifndef HY3_ENGINE_EXPERTS_H
 #define HY3_ENGINE_EXPERTS_H
 
@@ -14,7 +16,8 @@ struct hy3_experts {
     bool said; /* the log knows that rounds are needed */
 };
 
-/* Collective on the expert group. counts [P,E] HOST: filled in the forward, read in replay and backward. layer->experts is not used. */
+/* Collective on the expert group. counts [P,E] HOST: filled in the forward, read in replay and
+ * backward. layer->experts is not used. */
 hy3_status hy3_experts_forward(struct hy3_experts *experts, const struct hy3_layer *layer,
                                int64_t *counts);
 hy3_status hy3_experts_backward(struct hy3_experts *experts, const struct hy3_layer *layer,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* generate.c - decoding with a key-value cache. */
 #include "engine/generate.h"
 

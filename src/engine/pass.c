@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pass.c - the order of a forward and backward pass over the units. */
 #include "engine/pass.h"
 
@@ -71,7 +72,8 @@ static hy3_status allocate(struct hy3_pass *p)
     return HY3_OK;
 }
 
-/* Rows that the experts of a rank work on at a time. Not above what all ranks of the group can send. */
+/* Rows that the experts of a rank work on at a time. Not above what all ranks of the group can
+ * send. */
 static void choose_exchange(struct hy3_pass *p)
 {
     const struct hy3_group *group = &hy3_store_layout(p->store)->experts;
@@ -248,7 +250,8 @@ static hy3_status upload(struct hy3_pass *p, const struct hy3_batch *batch)
     return device->copy(p->stream, p->buffers.targets, p->targets, bytes);
 }
 
-/* A key for every token that depends on the step, its sample and its place in it: so a mask does not depend on the ranks. */
+/* A key for every token that depends on the step, its sample and its place in it: so a mask does
+ * not depend on the ranks. */
 static hy3_status upload_dropout_keys(struct hy3_pass *p, const struct hy3_batch *batch)
 {
     for (int64_t s = 0; s < batch->S; s++) {

@@ -1,8 +1,11 @@
-/* pass.h - a micro-batch through the network and back: which unit is needed when, what is kept, what recomputed.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pass.h - a micro-batch through the network and back: which unit is needed when, what is kept,
+ * what recomputed.
  *
- * The gradient a pass adds to the store is that of the SUM of its token losses; whoever knows the number of labels of
- * the global batch divides (optim/optimizer.h, grad_scale). The schedule of collectives depends on the shape alone,
- * never on tokens or routing: a rank without tokens takes part in all of it. */
+ * The gradient a pass adds to the store is that of the SUM of its token losses; whoever knows the
+ * number of labels of the global batch divides (optim/optimizer.h, grad_scale). The schedule of
+ * collectives depends on the shape alone, never on tokens or routing: a rank without tokens takes
+ * part in all of it. */
 #ifndef HY3_ENGINE_PASS_H
 #define HY3_ENGINE_PASS_H
 
@@ -18,8 +21,8 @@ struct hy3_pass_options {
     bool backward;       /* training */
     bool checkpointing;  /* keep only each layer's input, recompute the rest in the backward pass */
     uint64_t seed;       /* of dropout */
-    double
-        expert_capacity; /* rows that a rank's experts work on at a time, in shares of max_tokens top_k; 0: 1.25 */
+    /* rows that a rank's experts work on at a time, in shares of max_tokens top_k; 0: 1.25 */
+    double expert_capacity;
 };
 
 struct hy3_pass_result {
@@ -40,7 +43,8 @@ struct hy3_probe {
     float *const *weights;          /* [layers] of [T,k] */
 };
 
-/* Local. The store is kept until hy3_pass_close. Allocates the workspace for max_tokens. Errors: HY3_ENOMEM naming the size. */
+/* Local. The store is kept until hy3_pass_close. Allocates the workspace for max_tokens. Errors:
+ * HY3_ENOMEM naming the size. */
 hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *store,
                          const struct hy3_pass_options *options, struct hy3_pass **out);
 void hy3_pass_close(struct hy3_pass *pass);
@@ -58,9 +62,10 @@ void hy3_pass_probe(struct hy3_pass *pass, const struct hy3_probe *probe);
 hy3_status hy3_pass_evaluate(struct hy3_pass *pass, const struct hy3_batch *batch,
                              struct hy3_pass_result *result);
 
-/* Collective on the store's layout. Forward and backward; gradients are added to the store. last: the last micro-batch of the
- * step: each unit's gradient is reduced over the ranks as soon as it is complete. A non-finite loss is reported in *result, not
- * as an error, so that all ranks can agree on it. */
+/* Collective on the store's layout. Forward and backward; gradients are added to the store. last:
+ * the last micro-batch of the
+ * step: each unit's gradient is reduced over the ranks as soon as it is complete. A non-finite loss
+ * is reported in *result, not as an error, so that all ranks can agree on it. */
 hy3_status hy3_pass_train(struct hy3_pass *pass, const struct hy3_batch *batch, bool last,
                           struct hy3_pass_result *result);
 

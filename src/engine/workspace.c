@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* workspace.c - the layout of a pass's memory, and its size. */
 #include "engine/workspace.h"
 

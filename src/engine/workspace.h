@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* workspace.h - the memory of a pass: what is taken when, for T tokens.
  *
- * One arena of device memory, sized before the first step by running the same code on a counting arena, so the
- * accounting is the program's own:
+ * One arena of device memory, sized before the first step by running the same code on a counting
+ * arena, so the accounting is the program's own:
  *     batch, residual stream of every layer, chosen experts      for the whole micro-batch
  *     activations: of every layer, or (gradient checkpointing) of one at a time
  *     loss buffers, later gradient scratch                        one after the other */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* layer.c - attention, dense MLP, router, experts: forward and backward by hand.
  *
  * Formulas: transformers' modeling_hy_v3.py; derivatives worked out per part below. */
@@ -212,7 +213,8 @@ static struct hy3_swiglu mlp_swiglu(const struct hy3_layer *l, int64_t I)
                                .y = l->acts->act};
 }
 
-/* y (= or +=) down(silu(gate n2) * up n2). Recomputation ends before the last product: no backward reads y. */
+/* y (= or +=) down(silu(gate n2) * up n2). Recomputation ends before the last product: no backward
+ * reads y. */
 static hy3_status mlp_forward(const struct hy3_layer *l, struct mlp m, bool accumulate, void *y)
 {
     struct hy3_layer_acts *a = l->acts;

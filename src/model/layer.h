@@ -1,11 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* layer.h - forward and backward of one decoder layer, on buffers that are given.
  *
- * A layer is a chain of parts; the engine calls them in order and may do something between them (gather weights,
- * exchange tokens with the experts):
+ * A layer is a chain of parts; the engine calls them in order and may do something between them
+ * (gather weights, exchange tokens with the experts):
  *     attention -> dense MLP
  *     attention -> route -> experts -> combine
- * Each part's forward fills the activations its backward reads. The residual stream runs x -> mid -> out; backward
- * parts take its gradient `d` and change it in place, from d(out) to d(x). Nothing here knows ranks, units or files. */
+ * Each part's forward fills the activations its backward reads. The residual stream runs x -> mid
+ * -> out; backward parts take its gradient `d` and change it in place, from d(out) to d(x). Nothing
+ * here knows ranks, units or files. */
 #ifndef HY3_MODEL_LAYER_H
 #define HY3_MODEL_LAYER_H
 
@@ -13,7 +15,8 @@
 #include "base/arena.h"
 #include "model/params.h"
 
-/* Weights and gradients of one layer, by kind; what the layer does not have is NULL. Device memory. */
+/* Weights and gradients of one layer, by kind; what the layer does not have is NULL. Device
+ * memory. */
 struct hy3_layer_params {
     const void *weight[HY3_PARAM_KIND_COUNT];
     float *grad[HY3_PARAM_KIND_COUNT];                         /* NULL: frozen */
@@ -21,7 +24,8 @@ struct hy3_layer_params {
     float *factor_grad[HY3_PARAM_PARTS][HY3_PARAM_KIND_COUNT];
 };
 
-/* Memory for an adapter's products, see lora.h. Rows are tokens, or routed rows where experts have an adapter. */
+/* Memory for an adapter's products, see lora.h. Rows are tokens, or routed rows where experts have
+ * an adapter. */
 struct hy3_lora_buffers {
     void *t, *dt;  /* [rows,rank] */
     void *dropped; /* [T,in] the widest input */
@@ -40,7 +44,8 @@ struct hy3_kv_cache {
     int64_t count; /* rows that are filled; attention appends its T rows without changing count */
 };
 
-/* Rows at work in the experts that this rank holds, grouped by expert. Device memory unless HOST. */
+/* Rows at work in the experts that this rank holds, grouped by expert. Device memory unless
+ * HOST. */
 struct hy3_expert_rows {
     int64_t groups;             /* held experts */
     const int64_t *starts;      /* HOST [groups+1] rows of each */
@@ -49,7 +54,8 @@ struct hy3_expert_rows {
     void *d, *dact;             /* [R,H] d(out), then d(rows); [R,I] */
 };
 
-/* What a forward leaves for its backward. Device memory unless HOST; row counts in tokens T or routed rows R. */
+/* What a forward leaves for its backward. Device memory unless HOST; row counts in tokens T or
+ * routed rows R. */
 struct hy3_layer_acts {
     void *x, *mid, *out;                      /* [T,H] residual stream */
     void *n1, *q_raw, *k_raw, *v, *q, *k, *o; /* [T,H], [T,QD], [T,KD] … */
@@ -93,20 +99,22 @@ struct hy3_layer {
     const struct hy3_lora_buffers *lora_buffers;
     const uint64_t *dropout_keys; /* [T] one a token, see struct hy3_dropout; NULL: no dropout */
     uint64_t seed;
-    bool
-        replay; /* recomputation: ids and host_starts are those of the forward pass, out is not needed */
+    /* recomputation: ids and host_starts are those of the forward pass, out is not needed */
+    bool replay;
 };
 
 /* What the sizes of a layer's arrays follow from. */
 struct hy3_layer_size {
     int64_t T; /* tokens */
     int64_t
-        C; /* rows of the experts that this rank holds; 0: it holds all, and they are the T top_k rows of its tokens */
+        /* rows of the experts that this rank holds; 0: it holds all, and they are the T top_k rows
+         * of its tokens */
+        C;
     hy3_dtype dtype;
 };
 
-/* Lays out the activations of layer `index`; with a counting arena it measures. x, out, ids and host_starts outlive
- * recomputation, so the engine brings them. */
+/* Lays out the activations of layer `index`; with a counting arena it measures. x, out, ids and
+ * host_starts outlive recomputation, so the engine brings them. */
 void hy3_layer_acts_take(const struct hy3_shape *shape, int index,
                          const struct hy3_layer_size *size, struct hy3_arena *arena,
                          struct hy3_layer_acts *acts);
@@ -123,16 +131,18 @@ hy3_status hy3_attention_part_backward(const struct hy3_layer *layer, void *d);
 hy3_status hy3_dense_part_forward(const struct hy3_layer *layer);
 hy3_status hy3_dense_part_backward(const struct hy3_layer *layer, void *d);
 
-/* mid -> normalised tokens, choice of experts, rows in expert order, and the shared expert. Leaves the row
- * counts in host_starts (synchronises, unless replay). */
+/* mid -> normalised tokens, choice of experts, rows in expert order, and the shared expert. Leaves
+ * the row counts in host_starts (synchronises, unless replay). */
 hy3_status hy3_route_part_forward(const struct hy3_layer *layer);
-/* From drows (gradient of the rows), dweights and d(out): adds everything that flows into mid to d. */
+/* From drows (gradient of the rows), dweights and d(out): adds everything that flows into mid to
+ * d. */
 hy3_status hy3_route_part_backward(const struct hy3_layer *layer, void *d);
 
 /* The rows of a rank that holds all experts: those of its own tokens. */
 struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *layer);
 
-/* The experts' MLPs on layer->experts: rows -> out. inner: only what the backward reads, without the last product. */
+/* The experts' MLPs on layer->experts: rows -> out. inner: only what the backward reads, without
+ * the last product. */
 hy3_status hy3_experts_part_forward(const struct hy3_layer *layer, bool inner);
 /* d(out) in layer->experts->d becomes d(rows). Overwrites gate_up. */
 hy3_status hy3_experts_part_backward(const struct hy3_layer *layer);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora.c - three products forward, five backward; plain for a matrix, grouped for the experts. */
 #include "model/lora.h"
 
@@ -57,7 +58,8 @@ void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora 
         b->dropped = hy3_arena_take(arena, T * widest, size);
 }
 
-/* One of the products. Its rows are the tokens, or those of the experts: that dimension is left out. */
+/* One of the products. Its rows are the tokens, or those of the experts: that dimension is left
+ * out. */
 struct product {
     enum hy3_gemm_form form;
     int64_t M, N, K;

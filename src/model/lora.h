@@ -1,15 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora.h - the low-rank products of an adapter beside a layer's matrices: forward and backward.
  *
  *     y = W x + scale B A dropout(x),   scale = alpha / rank
- * Hu et al. 2021; layout and scaling as in PEFT (tuners/lora/layer.py). Nothing is kept from the forward pass: A x is
- * calculated again for the gradients, which costs rank / out of the layer's own product and no memory. */
+ * Hu et al. 2021; layout and scaling as in PEFT (tuners/lora/layer.py). Nothing is kept from the
+ * forward pass: A x is calculated again for the gradients, which costs rank / out of the layer's
+ * own product and no memory. */
 #ifndef HY3_MODEL_LORA_H
 #define HY3_MODEL_LORA_H
 
 #include "model/layer.h"
 
-/* Local. Adds what a name of lora_target stands for: q_proj … down_proj (of the dense and the shared MLP), experts (the routed ones),
- * all. False: no such name. */
+/* Local. Adds what a name of lora_target stands for: q_proj … down_proj (of the dense and the
+ * shared MLP), experts (the routed ones), all. False: no such name. */
 bool hy3_lora_target(const char *name, struct hy3_lora *lora);
 
 /* Memory of one product at a time. Sized for every target of the model. */
@@ -17,8 +19,8 @@ void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora 
                            const struct hy3_layer_size *size, bool backward,
                            struct hy3_arena *arena, struct hy3_lora_buffers *out);
 
-/* y += scale B A dropout(x) if the layer has an adapter for `kind`; x [rows,in], y [rows,out]. Rows are the tokens, or those of
- * the experts. Experts have no dropout, as in PEFT. */
+/* y += scale B A dropout(x) if the layer has an adapter for `kind`; x [rows,in], y [rows,out]. Rows
+ * are the tokens, or those of the experts. Experts have no dropout, as in PEFT. */
 hy3_status hy3_lora_forward(const struct hy3_layer *layer, enum hy3_param_kind kind, const void *x,
                             void *y);
 

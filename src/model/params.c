@@ -1,5 +1,7 @@
-/* params.c - the table is built from two lists of kinds, one for a dense layer and one for a layer with experts.
- * Layers of a sort have the same number of parameters, so a layer's place in the table is computed, not searched. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* params.c - the table is built from two lists of kinds, one for a dense layer and one for a layer
+ * with experts. Layers of a sort have the same number of parameters, so a layer's place in the
+ * table is computed, not searched. */
 #include "model/params.h"
 
 #include "base/memory.h"
@@ -353,8 +355,8 @@ int64_t hy3_params_trained(const struct hy3_params *params)
     return total;
 }
 
-/* PEFT's name: of a module the factors stand below it; of fused experts, which are no modules, below the module that holds
- * them, the first of the two in an inner wrapper. */
+/* PEFT's name: of a module the factors stand below it; of fused experts, which are no modules,
+ * below the module that holds them, the first of the two in an inner wrapper. */
 static void format_factor_name(const struct hy3_params *params, struct hy3_param *p)
 {
     const char *letter = p->part == HY3_LORA_A ? "A" : "B", *experts = "";

@@ -1,12 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* params.h - the one table of all tensors of a model.
  *
- * Everything that walks over tensors (loading, ZeRO, optimizer, LoRA targets, checkpoints, export, planning)
- * walks over this table; no second list of names exists. Names are the outer ones (Hugging Face). An adapter's tensors (LoRA) stand
- * behind those of the model, under PEFT's names, in units of their own.
+ * Everything that walks over tensors (loading, ZeRO, optimizer, LoRA targets, checkpoints, export,
+ * planning) walks over this table; no second list of names exists. Names are the outer ones
+ * (Hugging Face). An adapter's tensors (LoRA) stand behind those of the model, under PEFT's names,
+ * in units of their own.
  *
- * A unit is what is gathered and freed together: the embedding; per layer its dense part; per layer its
- * experts; final norm and head. Inside a unit a tensor starts at a multiple of HY3_PARAM_ALIGN elements. Buffers (the
- * router's bias) are fp32, have no gradient and lie outside the units. */
+ * A unit is what is gathered and freed together: the embedding; per layer its dense part; per layer
+ * its experts; final norm and head. Inside a unit a tensor starts at a multiple of HY3_PARAM_ALIGN
+ * elements. Buffers (the router's bias) are fp32, have no gradient and lie outside the units. */
 #ifndef HY3_MODEL_PARAMS_H
 #define HY3_MODEL_PARAMS_H
 
@@ -99,14 +101,15 @@ struct hy3_params {
     int *adapter_first; /* [layers+1] place of a layer's first adapter tensor; NULL: no adapter */
 };
 
-/* Local. The table for a rank that holds `held_experts` experts from `first_expert` on. All parameters
- * are trainable. The caller owns *out (hy3_params_free). */
+/* Local. The table for a rank that holds `held_experts` experts from `first_expert` on. All
+ * parameters are trainable. The caller owns *out (hy3_params_free). */
 hy3_status hy3_params_create(const struct hy3_shape *shape, int64_t first_expert,
                              int64_t held_experts, struct hy3_params **out);
 void hy3_params_free(struct hy3_params *params);
 
-/* Local. Adds the tensors of an adapter and freezes the model. To be called before anyone keeps an address of the table.
- * A is [rank, in] and B [out, rank]; of fused experts [E, rank, in] and [E, out, rank]. Errors: HY3_ENOMEM. */
+/* Local. Adds the tensors of an adapter and freezes the model. To be called before anyone keeps an
+ * address of the table. A is [rank, in] and B [out, rank]; of fused experts [E, rank, in] and [E,
+ * out, rank]. Errors: HY3_ENOMEM. */
 hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lora *lora);
 
 /* Local. Says which tensors have a gradient. */
@@ -115,7 +118,8 @@ void hy3_params_train(struct hy3_params *params, enum hy3_training training);
 /* Elements that are trained, over all ranks. */
 int64_t hy3_params_trained(const struct hy3_params *params);
 
-/* Rows and columns of the matrix of a kind (of one expert); false if the kind is no matrix of a layer. */
+/* Rows and columns of the matrix of a kind (of one expert); false if the kind is no matrix of a
+ * layer. */
 bool hy3_params_matrix(const struct hy3_shape *shape, enum hy3_param_kind kind, int64_t *out,
                        int64_t *in);
 

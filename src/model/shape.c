@@ -1,6 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shape.c - tables of keys and their ranges, then the relations between them.
  *
- * The ranges keep every product of a tensor's extents, in bytes, far below 2^63; the last check does so for the sum. */
+ * The ranges keep every product of a tensor's extents, in bytes, far below 2^63; the last check
+ * does so for the sum. */
 #include "model/shape.h"
 
 #include "base/json.h"
@@ -164,7 +166,8 @@ static hy3_status check_text(const json_t *object, const char *key, const char *
     return HY3_OK;
 }
 
-/* theta stands at the top or in rope_parameters (older: rope_scaling), which may also ask for a scaling. */
+/* theta stands at the top or in rope_parameters (older: rope_scaling), which may also ask for a
+ * scaling. */
 static hy3_status read_rope(const json_t *config, const char *where, double *theta)
 {
     static const char *const groups[] = {"rope_parameters", "rope_scaling"};

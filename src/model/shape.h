@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shape.h - the shape of a Hy3 model, read from config.json and checked.
  *
  * Key names differ between publications; all are accepted, a contradiction is an error. */
@@ -29,8 +30,9 @@ struct hy3_shape {
     double initializer_range;
 };
 
-/* Local. Reads a parsed config.json. where: its name for messages. Errors: HY3_EFORMAT naming the key: missing,
- * wrong type, out of range, contradiction between two names, or a feature of another model family. */
+/* Local. Reads a parsed config.json. where: its name for messages. Errors: HY3_EFORMAT naming the
+ * key: missing, wrong type, out of range, contradiction between two names, or a feature of another
+ * model family. */
 hy3_status hy3_shape_read(const json_t *config, const char *where, struct hy3_shape *out);
 
 /* Local. The same from a file. */

@@ -1,4 +1,6 @@
-/* optimizer.c - AdamW state of this rank's ranges: three arrays, each with all ranges one after the other. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* optimizer.c - AdamW state of this rank's ranges: three arrays, each with all ranges one after the
+ * other. */
 #include "optim/optimizer.h"
 
 #include "base/memory.h"
@@ -7,7 +9,8 @@
 
 enum { PIECE = 1 << 20, STAGES = 2 }; /* elements brought over at a time; pieces under way */
 
-/* Where a weight and its gradient meet their state, if they lie elsewhere. While one stage is updated the other is filled. */
+/* Where a weight and its gradient meet their state, if they lie elsewhere. While one stage is
+ * updated the other is filled. */
 struct stage {
     void *weight, *grad; /* [piece] beside the state */
     struct hy3_stream *stream;

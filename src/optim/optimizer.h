@@ -1,10 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* optimizer.h - AdamW over ranges of weights: moments, masters, gradient norm and clipping.
  *
- * A range is a piece of one tensor that this rank updates. The optimizer knows neither units nor ranks: whoever adds the
- * ranges says what they are, and sums the norm over ranks.
+ * A range is a piece of one tensor that this rank updates. The optimizer knows neither units nor
+ * ranks: whoever adds the ranges says what they are, and sums the norm over ranks.
  *
- * The fp32 master of a bf16 weight is the weight and 16 bits more (base/dtype.h, hy3_split), so the state of a weight is 10
- * bytes instead of 12. With fp32 weights the weight is the master. State that lies in host memory is updated by the CPU. */
+ * The fp32 master of a bf16 weight is the weight and 16 bits more (base/dtype.h, hy3_split), so the
+ * state of a weight is 10 bytes instead of 12. With fp32 weights the weight is the master. State
+ * that lies in host memory is updated by the CPU. */
 #ifndef HY3_OPTIM_OPTIMIZER_H
 #define HY3_OPTIM_OPTIMIZER_H
 
@@ -30,8 +32,8 @@ struct hy3_range {
 
 enum hy3_optimizer_field { HY3_MASTER, HY3_ADAM_M, HY3_ADAM_V, HY3_OPTIMIZER_FIELDS };
 
-/* Local. Moments are zero and masters the weights, whatever these become until the first step. The caller owns *out
- * (hy3_optimizer_free). Errors: HY3_ENOMEM, HY3_EIO. */
+/* Local. Moments are zero and masters the weights, whatever these become until the first step. The
+ * caller owns *out (hy3_optimizer_free). Errors: HY3_ENOMEM, HY3_EIO. */
 hy3_status hy3_optimizer_create(const struct hy3_backend *backend,
                                 const struct hy3_optimizer_options *options,
                                 const struct hy3_range *ranges, int count,
@@ -41,17 +43,18 @@ void hy3_optimizer_free(struct hy3_optimizer *optimizer);
 /* Bytes of moments and masters. */
 size_t hy3_optimizer_bytes(const struct hy3_optimizer *optimizer);
 
-/* Local. Sum of squares of the gradients in the norm's parts of this rank's ranges, fp64. *bad: the first range whose sum is not
- * finite, -1 if none. Synchronises. */
+/* Local. Sum of squares of the gradients in the norm's parts of this rank's ranges, fp64. *bad: the
+ * first range whose sum is not finite, -1 if none. Synchronises. */
 hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *optimizer, struct hy3_stream *stream,
                                     double *sum, int *bad);
 
-/* Local. One update. step: from 1. grad_scale: factor on every gradient (normalisation and clipping). */
+/* Local. One update. step: from 1. grad_scale: factor on every gradient (normalisation and
+ * clipping). */
 hy3_status hy3_optimizer_step(struct hy3_optimizer *optimizer, struct hy3_stream *stream,
                               int64_t step, double learning_rate, double grad_scale);
 
-/* Local. Elements [first, first + count) of a range's master or moment, from or to host memory, for files. Putting a master sets the
- * weight too. Synchronises. */
+/* Local. Elements [first, first + count) of a range's master or moment, from or to host memory, for
+ * files. Putting a master sets the weight too. Synchronises. */
 hy3_status hy3_optimizer_put(struct hy3_optimizer *optimizer, enum hy3_optimizer_field field,
                              int range, int64_t first, int64_t count, const float *values);
 hy3_status hy3_optimizer_get(const struct hy3_optimizer *optimizer, enum hy3_optimizer_field field,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* schedule.c - the five schedules of transformers. */
 #include "optim/schedule.h"
 

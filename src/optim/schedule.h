@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* schedule.h - learning rate as a pure function of the step. */
 #ifndef HY3_OPTIM_SCHEDULE_H
 #define HY3_OPTIM_SCHEDULE_H
@@ -20,7 +21,8 @@ struct hy3_schedule {
     int64_t total_steps;
 };
 
-/* The rate that step `step` (from 0) applies. Source: transformers/optimization.py, get_*_schedule_*. */
+/* The rate that step `step` (from 0) applies. Source: transformers/optimization.py,
+ * get_*_schedule_*. */
 double hy3_schedule_rate(const struct hy3_schedule *schedule, int64_t step);
 
 /* Warm-up steps of a ratio: ceil(ratio * total). */

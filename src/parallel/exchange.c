@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* exchange.c - the order of rows in a round, and the two all-to-alls. */
 #include "parallel/exchange.h"
 
@@ -66,7 +67,8 @@ struct window {
     int64_t at;         /* where the next interval begins */
 };
 
-/* Advances over an interval of `count` rows; how many of them are in the round, and the first of these. */
+/* Advances over an interval of `count` rows; how many of them are in the round, and the first of
+ * these. */
 static int64_t take(struct window *w, int64_t count, int64_t *first)
 {
     int64_t low = w->at > w->begin ? w->at : w->begin;
@@ -130,7 +132,8 @@ static void arrange_receiving(const struct hy3_exchange *x, const int64_t *all, 
         first[p] = first[p - 1] + count[p - 1];
 }
 
-/* From order of arrival to order of experts: token[sorted row] = arrived row, position its inverse. */
+/* From order of arrival to order of experts: token[sorted row] = arrived row, position its
+ * inverse. */
 static void arrange_order(const struct hy3_exchange *x, const int64_t *all, int64_t round)
 {
     int64_t *next = array(x, RECEIVE_FIRST), held = held_experts(x), sorted = 0, from;

@@ -1,11 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* exchange.h - rows of tokens go to the ranks that hold their experts, and come back.
  *
- * Every rank of an expert group has rows sorted by expert. Rank d of the group holds the experts [d E/P, (d+1) E/P). The numbers of
- * rows are exact: nothing is padded, no token is dropped. A rank that would receive more rows than its workspace holds
- * works in rounds; their number follows from counts that all ranks of the group know, so nobody has to ask.
+ * Every rank of an expert group has rows sorted by expert. Rank d of the group holds the experts [d
+ * E/P, (d+1) E/P). The numbers of rows are exact: nothing is padded, no token is dropped. A rank
+ * that would receive more rows than its workspace holds works in rounds; their number follows from
+ * counts that all ranks of the group know, so nobody has to ask.
  *
- * The rows that a destination receives have one order, by expert, then by source rank, then by place; round q takes the
- * q-th `capacity` of them. What a source sends in a round is then consecutive in its own rows. */
+ * The rows that a destination receives have one order, by expert, then by source rank, then by
+ * place; round q takes the q-th `capacity` of them. What a source sends in a round is then
+ * consecutive in its own rows. */
 #ifndef HY3_PARALLEL_EXCHANGE_H
 #define HY3_PARALLEL_EXCHANGE_H
 
@@ -23,28 +26,33 @@ struct hy3_exchange {
     int64_t *host_counts;      /* HOST, see exchange.c */
 };
 
-/* One round: who sends how much, and how the received rows lie. HOST memory of the exchange, valid until the next round. */
+/* One round: who sends how much, and how the received rows lie. HOST memory of the exchange, valid
+ * until the next round. */
 struct hy3_exchange_round {
     const int64_t *send_first, *send_count;       /* [P] of the own rows */
     const int64_t *receive_first, *receive_count; /* [P] in order of arrival */
     const int64_t *starts;                        /* [E/P+1] received rows of each held expert */
 };
 
-/* Local. Fields above host_index have been set. The caller owns the exchange (hy3_exchange_close). Errors: HY3_ENOMEM. */
+/* Local. Fields above host_index have been set. The caller owns the exchange (hy3_exchange_close).
+ * Errors: HY3_ENOMEM. */
 hy3_status hy3_exchange_open(struct hy3_exchange *exchange);
 void hy3_exchange_close(struct hy3_exchange *exchange);
 
-/* Collective on the group. starts [E+1]: own rows of each expert. all [P,E] = how many rows each rank has for each expert. */
+/* Collective on the group. starts [E+1]: own rows of each expert. all [P,E] = how many rows each
+ * rank has for each expert. */
 void hy3_exchange_count(const struct hy3_exchange *exchange, const int64_t *starts, int64_t *all);
 
-/* Local. Rounds that these counts take, at least one: the same on every rank of the group. *most: the rows that the fullest rank receives. */
+/* Local. Rounds that these counts take, at least one: the same on every rank of the group. *most:
+ * the rows that the fullest rank receives. */
 int64_t hy3_exchange_rounds(const struct hy3_exchange *exchange, const int64_t *all, int64_t *most);
 
 /* Local. Plans round `round` and uploads its order. */
 hy3_status hy3_exchange_plan(struct hy3_exchange *exchange, struct hy3_stream *stream,
                              const int64_t *all, int64_t round, struct hy3_exchange_round *out);
 
-/* Collective on the group. rows [*,hidden] sorted by expert -> received [starts[E/P],hidden] sorted by held expert; and back. */
+/* Collective on the group. rows [*,hidden] sorted by expert -> received [starts[E/P],hidden] sorted
+ * by held expert; and back. */
 hy3_status hy3_exchange_dispatch(const struct hy3_exchange *exchange, struct hy3_stream *stream,
                                  const struct hy3_exchange_round *round, const void *rows,
                                  void *received);

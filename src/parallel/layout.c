@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* layout.c - communicators. */
 #include "parallel/layout.h"
 
-/* Ranks of each node, 1 if the nodes differ or their ranks are not consecutive: then no group is sure to stay inside one. */
+/* Ranks of each node, 1 if the nodes differ or their ranks are not consecutive: then no group is
+ * sure to stay inside one. */
 static int ranks_per_node(const struct hy3_layout *layout)
 {
     int64_t first = layout->world.rank, fits, size[2] = {layout->node.size, -layout->node.size};

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pool.c - a list of buffers; few sizes occur (units of a sort are alike), so a search is short. */
 #include "parallel/pool.h"
 

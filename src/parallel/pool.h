@@ -1,4 +1,6 @@
-/* pool.h - device buffers that come back: taken and given in a step's rhythm, allocated only the first time round. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool.h - device buffers that come back: taken and given in a step's rhythm, allocated only the
+ * first time round. */
 #ifndef HY3_PARALLEL_POOL_H
 #define HY3_PARALLEL_POOL_H
 
@@ -11,7 +13,8 @@ struct hy3_pool {
     size_t bytes; /* allocated so far */
 };
 
-/* Local. A buffer of exactly `bytes` bytes, with whatever its last user left in it. Errors: HY3_ENOMEM. */
+/* Local. A buffer of exactly `bytes` bytes, with whatever its last user left in it. Errors:
+ * HY3_ENOMEM. */
 hy3_status hy3_pool_take(struct hy3_pool *pool, size_t bytes, void *out);
 
 /* Local. NULL is fine. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store.c - units in memory: whole or as slices, gathered and reduced. */
 #include "parallel/store.h"
 
@@ -418,7 +419,8 @@ hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
     return HY3_OK;
 }
 
-/* The part of a parameter that lies in this rank's slice: from element *first of the tensor on, which is element *at of the unit. */
+/* The part of a parameter that lies in this rank's slice: from element *first of the tensor on,
+ * which is element *at of the unit. */
 static void in_slice(const struct unit *u, const struct hy3_param *p, int64_t *first,
                      int64_t *count, int64_t *at)
 {

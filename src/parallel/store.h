@@ -1,16 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store.h - parameters and gradients, unit by unit, over the ranks (ZeRO, Rajbhandari et al. 2020).
  *
- * A unit is divided over its group, the world or (experts) the expert replicas, into equal slices, rank r having the r-th:
+ * A unit is divided over its group, the world or (experts) the expert replicas, into equal slices,
+ * rank r having the r-th:
  *     stage 0   nothing is divided: gradients are all-reduced, every rank updates everything
  *     stage 1   a rank updates its slice; gradients are reduce-scattered at the end of a step
- *     stage 2   and keeps gradients of its slice only: they are reduce-scattered after each backward of the unit
- *     stage 3   and keeps weights of its slice only: the unit is gathered for its use
+ *     stage 2   and keeps gradients of its slice only: they are reduce-scattered after each
+ *     backward of the unit stage 3   and keeps weights of its slice only: the unit is gathered for
+ *     its use
  *
  * Invariants
  *  1. Between hy3_store_gather and hy3_store_release of a unit its weights are whole on this rank.
- *  2. Gradients are summed over the micro-batches of a step and all ranks, each element once; the part that this rank
- *     updates (hy3_store_owned) is complete after hy3_store_finish.
- *  3. After an update hy3_store_updated tells the store; a divided unit is made whole again by its next gather.
+ *  2. Gradients are summed over the micro-batches of a step and all ranks, each element once; the
+ *     part that this rank updates (hy3_store_owned) is complete after hy3_store_finish.
+ *  3. After an update hy3_store_updated tells the store; a divided unit is made whole again by its
+ *     next gather.
  *  4. Weights are in compute precision, gradients and buffers in fp32.
  *  5. Every rank gathers and reduces the same units in the same order, whatever its tokens.
  * The optimizer state is optim/optimizer.h; files are ckpt/. */
@@ -49,8 +53,9 @@ struct hy3_owned {
     bool on_host;         /* the weight lies in host memory, else on the device */
 };
 
-/* Collective on layout->world. `params`, `layout`, `backend` and options->placement.directory are kept until hy3_store_close.
- * All weights are zero. Errors: HY3_ENOMEM with the size that was wanted. */
+/* Collective on layout->world. `params`, `layout`, `backend` and options->placement.directory are
+ * kept until hy3_store_close. All weights are zero. Errors: HY3_ENOMEM with the size that was
+ * wanted. */
 hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_layout *layout,
                           const struct hy3_params *params, const struct hy3_store_options *options,
                           struct hy3_store **out);
@@ -61,29 +66,32 @@ const struct hy3_layout *hy3_store_layout(const struct hy3_store *store);
 hy3_dtype hy3_store_dtype(const struct hy3_store *store);
 struct hy3_store_memory hy3_store_memory(const struct hy3_store *store);
 
-/* Local. The units in the order in which a pass will gather them: what is gathered ahead, and what is kept. `order` is kept until the
- * next call; count 0: unknown. */
+/* Local. The units in the order in which a pass will gather them: what is gathered ahead, and what
+ * is kept. `order` is kept until the next call; count 0: unknown. */
 void hy3_store_schedule(struct hy3_store *store, const int *order, int count);
 
-/* Collective. Makes the unit whole on this rank; release says it is not needed until it comes again in the schedule. */
+/* Collective. Makes the unit whole on this rank; release says it is not needed until it comes again
+ * in the schedule. */
 hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, int unit);
 void hy3_store_release(struct hy3_store *store, int unit);
 
-/* Local. Device address of the held part of a parameter; the unit must be gathered (buffers always are). */
+/* Local. Device address of the held part of a parameter; the unit must be gathered (buffers always
+ * are). */
 const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_param *param);
 
-/* Local. Makes room for the gradient of a unit whose backward begins; zero where only slices are kept. */
+/* Local. Makes room for the gradient of a unit whose backward begins; zero where only slices are
+ * kept. */
 hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit);
 
-/* Local. Device address of the fp32 gradient of the held part, between hy3_store_open_grads and hy3_store_reduce; NULL if it is frozen,
- * the store has no gradients, or no room has been made. */
+/* Local. Device address of the fp32 gradient of the held part, between hy3_store_open_grads and
+ * hy3_store_reduce; NULL if it is frozen, the store has no gradients, or no room has been made. */
 float *hy3_store_grad(const struct hy3_store *store, const struct hy3_param *param);
 
 /* Local. Sets all gradients to zero, at the start of a step. */
 hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stream);
 
-/* Collective. The unit's backward of a micro-batch has ended; last: of the last one of the step. Begins the sum over ranks
- * that the stage wants now. */
+/* Collective. The unit's backward of a micro-batch has ended; last: of the last one of the step.
+ * Begins the sum over ranks that the stage wants now. */
 hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit,
                             bool last);
 
@@ -96,9 +104,10 @@ struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3
 /* Local. The owned weights of all trained units have changed. */
 void hy3_store_updated(struct hy3_store *store);
 
-/* Local. Copies elements [first, first + count) of the whole flattened tensor between the store and host
- * memory, as far as this rank keeps them (hy3_store_kept): others are ignored by put, left untouched by get. put converts from `dtype`;
- * get gives fp32 from the compute weights. For files, not for the step loop. Synchronises. */
+/* Local. Copies elements [first, first + count) of the whole flattened tensor between the store and
+ * host memory, as far as this rank keeps them (hy3_store_kept): others are ignored by put, left
+ * untouched by get. put converts from `dtype`; get gives fp32 from the compute weights. For files,
+ * not for the step loop. Synchronises. */
 hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param, int64_t first,
                          int64_t count, const void *data, hy3_dtype dtype);
 hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
@@ -108,8 +117,9 @@ hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *
 void hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
                     int64_t *count);
 
-/* Local. The range [*first, *first + *count) of the flattened tensor that falls to this rank where each element counts once: in a
- * file, in a norm. It lies within what the rank owns; the ranges of all ranks cover each tensor exactly once. */
+/* Local. The range [*first, *first + *count) of the flattened tensor that falls to this rank where
+ * each element counts once: in a file, in a norm. It lies within what the rank owns; the ranges of
+ * all ranks cover each tensor exactly once. */
 void hy3_store_share(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
                      int64_t *count);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* added.c - added tokens. */
 #include "text/added.h"
 

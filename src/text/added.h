@@ -1,7 +1,10 @@
-/* added.h - finds the added tokens of a tokenizer.json in a text: the leftmost, of these the longest.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* added.h - finds the added tokens of a tokenizer.json in a text: the leftmost, of these the
+ * longest.
  *
- * Tokens with "normalized" are looked for in what the others leave, as Hugging Face does even without a normalizer. A match that
- * does not count (single_word inside a word, a special token read as text) still uses up its text. */
+ * Tokens with "normalized" are looked for in what the others leave, as Hugging Face does even
+ * without a normalizer. A match that does not count (single_word inside a word, a special token
+ * read as text) still uses up its text. */
 #ifndef HY3_TEXT_ADDED_H
 #define HY3_TEXT_ADDED_H
 
@@ -12,8 +15,9 @@
 
 struct hy3_added; /* opaque */
 
-/* Local. Reads the list "added_tokens" and adds its tokens to `vocab`, which holds the model's, `words` (token: id), and is
- * kept until hy3_added_free. Ids are those that Hugging Face gives: the model's own, else the next free one. */
+/* Local. Reads the list "added_tokens" and adds its tokens to `vocab`, which holds the model's,
+ * `words` (token: id), and is kept until hy3_added_free. Ids are those that Hugging Face gives: the
+ * model's own, else the next free one. */
 hy3_status hy3_added_create(const json_t *list, const json_t *words, const char *where,
                             struct hy3_vocab *vocab, struct hy3_added **out);
 void hy3_added_free(struct hy3_added *added);
@@ -21,7 +25,8 @@ void hy3_added_free(struct hy3_added *added);
 /* Whether a token's text contains `part`. */
 bool hy3_added_mention(const struct hy3_added *added, const char *part);
 
-/* What is called for each stretch: id >= 0 is an added token, -1 a text between them (never empty). */
+/* What is called for each stretch: id >= 0 is an added token, -1 a text between them (never
+ * empty). */
 typedef hy3_status hy3_added_emit(void *context, struct hy3_piece piece, int32_t id);
 
 /* Local. Cuts `whole` and calls `emit` in order; its first failure ends the cutting. */

@@ -1,4 +1,6 @@
-/* bpe.h - byte pair encoding of one pre-token: the pair of lowest rank is merged first, the leftmost of equals.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bpe.h - byte pair encoding of one pre-token: the pair of lowest rank is merged first, the
+ * leftmost of equals.
  *
  * Short words are cached; long ones are merged through a heap in O(n log n). */
 #ifndef HY3_TEXT_BPE_H
@@ -11,8 +13,8 @@
 
 struct hy3_bpe; /* opaque */
 
-/* Local. Reads the "model" of a tokenizer.json and adds its tokens to `vocab`, which is kept until hy3_bpe_free. Errors:
- * HY3_EFORMAT. */
+/* Local. Reads the "model" of a tokenizer.json and adds its tokens to `vocab`, which is kept until
+ * hy3_bpe_free. Errors: HY3_EFORMAT. */
 hy3_status hy3_bpe_create(const json_t *model, const char *where, struct hy3_vocab *vocab,
                           struct hy3_bpe **out);
 void hy3_bpe_free(struct hy3_bpe *bpe);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dialect.c - the names of the tokens. */
 #include "text/dialect.h"
 

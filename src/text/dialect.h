@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dialect.h - the names of the tokens in Hy3-preview (plain) and Hy3 (":opensource"). */
 #ifndef HY3_TEXT_DIALECT_H
 #define HY3_TEXT_DIALECT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* labels.c - which tokens are learned. */
 #include "text/labels.h"
 

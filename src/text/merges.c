@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* merges.c - the table of merges and the two ways of applying it. */
 #include "text/merges.h"
 
@@ -51,7 +52,8 @@ static uint32_t rank_of(const struct hy3_merges *merges, int32_t left, int32_t r
     return pair->is_used ? pair->rank : NO_RANK;
 }
 
-/* The two parts of a merge in `joined` [parts' bytes + 2], each ending in NUL; false if it has another form. */
+/* The two parts of a merge in `joined` [parts' bytes + 2], each ending in NUL; false if it has
+ * another form. */
 static bool split_parts(const json_t *merge, char *joined, const char **left, const char **right)
 {
     const char *text = json_string_value(merge), *space;

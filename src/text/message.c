@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* message.c - checks one JSONL line before anything is rendered from it. */
 #include "text/message.h"
 
@@ -73,7 +74,8 @@ done:
     return status;
 }
 
-/* Numbers that jansson cannot hold become objects that pyjson.c knows: a field nobody reads must not refuse a line. */
+/* Numbers that jansson cannot hold become objects that pyjson.c knows: a field nobody reads must
+ * not refuse a line. */
 static hy3_status wrap_numbers(const char *line, size_t size, struct hy3_text *out)
 {
     const char *end = line + size, *begin = line, *stop;

@@ -1,6 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* message.h - one line of a JSONL file as a conversation.
  *
- * {"messages": [{"role", "content", "reasoning_content", "tool_calls"} …], "reasoning_effort", "tools"} */
+ * {"messages": [{"role", "content", "reasoning_content", "tool_calls"} …], "reasoning_effort",
+ * "tools"} */
 #ifndef HY3_TEXT_MESSAGE_H
 #define HY3_TEXT_MESSAGE_H
 
@@ -10,8 +12,9 @@
 
 struct hy3_conversation; /* opaque: a checked JSON document */
 
-/* Local. Parses and checks `size` bytes of one line (no line end). Errors: HY3_EFORMAT, a text without file and
- * line (the caller knows them): not JSON, not UTF-8, a message without a role, content that is no text … The caller owns
+/* Local. Parses and checks `size` bytes of one line (no line end). Errors: HY3_EFORMAT, a text
+ * without file and line (the caller knows them): not JSON, not UTF-8, a message without a role,
+ * content that is no text … The caller owns
  * *out (hy3_conversation_free). */
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out);
 void hy3_conversation_free(struct hy3_conversation *conversation);

@@ -1,8 +1,11 @@
-/* newer.c - code points that were assigned between Unicode 14 (PCRE2 10.42) and Unicode 16 (the Oniguruma of Hugging Face).
+/* SPDX-License-Identifier: Apache-2.0 */
+/* newer.c - code points that were assigned between Unicode 14 (PCRE2 10.42) and Unicode 16 (the
+ * Oniguruma of Hugging Face).
  *
- * Splitting must treat such a letter as a letter. Widening every \p{L} by these ranges would slow each match, so
- * instead the few texts that hold one are matched on a copy with stand-ins. U+180E is here because PCRE2 counts it
- * as space. Derived by asking both libraries about every code point. */
+ * Splitting must treat such a letter as a letter. Widening every \p{L} by these ranges would slow
+ * each match, so instead the few texts that hold one are matched on a copy with stand-ins. U+180E
+ * is here because PCRE2 counts it as space. Derived by asking both libraries about every code
+ * point. */
 #include "text/utf8.h"
 
 struct range {

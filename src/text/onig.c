@@ -1,9 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* onig.c - translates Oniguruma's Ruby syntax to PCRE2.
  *
- * Read differently by the two, and rewritten here: \h \H (hex digits), \v (one character), \w \W \b \B (marks are part of a
- * word), \uHHHH, \p{Script} (PCRE2 means extensions), {,n}, (?m) (dot matches newline). ^ and $ always act per line,
- * which is a compile option. Refused: classes inside classes, &&, [:name:], {n,m}+, options in mid-pattern,
- * verbs, and escapes of one side only. */
+ * Read differently by the two, and rewritten here: \h \H (hex digits), \v (one character), \w \W \b
+ * \B (marks are part of a word), \uHHHH, \p{Script} (PCRE2 means extensions), {,n}, (?m) (dot
+ * matches newline). ^ and $ always act per line, which is a compile option. Refused: classes inside
+ * classes, &&, [:name:], {n,m}+, options in mid-pattern, verbs, and escapes of one side only. */
 #include "text/onig.h"
 
 #include "text/pyjson.h"
@@ -13,7 +14,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-/* What Oniguruma calls a word character: inside a class, and elsewhere, where it looks Latin-1 up in another table. */
+/* What Oniguruma calls a word character: inside a class, and elsewhere, where it looks Latin-1 up
+ * in another table. */
 #define CLASS_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define WORD       CLASS_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* onig.h - a pattern of Oniguruma's Ruby syntax as PCRE2 must read it. */
 #ifndef HY3_TEXT_ONIG_H
 #define HY3_TEXT_ONIG_H

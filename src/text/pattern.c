@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pattern.c - compiles and runs patterns. */
 #include "text/pattern.h"
 

@@ -1,7 +1,9 @@
-/* pattern.h - regular expressions of a tokenizer.json, written for Oniguruma (Ruby syntax), run by PCRE2 with JIT.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pattern.h - regular expressions of a tokenizer.json, written for Oniguruma (Ruby syntax), run by
+ * PCRE2 with JIT.
  *
- * What the two read differently is rewritten; what cannot be rewritten is refused by name. Whether code points newer than
- * PCRE2's tables are letters is utf8.h's business (hy3_utf8_stand_in). */
+ * What the two read differently is rewritten; what cannot be rewritten is refused by name. Whether
+ * code points newer than PCRE2's tables are letters is utf8.h's business (hy3_utf8_stand_in). */
 #ifndef HY3_TEXT_PATTERN_H
 #define HY3_TEXT_PATTERN_H
 
@@ -9,12 +11,14 @@
 
 struct hy3_pattern; /* opaque */
 
-/* Local. Compiles `source`; is_literal: a plain string. Errors: HY3_EFORMAT naming `where` and the pattern. */
+/* Local. Compiles `source`; is_literal: a plain string. Errors: HY3_EFORMAT naming `where` and the
+ * pattern. */
 hy3_status hy3_pattern_create(const char *source, bool is_literal, const char *where,
                               struct hy3_pattern **out);
 void hy3_pattern_free(struct hy3_pattern *pattern);
 
-/* Local. The first match at or after `from`; *found is false if there is none. `text` is well-formed UTF-8. */
+/* Local. The first match at or after `from`; *found is false if there is none. `text` is
+ * well-formed UTF-8. */
 hy3_status hy3_pattern_find(struct hy3_pattern *pattern, const char *text, size_t size, size_t from,
                             bool *found, size_t *start, size_t *end);
 

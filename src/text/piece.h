@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* piece.h - a stretch of text on its way from the whole to the pre-token. */
 #ifndef HY3_TEXT_PIECE_H
 #define HY3_TEXT_PIECE_H

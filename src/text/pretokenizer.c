@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pretokenizer.c - cuts text into words. */
 #include "text/pretokenizer.h"
 
@@ -171,7 +172,8 @@ static hy3_status flush(struct split *split)
     return status;
 }
 
-/* The next range, a match or what lies between matches. The merging rules are the folds in Hugging Face's NormalizedString::split. */
+/* The next range, a match or what lies between matches. The merging rules are the folds in Hugging
+ * Face's NormalizedString::split. */
 static hy3_status take(struct split *split, size_t start, size_t end, bool is_match)
 {
     enum behavior behavior = split->p->steps[split->index].behavior;

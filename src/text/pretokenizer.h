@@ -1,7 +1,9 @@
-/* pretokenizer.h - cuts text into the words that byte pair encoding works on, by the "pre_tokenizer" of a tokenizer.json.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pretokenizer.h - cuts text into the words that byte pair encoding works on, by the
+ * "pre_tokenizer" of a tokenizer.json.
  *
- * Known: Split (Regex or String, all behaviours, invert), Digits, Sequence, and ByteLevel at the end. Each step sees
- * each piece of the step before as a text of its own. */
+ * Known: Split (Regex or String, all behaviours, invert), Digits, Sequence, and ByteLevel at the
+ * end. Each step sees each piece of the step before as a text of its own. */
 #ifndef HY3_TEXT_PRETOKENIZER_H
 #define HY3_TEXT_PRETOKENIZER_H
 
@@ -18,7 +20,8 @@ void hy3_pretokenizer_free(struct hy3_pretokenizer *pretokenizer);
 
 typedef hy3_status hy3_pretokenizer_emit(void *context, const char *word, size_t size);
 
-/* Local. Calls `emit` for each word in order; words are never empty and borrowed until emit returns. */
+/* Local. Calls `emit` for each word in order; words are never empty and borrowed until emit
+ * returns. */
 hy3_status hy3_pretokenizer_split(struct hy3_pretokenizer *pretokenizer, struct hy3_piece piece,
                                   hy3_pretokenizer_emit *emit, void *context);
 

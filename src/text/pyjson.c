@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pyjson.c - JSON as Python writes it. */
 #include "text/pyjson.h"
 
@@ -21,7 +22,8 @@ static hy3_status append(struct hy3_text *out, const char *text)
     return hy3_text_append(out, text, strlen(text));
 }
 
-/* Writes |value| with `precision` digits behind the point; false if it does not read back as the same double. */
+/* Writes |value| with `precision` digits behind the point; false if it does not read back as the
+ * same double. */
 static bool round_trips(double value, int precision, char text[40])
 {
     char *last;
@@ -29,14 +31,16 @@ static bool round_trips(double value, int precision, char text[40])
     snprintf(text, 40, "%.*e", precision, value);
     if (strtod(text, NULL) == value)
         return true;
-    /* above a power of two the doubles are twice as far apart as below: the next decimal up may still do */
+    /* above a power of two the doubles are twice as far apart as below: the next decimal up may
+     * still do */
     last = strchr(text, 'e') - 1;
     if (*last != '9')
         ++*last;
     return strtod(text, NULL) == value;
 }
 
-/* Digits of the shortest decimal that reads back as `value`, and its exponent: 0.d1d2… * 10^point. */
+/* Digits of the shortest decimal that reads back as `value`, and its exponent: 0.d1d2… *
+ * 10^point. */
 static int shortest(double value, char digits[32], int *point)
 {
     char text[40];

@@ -1,4 +1,6 @@
-/* pyjson.h - JSON as Python's json.dumps(value, ensure_ascii=False) writes it, which is what chat templates print. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pyjson.h - JSON as Python's json.dumps(value, ensure_ascii=False) writes it, which is what chat
+ * templates print. */
 #ifndef HY3_TEXT_PYJSON_H
 #define HY3_TEXT_PYJSON_H
 
@@ -10,10 +12,12 @@
 /* Local. Appends `size` bytes. */
 hy3_status hy3_text_append(struct hy3_text *out, const char *bytes, size_t size);
 
-/* Local. Appends `value`: ", " and ": " between items, keys in file order, floats as repr() does. */
+/* Local. Appends `value`: ", " and ": " between items, keys in file order, floats as repr()
+ * does. */
 hy3_status hy3_pyjson_append(struct hy3_text *out, const json_t *value);
 
-/* Local. Appends a float as Python's repr() writes it: the shortest digits that read back as the same double. */
+/* Local. Appends a float as Python's repr() writes it: the shortest digits that read back as the
+ * same double. */
 hy3_status hy3_pyjson_append_real(struct hy3_text *out, double value);
 
 #endif

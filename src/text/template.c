@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* template.c - renders a checked conversation; every rule is one of the chat template's. */
 #include "text/template.h"
 

@@ -1,4 +1,6 @@
-/* template.h - a conversation as the text the model was trained on, in both dialects of special tokens.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* template.h - a conversation as the text the model was trained on, in both dialects of special
+ * tokens.
  *
  * Equals the upstream chat template; what is known of it and how is golden/README.md. */
 #ifndef HY3_TEXT_TEMPLATE_H
@@ -21,7 +23,8 @@ struct
     size_t size, capacity;
 };
 
-/* Local. Appends the rendered conversation. Tools and reasoning_effort are the conversation's own. Errors: HY3_EFORMAT. */
+/* Local. Appends the rendered conversation. Tools and reasoning_effort are the conversation's own.
+ * Errors: HY3_EFORMAT. */
 hy3_status hy3_template_render(const struct hy3_conversation *conversation,
                                enum hy3_dialect dialect, const struct hy3_template_options *options,
                                struct hy3_text *out);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer.c - opens a tokenizer, encodes, decodes. */
 #include "text/tokenizer.h"
 
@@ -132,7 +133,8 @@ static hy3_status read_special(struct hy3_tokenizer *tokenizer, const json_t *co
                   id);
 }
 
-/* The template writes these; if one is several tokens, the model has never seen what would be trained on. */
+/* The template writes these; if one is several tokens, the model has never seen what would be
+ * trained on. */
 static hy3_status check_names(struct hy3_tokenizer *tokenizer, const char *where)
 {
     const struct hy3_dialect_names *names = hy3_dialect_names(tokenizer->dialect);

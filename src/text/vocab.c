@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* vocab.c - the bytes of each id. */
 #include "text/vocab.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* vocab.h - the bytes of each id, from the vocabulary and the added tokens of a tokenizer.json. */
 #ifndef HY3_TEXT_VOCAB_H
 #define HY3_TEXT_VOCAB_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* answer.c - from a conversation to the next turn. */
 #include "train/answer.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checkpoint.c - the life of a checkpoint: copied, written, renamed, found again. */
 #include "train/checkpoint.h"
 
@@ -161,7 +162,8 @@ static hy3_status write_configuration(const struct hy3_checkpoints *c, const cha
     return hy3_file_replace(path, c->configuration, strlen(c->configuration));
 }
 
-/* What makes a checkpoint directory more than a state: configuration and tokenizer, the adapter if there is one. */
+/* What makes a checkpoint directory more than a state: configuration and tokenizer, the adapter if
+ * there is one. */
 static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
 {
     hy3_status status = HY3_OK;

@@ -1,8 +1,10 @@
-/* checkpoint.h - output_dir/checkpoint-N: writing them, perhaps while training goes on, removing old ones, and finding the one to
- * continue from.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkpoint.h - output_dir/checkpoint-N: writing them, perhaps while training goes on, removing
+ * old ones, and finding the one to continue from.
  *
- * A checkpoint is written as checkpoint-N.part and renamed when it is complete and flushed; an older one is removed only after that.
- * One saving at a time: what a new one finds under way it waits for. */
+ * A checkpoint is written as checkpoint-N.part and renamed when it is complete and flushed; an
+ * older one is removed only after that. One saving at a time: what a new one finds under way it
+ * waits for. */
 #ifndef HY3_TRAIN_CHECKPOINT_H
 #define HY3_TRAIN_CHECKPOINT_H
 
@@ -13,17 +15,19 @@
 
 struct hy3_checkpoints; /* opaque */
 
-/* Collective on the network's world. All are kept until hy3_checkpoints_close. tokenizer_directory: whose small files a checkpoint
- * gets. The caller owns *out. */
+/* Collective on the network's world. All are kept until hy3_checkpoints_close. tokenizer_directory:
+ * whose small files a checkpoint gets. The caller owns *out. */
 hy3_status hy3_checkpoints_open(const struct hy3_config *config, const struct hy3_network *network,
                                 struct hy3_learner *learner, const char *tokenizer_directory,
                                 struct hy3_checkpoints **out);
 
-/* Collective. Waits for a saving under way; its failure is lost: call hy3_checkpoints_wait first. */
+/* Collective. Waits for a saving under way; its failure is lost: call hy3_checkpoints_wait
+ * first. */
 void hy3_checkpoints_close(struct hy3_checkpoints *checkpoints);
 
-/* Collective. Begins a checkpoint after step info->step; done on return unless save_async. A failed saving, this one or the one that was
- * under way, is an error or (save_failure = continue) a warning. */
+/* Collective. Begins a checkpoint after step info->step; done on return unless save_async. A failed
+ * saving, this one or the one that was under way, is an error or (save_failure = continue) a
+ * warning. */
 hy3_status hy3_checkpoints_save(struct hy3_checkpoints *checkpoints,
                                 const struct hy3_state_info *info);
 
@@ -34,18 +38,20 @@ hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_stall(const struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *checkpoints);
 
-/* Collective. Loads what resume_from_checkpoint names into the learner; *found says whether there was anything. A damaged checkpoint is
- * named, and the one before is used; if all are damaged, or one is of another run, that is an error. expected: what this run says of
- * seed, global batch and data. */
+/* Collective. Loads what resume_from_checkpoint names into the learner; *found says whether there
+ * was anything. A damaged checkpoint is named, and the one before is used; if all are damaged, or
+ * one is of another run, that is an error. expected: what this run says of seed, global batch and
+ * data. */
 hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *checkpoints,
                                   const struct hy3_state_info *expected,
                                   struct hy3_state_info *info, bool *found);
 
-/* Local. Steps of the checkpoints in a directory, newest first; the caller owns *steps (hy3_free). */
+/* Local. Steps of the checkpoints in a directory, newest first; the caller owns *steps
+ * (hy3_free). */
 hy3_status hy3_checkpoints_list(const char *directory, int64_t **steps, size_t *count);
 
-/* Whether checkpoints in output_dir are to be continued: resume_from_checkpoint = auto, and no wish to overwrite, unless Slurm has requeued
- * the job. */
+/* Whether checkpoints in output_dir are to be continued: resume_from_checkpoint = auto, and no wish
+ * to overwrite, unless Slurm has requeued the job. */
 bool hy3_checkpoints_continues(const struct hy3_config *config);
 
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* export.c - values from the state where there are any, else from the base. */
 #include "train/export.h"
 

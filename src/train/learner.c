@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* learner.c - ranges from the store, the norm over the ranks, the update. */
 #include "train/learner.h"
 
@@ -89,7 +90,8 @@ hy3_status hy3_learner_step(struct hy3_learner *l, struct hy3_stream *stream, in
     return status;
 }
 
-/* Cuts [*first, *first + *count) to what is owned; its range, or -1. *skipped: elements cut off in front. */
+/* Cuts [*first, *first + *count) to what is owned; its range, or -1. *skipped: elements cut off in
+ * front. */
 static int clip(const struct hy3_learner *l, const struct hy3_param *param, int64_t *first,
                 int64_t *count, int64_t *skipped)
 {

@@ -1,4 +1,6 @@
-/* learner.h - the optimizer over what this rank owns of the trained tensors: the update of a step, and its state by tensor. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* learner.h - the optimizer over what this rank owns of the trained tensors: the update of a step,
+ * and its state by tensor. */
 #ifndef HY3_TRAIN_LEARNER_H
 #define HY3_TRAIN_LEARNER_H
 
@@ -15,20 +17,21 @@ struct hy3_learner {
     int range_count;
 };
 
-/* Collective on the store's layout. The store is kept. The caller owns *learner (hy3_learner_close), also after an error. */
+/* Collective on the store's layout. The store is kept. The caller owns *learner
+ * (hy3_learner_close), also after an error. */
 hy3_status hy3_learner_open(const struct hy3_backend *backend, struct hy3_store *store,
                             const struct hy3_optimizer_options *options,
                             struct hy3_learner *learner);
 void hy3_learner_close(struct hy3_learner *learner);
 
-/* Collective. The update of step `step` (from 1) with the gradients of a sum of token losses: they are divided by `labels` and
- * clipped to max_norm. *norm: of the whole gradient before clipping. Errors: HY3_EDIVERGED naming the tensor, before any weight has
- * changed. */
+/* Collective. The update of step `step` (from 1) with the gradients of a sum of token losses: they
+ * are divided by `labels` and clipped to max_norm. *norm: of the whole gradient before clipping.
+ * Errors: HY3_EDIVERGED naming the tensor, before any weight has changed. */
 hy3_status hy3_learner_step(struct hy3_learner *learner, struct hy3_stream *stream, int64_t step,
                             double labels, double max_norm, double learning_rate, double *norm);
 
-/* Local. Elements [first, first + count) of a tensor's master or moment as far as this rank owns them: others are ignored by put, left
- * untouched by get. */
+/* Local. Elements [first, first + count) of a tensor's master or moment as far as this rank owns
+ * them: others are ignored by put, left untouched by get. */
 hy3_status hy3_learner_put(struct hy3_learner *learner, enum hy3_optimizer_field field,
                            const struct hy3_param *param, int64_t first, int64_t count,
                            const float *values);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* network.c - from a directory's name to loaded weights. */
 #include "train/network.h"
 

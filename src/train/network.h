@@ -1,4 +1,6 @@
-/* network.h - a model directory in memory, ready to run: backend, layout, shape, tensors, weights. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* network.h - a model directory in memory, ready to run: backend, layout, shape, tensors,
+ * weights. */
 #ifndef HY3_TRAIN_NETWORK_H
 #define HY3_TRAIN_NETWORK_H
 
@@ -23,19 +25,20 @@ struct hy3_network_options {
     struct hy3_store_options store; /* with_grads is set by the network */
     enum hy3_training training;
     const char *adapter; /* directory of an adapter; NULL: none */
-    struct hy3_lora
-        lora; /* of a new adapter if there is none; rank 0: no adapter. dropout holds for both */
+    /* of a new adapter if there is none; rank 0: no adapter. dropout holds for both */
+    struct hy3_lora lora;
 };
 
-/* Collective on `comm`. Reads and checks everything but the weights: cheap, so that wrong input is told before any long
- * work. The caller owns *network (hy3_network_close), also after an error. */
+/* Collective on `comm`. Reads and checks everything but the weights: cheap, so that wrong input is
+ * told before any long work. The caller owns *network (hy3_network_close), also after an error. */
 hy3_status hy3_network_open(MPI_Comm comm, const struct hy3_network_options *options,
                             struct hy3_network *network);
 
 /* Collective. Allocates and loads the weights. */
 hy3_status hy3_network_load(struct hy3_network *network, const struct hy3_network_options *options);
 
-/* Collective. Reads the adapter, or draws a new one, into the loaded network; `also` (may be NULL) gets the values in fp32. */
+/* Collective. Reads the adapter, or draws a new one, into the loaded network; `also` (may be NULL)
+ * gets the values in fp32. */
 hy3_status hy3_network_load_adapter(struct hy3_network *network, uint64_t seed,
                                     hy3_adapter_sink also, void *context);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.c - the configuration's words become the modules' numbers. */
 #include "train/options.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.h - from the whole configuration to the small structs of the modules. */
 #ifndef HY3_TRAIN_OPTIONS_H
 #define HY3_TRAIN_OPTIONS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* output.c - may this run write here? */
 #include "train/output.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan.c - a step of a run without data, weights or other ranks. */
 #include "train/plan.h"
 
@@ -115,7 +116,8 @@ static void add_traffic(struct hy3_plan *plan, double times)
     hy3_dry_forget_traffic();
 }
 
-/* Two steps: in the second what the first has updated is gathered. Micro-batches but the last are alike. */
+/* Two steps: in the second what the first has updated is gathered. Micro-batches but the last are
+ * alike. */
 static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
 {
     int64_t micros = r->config->gradient_accumulation_steps;
@@ -160,8 +162,9 @@ static void measure_disk(const struct rehearsal *r, struct hy3_plan *plan)
     }
 }
 
-/* Device memory that a GPU's kernels take themselves, in slots that grow (cuda/cuda.h): four workspaces of cuBLAS and a quarter, partial
- * sums of columns and ranges, and a number for each query head of each token. Tested to be enough on the emulated GPU. */
+/* Device memory that a GPU's kernels take themselves, in slots that grow (cuda/cuda.h): four
+ * workspaces of cuBLAS and a quarter, partial sums of columns and ranges, and a number for each
+ * query head of each token. Tested to be enough on the emulated GPU. */
 static double kernel_bytes(const struct hy3_config *config, const struct hy3_shape *shape)
 {
     const double fixed = 224 << 20;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan.h - what a run needs and moves, found by going through it on a backend that only counts. */
 #ifndef HY3_TRAIN_PLAN_H
 #define HY3_TRAIN_PLAN_H
@@ -28,8 +29,8 @@ struct hy3_plan {
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
                          const struct hy3_plan_options *options, struct hy3_plan *plan);
 
-/* Local. Reads the shape, prints the table, whether it fits, and if not what would: the first change of a setting, and the smallest
- * number of ranks. HY3_EUSAGE if it does not fit. */
+/* Local. Reads the shape, prints the table, whether it fits, and if not what would: the first
+ * change of a setting, and the smallest number of ranks. HY3_EUSAGE if it does not fit. */
 hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan_options *options);
 
 #endif

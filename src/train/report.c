@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.c - log lines, progress and the plot. */
 #include "train/report.h"
 

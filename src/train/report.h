@@ -1,5 +1,6 @@
-/* report.h - what a run leaves for its reader: train_log.jsonl, progress, loss.png. Rank 0 only; the other ranks call
- * the same functions, which then do nothing. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.h - what a run leaves for its reader: train_log.jsonl, progress, loss.png. Rank 0 only;
+ * the other ranks call the same functions, which then do nothing. */
 #ifndef HY3_TRAIN_REPORT_H
 #define HY3_TRAIN_REPORT_H
 
@@ -25,17 +26,19 @@ struct hy3_report_state {
     int64_t loss_steps, tokens_since;
 };
 
-/* Local. Starts output_dir/train_log.jsonl anew, or keeps its lines up to from->step. every: logging_steps. The caller owns *out
- * (hy3_report_close). */
+/* Local. Starts output_dir/train_log.jsonl anew, or keeps its lines up to from->step. every:
+ * logging_steps. The caller owns *out (hy3_report_close). */
 hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t every, bool writes,
                            const struct hy3_report_state *from, struct hy3_report **out);
 void hy3_report_close(struct hy3_report *report);
 
-/* Local. One step is done: moves the progress line; on every `every`-th step, the last, and one with an evaluation writes a line
- * to the log. loss is the mean over the steps since the line before, as in transformers' Trainer. */
+/* Local. One step is done: moves the progress line; on every `every`-th step, the last, and one
+ * with an evaluation writes a line to the log. loss is the mean over the steps since the line
+ * before, as in transformers' Trainer. */
 hy3_status hy3_report_step(struct hy3_report *report, const struct hy3_report_step *step);
 
-/* Local. Draws output_dir/loss.png with gnuplot from what was logged. Without gnuplot: one warning. */
+/* Local. Draws output_dir/loss.png with gnuplot from what was logged. Without gnuplot: one
+ * warning. */
 void hy3_report_plot(const struct hy3_report *report);
 
 /* What a later run can go on from. */

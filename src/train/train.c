@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* train.c - the training loop and what stands around it. */
 #include "train/train.h"
 
@@ -91,7 +92,8 @@ done:
     return hy3_agree(run->comm, status, "checking the configuration");
 }
 
-/* The token file of `files`, or of the named data sets of dataset_dir; made if there is none that fits. */
+/* The token file of `files`, or of the named data sets of dataset_dir; made if there is none that
+ * fits. */
 static hy3_status open_dataset(const struct hy3_run *run, const struct hy3_list *files,
                                const char *name, struct hy3_dataset **out)
 {
@@ -135,8 +137,8 @@ static int64_t split_count(const struct hy3_config *c, int64_t samples)
     return (int64_t)(wanted + 0.5);
 }
 
-/* Which samples are for training and which for evaluation: drawn, since files are often sorted; the last ones where the order of the
- * file is asked for. */
+/* Which samples are for training and which for evaluation: drawn, since files are often sorted; the
+ * last ones where the order of the file is asked for. */
 static hy3_status plan_batches(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
@@ -227,7 +229,8 @@ static hy3_status open_pass(struct hy3_run *run)
                      "allocating the workspace");
 }
 
-/* Whether the device holds what this run will take, by hy3_plan's own count, before anything is loaded. */
+/* Whether the device holds what this run will take, by hy3_plan's own count, before anything is
+ * loaded. */
 static hy3_status check_device(struct hy3_run *run)
 {
     const struct hy3_device *device = &run->network.backend->device;
@@ -430,7 +433,8 @@ struct totals {
     double loss, labels, tokens;
 };
 
-/* This rank's status of a finished micro-batch: a loss that is not finite is told with its sample. */
+/* This rank's status of a finished micro-batch: a loss that is not finite is told with its
+ * sample. */
 static hy3_status check_loss(const struct hy3_run *run, const struct hy3_pass_result *result,
                              int64_t step)
 {

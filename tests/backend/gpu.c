@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* gpu.c - the GPU's table as a program opens it. */
 #include "backend/gpu.h"
 

@@ -1,7 +1,10 @@
-/* kernels.c - every operation of the CPU's table, on each instruction set, and of the GPU's, for both dtypes, against reference.c.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels.c - every operation of the CPU's table, on each instruction set, and of the GPU's, for
+ * both dtypes, against reference.c.
  *
- * A case draws its inputs from a seed, runs forward and backward on one table, and records its outputs. It is run on
- * both tables, and on the tested one twice: the outputs must agree within rounding, and with themselves bit by bit. */
+ * A case draws its inputs from a seed, runs forward and backward on one table, and records its
+ * outputs. It is run on both tables, and on the tested one twice: the outputs must agree within
+ * rounding, and with themselves bit by bit. */
 #include "backend/backend.h"
 #include "backend/gpu.h"
 #include "backend/mirror.h"
@@ -452,7 +455,8 @@ static void adamw_case(const struct hy3_kernels *k, const struct dims *d)
 
 typedef void (*kernel_case)(const struct hy3_kernels *, const struct dims *);
 
-/* Runs a case from the same seed; the outputs are moved to `into`, their memory stays until `forget`. */
+/* Runs a case from the same seed; the outputs are moved to `into`, their memory stays until
+ * `forget`. */
 static int record(kernel_case body, const struct hy3_kernels *k, const struct dims *d,
                   struct output into[MAX_OUTPUTS])
 {

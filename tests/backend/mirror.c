@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mirror.c - arrays and their copies on the device. */
 #include "backend/mirror.h"
 

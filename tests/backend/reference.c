@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reference.c - the kernels from their formulas, one element after the other. */
 #include "backend/reference.h"
 

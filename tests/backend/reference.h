@@ -1,4 +1,6 @@
-/* reference.h - every kernel written in the plainest way, with fp64 sums: what the backends are compared with. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reference.h - every kernel written in the plainest way, with fp64 sums: what the backends are
+ * compared with. */
 #ifndef HY3_TESTS_BACKEND_REFERENCE_H
 #define HY3_TESTS_BACKEND_REFERENCE_H
 

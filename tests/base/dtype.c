@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dtype.c - narrow floats: every pattern, and rounding to nearest even. */
 #include "base/dtype.h"
 

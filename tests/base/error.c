@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* error.c - statuses, the thread's text, the end on a broken invariant. */
 #include "base/error.h"
 

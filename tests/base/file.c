@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.c - whole files, durable replacement, directories. */
 #include "base/file.h"
 
@@ -135,7 +136,8 @@ static void a_replacement_that_cannot_begin_or_end_is_a_status(void **state)
     assert_fails(HY3_EIO, "nowhere", hy3_file_replace(path_of("nowhere/x"), "new", 3));
 }
 
-/* A name without a slash, one in the root, a path that is too long, a pipe that nobody writes to. */
+/* A name without a slash, one in the root, a path that is too long, a pipe that nobody writes
+ * to. */
 static void paths_of_every_form_are_handled(void **state)
 {
     char lengthy[HY3_PATH_MAX + 10], out[16], *text;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json.c - typed access to JSON: what is refused, and with which words. */
 #include "base/json.h"
 

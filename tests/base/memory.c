@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* memory.c - checked allocation, growth, the arena that counts and hands out. */
 #include "base/memory.h"
 

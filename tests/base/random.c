@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* random.c - Philox against published vectors, and what is made of it. */
 #include "base/random.h"
 
@@ -6,7 +7,8 @@
 
 #include <math.h>
 
-/* Random123's known answers for philox4x32-10. The purpose is mixed into the key's upper word by exclusive or. */
+/* Random123's known answers for philox4x32-10. The purpose is mixed into the key's upper word by
+ * exclusive or. */
 static void philox_gives_the_published_words(void **state)
 {
     static const struct {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* adapter.c - PEFT's files: golden ones come back bit for bit, damaged ones are refused by name. */
 #include "ckpt/adapter.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* check.c - many kinds of damage to a good checkpoint: each is found and named. */
 #include "ckpt/check.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fixture.h - a store in plain host memory with the golden model in it. */
 #ifndef HY3_TESTS_CKPT_FIXTURE_H
 #define HY3_TESTS_CKPT_FIXTURE_H
@@ -71,7 +72,8 @@ static inline void model_close(struct model *m)
     hy3_layout_close(&m->layout);
 }
 
-/* Local. The path of `name` below the test's directory; static memory, valid until the fourth call after. */
+/* Local. The path of `name` below the test's directory; static memory, valid until the fourth call
+ * after. */
 static inline const char *scratch(const char *name)
 {
     static char paths[4][HY3_PATH_MAX];

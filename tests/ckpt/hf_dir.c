@@ -1,4 +1,6 @@
-/* hf_dir.c - a directory is read bit for bit, or refused with the names of what is wrong with it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_dir.c - a directory is read bit for bit, or refused with the names of what is wrong with
+ * it. */
 #include "ckpt/hf_dir.h"
 
 #include "ckpt/fixture.h"
@@ -107,7 +109,8 @@ static void a_directory_without_index_says_what_it_has(void **state)
     assert_null(dir);
 }
 
-/* Applies one change to the index and config of a copy and loads it; the error must contain `words`. */
+/* Applies one change to the index and config of a copy and loads it; the error must contain
+ * `words`. */
 static void refuses(const char *words, const char *drop, const char *add, const char *key,
                     int value)
 {

@@ -1,5 +1,6 @@
-/* hf_writer.c - what was loaded is written back bit for bit, in both layouts, three dtypes, on any number of ranks; a failed
- * writing leaves what was there before. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_writer.c - what was loaded is written back bit for bit, in both layouts, three dtypes, on any
+ * number of ranks; a failed writing leaves what was there before. */
 #include "ckpt/hf_writer.h"
 
 #include "base/log.h"
@@ -51,8 +52,8 @@ static const struct hy3_shard_tensor *find_written(struct hy3_hf_dir *dir,
     return hy3_shard_find(shards[*shard], hy3_hf_dir_tensor(dir, listed, shard));
 }
 
-/* Compares one tensor of the base with what was written: bits of the value rounded to `dtype`; what is no matrix of the
- * model is unchanged. */
+/* Compares one tensor of the base with what was written: bits of the value rounded to `dtype`; what
+ * is no matrix of the model is unchanged. */
 static bool same_tensor(const struct hy3_shard *from, const struct hy3_shard_tensor *t,
                         const struct hy3_shard *shard, const struct hy3_shard_tensor *written,
                         int64_t first, bool is_weight, hy3_dtype dtype)
@@ -143,7 +144,8 @@ static void write_one(MPI_Comm comm, const struct model *m, const char *name, en
     assert_ok(hy3_hf_write_store(comm, &options, m->store));
 }
 
-/* All ranks write one directory, rank 0 alone another: the files are the same, and so are the values. */
+/* All ranks write one directory, rank 0 alone another: the files are the same, and so are the
+ * values. */
 static void every_layout_and_dtype_round_trips(void **state)
 {
     static const int64_t limits[] = {1000, 40000, 5000000000};

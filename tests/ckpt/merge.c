@@ -1,4 +1,6 @@
-/* merge.c - merged weights against the public script's in all dtypes: the same bits in 16, rounding of a sum apart in 32. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* merge.c - merged weights against the public script's in all dtypes: the same bits in 16, rounding
+ * of a sum apart in 32. */
 #include "ckpt/merge.h"
 
 #include "base/file.h"
@@ -7,7 +9,8 @@
 
 #include <stdio.h>
 
-/* The model of `prefix` "ADAPTER.DTYPE." merged by us against all tensors that the golden file has of it. */
+/* The model of `prefix` "ADAPTER.DTYPE." merged by us against all tensors that the golden file has
+ * of it. */
 static void compare(const char *adapter, hy3_dtype dtype, double limit, int least)
 {
     char directory[HY3_PATH_MAX], from[HY3_PATH_MAX], base[HY3_PATH_MAX], prefix[64];

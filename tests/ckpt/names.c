@@ -1,4 +1,6 @@
-/* names.c - inner and outer names map to each other, and the golden manifest is what the table and the names give. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* names.c - inner and outer names map to each other, and the golden manifest is what the table and
+ * the names give. */
 #include "ckpt/names.h"
 
 #include "support/test.h"
@@ -106,7 +108,8 @@ static void pieces_tile_every_parameter(void **state)
     hy3_params_free(params);
 }
 
-/* The public converter's list holds every parameter under its outer name, and MTP tensors besides. */
+/* The public converter's list holds every parameter under its outer name, and MTP tensors
+ * besides. */
 static void the_public_converter_gives_the_same_tensors(void **state)
 {
     json_t *manifest = hy3_golden_json("a/outer_manifest.json"), *row;

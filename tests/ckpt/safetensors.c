@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors.c - hostile headers are refused by name; values arrive in every dtype. */
 #include "ckpt/safetensors.h"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Checkpoints as a user meets them: signals, time limits, crashes, full disks, export.
 load helper
 

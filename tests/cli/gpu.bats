@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The GPU backend as a user meets it: absent, on an emulated GPU, out of memory, and with calls that fail.
 load helper
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Loaded by every .bats file: programs are run as users run them.
 #   HY3_BUILD  where the programs were built      HY3_SOURCE  the source tree      MPIEXEC  the launcher
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
 # hy3_init and hy3_generate as users run them, and hy3_sft on every hostile model directory of the golden case.
 
 load helper

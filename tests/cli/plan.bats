@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # hy3_plan: what it says of the published model, and what it refuses.
 load helper
 

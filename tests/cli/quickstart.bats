@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
 # The shipped quick start on the built programs, cut to a few steps.
 
 load helper

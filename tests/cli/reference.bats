@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The checked-in reference is what the tables of options and arguments print.
 
 @test "doc/config.md is what the option table prints" {

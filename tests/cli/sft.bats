@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
 # hy3_sft as users run it: what it leaves behind, and what it says to wrong use.
 
 load helper

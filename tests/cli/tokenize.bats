@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
 # hy3_tokenize as users run it, and what is said to every hostile JSONL and tokenizer file of the golden case.
 
 load helper

@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
 # hy3_convert, hy3_merge and hy3_check as users run them, against the public tools' answers, and killed at any moment.
 
 load helper

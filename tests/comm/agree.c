@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* agree.c - one status and one text for all ranks; and a wait that gives up. */
 #include "comm/agree.h"
 

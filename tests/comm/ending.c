@@ -1,4 +1,6 @@
-/* ending.c - ends a job in the way its first argument names; ends.tap looks at what is left of it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ending.c - ends a job in the way its first argument names; ends.tap looks at what is left of
+ * it. */
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/wait.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* worker.c - work of another thread: its status, its text, and that one piece follows the other. */
 #include "comm/worker.h"
 

@@ -1,4 +1,6 @@
-/* check.c - the message of every kind of mistake, word for word; what each program needs; allocations that fail. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check.c - the message of every kind of mistake, word for word; what each program needs;
+ * allocations that fail. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -321,7 +323,8 @@ static void the_echo_of_hard_values_reads_back_the_same(void **state)
     hy3_free(second);
 }
 
-/* The n-th allocation fails, for every n: a clean status, nothing kept (the sanitizers look for leaks). */
+/* The n-th allocation fails, for every n: a clean status, nothing kept (the sanitizers look for
+ * leaks). */
 static void a_failing_allocation_is_a_status(void **state)
 {
     hy3_status status = HY3_ENOMEM;

@@ -1,4 +1,6 @@
-/* config.c - files and arguments to one struct, every kind of mistake, and the way back to a file. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.c - files and arguments to one struct, every kind of mistake, and the way back to a
+ * file. */
 #include "config/config.h"
 
 #include "base/file.h"

@@ -1,4 +1,6 @@
-/* leaks.h - what the leak detector is told: libconfig 1.5 loses the text at which a syntax error was found. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leaks.h - what the leak detector is told: libconfig 1.5 loses the text at which a syntax error
+ * was found. */
 #ifndef HY3_TESTS_CONFIG_LEAKS_H
 #define HY3_TESTS_CONFIG_LEAKS_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libconfig.c - what the text of a file becomes, where libconfig alone would go wrong. */
 #include "base/memory.h"
 #include "base/random.h"

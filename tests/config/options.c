@@ -1,4 +1,6 @@
-/* options.c - the table keeps its own rules, and what is derived from it: hints, help, reference. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* options.c - the table keeps its own rules, and what is derived from it: hints, help,
+ * reference. */
 #include "config/options.h"
 
 #include "base/memory.h"

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What can be known of the GPU's kernels without a GPU (make cuda-check).
 
     check.py NVCC SOURCE_DIRECTORY WORK_DIRECTORY [FLAG ...]     (flags of the compiler, e.g. where mpi.h is)

@@ -1,6 +1,9 @@
-/* occupancy.c - how many blocks of a kernel an SM of an H100 holds, computed by NVIDIA's header without a GPU.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* occupancy.c - how many blocks of a kernel an SM of an H100 holds, computed by NVIDIA's header
+ * without a GPU.
  *   occupancy REGISTERS SHARED_BYTES THREADS
- * Figures of the device: CUDA C++ Programming Guide, table of technical specifications, compute capability 9.0. */
+ * Figures of the device: CUDA C++ Programming Guide, table of technical specifications, compute
+ * capability 9.0. */
 #include <cuda_occupancy.h>
 #include <cuda_runtime_api.h>
 

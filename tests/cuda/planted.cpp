@@ -1,5 +1,6 @@
-/* planted.cpp - kernels with planted faults: what the emulation must notice. Usage: planted SEED FAULT (0: none); faults.tap judges
- * what comes out.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* planted.cpp - kernels with planted faults: what the emulation must notice. Usage: planted SEED
+ * FAULT (0: none); faults.tap judges what comes out.
  *
  * 1 no barrier between write and read        8 cp.async waits for one group too few
  * 2 no barrier where none is needed          9 double buffer refilled while it is read

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* batches.c - which samples make which step, and what a micro-batch holds. */
 #include "data/batches.h"
 

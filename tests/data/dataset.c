@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset.c - JSONL to a token file and back, on any number of ranks. */
 #include "data/dataset.h"
 

@@ -1,4 +1,6 @@
-/* sources.c - dataset_info.json: the files of named datasets, and every entry that hy3 would read wrongly. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sources.c - dataset_info.json: the files of named datasets, and every entry that hy3 would read
+ * wrongly. */
 #include "data/sources.h"
 
 #include "base/file.h"

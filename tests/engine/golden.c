@@ -1,4 +1,6 @@
-/* golden.c - the network against transformers: forward.safetensors of the golden case, and every gradient.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* golden.c - the network against transformers: forward.safetensors of the golden case, and every
+ * gradient.
  *
  * Tolerances are those of golden/README.md. */
 #include "support/golden.h"

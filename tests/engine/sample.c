@@ -1,4 +1,6 @@
-/* sample.c - the choice of a token: the largest logit, or a draw whose frequencies are the softmax's. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sample.c - the choice of a token: the largest logit, or a draw whose frequencies are the
+ * softmax's. */
 #include "engine/generate.h"
 #include "support/test.h"
 

@@ -1,4 +1,6 @@
-/* fuzz_adapter.c - any bytes as an adapter_config.json beside good factors: refused, or an adapter that can be read. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_adapter.c - any bytes as an adapter_config.json beside good factors: refused, or an adapter
+ * that can be read. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "ckpt/adapter.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_config.c - any bytes as a config.json: refused, or a shape whose table can be made. */
 #include "base/json.h"
 #include "model/params.h"

@@ -1,4 +1,6 @@
-/* fuzz_index.c - any bytes as a model.safetensors.index.json: refused, or names that stay inside the directory. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_index.c - any bytes as a model.safetensors.index.json: refused, or names that stay inside
+ * the directory. */
 #include "base/file.h"
 #include "ckpt/hf_dir.h"
 

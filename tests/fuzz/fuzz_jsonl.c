@@ -1,4 +1,6 @@
-/* fuzz_jsonl.c - any bytes as one line: read, render in both dialects and every option, mark labels. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_jsonl.c - any bytes as one line: read, render in both dialects and every option, mark
+ * labels. */
 #include "base/memory.h"
 #include "text/template.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_safetensors.c - any bytes as a shard: refused or read, never a crash. */
 #include "base/memory.h"
 #include "ckpt/names.h"

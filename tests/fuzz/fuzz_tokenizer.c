@@ -1,4 +1,6 @@
-/* fuzz_tokenizer.c - any bytes as a tokenizer.json; what opens must encode and decode some texts. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_tokenizer.c - any bytes as a tokenizer.json; what opens must encode and decode some
+ * texts. */
 #include "base/log.h"
 #include "base/memory.h"
 #include "text/tokenizer.h"

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Fuzzes every reader of files: builds tests/fuzz/fuzz_*.c with libFuzzer, ASan and UBSan and runs each for SECONDS.
 #   tests/fuzz/run.sh [SECONDS [NAME …]]      60 seconds each by default; NAME: safetensors, config …
 # Exit status 1: a finding, kept in the directory that is named. Skipped with its reason where clang has no libFuzzer.

@@ -1,7 +1,9 @@
-/* bench.cu - seconds of each kernel at the published shape, as a share of what the device can do at most.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.cu - seconds of each kernel at the published shape, as a share of what the device can do at
+ * most.
  *   bench [TOKENS]     (default 4096)
- * Bytes and operations are those of doc/gpu.md: what a kernel must move and multiply, not what it does. Peaks are the vendor's
- * figures for dense bf16 and memory. */
+ * Bytes and operations are those of doc/gpu.md: what a kernel must move and multiply, not what it
+ * does. Peaks are the vendor's figures for dense bf16 and memory. */
 #include "cuda/cuda.h"
 
 #include <stdio.h>
@@ -67,7 +69,8 @@ static void *memory(int64_t bytes)
     return out;
 }
 
-/* Device memory of n elements of a size: PATTERN of them made by `draw` from a random word each, again and again. */
+/* Device memory of n elements of a size: PATTERN of them made by `draw` from a random word each,
+ * again and again. */
 template <class T, class Draw> static T *repeated(int64_t n, Draw draw)
 {
     const int64_t PATTERN = (1 << 20) - 3; /* no row begins where another does */
@@ -349,7 +352,8 @@ static void products(int64_t T, bool is_small)
     product("cuBLAS: the same, weight's gradient", HY3_TN, vocabulary, hidden, chunk);
 }
 
-/* The experts' product both ways, to find where one call beats several streams (cuda/gemm.cu, hy3_cuda_grouped_rows). */
+/* The experts' product both ways, to find where one call beats several streams (cuda/gemm.cu,
+ * hy3_cuda_grouped_rows). */
 static bool is_better_in_streams(enum hy3_gemm_form form, int64_t each)
 {
     static const char *const names[] = {"NT", "NN", "TN"};

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Tests the kernels on a GPU and times them: needs nvcc and gcc, no MPI, no Python, no configure. One command:
 #   bash tests/gpu/check.sh [BUILD_DIRECTORY]        (default: build-gpu; `make gpu-check` runs it, too)
 # HY3_EMULATED=1 does the same on the emulated GPU, to try this script where there is none (CUDA's headers are needed); with

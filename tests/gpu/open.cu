@@ -1,4 +1,6 @@
-/* open.cu - the GPU's kernels and device without MPI and without the program: for tests/gpu/check.sh. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* open.cu - the GPU's kernels and device without MPI and without the program: for
+ * tests/gpu/check.sh. */
 #include "cuda/cuda.h"
 
 #include <sched.h>

@@ -1,4 +1,6 @@
-/* params.c - the table is the reference's list of parameters; units hold all of it without overlap. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* params.c - the table is the reference's list of parameters; units hold all of it without
+ * overlap. */
 #include "model/params.h"
 
 #include "base/memory.h"
@@ -172,7 +174,8 @@ static void models_without_experts_or_shared_experts_have_none(void **state)
     hy3_params_free(params);
 }
 
-/* What is trained lies in the span of its unit that has gradients; a unit without any has no span. */
+/* What is trained lies in the span of its unit that has gradients; a unit without any has no
+ * span. */
 static void check_spans(const struct hy3_params *params)
 {
     for (int u = 0; u < params->units; u++) {

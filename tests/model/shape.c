@@ -1,4 +1,6 @@
-/* shape.c - every name of a key is understood, every contradiction and every other model is refused by name. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shape.c - every name of a key is understood, every contradiction and every other model is refused
+ * by name. */
 #include "model/shape.h"
 
 #include "support/test.h"

@@ -1,4 +1,6 @@
-/* optimizer.c - the split master is the fp32 master; state comes back as it was put, wherever it lies. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* optimizer.c - the split master is the fp32 master; state comes back as it was put, wherever it
+ * lies. */
 #include "optim/optimizer.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* schedule.c - learning rates against transformers' tables. */
 #include "optim/schedule.h"
 

@@ -1,5 +1,7 @@
-/* exchange.c - every row reaches the rank of its expert, in the order of experts, and comes back to its place; in one round or
- * many, with ranks that send nothing, experts that get nothing, and all rows for one expert. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* exchange.c - every row reaches the rank of its expert, in the order of experts, and comes back to
+ * its place; in one round or many, with ranks that send nothing, experts that get nothing, and all
+ * rows for one expert. */
 #include "parallel/exchange.h"
 
 #include "base/memory.h"
@@ -124,7 +126,8 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
         right = check_round(&x, pattern, r * capacity, &round, received) && right;
         assert_ok(hy3_exchange_return(&x, NULL, &round, received, back));
     }
-    /* no less can be sent: every row whose expert is elsewhere, there, and every row that came, back */
+    /* no less can be sent: every row whose expert is elsewhere, there, and every row that came,
+     * back */
     for (int64_t e = 0; e < EXPERTS; e++) {
         bool here = e / (EXPERTS / group->size) == group->rank;
 

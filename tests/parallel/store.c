@@ -1,5 +1,7 @@
-/* store.c - units over ranks, for every stage and expert group: what is put comes back and is gathered, gradients are summed, an
- * update reaches everyone, every element is written by one rank. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.c - units over ranks, for every stage and expert group: what is put comes back and is
+ * gathered, gradients are summed, an update reaches everyone, every element is written by one
+ * rank. */
 #include "parallel/store.h"
 
 #include "base/memory.h"

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
 # cluster.sh: a private, real Slurm cluster on one host, for integration tests.
 #
 #   cluster.sh up     PREFIX   start munged + slurmctld + N slurmd's, wait until all nodes are idle
@@ -25,7 +26,7 @@ umask 022
 
 die() { echo "cluster.sh: $*" >&2; exit 1; }
 cmd=${1:-}; P=${2:-}
-[ -n "$cmd" ] && [ -n "$P" ] || { sed -n '2,25p' "$0"; exit 2; }
+[ -n "$cmd" ] && [ -n "$P" ] || { sed -n '3,26p' "$0"; exit 2; }
 mkdir -p "$P" && P=$(cd "$P" && pwd -P) || die "cannot use $P"
 [ ${#P} -lt 80 ] || die "prefix too long for a unix socket: $P"
 [ "$(id -u)" = 0 ] || die "must be root"

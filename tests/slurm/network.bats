@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Two hosts as network namespaces, and the cable between them.
 load ../cli/helper
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # hy3 under a real Slurm of four nodes on this machine: the batch files as they are.
 load ../cli/helper
 

@@ -1,5 +1,6 @@
-/* analyzer.h - included before every source file by make lint: what functions of other files return, which an analyzer that sees one
- * source file at a time cannot know. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* analyzer.h - included before every source file by make lint: what functions of other files
+ * return, which an analyzer that sees one source file at a time cannot know. */
 #include "comm/agree.h"
 
 /* A failure is never HY3_OK. */

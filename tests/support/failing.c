@@ -1,7 +1,9 @@
-/* failing.c - a disk that fails, for programs under test (LD_PRELOAD): from the n-th call on, one kind of system call on one file
- * ends in an error on one rank.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* failing.c - a disk that fails, for programs under test (LD_PRELOAD): from the n-th call on, one
+ * kind of system call on one file ends in an error on one rank.
  *
- *     HY3_FAIL="CALL RANK N END"   CALL: pwrite, pread, fsync, close, fallocate, ftruncate; END: of the file's path
+ *     HY3_FAIL="CALL RANK N END"   CALL: pwrite, pread, fsync, close, fallocate, ftruncate; END: of
+ *     the file's path
  *
  * The rank is the launcher's (PMI_RANK). */
 #include <dlfcn.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* golden.c - access to golden tensors. */
 #include "support/golden.h"
 

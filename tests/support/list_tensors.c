@@ -1,6 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* list_tensors - tensors as sorted lines for shell tests: of a directory, or of a golden manifest.
  *   list_tensors DIR                         NAME DTYPE SHAPE SHARD BEGIN BYTES
- *   list_tensors MANIFEST.json [RUN]         NAME DTYPE SHAPE SHARD SHA256     RUN: of "runs", e.g. adapter-bf16; SHARD: "-" there */
+ *   list_tensors MANIFEST.json [RUN]         NAME DTYPE SHAPE SHARD SHA256     RUN: of "runs", e.g.
+ *   adapter-bf16; SHARD: "-" there */
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test.c - the harness of the unit tests. */
 #include "support/test.h"
 

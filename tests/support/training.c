@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* training.c - configuration from arguments, then what hy3_sft.c does. */
 #include "support/training.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* training.h - a run of hy3_sft inside a test, and what it logged. */
 #ifndef HY3_TESTS_SUPPORT_TRAINING_H
 #define HY3_TESTS_SUPPORT_TRAINING_H
@@ -6,7 +7,8 @@
 
 enum { HY3_TEST_SETTINGS = 40 };
 
-/* Collective on `comm`. A run with these key=value settings (NULL ends them) and output in `out`; an earlier run there is overwritten. Its
+/* Collective on `comm`. A run with these key=value settings (NULL ends them) and output in `out`;
+ * an earlier run there is overwritten. Its
  * status: a test may expect another than HY3_OK. */
 hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *const *settings);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which tokens are learned. 7 opens an assistant turn, 9 is eos, */
 #include "text/labels.h"
 

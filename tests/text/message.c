@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a line may say, and that a refusal names what is wrong. */
 #include "text/message.h"
 

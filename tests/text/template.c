@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The golden template cases, the golden data set, and what they leave out. */
 #include "text/template.h"
 

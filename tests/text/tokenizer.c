@@ -1,4 +1,6 @@
-/* The golden tokenizer cases, added-token flags and splits as Hugging Face tokenizers 0.23 answers, hostile files. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The golden tokenizer cases, added-token flags and splits as Hugging Face tokenizers 0.23 answers,
+ * hostile files. */
 #include "text/tokenizer.h"
 
 #include "base/file.h"
@@ -342,7 +344,8 @@ static void specials_and_dialect_come_from_the_files(void **state)
     }
 }
 
-/* Writes a tokenizer directory: golden tokenizer.json with `from` replaced by `to` of the same length, and a config. */
+/* Writes a tokenizer directory: golden tokenizer.json with `from` replaced by `to` of the same
+ * length, and a config. */
 static const char *write_directory(const char *from, const char *to, const char *config)
 {
     static char path[HY3_PATH_MAX];

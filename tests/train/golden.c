@@ -1,7 +1,10 @@
-/* golden.c - whole training runs against the trajectories of transformers and PEFT, on any number of ranks.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* golden.c - whole training runs against the trajectories of transformers and PEFT, on any number
+ * of ranks.
  *
- * The run goes through the configuration, the token file, the weights' reader and writer as a user's does. The
- * samples are put into the reference's order by repeating lines, with disable_shuffling. */
+ * The run goes through the configuration, the token file, the weights' reader and writer as a
+ * user's does. The samples are put into the reference's order by repeating lines, with
+ * disable_shuffling. */
 #include "support/golden.h"
 
 #include "base/file.h"
@@ -14,7 +17,8 @@
 /* How the run is spread over the ranks. The test runs once for each that the ranks allow. */
 struct layout {
     int group; /* expert_parallel_size; must divide the ranks */
-    int ranks; /* on so many ranks only; 0: on any; LONG: on any, with HY3_LONG (`make check-long`) */
+    /* on so many ranks only; 0: on any; LONG: on any, with HY3_LONG (`make check-long`) */
+    int ranks;
     const char *settings[8];
 };
 
@@ -208,8 +212,8 @@ static void paths(const char *name, char *out, char *data)
     snprintf(data, HY3_PATH_MAX, "%s/%s.jsonl", hy3_test_directory(), name);
 }
 
-/* A trajectory of the reference and the same by us; on_gpu: in the default tests also on the emulated GPU. At least `least` tensors of
- * its file of final weights are compared. */
+/* A trajectory of the reference and the same by us; on_gpu: in the default tests also on the
+ * emulated GPU. At least `least` tensors of its file of final weights are compared. */
 static void follow(const char *name, bool on_gpu, const json_t *golden, const char *const *settings,
                    const char *weights, const char *prefix, const char *file, int least)
 {
@@ -321,7 +325,8 @@ static void adapter_of_experts_trajectory_equals_the_reference(void **state)
     follow_adapter("lora_experts", false, "a/train_lora_experts.json", "adapter_experts", 26);
 }
 
-/* Mean over the steps of the loss's distance from the reference, in bf16 with the present layout; the losses in `losses`. */
+/* Mean over the steps of the loss's distance from the reference, in bf16 with the present layout;
+ * the losses in `losses`. */
 static void follow_bf16(const json_t *run, const char *out, const char *data, double *losses)
 {
     const json_t *steps = json_object_get(run, "steps");

@@ -1,5 +1,7 @@
-/* resume.c - a run that continues from a checkpoint ends where the undisturbed one does: bit for bit on the same layout, up to the order
- * of sums on another; and what happens to checkpoints that are damaged. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* resume.c - a run that continues from a checkpoint ends where the undisturbed one does: bit for
+ * bit on the same layout, up to the order of sums on another; and what happens to checkpoints that
+ * are damaged. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "ckpt/state.h"
@@ -45,7 +47,8 @@ static const char *path_of(const char *name, const char *below)
     return path;
 }
 
-/* Trains on the first ranks of the world, the others wait; `more` (may be NULL) are further settings. */
+/* Trains on the first ranks of the world, the others wait; `more` (may be NULL) are further
+ * settings. */
 static hy3_status train(const char *name, const struct task *task, const struct layout *l,
                         const char *const *more)
 {
@@ -247,7 +250,8 @@ static void another_layout_continues_with_the_same_numbers(void **state)
     check_elastic(&lora, &one, &four);
 }
 
-/* Changes a byte in the middle of the values of a dataset's first tensor; field -1: of the table of checksums. */
+/* Changes a byte in the middle of the values of a dataset's first tensor; field -1: of the table of
+ * checksums. */
 static void flip(const char *path, int field)
 {
     struct hy3_state_index index;
@@ -292,7 +296,8 @@ static void damage(const char *path, int kind)
         flip(path, kind - 5);
 }
 
-/* The newest checkpoint is damaged: the one before is used and gives the same end. All are damaged: an error, and nothing is lost. */
+/* The newest checkpoint is damaged: the one before is used and gives the same end. All are damaged:
+ * an error, and nothing is lost. */
 static void a_damaged_checkpoint_is_passed_over(void **state)
 {
     static const struct layout one = {1, {NULL}}, four = {4, {NULL}};

@@ -1,5 +1,6 @@
-/* topology.c - the layout of the ranks changes nothing but the order of sums: one table of loss, gradient norm and update against
- * one rank, and a bound on each column. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* topology.c - the layout of the ranks changes nothing but the order of sums: one table of loss,
+ * gradient norm and update against one rank, and a bound on each column. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "ckpt/init.h"
@@ -150,7 +151,8 @@ static double mean_difference(const char *a, const char *b, const char *file)
     return sum / count;
 }
 
-/* The update is compared by the mean over the weights, in shares of what Adam can move a weight by in these steps. */
+/* The update is compared by the mean over the weights, in shares of what Adam can move a weight by
+ * in these steps. */
 static struct differences compare(const char *alone, const char *together, const char *file)
 {
     struct differences d = {0};

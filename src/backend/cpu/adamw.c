@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* adamw.c - the update, in one pass over memory. */
 #include "backend/cpu/cpu.h"
 

@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* attention.c - causal attention of each sample in tiles of ROWS queries by ROWS keys.
  *
- * Forward: an item of work is (sample, query head, tile of queries); it walks over the tiles of keys with a running maximum
- * and sum (FlashAttention-2, algorithm 1). Backward: an item is (sample, key-value head) with all query heads of its group, so dq,
- * dk and dv of an item belong to one thread and are summed in a fixed order. Tiles are fp32; their products are loops.h's `tile`.
+ * Forward: an item of work is (sample, query head, tile of queries); it walks over the tiles of
+ * keys with a running maximum and sum (FlashAttention-2, algorithm 1). Backward: an item is
+ * (sample, key-value head) with all query heads of its group, so dq, dk and dv of an item belong to
+ * one thread and are summed in a fixed order. Tiles are fp32; their products are loops.h's `tile`.
  * Keys and values serve many queries, so they are brought into tile form once, before the items. */
 #include "backend/cpu/cpu.h"
 
@@ -22,7 +24,8 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Rows first .. first+n of head `head` of a [T,heads,D] tensor into tile [ROWS,padded(D)], times `factor`; the rest zero. */
+/* Rows first .. first+n of head `head` of a [T,heads,D] tensor into tile [ROWS,padded(D)], times
+ * `factor`; the rest zero. */
 static void load_tile(const void *tensor, hy3_dtype dtype, int64_t heads, int64_t D, int64_t head,
                       int64_t first, int64_t n, float factor, float *tile)
 {
@@ -43,7 +46,8 @@ static void transpose(const float *tile, int64_t width, float *out)
     for (int64_t d = 0; d < width; d += 16)
         for (int64_t i = 0; i < ROWS; i++)
             for (int64_t j = 0; j < 16; j++)
-                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): pack_keys has allocated it */
+                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): pack_keys has allocated
+                 * it */
                 out[(d + j) * ROWS + i] = tile[i * width + d + j];
 }
 

@@ -1,4 +1,6 @@
-/* collectives.c - sums and exchanges over ranks by MPI. Counts may pass 2^31: the functions with an MPI_Count take them. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* collectives.c - sums and exchanges over ranks by MPI. Counts may pass 2^31: the functions with an
+ * MPI_Count take them. */
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
 #include "comm/wait.h"

@@ -1,7 +1,9 @@
-/* cpu.h - what the files of the CPU backend share: their kernels, the vector loops, scratch memory, rows as fp32.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu.h - what the files of the CPU backend share: their kernels, the vector loops, scratch memory,
+ * rows as fp32.
  *
- * A kernel splits its work over OpenMP threads; inside, vector loops (loops.h) work on fp32 rows. A bf16 row is widened
- * into a buffer of the thread first and narrowed afterwards. */
+ * A kernel splits its work over OpenMP threads; inside, vector loops (loops.h) work on fp32 rows. A
+ * bf16 row is widened into a buffer of the thread first and narrowed afterwards. */
 #ifndef HY3_BACKEND_CPU_CPU_H
 #define HY3_BACKEND_CPU_CPU_H
 
@@ -26,7 +28,8 @@ extern const struct hy3_loops *hy3_cpu_loops;
 /* Whether oneDNN may multiply bf16 directly; false: products go through fp32. */
 extern bool hy3_cpu_bf16_products;
 
-/* Grow-only memory for kernels, one piece a slot; valid until the slot's next call. Called outside parallel regions. */
+/* Grow-only memory for kernels, one piece a slot; valid until the slot's next call. Called outside
+ * parallel regions. */
 enum hy3_cpu_slot {
     HY3_SLOT_GEMM_A,
     HY3_SLOT_GEMM_B,

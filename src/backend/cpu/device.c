@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* device.c - the CPU as a device: its memory is host memory, its streams are immediate. */
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"

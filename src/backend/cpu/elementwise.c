@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* elementwise.c - casts, sums, dropout, sums of squares. */
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
@@ -76,7 +77,8 @@ hy3_status hy3_cpu_dropout(struct hy3_stream *s, const struct hy3_dropout *a)
     return HY3_OK;
 }
 
-/* Sums of fixed pieces, added in their order: the value does not depend on the number of threads. */
+/* Sums of fixed pieces, added in their order: the value does not depend on the number of
+ * threads. */
 hy3_status hy3_cpu_square_sum(struct hy3_stream *s, const struct hy3_square_sum *a)
 {
     int64_t pieces = (a->n + PIECE - 1) / PIECE;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* embedding.c - rows of a table. */
 #include "backend/cpu/cpu.h"
 
@@ -12,7 +13,8 @@ hy3_status hy3_cpu_embedding_forward(struct hy3_stream *s, const struct hy3_embe
     return HY3_OK;
 }
 
-/* A thread owns columns, so every row of dW is summed over its tokens in their order, whatever the number of threads. */
+/* A thread owns columns, so every row of dW is summed over its tokens in their order, whatever the
+ * number of threads. */
 hy3_status hy3_cpu_embedding_backward(struct hy3_stream *s, const struct hy3_embedding *a)
 {
     enum { COLUMNS = 64 };

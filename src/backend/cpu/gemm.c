@@ -1,9 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* gemm.c - matrix products by oneDNN.
  *
- * A primitive serves one shape and costs up to milliseconds to make, so primitives are kept in a table. The number of rows
- * changes with every micro-batch; to keep the table small, rows are cut into pieces of few sizes (next_piece): products that
- * keep the rows apart (NT, NN) run piece by piece; one that sums over them (TN) runs on copies filled up with zero rows.
- * Where oneDNN has no bf16 product (machines without AVX-512), operands are widened to fp32 first. */
+ * A primitive serves one shape and costs up to milliseconds to make, so primitives are kept in a
+ * table. The number of rows changes with every micro-batch; to keep the table small, rows are cut
+ * into pieces of few sizes (next_piece): products that keep the rows apart (NT, NN) run piece by
+ * piece; one that sums over them (TN) runs on copies filled up with zero rows. Where oneDNN has no
+ * bf16 product (machines without AVX-512), operands are widened to fp32 first. */
 #include "backend/cpu/cpu.h"
 
 #include <dnnl.h>
@@ -137,7 +139,8 @@ static hy3_status find_product(const struct key *key, struct product **out)
             destroy_product(&library.places[i]);
         library.taken = 0;
     }
-    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): alpha is not calculated, so equal means equal bits */
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): alpha is not calculated, so equal
+     * means equal bits */
     while (library.places[at].primitive && memcmp(&library.places[at].key, key, sizeof *key) != 0)
         at = (at + 1) % TABLE;
     *out = &library.places[at];
@@ -178,7 +181,8 @@ static hy3_status execute(const struct hy3_gemm *g)
     return status;
 }
 
-/* Sizes are cut to a multiple of an eighth of their largest power of two, not below 64: eight sizes an octave. */
+/* Sizes are cut to a multiple of an eighth of their largest power of two, not below 64: eight sizes
+ * an octave. */
 static int64_t step_of(int64_t rows)
 {
     int64_t step = 64;

@@ -1,4 +1,6 @@
-/* loops.h - vector loops over fp32 arrays, compiled for three instruction sets from one source (loops.inc).
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loops.h - vector loops over fp32 arrays, compiled for three instruction sets from one source
+ * (loops.inc).
  *
  * All arrays of a call may be the same where a comment does not say otherwise; n may be 0. */
 #ifndef HY3_BACKEND_CPU_LOOPS_H
@@ -39,8 +41,8 @@ struct hy3_loops {
     void (*split)(const float *x, hy3_bf16 *high, int16_t *low, int64_t n);
     void (*adamw)(float *w, float *m, float *v, const float *g, const struct hy3_adamw_step *step,
                   int64_t n);
-    /* C[M,N] += A B with A[m,k] at A[m row + k column], B [K,N] and C [M,N] with row strides; N a multiple of 16.
-     * For tiles that stay in the cache. C overlaps neither A nor B. */
+    /* C[M,N] += A B with A[m,k] at A[m row + k column], B [K,N] and C [M,N] with row strides; N a
+     * multiple of 16. For tiles that stay in the cache. C overlaps neither A nor B. */
     void (*tile)(int64_t M, int64_t N, int64_t K, const float *A, int64_t row, int64_t column,
                  const float *B, int64_t b_row, float *C, int64_t c_row);
 };

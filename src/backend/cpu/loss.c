@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* loss.c - cross-entropy of rows of logits. */
 #include "backend/cpu/cpu.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* permute.c - tokens to the rows of their experts and back. */
 #include "backend/cpu/cpu.h"
 

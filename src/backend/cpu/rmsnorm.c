@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rmsnorm.c - RMSNorm of rows. */
 #include "backend/cpu/cpu.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rope.c - norm of each head, then rotation by position. */
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
@@ -13,7 +14,8 @@ static struct {
     float *cosines, *sines; /* [positions,D/2] */
 } table;
 
-/* Angles as transformers computes them: inverse frequencies and their product with the position in fp32. */
+/* Angles as transformers computes them: inverse frequencies and their product with the position in
+ * fp32. */
 static hy3_status extend_table(const struct hy3_rope *a)
 {
     int64_t last = 0, half = a->D / 2, count;

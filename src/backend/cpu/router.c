@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router.c - choice of experts and their weights, and the order of rows by expert. */
 #include "backend/cpu/cpu.h"
 
@@ -50,7 +51,8 @@ hy3_status hy3_cpu_router_forward(struct hy3_stream *s, const struct hy3_router 
     return HY3_OK;
 }
 
-/* With S = sum s + 1e-20 and w_j = c s_j / S:  ds_j = c / S (dw_j - sum_i dw_i s_i / S),  dlogit = ds s (1 - s). */
+/* With S = sum s + 1e-20 and w_j = c s_j / S:  ds_j = c / S (dw_j - sum_i dw_i s_i / S),  dlogit =
+ * ds s (1 - s). */
 hy3_status hy3_cpu_router_backward(struct hy3_stream *s, const struct hy3_router *a)
 {
     (void)s;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* swiglu.c - the gated activation. */
 #include "backend/cpu/cpu.h"
 

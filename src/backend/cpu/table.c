@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* table.c - the CPU's table, and the choice of its vector loops. */
 #include "backend/cpu/cpu.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dry.c - addresses, counters, and kernels that return at once. */
 #include "backend/dry/dry.h"
 

@@ -1,8 +1,10 @@
-/* dry.h - a backend that computes nothing: it hands out addresses without memory behind them and counts what would be allocated
- * and sent. A run on it is a plan: its numbers are the program's own.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dry.h - a backend that computes nothing: it hands out addresses without memory behind them and
+ * counts what would be allocated and sent. A run on it is a plan: its numbers are the program's
+ * own.
  *
- * Groups on it have no communicator (MPI_COMM_NULL): agreement and small messages then stay local. Routing is even. One plan
- * at a time. */
+ * Groups on it have no communicator (MPI_COMM_NULL): agreement and small messages then stay local.
+ * Routing is even. One plan at a time. */
 #ifndef HY3_BACKEND_DRY_DRY_H
 #define HY3_BACKEND_DRY_DRY_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // cublas.cpp - stands in for cuBLAS: plain loops, stream-ordered, with the checks that a wrong call would need.
 #include "cuda/emu/emu.h"
 
@@ -281,7 +282,8 @@ API cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* An algorithm refuses matrices that are less aligned or larger than those it was chosen for, and a single row if it was chosen for
+/* An algorithm refuses matrices that are less aligned or larger than those it was chosen for, and a
+ * single row if it was chosen for
  * more: what cuBLAS may do, too. */
 API cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *A,
                    cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b,

@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* emu.h - what the files of the emulation offer each other and the kernels.
  *
- * Environment: HY3_EMU_SEED chooses the schedule (0 ascending, 1 descending, others random), HY3_EMU_FAIL_AT=N lets the N-th call
- * of the CUDA runtime, cuBLAS or NCCL fail, HY3_EMU_MEMORY is the device's memory in MiB (default 65536). */
+ * Environment: HY3_EMU_SEED chooses the schedule (0 ascending, 1 descending, others random),
+ * HY3_EMU_FAIL_AT=N lets the N-th call of the CUDA runtime, cuBLAS or NCCL fail, HY3_EMU_MEMORY is
+ * the device's memory in MiB (default 65536). */
 #ifndef HY3_CUDA_EMU_EMU_H
 #define HY3_CUDA_EMU_EMU_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // fibers.cpp - runs a kernel on the CPU: one fiber per CUDA thread, one block after the other.
 //
 // A warp operation is computed by its last lane for all; a barrier opens when every thread of the block stands at it. What

@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* launch.h - the emulated half of cuda/launch.h: what CUDA gives a kernel, on the CPU.
  *
- * A CUDA thread is a fiber; a warp operation is a meeting of the lanes that its mask names; shared memory is new, and
- * full of NaN, for each block. fibers.cpp runs it, runtime.cpp stands in for the CUDA runtime. */
+ * A CUDA thread is a fiber; a warp operation is a meeting of the lanes that its mask names; shared
+ * memory is new, and full of NaN, for each block. fibers.cpp runs it, runtime.cpp stands in for the
+ * CUDA runtime. */
 #ifndef HY3_CUDA_EMU_LAUNCH_H
 #define HY3_CUDA_EMU_LAUNCH_H
 
@@ -112,11 +114,13 @@ template <int N> HY3_DEVICE void hy3_cp_async_wait()
     hy3_emu_cp_wait(N);
 }
 
-/* ---- warpgroup products: every lane computes what it keeps, so the sanitizers see what is read ---- */
+/* ---- warpgroup products: every lane computes what it keeps, so the sanitizers see what is read
+ * ---- */
 
 #define HY3_HAS_WGMMA 1
 
-/* Element k of a row, or of a column: bytes from the start of a tile, swizzled as hy3_wgmma_tile says. */
+/* Element k of a row, or of a column: bytes from the start of a tile, swizzled as hy3_wgmma_tile
+ * says. */
 static inline float hy3_emu_swizzled(const void *start, int bytes)
 {
     uintptr_t at = (uintptr_t)start + (uintptr_t)bytes;

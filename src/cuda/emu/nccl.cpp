@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // nccl.cpp - stands in for NCCL: a group of calls is one operation of its stream, carried by non-blocking MPI.
 //
 // Messages pass through host memory, so MPI touches no device memory while the host runs. Asking for asynchronous errors lets

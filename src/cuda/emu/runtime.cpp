@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // runtime.cpp - stands in for the CUDA runtime: device memory that the host cannot touch, streams that run late.
 //
 // Device memory is an arena that is readable only while device work runs; a block ends at a page that never is, begins as
@@ -278,7 +279,8 @@ void hy3_emu_progress()
             return give(error);      \
     } while (0)
 
-/* The same for a call that reports what went wrong on the device: then nothing runs there any more. */
+/* The same for a call that reports what went wrong on the device: then nothing runs there any
+ * more. */
 #define MAY_DIE                                  \
     do {                                         \
         if (hy3_emu_fails(__func__)) {           \
@@ -347,7 +349,8 @@ API cudaMalloc(void **out, size_t bytes)
         return give(cudaErrorMemoryAllocation);
     *out = arena + arena_used + at;
     mprotect(arena + arena_used, room, PROT_READ | PROT_WRITE);
-    /* NaN in bf16, fp32 and fp64. Pages of a workspace that nobody touches would slow every change of protection down. */
+    /* NaN in bf16, fp32 and fp64. Pages of a workspace that nobody touches would slow every change
+     * of protection down. */
     memset(arena + arena_used, 0xff, room < FILLED ? room : FILLED);
     if (__asan_poison_memory_region)
         __asan_poison_memory_region((char *)*out + bytes, room - at - bytes);

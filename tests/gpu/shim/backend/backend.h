@@ -1,4 +1,6 @@
-/* backend.h - what tests/backend/kernels.c needs of the real one where there is no MPI (tests/gpu/check.sh): no table of the CPU. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* backend.h - what tests/backend/kernels.c needs of the real one where there is no MPI
+ * (tests/gpu/check.sh): no table of the CPU. */
 #ifndef HY3_BACKEND_BACKEND_H
 #define HY3_BACKEND_BACKEND_H
 

@@ -1,4 +1,6 @@
-/* test.h - the few words of cmocka that tests/backend/kernels.c uses, for a machine without it (tests/gpu/check.sh). Writes TAP. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test.h - the few words of cmocka that tests/backend/kernels.c uses, for a machine without it
+ * (tests/gpu/check.sh). Writes TAP. */
 #ifndef HY3_TESTS_SUPPORT_TEST_H
 #define HY3_TESTS_SUPPORT_TEST_H
 
