@@ -3,16 +3,16 @@
  * sets it against cp.
  *
  *   mpiexec -n 2 checkpoint MODEL_DIR OUTPUT_DIR */
+#include "app/loaded_model.h"
 #include "base/log.h"
-#include "ckpt/hf_writer.h"
+#include "ckpt/hf/writer.h"
 #include "comm/comm.h"
-#include "train/network.h"
 
 int main(int argc, char **argv)
 {
     hy3_status status = HY3_OK;
-    struct hy3_network network = {0};
-    struct hy3_network_options options = {
+    struct hy3_loaded_model network = {0};
+    struct hy3_loaded_model_options options = {
         .device = "cpu", .expert_parallel_size = 1, .store = {.dtype = HY3_BF16}};
     struct hy3_hf_writer_options write = {.dtype = HY3_BF16, .max_shard_bytes = 5000000000};
     double begin, loaded, saved, megabytes;
@@ -21,9 +21,9 @@ int main(int argc, char **argv)
     if (argc != 3)
         HY3_FAIL_DONE(HY3_EUSAGE, "usage: checkpoint MODEL_DIR OUTPUT_DIR");
     options.directory = argv[1];
-    HY3_TRY_DONE(hy3_network_open(MPI_COMM_WORLD, &options, &network));
+    HY3_TRY_DONE(hy3_loaded_model_open(MPI_COMM_WORLD, &options, &network));
     begin = hy3_seconds();
-    HY3_TRY_DONE(hy3_network_load(&network, &options));
+    HY3_TRY_DONE(hy3_loaded_model_load(&network, &options));
     loaded = hy3_seconds();
     write.output = argv[2];
     write.base = network.base;
@@ -35,6 +35,6 @@ int main(int argc, char **argv)
         printf("load %.0f\nsave %.0f\n", megabytes / (loaded - begin),
                megabytes / (saved - loaded));
 done:
-    hy3_network_close(&network);
+    hy3_loaded_model_close(&network);
     return hy3_finish(status);
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# HY3_CUDA: the GPU backend hy3_cuda.so, a module of its own (src/cuda), by nvcc where there is a CUDA toolkit; with
+# HY3_CUDA: the GPU backend hy3_cuda.so, a module of its own (cuda), by nvcc where there is a CUDA toolkit; with
 # --enable-cuda-emulation also hy3_cuda_emu.so, by the C++ compiler against an emulation of a GPU, for tests. Sets cuda_report.
 AC_DEFUN([HY3_CUDA], [
 AC_ARG_WITH([cuda],

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_check - is a checkpoint directory complete and sound? */
-#include "ckpt/check.h"
+#include "ckpt/hf/check.h"
 #include "comm/comm.h"
 #include "config/arguments.h"
 

@@ -3,7 +3,7 @@
  * names it). */
 #include "base/file.h"
 #include "base/log.h"
-#include "ckpt/hf_rewrite.h"
+#include "ckpt/hf/rewrite.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "config/arguments.h"

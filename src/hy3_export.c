@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_export - a training checkpoint as a Hugging Face directory. */
+#include "app/export.h"
 #include "comm/comm.h"
 #include "config/arguments.h"
-#include "train/export.h"
 
 int main(int argc, char **argv)
 {

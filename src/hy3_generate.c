@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_generate - text from a (fine-tuned) model, to look at the result. */
+#include "app/generate.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "config/arguments.h"
-#include "train/answer.h"
 
 /* Answers one line of JSONL or one prompt. */
 static hy3_status answer_text(struct hy3_answerer *answerer, const char *text, size_t size,

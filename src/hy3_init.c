@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_init - a small random checkpoint, for the quick start, tests and benchmarks. */
-#include "ckpt/init.h"
+#include "ckpt/hf/init.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "config/arguments.h"

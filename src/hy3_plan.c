@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_plan - what a run would need, without running it. */
+#include "app/plan.h"
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "config/arguments.h"
 #include "config/config.h"
-#include "train/plan.h"
 
 /* Options go one way, the configuration and its overrides the other: both keep their order. */
 static void split(int argc, char **argv, int *options, char **option, int *words, char **word)

@@ -5,8 +5,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "ckpt/adapter.h"
-#include "ckpt/hf_publish.h"
+#include "ckpt/adapter/adapter.h"
+#include "ckpt/hf/publish.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
@@ -23,8 +23,8 @@ struct copy {
 
 struct hy3_checkpoints {
     const struct hy3_config *config;
-    const struct hy3_network *network;
-    struct hy3_learner *learner;
+    const struct hy3_loaded_model *network;
+    struct hy3_sharded_optimizer *learner;
     const char *tokenizer_directory;
     char *configuration;   /* the resolved one */
     MPI_Comm comm, saving; /* of the training; of the thread that saves */
@@ -78,9 +78,10 @@ static hy3_status open_local(struct hy3_checkpoints *c)
     return HY3_OK;
 }
 
-hy3_status hy3_checkpoints_open(const struct hy3_config *config, const struct hy3_network *network,
-                                struct hy3_learner *learner, const char *tokenizer_directory,
-                                struct hy3_checkpoints **out)
+hy3_status hy3_checkpoints_open(const struct hy3_config *config,
+                                const struct hy3_loaded_model *network,
+                                struct hy3_sharded_optimizer *learner,
+                                const char *tokenizer_directory, struct hy3_checkpoints **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_checkpoints *c = NULL;
@@ -125,7 +126,7 @@ static hy3_status read_learner(void *context, enum hy3_optimizer_field field,
 {
     const struct hy3_checkpoints *c = context;
 
-    return hy3_learner_get(c->learner, field, param, first, count, values);
+    return hy3_sharded_optimizer_get(c->learner, field, param, first, count, values);
 }
 
 static hy3_status read_copy(void *context, enum hy3_optimizer_field field,
@@ -259,8 +260,8 @@ static hy3_status copy_all(struct hy3_checkpoints *c)
         struct copy *copy = &c->copies[i];
 
         for (int f = 0; f < HY3_OPTIMIZER_FIELDS && copy->param; f++)
-            HY3_TRY(hy3_learner_get(c->learner, f, copy->param, copy->first, copy->count,
-                                    copy->values[f]));
+            HY3_TRY(hy3_sharded_optimizer_get(c->learner, f, copy->param, copy->first, copy->count,
+                                              copy->values[f]));
     }
     return HY3_OK;
 }
@@ -424,7 +425,7 @@ static hy3_status put_learner(void *context, enum hy3_optimizer_field field,
 {
     const struct hy3_checkpoints *c = context;
 
-    return hy3_learner_put(c->learner, field, param, first, count, values);
+    return hy3_sharded_optimizer_put(c->learner, field, param, first, count, values);
 }
 
 /* Whether the samples of the remaining steps would be the same. */

@@ -8,18 +8,19 @@
 #ifndef HY3_TRAIN_CHECKPOINT_H
 #define HY3_TRAIN_CHECKPOINT_H
 
-#include "ckpt/state.h"
+#include "app/loaded_model.h"
+#include "ckpt/state/state.h"
 #include "config/config.h"
-#include "train/learner.h"
-#include "train/network.h"
+#include "optim/sharded_optimizer.h"
 
 struct hy3_checkpoints; /* opaque */
 
 /* Collective on the network's world. All are kept until hy3_checkpoints_close. tokenizer_directory:
  * whose small files a checkpoint gets. The caller owns *out. */
-hy3_status hy3_checkpoints_open(const struct hy3_config *config, const struct hy3_network *network,
-                                struct hy3_learner *learner, const char *tokenizer_directory,
-                                struct hy3_checkpoints **out);
+hy3_status hy3_checkpoints_open(const struct hy3_config *config,
+                                const struct hy3_loaded_model *network,
+                                struct hy3_sharded_optimizer *learner,
+                                const char *tokenizer_directory, struct hy3_checkpoints **out);
 
 /* Collective. Waits for a saving under way; its failure is lost: call hy3_checkpoints_wait
  * first. */

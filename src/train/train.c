@@ -2,11 +2,14 @@
 /* train.c - the training loop and what stands around it. */
 #include "train/train.h"
 
+#include "app/loaded_model.h"
+#include "app/plan.h"
+#include "app/settings.h"
 #include "backend/profile.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "ckpt/hf_writer.h"
+#include "ckpt/hf/writer.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/heartbeat.h"
@@ -16,13 +19,10 @@
 #include "data/sources.h"
 #include "engine/pass.h"
 #include "optim/schedule.h"
+#include "optim/sharded_optimizer.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
-#include "train/learner.h"
-#include "train/network.h"
-#include "train/options.h"
 #include "train/output.h"
-#include "train/plan.h"
 #include "train/report.h"
 
 #include <math.h>
@@ -30,13 +30,13 @@
 struct hy3_run {
     const struct hy3_config *config;
     MPI_Comm comm; /* of the network's layout */
-    struct hy3_network network;
+    struct hy3_loaded_model network;
     struct hy3_dataset *train_data,
         *eval_data;                 /* eval_data may be a part of train_data: then NULL */
     struct hy3_batches train, eval; /* eval.dataset NULL: no evaluation */
     struct hy3_batch *batch, *eval_batch;
     struct hy3_pass *pass;
-    struct hy3_learner learner;
+    struct hy3_sharded_optimizer learner;
     struct hy3_checkpoints *checkpoints;
     double started;                     /* hy3_seconds() */
     size_t resident;                    /* bytes at the start */
@@ -186,10 +186,10 @@ static void plan_steps(struct hy3_run *run)
 static hy3_status open_learner(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
-    const struct hy3_network *n = &run->network;
+    const struct hy3_loaded_model *n = &run->network;
     struct hy3_optimizer_options options = hy3_options_optimizer(c, hy3_store_dtype(n->store));
 
-    return hy3_learner_open(n->backend, n->store, &options, &run->learner);
+    return hy3_sharded_optimizer_open(n->backend, n->store, &options, &run->learner);
 }
 
 static hy3_status put_master(void *context, const struct hy3_param *param, int64_t first,
@@ -197,7 +197,7 @@ static hy3_status put_master(void *context, const struct hy3_param *param, int64
 {
     struct hy3_run *run = context;
 
-    return hy3_learner_put(&run->learner, HY3_MASTER, param, first, count, data);
+    return hy3_sharded_optimizer_put(&run->learner, HY3_MASTER, param, first, count, data);
 }
 
 static hy3_status get_master(void *context, const struct hy3_param *param, int64_t first,
@@ -205,7 +205,7 @@ static hy3_status get_master(void *context, const struct hy3_param *param, int64
 {
     struct hy3_run *run = context;
 
-    return hy3_learner_get(&run->learner, HY3_MASTER, param, first, count, data);
+    return hy3_sharded_optimizer_get(&run->learner, HY3_MASTER, param, first, count, data);
 }
 
 static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
@@ -374,7 +374,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
 {
     hy3_status status = HY3_OK;
     struct hy3_run *run = NULL;
-    struct hy3_network_options network;
+    struct hy3_loaded_model_options network;
 
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&run, 1, sizeof *run));
@@ -385,7 +385,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
     HY3_AGREE_DONE(comm, hy3_options_network(config, &network), "reading the configuration");
-    HY3_TRY_DONE(hy3_network_open(comm, &network, &run->network));
+    HY3_TRY_DONE(hy3_loaded_model_open(comm, &network, &run->network));
     run->comm = run->network.layout.world.comm;
     if (config->profile)
         run->network.backend = hy3_profile_begin(run->network.backend);
@@ -396,11 +396,11 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY_DONE(plan_batches(run));
     plan_steps(run);
     HY3_AGREE_DONE(comm, check_device(run), "counting the device's memory");
-    HY3_TRY_DONE(hy3_network_load(&run->network, &network));
+    HY3_TRY_DONE(hy3_loaded_model_load(&run->network, &network));
     HY3_TRY_DONE(open_learner(run));
     if (hy3_options_training(config) == HY3_TRAIN_ADAPTER)
         HY3_TRY_DONE(
-            hy3_network_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
+            hy3_loaded_model_load_adapter(&run->network, (uint64_t)config->seed, put_master, run));
     HY3_TRY_DONE(open_pass(run));
     HY3_TRY_DONE(resume(run));
     announce(run);
@@ -418,12 +418,12 @@ void hy3_run_close(struct hy3_run *run)
     hy3_report_close(run->report);
     hy3_pass_close(run->pass);
     hy3_checkpoints_close(run->checkpoints);
-    hy3_learner_close(&run->learner);
+    hy3_sharded_optimizer_close(&run->learner);
     hy3_batch_free(run->batch);
     hy3_batch_free(run->eval_batch);
     hy3_dataset_close(run->train_data);
     hy3_dataset_close(run->eval_data);
-    hy3_network_close(&run->network);
+    hy3_loaded_model_close(&run->network);
     hy3_heartbeat_close();
     hy3_free(run);
 }
@@ -594,8 +594,9 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     HY3_TRY(accumulate(run, step, &totals));
     hy3_heartbeat("update", step + 1, -1);
     s.learning_rate = hy3_schedule_rate(&run->schedule, step);
-    HY3_TRY(hy3_learner_step(&run->learner, hy3_pass_stream(run->pass), step + 1, totals.labels,
-                             run->config->max_grad_norm, s.learning_rate, &s.grad_norm));
+    HY3_TRY(hy3_sharded_optimizer_step(&run->learner, hy3_pass_stream(run->pass), step + 1,
+                                       totals.labels, run->config->max_grad_norm, s.learning_rate,
+                                       &s.grad_norm));
     s.epoch = (double)(step + 1) / (double)run->steps_per_epoch;
     s.loss = totals.loss / totals.labels;
     s.step_tokens = (int64_t)totals.tokens;

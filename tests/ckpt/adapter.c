@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* adapter.c - PEFT's files: golden ones come back bit for bit, damaged ones are refused by name. */
-#include "ckpt/adapter.h"
+#include "ckpt/adapter/adapter.h"
 
 #include "base/file.h"
 #include "base/memory.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check.c - many kinds of damage to a good checkpoint: each is found and named. */
-#include "ckpt/check.h"
+#include "ckpt/hf/check.h"
 
 #include "ckpt/fixture.h"
-#include "ckpt/safetensors.h"
+#include "ckpt/hf/safetensors.h"
 
 #include <fcntl.h>
 #include <math.h>

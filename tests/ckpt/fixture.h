@@ -5,8 +5,8 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "ckpt/hf_dir.h"
-#include "ckpt/hf_writer.h"
+#include "ckpt/hf/directory.h"
+#include "ckpt/hf/writer.h"
 #include "comm/comm.h"
 #include "support/test.h"
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hf_dir.c - a directory is read bit for bit, or refused with the names of what is wrong with
+/* hf/directory.c - a directory is read bit for bit, or refused with the names of what is wrong with
  * it. */
-#include "ckpt/hf_dir.h"
-
 #include "ckpt/fixture.h"
+#include "ckpt/hf/directory.h"
 
 #include <math.h>
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hf_writer.c - what was loaded is written back bit for bit, in both layouts, three dtypes, on any
+/* hf/writer.c - what was loaded is written back bit for bit, in both layouts, three dtypes, on any
  * number of ranks; a failed writing leaves what was there before. */
-#include "ckpt/hf_writer.h"
-
 #include "base/log.h"
 #include "ckpt/fixture.h"
+#include "ckpt/hf/writer.h"
 
 #include <math.h>
 #include <signal.h>

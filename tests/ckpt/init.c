@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* init.c - a random model is complete, loads, and depends on its seed alone. */
-#include "ckpt/init.h"
+#include "ckpt/hf/init.h"
 
 #include "ckpt/fixture.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* names.c - inner and outer names map to each other, and the golden manifest is what the table and
  * the names give. */
-#include "ckpt/names.h"
+#include "ckpt/hf/names.h"
 
 #include "support/test.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors.c - hostile headers are refused by name; values arrive in every dtype. */
-#include "ckpt/safetensors.h"
+#include "ckpt/hf/safetensors.h"
 
 #include "base/file.h"
 #include "base/memory.h"

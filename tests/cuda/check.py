@@ -22,7 +22,7 @@ import tempfile
 
 NVCC, SOURCE, WORK, *FLAGS = sys.argv[1:]
 GENCODE = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ("80", "90a", "100")]
-BASE = ["-std=c++17", "-O3", "-D_GNU_SOURCE", f"-I{SOURCE}/src", *FLAGS]
+BASE = ["-std=c++17", "-O3", "-D_GNU_SOURCE", f"-I{SOURCE}/src", f"-I{SOURCE}", *FLAGS]
 STRICT = ["-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra,-Werror", "-Xptxas", "-v,-warn-spills,-warn-lmem-usage,-Werror"]
 TOOLS = ["nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm", "sentryward==0.1.1"]
 
@@ -111,7 +111,7 @@ def compile_all():
 
     text = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, done in pool.map(one, sorted(glob.glob(f"{SOURCE}/src/cuda/*.cu"))):
+        for name, done in pool.map(one, sorted(glob.glob(f"{SOURCE}/cuda/*.cu"))):
             good = done.returncode == 0 and "Potential Performance Loss" not in done.stderr
             report(good, f"{name}.cu for sm_80, sm_90a, sm_100: no warning, spill or local memory")
             if not good:
@@ -171,7 +171,7 @@ def prove(home, why):
         report(True, "race proofs", why or "sentryward is missing")
         return
     for name in sorted({p[0] for p in PROOFS}):
-        made = run(NVCC, "-arch=sm_100", *BASE, "-ptx", f"{SOURCE}/src/cuda/{name}.cu", "-o", f"{WORK}/{name}.ptx")
+        made = run(NVCC, "-arch=sm_100", *BASE, "-ptx", f"{SOURCE}/cuda/{name}.cu", "-o", f"{WORK}/{name}.ptx")
         if made.returncode:
             report(False, f"PTX of {name}.cu")
             comment(made.stderr)

@@ -5,11 +5,11 @@
  * Tolerances are those of golden/README.md. */
 #include "support/golden.h"
 
+#include "app/loaded_model.h"
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "engine/generate.h"
 #include "engine/pass.h"
-#include "train/network.h"
 
 #include <math.h>
 
@@ -74,21 +74,21 @@ static void free_fixture(struct fixture *f)
     hy3_shard_close(f->shard);
 }
 
-static void open_network(struct hy3_network *n, bool bf16, bool checkpointing,
+static void open_network(struct hy3_loaded_model *n, bool bf16, bool checkpointing,
                          const struct fixture *f, struct hy3_pass **pass)
 {
-    struct hy3_network_options options = {.directory = hy3_golden("a/inner"),
-                                          .device = "cpu",
-                                          .expert_parallel_size = 1,
-                                          .store = {.dtype = bf16 ? HY3_BF16 : HY3_FP32},
-                                          .training = HY3_TRAIN_FULL};
+    struct hy3_loaded_model_options options = {.directory = hy3_golden("a/inner"),
+                                               .device = "cpu",
+                                               .expert_parallel_size = 1,
+                                               .store = {.dtype = bf16 ? HY3_BF16 : HY3_FP32},
+                                               .training = HY3_TRAIN_FULL};
     struct hy3_pass_options pass_options = {.max_tokens = f->batch.T,
                                             .max_samples = f->batch.S,
                                             .backward = true,
                                             .checkpointing = checkpointing};
 
-    assert_ok(hy3_network_open(MPI_COMM_WORLD, &options, n));
-    assert_ok(hy3_network_load(n, &options));
+    assert_ok(hy3_loaded_model_open(MPI_COMM_WORLD, &options, n));
+    assert_ok(hy3_loaded_model_load(n, &options));
     assert_ok(hy3_pass_open(n->backend, n->store, &pass_options, pass));
 }
 
@@ -117,7 +117,7 @@ static float *floats(int64_t n)
 static void logits_and_losses_equal_the_reference(void **state)
 {
     struct fixture f;
-    struct hy3_network n;
+    struct hy3_loaded_model n;
     struct hy3_pass *pass;
     struct hy3_pass_result result;
     struct hy3_probe probe = {0};
@@ -142,7 +142,7 @@ static void logits_and_losses_equal_the_reference(void **state)
     hy3_free(token_loss);
     json_decref(golden);
     hy3_pass_close(pass);
-    hy3_network_close(&n);
+    hy3_loaded_model_close(&n);
     free_fixture(&f);
 }
 
@@ -188,7 +188,7 @@ static void hidden_states_and_routing_equal_the_reference(void **state)
 {
     enum { MAX_LAYERS = 8 };
     struct fixture f;
-    struct hy3_network n;
+    struct hy3_loaded_model n;
     struct hy3_pass *pass;
     struct hy3_pass_result result;
     struct hy3_probe probe = {0};
@@ -233,12 +233,12 @@ static void hidden_states_and_routing_equal_the_reference(void **state)
     hy3_free(probe.embed);
     hy3_free(probe.final_norm);
     hy3_pass_close(pass);
-    hy3_network_close(&n);
+    hy3_loaded_model_close(&n);
     free_fixture(&f);
 }
 
 /* Copies a gradient, divided by the number of labels, to host memory. */
-static float *gradient(const struct hy3_network *n, const struct hy3_param *p, double labels)
+static float *gradient(const struct hy3_loaded_model *n, const struct hy3_param *p, double labels)
 {
     float *grad = floats(p->count);
 
@@ -251,7 +251,7 @@ static float *gradient(const struct hy3_network *n, const struct hy3_param *p, d
 static void every_gradient_equals_the_reference(void **state)
 {
     struct fixture f;
-    struct hy3_network n;
+    struct hy3_loaded_model n;
     struct hy3_pass *pass;
     struct hy3_pass_result result;
     int compared = 0, wanted = 0;
@@ -283,7 +283,7 @@ static void every_gradient_equals_the_reference(void **state)
         wanted += strncmp(hy3_shard_tensor(f.shard, i)->name, "grad.", 5) == 0;
     assert_int_equal(compared, wanted);
     hy3_pass_close(pass);
-    hy3_network_close(&n);
+    hy3_loaded_model_close(&n);
     free_fixture(&f);
 }
 
@@ -291,7 +291,7 @@ static void checkpointing_gives_the_same_bits(void **state)
 {
     for (int bf16 = 0; bf16 < 2; bf16++) {
         struct fixture f;
-        struct hy3_network n[2];
+        struct hy3_loaded_model n[2];
         struct hy3_pass *pass[2];
         struct hy3_pass_result result[2];
 
@@ -310,7 +310,7 @@ static void checkpointing_gives_the_same_bits(void **state)
                                     (size_t)n[0].params->params[j].count * sizeof(float));
         for (int i = 0; i < 2; i++) {
             hy3_pass_close(pass[i]);
-            hy3_network_close(&n[i]);
+            hy3_loaded_model_close(&n[i]);
         }
         free_fixture(&f);
     }
@@ -319,7 +319,7 @@ static void checkpointing_gives_the_same_bits(void **state)
 static void bf16_loss_stays_near_fp32(void **state)
 {
     struct fixture f;
-    struct hy3_network n;
+    struct hy3_loaded_model n;
     struct hy3_pass *pass;
     struct hy3_pass_result result;
     json_t *golden = hy3_golden_json("a/forward.json");
@@ -334,7 +334,7 @@ static void bf16_loss_stays_near_fp32(void **state)
                       0.02);
     json_decref(golden);
     hy3_pass_close(pass);
-    hy3_network_close(&n);
+    hy3_loaded_model_close(&n);
     free_fixture(&f);
 }
 
@@ -342,7 +342,7 @@ static void bf16_loss_stays_near_fp32(void **state)
 static void cached_generation_equals_the_forward_pass(void **state)
 {
     struct fixture f;
-    struct hy3_network n;
+    struct hy3_loaded_model n;
     struct hy3_pass *pass;
     struct hy3_generator *generator;
     float *golden;
@@ -374,7 +374,7 @@ static void cached_generation_equals_the_forward_pass(void **state)
     hy3_generator_close(generator);
     hy3_free(golden);
     hy3_pass_close(pass);
-    hy3_network_close(&n);
+    hy3_loaded_model_close(&n);
     free_fixture(&f);
 }
 
@@ -382,7 +382,7 @@ static void cached_generation_equals_the_forward_pass(void **state)
 static void an_empty_micro_batch_adds_nothing(void **state)
 {
     struct fixture f;
-    struct hy3_network n;
+    struct hy3_loaded_model n;
     struct hy3_pass *pass;
     struct hy3_pass_result result;
     int64_t start = 0;
@@ -398,14 +398,14 @@ static void an_empty_micro_batch_adds_nothing(void **state)
         for (int64_t j = 0; n.params->params[i].unit >= 0 && j < n.params->params[i].count; j++)
             assert_true(hy3_store_owned(n.store, &n.params->params[i]).grad[j] == 0);
     hy3_pass_close(pass);
-    hy3_network_close(&n);
+    hy3_loaded_model_close(&n);
     free_fixture(&f);
 }
 
 static void a_non_finite_loss_names_sample_and_layer(void **state)
 {
     struct fixture f;
-    struct hy3_network n;
+    struct hy3_loaded_model n;
     struct hy3_pass *pass;
     struct hy3_pass_result result;
     const struct hy3_param *param;
@@ -420,7 +420,7 @@ static void a_non_finite_loss_names_sample_and_layer(void **state)
     assert_int_equal(result.bad_sample, 0);
     assert_int_equal(result.bad_layer, 1);
     hy3_pass_close(pass);
-    hy3_network_close(&n);
+    hy3_loaded_model_close(&n);
     free_fixture(&f);
 }
 

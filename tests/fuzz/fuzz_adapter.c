@@ -3,7 +3,7 @@
  * that can be read. */
 #include "base/file.h"
 #include "base/memory.h"
-#include "ckpt/adapter.h"
+#include "ckpt/adapter/adapter.h"
 
 #include <stdlib.h>
 

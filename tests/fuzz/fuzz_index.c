@@ -2,7 +2,7 @@
 /* fuzz_index.c - any bytes as a model.safetensors.index.json: refused, or names that stay inside
  * the directory. */
 #include "base/file.h"
-#include "ckpt/hf_dir.h"
+#include "ckpt/hf/directory.h"
 
 #include <stdlib.h>
 

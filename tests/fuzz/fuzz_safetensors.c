@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_safetensors.c - any bytes as a shard: refused or read, never a crash. */
 #include "base/memory.h"
-#include "ckpt/names.h"
-#include "ckpt/safetensors.h"
+#include "ckpt/hf/names.h"
+#include "ckpt/hf/safetensors.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -20,7 +20,7 @@ if [ -n "${HY3_EMULATED:-}" ]; then
     sanitize=${HY3_SANITIZE:+-fsanitize=$HY3_SANITIZE}
     c_flags="$c_flags $sanitize"
     # shellcheck disable=SC2086 # one word or none
-    compile() { g++ -std=gnu++17 -O2 -g $sanitize -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$cuda/include" -x c++ -c "$1" -o "$2"; }
+    compile() { g++ -std=gnu++17 -O2 -g $sanitize -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$source" -I"$cuda/include" -x c++ -c "$1" -o "$2"; }
     # shellcheck disable=SC2086
     link() { g++ $sanitize "$@"; }
 else
@@ -28,14 +28,14 @@ else
     arch=-arch=native
     if nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -q '^9\.0'; then arch="-gencode=arch=compute_90a,code=sm_90a"; fi
     [ -z "${HY3_GPU_ARCH:-}" ] || arch=-arch=$HY3_GPU_ARCH
-    compile() { "$nvcc" "$arch" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -c "$1" -o "$2"; }
+    compile() { "$nvcc" "$arch" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$source" -c "$1" -o "$2"; }
     link() { "$nvcc" "$@" -lcublas -lcublasLt; }
 fi
 
 echo "building in $build"
 objects=()
 for name in $kernels; do
-    compile "$source/src/cuda/$name.cu" "$build/$name.o" &
+    compile "$source/cuda/$name.cu" "$build/$name.o" &
     objects+=("$build/$name.o")
     [ $((${#objects[@]} % 4)) -ne 0 ] || wait
 done
@@ -50,7 +50,7 @@ wait
 for name in error memory random dtype; do objects+=("$build/$name.o"); done
 if [ -n "${HY3_EMULATED:-}" ]; then
     for name in fibers runtime cublas; do
-        g++ -std=gnu++17 -O2 -D_GNU_SOURCE -I"$source/src" -I"$cuda/include" -c "$source/src/cuda/emu/$name.cpp" -o "$build/emu_$name.o"
+        g++ -std=gnu++17 -O2 -D_GNU_SOURCE -I"$source/src" -I"$source" -I"$cuda/include" -c "$source/cuda/emulation/$name.cpp" -o "$build/emu_$name.o"
         objects+=("$build/emu_$name.o")
     done
 fi

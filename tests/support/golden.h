@@ -3,7 +3,7 @@
 #ifndef HY3_TESTS_SUPPORT_GOLDEN_H
 #define HY3_TESTS_SUPPORT_GOLDEN_H
 
-#include "ckpt/safetensors.h"
+#include "ckpt/hf/safetensors.h"
 #include "support/test.h"
 
 /* A whole float tensor as fp32 (count in *n if not NULL); the caller frees it. Fails the test if it

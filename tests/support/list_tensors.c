@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "ckpt/safetensors.h"
+#include "ckpt/hf/safetensors.h"
 
 #include <dirent.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  * are damaged. */
 #include "base/file.h"
 #include "base/memory.h"
-#include "ckpt/state.h"
+#include "ckpt/state/state.h"
 #include "comm/comm.h"
 #include "support/golden.h"
 #include "support/training.h"

@@ -3,7 +3,7 @@
  * gradient norm and update against one rank, and a bound on each column. */
 #include "base/file.h"
 #include "base/memory.h"
-#include "ckpt/init.h"
+#include "ckpt/hf/init.h"
 #include "comm/comm.h"
 #include "support/golden.h"
 #include "support/training.h"

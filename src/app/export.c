@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* export.c - values from the state where there are any, else from the base. */
+#include "app/export.h"
+
+#include "app/loaded_model.h"
+#include "app/settings.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "ckpt/adapter/adapter.h"
+#include "ckpt/state/state.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "config/config.h"
+
+/* A tensor of the base and what it is. */
+struct piece {
+    struct hy3_place place;
+    char name[HY3_PARAM_NAME];
+    int shard;
+};
+
+struct export
+{
+    MPI_Comm comm;
+    const struct hy3_export *options;
+    struct hy3_config config; /* of the run */
+    struct hy3_loaded_model network;
+    struct hy3_state *state;
+    struct piece *pieces; /* parameters of the base, by parameter and place */
+    size_t piece_count;
+    struct hy3_shard *shard; /* of the base; the one read last */
+    int shard_number;
+};
+
+static int by_place(const void *a, const void *b)
+{
+    const struct piece *x = a, *y = b;
+
+    if (x->place.param != y->place.param)
+        return x->place.param < y->place.param ? -1 : 1;
+    return (x->place.first > y->place.first) - (x->place.first < y->place.first);
+}
+
+static hy3_status list_pieces(struct export *e)
+{
+    int count = hy3_hf_dir_tensors(e->network.base);
+
+    HY3_TRY(hy3_alloc(&e->pieces, (size_t)count, sizeof *e->pieces));
+    for (int i = 0; i < count; i++) {
+        struct piece *piece = &e->pieces[e->piece_count];
+        const char *name = hy3_hf_dir_tensor(e->network.base, i, &piece->shard);
+
+        hy3_name_locate(e->network.params, name, &piece->place);
+        snprintf(piece->name, sizeof piece->name, "%s", name);
+        e->piece_count += piece->place.param != NULL;
+    }
+    if (e->piece_count > 0)
+        qsort(e->pieces, e->piece_count, sizeof *e->pieces, by_place);
+    return HY3_OK;
+}
+
+static hy3_status open_shard(struct export *e, int number)
+{
+    if (e->shard && e->shard_number == number)
+        return HY3_OK;
+    hy3_shard_close(e->shard);
+    e->shard = NULL;
+    HY3_TRY(hy3_hf_dir_open_shard(e->network.base, number, &e->shard));
+    e->shard_number = number;
+    return HY3_OK;
+}
+
+/* The part of [first, first + count) that a tensor of the base has. */
+static hy3_status read_piece(struct export *e, const struct piece *piece, int64_t first,
+                             int64_t count, float *data, int64_t *read)
+{
+    const struct hy3_place *place = &piece->place;
+    const struct hy3_shard_tensor *tensor;
+    int64_t low = first > place->first ? first : place->first;
+    int64_t end =
+        first + count < place->first + place->count ? first + count : place->first + place->count;
+
+    if (end <= low)
+        return HY3_OK;
+    HY3_TRY(open_shard(e, piece->shard));
+    tensor = hy3_shard_find(e->shard, piece->name);
+    if (!tensor || !tensor->is_float || tensor->count != place->count)
+        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing or misshapen", hy3_shard_path(e->shard),
+                 piece->name);
+    HY3_TRY(hy3_shard_read(e->shard, tensor, low - place->first, end - low, data + low - first,
+                           HY3_FP32));
+    *read += end - low;
+    return HY3_OK;
+}
+
+static hy3_status read_base(struct export *e, const struct hy3_param *param, int64_t first,
+                            int64_t count, float *data)
+{
+    int64_t read = 0;
+
+    for (size_t i = 0; i < e->piece_count; i++)
+        if (e->pieces[i].place.param == param)
+            HY3_TRY(read_piece(e, &e->pieces[i], first, count, data, &read));
+    if (read != count)
+        HY3_FAIL(HY3_EFORMAT, "'%s' does not have all of '%s'", hy3_hf_dir_path(e->network.base),
+                 param->name);
+    return HY3_OK;
+}
+
+static hy3_status read_values(void *context, const struct hy3_param *param, int64_t first,
+                              int64_t count, float *data)
+{
+    struct export *e = context;
+
+    if (param->trainable)
+        return hy3_state_read(e->state, HY3_MASTER, param->name, first, count, data);
+    return read_base(e, param, first, count, data);
+}
+
+/* Even parts of each tensor. */
+static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
+{
+    const struct export *e = context;
+    int64_t rank = hy3_rank(e->comm), size = hy3_size(e->comm);
+
+    *first = param->count / size * rank + param->count % size * rank / size;
+    *count = param->count / size * (rank + 1) + param->count % size * (rank + 1) / size - *first;
+}
+
+static hy3_status check_output(const struct export *e)
+{
+    bool empty = true;
+
+    if (hy3_rank(e->comm) != 0)
+        return HY3_OK;
+    if (hy3_path_exists(e->options->output))
+        HY3_TRY(hy3_directory_is_empty(e->options->output, &empty));
+    if (!empty)
+        HY3_FAIL(HY3_EUSAGE, "'%s' is not empty; name a new directory", e->options->output);
+    return HY3_OK;
+}
+
+/* The run's configuration and its model, without weights. Collective. */
+static hy3_status open_run(struct export *e)
+{
+    char path[HY3_PATH_MAX], base[HY3_PATH_MAX + 32] = "";
+    char program[] = "hy3_export";
+    char *argv[] = {program, path, base};
+    struct hy3_loaded_model_options network;
+    bool finished;
+
+    HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/config.cfg", e->options->checkpoint),
+              "opening the checkpoint");
+    if (e->options->base)
+        snprintf(base, sizeof base, "model_name_or_path=%s", e->options->base);
+    HY3_TRY(hy3_config_parse(&e->config, e->comm, e->options->base ? 3 : 2, argv, "", &finished));
+    HY3_AGREE(e->comm, hy3_options_network(&e->config, &network), "reading the configuration");
+    network.expert_parallel_size = 1;
+    network.device = "cpu";
+    if (network.training == HY3_TRAIN_ADAPTER) /* its rank and targets */
+        network.adapter = e->options->checkpoint;
+    HY3_TRY(hy3_loaded_model_open(e->comm, &network, &e->network));
+    HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/state.h5", e->options->checkpoint),
+              "opening the checkpoint");
+    HY3_TRY(hy3_state_open(e->comm, path, &e->state));
+    HY3_AGREE(e->comm, hy3_state_matches(e->state, e->network.params), "opening the checkpoint");
+    return hy3_agree(e->comm, hy3_state_verify(e->state, hy3_rank(e->comm), hy3_size(e->comm)),
+                     "checking the checkpoint");
+}
+
+static hy3_status choose_dtype(const struct export *e, hy3_dtype *out)
+{
+    static const hy3_dtype dtypes[] = {HY3_BF16, HY3_FP16, HY3_FP32};
+    const char *name = e->options->dtype;
+    size_t i = 0;
+
+    *out = e->config.bf16 ? HY3_BF16 : HY3_FP32;
+    if (!name)
+        return HY3_OK;
+    while (i < 3 && strcmp(name, hy3_dtype_name(dtypes[i])) != 0)
+        i++;
+    if (i == 3)
+        HY3_FAIL(HY3_EUSAGE, "--dtype is '%s', it must be bf16, fp16 or fp32", name);
+    *out = dtypes[i];
+    return HY3_OK;
+}
+
+static hy3_status writer_options(const struct export *e, struct hy3_hf_writer_options *out)
+{
+    const char *format = e->options->format;
+
+    *out = (struct hy3_hf_writer_options){.output = e->options->output,
+                                          .base = e->network.base,
+                                          .names = hy3_hf_dir_names(e->network.base),
+                                          .tokenizer_directory = e->options->checkpoint};
+    if (format && strcmp(format, "inner") != 0 && strcmp(format, "outer") != 0)
+        HY3_FAIL(HY3_EUSAGE, "--format is '%s', it must be inner or outer", format);
+    if (format)
+        out->names = strcmp(format, "inner") == 0 ? HY3_INNER : HY3_OUTER;
+    HY3_TRY(choose_dtype(e, &out->dtype));
+    return hy3_config_bytes(e->options->max_shard_size, "--max_shard_size", &out->max_shard_bytes);
+}
+
+hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
+{
+    hy3_status status = HY3_OK;
+    struct export e = {.comm = comm, .options = options};
+    struct hy3_hf_writer_options writer;
+    struct hy3_adapter_writer adapter = {.output = options->output,
+                                         .tokenizer_directory = options->checkpoint};
+
+    HY3_AGREE_DONE(comm, check_output(&e), "opening the output directory");
+    HY3_TRY_DONE(open_run(&e));
+    HY3_AGREE_DONE(comm, writer_options(&e, &writer), "reading the arguments");
+    HY3_AGREE_DONE(comm, list_pieces(&e), "opening the model");
+    adapter.base_path = e.config.model_name_or_path;
+    if (e.network.params->lora.rank > 0)
+        HY3_TRY_DONE(hy3_adapter_write(comm, &adapter, e.network.params, read_values, share, &e));
+    else
+        HY3_TRY_DONE(hy3_hf_write(comm, &writer, e.network.params, read_values, share, &e));
+    hy3_log(HY3_LOG_INFO, "the %s of step %lld is in '%s'",
+            e.network.params->lora.rank > 0 ? "adapter" : "model",
+            (long long)hy3_state_info(e.state)->step, options->output);
+done:
+    hy3_shard_close(e.shard);
+    hy3_free(e.pieces);
+    hy3_state_close(e.state);
+    hy3_loaded_model_close(&e.network);
+    hy3_config_free(&e.config);
+    return status;
+}

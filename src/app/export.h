@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* export.h - a training checkpoint as a Hugging Face directory. */
+#ifndef HY3_APP_EXPORT_H
+#define HY3_APP_EXPORT_H
+
+#include "base/error.h"
+
+#include <mpi.h>
+
+struct hy3_export {
+    const char *checkpoint; /* checkpoint-N of a run */
+    const char *output;     /* new or empty directory */
+    const char *base;       /* the model that was trained; NULL: where the run found it */
+    const char *format;     /* "inner", "outer"; NULL: as the base */
+    const char *dtype;      /* "bf16", "fp16", "fp32"; NULL: as the run computed */
+    const char *max_shard_size;
+};
+
+/* Collective on `comm`. All ranks write. Trained tensors come from the checkpoint's fp32 masters,
+ * frozen ones, router biases and MTP layers from the base; a checkpoint of an adapter gives an
+ * adapter directory. What is read from state.h5 is checked first. Needs some 100 MiB whatever the
+ * size of the model. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
+hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options);
+
+#endif

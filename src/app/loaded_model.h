@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loaded_model.h - a model directory in memory, ready to run: backend, layout, shape, tensors,
+ * weights. */
+#ifndef HY3_APP_LOADED_MODEL_H
+#define HY3_APP_LOADED_MODEL_H
+
+#include "ckpt/adapter/adapter.h"
+#include "ckpt/hf/directory.h"
+#include "parallel/store.h"
+
+struct hy3_loaded_model {
+    const struct hy3_backend *backend;
+    struct hy3_layout layout;
+    struct hy3_shape shape;
+    struct hy3_params *params;
+    struct hy3_hf_dir *base;
+    struct hy3_adapter *adapter; /* NULL: none was given */
+    struct hy3_store *store;
+};
+
+struct hy3_loaded_model_options {
+    const char *directory; /* model_name_or_path */
+    const char *device;
+    int expert_parallel_size;       /* 0: chosen */
+    struct hy3_store_options store; /* with_grads is set by the network */
+    enum hy3_training training;
+    const char *adapter; /* directory of an adapter; NULL: none */
+    /* of a new adapter if there is none; rank 0: no adapter. dropout holds for both */
+    struct hy3_lora lora;
+};
+
+/* Collective on `comm`. Reads and checks everything but the weights: cheap, so that wrong input is
+ * told before any long work. The caller owns *network (hy3_loaded_model_close), also after an error. */
+hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_options *options,
+                                 struct hy3_loaded_model *network);
+
+/* Collective. Allocates and loads the weights. */
+hy3_status hy3_loaded_model_load(struct hy3_loaded_model *network,
+                                 const struct hy3_loaded_model_options *options);
+
+/* Collective. Reads the adapter, or draws a new one, into the loaded network; `also` (may be NULL)
+ * gets the values in fp32. */
+hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *network, uint64_t seed,
+                                         hy3_adapter_sink also, void *context);
+
+void hy3_loaded_model_close(struct hy3_loaded_model *network);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settings.c - the configuration's words become the modules' numbers. */
+#include "app/settings.h"
+
+#include "model/lora.h"
+
+enum hy3_training hy3_options_training(const struct hy3_config *config)
+{
+    if (strcmp(config->finetuning_type, "lora") == 0)
+        return HY3_TRAIN_ADAPTER;
+    return strcmp(config->finetuning_type, "attention") == 0 ? HY3_TRAIN_ATTENTION : HY3_TRAIN_FULL;
+}
+
+/* The adapter that the configuration describes. */
+static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lora)
+{
+    *lora = (struct hy3_lora){
+        .rank = config->lora_rank, .alpha = config->lora_alpha, .dropout = config->lora_dropout};
+    for (int i = 0; i < config->lora_target.count; i++)
+        if (!hy3_lora_target(config->lora_target.items[i], lora))
+            HY3_FAIL(HY3_EUSAGE,
+                     "lora_target: there is no '%s'; the names are q_proj, k_proj, v_proj, o_proj, "
+                     "gate_proj, up_proj, down_proj, experts and all",
+                     config->lora_target.items[i]);
+    return HY3_OK;
+}
+
+static bool offloads(const struct hy3_config *config, const char *what)
+{
+    return strcmp(config->offload, what) == 0 || strcmp(config->offload, "full") == 0;
+}
+
+static struct hy3_placement placement(const struct hy3_config *config, const char *what)
+{
+    return (struct hy3_placement){.host = offloads(config, what), .directory = config->offload_dir};
+}
+
+hy3_status hy3_options_network(const struct hy3_config *config,
+                               struct hy3_loaded_model_options *out)
+{
+    *out =
+        (struct hy3_loaded_model_options){.directory = config->model_name_or_path,
+                                          .device = config->device,
+                                          .expert_parallel_size = (int)config->expert_parallel_size,
+                                          .training = hy3_options_training(config),
+                                          .adapter = config->adapter_name_or_path};
+    out->store =
+        (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
+                                   .zero_stage = (int)config->zero_stage,
+                                   .whole_experts = config->make_moe_param_leaf_module,
+                                   .placement = placement(config, "param"),
+                                   .persistence = config->stage3_param_persistence_threshold,
+                                   .prefetch = config->stage3_prefetch_bucket_size,
+                                   .reuse = config->stage3_max_reuse_distance};
+    if (out->training == HY3_TRAIN_ADAPTER)
+        HY3_TRY(read_lora(config, &out->lora));
+    return HY3_OK;
+}
+
+struct hy3_optimizer_options hy3_options_optimizer(const struct hy3_config *c, hy3_dtype dtype)
+{
+    return (struct hy3_optimizer_options){.beta1 = c->adam_beta1,
+                                          .beta2 = c->adam_beta2,
+                                          .eps = c->adam_epsilon,
+                                          .weight_decay = c->weight_decay,
+                                          .dtype = dtype,
+                                          .placement = placement(c, "optimizer")};
+}
+
+struct hy3_pass_options hy3_options_pass(const struct hy3_config *c)
+{
+    return (struct hy3_pass_options){.max_samples = c->per_device_train_batch_size,
+                                     .backward = true,
+                                     .seed = (uint64_t)c->seed,
+                                     .expert_capacity = c->expert_capacity,
+                                     .checkpointing = c->gradient_checkpointing};
+}
+
+static enum hy3_schedule_type schedule_type(const char *name)
+{
+    static const struct {
+        const char *name;
+        enum hy3_schedule_type type;
+    } types[] = {
+        {"cosine_with_min_lr", HY3_COSINE_WITH_MIN_LR},
+        {"cosine", HY3_COSINE},
+        {"linear", HY3_LINEAR},
+        {"constant", HY3_CONSTANT},
+        {"constant_with_warmup", HY3_CONSTANT_WITH_WARMUP},
+    };
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(name, types[i].name) == 0)
+            return types[i].type;
+    HY3_BUG("schedule '%s' passed the option table", name);
+}
+
+struct hy3_schedule hy3_options_schedule(const struct hy3_config *c, int64_t steps)
+{
+    struct hy3_schedule schedule = {.type = schedule_type(c->lr_scheduler_type),
+                                    .peak = c->learning_rate,
+                                    .warmup = c->warmup_steps,
+                                    .total_steps = steps};
+
+    if (c->min_lr_rate >= 0)
+        schedule.min_rate = c->min_lr_rate;
+    else if (c->min_lr >= 0 && c->learning_rate > 0)
+        schedule.min_rate = c->min_lr / c->learning_rate;
+    if (c->warmup_steps <= 0)
+        schedule.warmup = hy3_schedule_warmup(c->warmup_ratio, steps);
+    return schedule;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* adapter.h - LoRA adapters as PEFT's files: adapter_config.json and adapter_model.safetensors.
+ *
+ * Fused experts (PEFT's target_parameters) have A as [rank E, in], which is our [E, rank, in], and
+ * B as [out, rank E] with the expert as its fastest index, which is our [E, out, rank] in another
+ * order: it is brought into order here and nowhere else. */
+#ifndef HY3_CKPT_ADAPTER_ADAPTER_H
+#define HY3_CKPT_ADAPTER_ADAPTER_H
+
+#include "ckpt/hf/writer.h"
+
+struct hy3_adapter; /* opaque: an adapter directory, read only */
+
+/* Local. Reads the configuration and the header. `params` is the table of the model it shall fit.
+ * Errors: HY3_EIO; HY3_EFORMAT naming file and key or tensor, also for kinds of adapters that add
+ * something other than scale B A. The caller owns *out (hy3_adapter_close). */
+hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *params,
+                            struct hy3_adapter **out);
+void hy3_adapter_close(struct hy3_adapter *adapter);
+
+/* Rank, alpha and targets; no dropout. */
+const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
+
+/* Where values go: elements [first, first + count) of a factor. */
+typedef hy3_status (*hy3_adapter_sink)(void *context, const struct hy3_param *param, int64_t first,
+                                       int64_t count, const float *data);
+
+/* Local. Accounts for every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT
+ * naming the tensor that is missing, unknown or misshapen. */
+hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct hy3_params *params);
+
+/* Local. The part of a factor that this rank holds, in our order: out [held]. Errors: HY3_EFORMAT
+ * naming a tensor that is not finite. */
+hy3_status hy3_adapter_read(const struct hy3_adapter *adapter, const struct hy3_param *param,
+                            float *out);
+
+/* Local. Accounts for the file and hands over what this rank holds. Errors as above. */
+hy3_status hy3_adapter_load(const struct hy3_adapter *adapter, const struct hy3_params *params,
+                            hy3_adapter_sink sink, void *context);
+
+/* Local. A new adapter, as PEFT draws it: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5), B
+ * zero. An element depends on the seed and its place alone. */
+hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed, hy3_adapter_sink sink,
+                            void *context);
+
+struct hy3_adapter_writer {
+    const char *output;              /* directory, created if need be */
+    const char *base_path;           /* of the model it belongs to */
+    const char *tokenizer_directory; /* its files are copied; NULL: none */
+};
+
+/* Collective on `comm`. Writes fp32 files that PEFT loads, by the writer of hf/writer.h and with
+ * its promises. source: as there. */
+hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
+                             const struct hy3_params *params, hy3_hf_source source,
+                             hy3_hf_share share, void *context);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* transpose.h - fused factors of an adapter between our order and the file's, over the ranks.
+ *
+ * The B factor of fused experts is [E,out,rank] for us and [out,rank,E] in PEFT's file: what is
+ * consecutive on a rank lies scattered in the file. So before writing the ranks exchange it: each
+ * gets its rows of the file, all E values of some (out, rank). */
+#ifndef HY3_CKPT_ADAPTER_TRANSPOSE_H
+#define HY3_CKPT_ADAPTER_TRANSPOSE_H
+
+#include "ckpt/hf/writer.h"
+
+/* The rows [*first, *first + *count) of the out*rank rows that fall to a rank. */
+void hy3_transpose_share(const struct hy3_param *param, int rank, int ranks, int64_t *first,
+                         int64_t *count);
+
+/* Collective on `comm`. rows [count,E]: this rank's rows of the file. source and share as in
+ * hy3_hf_write. The caller owns *rows. Needs twice the tensor's bytes over the ranks while it
+ * works. */
+hy3_status hy3_transpose(MPI_Comm comm, const struct hy3_param *param, hy3_hf_source source,
+                         hy3_hf_share share, void *context, float **rows);
+
+#endif

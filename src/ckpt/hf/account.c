@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* account.c - one flag for each inner piece of each parameter, and five lists of findings. */
+#include "ckpt/hf/account.h"
+
+#include "base/memory.h"
+#include "ckpt/hf/seen.h"
+
+#include <stdarg.h>
+
+enum { SHOWN = 8, LIST_MAX = 720 };
+
+enum finding { MISSING, UNUSED, SHAPE, DTYPE, TWICE, MISPLACED, FINDINGS };
+
+static const char *const headings[FINDINGS] = {"missing",          "not part of the model",
+                                               "of another shape", "without a float dtype",
+                                               "there twice",      "not where the index says"};
+
+struct list {
+    char text[LIST_MAX];
+    int64_t count;
+};
+
+struct hy3_account {
+    const struct hy3_hf_dir *dir;
+    const struct hy3_store *store;
+    const struct hy3_params *params;
+    struct hy3_seen seen;
+    unsigned char *found; /* [tensors of the index] */
+    struct list lists[FINDINGS];
+    int64_t bytes, kept_bytes;
+};
+
+__attribute__((format(printf, 3, 4))) static void report(struct hy3_account *account,
+                                                         enum finding finding, const char *format,
+                                                         ...)
+{
+    struct list *list = &account->lists[finding];
+    size_t used = strlen(list->text);
+    char *from = list->text + used;
+    va_list args;
+
+    if (++list->count > SHOWN)
+        return;
+    va_start(args, format);
+    if (used > 0)
+        snprintf(list->text + used, LIST_MAX - used, ", ");
+    used = strlen(list->text);
+    vsnprintf(list->text + used, LIST_MAX - used, format, args);
+    va_end(args);
+    for (; *from; from++) /* names come from the file: none may steer a terminal */
+        if ((unsigned char)*from < ' ' || *from == 127)
+            *from = '?';
+}
+
+static void format_shape(const int64_t *shape, int dims, char *out, size_t size)
+{
+    size_t used = 0;
+
+    snprintf(out, size, "[");
+    for (int i = 0; i < dims && (used = strlen(out)) < size; i++)
+        snprintf(out + used, size - used, "%s%lld", i > 0 ? "," : "", (long long)shape[i]);
+    used = strlen(out);
+    snprintf(out + used, size - used, "]");
+}
+
+hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_store *store,
+                              struct hy3_account **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_account *account = NULL;
+    const struct hy3_params *params;
+
+    *out = NULL;
+    HY3_TRY_DONE(hy3_alloc(&account, 1, sizeof *account));
+    params = hy3_store_params(store);
+    *account = (struct hy3_account){.dir = dir, .store = store, .params = params};
+    HY3_TRY_DONE(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
+    HY3_TRY_DONE(hy3_seen_create(params, params->base_count, &account->seen));
+    *out = account;
+    account = NULL;
+done:
+    hy3_account_free(account);
+    return status;
+}
+
+void hy3_account_free(struct hy3_account *account)
+{
+    if (!account)
+        return;
+    hy3_seen_free(&account->seen);
+    hy3_free(account->found);
+    hy3_free(account);
+}
+
+void hy3_account_kept(const struct hy3_store *store, const struct hy3_place *place, int64_t *first,
+                      int64_t *count)
+{
+    int64_t end = place->first + place->count, kept_first, kept_count;
+
+    hy3_store_kept(store, place->param, &kept_first, &kept_count);
+    *first = place->first > kept_first ? place->first : kept_first;
+    end = end < kept_first + kept_count ? end : kept_first + kept_count;
+    *count = end > *first ? end - *first : 0;
+}
+
+static void enter_param(struct hy3_account *account, const struct hy3_place *place,
+                        const struct hy3_shard_tensor *tensor)
+{
+    int64_t first, count;
+    char is[96], must[96];
+
+    if (hy3_seen_mark(&account->seen, place))
+        report(account, TWICE, "%.96s", tensor->name);
+    if (tensor->dims != place->dims ||
+        memcmp(tensor->shape, place->shape, (size_t)place->dims * sizeof *place->shape) != 0) {
+        format_shape(tensor->shape, tensor->dims, is, sizeof is);
+        format_shape(place->shape, place->dims, must, sizeof must);
+        report(account, SHAPE, "%.96s %s instead of %s", tensor->name, is, must);
+        return;
+    }
+    if (!tensor->is_float) {
+        report(account, DTYPE, "%.96s (%s)", tensor->name, tensor->dtype_name);
+        return;
+    }
+    hy3_account_kept(account->store, place, &first, &count);
+    account->kept_bytes += count * (int64_t)hy3_dtype_size(tensor->dtype);
+}
+
+void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shard, int number)
+{
+    for (int i = 0; i < hy3_shard_count(shard); i++) {
+        const struct hy3_shard_tensor *tensor = hy3_shard_tensor(shard, i);
+        int listed = hy3_hf_dir_find(account->dir, tensor->name), at = -1;
+        struct hy3_place place;
+
+        account->bytes += tensor->bytes;
+        if (listed >= 0)
+            hy3_hf_dir_tensor(account->dir, listed, &at);
+        if (at != number) {
+            report(account, MISPLACED, "%.96s in %.96s", tensor->name,
+                   hy3_hf_dir_shard_name(account->dir, number));
+            continue;
+        }
+        account->found[listed] = 1;
+        hy3_name_locate(account->params, tensor->name, &place);
+        if (place.param)
+            enter_param(account, &place, tensor);
+        else if (!place.is_mtp)
+            report(account, UNUSED, "%.96s", tensor->name);
+    }
+}
+
+int64_t hy3_account_bytes(const struct hy3_account *account)
+{
+    return account->bytes;
+}
+
+int64_t hy3_account_kept_bytes(const struct hy3_account *account)
+{
+    return account->kept_bytes;
+}
+
+static void report_missing(void *context, const char *name)
+{
+    report(context, MISSING, "%s", name);
+}
+
+hy3_status hy3_account_end(struct hy3_account *account)
+{
+    char text[HY3_ERROR_MAX] = "";
+    size_t used = 0;
+
+    hy3_seen_missing(&account->seen, hy3_hf_dir_names(account->dir), report_missing, account);
+    for (int i = 0; i < hy3_hf_dir_tensors(account->dir); i++) {
+        int shard;
+        const char *name = hy3_hf_dir_tensor(account->dir, i, &shard);
+        struct hy3_place place;
+
+        hy3_name_locate(account->params, name, &place);
+        if (!account->found[i] && !place.param)
+            report(account, MISSING, "%.96s", name);
+    }
+    for (int i = 0; i < FINDINGS; i++) {
+        const struct list *list = &account->lists[i];
+
+        used = strlen(text);
+        if (list->count > 0 && used < sizeof text)
+            snprintf(text + used, sizeof text - used, "%s%lld %s: %s%s", used > 0 ? "; " : "",
+                     (long long)list->count, headings[i], list->text,
+                     list->count > SHOWN ? ", …" : "");
+    }
+    if (text[0] == '\0')
+        return HY3_OK;
+    HY3_FAIL(HY3_EFORMAT, "the tensors of '%.400s' are not those of its config.json: %.3600s",
+             hy3_hf_dir_path(account->dir), text);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* account.h - holds the tensors of a directory against the parameter table: each parameter complete
+ * exactly once, with the right shape and a float dtype, and nothing left over. Findings are
+ * collected and reported together. */
+#ifndef HY3_CKPT_HF_ACCOUNT_H
+#define HY3_CKPT_HF_ACCOUNT_H
+
+#include "ckpt/hf/directory.h"
+
+struct hy3_account; /* opaque */
+
+/* Local. Both are kept until hy3_account_free. The caller owns *out. */
+hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_store *store,
+                              struct hy3_account **out);
+void hy3_account_free(struct hy3_account *account);
+
+/* Local. Enters all tensors of the shard with this number. */
+void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shard, int number);
+
+/* Bytes of the tensors entered so far: all of them, and those this rank has to read. */
+int64_t hy3_account_bytes(const struct hy3_account *account);
+int64_t hy3_account_kept_bytes(const struct hy3_account *account);
+
+/* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unused, misshapen … */
+hy3_status hy3_account_end(struct hy3_account *account);
+
+/* The elements of a place that the store keeps on this rank, as a range of the flattened outer
+ * tensor. */
+void hy3_account_kept(const struct hy3_store *store, const struct hy3_place *place, int64_t *first,
+                      int64_t *count);
+
+#endif

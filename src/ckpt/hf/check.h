@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check.h - is a checkpoint directory complete and sound? */
+#ifndef HY3_CKPT_HF_CHECK_H
+#define HY3_CKPT_HF_CHECK_H
+
+#include "base/error.h"
+
+#include <mpi.h>
+
+#include <stdio.h>
+
+struct hy3_check {
+    const char *directory;
+    int64_t spot_check; /* tensors whose values are read, spread over all; -1: all of them */
+};
+
+struct hy3_check_summary {
+    int64_t tensors, shards, read; /* read: tensors whose values were looked at */
+    int64_t bytes;                 /* of all tensors */
+    int64_t findings;
+};
+
+/* Collective on `comm`; the values are read by all ranks. Five checks: config.json; every expected
+ * tensor, MTP layers included; every shard; shape, dtype, NaN and infinity; shards that the index
+ * does not list. Rank 0 writes a line per finding to `out`, "FILE: TENSOR: what is wrong". Findings
+ * are no errors: those are HY3_ENOMEM and HY3_EIO for what is no directory. */
+hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
+                     struct hy3_check_summary *summary);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* directory.h - a Hugging Face model directory: which tensor is in which shard, and reading it into
+ * the store.
+ *
+ * Inner and outer names, one file or many, F32, F16 and BF16 are all read directly (names.h). */
+#ifndef HY3_CKPT_HF_DIRECTORY_H
+#define HY3_CKPT_HF_DIRECTORY_H
+
+#include "ckpt/hf/names.h"
+#include "ckpt/hf/safetensors.h"
+#include "parallel/store.h"
+
+struct hy3_hf_dir; /* opaque */
+
+/* Local. Reads the index (or the single file) of `path` and checks it: shard names stay inside the
+ * directory, every shard exists. Opens no shard. Errors: HY3_EIO, HY3_EFORMAT. The caller owns *out
+ * (hy3_hf_dir_close). */
+hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out);
+void hy3_hf_dir_close(struct hy3_hf_dir *dir);
+
+const char *hy3_hf_dir_path(const struct hy3_hf_dir *dir);
+enum hy3_names hy3_hf_dir_names(const struct hy3_hf_dir *dir);
+int hy3_hf_dir_shards(const struct hy3_hf_dir *dir);
+const char *hy3_hf_dir_shard_name(const struct hy3_hf_dir *dir, int shard);
+int hy3_hf_dir_tensors(const struct hy3_hf_dir *dir);
+/* Tensor i in name order: its name and the number of its shard. */
+const char *hy3_hf_dir_tensor(const struct hy3_hf_dir *dir, int i, int *shard);
+/* The number of the tensor, -1: not in the index. */
+int hy3_hf_dir_find(const struct hy3_hf_dir *dir, const char *name);
+/* Bytes of all tensors as the index says, -1: it does not. */
+int64_t hy3_hf_dir_total_bytes(const struct hy3_hf_dir *dir);
+/* Local. Opens the shard with this number. The caller owns *out (hy3_shard_close). */
+hy3_status hy3_hf_dir_open_shard(const struct hy3_hf_dir *dir, int shard, struct hy3_shard **out);
+
+/* Collective on `comm`. Accounts for every tensor (missing, unused, misshapen ones are an error
+ * that lists them; MTP layers are known and left alone), then every rank reads the byte ranges its
+ * store holds, in large reads, shard by shard. Progress in bytes. Values are rounded to nearest
+ * even to the dtype of the store. NaN and infinity are an error naming the tensor. */
+hy3_status hy3_hf_dir_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* load.c - reading a directory into the store, in two passes: all headers are accounted for
+ * before any weight is read. */
+#include "base/log.h"
+#include "base/memory.h"
+#include "ckpt/hf/account.h"
+#include "comm/agree.h"
+
+enum { PIECE_BYTES = 32 << 20 }; /* of one read */
+
+/* One rank's reading. */
+struct load {
+    const struct hy3_hf_dir *dir;
+    struct hy3_store *store;
+    char *piece;         /* [PIECE_BYTES] */
+    int64_t done, total; /* bytes */
+    double start;
+};
+
+/* The place of the first NaN or infinity: all bits of the exponent are set. -1: none. */
+static int64_t find_not_finite(const void *data, hy3_dtype dtype, int64_t count)
+{
+    const uint32_t *wide = data;
+    const uint16_t *narrow = data;
+    uint32_t mask = dtype == HY3_FP32 ? 0x7f800000 : dtype == HY3_BF16 ? 0x7f80 : 0x7c00;
+
+    enum { BLOCK = 4096 };
+
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        int64_t end = i + BLOCK < count ? i + BLOCK : count;
+        unsigned bad = 0;
+
+        if (dtype == HY3_FP32)
+            for (int64_t j = i; j < end; j++)
+                bad |= (wide[j] & mask) == mask;
+        else
+            for (int64_t j = i; j < end; j++)
+                bad |= (narrow[j] & mask) == mask;
+        for (int64_t j = i; bad && j < end; j++)
+            if (((dtype == HY3_FP32 ? wide[j] : narrow[j]) & mask) == mask)
+                return j;
+    }
+    return -1;
+}
+
+static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
+                              const struct hy3_shard_tensor *tensor)
+{
+    int64_t size = (int64_t)hy3_dtype_size(tensor->dtype), step = PIECE_BYTES / size, first, count;
+    struct hy3_place place;
+
+    hy3_name_locate(hy3_store_params(load->store), tensor->name, &place);
+    if (!place.param)
+        return HY3_OK;
+    hy3_account_kept(load->store, &place, &first, &count);
+    for (int64_t i = 0; i < count; i += step) {
+        int64_t n = step < count - i ? step : count - i, from = first + i - place.first, bad;
+
+        HY3_TRY(hy3_shard_read_raw(shard, tensor, from * size, n * size, load->piece));
+        if ((bad = find_not_finite(load->piece, tensor->dtype, n)) >= 0)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s: element %lld of tensor '%s' is NaN or infinite; the file is damaged",
+                     hy3_shard_path(shard), (long long)(from + bad), tensor->name);
+        HY3_TRY(hy3_store_put(load->store, place.param, first + i, n, load->piece, tensor->dtype));
+        load->done += n * size;
+        hy3_log_progress_bytes("loading", load->done, load->total, load->start);
+    }
+    return HY3_OK;
+}
+
+static hy3_status load_all(struct load *load)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_shard *shard = NULL;
+
+    HY3_TRY_DONE(hy3_alloc(&load->piece, PIECE_BYTES, 1));
+    load->start = hy3_seconds();
+    for (int s = 0; s < hy3_hf_dir_shards(load->dir); s++) {
+        HY3_TRY_DONE(hy3_hf_dir_open_shard(load->dir, s, &shard));
+        for (int i = 0; i < hy3_shard_count(shard); i++)
+            HY3_TRY_DONE(load_tensor(load, shard, hy3_shard_tensor(shard, i)));
+        hy3_shard_close(shard);
+        shard = NULL;
+    }
+done:
+    hy3_shard_close(shard);
+    hy3_free(load->piece);
+    return status;
+}
+
+static hy3_status account_all(struct load *load)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_account *account = NULL;
+    struct hy3_shard *shard = NULL;
+    int64_t listed = hy3_hf_dir_total_bytes(load->dir);
+
+    HY3_TRY_DONE(hy3_account_create(load->dir, load->store, &account));
+    for (int s = 0; s < hy3_hf_dir_shards(load->dir); s++) {
+        HY3_TRY_DONE(hy3_hf_dir_open_shard(load->dir, s, &shard));
+        hy3_account_shard(account, shard, s);
+        hy3_shard_close(shard);
+        shard = NULL;
+    }
+    HY3_TRY_DONE(hy3_account_end(account));
+    load->total = hy3_account_kept_bytes(account);
+    if (listed >= 0 && listed != hy3_account_bytes(account))
+        hy3_log(HY3_LOG_WARN, "the index of '%s' says %lld bytes of weights, its shards hold %lld",
+                hy3_hf_dir_path(load->dir), (long long)listed,
+                (long long)hy3_account_bytes(account));
+done:
+    hy3_account_free(account);
+    return status;
+}
+
+hy3_status hy3_hf_dir_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store)
+{
+    struct load load = {.dir = dir, .store = store};
+
+    HY3_AGREE(comm, account_all(&load), "checking the weights");
+    return hy3_agree(comm, load_all(&load), "loading the weights");
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* merge.c - which tensors change, and how an element does. */
+#include "ckpt/hf/merge.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "ckpt/adapter/adapter.h"
+#include "ckpt/hf/rewrite.h"
+#include "comm/agree.h"
+
+#include <math.h>
+#include <sys/stat.h>
+
+struct merge {
+    const struct hy3_merge *options;
+    struct hy3_hf_dir *base;
+    struct hy3_params *params;
+    struct hy3_adapter *adapter;
+    struct hy3_hf_plan *plan;
+    float **factors; /* [params->count] of the shard in work, in our layout; NULL: not needed */
+    char settings[2 * HY3_PATH_MAX];
+};
+
+static const struct hy3_param *factor(const struct merge *m, const struct hy3_param *p,
+                                      enum hy3_param_part part)
+{
+    return hy3_params_factor(m->params, part, p->kind, p->layer);
+}
+
+/* Gives an entry its place in the model and its new dtype. */
+static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
+{
+    const struct hy3_shard_tensor *tensor = m->plan->pieces[entry->piece].tensor;
+    struct hy3_place place;
+    hy3_dtype dtype = m->options->dtype;
+
+    hy3_name_locate(m->params, entry->name, &place);
+    if (!place.param)
+        return HY3_OK;
+    if (!tensor->is_float)
+        HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' is %s; F32, F16 or BF16 can be merged",
+                 entry->name, m->options->base, tensor->dtype_name);
+    if (entry->dims != place.dims || entry->bytes / entry->width != place.count)
+        HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' has not the shape that config.json says",
+                 entry->name, m->options->base);
+    if (place.param->unit < 0)
+        dtype = HY3_FP32;
+    if (tensor->dtype == dtype && (place.param->layer < 0 || !factor(m, place.param, HY3_LORA_A)))
+        return HY3_OK;
+    entry->converts = true;
+    entry->param = place.param;
+    entry->first = place.first;
+    entry->count = place.count;
+    entry->dtype = dtype;
+    entry->dtype_name = hy3_shard_dtype_name(dtype);
+    entry->width = (int)hy3_dtype_size(dtype);
+    entry->bytes = entry->count * entry->width;
+    return HY3_OK;
+}
+
+static hy3_status describe(struct merge *m)
+{
+    char path[HY3_PATH_MAX];
+    struct stat info;
+
+    HY3_TRY(
+        hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", m->options->adapter));
+    if (stat(path, &info) != 0)
+        HY3_FAIL(HY3_EIO, "cannot look at '%s'", path);
+    snprintf(m->settings, sizeof m->settings, "merge %s of %lld bytes and %lld.%09ld s, as %s",
+             path, (long long)info.st_size, (long long)info.st_mtim.tv_sec, info.st_mtim.tv_nsec,
+             hy3_dtype_name(m->options->dtype));
+    return HY3_OK;
+}
+
+static hy3_status plan(struct merge *m)
+{
+    const struct hy3_merge *o = m->options;
+    struct hy3_hf_rewrite_layout layout = {0};
+    struct hy3_shape shape;
+    char path[HY3_PATH_MAX];
+
+    if (!hy3_path_is_directory(o->base))
+        HY3_FAIL(HY3_EIO, "the directory '%s' does not exist (--base_model_path)", o->base);
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", o->base));
+    HY3_TRY(hy3_shape_open(path, &shape));
+    HY3_TRY(hy3_params_create(&shape, 0, shape.experts, &m->params));
+    HY3_TRY(hy3_adapter_open(o->adapter, m->params, &m->adapter));
+    HY3_TRY(hy3_params_add_adapter(m->params, hy3_adapter_lora(m->adapter)));
+    HY3_TRY(hy3_adapter_account(m->adapter, m->params));
+    HY3_TRY(describe(m));
+    HY3_TRY(hy3_hf_dir_open(o->base, &m->base));
+    layout.names = hy3_hf_dir_names(m->base);
+    HY3_TRY(hy3_hf_plan_rewrite(m->base, shape.experts, &layout, &m->plan));
+    m->plan->bare = false;
+    m->plan->total_bytes = 0;
+    for (int i = 0; i < m->plan->count; i++) {
+        HY3_TRY(plan_entry(m, &m->plan->entries[i]));
+        m->plan->total_bytes += m->plan->entries[i].bytes;
+    }
+    HY3_TRY(hy3_hf_plan_lay_out(m->plan));
+    return hy3_alloc(&m->factors, (size_t)m->params->count, sizeof *m->factors);
+}
+
+static void forget_factors(struct merge *m)
+{
+    for (int i = 0; m->factors && i < m->params->count; i++) {
+        hy3_free(m->factors[i]);
+        m->factors[i] = NULL;
+    }
+}
+
+/* The factors of a shard's tensors come into memory before it is written, those of the last one
+ * go. */
+static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
+{
+    struct merge *m = context;
+
+    forget_factors(m);
+    for (int i = file->first; i < file->end; i++) {
+        const struct hy3_hf_entry *entry = &m->plan->entries[i];
+
+        for (int part = HY3_LORA_A; entry->converts && part <= HY3_LORA_B; part++) {
+            const struct hy3_param *p =
+                entry->param->layer < 0 ? NULL : factor(m, entry->param, part);
+
+            if (!p || m->factors[p - m->params->params])
+                continue;
+            HY3_TRY(hy3_alloc(&m->factors[p - m->params->params], (size_t)p->count, sizeof(float)));
+            HY3_TRY(hy3_adapter_read(m->adapter, p, m->factors[p - m->params->params]));
+        }
+    }
+    return HY3_OK;
+}
+
+/* y [n] = scale (b [rank] times a [rank,n]). Eight columns at once where the machine can; without
+ * fused multiply-add, so that the bits are the same everywhere. */
+__attribute__((target_clones("avx2", "default"))) static void combine_rows(const float *b,
+                                                                           const float *restrict a,
+                                                                           int64_t rank, int64_t n,
+                                                                           float scale,
+                                                                           float *restrict y)
+{
+    memset(y, 0, (size_t)n * sizeof *y);
+    for (int64_t k = 0; k < rank; k++)
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            y[j] += b[k] * a[k * n + j];
+    for (int64_t j = 0; j < n; j++)
+        y[j] *= scale;
+}
+
+/* delta = scale B[row,:] A; of experts the matrices of expert row / out. */
+static void delta_row(const struct merge *m, const struct hy3_param *p, int64_t row, float *delta)
+{
+    const struct hy3_param *pa = factor(m, p, HY3_LORA_A), *pb = factor(m, p, HY3_LORA_B);
+    const struct hy3_lora *lora = &m->params->lora;
+    int64_t rank = lora->rank, in = p->shape[p->dims - 1], out = p->shape[p->dims - 2];
+    const float *b = m->factors[pb - m->params->params] + row * rank;
+    const float *a = m->factors[pa - m->params->params] + row / out * rank * in;
+
+    combine_rows(b, a, rank, in, (float)(lora->alpha / (double)rank), delta);
+}
+
+static void round_to(hy3_dtype dtype, float *values, int64_t count, void *narrow)
+{
+    if (dtype == HY3_FP32)
+        return;
+    hy3_convert(values, HY3_FP32, narrow, dtype, (size_t)count);
+    hy3_convert(narrow, dtype, values, HY3_FP32, (size_t)count);
+}
+
+/* values [count], elements of the parameter from `first` on, += the adapter's. row: [in] space. */
+static void add_delta(const struct merge *m, const struct hy3_param *p, int64_t first,
+                      int64_t count, float *values, float *row, void *narrow)
+{
+    int64_t in = p->shape[p->dims - 1];
+
+    for (int64_t at = 0; at < count;) {
+        int64_t column = (first + at) % in, n = in - column < count - at ? in - column : count - at;
+
+        delta_row(m, p, (first + at) / in, row);
+        if (p->dims == 3)
+            round_to(m->options->dtype, row, in, narrow);
+        for (int64_t j = 0; j < n; j++)
+            values[at + j] += row[column + j];
+        at += n;
+    }
+}
+
+static hy3_status change(void *context, int index, int64_t first, int64_t count, const void *from,
+                         void *to)
+{
+    hy3_status status = HY3_OK;
+    const struct merge *m = context;
+    const struct hy3_hf_entry *entry = &m->plan->entries[index];
+    const struct hy3_param *p = entry->param;
+    int64_t in = p->shape[p->dims - 1];
+    float *values = NULL, *row = NULL;
+
+    HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&row, (size_t)in, 2 * sizeof *row));
+    hy3_convert(from, m->plan->pieces[entry->piece].tensor->dtype, values, HY3_FP32, (size_t)count);
+    if (m->plan->pieces[entry->piece].tensor->dtype != entry->dtype)
+        round_to(entry->dtype, values, count, to);
+    if (p->layer >= 0 && factor(m, p, HY3_LORA_A))
+        add_delta(m, p, entry->first + first, count, values, row, row + in);
+    hy3_convert(values, HY3_FP32, to, entry->dtype, (size_t)count);
+    hy3_convert(to, entry->dtype, values, HY3_FP32, (size_t)count);
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            HY3_FAIL_DONE(HY3_EDIVERGED,
+                          "element %lld of tensor '%s' is NaN or infinite as %s; try another "
+                          "--save_dtype, or check the base with hy3_check",
+                          (long long)(first + i), entry->name, hy3_dtype_name(entry->dtype));
+done:
+    hy3_free(values);
+    hy3_free(row);
+    return status;
+}
+
+hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
+{
+    hy3_status status = HY3_OK;
+    struct merge m = {.options = options};
+    struct hy3_hf_writer_options config = {.output = options->output, .dtype = options->dtype};
+
+    HY3_AGREE_DONE(comm, plan(&m), "reading the model and the adapter");
+    config.base = m.base;
+    HY3_TRY_DONE(hy3_hf_rewrite(comm,
+                                &(struct hy3_hf_rewrite){.base = m.base,
+                                                         .output = options->output,
+                                                         .settings = m.settings,
+                                                         .verb = "merging",
+                                                         .workers = options->workers,
+                                                         .begin = load_factors,
+                                                         .change = change,
+                                                         .context = &m,
+                                                         .config = &config},
+                                m.plan));
+    hy3_log(HY3_LOG_INFO, "%d tensors of the adapter merged, %.3f GB in '%s'",
+            m.params->count - m.params->base_count, 1e-9 * (double)m.plan->total_bytes,
+            options->output);
+done:
+    forget_factors(&m);
+    hy3_free(m.factors);
+    hy3_hf_plan_free(m.plan);
+    hy3_adapter_close(m.adapter);
+    hy3_hf_dir_close(m.base);
+    hy3_params_free(m.params);
+    return status;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan.h - what a written directory will consist of: every tensor, its shard and its bytes in
+ * the file.
+ *
+ * The plan is a pure function of the parameter table, the base's headers and the options: all ranks
+ * make the same one without a message. Inside a shard wider dtypes come first, so that every tensor
+ * is aligned to its elements. */
+#ifndef HY3_CKPT_HF_PLAN_H
+#define HY3_CKPT_HF_PLAN_H
+
+#include "ckpt/hf/writer.h"
+
+/* Bytes copied from a tensor of the base. */
+struct hy3_hf_piece {
+    int shard; /* of the base */
+    const struct hy3_shard_tensor *tensor;
+    int64_t from, to, bytes; /* byte in the base's tensor; byte in the written one */
+};
+
+/* A tensor to write: a range of a parameter, or pieces of the base's tensors. */
+struct hy3_hf_entry {
+    char name[HY3_PARAM_NAME];
+    const char *dtype_name;
+    int width; /* bytes of an element, for the order in a shard */
+    int order; /* place in the model, before shards reorder it */
+    int home;  /* shard of the base where its first piece in alphabetical order is */
+    /* elements change on the way (hf/rewrite.h); pieces count bytes of the base's dtype */
+    bool converts;
+    int dims;
+    int64_t shape[HY3_SHARD_DIMS];
+    int64_t begin, bytes;          /* place in the shard, from the file's first byte */
+    const struct hy3_param *param; /* NULL: pieces of the base */
+    hy3_dtype dtype;               /* of a parameter */
+    int64_t first, count;          /* range of the flattened parameter */
+    size_t piece, pieces;          /* plan->pieces[piece .. piece + pieces) */
+};
+
+enum { HY3_SHARD_NAME = 256 };
+
+struct hy3_hf_file {
+    char name[HY3_SHARD_NAME];
+    char *header; /* the length, the JSON text and its padding */
+    size_t header_bytes;
+    int64_t bytes;  /* of the whole file */
+    int first, end; /* its tensors: entries[first .. end) */
+};
+
+struct hy3_hf_plan {
+    struct hy3_hf_entry *entries;
+    struct hy3_hf_piece *pieces;
+    struct hy3_hf_file *files;
+    int count, file_count;
+    bool bare; /* no {"format": "pt"} in the headers: the public converter writes none */
+    size_t piece_count, entry_capacity, piece_capacity, file_capacity;
+    int64_t total_bytes;     /* of all tensors */
+    struct hy3_shard **base; /* [shards of the base]; those with tensors to copy are open */
+    int base_count;
+};
+
+/* Local. The base must have been accounted for (hy3_hf_dir_load). The caller owns *out
+ * (hy3_hf_plan_free). */
+hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
+                              const struct hy3_params *params, struct hy3_hf_plan **out);
+
+struct hy3_hf_rewrite_layout {
+    enum hy3_names names;
+    bool keep_residue; /* a shard that loses all its tensors stays, empty; else it goes */
+    /* cut into new shards; 0: a tensor goes to the first of its old ones */
+    int64_t max_shard_bytes;
+};
+
+/* Local. The plan of a directory whose tensors are those of `base` in another layout. Tensors of a
+ * shard are in the order of the safetensors library: wider dtypes first, then by name. Errors:
+ * HY3_EFORMAT naming a tensor that is missing, surplus or of another shape than its like. To be
+ * laid out (hy3_hf_plan_lay_out) when entries have their final dtypes. */
+hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
+                               const struct hy3_hf_rewrite_layout *layout,
+                               struct hy3_hf_plan **out);
+hy3_status hy3_hf_plan_lay_out(struct hy3_hf_plan *plan);
+void hy3_hf_plan_free(struct hy3_hf_plan *plan);
+
+#endif

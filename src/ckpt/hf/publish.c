@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* publish.c - renames and small files of a written directory. */
+#include "ckpt/hf/publish.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+
+#include <jansson.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { CONFIG_LIMIT = 16 << 20 };
+
+static const char index_name[] = "model.safetensors.index.json";
+
+/* What belongs to the tokenizer; missing ones are fine. */
+static const char *const tokenizer_files[] = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "merges.txt",
+};
+
+hy3_status hy3_hf_part_path(const char *output, const char *file, char *out, size_t size)
+{
+    return hy3_path_format(out, size, "%s/%s.part", output, file);
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Copies `name` from one directory to the other; *found says whether it was there. */
+static hy3_status copy_file(const char *from, const char *to, const char *name, bool *found)
+{
+    char source[HY3_PATH_MAX], target[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_path_format(source, sizeof source, "%s/%s", from, name));
+    HY3_TRY(hy3_path_format(target, sizeof target, "%s/%s", to, name));
+    *found = hy3_path_exists(source);
+    if (*found && !is_same_file(source, target))
+        HY3_TRY(hy3_file_copy(source, target));
+    return HY3_OK;
+}
+
+/* The text of a document whose numbers are as short as they can be without becoming others: 1e-5,
+ * not 1.0000000000000001e-5. */
+static hy3_status format_json(const json_t *document, char **out)
+{
+    for (size_t digits = 10; digits <= 17; digits++) {
+        char *text = json_dumps(document, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        json_t *again = text ? json_loads(text, JSON_ALLOW_NUL, NULL) : NULL;
+        bool same = again && json_equal(document, again);
+
+        json_decref(again);
+        if (same || digits == 17) {
+            *out = text;
+            break;
+        }
+        free(text);
+    }
+    if (!*out)
+        HY3_FAIL(HY3_ENOMEM, "no memory for config.json");
+    return HY3_OK;
+}
+
+/* Names the dtype under the keys the document has, "dtype" if it has none. */
+static void update_dtype(json_t *config, hy3_dtype dtype)
+{
+    const char *name = dtype == HY3_FP32 ? "float32" : dtype == HY3_BF16 ? "bfloat16" : "float16";
+    bool old = json_object_get(config, "torch_dtype") != NULL;
+
+    if (old)
+        json_object_set_new(config, "torch_dtype", json_string(name));
+    if (!old || json_object_get(config, "dtype"))
+        json_object_set_new(config, "dtype", json_string(name));
+}
+
+hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX], *text = NULL;
+    json_t *config = NULL;
+    size_t size;
+
+    if (options->base) {
+        HY3_TRY_DONE(
+            hy3_path_format(path, sizeof path, "%s/config.json", hy3_hf_dir_path(options->base)));
+        HY3_TRY_DONE(hy3_json_read(path, CONFIG_LIMIT, &config));
+    } else if (options->config) {
+        config = json_deep_copy(options->config);
+    } else {
+        return HY3_OK;
+    }
+    if (!options->adapter)
+        update_dtype(config, options->dtype);
+    HY3_TRY_DONE(format_json(config, &text));
+    size = strlen(text);
+    text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", options->output,
+                                 options->adapter ? "adapter_config.json" : "config.json"));
+    HY3_TRY_DONE(hy3_file_replace(path, text, size + 1));
+done:
+    json_decref(config);
+    free(text);
+    return status;
+}
+
+hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
+{
+    static const char generation[] = "generation_config.json";
+    bool found = false;
+
+    HY3_TRY(hy3_hf_write_config(options));
+    if (options->base)
+        HY3_TRY(copy_file(hy3_hf_dir_path(options->base), options->output, generation, &found));
+    if (options->tokenizer_directory && !options->adapter && !found)
+        HY3_TRY(copy_file(options->tokenizer_directory, options->output, generation, &found));
+    for (size_t i = 0; i < sizeof tokenizer_files / sizeof *tokenizer_files; i++)
+        if (options->tokenizer_directory)
+            HY3_TRY(copy_file(options->tokenizer_directory, options->output, tokenizer_files[i],
+                              &found));
+    return HY3_OK;
+}
+
+hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan)
+{
+    hy3_status status = HY3_OK;
+    json_t *map = json_object(), *index = NULL;
+    char path[HY3_PATH_MAX], *text = NULL;
+
+    for (int i = 0; i < plan->file_count; i++)
+        for (int j = plan->files[i].first; j < plan->files[i].end; j++)
+            json_object_set_new(map, plan->entries[j].name, json_string(plan->files[i].name));
+    index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)plan->total_bytes,
+                      "weight_map", map);
+    text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
+    if (!text)
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for '%s'", index_name);
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
+    HY3_TRY_DONE(hy3_file_replace(path, text, strlen(text)));
+done:
+    json_decref(index);
+    free(text);
+    return status;
+}
+
+/* Whether the name is one that weights of an earlier writing have, complete or not. */
+static bool is_weight_name(const char *name)
+{
+    int number, of, length = -1;
+
+    if (strcmp(name, "model.safetensors") == 0 || strcmp(name, "model.safetensors.part") == 0)
+        return true;
+    if (sscanf(name, "model-%d-of-%d.safetensors%n", &number, &of, &length) < 2 || length < 0)
+        return false;
+    return name[length] == '\0' || strcmp(name + length, ".part") == 0;
+}
+
+static bool is_planned(const struct hy3_hf_plan *plan, const char *name)
+{
+    for (int i = 0; i < plan->file_count; i++)
+        if (strcmp(plan->files[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static hy3_status remove_file(const char *directory, const char *name)
+{
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, name));
+    if (unlink(path) != 0 && errno != ENOENT)
+        HY3_FAIL(HY3_EIO, "cannot remove '%s': %s", path, strerror(errno));
+    return HY3_OK;
+}
+
+/* Weights of an earlier writing that this one did not replace. */
+static hy3_status remove_stale(const char *output, const struct hy3_hf_plan *plan)
+{
+    hy3_status status = HY3_OK;
+    const struct dirent *entry;
+    DIR *directory = opendir(output);
+
+    if (!directory)
+        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", output, strerror(errno));
+    while ((entry = readdir(directory)))
+        if (is_weight_name(entry->d_name) && !is_planned(plan, entry->d_name))
+            HY3_TRY_DONE(remove_file(output, entry->d_name));
+done:
+    if (directory)
+        closedir(directory);
+    return status;
+}
+
+static hy3_status rename_files(const char *output, const struct hy3_hf_plan *plan)
+{
+    char part[HY3_PATH_MAX], path[HY3_PATH_MAX];
+
+    for (int i = 0; i < plan->file_count; i++) {
+        HY3_TRY(hy3_hf_part_path(output, plan->files[i].name, part, sizeof part));
+        HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, plan->files[i].name));
+        if (rename(part, path) != 0)
+            HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
+    }
+    return hy3_directory_sync(path);
+}
+
+hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
+                          const struct hy3_hf_plan *plan)
+{
+    const char *output = options->output;
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_hf_write_small_files(options));
+    if (!options->adapter)
+        HY3_TRY(remove_file(output, index_name));
+    HY3_TRY(rename_files(output, plan));
+    if (plan->file_count > 1)
+        HY3_TRY(hy3_hf_write_index(output, plan));
+    if (!options->adapter)
+        HY3_TRY(remove_stale(output, plan));
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
+    return hy3_directory_sync(path);
+}
+
+void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan)
+{
+    char part[HY3_PATH_MAX];
+
+    for (int i = 0; i < plan->file_count; i++)
+        if (hy3_hf_part_path(options->output, plan->files[i].name, part, sizeof part) == HY3_OK)
+            unlink(part);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* publish.h - the last step of writing a directory: small files, final names, index, and the old
+ * weights' end.
+ *
+ * Order: small files; the old index goes (from here on the directory is visibly incomplete); the
+ * shards get their names; the new index; old shards that are no longer listed go; the directory is
+ * flushed. */
+#ifndef HY3_CKPT_HF_PUBLISH_H
+#define HY3_CKPT_HF_PUBLISH_H
+
+#include "ckpt/hf/plan.h"
+
+/* The temporary name under which a shard is written. */
+hy3_status hy3_hf_part_path(const char *output, const char *file, char *out, size_t size);
+
+/* Local, on one rank, when all shards are complete under their temporary names. */
+hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
+                          const struct hy3_hf_plan *plan);
+
+/* Local. The index of the planned shards; atomically. */
+hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan);
+
+/* Local. config.json of the base, or the one that is given, with the dtype of the weights;
+ * atomically. */
+hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options);
+
+/* Local, on one rank. Configuration, generation defaults and tokenizer files. */
+hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options);
+
+/* Local, on one rank. Removes what is left under temporary names after a failure. */
+void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan);
+
+#endif

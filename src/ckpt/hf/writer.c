@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* writer.c - the phases of a writing: plan, create, write and flush, census, check, publish.
+ * Each ends in an agreement; the plan needs no message, being the same everywhere. */
+#include "ckpt/hf/writer.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "ckpt/hf/plan.h"
+#include "ckpt/hf/publish.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+enum {
+    CHUNK = 4 << 20,       /* elements converted at a time */
+    COPY_BYTES = 16 << 20, /* bytes of the base copied at a time */
+    NAMES_SHOWN = 5,
+};
+
+/* What the census finds in a tensor; the worst of all ranks counts. */
+enum { ALL_ZERO = 0, HAS_VALUES = 1, NOT_FINITE = 2 };
+
+struct writer {
+    MPI_Comm comm;
+    const struct hy3_hf_writer_options *options;
+    const struct hy3_params *params;
+    struct hy3_hf_plan *plan;
+    hy3_hf_source source;
+    hy3_hf_share share;
+    void *context;
+    float *values;       /* [CHUNK] */
+    char *converted;     /* [COPY_BYTES] */
+    int64_t *census;     /* [plan->count] */
+    int64_t done, total; /* bytes of this rank */
+    double start;
+};
+
+/* The part of the tensor that this rank writes: elements of a parameter. */
+static void own_range(const struct writer *w, const struct hy3_hf_entry *entry, int64_t *first,
+                      int64_t *count)
+{
+    int64_t end = entry->first + entry->count, share_first, share_count;
+
+    w->share(w->context, entry->param, &share_first, &share_count);
+    *first = share_first > entry->first ? share_first : entry->first;
+    end = share_first + share_count < end ? share_first + share_count : end;
+    *count = end > *first ? end - *first : 0;
+}
+
+/* Tensors of the base are dealt out to the ranks in turn. */
+static bool is_own_copy(const struct writer *w, const struct hy3_hf_entry *entry)
+{
+    return !entry->param && entry->order % hy3_size(w->comm) == hy3_rank(w->comm);
+}
+
+static int64_t own_bytes(const struct writer *w, const struct hy3_hf_entry *entry)
+{
+    int64_t first, count;
+
+    if (!entry->param)
+        return is_own_copy(w, entry) ? entry->bytes : 0;
+    own_range(w, entry, &first, &count);
+    return count * entry->width;
+}
+
+static void show_progress(struct writer *w, int64_t bytes)
+{
+    w->done += bytes;
+    hy3_log_progress_bytes("saving", w->done, w->total, w->start);
+}
+
+static int64_t examine_wide(const uint32_t *bits, int64_t count)
+{
+    uint32_t any = 0, bad = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        any |= bits[i] & 0x7fffffff;
+        bad |= (bits[i] & 0x7f800000) == 0x7f800000;
+    }
+    return bad ? NOT_FINITE : any ? HAS_VALUES : ALL_ZERO;
+}
+
+static int64_t examine_narrow(const uint16_t *bits, int64_t count, uint16_t exponent)
+{
+    uint16_t any = 0, bad = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        any |= bits[i] & 0x7fff;
+        bad |= (bits[i] & exponent) == exponent;
+    }
+    return bad ? NOT_FINITE : any ? HAS_VALUES : ALL_ZERO;
+}
+
+/* What goes to the file is examined, not what it was made from: fp16 may overflow. */
+static int64_t examine(const void *data, hy3_dtype dtype, int64_t count)
+{
+    if (dtype == HY3_FP32)
+        return examine_wide(data, count);
+    return examine_narrow(data, count, dtype == HY3_BF16 ? 0x7f80 : 0x7c00);
+}
+
+static hy3_status write_param(struct writer *w, int fd, const char *path, int index)
+{
+    const struct hy3_hf_entry *entry = &w->plan->entries[index];
+    int64_t first, count;
+
+    own_range(w, entry, &first, &count);
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        int64_t n = CHUNK < count - i ? CHUNK : count - i, found;
+        const void *data = w->values;
+
+        HY3_TRY(w->source(w->context, entry->param, first + i, n, w->values));
+        if (entry->dtype != HY3_FP32) {
+            hy3_convert(w->values, HY3_FP32, w->converted, entry->dtype, (size_t)n);
+            data = w->converted;
+        }
+        found = examine(data, entry->dtype, n);
+        w->census[index] = found > w->census[index] ? found : w->census[index];
+        HY3_TRY(hy3_file_write_at(fd, data, (size_t)(n * entry->width),
+                                  entry->begin + (first + i - entry->first) * entry->width, path));
+        show_progress(w, n * entry->width);
+    }
+    return HY3_OK;
+}
+
+static hy3_status write_copy(struct writer *w, int fd, const char *path,
+                             const struct hy3_hf_entry *entry)
+{
+    for (size_t p = entry->piece; p < entry->piece + entry->pieces; p++) {
+        const struct hy3_hf_piece *piece = &w->plan->pieces[p];
+
+        for (int64_t at = 0; at < piece->bytes; at += COPY_BYTES) {
+            int64_t n = COPY_BYTES < piece->bytes - at ? COPY_BYTES : piece->bytes - at;
+
+            HY3_TRY(hy3_shard_read_raw(w->plan->base[piece->shard], piece->tensor, piece->from + at,
+                                       n, w->converted));
+            HY3_TRY(hy3_file_write_at(fd, w->converted, (size_t)n, entry->begin + piece->to + at,
+                                      path));
+            show_progress(w, n);
+        }
+    }
+    return HY3_OK;
+}
+
+/* Writes and flushes this rank's part of one shard. */
+static hy3_status write_file(struct writer *w, const struct hy3_hf_file *file)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+    int64_t bytes = 0;
+    int fd = -1;
+
+    for (int i = file->first; i < file->end; i++)
+        bytes += own_bytes(w, &w->plan->entries[i]);
+    if (bytes == 0)
+        return HY3_OK;
+    HY3_TRY_DONE(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
+    if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
+    for (int i = file->first; i < file->end; i++)
+        if (w->plan->entries[i].param)
+            HY3_TRY_DONE(write_param(w, fd, path, i));
+        else if (is_own_copy(w, &w->plan->entries[i]))
+            HY3_TRY_DONE(write_copy(w, fd, path, &w->plan->entries[i]));
+    if (fsync(fd) != 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
+done:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+static hy3_status write_all(struct writer *w)
+{
+    for (int i = 0; i < w->plan->count; i++)
+        w->total += own_bytes(w, &w->plan->entries[i]);
+    HY3_TRY(hy3_alloc(&w->values, CHUNK, sizeof *w->values));
+    HY3_TRY(hy3_alloc(&w->converted, COPY_BYTES, 1));
+    w->start = hy3_seconds();
+    for (int i = 0; i < w->plan->file_count; i++)
+        HY3_TRY(write_file(w, &w->plan->files[i]));
+    return HY3_OK;
+}
+
+/* Creates a shard in its full size with its header; space is claimed now, so that a full disk is
+ * known at once. */
+static hy3_status create_file(const char *output, const struct hy3_hf_file *file)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+    int fd = -1;
+
+    HY3_TRY_DONE(hy3_hf_part_path(output, file->name, path, sizeof path));
+    if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+    if (fallocate(fd, 0, 0, (off_t)file->bytes) != 0 && (errno == ENOSPC || errno == EDQUOT))
+        HY3_FAIL_DONE(HY3_EIO,
+                      "no space for the %.3f GB of '%s': %s; free some or choose another "
+                      "directory",
+                      (double)file->bytes / 1e9, path, strerror(errno));
+    if (ftruncate(fd, (off_t)file->bytes) != 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot make '%s' %lld bytes long: %s", path, (long long)file->bytes,
+                      strerror(errno));
+    HY3_TRY_DONE(hy3_file_write_at(fd, file->header, file->header_bytes, 0, path));
+    if (fsync(fd) != 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
+done:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+static hy3_status create_all(const struct writer *w)
+{
+    if (hy3_rank(w->comm) != 0)
+        return HY3_OK;
+    HY3_TRY(hy3_directory_create(w->options->output));
+    for (int i = 0; i < w->plan->file_count; i++)
+        HY3_TRY(create_file(w->options->output, &w->plan->files[i]));
+    return HY3_OK;
+}
+
+/* Logically collective: the verdict over what all ranks saw. */
+static hy3_status judge(const struct writer *w)
+{
+    char names[NAMES_SHOWN * (HY3_PARAM_NAME + 2) + 1] = "";
+    size_t used = 0;
+    int zeros = 0;
+
+    for (int i = 0; i < w->plan->count; i++) {
+        const struct hy3_hf_entry *entry = &w->plan->entries[i];
+
+        if (entry->param && w->census[i] == NOT_FINITE)
+            HY3_FAIL(HY3_EDIVERGED, "tensor '%s' holds NaN or infinity as %s; nothing was saved",
+                     entry->name, hy3_dtype_name(entry->dtype));
+        if (!entry->param || entry->param->unit < 0 || w->census[i] != ALL_ZERO)
+            continue;
+        if (zeros++ < NAMES_SHOWN) {
+            snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "", entry->name);
+            used = strlen(names);
+        }
+    }
+    if (zeros > 0)
+        hy3_log(HY3_LOG_WARN, "%d saved tensors hold nothing but zeros: %s%s", zeros, names,
+                zeros > NAMES_SHOWN ? ", …" : "");
+    return HY3_OK;
+}
+
+/* Collective. */
+static hy3_status take_census(struct writer *w)
+{
+    const int step = 1 << 16;
+
+    for (int i = 0; i < w->plan->count; i += step)
+        hy3_allreduce_int(w->comm, w->census + i,
+                          step < w->plan->count - i ? step : w->plan->count - i, MPI_MAX,
+                          "examining the saved weights");
+    return judge(w);
+}
+
+/* Reads the headers back, the shards dealt out to the ranks. */
+static hy3_status check_files(const struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+    struct hy3_shard *shard = NULL;
+
+    for (int i = hy3_rank(w->comm); i < w->plan->file_count; i += hy3_size(w->comm)) {
+        const struct hy3_hf_file *file = &w->plan->files[i];
+
+        HY3_TRY_DONE(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
+        HY3_TRY_DONE(hy3_shard_open(path, &shard));
+        if (hy3_shard_count(shard) != file->end - file->first)
+            HY3_FAIL_DONE(HY3_EIO, "'%s' reads back with %d tensors instead of %d", path,
+                          hy3_shard_count(shard), file->end - file->first);
+        hy3_shard_close(shard);
+        shard = NULL;
+    }
+done:
+    hy3_shard_close(shard);
+    return status;
+}
+
+static hy3_status plan_all(struct writer *w)
+{
+    HY3_TRY(hy3_hf_plan_create(w->options, w->params, &w->plan));
+    return hy3_alloc(&w->census, (size_t)w->plan->count, sizeof *w->census);
+}
+
+/* Collective, from the first file to the last rename. */
+static hy3_status write_planned(struct writer *w)
+{
+    hy3_status status = HY3_OK;
+
+    HY3_AGREE_DONE(w->comm, create_all(w), "creating the weight files");
+    HY3_AGREE_DONE(w->comm, write_all(w), "writing the weights");
+    HY3_TRY_DONE(take_census(w));
+    HY3_AGREE_DONE(w->comm, check_files(w), "reading the weights back");
+    HY3_AGREE_DONE(w->comm, hy3_rank(w->comm) == 0 ? hy3_hf_publish(w->options, w->plan) : HY3_OK,
+                   "completing the model directory");
+done:
+    if (status != HY3_OK && hy3_rank(w->comm) == 0)
+        hy3_hf_discard(w->options, w->plan);
+    return status;
+}
+
+hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
+                        const struct hy3_params *params, hy3_hf_source source, hy3_hf_share share,
+                        void *context)
+{
+    hy3_status status = HY3_OK;
+    struct writer w = {.comm = comm,
+                       .options = options,
+                       .params = params,
+                       .source = source,
+                       .share = share,
+                       .context = context};
+
+    HY3_AGREE_DONE(comm, plan_all(&w), "planning the weight files");
+    HY3_TRY_DONE(write_planned(&w));
+done:
+    hy3_hf_plan_free(w.plan);
+    hy3_free(w.census);
+    hy3_free(w.values);
+    hy3_free(w.converted);
+    return status;
+}
+
+static hy3_status read_store(void *context, const struct hy3_param *param, int64_t first,
+                             int64_t count, float *data)
+{
+    return hy3_store_get(context, param, first, count, data);
+}
+
+static void share_store(void *context, const struct hy3_param *param, int64_t *first,
+                        int64_t *count)
+{
+    hy3_store_share(context, param, first, count);
+}
+
+hy3_status hy3_hf_write_store(MPI_Comm comm, const struct hy3_hf_writer_options *options,
+                              const struct hy3_store *store)
+{
+    return hy3_hf_write(comm, options, hy3_store_params(store), read_store, share_store,
+                        (void *)(uintptr_t)store);
+}

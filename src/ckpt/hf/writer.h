@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* writer.h - writes a model as a Hugging Face directory, all ranks together.
+ *
+ * Invariants: nothing appears under its final name before all of it is written and flushed; nothing
+ * is gathered on a rank, each writes its share of every tensor (hy3_store_share) to its place;
+ * tensors of the base that are not parameters (MTP layers) are copied byte by byte; after writing,
+ * a census (shape, NaN/Inf, all zero) decides whether it counts as saved. */
+#ifndef HY3_CKPT_HF_WRITER_H
+#define HY3_CKPT_HF_WRITER_H
+
+#include "ckpt/hf/directory.h"
+
+struct hy3_hf_writer_options {
+    const char *output; /* directory, created if need be */
+    /* MTP tensors and config.json come from here; NULL: none (hy3_init) */
+    const struct hy3_hf_dir *base;
+    const json_t *config; /* written as config.json when there is no base; NULL: none */
+    enum hy3_names names;
+    hy3_dtype dtype; /* of weights; router biases stay fp32 */
+    int64_t max_shard_bytes;
+    const char *tokenizer_directory; /* its tokenizer files are copied; NULL: none */
+    bool adapter; /* the adapter's tensors instead of the model's, under PEFT's file names */
+};
+
+/* How the writer asks for values: element range of a parameter as fp32; the store, or the generator
+ * of hy3_init. */
+typedef hy3_status (*hy3_hf_source)(void *context, const struct hy3_param *param, int64_t first,
+                                    int64_t count, float *data);
+
+/* The range of a tensor that this rank writes, see hy3_store_share. */
+typedef void (*hy3_hf_share)(void *context, const struct hy3_param *param, int64_t *first,
+                             int64_t *count);
+
+/* Collective on `comm`. All arguments but the ranges are equal on all ranks. Writes weights, index,
+ * config.json (dtype updated), tokenizer and generation files. Progress in bytes. Needs some 50 MiB
+ * of host memory whatever the size of the model. Errors: HY3_EDIVERGED naming a tensor with NaN or
+ * infinity; HY3_EIO, HY3_EFORMAT. The old weights of the directory are untouched after an error. */
+hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
+                        const struct hy3_params *params, hy3_hf_source source, hy3_hf_share share,
+                        void *context);
+
+/* Collective on `comm`. The same for a store. */
+hy3_status hy3_hf_write_store(MPI_Comm comm, const struct hy3_hf_writer_options *options,
+                              const struct hy3_store *store);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* file.c - groups, datasets and attributes of state.h5, read. */
+#include "ckpt/state/file.h"
+
+#include "base/memory.h"
+
+enum { MAX_TENSORS = 1 << 20, MAX_SLABS = 1 << 26 };
+
+#define FIELD(name) offsetof(struct hy3_state_info, name)
+
+const struct hy3_state_attribute hy3_state_attributes[] = {
+    {"step", FIELD(step), 'i'},
+    {"global_batch", FIELD(global_batch), 'i'},
+    {"seed", FIELD(seed), 'i'},
+    {"total_steps", FIELD(total_steps), 'i'},
+    {"tokens", FIELD(tokens), 'i'},
+    {"data_samples", FIELD(data_samples), 'i'},
+    {"data_fingerprint", FIELD(data_fingerprint), 'u'},
+    {"log_loss", FIELD(log_loss), 'r'},
+    {"log_steps", FIELD(log_steps), 'i'},
+    {"log_tokens", FIELD(log_tokens), 'i'},
+    {"elapsed_seconds", FIELD(elapsed), 'r'},
+    {NULL, 0, 0},
+};
+
+hid_t hy3_state_memory_type(char type)
+{
+    return type == 'r' ? H5T_NATIVE_DOUBLE : type == 'u' ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64;
+}
+
+const char *hy3_state_field_name(enum hy3_optimizer_field field)
+{
+    static const char *const names[] = {"param", "adam_m", "adam_v"};
+
+    return names[field];
+}
+
+static hy3_status get_attribute(hid_t object, const char *name, char type, void *out)
+{
+    hy3_status status = HY3_OK;
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), kind = -1, space = -1;
+
+    if (attribute < 0)
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no attribute '%s'", name);
+    kind = H5Aget_type(attribute);
+    space = H5Aget_space(attribute);
+    if (kind < 0 || space < 0 || H5Tget_size(kind) != 8 ||
+        H5Tget_class(kind) != (type == 'r' ? H5T_FLOAT : H5T_INTEGER) ||
+        H5Sget_simple_extent_npoints(space) != 1 ||
+        H5Aread(attribute, hy3_state_memory_type(type), out) < 0)
+        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is not one 64-bit number", name);
+done:
+    if (space >= 0)
+        H5Sclose(space);
+    if (kind >= 0)
+        H5Tclose(kind);
+    if (attribute >= 0)
+        H5Aclose(attribute);
+    return status;
+}
+
+static hy3_status get_text(hid_t object, const char *name, char **out)
+{
+    hy3_status status = HY3_OK;
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), kind = -1;
+    size_t size;
+
+    if (attribute < 0)
+        return hy3_strdup("", out);
+    kind = H5Aget_type(attribute);
+    size = kind < 0 ? 0 : H5Tget_size(kind);
+    if (kind < 0 || H5Tget_class(kind) != H5T_STRING || H5Tis_variable_str(kind) > 0 ||
+        size > HY3_STATE_CONFIGURATION_LIMIT)
+        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is no text", name);
+    HY3_TRY_DONE(hy3_alloc(out, size + 1, 1));
+    if (H5Aread(attribute, kind, *out) < 0)
+        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' cannot be read", name);
+done:
+    if (kind >= 0)
+        H5Tclose(kind);
+    H5Aclose(attribute);
+    return status;
+}
+
+/* Shape and place of a dataset; whether it is what we write. */
+static bool get_dataset(hid_t set, hid_t type, int64_t *dims, int64_t shape[3], int64_t *offset)
+{
+    hid_t kind = H5Dget_type(set), space = H5Dget_space(set), plist = H5Dget_create_plist(set);
+    hsize_t sizes[3] = {0};
+    bool good = kind >= 0 && space >= 0 && plist >= 0 && H5Tequal(kind, type) > 0 &&
+                H5Pget_layout(plist) == H5D_CONTIGUOUS && H5Pget_external_count(plist) == 0 &&
+                H5Sget_simple_extent_ndims(space) >= 1 && H5Sget_simple_extent_ndims(space) <= 3;
+
+    if (good) {
+        *dims = H5Sget_simple_extent_dims(space, sizes, NULL);
+        *offset = (int64_t)H5Dget_offset(set);
+        good = H5Dget_offset(set) != HADDR_UNDEF;
+        for (int i = 0; i < 3; i++)
+            shape[i] = (int64_t)sizes[i];
+    }
+    if (kind >= 0)
+        H5Tclose(kind);
+    if (space >= 0)
+        H5Sclose(space);
+    if (plist >= 0)
+        H5Pclose(plist);
+    return good;
+}
+
+/* Whether bytes [offset, offset + count size) lie in the file. */
+static bool fits(const struct hy3_state_index *index, int64_t offset, int64_t count, int64_t size)
+{
+    return offset >= 0 && count >= 0 && count <= index->file_bytes / size &&
+           offset <= index->file_bytes - count * size;
+}
+
+static hy3_status get_tensor(hid_t group, const char *name, struct hy3_state_index *index,
+                             enum hy3_optimizer_field field)
+{
+    hy3_status status = HY3_OK;
+    hid_t set = H5Dopen2(group, name, H5P_DEFAULT);
+    int64_t number = -1, dims = 0, shape[3] = {0}, offset = 0, count = 1;
+    struct hy3_state_tensor *t;
+
+    if (set < 0 || !get_dataset(set, H5T_IEEE_F32LE, &dims, shape, &offset))
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' is no contiguous fp32 dataset",
+                      hy3_state_field_name(field), name);
+    HY3_TRY_DONE(get_attribute(set, "tensor", 'i', &number));
+    for (int i = 0; i < dims; i++) {
+        if (shape[i] < 1 || count > INT64_MAX / 4 / shape[i])
+            HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' has an impossible shape",
+                          hy3_state_field_name(field), name);
+        count *= shape[i];
+    }
+    if (number < 0 || number >= index->tensor_count || strlen(name) >= HY3_PARAM_NAME ||
+        !fits(index, offset, count, 4))
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' does not belong there", hy3_state_field_name(field),
+                      name);
+    t = &index->tensors[number];
+    if (field == HY3_MASTER) {
+        snprintf(t->name, sizeof t->name, "%s", name);
+        t->dims = dims;
+        memcpy(t->shape, shape, sizeof shape);
+        t->count = count;
+    }
+    if (strcmp(t->name, name) != 0 || t->dims != dims || memcmp(t->shape, shape, sizeof shape) != 0)
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' and 'param' of the same number differ",
+                      hy3_state_field_name(field), name);
+    t->offset[field] = offset;
+done:
+    if (set >= 0)
+        H5Dclose(set);
+    return status;
+}
+
+static hy3_status get_field(hid_t file, struct hy3_state_index *index,
+                            enum hy3_optimizer_field field)
+{
+    hy3_status status = HY3_OK;
+    hid_t group = H5Gopen2(file, hy3_state_field_name(field), H5P_DEFAULT);
+    H5G_info_t info;
+
+    if (group < 0 || H5Gget_info(group, &info) < 0 || info.nlinks > MAX_TENSORS)
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no usable group '%s'", hy3_state_field_name(field));
+    if (field == HY3_MASTER) {
+        index->tensor_count = (int64_t)info.nlinks;
+        HY3_TRY_DONE(hy3_alloc(&index->tensors, info.nlinks, sizeof *index->tensors));
+    }
+    if ((int64_t)info.nlinks != index->tensor_count)
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' holds %lld tensors instead of %lld",
+                      hy3_state_field_name(field), (long long)info.nlinks,
+                      (long long)index->tensor_count);
+    for (hsize_t i = 0; i < info.nlinks; i++) {
+        char name[HY3_PARAM_NAME] = "";
+
+        if (H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name,
+                               H5P_DEFAULT) < 0)
+            HY3_FAIL_DONE(HY3_EFORMAT, "the names in '%s' cannot be read",
+                          hy3_state_field_name(field));
+        HY3_TRY_DONE(get_tensor(group, name, index, field));
+    }
+done:
+    if (group >= 0)
+        H5Gclose(group);
+    return status;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct hy3_state_slab *x = a, *y = b;
+
+    if (x->field != y->field)
+        return x->field < y->field ? -1 : 1;
+    if (x->tensor != y->tensor)
+        return x->tensor < y->tensor ? -1 : 1;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* In order, and every element of every tensor in exactly one of them. */
+static hy3_status check_slabs(struct hy3_state_index *index)
+{
+    uint64_t field = 0, tensor = 0, at = 0;
+    int64_t i = 0;
+
+    qsort(index->slabs, (size_t)index->slab_count, sizeof *index->slabs, by_place);
+    while (field < HY3_OPTIMIZER_FIELDS && index->tensor_count > 0) {
+        const struct hy3_state_slab *s = &index->slabs[i];
+        uint64_t count = (uint64_t)index->tensors[tensor].count;
+
+        if (i == index->slab_count || s->field != field || s->tensor != tensor || s->first != at ||
+            s->count < 1 || s->count > count - at)
+            HY3_FAIL(HY3_EFORMAT, "its checksums do not cover '%s/%s' exactly",
+                     hy3_state_field_name((enum hy3_optimizer_field)field),
+                     index->tensors[tensor].name);
+        i++;
+        at += s->count;
+        if (at < count)
+            continue;
+        at = 0;
+        tensor = (tensor + 1) % (uint64_t)index->tensor_count;
+        field += tensor == 0;
+    }
+    if (i != index->slab_count)
+        HY3_FAIL(HY3_EFORMAT, "it has %lld checksums too many", (long long)(index->slab_count - i));
+    return HY3_OK;
+}
+
+static hy3_status get_slabs(hid_t file, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    hid_t set = H5Dopen2(file, "checksums", H5P_DEFAULT);
+    int64_t dims, shape[3], offset;
+
+    if (set < 0 || !get_dataset(set, H5T_STD_U64LE, &dims, shape, &offset) || dims != 2 ||
+        shape[1] != HY3_STATE_SLAB_COLUMNS || shape[0] > MAX_SLABS ||
+        !fits(index, offset, shape[0] * HY3_STATE_SLAB_COLUMNS, 8))
+        HY3_FAIL_DONE(HY3_EFORMAT, "its checksums cannot be read");
+    index->slab_count = shape[0];
+    index->slabs_offset = offset;
+    HY3_TRY_DONE(hy3_alloc(&index->slabs, (size_t)shape[0], sizeof *index->slabs));
+    if (shape[0] > 0 &&
+        H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, index->slabs) < 0)
+        HY3_FAIL_DONE(HY3_EFORMAT, "its checksums cannot be read: %s", hy3_hdf5_text());
+    HY3_TRY_DONE(check_slabs(index));
+done:
+    if (set >= 0)
+        H5Dclose(set);
+    return status;
+}
+
+static hy3_status inspect(hid_t file, struct hy3_state_index *index)
+{
+    int64_t complete = 0, version = 0;
+    hsize_t bytes = 0;
+
+    if (H5Aexists(file, "complete") > 0)
+        HY3_TRY(get_attribute(file, "complete", 'i', &complete));
+    if (complete != 1)
+        HY3_FAIL(HY3_EFORMAT, "its mark 'complete' is missing: it was cut short");
+    HY3_TRY(get_attribute(file, "version", 'i', &version));
+    if (version != HY3_STATE_VERSION)
+        HY3_FAIL(HY3_EFORMAT, "it is of version %lld, this program reads %d", (long long)version,
+                 HY3_STATE_VERSION);
+    if (H5Fget_filesize(file, &bytes) < 0)
+        HY3_FAIL(HY3_EFORMAT, "its size is unknown");
+    index->file_bytes = (int64_t)bytes;
+    for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
+        HY3_TRY(get_attribute(file, a->name, a->type, (char *)&index->info + a->offset));
+    HY3_TRY(get_text(file, "configuration", &index->configuration));
+    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
+        HY3_TRY(get_field(file, index, field));
+    return get_slabs(file, index);
+}
+
+hy3_status hy3_state_file_inspect(const char *path, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    char why[HY3_ERROR_MAX];
+    hid_t file;
+
+    *index = (struct hy3_state_index){0};
+    hy3_hdf5_quiet();
+    if ((file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' cannot be opened: %s", path, hy3_hdf5_text());
+    status = inspect(file, index);
+    H5Fclose(file);
+    if (status != HY3_OK) {
+        snprintf(why, sizeof why, "%s", hy3_error_text());
+        status = hy3_fail(status, __FILE__, __LINE__, "'%s': %s", path, why);
+    }
+done:
+    if (status != HY3_OK)
+        hy3_state_index_free(index);
+    return status;
+}
+
+void hy3_state_index_free(struct hy3_state_index *index)
+{
+    hy3_free(index->tensors);
+    hy3_free(index->slabs);
+    hy3_free(index->configuration);
+    *index = (struct hy3_state_index){0};
+}

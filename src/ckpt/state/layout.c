@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* layout.c - an image of the file in memory, of which the disk gets what HDF5 has written. */
+#include "ckpt/state/layout.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { PIECE = 1 << 16 }; /* bytes copied or compared at a time */
+
+static hid_t file_type(char type)
+{
+    return type == 'r' ? H5T_IEEE_F64LE : type == 'u' ? H5T_STD_U64LE : H5T_STD_I64LE;
+}
+
+/* A byte of the file in which it differs when it is complete. */
+struct hy3_state_byte {
+    int64_t offset;
+    char value;
+};
+
+struct hy3_state_layout {
+    const char *path;
+    int fd;                      /* while it is made */
+    struct hy3_state_byte *mark; /* [mark_bytes] */
+    size_t mark_bytes, capacity;
+};
+
+static hy3_status complain(const char *path, const char *what)
+{
+    HY3_FAIL(HY3_EIO, "cannot write %s of '%s': %s", what, path, hy3_hdf5_text());
+}
+
+static hy3_status put_attribute(hid_t object, const char *path, const char *name, char type,
+                                const void *value)
+{
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t attribute = H5Acreate2(object, name, file_type(type), space, H5P_DEFAULT, H5P_DEFAULT);
+    hy3_status status = HY3_OK;
+
+    if (attribute < 0 || H5Awrite(attribute, hy3_state_memory_type(type), value) < 0)
+        status = complain(path, name);
+    if (attribute >= 0)
+        H5Aclose(attribute);
+    H5Sclose(space);
+    return status;
+}
+
+static hy3_status put_text(hid_t object, const char *path, const char *name, const char *text)
+{
+    hy3_status status = HY3_OK;
+    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR), attribute;
+
+    H5Tset_size(type, strlen(text) + 1);
+    H5Tset_cset(type, H5T_CSET_UTF8);
+    attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    if (attribute < 0 || H5Awrite(attribute, type, text) < 0)
+        status = complain(path, name);
+    if (attribute >= 0)
+        H5Aclose(attribute);
+    H5Sclose(space);
+    H5Tclose(type);
+    return status;
+}
+
+/* A contiguous dataset whose place is fixed at once. */
+static hy3_status create_dataset(hid_t group, const char *path, const char *name, hid_t type,
+                                 int dims, const int64_t *shape, int64_t *offset, hid_t *out)
+{
+    hy3_status status = HY3_OK;
+    hsize_t sizes[3] = {0};
+    hid_t space, plist = H5Pcreate(H5P_DATASET_CREATE);
+
+    for (int i = 0; i < dims; i++)
+        sizes[i] = (hsize_t)shape[i];
+    space = H5Screate_simple(dims, sizes, NULL);
+    H5Pset_layout(plist, H5D_CONTIGUOUS);
+    H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY);
+    H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);
+    H5Pset_obj_track_times(plist, false);
+    *out = H5Dcreate2(group, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    if (*out < 0)
+        status = complain(path, name); /* before another call forgets why */
+    H5Pclose(plist);
+    H5Sclose(space);
+    HY3_TRY(status);
+    if (H5Dget_offset(*out) == HADDR_UNDEF)
+        HY3_FAIL(HY3_EIO, "HDF5 gives '%s' of '%s' no place", name, path);
+    *offset = (int64_t)H5Dget_offset(*out);
+    return status;
+}
+
+static hy3_status create_field(hid_t file, const char *path, struct hy3_state_index *index,
+                               enum hy3_optimizer_field field)
+{
+    hy3_status status = HY3_OK;
+    hid_t group, set = -1;
+
+    if ((group = H5Gcreate2(file, hy3_state_field_name(field), H5P_DEFAULT, H5P_DEFAULT,
+                            H5P_DEFAULT)) < 0)
+        return complain(path, hy3_state_field_name(field));
+    for (int64_t i = 0; i < index->tensor_count; i++) {
+        struct hy3_state_tensor *t = &index->tensors[i];
+
+        HY3_TRY_DONE(create_dataset(group, path, t->name, H5T_IEEE_F32LE, (int)t->dims, t->shape,
+                                    &t->offset[field], &set));
+        HY3_TRY_DONE(put_attribute(set, path, "tensor", 'i', &i));
+        H5Dclose(set);
+        set = -1;
+    }
+done:
+    if (set >= 0)
+        H5Dclose(set);
+    H5Gclose(group);
+    return status;
+}
+
+static hy3_status create_slabs(hid_t file, const char *path, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    const int64_t shape[2] = {index->slab_count, HY3_STATE_SLAB_COLUMNS};
+    hid_t set = -1;
+
+    HY3_TRY_DONE(create_dataset(file, path, "checksums", H5T_STD_U64LE, 2, shape,
+                                &index->slabs_offset, &set));
+    HY3_TRY_DONE(put_text(set, path, "columns", "field tensor first count xxh3"));
+done:
+    if (set >= 0)
+        H5Dclose(set);
+    return status;
+}
+
+/* Bytes of the datasets of an index. */
+static int64_t data_bytes(const struct hy3_state_index *index)
+{
+    int64_t bytes = index->slab_count * HY3_STATE_SLAB_COLUMNS * 8;
+
+    for (int64_t i = 0; i < index->tensor_count; i++)
+        bytes += index->tensors[i].count * HY3_OPTIMIZER_FIELDS * (int64_t)sizeof(float);
+    return bytes;
+}
+
+/* Metadata has checksums, and opening a file changes nothing in it (formats from 1.10 on mark it as
+ * being written). */
+static hid_t file_format(void)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+
+    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
+    return access;
+}
+
+static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *index)
+{
+    int64_t version = HY3_STATE_VERSION,
+            complete = 0; /* its place is there, so that the end needs no more space */
+
+    HY3_TRY(put_attribute(file, path, "version", 'i', &version));
+    HY3_TRY(put_attribute(file, path, "complete", 'i', &complete));
+    for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
+        HY3_TRY(
+            put_attribute(file, path, a->name, a->type, (const char *)&index->info + a->offset));
+    if (strlen(index->configuration) < HY3_STATE_CONFIGURATION_LIMIT)
+        HY3_TRY(put_text(file, path, "configuration", index->configuration));
+    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
+        HY3_TRY(create_field(file, path, index, field));
+    return create_slabs(file, path, index);
+}
+
+/* Claims the space of the file, so that a full disk, a quota or a limit is known before anything is
+ * written. */
+static hy3_status claim(int fd, const char *path, int64_t bytes)
+{
+    bool short_of_space =
+        fallocate(fd, 0, 0, (off_t)bytes) != 0 &&
+        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG); /* else: it cannot be asked */
+
+    if (short_of_space || ftruncate(fd, (off_t)bytes) != 0)
+        HY3_FAIL(HY3_EIO, "no space for the %.3f GB of '%s': %s", 1e-9 * (double)bytes, path,
+                 strerror(errno));
+    return HY3_OK;
+}
+
+/* Closes a file of the memory. What HDF5 has flushed is there; else it is of no use. */
+static hy3_status flush_and_close(hid_t image, const char *path)
+{
+    hy3_status status = HY3_OK;
+
+    if (H5Fflush(image, H5F_SCOPE_GLOBAL) >= 0) {
+        H5Fclose(image);
+        return HY3_OK;
+    }
+    status = complain(path, "the layout");
+    hy3_hdf5_discard(image);
+    return status;
+}
+
+static hy3_status create_image(const char *name, const char *path, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    hid_t access = file_format(), image = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+
+    if (image < 0)
+        status = complain(path, "the layout");
+    H5Pclose(access);
+    HY3_TRY(status);
+    status = lay_out(image, path, index);
+    if (status == HY3_OK)
+        return flush_and_close(image, path);
+    hy3_hdf5_discard(image);
+    return status;
+}
+
+/* The image then says that the file is whole. */
+static hy3_status complete_image(const char *name, const char *path)
+{
+    hy3_status status = HY3_OK;
+    const int64_t complete = 1;
+    hid_t image = H5Fopen(name, H5F_ACC_RDWR, H5P_DEFAULT), attribute = -1;
+
+    if (image < 0)
+        return complain(path, "the mark");
+    attribute = H5Aopen(image, "complete", H5P_DEFAULT);
+    if (attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &complete) < 0)
+        status = complain(path, "the mark");
+    if (attribute >= 0)
+        H5Aclose(attribute);
+    if (status == HY3_OK)
+        return flush_and_close(image, path);
+    hy3_hdf5_discard(image);
+    return status;
+}
+
+typedef hy3_status (*visit)(struct hy3_state_layout *layout, const char *data, size_t size,
+                            int64_t offset);
+
+static hy3_status copy(struct hy3_state_layout *l, const char *data, size_t size, int64_t offset)
+{
+    return hy3_file_write_at(l->fd, data, size, offset, l->path);
+}
+
+/* Notes where the image has changed since it was copied. */
+static hy3_status compare(struct hy3_state_layout *l, const char *data, size_t size, int64_t offset)
+{
+    char written[PIECE];
+
+    HY3_TRY(hy3_file_read_at(l->fd, written, size, offset, l->path));
+    for (size_t i = 0; i < size; i++) {
+        if (data[i] == written[i])
+            continue;
+        HY3_TRY(hy3_grow(&l->mark, &l->capacity, l->mark_bytes + 1, sizeof *l->mark));
+        l->mark[l->mark_bytes++] = (struct hy3_state_byte){offset + (int64_t)i, data[i]};
+    }
+    return HY3_OK;
+}
+
+/* Calls `each` for all that HDF5 has written into the image; the rest are holes. */
+static hy3_status walk(struct hy3_state_layout *l, int image, visit each)
+{
+    char data[PIECE];
+    off_t at = 0, end;
+
+    while ((at = lseek(image, at, SEEK_DATA)) >= 0 && (end = lseek(image, at, SEEK_HOLE)) > at)
+        for (size_t size; at < end; at += (off_t)size) {
+            size = end - at < PIECE ? (size_t)(end - at) : PIECE;
+            HY3_TRY(hy3_file_read_at(image, data, size, at, l->path));
+            HY3_TRY(each(l, data, size, at));
+        }
+    return HY3_OK;
+}
+
+static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    char name[] = "/dev/shm/hy3-state-XXXXXX"; /* HDF5 opens nothing without a name */
+    int image = mkostemp(name, O_CLOEXEC);
+
+    if (image < 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot lay out '%s' in '%s': %s", l->path, name, strerror(errno));
+    HY3_TRY_DONE(create_image(name, l->path, index));
+    index->file_bytes = (int64_t)lseek(image, 0, SEEK_END);
+    HY3_TRY_DONE(claim(l->fd, l->path, index->file_bytes));
+    HY3_TRY_DONE(walk(l, image, copy));
+    HY3_TRY_DONE(complete_image(name, l->path));
+    HY3_TRY_DONE(walk(l, image, compare));
+done:
+    if (image >= 0) {
+        close(image);
+        unlink(name);
+    }
+    return status;
+}
+
+hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *index,
+                                   struct hy3_state_layout **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_state_layout *l = NULL;
+
+    *out = NULL;
+    HY3_TRY_DONE(hy3_alloc(&l, 1, sizeof *l));
+    l->path = path;
+    if ((l->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+    HY3_TRY_DONE(claim(l->fd, path, data_bytes(index)));
+    hy3_hdf5_quiet();
+    HY3_TRY_DONE(create(l, index));
+    close(l->fd);
+    l->fd = -1;
+    *out = l;
+    l = NULL;
+done:
+    hy3_state_layout_free(l);
+    return status;
+}
+
+hy3_status hy3_state_layout_complete(const struct hy3_state_layout *l)
+{
+    hy3_status status = HY3_OK;
+    int fd = open(l->path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
+    for (size_t i = 0; i < l->mark_bytes; i++)
+        HY3_TRY_DONE(hy3_file_write_at(fd, &l->mark[i].value, 1, l->mark[i].offset, l->path));
+    if (fsync(fd) != 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", l->path, strerror(errno));
+done:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+void hy3_state_layout_free(struct hy3_state_layout *l)
+{
+    if (!l)
+        return;
+    if (l->fd >= 0)
+        close(l->fd);
+    hy3_free(l->mark);
+    hy3_free(l);
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.c - slabs: read and checked by all ranks. */
+#include "ckpt/state/state.h"
+
+#include "base/file.h"
+#include "base/hdf5.h"
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+struct hy3_state {
+    char path[HY3_PATH_MAX];
+    struct hy3_state_index index;
+    int fd;
+};
+
+/* Rank 0 has inspected; the others get the same index. */
+static hy3_status share_index(MPI_Comm comm, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    bool first = hy3_rank(comm) == 0;
+    int64_t sizes[4] = {index->tensor_count, index->slab_count, 0, index->file_bytes};
+
+    sizes[2] = first ? (int64_t)strlen(index->configuration) + 1 : 0;
+    hy3_broadcast(comm, 0, sizes, sizeof sizes, "reading a checkpoint");
+    if (!first) {
+        index->tensor_count = sizes[0];
+        index->slab_count = sizes[1];
+        index->file_bytes = sizes[3];
+        status = hy3_alloc(&index->tensors, (size_t)sizes[0], sizeof *index->tensors);
+        if (status == HY3_OK)
+            status = hy3_alloc(&index->slabs, (size_t)sizes[1], sizeof *index->slabs);
+        if (status == HY3_OK)
+            status = hy3_alloc(&index->configuration, (size_t)sizes[2], 1);
+    }
+    HY3_AGREE(comm, status, "reading a checkpoint");
+    hy3_broadcast(comm, 0, &index->info, sizeof index->info, "reading a checkpoint");
+    hy3_broadcast(comm, 0, index->tensors, (size_t)sizes[0] * sizeof *index->tensors,
+                  "reading a checkpoint");
+    hy3_broadcast(comm, 0, index->slabs, (size_t)sizes[1] * sizeof *index->slabs,
+                  "reading a checkpoint");
+    hy3_broadcast(comm, 0, index->configuration, (size_t)sizes[2], "reading a checkpoint");
+    return status;
+}
+
+static hy3_status open_here(struct hy3_state *state)
+{
+    int64_t bytes;
+
+    HY3_TRY(hy3_file_open(state->path, &state->fd));
+    HY3_TRY(hy3_file_size(state->path, &bytes));
+    if (bytes < state->index.file_bytes)
+        HY3_FAIL(HY3_EFORMAT, "'%s' has %lld bytes here, %lld on rank 0: is it a shared directory?",
+                 state->path, (long long)bytes, (long long)state->index.file_bytes);
+    return HY3_OK;
+}
+
+hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_state *state = NULL;
+
+    *out = NULL;
+    HY3_AGREE_DONE(comm, hy3_alloc(&state, 1, sizeof *state), "reading a checkpoint");
+    state->fd = -1;
+    status = hy3_path_format(state->path, sizeof state->path, "%s", path);
+    if (status == HY3_OK && hy3_rank(comm) == 0)
+        status = hy3_state_file_inspect(path, &state->index);
+    HY3_AGREE_DONE(comm, status, "reading a checkpoint");
+    HY3_TRY_DONE(share_index(comm, &state->index));
+    HY3_AGREE_DONE(comm, open_here(state), "reading a checkpoint");
+    *out = state;
+    state = NULL;
+done:
+    hy3_state_close(state);
+    return status;
+}
+
+void hy3_state_close(struct hy3_state *state)
+{
+    if (!state)
+        return;
+    if (state->fd >= 0)
+        close(state->fd);
+    hy3_state_index_free(&state->index);
+    hy3_free(state);
+}
+
+const struct hy3_state_info *hy3_state_info(const struct hy3_state *state)
+{
+    return &state->index.info;
+}
+
+const char *hy3_state_configuration(const struct hy3_state *state)
+{
+    return state->index.configuration;
+}
+
+hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_params *params)
+{
+    int64_t n = 0;
+
+    for (int i = 0; i < params->count; i++) {
+        const struct hy3_param *p = &params->params[i];
+        const struct hy3_state_tensor *t;
+
+        if (!p->trainable)
+            continue;
+        t = n < state->index.tensor_count ? &state->index.tensors[n] : NULL;
+        if (!t || strcmp(t->name, p->name) != 0 || t->dims != p->dims ||
+            memcmp(t->shape, p->shape, sizeof t->shape) != 0)
+            HY3_FAIL(HY3_EUSAGE,
+                     "'%s' is of another run: this one trains '%s', it has '%s' in that "
+                     "place or another shape",
+                     state->path, p->name, t ? t->name : "nothing");
+        n++;
+    }
+    if (n < state->index.tensor_count)
+        HY3_FAIL(HY3_EUSAGE, "'%s' is of another run: it has '%s', which this one does not train",
+                 state->path, state->index.tensors[n].name);
+    return HY3_OK;
+}
+
+/* Reads a slab and holds it against its checksum. */
+static hy3_status read_slab(const struct hy3_state *state, const struct hy3_state_slab *slab,
+                            float *values)
+{
+    const struct hy3_state_tensor *t = &state->index.tensors[slab->tensor];
+    size_t bytes = slab->count * sizeof(float);
+
+    HY3_TRY(hy3_file_read_at(state->fd, values, bytes,
+                             t->offset[slab->field] + (int64_t)(slab->first * sizeof(float)),
+                             state->path));
+    if (XXH3_64bits(values, bytes) != slab->checksum)
+        HY3_FAIL(HY3_EFORMAT,
+                 "'%s': elements %lld to %lld of '%s/%s' are not what was written (checksum)",
+                 state->path, (long long)slab->first, (long long)(slab->first + slab->count - 1),
+                 hy3_state_field_name((enum hy3_optimizer_field)slab->field), t->name);
+    return HY3_OK;
+}
+
+static size_t largest_slab(const struct hy3_state *state)
+{
+    uint64_t most = 1;
+
+    for (int64_t i = 0; i < state->index.slab_count; i++)
+        most = state->index.slabs[i].count > most ? state->index.slabs[i].count : most;
+    return (size_t)most;
+}
+
+hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params *params,
+                          hy3_hf_share wants, hy3_state_sink sink, void *context)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_param **by_number = NULL;
+    float *values = NULL;
+    int64_t n = 0;
+
+    HY3_TRY_DONE(hy3_state_matches(state, params));
+    HY3_TRY_DONE(hy3_alloc(&values, largest_slab(state), sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof(void *)));
+    for (int i = 0; i < params->count; i++)
+        if (params->params[i].trainable)
+            by_number[n++] = &params->params[i];
+    for (int64_t i = 0; i < state->index.slab_count; i++) {
+        const struct hy3_state_slab *slab = &state->index.slabs[i];
+        const struct hy3_param *p = by_number[slab->tensor];
+        int64_t first, count, low, high, end = (int64_t)(slab->first + slab->count);
+
+        wants(context, p, &first, &count);
+        low = first > (int64_t)slab->first ? first : (int64_t)slab->first;
+        high = first + count < end ? first + count : end;
+        if (high <= low)
+            continue;
+        HY3_TRY_DONE(read_slab(state, slab, values));
+        HY3_TRY_DONE(sink(context, (enum hy3_optimizer_field)slab->field, p, low, high - low,
+                          values + low - (int64_t)slab->first));
+    }
+done:
+    hy3_free(by_number);
+    hy3_free(values);
+    return status;
+}
+
+hy3_status hy3_state_verify(const struct hy3_state *state, int rank, int ranks)
+{
+    hy3_status status = HY3_OK;
+    float *values = NULL;
+
+    HY3_TRY_DONE(hy3_alloc(&values, largest_slab(state), sizeof *values));
+    for (int64_t i = rank; i < state->index.slab_count; i += ranks)
+        HY3_TRY_DONE(read_slab(state, &state->index.slabs[i], values));
+done:
+    hy3_free(values);
+    return status;
+}
+
+static const struct hy3_state_tensor *find(const struct hy3_state *state, const char *name)
+{
+    for (int64_t i = 0; i < state->index.tensor_count; i++)
+        if (strcmp(state->index.tensors[i].name, name) == 0)
+            return &state->index.tensors[i];
+    return NULL;
+}
+
+bool hy3_state_has(const struct hy3_state *state, const char *name)
+{
+    return find(state, name) != NULL;
+}
+
+hy3_status hy3_state_read(const struct hy3_state *state, enum hy3_optimizer_field field,
+                          const char *name, int64_t first, int64_t count, float *values)
+{
+    const struct hy3_state_tensor *t = find(state, name);
+
+    if (!t || first < 0 || count > t->count - first)
+        HY3_FAIL(HY3_EUSAGE, "'%s' does not hold what is asked of '%s'", state->path, name);
+    return hy3_file_read_at(state->fd, values, (size_t)count * sizeof *values,
+                            t->offset[field] + first * (int64_t)sizeof *values, state->path);
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* writer.c - hy3_state_write: this thread collects and checksums values, another one has HDF5
+ * write those before them. */
+#include "base/memory.h"
+#include "ckpt/state/layout.h"
+#include "ckpt/state/output.h"
+#include "ckpt/state/state.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "comm/worker.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { SLAB = 2 << 20 }; /* elements, of a slab at most and of a batch */
+
+static const char phase[] = "writing a checkpoint";
+
+struct batch {
+    int64_t first, count; /* slabs, of this rank's */
+    float *values;        /* [SLAB] */
+};
+
+struct writer {
+    MPI_Comm comm;
+    const char *path;
+    const struct hy3_params *params;
+    hy3_state_source source;
+    hy3_hf_share share;
+    void *context;
+    struct hy3_state_index index;
+    const struct hy3_param **trained; /* [index.tensor_count] */
+    int64_t first_slab, own_slabs;    /* this rank's rows of the table of checksums */
+    struct hy3_state_slab *slabs;     /* [own_slabs] */
+    struct batch batches[2];          /* one is filled while the other is written */
+    struct batch *given;              /* to the worker */
+    struct hy3_worker *worker;        /* alone calls HDF5 */
+    struct hy3_state_layout *layout;  /* on rank 0 */
+    struct hy3_state_output *output;
+};
+
+static hy3_status list_tensors(struct writer *w)
+{
+    HY3_TRY(hy3_alloc(&w->index.tensors, (size_t)w->params->count, sizeof *w->index.tensors));
+    HY3_TRY(hy3_alloc(&w->trained, (size_t)w->params->count, sizeof(void *)));
+    for (int i = 0; i < w->params->count; i++) {
+        const struct hy3_param *p = &w->params->params[i];
+        struct hy3_state_tensor *t = &w->index.tensors[w->index.tensor_count];
+        int64_t first, count;
+
+        if (!p->trainable)
+            continue;
+        w->trained[w->index.tensor_count++] = p;
+        snprintf(t->name, sizeof t->name, "%s", p->name);
+        t->dims = p->dims;
+        memcpy(t->shape, p->shape, sizeof t->shape);
+        t->count = p->count;
+        w->share(w->context, p, &first, &count);
+        w->own_slabs += HY3_OPTIMIZER_FIELDS * ((count + SLAB - 1) / SLAB);
+    }
+    return HY3_OK;
+}
+
+static hy3_status list_slabs(struct writer *w)
+{
+    struct hy3_state_slab *slab;
+    int64_t first, count;
+
+    HY3_TRY(hy3_alloc(&w->slabs, (size_t)w->own_slabs, sizeof *w->slabs));
+    slab = w->slabs;
+    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
+        for (int64_t tensor = 0; tensor < w->index.tensor_count; tensor++) {
+            w->share(w->context, w->trained[tensor], &first, &count);
+            for (int64_t at = 0; at < count; at += SLAB)
+                *slab++ = (struct hy3_state_slab){
+                    .field = (uint64_t)field,
+                    .tensor = (uint64_t)tensor,
+                    .first = (uint64_t)(first + at),
+                    .count = (uint64_t)(SLAB < count - at ? SLAB : count - at)};
+        }
+    return HY3_OK;
+}
+
+static hy3_status prepare(struct writer *w, const char *configuration)
+{
+    HY3_TRY(list_tensors(w));
+    HY3_TRY(list_slabs(w));
+    for (int i = 0; i < 2; i++)
+        HY3_TRY(hy3_alloc(&w->batches[i].values, SLAB, sizeof(float)));
+    HY3_TRY(hy3_strdup(configuration, &w->index.configuration));
+    return hy3_worker_create(&w->worker);
+}
+
+/* Collective. How many slabs there are, and where the own ones stand among them. */
+static hy3_status number_slabs(struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    int64_t *counts = NULL;
+
+    HY3_AGREE_DONE(w->comm, hy3_alloc(&counts, (size_t)hy3_size(w->comm), sizeof *counts), phase);
+    hy3_allgather_int(w->comm, w->own_slabs, counts, phase);
+    for (int r = 0; r < hy3_size(w->comm); r++) {
+        w->first_slab += r < hy3_rank(w->comm) ? counts[r] : 0;
+        w->index.slab_count += counts[r];
+    }
+done:
+    hy3_free(counts);
+    return status;
+}
+
+/* Has the worker do it, and waits. */
+static hy3_status call(struct writer *w, hy3_work work)
+{
+    hy3_worker_begin(w->worker, work, w);
+    return hy3_worker_end(w->worker, phase);
+}
+
+static hy3_status create_file(void *writer)
+{
+    struct writer *w = writer;
+
+    return hy3_state_layout_create(w->path, &w->index, &w->layout);
+}
+
+static hy3_status complete_file(void *writer)
+{
+    const struct writer *w = writer;
+
+    return hy3_state_layout_complete(w->layout);
+}
+
+static hy3_status open_output(void *writer)
+{
+    const struct writer *w = writer;
+
+    return hy3_state_output_open(w->output, w->comm);
+}
+
+static hy3_status close_output(void *writer)
+{
+    const struct writer *w = writer;
+
+    return hy3_state_output_close(w->output);
+}
+
+static hy3_status write_batch(void *writer)
+{
+    const struct writer *w = writer;
+    const float *values = w->given->values;
+
+    for (int64_t i = 0; i < w->given->count; i++) {
+        const struct hy3_state_slab *slab = &w->slabs[w->given->first + i];
+
+        HY3_TRY(hy3_state_output_write(w->output, &w->index.tensors[slab->tensor], slab, values));
+        values += slab->count;
+    }
+    return HY3_OK;
+}
+
+static hy3_status write_end(void *writer)
+{
+    const struct writer *w = writer;
+
+    HY3_TRY(hy3_state_output_checksums(w->output, w->first_slab, w->own_slabs, w->slabs));
+    return hy3_state_output_flush(w->output);
+}
+
+/* As many slabs as there is room for. */
+static hy3_status fill(struct writer *w, struct batch *b, int64_t first)
+{
+    uint64_t used = 0;
+
+    b->first = first;
+    for (b->count = 0; first + b->count < w->own_slabs; b->count++) {
+        struct hy3_state_slab *slab = &w->slabs[first + b->count];
+
+        if (used + slab->count > SLAB)
+            break;
+        HY3_TRY(w->source(w->context, (enum hy3_optimizer_field)slab->field,
+                          w->trained[slab->tensor], (int64_t)slab->first, (int64_t)slab->count,
+                          b->values + used));
+        slab->checksum = XXH3_64bits(b->values + used, slab->count * sizeof(float));
+        used += slab->count;
+    }
+    return HY3_OK;
+}
+
+static hy3_status write_own(struct writer *w)
+{
+    hy3_status status = HY3_OK, last;
+    struct batch *b = &w->batches[0];
+
+    for (int64_t at = 0; at < w->own_slabs; at += b->count) {
+        b = &w->batches[b == &w->batches[0]];
+        HY3_TRY_DONE(fill(w, b, at));
+        HY3_TRY_DONE(hy3_worker_end(w->worker, phase));
+        w->given = b;
+        hy3_worker_begin(w->worker, write_batch, w);
+    }
+    HY3_TRY_DONE(hy3_worker_end(w->worker, phase));
+    HY3_TRY_DONE(call(w, write_end));
+done:
+    last = hy3_worker_end(w->worker, phase);
+    return last != HY3_OK ? last : status;
+}
+
+/* Collective. The file is open on all ranks, or on none. */
+static hy3_status open_together(struct writer *w)
+{
+    hy3_status status = call(w, open_output);
+    int64_t failed = status != HY3_OK;
+
+    hy3_allreduce_int(w->comm, &failed, 1, MPI_SUM, phase);
+    if (status != HY3_OK && failed < hy3_size(w->comm))
+        hy3_abort(status, phase); /* the others cannot close it without this rank */
+    return hy3_agree(w->comm, status, phase);
+}
+
+/* Collective. */
+static hy3_status write_together(struct writer *w)
+{
+    hy3_status status = HY3_OK, closed;
+
+    HY3_AGREE_DONE(w->comm, hy3_state_output_create(w->path, w->index.file_bytes, &w->output),
+                   phase);
+    HY3_TRY_DONE(open_together(w));
+    status = hy3_agree(w->comm, write_own(w), phase);
+    closed = hy3_agree(w->comm, call(w, close_output), phase);
+    if (status == HY3_OK)
+        status = closed;
+done:
+    hy3_state_output_free(w->output);
+    return status;
+}
+
+hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_params *params,
+                           const struct hy3_state_info *info, const char *configuration,
+                           hy3_state_source source, hy3_hf_share share, void *context)
+{
+    hy3_status status = HY3_OK;
+    struct writer w = {.comm = comm,
+                       .path = path,
+                       .params = params,
+                       .source = source,
+                       .share = share,
+                       .context = context,
+                       .index = {.info = *info}};
+    bool first = hy3_rank(comm) == 0;
+
+    HY3_AGREE_DONE(comm, prepare(&w, configuration), phase);
+    HY3_TRY_DONE(number_slabs(&w));
+    HY3_AGREE_DONE(comm, first ? call(&w, create_file) : HY3_OK, "creating a checkpoint");
+    hy3_broadcast(comm, 0, &w.index.file_bytes, sizeof w.index.file_bytes, phase);
+    HY3_TRY_DONE(write_together(&w));
+    HY3_AGREE_DONE(comm, first ? call(&w, complete_file) : HY3_OK, "completing a checkpoint");
+done:
+    hy3_worker_free(w.worker);
+    hy3_state_layout_free(w.layout);
+    hy3_state_index_free(&w.index);
+    hy3_free(w.trained);
+    hy3_free(w.slabs);
+    for (int i = 0; i < 2; i++)
+        hy3_free(w.batches[i].values);
+    return status;
+}
