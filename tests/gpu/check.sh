@@ -13,7 +13,7 @@ build=$(cd "${1:-build-gpu}" && pwd)
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
 c_flags="-std=gnu17 -O2 -g -D_GNU_SOURCE -I$source/tests/gpu/shim -I$source/tests -I$source/src"
-kernels="attention device elementwise embedding gemm loss permute rmsnorm rope router swiglu"
+kernels="adamw attention device elementwise embedding gemm loss permute rmsnorm rope router swiglu"
 
 [ -x "$nvcc" ] || { echo "gpu-check: error: there is no nvcc; set NVCC or put it into PATH"; exit 1; }
 if [ -n "${HY3_EMULATED:-}" ]; then
