@@ -1,15 +1,25 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what building hy3 on Debian 12 needs and this machine lacks, as root or through sudo. With nothing missing it
-# needs neither and no network.
-#   bash batch/packages.sh [tests]
+# Installs what building hy3 on Debian 12 needs and this machine lacks, as root or through sudo.
+# With nothing missing it needs neither and no network.
+#   bash batch/packages.sh [tests] [lint]
 set -eu
 
-packages="autoconf automake gcc gnuplot-nox libc6-dev libconfig-dev libdnnl-dev libhdf5-mpich-dev libjansson-dev
-    libmpich-dev libpcre2-dev libtool libxxhash-dev make mpich pkg-config"
-if [ "${1:-}" = tests ]; then
-    packages="$packages bats hdf5-tools libcmocka-dev munge procps slurm-client slurmctld slurmd"
-fi
+packages="autoconf automake gcc gnuplot-nox libc6-dev libconfig-dev libdnnl-dev libhdf5-mpich-dev
+    libjansson-dev libmpich-dev libpcre2-dev libtool libxxhash-dev make mpich pkg-config"
+for word in "$@"; do
+    case $word in
+    tests)
+        packages="$packages bats hdf5-tools libcmocka-dev munge procps slurm-client slurmctld
+            slurmd"
+        ;;
+    lint) packages="$packages clang-format clang-tidy cppcheck" ;;
+    *)
+        echo "packages.sh: error: unknown word '$word'; it may be tests or lint" >&2
+        exit 2
+        ;;
+    esac
+done
 
 if ! command -v dpkg-query >/dev/null; then
     echo "packages.sh: this is no Debian; configure will name what is missing" >&2
@@ -27,7 +37,7 @@ done
 root=
 if [ "$(id -u)" -ne 0 ]; then
     if ! command -v sudo >/dev/null; then
-        echo "packages.sh: error: packages are missing and there is no sudo; as root run: apt-get install$missing" >&2
+        echo "packages.sh: error: there is no sudo; as root run: apt-get install$missing" >&2
         exit 1
     fi
     root=sudo
