@@ -39,7 +39,8 @@ static int by_place(const void *a, const void *b)
 
     if (x->place.param != y->place.param)
         return x->place.param < y->place.param ? -1 : 1;
-    return (x->place.first > y->place.first) - (x->place.first < y->place.first);
+    return (x->place.span.first > y->place.span.first) -
+           (x->place.span.first < y->place.span.first);
 }
 
 static hy3_status list_pieces(struct export *e)
@@ -71,27 +72,25 @@ static hy3_status open_shard(struct export *e, int number)
     return HY3_OK;
 }
 
-/* The part of [first, first + count) that a tensor of the base has. */
-static hy3_status read_piece(struct export *e, const struct piece *piece, int64_t first,
-                             int64_t count, float *data, int64_t *read)
+/* The elements of a span that a tensor of the base has. */
+static hy3_status read_piece(struct export *e, const struct piece *piece, struct hy3_span span,
+                             float *data, int64_t *read)
 {
     const struct hy3_place *place = &piece->place;
     const struct hy3_shard_tensor *tensor;
-    int64_t low = first > place->first ? first : place->first;
-    int64_t end =
-        first + count < place->first + place->count ? first + count : place->first + place->count;
+    struct hy3_span part = hy3_span_intersect(place->span, span);
 
-    if (end <= low)
+    if (part.count == 0)
         return HY3_OK;
     HY3_TRY(open_shard(e, piece->shard));
     tensor = hy3_shard_find(e->shard, piece->name);
-    if (!tensor || !tensor->is_float || tensor->count != place->count)
+    if (!tensor || !tensor->is_float || tensor->count != place->span.count)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing or misshapen", hy3_shard_path(e->shard),
                  piece->name);
-    HY3_TRY(hy3_shard_read(e->shard, tensor, low - place->first, end - low, data + low - first,
-                           HY3_FP32));
-    *read += end - low;
-    return HY3_OK;
+    data += part.first - span.first;
+    part.first -= place->span.first;
+    *read += part.count;
+    return hy3_shard_read(e->shard, tensor, part, data, HY3_FP32);
 }
 
 static hy3_status read_base(struct export *e, const struct hy3_param *param, int64_t first,
@@ -101,7 +100,7 @@ static hy3_status read_base(struct export *e, const struct hy3_param *param, int
 
     for (size_t i = 0; i < e->piece_count; i++)
         if (e->pieces[i].place.param == param)
-            HY3_TRY(read_piece(e, &e->pieces[i], first, count, data, &read));
+            HY3_TRY(read_piece(e, &e->pieces[i], (struct hy3_span){first, count}, data, &read));
     if (read != count)
         HY3_FAIL(HY3_EFORMAT, "'%s' does not have all of '%s'", hy3_hf_dir_path(e->network.base),
                  param->name);

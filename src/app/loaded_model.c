@@ -79,7 +79,7 @@ static hy3_status receive(void *context, const struct hy3_param *param, int64_t 
 {
     const struct receiver *r = context;
 
-    HY3_TRY(hy3_store_put(r->store, param, first, count, data, HY3_FP32));
+    HY3_TRY(hy3_store_put(r->store, param, (struct hy3_span){first, count}, data, HY3_FP32));
     if (r->also)
         HY3_TRY(r->also(r->context, param, first, count, data));
     return HY3_OK;

@@ -154,12 +154,10 @@ static void measure_disk(const struct rehearsal *r, struct hy3_plan *plan)
     plan->checkpoint = plan->trained * 12;
     plan->model = params->lora.rank > 0 ? plan->trained * 4 : plan->parameters * size;
     for (int i = 0; r->config->save_async && i < params->count; i++) {
-        int64_t first, count;
+        const struct hy3_param *p = &params->params[i];
 
-        if (!params->params[i].trainable)
-            continue;
-        hy3_store_share(r->network.store, &params->params[i], &first, &count);
-        plan->saving += 12.0 * (double)count;
+        if (p->trainable)
+            plan->saving += 12.0 * (double)hy3_store_share(r->network.store, p).count;
     }
 }
 

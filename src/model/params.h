@@ -12,6 +12,7 @@
 #ifndef HY3_MODEL_PARAMS_H
 #define HY3_MODEL_PARAMS_H
 
+#include "base/span.h"
 #include "model/shape.h"
 
 enum { HY3_PARAM_ALIGN = 64, HY3_PARAM_NAME = 112 };
@@ -78,6 +79,12 @@ struct hy3_param {
     bool decay;     /* weight decay applies: matrices, not norms */
     bool trainable; /* has a gradient */
 };
+
+/* The held part. */
+static inline struct hy3_span hy3_param_held(const struct hy3_param *param)
+{
+    return (struct hy3_span){param->first, param->held};
+}
 
 struct hy3_unit {
     char name[HY3_PARAM_NAME]; /* "embedding", "layer 3", "layer 3 experts", "head" */

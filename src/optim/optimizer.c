@@ -194,9 +194,9 @@ hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *
         const struct hy3_range *range = &o->ranges[i];
 
         HY3_TRY(b->kernels.square_sum(stream,
-                                      &(struct hy3_square_sum){.n = range->norm_count,
+                                      &(struct hy3_square_sum){.n = range->norm.count,
                                                                .dtype = HY3_FP32,
-                                                               .x = range->grad + range->norm_first,
+                                                               .x = range->grad + range->norm.first,
                                                                .sum = o->device_sums + i}));
     }
     HY3_TRY(b->device.copy(stream, o->host_sums, o->device_sums,
@@ -233,7 +233,7 @@ static void set_state(const struct hy3_optimizer *o, int64_t at, struct hy3_adam
 
 static int64_t piece_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
 {
-    return range->count - first < o->piece ? range->count - first : o->piece;
+    return hy3_span_piece((struct hy3_span){0, range->count}, first, o->piece).count;
 }
 
 static char *weight_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
@@ -335,23 +335,27 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream
     return order_stages(o, stream, false);
 }
 
-static float *moment(const struct hy3_optimizer *o, enum hy3_optimizer_field field, int64_t at)
+/* Element `i` of a range's field, which is fp32 where it is kept. */
+static float *plain_at(const struct hy3_optimizer *o, enum hy3_optimizer_field field, int range,
+                       int64_t i)
 {
-    return (field == HY3_ADAM_M ? o->m : o->v) + at;
+    if (field == HY3_MASTER)
+        return (float *)o->ranges[range].weight + i;
+    return (field == HY3_ADAM_M ? o->m : o->v) + o->at[range] + i;
 }
 
 /* A piece of a split master to or from its two halves. */
-static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t first, int64_t count,
+static hy3_status copy_split(const struct hy3_optimizer *o, int range, struct hy3_span piece,
                              float *values, bool put)
 {
     const struct hy3_device *device = &o->backend->device;
-    size_t bytes = (size_t)count * sizeof(hy3_bf16);
-    hy3_bf16 *high = o->host[0], *weight = (hy3_bf16 *)o->ranges[range].weight + first;
-    int16_t *low = o->host[1], *kept = o->low + o->at[range] + first;
+    size_t bytes = (size_t)piece.count * sizeof(hy3_bf16);
+    hy3_bf16 *high = o->host[0], *weight = (hy3_bf16 *)o->ranges[range].weight + piece.first;
+    int16_t *low = o->host[1], *kept = o->low + o->at[range] + piece.first;
 
     if (put) {
 #pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < count; i++)
+        for (int64_t i = 0; i < piece.count; i++)
             high[i] = hy3_split(values[i], &low[i]);
     }
     HY3_TRY(device->copy(NULL, put ? weight : high, put ? high : weight, bytes));
@@ -359,7 +363,7 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, int64_t f
     HY3_TRY(device->synchronize(NULL));
     if (!put) {
 #pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < count; i++)
+        for (int64_t i = 0; i < piece.count; i++)
             values[i] = hy3_join(high[i], low[i]);
     }
     return HY3_OK;
@@ -390,33 +394,31 @@ static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t
 }
 
 static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_optimizer_field field,
-                             int range, int64_t first, int64_t count, float *values, bool put)
+                             int range, struct hy3_span span, float *values, bool put)
 {
-    HY3_ASSERT(range < o->count && first >= 0 && first + count <= o->ranges[range].count);
-    for (int64_t i = 0; i < count; i += o->piece) {
-        int64_t n = count - i < o->piece ? count - i : o->piece;
+    HY3_ASSERT(range < o->count && span.first >= 0 && hy3_span_end(span) <= o->ranges[range].count);
+    for (int64_t i = 0; i < span.count; i += o->piece) {
+        struct hy3_span piece = hy3_span_piece(span, i, o->piece);
 
         if (field == HY3_MASTER && is_split(o))
-            HY3_TRY(copy_split(o, range, first + i, n, values + i, put));
-        else if (field == HY3_MASTER)
-            HY3_TRY(
-                copy_plain(o, (float *)o->ranges[range].weight + first + i, n, values + i, put));
+            HY3_TRY(copy_split(o, range, piece, values + i, put));
         else
-            HY3_TRY(copy_plain(o, moment(o, field, o->at[range] + first + i), n, values + i, put));
+            HY3_TRY(copy_plain(o, plain_at(o, field, range, piece.first), piece.count, values + i,
+                               put));
     }
     return HY3_OK;
 }
 
 hy3_status hy3_optimizer_put(struct hy3_optimizer *o, enum hy3_optimizer_field field, int range,
-                             int64_t first, int64_t count, const float *values)
+                             struct hy3_span span, const float *values)
 {
-    return copy_field(o, field, range, first, count, (float *)(uintptr_t)values, true);
+    return copy_field(o, field, range, span, (float *)(uintptr_t)values, true);
 }
 
 hy3_status hy3_optimizer_get(const struct hy3_optimizer *o, enum hy3_optimizer_field field,
-                             int range, int64_t first, int64_t count, float *values)
+                             int range, struct hy3_span span, float *values)
 {
-    return copy_field(o, field, range, first, count, values, false);
+    return copy_field(o, field, range, span, values, false);
 }
 
 double hy3_clip_factor(double norm, double max_norm)

@@ -11,6 +11,7 @@
 #define HY3_OPTIM_OPTIMIZER_H
 
 #include "backend/placement.h"
+#include "base/span.h"
 
 struct hy3_optimizer; /* opaque */
 
@@ -26,8 +27,8 @@ struct hy3_range {
     bool on_host;      /* the weight lies in host memory, else on the device */
     const float *grad; /* [count] device; kept */
     int64_t count;
-    bool decay;                     /* weight decay applies */
-    int64_t norm_first, norm_count; /* the part that this rank adds to the gradient norm */
+    bool decay;           /* weight decay applies */
+    struct hy3_span norm; /* of the range: what this rank adds to the gradient norm */
 };
 
 enum hy3_optimizer_field { HY3_MASTER, HY3_ADAM_M, HY3_ADAM_V, HY3_OPTIMIZER_FIELDS };
@@ -53,12 +54,12 @@ hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *optimizer, struct hy3_
 hy3_status hy3_optimizer_step(struct hy3_optimizer *optimizer, struct hy3_stream *stream,
                               int64_t step, double learning_rate, double grad_scale);
 
-/* Local. Elements [first, first + count) of a range's master or moment, from or to host memory, for
- * files. Putting a master sets the weight too. Synchronises. */
+/* Local. Elements of a range's master or moment, from or to host memory, for files. Putting a
+ * master sets the weight too. Synchronises. */
 hy3_status hy3_optimizer_put(struct hy3_optimizer *optimizer, enum hy3_optimizer_field field,
-                             int range, int64_t first, int64_t count, const float *values);
+                             int range, struct hy3_span span, const float *values);
 hy3_status hy3_optimizer_get(const struct hy3_optimizer *optimizer, enum hy3_optimizer_field field,
-                             int range, int64_t first, int64_t count, float *values);
+                             int range, struct hy3_span span, float *values);
 
 /* The factor of gradient clipping: min(1, max_norm / (norm + 1e-6)); 1 if max_norm is 0.
  * Source: torch.nn.utils.clip_grad_norm_. */

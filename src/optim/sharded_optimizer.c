@@ -12,24 +12,24 @@ static void add_range(struct hy3_sharded_optimizer *l, int index)
     const struct hy3_param *p = &hy3_store_params(l->store)->params[index];
     struct hy3_range *r = &l->ranges[l->range_count];
     struct hy3_owned own;
-    int64_t first, count;
+    struct hy3_span norm;
 
     l->range_of[index] = -1;
     if (!p->trainable)
         return;
     own = hy3_store_owned(l->store, p);
-    if (own.count == 0)
+    if (own.span.count == 0)
         return;
-    hy3_store_share(l->store, p, &first, &count);
+    norm = hy3_store_share(l->store, p);
+    norm.first -= own.span.first;
     *r = (struct hy3_range){.name = p->name,
                             .weight = own.weight,
                             .on_host = own.on_host,
                             .grad = own.grad,
-                            .count = own.count,
+                            .count = own.span.count,
                             .decay = p->decay,
-                            .norm_first = first - own.first,
-                            .norm_count = count};
-    l->first[l->range_count] = own.first;
+                            .norm = norm};
+    l->spans[l->range_count] = own.span;
     l->range_of[index] = l->range_count++;
 }
 
@@ -40,7 +40,7 @@ static hy3_status open_local(struct hy3_sharded_optimizer *l,
     size_t count = (size_t)params->count;
 
     HY3_TRY(hy3_alloc(&l->ranges, count, sizeof *l->ranges));
-    HY3_TRY(hy3_alloc(&l->first, count, sizeof *l->first));
+    HY3_TRY(hy3_alloc(&l->spans, count, sizeof *l->spans));
     HY3_TRY(hy3_alloc(&l->range_of, count, sizeof *l->range_of));
     for (int i = 0; i < params->count; i++)
         add_range(l, i);
@@ -60,7 +60,7 @@ void hy3_sharded_optimizer_close(struct hy3_sharded_optimizer *l)
 {
     hy3_optimizer_free(l->optimizer);
     hy3_free(l->ranges);
-    hy3_free(l->first);
+    hy3_free(l->spans);
     hy3_free(l->range_of);
     *l = (struct hy3_sharded_optimizer){0};
 }
@@ -92,45 +92,43 @@ hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *l, struct hy
     return status;
 }
 
-/* Cuts [*first, *first + *count) to what is owned; its range, or -1. *skipped: elements cut off in
- * front. */
-static int clip(const struct hy3_sharded_optimizer *l, const struct hy3_param *param,
-                int64_t *first, int64_t *count, int64_t *skipped)
+/* The range of a tensor, or -1. *own: what it has of the span, in elements of the range; *skipped:
+ * elements of the span before. */
+static int find_range(const struct hy3_sharded_optimizer *l, const struct hy3_param *param,
+                      struct hy3_span span, struct hy3_span *own, int64_t *skipped)
 {
     int range = l->range_of[param - hy3_store_params(l->store)->params];
-    int64_t low, end = *first + *count, own_end;
 
     if (range < 0)
         return -1;
-    own_end = l->first[range] + l->ranges[range].count;
-    low = *first > l->first[range] ? *first : l->first[range];
-    end = end < own_end ? end : own_end;
-    *skipped = low - *first;
-    *first = low - l->first[range];
-    *count = end - low;
-    return *count > 0 ? range : -1;
+    *own = hy3_span_intersect(l->spans[range], span);
+    *skipped = own->first - span.first;
+    own->first -= l->spans[range].first;
+    return own->count > 0 ? range : -1;
 }
 
 hy3_status hy3_sharded_optimizer_put(struct hy3_sharded_optimizer *l,
                                      enum hy3_optimizer_field field, const struct hy3_param *param,
-                                     int64_t first, int64_t count, const float *values)
+                                     struct hy3_span span, const float *values)
 {
+    struct hy3_span own;
     int64_t skipped;
-    int range = clip(l, param, &first, &count, &skipped);
+    int range = find_range(l, param, span, &own, &skipped);
 
     if (range < 0)
         return HY3_OK;
-    return hy3_optimizer_put(l->optimizer, field, range, first, count, values + skipped);
+    return hy3_optimizer_put(l->optimizer, field, range, own, values + skipped);
 }
 
 hy3_status hy3_sharded_optimizer_get(const struct hy3_sharded_optimizer *l,
                                      enum hy3_optimizer_field field, const struct hy3_param *param,
-                                     int64_t first, int64_t count, float *values)
+                                     struct hy3_span span, float *values)
 {
+    struct hy3_span own;
     int64_t skipped;
-    int range = clip(l, param, &first, &count, &skipped);
+    int range = find_range(l, param, span, &own, &skipped);
 
     if (range < 0)
         return HY3_OK;
-    return hy3_optimizer_get(l->optimizer, field, range, first, count, values + skipped);
+    return hy3_optimizer_get(l->optimizer, field, range, own, values + skipped);
 }

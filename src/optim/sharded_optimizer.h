@@ -12,8 +12,8 @@ struct hy3_sharded_optimizer {
     struct hy3_store *store;
     struct hy3_optimizer *optimizer;
     struct hy3_range *ranges;
-    int64_t *first; /* [range_count] where the range begins in its tensor */
-    int *range_of;  /* [params->count] -1: nothing of it is owned, or it is frozen */
+    struct hy3_span *spans; /* [range_count] of the range's tensor */
+    int *range_of;          /* [params->count] -1: nothing of it is owned, or it is frozen */
     int range_count;
 };
 
@@ -31,13 +31,13 @@ hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *learner,
                                       struct hy3_stream *stream, int64_t step, double labels,
                                       double max_norm, double learning_rate, double *norm);
 
-/* Local. Elements [first, first + count) of a tensor's master or moment as far as this rank owns
- * them: others are ignored by put, left untouched by get. */
+/* Local. Elements of a tensor's master or moment as far as this rank owns them: others are ignored
+ * by put, left untouched by get. */
 hy3_status hy3_sharded_optimizer_put(struct hy3_sharded_optimizer *learner,
                                      enum hy3_optimizer_field field, const struct hy3_param *param,
-                                     int64_t first, int64_t count, const float *values);
+                                     struct hy3_span span, const float *values);
 hy3_status hy3_sharded_optimizer_get(const struct hy3_sharded_optimizer *learner,
                                      enum hy3_optimizer_field field, const struct hy3_param *param,
-                                     int64_t first, int64_t count, float *values);
+                                     struct hy3_span span, float *values);
 
 #endif

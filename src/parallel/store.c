@@ -49,6 +49,12 @@ struct hy3_store {
     struct hy3_store_memory memory;
 };
 
+static struct unit *unit_at(const struct hy3_store *store, int index)
+{
+    HY3_ASSERT(index >= 0 && index < store->params->units);
+    return &store->units[index];
+}
+
 static size_t weight_size(const struct hy3_store *store)
 {
     return hy3_dtype_size(store->options.dtype);
@@ -271,9 +277,8 @@ static hy3_status look_ahead(struct hy3_store *store, struct hy3_stream *stream)
 
 hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
-    struct unit *u = &store->units[unit];
+    struct unit *u = unit_at(store, unit);
 
-    HY3_ASSERT(unit >= 0 && unit < store->params->units);
     HY3_TRY(begin_gather(store, stream, unit));
     if (store->order_count > 0) {
         HY3_ASSERT(store->position < store->order_count && store->order[store->position] == unit);
@@ -302,9 +307,9 @@ static bool is_used_soon(const struct hy3_store *store, int unit)
 
 void hy3_store_release(struct hy3_store *store, int unit)
 {
-    struct unit *u = &store->units[unit];
+    struct unit *u = unit_at(store, unit);
 
-    HY3_ASSERT(unit >= 0 && unit < store->params->units && u->whole);
+    HY3_ASSERT(u->whole);
     if (!u->divides_weight || is_used_soon(store, unit))
         return;
     hy3_pool_give(&store->pool, u->whole);
@@ -419,32 +424,38 @@ hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
     return HY3_OK;
 }
 
-/* The part of a parameter that lies in this rank's slice: from element *first of the tensor on,
- * which is element *at of the unit. */
-static void in_slice(const struct unit *u, const struct hy3_param *p, int64_t *first,
-                     int64_t *count, int64_t *at)
+/* This rank's slice, in elements of the unit. */
+static struct hy3_span slice_of(const struct unit *u)
 {
-    int64_t begin = u->slice * u->group->rank, end = begin + u->slice;
+    return (struct hy3_span){u->slice * u->group->rank, u->slice};
+}
 
-    *at = begin > p->offset ? begin : p->offset;
-    end = end < p->offset + p->held ? end : p->offset + p->held;
-    *count = end > *at ? end - *at : 0;
-    if (*count == 0)
-        *at = p->offset;
-    *first = p->first + *at - p->offset;
+/* The elements of a parameter that lie in this rank's slice. */
+static struct hy3_span in_slice(const struct unit *u, const struct hy3_param *p)
+{
+    struct hy3_span slice = slice_of(u);
+
+    slice.first += p->first - p->offset;
+    return hy3_span_intersect(hy3_param_held(p), slice);
+}
+
+/* Where element `i` of a parameter lies in its unit, or among the buffers. */
+static int64_t place_of(const struct hy3_param *p, int64_t i)
+{
+    return p->offset + i - p->first;
 }
 
 struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3_param *param)
 {
-    const struct unit *u = &store->units[param->unit];
-    struct hy3_owned own = {.first = param->first, .count = param->held};
-    int64_t at = param->offset, slice_first = u->slice * u->group->rank;
+    const struct unit *u = unit_at(store, param->unit);
+    struct hy3_owned own = {.span = hy3_param_held(param)};
+    int64_t at, slice_first = slice_of(u).first;
 
-    HY3_ASSERT(param->unit >= 0);
     if (u->divides_update)
-        in_slice(u, param, &own.first, &own.count, &at);
-    if (own.count == 0) /* its place may lie outside the slice */
+        own.span = in_slice(u, param);
+    if (own.span.count == 0) /* its place may lie outside the slice */
         return own;
+    at = place_of(param, own.span.first);
     own.on_host = u->divides_weight && store->options.placement.host;
     own.weight =
         u->kept + (size_t)(at - (u->divides_weight ? slice_first : 0)) * weight_size(store);
@@ -465,78 +476,53 @@ void hy3_store_updated(struct hy3_store *store)
     }
 }
 
-void hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
-                    int64_t *count)
+struct hy3_span hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param)
 {
-    int64_t at;
-
-    *first = param->first;
-    *count = param->held;
     if (param->unit >= 0 && store->units[param->unit].divides_weight)
-        in_slice(&store->units[param->unit], param, first, count, &at);
+        return in_slice(&store->units[param->unit], param);
+    return hy3_param_held(param);
 }
 
-void hy3_store_share(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
-                     int64_t *count)
+struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_param *param)
 {
-    int64_t rank = store->layout->world.rank, size = store->layout->world.size, at;
-
-    if (param->unit >= 0) {
-        in_slice(&store->units[param->unit], param, first, count, &at);
-        return;
-    }
-    *first = param->held / size * rank + (rank < param->held % size ? rank : param->held % size);
-    *count = param->held / size + (rank < param->held % size);
+    if (param->unit >= 0)
+        return in_slice(&store->units[param->unit], param);
+    return hy3_span_share(param->held, store->layout->world.rank, store->layout->world.size);
 }
 
-/* Where this rank keeps element `first` of a parameter. */
-static char *kept_address(const struct hy3_store *store, const struct hy3_param *param,
-                          int64_t first)
+/* Where this rank keeps element `i` of a parameter. */
+static char *kept_address(const struct hy3_store *store, const struct hy3_param *param, int64_t i)
 {
-    int64_t at = param->offset + first - param->first;
+    int64_t at = place_of(param, i);
     const struct unit *u;
 
     if (param->unit < 0)
         return (char *)(store->buffers + at);
     u = &store->units[param->unit];
     if (u->divides_weight)
-        at -= u->slice * u->group->rank;
+        at -= slice_of(u).first;
     return u->kept + (size_t)at * weight_size(store);
 }
 
-/* Cuts [*first, *first + *count) to what is kept; the number of elements cut off in front. */
-static int64_t clip(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
-                    int64_t *count)
-{
-    int64_t kept_first, kept_count, low, end = *first + *count, skipped;
-
-    hy3_store_kept(store, param, &kept_first, &kept_count);
-    low = *first > kept_first ? *first : kept_first;
-    skipped = low - *first;
-    end = end < kept_first + kept_count ? end : kept_first + kept_count;
-    *first = low;
-    *count = end > low ? end - low : 0;
-    return skipped;
-}
-
-hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param, int64_t first,
-                         int64_t count, const void *data, hy3_dtype dtype)
+hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
+                         struct hy3_span span, const void *data, hy3_dtype dtype)
 {
     hy3_status status = HY3_OK;
     hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->options.dtype;
-    int64_t skipped = clip(store, param, &first, &count);
-    const char *from = (const char *)data + (size_t)skipped * hy3_dtype_size(dtype);
+    struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
+    const char *from = (const char *)data;
     char *converted = NULL;
 
-    if (count == 0)
+    if (kept.count == 0)
         return HY3_OK;
+    from += (size_t)(kept.first - span.first) * hy3_dtype_size(dtype);
     if (dtype != own) {
-        HY3_TRY_DONE(hy3_alloc(&converted, (size_t)count, hy3_dtype_size(own)));
-        hy3_convert(from, dtype, converted, own, (size_t)count);
+        HY3_TRY_DONE(hy3_alloc(&converted, (size_t)kept.count, hy3_dtype_size(own)));
+        hy3_convert(from, dtype, converted, own, (size_t)kept.count);
         from = converted;
     }
-    HY3_TRY_DONE(store->backend->device.copy(NULL, kept_address(store, param, first), from,
-                                             (size_t)count * hy3_dtype_size(own)));
+    HY3_TRY_DONE(store->backend->device.copy(NULL, kept_address(store, param, kept.first), from,
+                                             (size_t)kept.count * hy3_dtype_size(own)));
     HY3_TRY_DONE(store->backend->device.synchronize(NULL));
 done:
     hy3_free(converted);
@@ -544,20 +530,20 @@ done:
 }
 
 hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
-                         int64_t first, int64_t count, float *data)
+                         struct hy3_span span, float *data)
 {
     hy3_status status = HY3_OK;
     hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->options.dtype;
+    struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
     char *raw = NULL;
 
-    data += clip(store, param, &first, &count);
-    if (count == 0)
+    if (kept.count == 0)
         return HY3_OK;
-    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)count, hy3_dtype_size(own)));
-    HY3_TRY_DONE(store->backend->device.copy(NULL, raw, kept_address(store, param, first),
-                                             (size_t)count * hy3_dtype_size(own)));
+    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)kept.count, hy3_dtype_size(own)));
+    HY3_TRY_DONE(store->backend->device.copy(NULL, raw, kept_address(store, param, kept.first),
+                                             (size_t)kept.count * hy3_dtype_size(own)));
     HY3_TRY_DONE(store->backend->device.synchronize(NULL));
-    hy3_convert(raw, own, data, HY3_FP32, (size_t)count);
+    hy3_convert(raw, own, data + kept.first - span.first, HY3_FP32, (size_t)kept.count);
 done:
     hy3_free(raw);
     return status;

@@ -47,9 +47,9 @@ struct hy3_store_memory {
 
 /* The elements of a parameter that this rank updates, and with what. */
 struct hy3_owned {
-    int64_t first, count; /* of the flattened tensor; count may be 0 */
-    void *weight;         /* [count] compute precision, in the weights' placement if divided */
-    float *grad;          /* [count] device; NULL: frozen */
+    struct hy3_span span; /* count may be 0 */
+    void *weight;         /* [span.count] compute precision, in the weights' placement if divided */
+    float *grad;          /* [span.count] device; NULL: frozen */
     bool on_host;         /* the weight lies in host memory, else on the device */
 };
 
@@ -104,23 +104,20 @@ struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3
 /* Local. The owned weights of all trained units have changed. */
 void hy3_store_updated(struct hy3_store *store);
 
-/* Local. Copies elements [first, first + count) of the whole flattened tensor between the store and
- * host memory, as far as this rank keeps them (hy3_store_kept): others are ignored by put, left
- * untouched by get. put converts from `dtype`; get gives fp32 from the compute weights. For files,
- * not for the step loop. Synchronises. */
-hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param, int64_t first,
-                         int64_t count, const void *data, hy3_dtype dtype);
+/* Local. Copies elements of the whole flattened tensor between the store and host memory, as far as
+ * this rank keeps them (hy3_store_kept): others are ignored by put, left untouched by get. put
+ * converts from `dtype`; get gives fp32 from the compute weights. For files, not for the step loop.
+ * Synchronises. */
+hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
+                         struct hy3_span span, const void *data, hy3_dtype dtype);
 hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
-                         int64_t first, int64_t count, float *data);
+                         struct hy3_span span, float *data);
 
-/* Local. The range of the flattened tensor that this rank keeps between steps. */
-void hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
-                    int64_t *count);
+/* Local. The elements that this rank keeps between steps. */
+struct hy3_span hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param);
 
-/* Local. The range [*first, *first + *count) of the flattened tensor that falls to this rank where
- * each element counts once: in a file, in a norm. It lies within what the rank owns; the ranges of
- * all ranks cover each tensor exactly once. */
-void hy3_store_share(const struct hy3_store *store, const struct hy3_param *param, int64_t *first,
-                     int64_t *count);
+/* Local. The elements that fall to this rank where each counts once: in a file, in a norm. They lie
+ * within what the rank owns; those of all ranks cover each tensor exactly once. */
+struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_param *param);
 
 #endif

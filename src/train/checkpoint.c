@@ -17,8 +17,8 @@
 /* This rank's shares of a trained tensor, copied. */
 struct copy {
     const struct hy3_param *param; /* NULL: frozen, or nothing of it falls to this rank */
-    int64_t first, count;
-    float *values[HY3_OPTIMIZER_FIELDS]; /* [count] */
+    struct hy3_span span;
+    float *values[HY3_OPTIMIZER_FIELDS]; /* [span.count] */
 };
 
 struct hy3_checkpoints {
@@ -54,10 +54,10 @@ static hy3_status copy_tensors(struct hy3_checkpoints *c)
 
         if (!params->params[i].trainable)
             continue;
-        hy3_store_share(c->network->store, &params->params[i], &copy->first, &copy->count);
+        copy->span = hy3_store_share(c->network->store, &params->params[i]);
         copy->param = &params->params[i];
         for (int f = 0; f < HY3_OPTIMIZER_FIELDS; f++)
-            HY3_TRY(hy3_alloc(&copy->values[f], (size_t)copy->count, sizeof(float)));
+            HY3_TRY(hy3_alloc(&copy->values[f], (size_t)copy->span.count, sizeof(float)));
     }
     return HY3_OK;
 }
@@ -126,7 +126,8 @@ static hy3_status read_learner(void *context, enum hy3_optimizer_field field,
 {
     const struct hy3_checkpoints *c = context;
 
-    return hy3_sharded_optimizer_get(c->learner, field, param, first, count, values);
+    return hy3_sharded_optimizer_get(c->learner, field, param, (struct hy3_span){first, count},
+                                     values);
 }
 
 static hy3_status read_copy(void *context, enum hy3_optimizer_field field,
@@ -136,7 +137,7 @@ static hy3_status read_copy(void *context, enum hy3_optimizer_field field,
     const struct hy3_checkpoints *c = context;
     const struct copy *copy = &c->copies[param - c->network->params->params];
 
-    memcpy(values, copy->values[field] + first - copy->first, (size_t)count * sizeof *values);
+    memcpy(values, copy->values[field] + first - copy->span.first, (size_t)count * sizeof *values);
     return HY3_OK;
 }
 
@@ -144,7 +145,10 @@ static void share(void *context, const struct hy3_param *param, int64_t *first, 
 {
     const struct hy3_checkpoints *c = context;
 
-    hy3_store_share(c->network->store, param, first, count);
+    struct hy3_span span = hy3_store_share(c->network->store, param);
+
+    *first = span.first;
+    *count = span.count;
 }
 
 static hy3_status read_master(void *context, const struct hy3_param *param, int64_t first,
@@ -260,8 +264,8 @@ static hy3_status copy_all(struct hy3_checkpoints *c)
         struct copy *copy = &c->copies[i];
 
         for (int f = 0; f < HY3_OPTIMIZER_FIELDS && copy->param; f++)
-            HY3_TRY(hy3_sharded_optimizer_get(c->learner, f, copy->param, copy->first, copy->count,
-                                              copy->values[f]));
+            HY3_TRY(
+                hy3_sharded_optimizer_get(c->learner, f, copy->param, copy->span, copy->values[f]));
     }
     return HY3_OK;
 }
@@ -415,8 +419,8 @@ static void owned(void *context, const struct hy3_param *param, int64_t *first, 
     const struct hy3_checkpoints *c = context;
     struct hy3_owned own = hy3_store_owned(c->network->store, param);
 
-    *first = own.first;
-    *count = own.count;
+    *first = own.span.first;
+    *count = own.span.count;
 }
 
 static hy3_status put_learner(void *context, enum hy3_optimizer_field field,
@@ -425,7 +429,8 @@ static hy3_status put_learner(void *context, enum hy3_optimizer_field field,
 {
     const struct hy3_checkpoints *c = context;
 
-    return hy3_sharded_optimizer_put(c->learner, field, param, first, count, values);
+    return hy3_sharded_optimizer_put(c->learner, field, param, (struct hy3_span){first, count},
+                                     values);
 }
 
 /* Whether the samples of the remaining steps would be the same. */

@@ -197,7 +197,8 @@ static hy3_status put_master(void *context, const struct hy3_param *param, int64
 {
     struct hy3_run *run = context;
 
-    return hy3_sharded_optimizer_put(&run->learner, HY3_MASTER, param, first, count, data);
+    return hy3_sharded_optimizer_put(&run->learner, HY3_MASTER, param,
+                                     (struct hy3_span){first, count}, data);
 }
 
 static hy3_status get_master(void *context, const struct hy3_param *param, int64_t first,
@@ -205,14 +206,18 @@ static hy3_status get_master(void *context, const struct hy3_param *param, int64
 {
     struct hy3_run *run = context;
 
-    return hy3_sharded_optimizer_get(&run->learner, HY3_MASTER, param, first, count, data);
+    return hy3_sharded_optimizer_get(&run->learner, HY3_MASTER, param,
+                                     (struct hy3_span){first, count}, data);
 }
 
 static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
 {
     struct hy3_run *run = context;
 
-    hy3_store_share(run->network.store, param, first, count);
+    struct hy3_span span = hy3_store_share(run->network.store, param);
+
+    *first = span.first;
+    *count = span.count;
 }
 
 static hy3_status open_pass(struct hy3_run *run)

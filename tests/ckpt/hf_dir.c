@@ -39,8 +39,8 @@ static void the_golden_values_arrive_bit_for_bit(void **state)
                 continue;
             assert_ok(hy3_alloc(&want, (size_t)t->count, sizeof *want));
             assert_ok(hy3_alloc(&got, (size_t)t->count, sizeof *got));
-            assert_ok(hy3_shard_read(shard, t, 0, t->count, want, HY3_FP32));
-            assert_ok(hy3_store_get(m.store, place.param, place.first, place.count, got));
+            assert_ok(hy3_shard_read(shard, t, (struct hy3_span){0, t->count}, want, HY3_FP32));
+            assert_ok(hy3_store_get(m.store, place.param, place.span, got));
             same = same && memcmp(want, got, (size_t)t->count * sizeof *want) == 0;
             compared++;
             hy3_free(want);

@@ -65,8 +65,8 @@ static bool same_tensor(const struct hy3_shard *from, const struct hy3_shard_ten
         return false;
     assert_ok(hy3_alloc(&a, (size_t)t->count, 4));
     assert_ok(hy3_alloc(&b, (size_t)t->count, 4));
-    assert_ok(hy3_shard_read(from, t, 0, t->count, a, wanted));
-    assert_ok(hy3_shard_read(shard, written, first, t->count, b, wanted));
+    assert_ok(hy3_shard_read(from, t, (struct hy3_span){0, t->count}, a, wanted));
+    assert_ok(hy3_shard_read(shard, written, (struct hy3_span){first, t->count}, b, wanted));
     same = memcmp(a, b, (size_t)t->count * hy3_dtype_size(wanted)) == 0;
     hy3_free(a);
     hy3_free(b);
@@ -318,7 +318,8 @@ static void a_value_that_is_not_finite_is_never_saved(void **state)
     load_golden(&m, MPI_COMM_WORLD, HY3_BF16);
     write_one(MPI_COMM_WORLD, &m, "nan", HY3_INNER, HY3_BF16, 5000000000);
     p = hy3_params_find(m.params, HY3_P_EXPERT_DOWN, 2);
-    assert_ok(hy3_store_put(m.store, p, p->count / 8 * 3 + 7, 1, &bad, HY3_FP32));
+    assert_ok(
+        hy3_store_put(m.store, p, (struct hy3_span){p->count / 8 * 3 + 7, 1}, &bad, HY3_FP32));
     options = options_for(&m, scratch("nan"), HY3_INNER, HY3_BF16, 100000);
     status = hy3_hf_write_store(MPI_COMM_WORLD, &options, m.store);
     assert_all(status == HY3_EDIVERGED);
@@ -326,7 +327,8 @@ static void a_value_that_is_not_finite_is_never_saved(void **state)
     assert_all(hy3_rank(MPI_COMM_WORLD) != 0 || holds_golden(&m, scratch("nan"), HY3_BF16));
     assert_all(hy3_rank(MPI_COMM_WORLD) != 0 || count_files(scratch("nan"), ".part") == 0);
     bad = 1e6f; /* fits bf16, not fp16 */
-    assert_ok(hy3_store_put(m.store, p, p->count / 8 * 3 + 7, 1, &bad, HY3_FP32));
+    assert_ok(
+        hy3_store_put(m.store, p, (struct hy3_span){p->count / 8 * 3 + 7, 1}, &bad, HY3_FP32));
     options = options_for(&m, scratch("nan"), HY3_OUTER, HY3_FP16, 100000);
     status = hy3_hf_write_store(MPI_COMM_WORLD, &options, m.store);
     assert_all(status == HY3_EDIVERGED);

@@ -87,21 +87,21 @@ static void pieces_tile_every_parameter(void **state)
 
             for (int64_t j = 0; j < pieces; j++) {
                 char name[HY3_PARAM_NAME];
-                int64_t extents[3], first, count, product = 1;
+                int64_t extents[3], product = 1;
+                struct hy3_span span;
                 struct hy3_place place;
                 int dims;
 
-                hy3_name_piece(p, &shape, (enum hy3_names)names, j, name, &dims, extents, &first,
-                               &count);
+                span = hy3_name_piece(p, &shape, (enum hy3_names)names, j, name, &dims, extents);
                 for (int d = 0; d < dims; d++)
                     product *= extents[d];
-                assert_int_equal(product, count);
-                assert_int_equal(first, at);
+                assert_int_equal(product, span.count);
+                assert_int_equal(span.first, at);
                 hy3_name_locate(params, name, &place);
                 assert_ptr_equal(place.param, p);
-                assert_int_equal(place.first, first);
-                assert_int_equal(place.count, count);
-                at += count;
+                assert_int_equal(place.span.first, span.first);
+                assert_int_equal(place.span.count, span.count);
+                at += span.count;
             }
             assert_int_equal(at, p->count);
         }

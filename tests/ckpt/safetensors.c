@@ -136,7 +136,8 @@ static void values_are_converted(void **state)
             hy3_convert(values + 1, HY3_FP32, want, dtypes[to], 3);
             write_shard(shard_path(), header, data, 4 * size);
             assert_ok(hy3_shard_open(shard_path(), &shard));
-            assert_ok(hy3_shard_read(shard, hy3_shard_find(shard, "t"), 1, 3, got, dtypes[to]));
+            assert_ok(hy3_shard_read(shard, hy3_shard_find(shard, "t"), (struct hy3_span){1, 3},
+                                     got, dtypes[to]));
             assert_memory_equal(got, want, 3 * hy3_dtype_size(dtypes[to]));
             hy3_shard_close(shard);
         }

@@ -415,7 +415,7 @@ static void a_non_finite_loss_names_sample_and_layer(void **state)
     load_fixture(&f);
     open_network(&n, false, true, &f, &pass);
     param = hy3_params_find(n.params, HY3_P_O, 1);
-    assert_ok(hy3_store_put(n.store, param, 3, 1, &nan, HY3_FP32));
+    assert_ok(hy3_store_put(n.store, param, (struct hy3_span){3, 1}, &nan, HY3_FP32));
     assert_ok(hy3_pass_train(pass, &f.batch, true, &result));
     assert_int_equal(result.bad_sample, 0);
     assert_int_equal(result.bad_layer, 1);

@@ -22,7 +22,7 @@ static void read_all(const struct hy3_shard *shard)
             abort();
         if (hy3_alloc(&values, (size_t)t->bytes, 2) != HY3_OK)
             continue;
-        if (t->is_float && hy3_shard_read(shard, t, 0, t->count, values,
+        if (t->is_float && hy3_shard_read(shard, t, (struct hy3_span){0, t->count}, values,
                                           t->dtype == HY3_FP32 ? HY3_BF16 : HY3_FP32) != HY3_OK)
             abort();
         if (hy3_shard_read_raw(shard, t, 0, t->bytes, values) != HY3_OK)

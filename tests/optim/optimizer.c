@@ -38,13 +38,12 @@ static struct hy3_optimizer *open_optimizer(hy3_dtype dtype, bool host, void *we
          .grad = grads,
          .count = 1001,
          .decay = true,
-         .norm_count = 1001},
+         .norm = {0, 1001}},
         {.name = "b",
          .weight = (char *)weights + 1001 * size,
          .grad = grads + 1001,
          .count = N - 1001,
-         .norm_first = 5,
-         .norm_count = N - 1006},
+         .norm = {5, N - 1006}},
     };
 
     assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &backend));
@@ -65,15 +64,17 @@ static void split_master_equals_a_separate_fp32_master(void **state)
             before[i] = wide[i] = drawn(0, i);
         one = open_optimizer(HY3_FP32, false, wide, grads);
         other = open_optimizer(HY3_BF16, host, narrow, grads);
-        assert_ok(hy3_optimizer_put(other, HY3_MASTER, 0, 0, 1001, before));
-        assert_ok(hy3_optimizer_put(other, HY3_MASTER, 1, 0, N - 1001, before + 1001));
+        assert_ok(hy3_optimizer_put(other, HY3_MASTER, 0, (struct hy3_span){0, 1001}, before));
+        assert_ok(
+            hy3_optimizer_put(other, HY3_MASTER, 1, (struct hy3_span){0, N - 1001}, before + 1001));
         for (int step = 1; step <= STEPS; step++) {
             for (int64_t i = 0; i < N; i++)
                 grads[i] = drawn((uint64_t)step, i);
             assert_ok(hy3_optimizer_step(one, NULL, step, 1e-3, 0.5));
             assert_ok(hy3_optimizer_step(other, NULL, step, 1e-3, 0.5));
-            assert_ok(hy3_optimizer_get(other, HY3_MASTER, 0, 0, 1001, masters));
-            assert_ok(hy3_optimizer_get(other, HY3_MASTER, 1, 0, N - 1001, masters + 1001));
+            assert_ok(hy3_optimizer_get(other, HY3_MASTER, 0, (struct hy3_span){0, 1001}, masters));
+            assert_ok(hy3_optimizer_get(other, HY3_MASTER, 1, (struct hy3_span){0, N - 1001},
+                                        masters + 1001));
             assert_memory_equal(wide, masters, sizeof wide);
         }
         for (int64_t i = 0; i < N; i++) { /* the weight is its master, rounded to nearest */
@@ -101,8 +102,8 @@ static void state_comes_back(void **state)
         for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++) {
             for (int64_t i = 0; i < N - 1001; i++)
                 in[i] = drawn((uint64_t)field + 100, i);
-            assert_ok(hy3_optimizer_put(o, field, 1, 7, 900, in));
-            assert_ok(hy3_optimizer_get(o, field, 1, 7, 900, out));
+            assert_ok(hy3_optimizer_put(o, field, 1, (struct hy3_span){7, 900}, in));
+            assert_ok(hy3_optimizer_get(o, field, 1, (struct hy3_span){7, 900}, out));
             assert_memory_equal(in, out, 900 * sizeof *in);
         }
         hy3_optimizer_free(o);

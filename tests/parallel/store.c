@@ -108,7 +108,7 @@ static void put_numbers(struct fixture *f)
         assert_ok(hy3_alloc(&in, (size_t)p->count, sizeof *in));
         for (int64_t j = 0; j < p->count; j++)
             in[j] = number(i, j);
-        assert_ok(hy3_store_put(f->store, p, 0, p->count, in, HY3_FP32));
+        assert_ok(hy3_store_put(f->store, p, (struct hy3_span){0, p->count}, in, HY3_FP32));
         hy3_free(in);
     }
 }
@@ -121,16 +121,17 @@ static void check_what_is_kept(struct fixture *f, const struct division *d)
     put_numbers(f);
     for (int i = 0; i < f->params->count; i++) {
         const struct hy3_param *p = &f->params->params[i];
-        int64_t first, count;
+        struct hy3_span kept;
         float *out;
 
         assert_ok(hy3_alloc(&out, (size_t)p->count, sizeof *out));
         for (int64_t j = 0; j < p->count; j++)
             out[j] = -1;
-        assert_ok(hy3_store_get(f->store, p, 0, p->count, out));
-        hy3_store_kept(f->store, p, &first, &count);
+        assert_ok(hy3_store_get(f->store, p, (struct hy3_span){0, p->count}, out));
+        kept = hy3_store_kept(f->store, p);
         for (int64_t j = 0; j < p->count; j++)
-            right = right && out[j] == (j >= first && j < first + count ? number(i, j) : -1);
+            right =
+                right && out[j] == (j >= kept.first && j < hy3_span_end(kept) ? number(i, j) : -1);
         hy3_free(out);
     }
     assert_all(right);
@@ -187,7 +188,7 @@ static void check_gathering_and_update(struct fixture *f, const struct division 
         if (f->params->params[i].unit < 0)
             continue;
         own = hy3_store_owned(f->store, &f->params->params[i]);
-        for (int64_t j = 0; j < own.count; j++)
+        for (int64_t j = 0; j < own.span.count; j++)
             ((float *)own.weight)[j] *= 3;
     }
     hy3_store_updated(f->store);
@@ -235,8 +236,8 @@ static void check_gradients(struct fixture *f, const struct division *d)
         for (int r = 0; r < size; r++) /* dense: all; experts: those with the same experts */
             if (!f->params->unit[p->unit].expert || r % d->group == rank % d->group)
                 ranks += r + 1;
-        for (int64_t j = 0; j < own.count; j++)
-            right = right && own.grad[j] == (float)(3 * ranks * ((own.first + j) % 7));
+        for (int64_t j = 0; j < own.span.count; j++)
+            right = right && own.grad[j] == (float)(3 * ranks * ((own.span.first + j) % 7));
     }
     assert_all(right);
 }
@@ -254,16 +255,17 @@ static void check_shares(struct fixture *f, const struct division *d)
     (void)d;
     for (int i = 0; i < f->params->count; i++) {
         const struct hy3_param *p = &f->params->params[i];
-        int64_t first, count, *times;
-        struct hy3_owned own = {.count = INT64_MAX};
+        int64_t *times;
+        struct hy3_owned own = {.span = {0, INT64_MAX}};
+        struct hy3_span share, common;
 
-        hy3_store_share(f->store, p, &first, &count);
+        share = hy3_store_share(f->store, p);
         if (p->unit >= 0)
             own = hy3_store_owned(f->store, p);
-        right = right && (count == 0 || (first >= own.first && count <= own.count &&
-                                         first - own.first <= own.count - count));
+        common = hy3_span_intersect(share, own.span);
+        right = right && common.count == share.count;
         assert_ok(hy3_alloc(&times, (size_t)p->count, sizeof *times));
-        for (int64_t j = first; j < first + count; j++)
+        for (int64_t j = share.first; j < hy3_span_end(share); j++)
             times[j]++;
         hy3_allreduce_int(MPI_COMM_WORLD, times, (int)p->count, MPI_SUM, "testing");
         for (int64_t j = 0; j < p->count; j++)
@@ -311,8 +313,8 @@ static void a_part_is_put_at_its_place(void **state)
     (void)state;
     open_fixture(&f, HY3_BF16, &d);
     p = hy3_params_find(f.params, HY3_P_GATE_UP, 1);
-    assert_ok(hy3_store_put(f.store, p, 100, 5, in, HY3_FP32));
-    assert_ok(hy3_store_get(f.store, p, 98, 9, out));
+    assert_ok(hy3_store_put(f.store, p, (struct hy3_span){100, 5}, in, HY3_FP32));
+    assert_ok(hy3_store_get(f.store, p, (struct hy3_span){98, 9}, out));
     for (int i = 0; i < 9; i++)
         assert_true(out[i] == (i < 2 || i > 6 ? 0.0f : in[i - 2]));
     close_fixture(&f);

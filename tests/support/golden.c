@@ -14,7 +14,7 @@ float *hy3_golden_floats(const struct hy3_shard *shard, const char *name, int64_
     if (!tensor || !tensor->is_float)
         fail_msg("no float tensor %s", name);
     assert_ok(hy3_alloc(&data, (size_t)tensor->count, sizeof *data));
-    assert_ok(hy3_shard_read(shard, tensor, 0, tensor->count, data, HY3_FP32));
+    assert_ok(hy3_shard_read(shard, tensor, (struct hy3_span){0, tensor->count}, data, HY3_FP32));
     if (n)
         *n = tensor->count;
     return data;

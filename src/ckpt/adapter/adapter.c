@@ -216,11 +216,11 @@ static hy3_status check_tensor(const struct hy3_adapter *a, const struct hy3_par
                                const struct hy3_shard_tensor **out)
 {
     const struct hy3_shard_tensor *t = *out = hy3_shard_find(a->shard, p->name);
-    int64_t shape[3], first, count;
+    int64_t shape[3];
     char name[HY3_PARAM_NAME];
     int dims;
 
-    hy3_name_piece(p, NULL, HY3_OUTER, 0, name, &dims, shape, &first, &count);
+    hy3_name_piece(p, NULL, HY3_OUTER, 0, name, &dims, shape);
     if (!t)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing", hy3_shard_path(a->shard), p->name);
     if (!t->is_float)
@@ -234,13 +234,13 @@ static hy3_status check_tensor(const struct hy3_adapter *a, const struct hy3_par
 }
 
 static hy3_status read_piece(const struct hy3_adapter *a, const struct hy3_shard_tensor *t,
-                             int64_t first, int64_t count, float *data)
+                             struct hy3_span span, float *data)
 {
-    HY3_TRY(hy3_shard_read(a->shard, t, first, count, data, HY3_FP32));
-    for (int64_t i = 0; i < count; i++)
+    HY3_TRY(hy3_shard_read(a->shard, t, span, data, HY3_FP32));
+    for (int64_t i = 0; i < span.count; i++)
         if (!isfinite(data[i]))
             HY3_FAIL(HY3_EFORMAT, "%s: element %lld of tensor '%s' is NaN or infinite",
-                     hy3_shard_path(a->shard), (long long)(first + i), t->name);
+                     hy3_shard_path(a->shard), (long long)(span.first + i), t->name);
     return HY3_OK;
 }
 
@@ -249,15 +249,16 @@ static hy3_status load_plain(const struct hy3_adapter *a, const struct hy3_param
                              const struct hy3_shard_tensor *t, hy3_adapter_sink sink, void *context)
 {
     hy3_status status = HY3_OK;
-    int64_t most = PIECE < p->held ? PIECE : p->held;
+    struct hy3_span held = hy3_param_held(p);
+    int64_t most = PIECE < held.count ? PIECE : held.count;
     float *piece = NULL;
 
     HY3_TRY_DONE(hy3_alloc(&piece, (size_t)most, sizeof *piece));
-    for (int64_t i = 0; i < p->held; i += PIECE) {
-        int64_t n = PIECE < p->held - i ? PIECE : p->held - i;
+    for (int64_t i = 0; i < held.count; i += PIECE) {
+        struct hy3_span span = hy3_span_piece(held, i, PIECE);
 
-        HY3_TRY_DONE(read_piece(a, t, p->first + i, n, piece));
-        HY3_TRY_DONE(sink(context, p, p->first + i, n, piece));
+        HY3_TRY_DONE(read_piece(a, t, span, piece));
+        HY3_TRY_DONE(sink(context, p, span.first, span.count, piece));
     }
 done:
     hy3_free(piece);
@@ -280,7 +281,7 @@ static hy3_status load_reordered(const struct hy3_adapter *a, const struct hy3_p
     for (int64_t row = 0; row < out; row += step) {
         int64_t n = (step < out - row ? step : out - row) * rank;
 
-        HY3_TRY_DONE(read_piece(a, t, row * width, n * experts, rows));
+        HY3_TRY_DONE(read_piece(a, t, (struct hy3_span){row * width, n * experts}, rows));
         for (int64_t e = first_expert; e < first_expert + held; e++) {
             for (int64_t i = 0; i < n; i++)
                 ordered[i] = rows[i * experts + e];
@@ -344,17 +345,16 @@ hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params
     return HY3_OK;
 }
 
-static void draw_piece(const struct hy3_param *p, uint64_t seed, int64_t first, int64_t count,
-                       float *out)
+static void draw_piece(const struct hy3_param *p, uint64_t seed, struct hy3_span span, float *out)
 {
     double bound = 1 / sqrt((double)p->shape[p->dims - 1]);
     uint64_t which = (uint64_t)p->layer * HY3_PARAM_KIND_COUNT + (uint64_t)p->kind;
     uint32_t word[4];
 
-    for (int64_t i = first; i < first + count; i++) {
-        if (i == first || i % 4 == 0)
+    for (int64_t i = span.first; i < hy3_span_end(span); i++) {
+        if (i == span.first || i % 4 == 0)
             hy3_random(seed, HY3_RANDOM_ADAPTER, which, (uint64_t)i / 4, word);
-        out[i - first] = (float)(bound * (2 * (double)hy3_random_uniform(word[i % 4]) - 1));
+        out[i - span.first] = (float)(bound * (2 * (double)hy3_random_uniform(word[i % 4]) - 1));
     }
 }
 
@@ -369,13 +369,13 @@ hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed, hy3_
         const struct hy3_param *p = &params->params[i];
 
         for (int64_t at = 0; at < p->held; at += PIECE) {
-            int64_t n = PIECE < p->held - at ? PIECE : p->held - at;
+            struct hy3_span span = hy3_span_piece(hy3_param_held(p), at, PIECE);
 
             if (p->part == HY3_LORA_A)
-                draw_piece(p, seed, p->first + at, n, piece);
+                draw_piece(p, seed, span, piece);
             else
-                memset(piece, 0, (size_t)n * sizeof *piece);
-            HY3_TRY_DONE(sink(context, p, p->first + at, n, piece));
+                memset(piece, 0, (size_t)span.count * sizeof *piece);
+            HY3_TRY_DONE(sink(context, p, span.first, span.count, piece));
         }
     }
 done:

@@ -92,21 +92,10 @@ void hy3_account_free(struct hy3_account *account)
     hy3_free(account);
 }
 
-void hy3_account_kept(const struct hy3_store *store, const struct hy3_place *place, int64_t *first,
-                      int64_t *count)
-{
-    int64_t end = place->first + place->count, kept_first, kept_count;
-
-    hy3_store_kept(store, place->param, &kept_first, &kept_count);
-    *first = place->first > kept_first ? place->first : kept_first;
-    end = end < kept_first + kept_count ? end : kept_first + kept_count;
-    *count = end > *first ? end - *first : 0;
-}
-
 static void enter_param(struct hy3_account *account, const struct hy3_place *place,
                         const struct hy3_shard_tensor *tensor)
 {
-    int64_t first, count;
+    struct hy3_span kept;
     char is[96], must[96];
 
     if (hy3_seen_mark(&account->seen, place))
@@ -122,8 +111,8 @@ static void enter_param(struct hy3_account *account, const struct hy3_place *pla
         report(account, DTYPE, "%.96s (%s)", tensor->name, tensor->dtype_name);
         return;
     }
-    hy3_account_kept(account->store, place, &first, &count);
-    account->kept_bytes += count * (int64_t)hy3_dtype_size(tensor->dtype);
+    kept = hy3_span_intersect(hy3_store_kept(account->store, place->param), place->span);
+    account->kept_bytes += kept.count * (int64_t)hy3_dtype_size(tensor->dtype);
 }
 
 void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shard, int number)

@@ -24,9 +24,4 @@ int64_t hy3_account_kept_bytes(const struct hy3_account *account);
 /* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unused, misshapen … */
 hy3_status hy3_account_end(struct hy3_account *account);
 
-/* The elements of a place that the store keeps on this rank, as a range of the flattened outer
- * tensor. */
-void hy3_account_kept(const struct hy3_store *store, const struct hy3_place *place, int64_t *first,
-                      int64_t *count);
-
 #endif

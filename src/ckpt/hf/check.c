@@ -109,7 +109,8 @@ static void locate(const struct check *c, const char *name, struct hy3_place *pl
 
         if (strcmp(p->name, name) != 0)
             continue;
-        *place = (struct hy3_place){.param = p, .pieces = 1, .dims = p->dims, .count = p->count};
+        *place =
+            (struct hy3_place){.param = p, .pieces = 1, .dims = p->dims, .span = {0, p->count}};
         memcpy(place->shape, p->shape, sizeof place->shape);
     }
 }
@@ -248,12 +249,12 @@ done:
 static int64_t look(const struct hy3_shard *shard, const struct hy3_shard_tensor *t, float *values)
 {
     for (int64_t i = 0; i < t->count; i += PIECE) {
-        int64_t n = PIECE < t->count - i ? PIECE : t->count - i;
+        struct hy3_span piece = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
         uint32_t bad = 0;
 
-        if (hy3_shard_read(shard, t, i, n, values, HY3_FP32) != HY3_OK)
+        if (hy3_shard_read(shard, t, piece, values, HY3_FP32) != HY3_OK)
             return UNREADABLE;
-        for (int64_t j = 0; j < n; j++) {
+        for (int64_t j = 0; j < piece.count; j++) {
             uint32_t bits;
 
             memcpy(&bits, values + j, sizeof bits);

@@ -46,23 +46,25 @@ static int64_t find_not_finite(const void *data, hy3_dtype dtype, int64_t count)
 static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
                               const struct hy3_shard_tensor *tensor)
 {
-    int64_t size = (int64_t)hy3_dtype_size(tensor->dtype), step = PIECE_BYTES / size, first, count;
+    int64_t size = (int64_t)hy3_dtype_size(tensor->dtype), most = PIECE_BYTES / size;
+    struct hy3_span kept;
     struct hy3_place place;
 
     hy3_name_locate(hy3_store_params(load->store), tensor->name, &place);
     if (!place.param)
         return HY3_OK;
-    hy3_account_kept(load->store, &place, &first, &count);
-    for (int64_t i = 0; i < count; i += step) {
-        int64_t n = step < count - i ? step : count - i, from = first + i - place.first, bad;
+    kept = hy3_span_intersect(hy3_store_kept(load->store, place.param), place.span);
+    for (int64_t i = 0; i < kept.count; i += most) {
+        struct hy3_span piece = hy3_span_piece(kept, i, most);
+        int64_t from = piece.first - place.span.first, bytes = piece.count * size, bad;
 
-        HY3_TRY(hy3_shard_read_raw(shard, tensor, from * size, n * size, load->piece));
-        if ((bad = find_not_finite(load->piece, tensor->dtype, n)) >= 0)
+        HY3_TRY(hy3_shard_read_raw(shard, tensor, from * size, bytes, load->piece));
+        if ((bad = find_not_finite(load->piece, tensor->dtype, piece.count)) >= 0)
             HY3_FAIL(HY3_EFORMAT,
                      "%s: element %lld of tensor '%s' is NaN or infinite; the file is damaged",
                      hy3_shard_path(shard), (long long)(from + bad), tensor->name);
-        HY3_TRY(hy3_store_put(load->store, place.param, first + i, n, load->piece, tensor->dtype));
-        load->done += n * size;
+        HY3_TRY(hy3_store_put(load->store, place.param, piece, load->piece, tensor->dtype));
+        load->done += bytes;
         hy3_log_progress_bytes("loading", load->done, load->total, load->start);
     }
     return HY3_OK;

@@ -41,7 +41,7 @@ static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
     if (!tensor->is_float)
         HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' is %s; F32, F16 or BF16 can be merged",
                  entry->name, m->options->base, tensor->dtype_name);
-    if (entry->dims != place.dims || entry->bytes / entry->width != place.count)
+    if (entry->dims != place.dims || entry->bytes / entry->width != place.span.count)
         HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' has not the shape that config.json says",
                  entry->name, m->options->base);
     if (place.param->unit < 0)
@@ -50,12 +50,11 @@ static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
         return HY3_OK;
     entry->converts = true;
     entry->param = place.param;
-    entry->first = place.first;
-    entry->count = place.count;
+    entry->span = place.span;
     entry->dtype = dtype;
     entry->dtype_name = hy3_shard_dtype_name(dtype);
     entry->width = (int)hy3_dtype_size(dtype);
-    entry->bytes = entry->count * entry->width;
+    entry->bytes = entry->span.count * entry->width;
     return HY3_OK;
 }
 
@@ -171,26 +170,26 @@ static void round_to(hy3_dtype dtype, float *values, int64_t count, void *narrow
     hy3_convert(narrow, dtype, values, HY3_FP32, (size_t)count);
 }
 
-/* values [count], elements of the parameter from `first` on, += the adapter's. row: [in] space. */
-static void add_delta(const struct merge *m, const struct hy3_param *p, int64_t first,
-                      int64_t count, float *values, float *row, void *narrow)
+/* values [span.count], elements of the parameter, += the adapter's. row: [in] space. */
+static void add_delta(const struct merge *m, const struct hy3_param *p, struct hy3_span span,
+                      float *values, float *row, void *narrow)
 {
     int64_t in = p->shape[p->dims - 1];
 
-    for (int64_t at = 0; at < count;) {
-        int64_t column = (first + at) % in, n = in - column < count - at ? in - column : count - at;
+    for (int64_t at = 0; at < span.count;) {
+        int64_t column = (span.first + at) % in;
+        struct hy3_span piece = hy3_span_piece(span, at, in - column);
 
-        delta_row(m, p, (first + at) / in, row);
+        delta_row(m, p, piece.first / in, row);
         if (p->dims == 3)
             round_to(m->options->dtype, row, in, narrow);
-        for (int64_t j = 0; j < n; j++)
+        for (int64_t j = 0; j < piece.count; j++)
             values[at + j] += row[column + j];
-        at += n;
+        at += piece.count;
     }
 }
 
-static hy3_status change(void *context, int index, int64_t first, int64_t count, const void *from,
-                         void *to)
+static hy3_status change(void *context, int index, struct hy3_span span, const void *from, void *to)
 {
     hy3_status status = HY3_OK;
     const struct merge *m = context;
@@ -199,21 +198,23 @@ static hy3_status change(void *context, int index, int64_t first, int64_t count,
     int64_t in = p->shape[p->dims - 1];
     float *values = NULL, *row = NULL;
 
-    HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&values, (size_t)span.count, sizeof *values));
     HY3_TRY_DONE(hy3_alloc(&row, (size_t)in, 2 * sizeof *row));
-    hy3_convert(from, m->plan->pieces[entry->piece].tensor->dtype, values, HY3_FP32, (size_t)count);
+    hy3_convert(from, m->plan->pieces[entry->piece].tensor->dtype, values, HY3_FP32,
+                (size_t)span.count);
     if (m->plan->pieces[entry->piece].tensor->dtype != entry->dtype)
-        round_to(entry->dtype, values, count, to);
+        round_to(entry->dtype, values, span.count, to);
     if (p->layer >= 0 && factor(m, p, HY3_LORA_A))
-        add_delta(m, p, entry->first + first, count, values, row, row + in);
-    hy3_convert(values, HY3_FP32, to, entry->dtype, (size_t)count);
-    hy3_convert(to, entry->dtype, values, HY3_FP32, (size_t)count);
-    for (int64_t i = 0; i < count; i++)
+        add_delta(m, p, (struct hy3_span){entry->span.first + span.first, span.count}, values, row,
+                  row + in);
+    hy3_convert(values, HY3_FP32, to, entry->dtype, (size_t)span.count);
+    hy3_convert(to, entry->dtype, values, HY3_FP32, (size_t)span.count);
+    for (int64_t i = 0; i < span.count; i++)
         if (!isfinite(values[i]))
             HY3_FAIL_DONE(HY3_EDIVERGED,
                           "element %lld of tensor '%s' is NaN or infinite as %s; try another "
                           "--save_dtype, or check the base with hy3_check",
-                          (long long)(first + i), entry->name, hy3_dtype_name(entry->dtype));
+                          (long long)(span.first + i), entry->name, hy3_dtype_name(entry->dtype));
 done:
     hy3_free(values);
     hy3_free(row);

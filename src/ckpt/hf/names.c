@@ -146,13 +146,11 @@ int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *s
 
 /* PEFT's two dimensions: of fused experts A is [rank E, in] and B [out, rank E]. */
 static void factor_piece(const struct hy3_param *param, char name[HY3_PARAM_NAME], int *dims,
-                         int64_t shape[3], int64_t *first, int64_t *count)
+                         int64_t shape[3])
 {
     memcpy(name, param->name, HY3_PARAM_NAME);
     memcpy(shape, param->shape, sizeof param->shape);
     *dims = 2;
-    *first = 0;
-    *count = param->count;
     if (param->dims == 2)
         return;
     shape[0] = param->part == HY3_LORA_A ? param->shape[0] * param->shape[1] : param->shape[1];
@@ -160,16 +158,17 @@ static void factor_piece(const struct hy3_param *param, char name[HY3_PARAM_NAME
     shape[2] = 0;
 }
 
-void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
-                    enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME], int *dims,
-                    int64_t piece_shape[3], int64_t *first, int64_t *count)
+struct hy3_span hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
+                               enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME],
+                               int *dims, int64_t piece_shape[3])
 {
     int parts = expert_parts(param);
     bool whole = names == HY3_OUTER || parts == 0;
+    int64_t count;
 
     if (param->part != HY3_BASE) {
-        factor_piece(param, name, dims, piece_shape, first, count);
-        return;
+        factor_piece(param, name, dims, piece_shape);
+        return (struct hy3_span){0, param->count};
     }
     HY3_ASSERT(i >= 0 && i < hy3_name_pieces(param, shape, names));
     if (!hy3_name_format(param->name, whole ? -1 : i / parts, whole ? 0 : (int)(i % parts), names,
@@ -178,16 +177,14 @@ void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape
     if (whole) {
         *dims = param->dims;
         memcpy(piece_shape, param->shape, sizeof param->shape);
-        *first = 0;
-        *count = param->count;
-        return;
+        return (struct hy3_span){0, param->count};
     }
     *dims = 2;
     piece_shape[0] = param->shape[1] / parts;
     piece_shape[1] = param->shape[2];
     piece_shape[2] = 0;
-    *count = piece_shape[0] * piece_shape[1];
-    *first = i * *count;
+    count = piece_shape[0] * piece_shape[1];
+    return (struct hy3_span){i * count, count};
 }
 
 void hy3_name_locate(const struct hy3_params *params, const char *name, struct hy3_place *out)
@@ -209,6 +206,6 @@ void hy3_name_locate(const struct hy3_params *params, const char *name, struct h
         out->pieces = hy3_name_pieces(param, shape, HY3_INNER);
         out->piece = parsed.expert * expert_parts(param) + parsed.part;
     }
-    hy3_name_piece(param, shape, parsed.expert >= 0 ? HY3_INNER : HY3_OUTER, out->piece, formatted,
-                   &out->dims, out->shape, &out->first, &out->count);
+    out->span = hy3_name_piece(param, shape, parsed.expert >= 0 ? HY3_INNER : HY3_OUTER, out->piece,
+                               formatted, &out->dims, out->shape);
 }

@@ -37,11 +37,11 @@ bool hy3_name_format(const char *outer, int64_t expert, int part, enum hy3_names
 int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *shape,
                         enum hy3_names names);
 
-/* Local. Piece `i` of a parameter in a layout: its name, shape, and range [*first, *first + *count)
- * of the flattened outer tensor. */
-void hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
-                    enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME], int *dims,
-                    int64_t piece_shape[3], int64_t *first, int64_t *count);
+/* Local. Piece `i` of a parameter in a layout: its name and shape; returns its elements of the
+ * flattened outer tensor. */
+struct hy3_span hy3_name_piece(const struct hy3_param *param, const struct hy3_shape *shape,
+                               enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME],
+                               int *dims, int64_t piece_shape[3]);
 
 /* Where a tensor of a checkpoint belongs in the table. */
 struct hy3_place {
@@ -50,7 +50,7 @@ struct hy3_place {
     int64_t piece, pieces; /* which of the parameter's inner pieces it is; pieces 1: all of it */
     int dims;              /* the shape that the tensor must have */
     int64_t shape[3];
-    int64_t first, count; /* range of the flattened outer tensor */
+    struct hy3_span span; /* of the flattened outer tensor */
 };
 
 /* Local. Looks up the name, of either layout, of a checkpoint's tensor. */

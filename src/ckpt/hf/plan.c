@@ -41,9 +41,9 @@ static hy3_status add_param_piece(struct hy3_hf_plan *plan,
     entry->dtype = param->unit < 0 ? HY3_FP32 : options->dtype;
     entry->dtype_name = hy3_shard_dtype_name(entry->dtype);
     entry->width = (int)hy3_dtype_size(entry->dtype);
-    hy3_name_piece(param, &params->shape, options->names, piece, entry->name, &entry->dims,
-                   entry->shape, &entry->first, &entry->count);
-    entry->bytes = entry->count * entry->width;
+    entry->span = hy3_name_piece(param, &params->shape, options->names, piece, entry->name,
+                                 &entry->dims, entry->shape);
+    entry->bytes = entry->span.count * entry->width;
     return HY3_OK;
 }
 

@@ -31,7 +31,7 @@ struct hy3_hf_entry {
     int64_t begin, bytes;          /* place in the shard, from the file's first byte */
     const struct hy3_param *param; /* NULL: pieces of the base */
     hy3_dtype dtype;               /* of a parameter */
-    int64_t first, count;          /* range of the flattened parameter */
+    struct hy3_span span;          /* of the flattened parameter */
     size_t piece, pieces;          /* plan->pieces[piece .. piece + pieces) */
 };
 

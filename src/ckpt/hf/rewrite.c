@@ -257,18 +257,19 @@ static hy3_status change_piece(struct work *w, int index, const struct hy3_hf_pi
                                char *buffer, const char *path)
 {
     const struct hy3_hf_entry *entry = &w->plan->entries[index];
-    int64_t width = (int64_t)hy3_dtype_size(piece->tensor->dtype), count = piece->bytes / width;
+    int64_t width = (int64_t)hy3_dtype_size(piece->tensor->dtype);
+    struct hy3_span whole = {piece->to / width, piece->bytes / width};
     char *changed = buffer + PIECE;
 
-    for (int64_t i = 0; i < count; i += PIECE / 4) {
-        int64_t n = count - i < PIECE / 4 ? count - i : PIECE / 4, first = piece->to / width + i;
+    for (int64_t i = 0; i < whole.count; i += PIECE / 4) {
+        struct hy3_span span = hy3_span_piece(whole, i, PIECE / 4);
 
         HY3_TRY(hy3_shard_read_raw(w->plan->base[piece->shard], piece->tensor,
-                                   piece->from + i * width, n * width, buffer));
-        HY3_TRY(w->rewrite->change(w->rewrite->context, index, first, n, buffer, changed));
-        HY3_TRY(hy3_file_write_at(fd, changed, (size_t)(n * entry->width),
-                                  entry->begin + first * entry->width, path));
-        count_bytes(w, n * entry->width);
+                                   piece->from + i * width, span.count * width, buffer));
+        HY3_TRY(w->rewrite->change(w->rewrite->context, index, span, buffer, changed));
+        HY3_TRY(hy3_file_write_at(fd, changed, (size_t)(span.count * entry->width),
+                                  entry->begin + span.first * entry->width, path));
+        count_bytes(w, span.count * entry->width);
     }
     return HY3_OK;
 }

@@ -11,9 +11,9 @@
 
 #include "ckpt/hf/plan.h"
 
-/* Changes `count` elements from element `first` of plan entry `entry`: `from` as the base has them,
- * `to` as they are written. Called from several threads at once. */
-typedef hy3_status (*hy3_hf_change)(void *context, int entry, int64_t first, int64_t count,
+/* Changes elements of plan entry `entry`: `from` as the base has them, `to` as they are written.
+ * Called from several threads at once. */
+typedef hy3_status (*hy3_hf_change)(void *context, int entry, struct hy3_span span,
                                     const void *from, void *to);
 
 struct hy3_hf_rewrite {

@@ -313,22 +313,24 @@ hy3_status hy3_shard_read_raw(const struct hy3_shard *shard, const struct hy3_sh
 }
 
 hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
-                          int64_t first, int64_t count, void *data, hy3_dtype dtype)
+                          struct hy3_span span, void *data, hy3_dtype dtype)
 {
     hy3_status status = HY3_OK;
-    int64_t size = (int64_t)hy3_dtype_size(tensor->dtype), piece = PIECE_BYTES / size;
+    int64_t size = (int64_t)hy3_dtype_size(tensor->dtype), most = PIECE_BYTES / size;
     char *raw = NULL, *to = data;
 
     HY3_ASSERT(tensor->is_float);
     if (tensor->dtype == dtype)
-        return hy3_shard_read_raw(shard, tensor, first * size, count * size, data);
-    piece = piece < count ? piece : count;
-    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)piece, (size_t)size));
-    for (int64_t i = 0; i < count; i += piece) {
-        int64_t n = piece < count - i ? piece : count - i;
+        return hy3_shard_read_raw(shard, tensor, span.first * size, span.count * size, data);
+    most = most < span.count ? most : span.count;
+    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)most, (size_t)size));
+    for (int64_t i = 0; i < span.count; i += most) {
+        struct hy3_span piece = hy3_span_piece(span, i, most);
 
-        HY3_TRY_DONE(hy3_shard_read_raw(shard, tensor, (first + i) * size, n * size, raw));
-        hy3_convert(raw, tensor->dtype, to + (size_t)i * hy3_dtype_size(dtype), dtype, (size_t)n);
+        HY3_TRY_DONE(
+            hy3_shard_read_raw(shard, tensor, piece.first * size, piece.count * size, raw));
+        hy3_convert(raw, tensor->dtype, to + (size_t)i * hy3_dtype_size(dtype), dtype,
+                    (size_t)piece.count);
     }
 done:
     hy3_free(raw);

@@ -9,6 +9,7 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/span.h"
 
 enum { HY3_SHARD_DIMS = 8 }; /* tensors of more dimensions are refused */
 
@@ -40,10 +41,9 @@ const struct hy3_shard_tensor *hy3_shard_find(const struct hy3_shard *shard, con
 const char *hy3_shard_path(const struct hy3_shard *shard);
 int hy3_shard_fd(const struct hy3_shard *shard); /* open for reading; stays the shard's */
 
-/* Local. Reads elements [first, first + count) of a float tensor, converted to `dtype`. data: host,
- * [count]. */
+/* Local. Reads elements of a float tensor, converted to `dtype`. data: host, [span.count]. */
 hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
-                          int64_t first, int64_t count, void *data, hy3_dtype dtype);
+                          struct hy3_span span, void *data, hy3_dtype dtype);
 
 /* Local. Reads `bytes` raw bytes from byte `at` of the tensor. */
 hy3_status hy3_shard_read_raw(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,

@@ -46,7 +46,7 @@ static void tell_param(const struct hy3_seen *seen, int index, enum hy3_names na
                        void (*tell)(void *context, const char *name), void *context)
 {
     const struct hy3_param *param = &seen->params->params[index];
-    int64_t pieces = piece_count(seen, index), gone = 0, first, count, extents[3];
+    int64_t pieces = piece_count(seen, index), gone = 0, extents[3];
     char name[HY3_PARAM_NAME];
     int dims;
 
@@ -58,8 +58,7 @@ static void tell_param(const struct hy3_seen *seen, int index, enum hy3_names na
     }
     for (int64_t i = 0; gone > 0 && i < pieces; i++)
         if (!seen->pieces[index][i]) {
-            hy3_name_piece(param, &seen->params->shape, HY3_INNER, i, name, &dims, extents, &first,
-                           &count);
+            hy3_name_piece(param, &seen->params->shape, HY3_INNER, i, name, &dims, extents);
             tell(context, name);
         }
 }

@@ -40,15 +40,12 @@ struct writer {
 };
 
 /* The part of the tensor that this rank writes: elements of a parameter. */
-static void own_range(const struct writer *w, const struct hy3_hf_entry *entry, int64_t *first,
-                      int64_t *count)
+static struct hy3_span own_span(const struct writer *w, const struct hy3_hf_entry *entry)
 {
-    int64_t end = entry->first + entry->count, share_first, share_count;
+    struct hy3_span share;
 
-    w->share(w->context, entry->param, &share_first, &share_count);
-    *first = share_first > entry->first ? share_first : entry->first;
-    end = share_first + share_count < end ? share_first + share_count : end;
-    *count = end > *first ? end - *first : 0;
+    w->share(w->context, entry->param, &share.first, &share.count);
+    return hy3_span_intersect(share, entry->span);
 }
 
 /* Tensors of the base are dealt out to the ranks in turn. */
@@ -59,12 +56,9 @@ static bool is_own_copy(const struct writer *w, const struct hy3_hf_entry *entry
 
 static int64_t own_bytes(const struct writer *w, const struct hy3_hf_entry *entry)
 {
-    int64_t first, count;
-
     if (!entry->param)
         return is_own_copy(w, entry) ? entry->bytes : 0;
-    own_range(w, entry, &first, &count);
-    return count * entry->width;
+    return own_span(w, entry).count * entry->width;
 }
 
 static void show_progress(struct writer *w, int64_t bytes)
@@ -106,23 +100,22 @@ static int64_t examine(const void *data, hy3_dtype dtype, int64_t count)
 static hy3_status write_param(struct writer *w, int fd, const char *path, int index)
 {
     const struct hy3_hf_entry *entry = &w->plan->entries[index];
-    int64_t first, count;
+    struct hy3_span own = own_span(w, entry);
 
-    own_range(w, entry, &first, &count);
-    for (int64_t i = 0; i < count; i += CHUNK) {
-        int64_t n = CHUNK < count - i ? CHUNK : count - i, found;
+    for (int64_t i = 0; i < own.count; i += CHUNK) {
+        struct hy3_span piece = hy3_span_piece(own, i, CHUNK);
+        int64_t at = entry->begin + (piece.first - entry->span.first) * entry->width, found;
         const void *data = w->values;
 
-        HY3_TRY(w->source(w->context, entry->param, first + i, n, w->values));
+        HY3_TRY(w->source(w->context, entry->param, piece.first, piece.count, w->values));
         if (entry->dtype != HY3_FP32) {
-            hy3_convert(w->values, HY3_FP32, w->converted, entry->dtype, (size_t)n);
+            hy3_convert(w->values, HY3_FP32, w->converted, entry->dtype, (size_t)piece.count);
             data = w->converted;
         }
-        found = examine(data, entry->dtype, n);
+        found = examine(data, entry->dtype, piece.count);
         w->census[index] = found > w->census[index] ? found : w->census[index];
-        HY3_TRY(hy3_file_write_at(fd, data, (size_t)(n * entry->width),
-                                  entry->begin + (first + i - entry->first) * entry->width, path));
-        show_progress(w, n * entry->width);
+        HY3_TRY(hy3_file_write_at(fd, data, (size_t)(piece.count * entry->width), at, path));
+        show_progress(w, piece.count * entry->width);
     }
     return HY3_OK;
 }
@@ -333,13 +326,16 @@ done:
 static hy3_status read_store(void *context, const struct hy3_param *param, int64_t first,
                              int64_t count, float *data)
 {
-    return hy3_store_get(context, param, first, count, data);
+    return hy3_store_get(context, param, (struct hy3_span){first, count}, data);
 }
 
 static void share_store(void *context, const struct hy3_param *param, int64_t *first,
                         int64_t *count)
 {
-    hy3_store_share(context, param, first, count);
+    struct hy3_span span = hy3_store_share(context, param);
+
+    *first = span.first;
+    *count = span.count;
 }
 
 hy3_status hy3_hf_write_store(MPI_Comm comm, const struct hy3_hf_writer_options *options,
