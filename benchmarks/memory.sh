@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Memory: what hy3_plan says of six layouts beside what the ranks were seen to grow by, and how weights fall with the ranks at ZeRO 3.
-# Ends with 1 if a prediction is off by more than 5 %. Takes about 12 GB of memory and some minutes.
+# Memory: what hy3_plan predicts for six layouts beside the measured growth of the ranks, and how
+# the weights of a rank shrink with the number of ranks at ZeRO 3. The exit status is 1 if a
+# prediction is off by more than 5 %. Needs about 12 GB of memory and some minutes.
 #   bash benchmarks/memory.sh BUILD_DIRECTORY
 set -eu
 
@@ -11,11 +12,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export OMP_NUM_THREADS=1
 cat >"$work/shape.json" <<'END'
-{"hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 2,
- "head_dim": 128, "num_experts": 16, "num_experts_per_tok": 2, "num_shared_experts": 1, "moe_intermediate_size": 768,
- "first_k_dense_replace": 1, "num_nextn_predict_layers": 0, "vocab_size": 4096, "max_position_embeddings": 4096}
+{"hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 5, "num_attention_heads": 8,
+ "num_key_value_heads": 2, "head_dim": 128, "num_experts": 16, "num_experts_per_tok": 2,
+ "num_shared_experts": 1, "moe_intermediate_size": 768, "first_k_dense_replace": 1,
+ "num_nextn_predict_layers": 0, "vocab_size": 4096, "max_position_embeddings": 4096}
 END
-"$build/hy3_init" --shape "$work/shape.json" --tokenizer "$source/etc/quickstart/tokenizer" --output_dir "$work/model" 2>/dev/null
+"$build/hy3_init" --shape "$work/shape.json" --tokenizer "$source/etc/quickstart/tokenizer" \
+    --output_dir "$work/model" 2>/dev/null
 cat >"$work/run.cfg" <<END
 model_name_or_path = "$work/model";
 output_dir = "$work/out";
@@ -30,22 +33,25 @@ device = "cpu";
 stage3_param_persistence_threshold = 0;
 END
 
-planned() { # RANKS key=value …: megabytes of a rank
+planned() { # RANKS key=value …: megabytes per rank
     local ranks=$1
     shift
     "$build/hy3_plan" "$work/run.cfg" "$@" --ranks "$ranks" --ranks-per-node "$ranks" |
-        awk '/device, peak/ { mb = $(NF - 1) } /host, peak/ { printf "%.1f", 1000 * (mb + $(NF - 1)) }'
+        awk '/device, peak/ { gb = $(NF - 1) }
+            /host, peak/ { printf "%.1f", 1000 * (gb + $(NF - 1)) }'
 }
 
 failed=0
-printf '%-7s %-88s %10s %10s %7s\n' ranks layout 'planned MB' 'grown MB' ratio
+printf '%-7s %-88s %10s %10s %7s\n' ranks layout 'planned MB' 'used MB' ratio
 compare() { # RANKS key=value …
-    local ranks=$1 plan grown
+    local ranks=$1 plan used ratio
     shift
     plan=$(planned "$ranks" "$@")
-    grown=$(mpiexec -n "$ranks" "$build/hy3_sft" "$work/run.cfg" "$@" 2>&1 | sed -n 's/.*grew by up to \([0-9.]*\) MB.*/\1/p')
-    printf '%-7s %-88s %10s %10s %7s\n' "$ranks" "$*" "$plan" "$grown" "$(echo "scale=3; $grown / $plan" | bc)"
-    [ "$(echo "$grown / $plan < 1.05 && $grown / $plan > 0.95" | bc -l)" = 1 ] || failed=1
+    used=$(mpiexec -n "$ranks" "$build/hy3_sft" "$work/run.cfg" "$@" 2>&1 |
+        sed -n 's/.*grew by up to \([0-9.]*\) MB.*/\1/p')
+    ratio=$(echo "scale=3; $used / $plan" | bc)
+    printf '%-7s %-88s %10s %10s %7s\n' "$ranks" "$*" "$plan" "$used" "$ratio"
+    [ "$(echo "$used / $plan < 1.05 && $used / $plan > 0.95" | bc -l)" = 1 ] || failed=1
 }
 compare 1 bf16=false zero_stage=0
 compare 2 bf16=true zero_stage=2 expert_parallel_size=2
@@ -54,7 +60,7 @@ compare 4 bf16=true zero_stage=3 expert_parallel_size=4 offload=full stage3_max_
 compare 4 bf16=false zero_stage=1 expert_parallel_size=1 gradient_checkpointing=false
 compare 2 bf16=true zero_stage=0 expert_parallel_size=2 save_async=true
 
-printf '\nweights of a rank at ZeRO 3\n%-7s %12s %14s\n' ranks 'weights GB' 'times ranks'
+printf '\nweights per rank at ZeRO 3\n%-7s %12s %14s\n' ranks 'weights GB' 'times ranks'
 for ranks in 1 2 4 8 16 32; do
     "$build/hy3_plan" "$work/run.cfg" zero_stage=3 expert_parallel_size=1 --ranks "$ranks" |
         awk -v r="$ranks" '$1 == "weights" { printf "%-7d %12.3f %14.3f\n", r, $2, r * $2 }'

@@ -24,21 +24,35 @@ picture() {
     cd "$top"
     awk '
     FILENAME == "src/layers.txt" {
-        if ($0 !~ /^#/ && $0 ~ /:/) { sub(/:.*/, ""); name[count++] = $0 }
+        if (/^#/ || !/:/) next
+        sub(/:.*/, "")
+        known[$0] = 1
+        name[count++] = $0
         next
     }
-    FNR == 1 {
-        n = split(FILENAME, path, "/")
-        top = path[1] == "src" ? 2 : 1 # src/FOLDER/SUBFOLDER/FILE, cuda/SUBFOLDER/FILE
-        from = n > top ? path[top] : "programs"
-        files[from]++
-        if (n > top + 1) {
-            if (!subfiles[from, path[top + 1]]++) subfolders[from] = subfolders[from] " " path[top + 1]
-        }
+
+    # the folder of a path that begins below src, as layers.txt has it; sets subfolder
+    function folder_of(path,    n, part, folder) {
+        n = split(path, part, "/")
+        folder = n > 1 ? part[1] : "programs"
+        subfolder = n > 2 ? part[2] : ""
+        if (subfolder == "" || !((folder "/" subfolder) in known)) return folder
+        folder = folder "/" subfolder
+        subfolder = n > 3 ? part[3] : ""
+        return folder
     }
-    /^#[ ]*include "[^"]*\// {
+
+    FNR == 1 {
+        path = FILENAME
+        sub(/^src\//, "", path)
+        from = folder_of(path)
+        files[from]++
+        if (subfolder != "" && !subfiles[from, subfolder]++)
+            subfolders[from] = subfolders[from] " " subfolder
+    }
+    /^[ \t]*#[ \t]*include[ \t]*"[^"]*\// {
         split($0, quoted, "\"")
-        to = quoted[2]; sub(/\/.*/, "", to)
+        to = folder_of(quoted[2])
         if (to != from) includes[from, to] = 1
     }
 

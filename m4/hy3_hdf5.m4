@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# HDF5 must have been built for MPI: a serial one compiles and fails at run time.
+# HDF5 must be the MPI build: with a serial one, hy3 would compile and fail at run time.
 AC_DEFUN([HY3_HDF5_PARALLEL], [
   AS_IF([test -n "$HDF5_LIBS"], [
     hy3_save_CPPFLAGS=$CPPFLAGS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# HY3_LIB(PREFIX, pkg-config module, Debian package): finds a library or remembers what to install.
+# HY3_LIB(PREFIX, pkg-config module, Debian package): finds a library or notes what to install.
 AC_DEFUN([HY3_LIB], [
   PKG_CHECK_MODULES([$1], [$2], [], [HY3_MISSING="$HY3_MISSING $3"])
 ])
@@ -7,10 +7,10 @@ AC_DEFUN([HY3_LIB], [
 # Reports all missing libraries at once, with the command that installs them.
 AC_DEFUN([HY3_REPORT_MISSING], [
   AS_IF([test -n "$HY3_MISSING"],
-    [AC_MSG_ERROR([libraries are missing; on Debian install them with: apt-get install$HY3_MISSING])])
+  [AC_MSG_ERROR([libraries are missing; on Debian install them with: apt-get install$HY3_MISSING])])
 ])
 
-# OpenMP, which oneDNN's Debian build uses too.
+# OpenMP, which Debian's build of oneDNN uses too.
 AC_DEFUN([HY3_OPENMP], [
   AC_OPENMP
   AS_IF([test "x$ac_cv_prog_c_openmp" = xunsupported],
