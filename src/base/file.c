@@ -212,75 +212,37 @@ hy3_status hy3_file_write_at(int fd, const void *data, size_t size, int64_t offs
     return HY3_OK;
 }
 
-/* Flushes and closes `fd` (always), renames `part` to `path`, flushes the directory. */
-static hy3_status publish(int *fd, const char *part, const char *path)
+hy3_status hy3_file_create(const char *path, int *fd)
 {
-    hy3_status status = HY3_OK;
-
-    if (fsync(*fd) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", part, strerror(errno));
-    if (rename(part, path) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
-    HY3_TRY_DONE(hy3_directory_sync(path)); /* without it the rename itself may be lost */
-done:
-    close(*fd);
-    *fd = -1;
-    return status;
-}
-
-static hy3_status create_part(const char *path, char *part, size_t size, int *fd)
-{
-    HY3_TRY(hy3_path_format(part, size, "%s.part", path));
-    if ((*fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", part, strerror(errno));
+    unlink(path); /* a link would be followed */
+    if ((*fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
+        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
     return HY3_OK;
 }
 
-hy3_status hy3_file_replace(const char *path, const void *data, size_t size)
+hy3_status hy3_file_claim(int fd, int64_t bytes, const char *path)
 {
-    hy3_status status = HY3_OK;
-    char part[HY3_PATH_MAX] = "";
-    int fd = -1;
+    bool short_of_space =
+        fallocate(fd, 0, 0, (off_t)bytes) != 0 &&
+        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG); /* else: not supported */
 
-    HY3_TRY_DONE(create_part(path, part, sizeof part, &fd));
-    HY3_TRY_DONE(hy3_file_write_at(fd, data, size, 0, part));
-    HY3_TRY_DONE(publish(&fd, part, path));
-done:
-    if (fd >= 0)
-        close(fd);
-    if (status != HY3_OK && part[0] != '\0')
-        unlink(part);
-    return status;
+    if (short_of_space || ftruncate(fd, (off_t)bytes) != 0)
+        HY3_FAIL(HY3_EIO,
+                 "no space for the %.3f GB of '%s': %s; free some or choose another directory",
+                 1e-9 * (double)bytes, path, strerror(errno));
+    return HY3_OK;
 }
 
-hy3_status hy3_file_copy(const char *from, const char *to)
+hy3_status hy3_file_flush(int fd, const char *path)
 {
-    enum { PIECE = 1 << 20 };
+    if (fsync(fd) != 0)
+        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
+    return HY3_OK;
+}
 
-    hy3_status status = HY3_OK;
-    char part[HY3_PATH_MAX] = "", *piece = NULL;
-    int in = -1, out = -1;
-    struct stat info;
-
-    HY3_TRY_DONE(hy3_alloc(&piece, PIECE, 1));
-    HY3_TRY_DONE(hy3_file_open(from, &in));
-    if (fstat(in, &info) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", from, strerror(errno));
-    HY3_TRY_DONE(create_part(to, part, sizeof part, &out));
-    for (int64_t at = 0; at < info.st_size; at += PIECE) {
-        size_t size = info.st_size - at < PIECE ? (size_t)(info.st_size - at) : PIECE;
-
-        HY3_TRY_DONE(hy3_file_read_at(in, piece, size, at, from));
-        HY3_TRY_DONE(hy3_file_write_at(out, piece, size, at, part));
-    }
-    HY3_TRY_DONE(publish(&out, part, to));
-done:
-    if (in >= 0)
-        close(in);
-    if (out >= 0)
-        close(out);
-    if (status != HY3_OK && part[0] != '\0')
-        unlink(part);
-    hy3_free(piece);
-    return status;
+hy3_status hy3_file_rename(const char *from, const char *to)
+{
+    if (rename(from, to) != 0)
+        HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
+    return hy3_directory_sync(to);
 }

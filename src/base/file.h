@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* file.h - whole reads, exact reads and writes, directories, and the durable replacement of a file.
+/* file.h - paths, directories, whole reads, exact reads and writes.
  *
- * A file that must survive is written under a temporary name, flushed, renamed, and its directory
- * is flushed too: a crash leaves the old file or the new one, never a part (hy3_file_replace). */
+ * A file that must survive is written through base/output.h, whose steps are here. */
 #ifndef HY3_BASE_FILE_H
 #define HY3_BASE_FILE_H
 
@@ -56,10 +55,18 @@ hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, con
 hy3_status hy3_file_write_at(int fd, const void *data, size_t size, int64_t offset,
                              const char *path);
 
-/* Local. Replaces `path` by `size` bytes of `data`; a crash leaves the old file or the new one. */
-hy3_status hy3_file_replace(const char *path, const void *data, size_t size);
+/* Local. A new, empty file for reading and writing; an old one of this name is removed. The caller
+ * closes *fd. */
+hy3_status hy3_file_create(const char *path, int *fd);
 
-/* Local. Copies a file by hy3_file_replace's rule, in pieces. */
-hy3_status hy3_file_copy(const char *from, const char *to);
+/* Local. Gives the file this size, and the space for it where the file system can. */
+hy3_status hy3_file_claim(int fd, int64_t bytes, const char *path);
+
+/* Local. Brings what was written to the disk. */
+hy3_status hy3_file_flush(int fd, const char *path);
+
+/* Local. Renames a file or a directory and flushes the directory that holds it, without which the
+ * new name may be lost. */
+hy3_status hy3_file_rename(const char *from, const char *to);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 
 #include <math.h>
 
@@ -51,7 +52,7 @@ hy3_status hy3_json_write(const char *path, const json_t *value)
         HY3_FAIL_DONE(HY3_ENOMEM, "cannot format '%s'", path);
     size = strlen(text);
     text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
-    HY3_TRY_DONE(hy3_file_replace(path, text, size + 1));
+    HY3_TRY_DONE(hy3_output_replace(path, text, size + 1));
 done:
     free(text);
     return status;

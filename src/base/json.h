@@ -19,7 +19,7 @@ hy3_status hy3_json_parse(const char *text, size_t size, const char *where, json
 /* Local. Reads and parses a file of at most `limit` bytes; the top level must be an object. */
 hy3_status hy3_json_read(const char *path, size_t limit, json_t **out);
 
-/* Local. Writes with two spaces of indent by hy3_file_replace. */
+/* Local. Writes with two spaces of indent by hy3_output_replace. */
 hy3_status hy3_json_write(const char *path, const json_t *value);
 
 /* Local. Integers of low..high; a missing or null key gives `initial` in the _or form. */

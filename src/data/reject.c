@@ -2,8 +2,8 @@
 /* reject.c - the ranks hand their rejected lines to rank 0 in order, a packet at a time. */
 #include "data/reject.h"
 
-#include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/wait.h"
@@ -20,7 +20,7 @@ static const char phase[] = "writing the rejected lines";
 
 struct writer { /* rank 0 */
     FILE *file;
-    char part[HY3_PATH_MAX];
+    struct hy3_output output;
     struct hy3_bad_list *list;
     size_t used; /* of list->text */
     bool is_full;
@@ -86,7 +86,7 @@ static hy3_status put(struct writer *w, const char *file, int64_t line,
     if (!object)
         HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory");
     if (json_dumpf(object, w->file, JSON_COMPACT) != 0 || fputc('\n', w->file) == EOF)
-        HY3_FAIL_DONE(HY3_EIO, "cannot write '%s': %s", w->part, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot write '%s': %s", w->output.part, strerror(errno));
     if (reject->is_bad)
         list_bad(w, file, line, reject->reason);
 done:
@@ -136,30 +136,33 @@ static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, in
 
 static hy3_status open_writer(struct writer *w, const char *path, struct hy3_bad_list *list)
 {
+    char unique[32];
+
     memset(list, 0, sizeof *list);
     w->list = list;
-    HY3_TRY(hy3_path_format(w->part, sizeof w->part, "%s.%ld.part", path, (long)getpid()));
-    if (!(w->file = fopen(w->part, "we")))
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", w->part, strerror(errno));
+    snprintf(unique, sizeof unique, "%ld", (long)getpid());
+    HY3_TRY(hy3_output_name(path, unique, &w->output));
+    if (!(w->file = fopen(w->output.part, "we")))
+        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", w->output.part, strerror(errno));
     return HY3_OK;
 }
 
 /* Always closes; publishes if all went well. */
-static hy3_status close_writer(struct writer *w, const char *path, hy3_status so_far)
+static hy3_status close_writer(struct writer *w, hy3_status so_far)
 {
     hy3_status status = so_far;
 
     if (!w->file)
         return status;
-    if (status == HY3_OK && (fflush(w->file) != 0 || fsync(fileno(w->file)) != 0))
-        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot flush '%s': %s", w->part,
+    if (fclose(w->file) != 0 && status == HY3_OK)
+        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write '%s': %s", w->output.part,
                           strerror(errno));
-    fclose(w->file);
-    if (status == HY3_OK && rename(w->part, path) != 0)
-        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot rename '%s' to '%s': %s", w->part,
-                          path, strerror(errno));
-    if (status != HY3_OK)
-        unlink(w->part);
+    w->file = NULL;
+    if (status == HY3_OK)
+        status = hy3_output_open(&w->output);
+    if (status == HY3_OK)
+        status = hy3_output_publish(&w->output);
+    hy3_output_discard(&w->output);
     return status;
 }
 
@@ -181,12 +184,11 @@ hy3_status hy3_reject_write(MPI_Comm comm, const struct hy3_tokenized *tokenized
             status = local;
     }
     if (is_writer)
-        status = close_writer(&writer, path, status);
-    writer.file = NULL;
+        status = close_writer(&writer, status);
     status = hy3_agree(comm, status, phase);
 done:
-    if (is_writer && writer.file)
-        close_writer(&writer, path, status);
+    if (is_writer)
+        close_writer(&writer, status);
     hy3_free(packet);
     return status;
 }

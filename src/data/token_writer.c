@@ -2,13 +2,11 @@
 /* token_writer.c - few, large, collective writes; then mark, close, flush, rename. */
 #include "data/token_writer.h"
 
-#include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,7 +27,7 @@ void hy3_token_file_collective(int64_t bytes)
 struct writer {
     MPI_Comm comm;
     hid_t file;
-    char part[HY3_PATH_MAX];
+    struct hy3_output output;
     const struct hy3_token_header *header;
     const struct hy3_source *sources;
     int file_count;
@@ -46,7 +44,7 @@ struct cursor { /* how far a rank has come in a column */
 
 static hy3_status failed(const struct writer *w, const char *what, const char *name)
 {
-    HY3_FAIL(HY3_EIO, "cannot %s '%s' of '%s': %s", what, name, w->part, hy3_hdf5_text());
+    HY3_FAIL(HY3_EIO, "cannot %s '%s' of '%s': %s", what, name, w->output.part, hy3_hdf5_text());
 }
 
 static hy3_status put_attribute(const struct writer *w, const char *name, hid_t type,
@@ -300,7 +298,7 @@ static hy3_status put_column(const struct writer *w, const struct hy3_token_colu
     bool is_size = strcmp(column->name, "source_size") == 0;
 
     if (set < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s' in '%s': %s", column->name, w->part,
+        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s' in '%s': %s", column->name, w->output.part,
                       hy3_hdf5_text());
     if (column->kind != HY3_FILES) {
         HY3_TRY_DONE(write_column(w, column, set));
@@ -332,7 +330,8 @@ static hy3_status put_names(const struct writer *w)
         memcpy(names + (size_t)f * width, w->sources[f].path, strlen(w->sources[f].path));
     type = text_type(width);
     if ((set = create_set(w, "source_name", type, w->file_count)) < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot create 'source_name' in '%s': %s", w->part, hy3_hdf5_text());
+        HY3_FAIL_DONE(HY3_EIO, "cannot create 'source_name' in '%s': %s", w->output.part,
+                      hy3_hdf5_text());
     HY3_TRY_DONE(write_files(w, set, type, names));
 done:
     if (set >= 0)
@@ -344,7 +343,7 @@ done:
 }
 
 /* A name that no other job uses, the same on all ranks. */
-static hy3_status name_part(struct writer *w, const char *path)
+static hy3_status name_output(struct writer *w, const char *path)
 {
     char host[64] = "", unique[160] = "";
     struct timespec now;
@@ -354,7 +353,7 @@ static hy3_status name_part(struct writer *w, const char *path)
     snprintf(unique, sizeof unique, "%s-%ld-%lld%09ld", host, (long)getpid(), (long long)now.tv_sec,
              now.tv_nsec);
     hy3_broadcast(w->comm, 0, unique, sizeof unique, phase);
-    return hy3_path_format(w->part, sizeof w->part, "%s.%s.part", path, unique);
+    return hy3_output_name(path, unique, &w->output);
 }
 
 static hy3_status create_file(struct writer *w)
@@ -363,8 +362,8 @@ static hy3_status create_file(struct writer *w)
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
 
     H5Pset_fapl_mpio(access, w->comm, MPI_INFO_NULL);
-    if ((w->file = H5Fcreate(w->part, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
-        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot create '%s': %s", w->part,
+    if ((w->file = H5Fcreate(w->output.part, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
+        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot create '%s': %s", w->output.part,
                           hy3_hdf5_text());
     H5Pclose(access);
     return hy3_agree(w->comm, status, phase);
@@ -388,31 +387,10 @@ static hy3_status mark_and_close(struct writer *w)
 }
 
 /* Every rank flushes what it wrote: on network file systems nobody else can. */
-static hy3_status flush_part(const struct writer *w)
+static hy3_status flush_output(struct writer *w)
 {
-    hy3_status status = HY3_OK;
-    int fd = open(w->part, O_RDWR | O_CLOEXEC);
-
-    if (fd < 0 || fsync(fd) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", w->part, strerror(errno));
-done:
-    if (fd >= 0)
-        close(fd);
-    return hy3_agree(w->comm, status, phase);
-}
-
-static hy3_status publish(const struct writer *w, const char *path)
-{
-    hy3_status status = HY3_OK;
-
-    if (hy3_rank(w->comm) == 0) {
-        if (rename(w->part, path) != 0)
-            HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", w->part, path,
-                          strerror(errno));
-        HY3_TRY_DONE(hy3_directory_sync(path)); /* without it the rename itself may be lost */
-    }
-done:
-    return hy3_agree(w->comm, status, phase);
+    HY3_TRY(hy3_output_open(&w->output));
+    return hy3_output_flush(&w->output);
 }
 
 hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
@@ -432,7 +410,7 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
     for (int64_t p = 0; p < hy3_tokenized_portions(tokenized); p++)
         if (hy3_tokenized_row(tokenized, p)->samples > 0)
             w.last = p;
-    status = name_part(&w, path);
+    status = name_output(&w, path);
     if (status == HY3_OK)
         status = hy3_alloc(&w.buffer, BUFFER, 1);
     if (status == HY3_OK)
@@ -444,13 +422,13 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
         HY3_TRY_DONE(put_column(&w, c));
     HY3_TRY_DONE(put_names(&w));
     HY3_TRY_DONE(mark_and_close(&w));
-    HY3_TRY_DONE(flush_part(&w));
-    HY3_TRY_DONE(publish(&w, path));
+    HY3_AGREE_DONE(comm, flush_output(&w), phase);
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_output_publish(&w.output) : HY3_OK, phase);
 done:
     if (w.file >= 0)
         H5Fclose(w.file);
-    if (status != HY3_OK && hy3_rank(comm) == 0 && w.part[0] != '\0')
-        unlink(w.part);
+    if (hy3_rank(comm) == 0)
+        hy3_output_discard(&w.output);
     hy3_free(w.samples);
     hy3_free(w.buffer);
     return status;

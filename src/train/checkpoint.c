@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
@@ -164,7 +165,7 @@ static hy3_status write_configuration(const struct hy3_checkpoints *c, const cha
     if (hy3_rank(c->comm) != 0)
         return HY3_OK;
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    return hy3_file_replace(path, c->configuration, strlen(c->configuration));
+    return hy3_output_replace(path, c->configuration, strlen(c->configuration));
 }
 
 /* What makes a checkpoint directory more than a state: configuration and tokenizer, the adapter if
@@ -208,9 +209,7 @@ static hy3_status publish(const struct hy3_checkpoints *c)
     HY3_TRY_DONE(path_of(c, c->info.step, ".part", part));
     HY3_TRY_DONE(path_of(c, c->info.step, "", path));
     HY3_TRY_DONE(hy3_directory_remove(path)); /* of a run that came this far before */
-    if (rename(part, path) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
-    HY3_TRY_DONE(hy3_directory_sync(path));
+    HY3_TRY_DONE(hy3_file_rename(part, path));
     if (most == 0)
         goto done;
     HY3_TRY_DONE(hy3_checkpoints_list(c->config->output_dir, &steps, &count));

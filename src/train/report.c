@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 
 #include <errno.h>
 #include <math.h>
@@ -80,7 +81,7 @@ static hy3_status keep_lines(struct hy3_report *r, const char *path, int64_t las
         }
         line = end + 1;
     }
-    HY3_TRY_DONE(hy3_file_replace(path, text, (size_t)(to - text)));
+    HY3_TRY_DONE(hy3_output_replace(path, text, (size_t)(to - text)));
 done:
     hy3_free(text);
     return status;

@@ -22,7 +22,7 @@
 #include "optim/sharded_optimizer.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
-#include "train/output.h"
+#include "train/output_dir.h"
 #include "train/report.h"
 
 #include <math.h>
@@ -395,7 +395,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     if (config->profile)
         run->network.backend = hy3_profile_begin(run->network.backend);
     HY3_TRY_DONE(check(run));
-    HY3_TRY_DONE(hy3_output_open(run->comm, config));
+    HY3_TRY_DONE(hy3_output_dir_open(run->comm, config));
     HY3_AGREE_DONE(run->comm, show_configuration(config), "printing the configuration");
     HY3_TRY_DONE(open_data(run));
     HY3_TRY_DONE(plan_batches(run));

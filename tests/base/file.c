@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* file.c - whole files, durable replacement, directories. */
+/* file.c - whole files, exact reads and writes, directories. */
 #include "base/file.h"
 
 #include "base/memory.h"
+#include "base/output.h"
 #include "support/test.h"
 
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,49 +17,13 @@ static const char *path_of(const char *name)
     return path;
 }
 
-static void what_is_replaced_is_read_back(void **state)
-{
-    char *text;
-    size_t size;
-
-    (void)state;
-    assert_ok(hy3_file_replace(path_of("a"), "first", 5));
-    assert_ok(hy3_file_replace(path_of("a"), "se\0ond", 6));
-    assert_ok(hy3_file_read(path_of("a"), 100, &text, &size));
-    assert_int_equal(size, 6);
-    assert_memory_equal(text, "se\0ond", 7);
-    hy3_free(text);
-    assert_fails(HY3_EFORMAT, "more than", hy3_file_read(path_of("a"), 5, &text, &size));
-}
-
-/* A limit on the size of files stands for a full disk. */
-static void a_failed_replacement_leaves_the_old_file(void **state)
-{
-    struct rlimit before, small = {.rlim_cur = 100};
-    char large[4096] = "", *text;
-    size_t size;
-
-    (void)state;
-    assert_ok(hy3_file_replace(path_of("b"), "old", 3));
-    signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before);
-    small.rlim_max = before.rlim_max;
-    setrlimit(RLIMIT_FSIZE, &small);
-    assert_fails(HY3_EIO, "cannot write", hy3_file_replace(path_of("b"), large, sizeof large));
-    setrlimit(RLIMIT_FSIZE, &before);
-    assert_ok(hy3_file_read(path_of("b"), 100, &text, &size));
-    assert_string_equal(text, "old");
-    hy3_free(text);
-    assert_false(hy3_path_exists(path_of("b.part")));
-}
-
 static void directories_are_made_with_their_parents(void **state)
 {
     (void)state;
     assert_ok(hy3_directory_create(path_of("x/y/z")));
     assert_true(hy3_path_is_directory(path_of("x/y/z")));
     assert_ok(hy3_directory_create(path_of("x/y/z")));
-    assert_ok(hy3_file_replace(path_of("x/file"), "", 0));
+    assert_ok(hy3_output_replace(path_of("x/file"), "", 0));
     assert_fails(HY3_EIO, "x/file", hy3_directory_create(path_of("x/file/below")));
 }
 
@@ -81,7 +44,7 @@ static void exact_reads_and_writes_are_exact(void **state)
     int fd;
 
     (void)state;
-    assert_ok(hy3_file_replace(path_of("d"), "0123456789", 10));
+    assert_ok(hy3_output_replace(path_of("d"), "0123456789", 10));
     assert_ok(hy3_file_open(path_of("d"), &fd));
     assert_ok(hy3_file_read_at(fd, data, 4, 6, "d"));
     assert_string_equal(data, "6789");
@@ -92,48 +55,6 @@ static void exact_reads_and_writes_are_exact(void **state)
     assert_ok(hy3_file_size(path_of("d"), &bytes));
     assert_int_equal(bytes, 10);
     assert_fails(HY3_EIO, "nowhere", hy3_file_size(path_of("nowhere"), &bytes));
-}
-
-/* More than one piece of the copy, and an end that is no multiple of it. */
-static void a_copy_is_the_same_bytes(void **state)
-{
-    enum { SIZE = (2 << 20) + 77 };
-
-    char *data, *text, from[HY3_PATH_MAX];
-    size_t size;
-
-    (void)state;
-    assert_ok(hy3_alloc(&data, SIZE, 1));
-    for (int i = 0; i < SIZE; i++)
-        data[i] = (char)(i * 31 >> 3);
-    snprintf(from, sizeof from, "%.4000s", path_of("large"));
-    assert_ok(hy3_file_replace(from, data, SIZE));
-    assert_ok(hy3_file_copy(from, path_of("copy")));
-    assert_ok(hy3_file_read(path_of("copy"), SIZE, &text, &size));
-    assert_int_equal(size, SIZE);
-    assert_memory_equal(text, data, SIZE);
-    hy3_free(text);
-    hy3_free(data);
-    assert_fails(HY3_EIO, "nowhere", hy3_file_copy("nowhere", path_of("copy")));
-}
-
-/* A directory in the way of the temporary name, and of the final one. */
-static void a_replacement_that_cannot_begin_or_end_is_a_status(void **state)
-{
-    char *text;
-    size_t size;
-
-    (void)state;
-    assert_ok(hy3_file_replace(path_of("e"), "old", 3));
-    assert_ok(hy3_directory_create(path_of("e.part")));
-    assert_fails(HY3_EIO, "cannot create", hy3_file_replace(path_of("e"), "new", 3));
-    assert_ok(hy3_file_read(path_of("e"), 100, &text, &size));
-    assert_string_equal(text, "old");
-    hy3_free(text);
-    assert_ok(hy3_directory_create(path_of("f/g")));
-    assert_fails(HY3_EIO, "cannot rename", hy3_file_replace(path_of("f"), "new", 3));
-    assert_false(hy3_path_exists(path_of("f.part")));
-    assert_fails(HY3_EIO, "nowhere", hy3_file_replace(path_of("nowhere/x"), "new", 3));
 }
 
 /* A name without a slash, one in the root, a path that is too long, a pipe that nobody writes
@@ -152,7 +73,7 @@ static void paths_of_every_form_are_handled(void **state)
     memset(lengthy, 'x', sizeof lengthy);
     lengthy[sizeof lengthy - 1] = '\0';
     assert_fails(HY3_EUSAGE, "too long", hy3_directory_create(lengthy));
-    assert_fails(HY3_EUSAGE, "too long", hy3_file_replace(lengthy, "", 0));
+    assert_fails(HY3_EUSAGE, "too long", hy3_output_replace(lengthy, "", 0));
     assert_ok(hy3_path_format(out, sizeof out, "%s/%d", "a", 15));
     assert_string_equal(out, "a/15");
     assert_fails(HY3_EUSAGE, "too long", hy3_path_format(out, 4, "%s/%d", "a", 15));
@@ -167,7 +88,7 @@ static void a_failing_allocation_is_a_status(void **state)
     size_t size;
 
     (void)state;
-    assert_ok(hy3_file_replace(path_of("c"), "abc", 3));
+    assert_ok(hy3_output_replace(path_of("c"), "abc", 3));
     hy3_alloc_fail_at(1);
     assert_fails(HY3_ENOMEM, "memory", hy3_file_read(path_of("c"), 10, &text, &size));
     hy3_alloc_fail_at(0);
@@ -177,13 +98,9 @@ static void a_failing_allocation_is_a_status(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_replaced_is_read_back),
-        cmocka_unit_test(a_failed_replacement_leaves_the_old_file),
         cmocka_unit_test(directories_are_made_with_their_parents),
         cmocka_unit_test(what_cannot_be_read_is_named),
         cmocka_unit_test(exact_reads_and_writes_are_exact),
-        cmocka_unit_test(a_copy_is_the_same_bytes),
-        cmocka_unit_test(a_replacement_that_cannot_begin_or_end_is_a_status),
         cmocka_unit_test(paths_of_every_form_are_handled),
         cmocka_unit_test(a_failing_allocation_is_a_status),
     };

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "support/test.h"
 
 static json_t *parsed(const char *text)
@@ -120,7 +121,7 @@ static void a_file_is_written_and_read_back(void **state)
     assert_true(size > 2 && text[size - 2] == '}' && text[size - 1] == '\n');
     hy3_free(text);
     json_decref(value);
-    assert_ok(hy3_file_replace(path, "[1]", 3));
+    assert_ok(hy3_output_replace(path, "[1]", 3));
     assert_fails(HY3_EFORMAT, "the top level must be an object", hy3_json_read(path, 1000, &again));
     assert_null(again);
 }

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "comm/comm.h"
 #include "support/golden.h"
 
@@ -197,7 +198,7 @@ static void damage(const char *key, json_t *value, const char *old, const char *
         memcpy(found, new, strlen(new));
     }
     snprintf(path, sizeof path, "%s/adapter_model.safetensors", directory);
-    assert_ok(hy3_file_replace(path, text, size));
+    assert_ok(hy3_output_replace(path, text, size));
     hy3_free(text);
 }
 

@@ -67,7 +67,7 @@ static void replace(const char *file, const char *old, const char *new)
     memcpy(changed, text, before);
     memcpy(changed + before, new, strlen(new));
     memcpy(changed + before + strlen(new), at + strlen(old), size - before - strlen(old));
-    assert_ok(hy3_file_replace(in(file), changed, size - strlen(old) + strlen(new)));
+    assert_ok(hy3_output_replace(in(file), changed, size - strlen(old) + strlen(new)));
     hy3_free(changed);
     hy3_free(text);
 }
@@ -118,7 +118,7 @@ static void damage_to_config_is_found(void **state)
     restore();
     unlink(in("config.json"));
     finds("config.json", "");
-    assert_ok(hy3_file_replace(in("config.json"), "{", 1));
+    assert_ok(hy3_output_replace(in("config.json"), "{", 1));
     finds("config.json:1", "");
     replace("config.json", "\"hidden_size\": 40", "\"hidden_size\": 0");
     finds("config.json", "hidden_size");
@@ -143,7 +143,7 @@ static void damage_to_the_index_is_found(void **state)
     finds("5 safetensors files but no 'model.safetensors.index.json'", "");
     replace(INDEX, "\"weight_map\"", "\"weight_mop\"");
     finds("'weight_map' is missing", INDEX);
-    assert_ok(hy3_file_replace(in(INDEX), "{\"metadata\": {}", 15));
+    assert_ok(hy3_output_replace(in(INDEX), "{\"metadata\": {}", 15));
     finds(INDEX ":1", "JSON");
     replace(INDEX, "563232", "563233");
     finds("the index says 563233 bytes", "563232");
@@ -164,19 +164,19 @@ static void damage_to_shards_is_found(void **state)
     restore();
     unlink(in(SHARD2));
     finds(SHARD2, "not in the directory");
-    assert_ok(hy3_file_replace(in(SHARD2), "", 0));
+    assert_ok(hy3_output_replace(in(SHARD2), "", 0));
     finds(SHARD2, "");
-    assert_ok(hy3_file_replace(in(SHARD2), "\x08\0\0\0\0\0\0\0{}      ", 16));
+    assert_ok(hy3_output_replace(in(SHARD2), "\x08\0\0\0\0\0\0\0{}      ", 16));
     finds(SHARD2 ": model.layers.1.mlp.experts.3.gate_proj.weight: the index lists it",
           "model.layers.1.mlp.experts.3.gate_proj.weight: missing");
     assert_int_equal(truncate(in(SHARD5), 100000), 0);
     finds(SHARD5, "");
     assert_int_equal(truncate(in(SHARD5), 5), 0);
     finds(SHARD5, "");
-    assert_ok(hy3_file_copy(in(SHARD2), in("model-00006-of-00005.safetensors")));
+    assert_ok(hy3_output_copy(in(SHARD2), in("model-00006-of-00005.safetensors")));
     finds("model-00006-of-00005.safetensors: no tensor of the index is in this shard", "");
     unlink(in("model-00006-of-00005.safetensors"));
-    assert_ok(hy3_file_copy(in(SHARD2), in("model-00006-of-00005.safetensors.part")));
+    assert_ok(hy3_output_copy(in(SHARD2), in("model-00006-of-00005.safetensors.part")));
     finds("model-00006-of-00005.safetensors.part: what an interrupted writing left", "");
     unlink(in("model-00006-of-00005.safetensors.part"));
     assert_int_equal(rename(in(SHARD1), in("x")), 0); /* two shards change places */

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "ckpt/hf/directory.h"
 #include "ckpt/hf/writer.h"
 #include "comm/comm.h"
@@ -115,7 +116,7 @@ static inline void copy_golden(const char *to)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(from, sizeof from, "%s/%s", golden, names[i]);
         snprintf(path, sizeof path, "%s/%s", to, names[i]);
-        assert_ok(hy3_file_copy(from, path));
+        assert_ok(hy3_output_copy(from, path));
     }
 }
 

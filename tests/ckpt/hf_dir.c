@@ -63,7 +63,7 @@ static const char *with_index(const char *index)
     snprintf(path, sizeof path, "%s/model.safetensors.index.json", directory);
     unlink(path);
     if (index)
-        assert_ok(hy3_file_copy(index, path));
+        assert_ok(hy3_output_copy(index, path));
     return directory;
 }
 

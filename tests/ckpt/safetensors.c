@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "support/test.h"
 
 #include <math.h>
@@ -48,7 +49,7 @@ static void write_shard(const char *path, const char *header, const void *data, 
         bytes[i] = (char)(length >> (8 * i) & 255);
     memcpy(bytes + 8, header, length);
     memcpy(bytes + 8 + length, data, size);
-    assert_ok(hy3_file_replace(path, bytes, 8 + length + size));
+    assert_ok(hy3_output_replace(path, bytes, 8 + length + size));
 }
 
 static const char *shard_path(void)

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "config/config.h"
 #include "config/leaks.h"
 #include "config/version.h"
@@ -23,7 +24,7 @@ static hy3_status parse(const char *text, const char *one, const char *two)
     hy3_config_free(&config);
     snprintf(path, sizeof path, "%.4000s/run.cfg", hy3_test_directory());
     if (text)
-        assert_ok(hy3_file_replace(path, text, strlen(text)));
+        assert_ok(hy3_output_replace(path, text, strlen(text)));
     return hy3_config_parse(&config, MPI_COMM_WORLD, one ? two ? 4 : 3 : 2, argv, "", &finished);
 }
 

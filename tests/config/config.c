@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/random.h"
 #include "comm/comm.h"
 #include "config/leaks.h"
@@ -27,7 +28,7 @@ static hy3_status parse(struct hy3_config *config, const char *text, size_t size
 
     snprintf(path, sizeof path, "%s/run.cfg", hy3_test_directory());
     if (hy3_rank(MPI_COMM_WORLD) == 0)
-        assert_ok(hy3_file_replace(path, text, size));
+        assert_ok(hy3_output_replace(path, text, size));
     hy3_barrier(MPI_COMM_WORLD, "testing");
     return hy3_config_parse(config, MPI_COMM_WORLD, one ? two ? 4 : 3 : 2, argv, "", &finished);
 }

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "comm/comm.h"
 #include "data/portions.h"
 #include "data/token_writer.h"
@@ -52,7 +53,7 @@ static struct hy3_dataset_options options_for(const char *file, const char *cach
 static void write_file(const char *path, const void *data, size_t size)
 {
     if (rank() == 0)
-        assert_ok(hy3_file_replace(path, data, size));
+        assert_ok(hy3_output_replace(path, data, size));
     hy3_barrier(MPI_COMM_WORLD, "testing");
 }
 
@@ -412,7 +413,7 @@ static void many_small_files_keep_their_names_and_lines(void **state)
         snprintf(text, sizeof text, "%s%.*s", f % 3 ? "\n" : "", (int)strcspn(mixed, "\n"), mixed);
         assert_ok(hy3_strdup(here(name), &names[f]));
         if (rank() == 0)
-            assert_ok(hy3_file_replace(names[f], text, f == 50 ? 0 : strlen(text)));
+            assert_ok(hy3_output_replace(names[f], text, f == 50 ? 0 : strlen(text)));
     }
     hy3_barrier(MPI_COMM_WORLD, "testing");
     o.files = (const char *const *)names;

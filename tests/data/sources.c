@@ -4,6 +4,7 @@
 #include "data/sources.h"
 
 #include "base/file.h"
+#include "base/output.h"
 #include "support/test.h"
 
 #include <stdio.h>
@@ -16,7 +17,7 @@ static void write_text(const char *name, const char *text)
     char path[HY3_PATH_MAX];
 
     assert_ok(hy3_path_format(path, sizeof path, "%s/%s", hy3_test_directory(), name));
-    assert_ok(hy3_file_replace(path, text, strlen(text)));
+    assert_ok(hy3_output_replace(path, text, strlen(text)));
 }
 
 /* Resolves the dataset "own" described by `entry`. */

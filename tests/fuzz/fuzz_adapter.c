@@ -3,6 +3,7 @@
  * that can be read. */
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "ckpt/adapter/adapter.h"
 
 #include <stdlib.h>
@@ -37,7 +38,7 @@ static const char *directory(void)
                         "%s/tests/golden/a/adapter_experts/final/adapter_model.safetensors",
                         getenv("HY3_SOURCE")) != HY3_OK ||
         hy3_path_format(to, sizeof to, "%s/adapter_model.safetensors", made) != HY3_OK ||
-        hy3_file_copy(from, to) != HY3_OK)
+        hy3_output_copy(from, to) != HY3_OK)
         abort();
     return made;
 }

@@ -2,6 +2,7 @@
 /* fuzz_index.c - any bytes as a model.safetensors.index.json: refused, or names that stay inside
  * the directory. */
 #include "base/file.h"
+#include "base/output.h"
 #include "ckpt/hf/directory.h"
 
 #include <stdlib.h>
@@ -19,7 +20,7 @@ static const char *directory(void)
         if (i == 1 && !mkdtemp(path))
             abort();
         snprintf(shard, sizeof shard, "%s/model-%05d-of-00005.safetensors", path, i);
-        if (hy3_file_replace(shard, "", 0) != HY3_OK)
+        if (hy3_output_replace(shard, "", 0) != HY3_OK)
             abort();
     }
     return made = path;

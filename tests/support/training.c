@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "comm/comm.h"
 #include "config/config.h"
 #include "train/train.h"
@@ -21,7 +22,7 @@ hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *con
     snprintf(path, sizeof path, "%s.cfg", out);
     snprintf(output, sizeof output, "output_dir=%s", out);
     if (hy3_rank(comm) == 0)
-        assert_ok(hy3_file_replace(path, ours, sizeof ours - 1));
+        assert_ok(hy3_output_replace(path, ours, sizeof ours - 1));
     hy3_barrier(comm, "testing");
     HY3_TRY_DONE(hy3_strdup("hy3_sft", &argv[argc++]));
     HY3_TRY_DONE(hy3_strdup(path, &argv[argc++]));

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "support/test.h"
 
 #include <time.h>
@@ -358,9 +359,9 @@ static const char *write_directory(const char *from, const char *to, const char 
     assert_non_null(at = strstr(text, from));
     memcpy(at, to, strlen(to));
     assert_ok(hy3_path_format(file, sizeof file, "%s/tokenizer.json", path));
-    assert_ok(hy3_file_replace(file, text, size));
+    assert_ok(hy3_output_replace(file, text, size));
     assert_ok(hy3_path_format(file, sizeof file, "%s/tokenizer_config.json", path));
-    assert_ok(hy3_file_replace(file, config, strlen(config)));
+    assert_ok(hy3_output_replace(file, config, strlen(config)));
     hy3_free(text);
     return path;
 }

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "comm/comm.h"
 #include "support/training.h"
 
@@ -104,7 +105,7 @@ static void write_data(const json_t *steps, const char *path)
             }
         }
     }
-    assert_ok(hy3_file_replace(path, ordered, used));
+    assert_ok(hy3_output_replace(path, ordered, used));
     hy3_free(text);
     hy3_free(ordered);
 }

@@ -3,6 +3,7 @@
  * gradient norm and update against one rank, and a bound on each column. */
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "ckpt/hf/init.h"
 #include "comm/comm.h"
 #include "support/golden.h"
@@ -66,7 +67,7 @@ static void make_model(const char *directory)
              "\"max_position_embeddings\": 512, \"vocab_size\": 1984}",
              experts());
     if (hy3_rank(MPI_COMM_WORLD) == 0)
-        assert_ok(hy3_file_replace(path, text, strlen(text)));
+        assert_ok(hy3_output_replace(path, text, strlen(text)));
     hy3_barrier(MPI_COMM_WORLD, "testing");
     assert_ok(hy3_init_write(MPI_COMM_WORLD, &options));
 }

@@ -2,9 +2,9 @@
 /* publish.c - renames and small files of a written directory. */
 #include "ckpt/hf/publish.h"
 
-#include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/output.h"
 
 #include <jansson.h>
 
@@ -29,9 +29,13 @@ static const char *const tokenizer_files[] = {
     "merges.txt",
 };
 
-hy3_status hy3_hf_part_path(const char *output, const char *file, char *out, size_t size)
+hy3_status hy3_hf_name_shard(const char *directory, const struct hy3_hf_file *file,
+                             struct hy3_output *out)
 {
-    return hy3_path_format(out, size, "%s/%s.part", output, file);
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, file->name));
+    return hy3_output_name(path, NULL, out);
 }
 
 static bool is_same_file(const char *a, const char *b)
@@ -50,7 +54,7 @@ static hy3_status copy_file(const char *from, const char *to, const char *name, 
     HY3_TRY(hy3_path_format(target, sizeof target, "%s/%s", to, name));
     *found = hy3_path_exists(source);
     if (*found && !is_same_file(source, target))
-        HY3_TRY(hy3_file_copy(source, target));
+        HY3_TRY(hy3_output_copy(source, target));
     return HY3_OK;
 }
 
@@ -110,7 +114,7 @@ hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options)
     text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", options->output,
                                  options->adapter ? "adapter_config.json" : "config.json"));
-    HY3_TRY_DONE(hy3_file_replace(path, text, size + 1));
+    HY3_TRY_DONE(hy3_output_replace(path, text, size + 1));
 done:
     json_decref(config);
     free(text);
@@ -149,7 +153,7 @@ hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan
     if (!text)
         HY3_FAIL_DONE(HY3_ENOMEM, "no memory for '%s'", index_name);
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
-    HY3_TRY_DONE(hy3_file_replace(path, text, strlen(text)));
+    HY3_TRY_DONE(hy3_output_replace(path, text, strlen(text)));
 done:
     json_decref(index);
     free(text);
@@ -206,15 +210,13 @@ done:
 
 static hy3_status rename_files(const char *output, const struct hy3_hf_plan *plan)
 {
-    char part[HY3_PATH_MAX], path[HY3_PATH_MAX];
+    struct hy3_output shard;
 
     for (int i = 0; i < plan->file_count; i++) {
-        HY3_TRY(hy3_hf_part_path(output, plan->files[i].name, part, sizeof part));
-        HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, plan->files[i].name));
-        if (rename(part, path) != 0)
-            HY3_FAIL(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
+        HY3_TRY(hy3_hf_name_shard(output, &plan->files[i], &shard));
+        HY3_TRY(hy3_output_publish(&shard));
     }
-    return hy3_directory_sync(path);
+    return HY3_OK;
 }
 
 hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
@@ -237,9 +239,9 @@ hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
 
 void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan)
 {
-    char part[HY3_PATH_MAX];
+    struct hy3_output shard;
 
     for (int i = 0; i < plan->file_count; i++)
-        if (hy3_hf_part_path(options->output, plan->files[i].name, part, sizeof part) == HY3_OK)
-            unlink(part);
+        if (hy3_hf_name_shard(options->output, &plan->files[i], &shard) == HY3_OK)
+            hy3_output_discard(&shard);
 }

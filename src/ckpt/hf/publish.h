@@ -8,10 +8,12 @@
 #ifndef HY3_CKPT_HF_PUBLISH_H
 #define HY3_CKPT_HF_PUBLISH_H
 
+#include "base/output.h"
 #include "ckpt/hf/plan.h"
 
-/* The temporary name under which a shard is written. */
-hy3_status hy3_hf_part_path(const char *output, const char *file, char *out, size_t size);
+/* Local. The names of a shard in `directory`: hy3_output_name. */
+hy3_status hy3_hf_name_shard(const char *directory, const struct hy3_hf_file *file,
+                             struct hy3_output *out);
 
 /* Local, on one rank, when all shards are complete under their temporary names. */
 hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,

@@ -3,17 +3,16 @@
  * files, index. */
 #include "ckpt/hf/rewrite.h"
 
-#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -333,31 +332,20 @@ static hy3_status write_entries(struct work *w, const struct hy3_hf_file *file, 
 static hy3_status write_file(struct work *w, const struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
-    char part[HY3_PATH_MAX] = "", path[HY3_PATH_MAX];
-    int fd = -1;
+    struct hy3_output shard = {0};
 
     if (w->rewrite->begin)
         HY3_TRY_DONE(w->rewrite->begin(w->rewrite->context, file));
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, file->name));
-    HY3_TRY_DONE(hy3_hf_part_path(w->rewrite->output, file->name, part, sizeof part));
-    unlink(part); /* what a killed run left; a link is not followed */
-    if ((fd = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", part, strerror(errno));
-    HY3_TRY_DONE(hy3_file_write_at(fd, file->header, file->header_bytes, 0, part));
-    if (ftruncate(fd, (off_t)file->bytes) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot make '%s' %lld bytes long: %s", part, (long long)file->bytes,
-                      strerror(errno));
-    HY3_TRY_DONE(write_entries(w, file, fd, part));
-    if (fsync(fd) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", part, strerror(errno));
-    if (rename(part, path) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot rename '%s' to '%s': %s", part, path, strerror(errno));
-    HY3_TRY_DONE(hy3_directory_sync(path));
+    HY3_TRY_DONE(hy3_hf_name_shard(w->rewrite->output, file, &shard));
+    HY3_TRY_DONE(hy3_output_create(&shard));
+    HY3_TRY_DONE(hy3_file_write_at(shard.fd, file->header, file->header_bytes, 0, shard.part));
+    if (ftruncate(shard.fd, (off_t)file->bytes) != 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot make '%s' %lld bytes long: %s", shard.part,
+                      (long long)file->bytes, strerror(errno));
+    HY3_TRY_DONE(write_entries(w, file, shard.fd, shard.part));
+    HY3_TRY_DONE(hy3_output_publish(&shard));
 done:
-    if (fd >= 0)
-        close(fd);
-    if (status != HY3_OK && part[0] != '\0')
-        unlink(part);
+    hy3_output_discard(&shard);
     return status;
 }
 
@@ -400,7 +388,7 @@ static hy3_status copy_small_files(const struct work *w)
         HY3_TRY_DONE(hy3_path_format(from, sizeof from, "%s/%s", base, entry->d_name));
         HY3_TRY_DONE(hy3_path_format(to, sizeof to, "%s/%s", w->rewrite->output, entry->d_name));
         if (is_copied(w, entry->d_name) && stat(from, &info) == 0 && S_ISREG(info.st_mode))
-            HY3_TRY_DONE(hy3_file_copy(from, to));
+            HY3_TRY_DONE(hy3_output_copy(from, to));
     }
     if (w->rewrite->config)
         HY3_TRY_DONE(hy3_hf_write_config(w->rewrite->config));

@@ -3,17 +3,12 @@
  * Each ends in an agreement; the plan needs no message, being the same everywhere. */
 #include "ckpt/hf/writer.h"
 
-#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/hf/plan.h"
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 enum {
     CHUNK = 4 << 20,       /* elements converted at a time */
@@ -143,27 +138,23 @@ static hy3_status write_copy(struct writer *w, int fd, const char *path,
 static hy3_status write_file(struct writer *w, const struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
-    char path[HY3_PATH_MAX];
+    struct hy3_output shard;
     int64_t bytes = 0;
-    int fd = -1;
 
     for (int i = file->first; i < file->end; i++)
         bytes += own_bytes(w, &w->plan->entries[i]);
     if (bytes == 0)
         return HY3_OK;
-    HY3_TRY_DONE(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
-    if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
+    HY3_TRY_DONE(hy3_hf_name_shard(w->options->output, file, &shard));
+    HY3_TRY_DONE(hy3_output_open(&shard));
     for (int i = file->first; i < file->end; i++)
         if (w->plan->entries[i].param)
-            HY3_TRY_DONE(write_param(w, fd, path, i));
+            HY3_TRY_DONE(write_param(w, shard.fd, shard.part, i));
         else if (is_own_copy(w, &w->plan->entries[i]))
-            HY3_TRY_DONE(write_copy(w, fd, path, &w->plan->entries[i]));
-    if (fsync(fd) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
+            HY3_TRY_DONE(write_copy(w, shard.fd, shard.part, &w->plan->entries[i]));
+    HY3_TRY_DONE(hy3_output_flush(&shard));
 done:
-    if (fd >= 0)
-        close(fd);
+    hy3_output_close(&shard);
     return status;
 }
 
@@ -184,26 +175,15 @@ static hy3_status write_all(struct writer *w)
 static hy3_status create_file(const char *output, const struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
-    char path[HY3_PATH_MAX];
-    int fd = -1;
+    struct hy3_output shard;
 
-    HY3_TRY_DONE(hy3_hf_part_path(output, file->name, path, sizeof path));
-    if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
-    if (fallocate(fd, 0, 0, (off_t)file->bytes) != 0 && (errno == ENOSPC || errno == EDQUOT))
-        HY3_FAIL_DONE(HY3_EIO,
-                      "no space for the %.3f GB of '%s': %s; free some or choose another "
-                      "directory",
-                      (double)file->bytes / 1e9, path, strerror(errno));
-    if (ftruncate(fd, (off_t)file->bytes) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot make '%s' %lld bytes long: %s", path, (long long)file->bytes,
-                      strerror(errno));
-    HY3_TRY_DONE(hy3_file_write_at(fd, file->header, file->header_bytes, 0, path));
-    if (fsync(fd) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", path, strerror(errno));
+    HY3_TRY_DONE(hy3_hf_name_shard(output, file, &shard));
+    HY3_TRY_DONE(hy3_output_create(&shard));
+    HY3_TRY_DONE(hy3_output_claim(&shard, file->bytes));
+    HY3_TRY_DONE(hy3_file_write_at(shard.fd, file->header, file->header_bytes, 0, shard.part));
+    HY3_TRY_DONE(hy3_output_flush(&shard));
 done:
-    if (fd >= 0)
-        close(fd);
+    hy3_output_close(&shard);
     return status;
 }
 
@@ -259,16 +239,16 @@ static hy3_status take_census(struct writer *w)
 static hy3_status check_files(const struct writer *w)
 {
     hy3_status status = HY3_OK;
-    char path[HY3_PATH_MAX];
+    struct hy3_output output;
     struct hy3_shard *shard = NULL;
 
     for (int i = hy3_rank(w->comm); i < w->plan->file_count; i += hy3_size(w->comm)) {
         const struct hy3_hf_file *file = &w->plan->files[i];
 
-        HY3_TRY_DONE(hy3_hf_part_path(w->options->output, file->name, path, sizeof path));
-        HY3_TRY_DONE(hy3_shard_open(path, &shard));
+        HY3_TRY_DONE(hy3_hf_name_shard(w->options->output, file, &output));
+        HY3_TRY_DONE(hy3_shard_open(output.part, &shard));
         if (hy3_shard_count(shard) != file->end - file->first)
-            HY3_FAIL_DONE(HY3_EIO, "'%s' reads back with %d tensors instead of %d", path,
+            HY3_FAIL_DONE(HY3_EIO, "'%s' reads back with %d tensors instead of %d", output.part,
                           hy3_shard_count(shard), file->end - file->first);
         hy3_shard_close(shard);
         shard = NULL;

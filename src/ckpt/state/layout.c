@@ -171,20 +171,6 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
     return create_slabs(file, path, index);
 }
 
-/* Claims the space of the file, so that a full disk, a quota or a limit is known before anything is
- * written. */
-static hy3_status claim(int fd, const char *path, int64_t bytes)
-{
-    bool short_of_space =
-        fallocate(fd, 0, 0, (off_t)bytes) != 0 &&
-        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG); /* else: it cannot be asked */
-
-    if (short_of_space || ftruncate(fd, (off_t)bytes) != 0)
-        HY3_FAIL(HY3_EIO, "no space for the %.3f GB of '%s': %s", 1e-9 * (double)bytes, path,
-                 strerror(errno));
-    return HY3_OK;
-}
-
 /* Closes a file of the memory. What HDF5 has flushed is there; else it is of no use. */
 static hy3_status flush_and_close(hid_t image, const char *path)
 {
@@ -283,7 +269,7 @@ static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *ind
         HY3_FAIL_DONE(HY3_EIO, "cannot lay out '%s' in '%s': %s", l->path, name, strerror(errno));
     HY3_TRY_DONE(create_image(name, l->path, index));
     index->file_bytes = (int64_t)lseek(image, 0, SEEK_END);
-    HY3_TRY_DONE(claim(l->fd, l->path, index->file_bytes));
+    HY3_TRY_DONE(hy3_file_claim(l->fd, index->file_bytes, l->path));
     HY3_TRY_DONE(walk(l, image, copy));
     HY3_TRY_DONE(complete_image(name, l->path));
     HY3_TRY_DONE(walk(l, image, compare));
@@ -304,9 +290,8 @@ hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *ind
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&l, 1, sizeof *l));
     l->path = path;
-    if ((l->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
-    HY3_TRY_DONE(claim(l->fd, path, data_bytes(index)));
+    HY3_TRY_DONE(hy3_file_create(path, &l->fd));
+    HY3_TRY_DONE(hy3_file_claim(l->fd, data_bytes(index), path));
     hy3_hdf5_quiet();
     HY3_TRY_DONE(create(l, index));
     close(l->fd);
@@ -327,8 +312,7 @@ hy3_status hy3_state_layout_complete(const struct hy3_state_layout *l)
         HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
     for (size_t i = 0; i < l->mark_bytes; i++)
         HY3_TRY_DONE(hy3_file_write_at(fd, &l->mark[i].value, 1, l->mark[i].offset, l->path));
-    if (fsync(fd) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot flush '%s': %s", l->path, strerror(errno));
+    HY3_TRY_DONE(hy3_file_flush(fd, l->path));
 done:
     if (fd >= 0)
         close(fd);

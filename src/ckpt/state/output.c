@@ -207,7 +207,5 @@ hy3_status hy3_state_output_checksums(struct hy3_state_output *o, int64_t first,
 
 hy3_status hy3_state_output_flush(struct hy3_state_output *o)
 {
-    if (fsync(o->fd) != 0)
-        HY3_FAIL(HY3_EIO, "cannot flush '%s': %s", o->path, strerror(errno));
-    return HY3_OK;
+    return hy3_file_flush(o->fd, o->path);
 }

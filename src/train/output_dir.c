@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* output.c - may this run write here? */
-#include "train/output.h"
+/* output_dir.c - may this run write here? */
+#include "train/output_dir.h"
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "train/checkpoint.h"
@@ -86,13 +87,13 @@ static hy3_status open_local(const struct hy3_config *config, const char *text)
         HY3_TRY_DONE(hy3_directory_remove(path));
     }
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    HY3_TRY_DONE(hy3_file_replace(path, text, strlen(text)));
+    HY3_TRY_DONE(hy3_output_replace(path, text, strlen(text)));
 done:
     hy3_free(steps);
     return status;
 }
 
-hy3_status hy3_output_open(MPI_Comm comm, const struct hy3_config *config)
+hy3_status hy3_output_dir_open(MPI_Comm comm, const struct hy3_config *config)
 {
     hy3_status status = HY3_OK;
     char *text = NULL;
