@@ -3,7 +3,7 @@
 #include "comm/comm.h"
 #include "comm/stop.h"
 #include "config/config.h"
-#include "train/train.h"
+#include "train/run.h"
 
 int main(int argc, char **argv)
 {

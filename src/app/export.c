@@ -2,16 +2,14 @@
 /* export.c - values from the state where there are any, else from the base. */
 #include "app/export.h"
 
-#include "app/loaded_model.h"
+#include "app/save.h"
 #include "app/settings.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "ckpt/adapter/adapter.h"
 #include "ckpt/state/state.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "config/config.h"
 
 /* A tensor of the base and what it is. */
 struct piece {
@@ -185,14 +183,15 @@ static hy3_status choose_dtype(const struct export *e, hy3_dtype *out)
     return HY3_OK;
 }
 
-static hy3_status writer_options(const struct export *e, struct hy3_hf_writer_options *out)
+static hy3_status save_options(const struct export *e, struct hy3_save *out)
 {
     const char *format = e->options->format;
 
-    *out = (struct hy3_hf_writer_options){.output = e->options->output,
-                                          .base = e->network.base,
-                                          .names = hy3_hf_dir_names(e->network.base),
-                                          .tokenizer_directory = e->options->checkpoint};
+    *out = (struct hy3_save){.model = &e->network,
+                             .output = e->options->output,
+                             .base_path = e->config.model_name_or_path,
+                             .tokenizer_directory = e->options->checkpoint,
+                             .names = hy3_hf_dir_names(e->network.base)};
     if (format && strcmp(format, "inner") != 0 && strcmp(format, "outer") != 0)
         HY3_FAIL(HY3_EUSAGE, "--format is '%s', it must be inner or outer", format);
     if (format)
@@ -205,19 +204,13 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
 {
     hy3_status status = HY3_OK;
     struct export e = {.comm = comm, .options = options};
-    struct hy3_hf_writer_options writer;
-    struct hy3_adapter_writer adapter = {.output = options->output,
-                                         .tokenizer_directory = options->checkpoint};
+    struct hy3_save save;
 
     HY3_AGREE_DONE(comm, check_output(&e), "opening the output directory");
     HY3_TRY_DONE(open_run(&e));
-    HY3_AGREE_DONE(comm, writer_options(&e, &writer), "reading the arguments");
+    HY3_AGREE_DONE(comm, save_options(&e, &save), "reading the arguments");
     HY3_AGREE_DONE(comm, list_pieces(&e), "opening the model");
-    adapter.base_path = e.config.model_name_or_path;
-    if (e.network.params->lora.rank > 0)
-        HY3_TRY_DONE(hy3_adapter_write(comm, &adapter, e.network.params, read_values, share, &e));
-    else
-        HY3_TRY_DONE(hy3_hf_write(comm, &writer, e.network.params, read_values, share, &e));
+    HY3_TRY_DONE(hy3_save_weights(comm, &save, read_values, share, &e));
     hy3_log(HY3_LOG_INFO, "the %s of step %lld is in '%s'",
             e.network.params->lora.rank > 0 ? "adapter" : "model",
             (long long)hy3_state_info(e.state)->step, options->output);

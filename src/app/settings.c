@@ -4,6 +4,12 @@
 
 #include "model/lora.h"
 
+const char *hy3_options_tokenizer(const struct hy3_config *config)
+{
+    return config->tokenizer_name_or_path ? config->tokenizer_name_or_path
+                                          : config->model_name_or_path;
+}
+
 enum hy3_training hy3_options_training(const struct hy3_config *config)
 {
     if (strcmp(config->finetuning_type, "lora") == 0)

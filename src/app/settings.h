@@ -9,6 +9,9 @@
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 
+/* The directory of the tokenizer; NULL: none is named. */
+const char *hy3_options_tokenizer(const struct hy3_config *config);
+
 enum hy3_training hy3_options_training(const struct hy3_config *config);
 
 /* Local. Errors: HY3_EUSAGE for an unknown name in lora_target. Texts are borrowed. */

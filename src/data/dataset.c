@@ -60,6 +60,11 @@ hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uin
     return HY3_OK;
 }
 
+const char *hy3_dataset_path(const struct hy3_dataset *dataset)
+{
+    return dataset->path;
+}
+
 int64_t hy3_dataset_count(const struct hy3_dataset *dataset)
 {
     return dataset->header.summary.samples;

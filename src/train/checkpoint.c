@@ -2,12 +2,11 @@
 /* checkpoint.c - the life of a checkpoint: copied, written, renamed, found again. */
 #include "train/checkpoint.h"
 
+#include "app/save.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
-#include "ckpt/adapter/adapter.h"
-#include "ckpt/hf/publish.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
@@ -26,7 +25,6 @@ struct hy3_checkpoints {
     const struct hy3_config *config;
     const struct hy3_loaded_model *network;
     struct hy3_sharded_optimizer *learner;
-    const char *tokenizer_directory;
     char *configuration;   /* the resolved one */
     MPI_Comm comm, saving; /* of the training; of the thread that saves */
     bool async;
@@ -81,8 +79,7 @@ static hy3_status open_local(struct hy3_checkpoints *c)
 
 hy3_status hy3_checkpoints_open(const struct hy3_config *config,
                                 const struct hy3_loaded_model *network,
-                                struct hy3_sharded_optimizer *learner,
-                                const char *tokenizer_directory, struct hy3_checkpoints **out)
+                                struct hy3_sharded_optimizer *learner, struct hy3_checkpoints **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_checkpoints *c = NULL;
@@ -93,7 +90,6 @@ hy3_status hy3_checkpoints_open(const struct hy3_config *config,
     c->config = config;
     c->network = network;
     c->learner = learner;
-    c->tokenizer_directory = tokenizer_directory;
     c->comm = comm;
     MPI_Comm_dup(comm, &c->saving);
     *out = c;
@@ -152,12 +148,6 @@ static void share(void *context, const struct hy3_param *param, int64_t *first, 
     *count = span.count;
 }
 
-static hy3_status read_master(void *context, const struct hy3_param *param, int64_t first,
-                              int64_t count, float *values)
-{
-    return read_learner(context, HY3_MASTER, param, first, count, values);
-}
-
 static hy3_status write_configuration(const struct hy3_checkpoints *c, const char *directory)
 {
     char path[HY3_PATH_MAX];
@@ -173,27 +163,15 @@ static hy3_status write_configuration(const struct hy3_checkpoints *c, const cha
 static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
 {
     hy3_status status = HY3_OK;
-    struct hy3_hf_writer_options options = {.output = directory,
-                                            .base = c->network->base,
-                                            .names = hy3_hf_dir_names(c->network->base),
-                                            .dtype = hy3_store_dtype(c->network->store),
-                                            .tokenizer_directory = c->tokenizer_directory};
-    struct hy3_adapter_writer adapter = {.output = directory,
-                                         .base_path = c->config->model_name_or_path,
-                                         .tokenizer_directory = c->tokenizer_directory};
+    struct hy3_save save;
 
     HY3_AGREE(c->comm, write_configuration(c, directory), "writing a checkpoint");
-    if (c->network->params->lora.rank > 0)
-        return hy3_adapter_write(c->comm, &adapter, c->network->params, read_master, share, c);
-    if (c->config->save_only_model) {
-        HY3_AGREE(
-            c->comm,
-            hy3_config_bytes(c->config->max_shard_size, "max_shard_size", &options.max_shard_bytes),
-            "saving");
-        return hy3_hf_write_store(c->comm, &options, c->network->store);
-    }
+    HY3_AGREE(c->comm, hy3_save_options(c->config, c->network, directory, &save), "saving");
+    save.names = hy3_hf_dir_names(c->network->base); /* save_format is of the result */
+    if (c->network->params->lora.rank > 0 || c->config->save_only_model)
+        return hy3_save_trained(&save, c->learner);
     if (hy3_rank(c->comm) == 0)
-        status = hy3_hf_write_small_files(&options);
+        status = hy3_save_small_files(&save);
     HY3_AGREE(c->comm, status, "writing a checkpoint");
     return status;
 }

@@ -15,12 +15,12 @@
 
 struct hy3_checkpoints; /* opaque */
 
-/* Collective on the network's world. All are kept until hy3_checkpoints_close. tokenizer_directory:
- * whose small files a checkpoint gets. The caller owns *out. */
+/* Collective on the network's world. All are kept until hy3_checkpoints_close. The caller owns
+ * *out. */
 hy3_status hy3_checkpoints_open(const struct hy3_config *config,
                                 const struct hy3_loaded_model *network,
                                 struct hy3_sharded_optimizer *learner,
-                                const char *tokenizer_directory, struct hy3_checkpoints **out);
+                                struct hy3_checkpoints **out);
 
 /* Collective. Waits for a saving under way; its failure is lost: call hy3_checkpoints_wait
  * first. */

@@ -65,7 +65,7 @@ same_model() { # DIRECTORY …
         needed=$(sed -n 's/.*this run needs \([0-9.]*\) GB.*/\1/p' "$ERR")
         # shellcheck disable=SC2086
         HY3_EMU_MEMORY=$(awk -v gb="$needed" 'BEGIN { printf "%d", gb * 1e9 / 1048576 + 2 }') run_ok hy3_sft "$CFG" $settings overwrite_output_dir=true
-        taken=$(sed -n 's/.*device memory: a rank takes up to \([0-9.]*\) GB.*/\1/p' "$ERR")
+        taken=$(sed -n 's/.*device memory per rank: \([0-9.]*\) GB used.*/\1/p' "$ERR")
         awk -v t="$taken" -v n="$needed" 'BEGIN { exit !(t > 0 && t <= n + 0.0005) }' || fail "$settings: $taken GB taken, $needed counted"
     done
 }

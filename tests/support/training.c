@@ -7,7 +7,7 @@
 #include "base/output.h"
 #include "comm/comm.h"
 #include "config/config.h"
-#include "train/train.h"
+#include "train/run.h"
 
 hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *const *settings)
 {

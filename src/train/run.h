@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* train.h - a fine-tuning run from its configuration to the saved model. */
-#ifndef HY3_TRAIN_TRAIN_H
-#define HY3_TRAIN_TRAIN_H
+/* run.h - a fine-tuning run from its configuration to the saved model. */
+#ifndef HY3_TRAIN_RUN_H
+#define HY3_TRAIN_RUN_H
 
 #include "config/config.h"
 
 #include <mpi.h>
 
-struct hy3_run; /* opaque */
+struct hy3_run; /* opaque; run_parts.h has it for the files of train/ */
 
 /* Collective on `comm`. Checks everything that can be checked before long work, makes or opens the
  * token file, loads the weights. `config` is kept until hy3_run_close. The caller owns *out. */

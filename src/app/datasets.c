@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* datasets.c - from the keys of the configuration to an open dataset. */
+#include "app/datasets.h"
+
+#include "app/settings.h"
+#include "base/file.h"
+#include "comm/agree.h"
+#include "data/sources.h"
+
+/* Where the token file goes; local. */
+static hy3_status complete(const struct hy3_config *c, struct hy3_dataset_options *options,
+                           char cache[HY3_PATH_MAX])
+{
+    if (!options->tokenizer_directory)
+        HY3_FAIL(HY3_EUSAGE,
+                 "no tokenizer is named; set model_name_or_path or tokenizer_name_or_path");
+    options->cache_directory = cache;
+    return hy3_cache_directory(c->cache_dir, c->output_dir, options->files[0], cache, HY3_PATH_MAX);
+}
+
+hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
+                             struct hy3_dataset **out, struct hy3_dataset_summary *summary)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = config;
+    const struct hy3_list *files =
+        strcmp(name, "eval") == 0 ? &c->eval_data_file : &c->train_data_file;
+    char **resolved = NULL, cache[HY3_PATH_MAX];
+    int count = 0;
+    struct hy3_dataset_options options = {.files = (const char *const *)files->items,
+                                          .file_count = files->count,
+                                          .tokenizer_directory = hy3_options_tokenizer(c),
+                                          .name = name,
+                                          .max_seq_length = c->max_seq_length,
+                                          .max_samples = c->max_samples,
+                                          .max_bad_samples = c->max_bad_samples,
+                                          .keep_unlabelled = c->disable_shuffling,
+                                          .overwrite = c->overwrite_cache};
+
+    if (files->count == 0) {
+        HY3_AGREE_DONE(comm,
+                       hy3_sources_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
+                                           &resolved, &count),
+                       "looking for the data");
+        options.files = (const char *const *)resolved;
+        options.file_count = count;
+    }
+    HY3_AGREE_DONE(comm, complete(c, &options, cache), "looking for the data");
+    HY3_TRY_DONE(hy3_dataset_open(comm, &options, out, summary));
+done:
+    hy3_sources_free_files(resolved, count);
+    return status;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* datasets.h - the data that a configuration names, as token files. */
+#ifndef HY3_APP_DATASETS_H
+#define HY3_APP_DATASETS_H
+
+#include "config/config.h"
+#include "data/dataset.h"
+
+/* Collective on `comm`. name: "train" for train_data_file or the data sets of dataset_dir, "eval"
+ * for eval_data_file. Makes the token file if there is none that fits. summary may be NULL. Errors:
+ * HY3_EUSAGE where nothing or no tokenizer is named; see hy3_dataset_open. The caller owns *out. */
+hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
+                             struct hy3_dataset **out, struct hy3_dataset_summary *summary);
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* save.c - the one place where a directory of weights is put together. */
+#include "app/save.h"
+
+#include "app/settings.h"
+#include "ckpt/adapter/adapter.h"
+#include "ckpt/hf/publish.h"
+
+hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_loaded_model *model,
+                            const char *output, struct hy3_save *out)
+{
+    *out = (struct hy3_save){.model = model,
+                             .output = output,
+                             .base_path = config->model_name_or_path,
+                             .tokenizer_directory = hy3_options_tokenizer(config),
+                             .names = hy3_hf_dir_names(model->base),
+                             .dtype = hy3_store_dtype(model->store)};
+    if (strcmp(config->save_format, "inner") == 0)
+        out->names = HY3_INNER;
+    if (strcmp(config->save_format, "outer") == 0)
+        out->names = HY3_OUTER;
+    return hy3_config_bytes(config->max_shard_size, "max_shard_size", &out->max_shard_bytes);
+}
+
+static struct hy3_hf_writer_options writer_options(const struct hy3_save *save)
+{
+    return (struct hy3_hf_writer_options){.output = save->output,
+                                          .base = save->model->base,
+                                          .names = save->names,
+                                          .dtype = save->dtype,
+                                          .max_shard_bytes = save->max_shard_bytes,
+                                          .tokenizer_directory = save->tokenizer_directory};
+}
+
+hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, hy3_hf_source source,
+                            hy3_hf_share share, void *context)
+{
+    const struct hy3_params *params = save->model->params;
+    struct hy3_hf_writer_options writer = writer_options(save);
+    struct hy3_adapter_writer adapter = {.output = save->output,
+                                         .base_path = save->base_path,
+                                         .tokenizer_directory = save->tokenizer_directory};
+
+    if (params->lora.rank > 0)
+        return hy3_adapter_write(comm, &adapter, params, source, share, context);
+    return hy3_hf_write(comm, &writer, params, source, share, context);
+}
+
+static hy3_status get_master(void *context, const struct hy3_param *param, int64_t first,
+                             int64_t count, float *data)
+{
+    return hy3_sharded_optimizer_get(context, HY3_MASTER, param, (struct hy3_span){first, count},
+                                     data);
+}
+
+static void share_master(void *context, const struct hy3_param *param, int64_t *first,
+                         int64_t *count)
+{
+    const struct hy3_sharded_optimizer *optimizer = context;
+    struct hy3_span span = hy3_store_share(optimizer->store, param);
+
+    *first = span.first;
+    *count = span.count;
+}
+
+hy3_status hy3_save_trained(const struct hy3_save *save, struct hy3_sharded_optimizer *optimizer)
+{
+    const struct hy3_loaded_model *model = save->model;
+    struct hy3_hf_writer_options writer = writer_options(save);
+
+    if (model->params->lora.rank > 0)
+        return hy3_save_weights(model->layout.world.comm, save, get_master, share_master,
+                                optimizer);
+    return hy3_hf_write_store(model->layout.world.comm, &writer, model->store);
+}
+
+hy3_status hy3_save_small_files(const struct hy3_save *save)
+{
+    struct hy3_hf_writer_options writer = writer_options(save);
+
+    return hy3_hf_write_small_files(&writer);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* data.c - from the token files to the batches of each step. */
+#include "train/data.h"
+
+#include "app/datasets.h"
+#include "comm/agree.h"
+
+#include <math.h>
+
+static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm, int64_t vocab,
+                                struct hy3_train_data *d)
+{
+    int64_t dummies = c->max_samples > 0 ? c->max_samples : 1000;
+
+    if (c->use_dummy_data)
+        return hy3_agree(
+            comm,
+            hy3_dataset_dummy(dummies, c->max_seq_length, vocab, (uint64_t)c->seed, &d->train_set),
+            "making dummy data");
+    HY3_TRY(hy3_datasets_open(comm, c, "train", &d->train_set, NULL));
+    if (c->eval_data_file.count > 0)
+        HY3_TRY(hy3_datasets_open(comm, c, "eval", &d->eval_set, NULL));
+    return HY3_OK;
+}
+
+/* Samples that val_size, a fraction or a number, takes from the training data. */
+static int64_t held_out(const struct hy3_config *c, int64_t samples)
+{
+    double wanted = c->val_size < 1 ? c->val_size * (double)samples : c->val_size;
+
+    return (int64_t)(wanted + 0.5);
+}
+
+/* Which samples are for training and which for evaluation: drawn, since files are often sorted; the
+ * last ones where the order of the file is asked for. */
+static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_group *world,
+                               struct hy3_train_data *d)
+{
+    int64_t samples = hy3_dataset_count(d->train_set), held = held_out(c, samples);
+
+    d->train = (struct hy3_batches){.dataset = d->train_set,
+                                    .count = samples - held,
+                                    .split_drawn = held > 0 && !c->disable_shuffling,
+                                    .batch = c->per_device_train_batch_size,
+                                    .accumulation = c->gradient_accumulation_steps,
+                                    .rank = world->rank,
+                                    .ranks = world->size,
+                                    .shuffle = !c->disable_shuffling,
+                                    .seed = (uint64_t)c->seed};
+    d->eval = d->train;
+    d->eval.accumulation = 1;
+    d->eval.shuffle = false;
+    d->eval.dataset = d->eval_set ? d->eval_set : held > 0 ? d->train_set : NULL;
+    d->eval.first = d->eval_set ? 0 : samples - held;
+    d->eval.split_drawn = d->train.split_drawn && !d->eval_set;
+    d->eval.count = d->eval_set ? hy3_dataset_count(d->eval_set) : held;
+    if (d->train.count < 1)
+        HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld samples; nothing is left to train on",
+                 (long long)samples);
+    HY3_TRY(hy3_batch_create(&d->train, &d->batch));
+    return d->eval.dataset ? hy3_batch_create(&d->eval, &d->eval_batch) : HY3_OK;
+}
+
+hy3_status hy3_train_data_open(const struct hy3_config *config, const struct hy3_group *world,
+                               int64_t vocab, struct hy3_train_data *data)
+{
+    struct hy3_train_data *d = data;
+
+    HY3_TRY(open_datasets(config, world->comm, vocab, d));
+    HY3_AGREE(world->comm, plan_batches(config, world, d), "planning the batches");
+    d->longest = hy3_dataset_longest(d->train_set);
+    if (d->eval_set && hy3_dataset_longest(d->eval_set) > d->longest)
+        d->longest = hy3_dataset_longest(d->eval_set);
+    d->steps_per_epoch = hy3_batches_steps_per_epoch(&d->train);
+    d->steps = config->max_steps > 0
+                   ? config->max_steps
+                   : (int64_t)ceil(config->num_train_epochs * (double)d->steps_per_epoch);
+    return HY3_OK;
+}
+
+void hy3_train_data_close(struct hy3_train_data *data)
+{
+    hy3_batch_free(data->batch);
+    hy3_batch_free(data->eval_batch);
+    hy3_dataset_close(data->train_set);
+    hy3_dataset_close(data->eval_set);
+}

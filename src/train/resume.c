@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* resume.c - what a checkpoint says of its run, written and read. */
+#include "train/resume.h"
+
+#include "comm/agree.h"
+#include "train/run_parts.h"
+
+static struct hy3_state_info describe(const struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    struct hy3_report_state r = {0};
+
+    if (run->report)
+        r = hy3_report_state(run->report);
+    return (struct hy3_state_info){.step = r.step,
+                                   .global_batch = run->data.train.batch *
+                                                   run->data.train.accumulation *
+                                                   run->data.train.ranks,
+                                   .seed = c->seed,
+                                   .total_steps = run->data.steps,
+                                   .tokens = r.tokens,
+                                   .data_samples = run->data.train.count,
+                                   .data_fingerprint = hy3_dataset_fingerprint(run->data.train_set),
+                                   .log_loss = r.loss_sum,
+                                   .log_steps = r.loss_steps,
+                                   .log_tokens = r.tokens_since,
+                                   .elapsed = r.elapsed};
+}
+
+hy3_status hy3_resume(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    struct hy3_state_info expected = describe(run), info = {0};
+    struct hy3_report_state from = {0};
+    bool found;
+
+    HY3_TRY(hy3_checkpoints_open(c, &run->model, &run->optimizer, &run->checkpoints));
+    HY3_TRY(hy3_checkpoints_resume(run->checkpoints, &expected, &info, &found));
+    if (found)
+        from = (struct hy3_report_state){.step = info.step,
+                                         .tokens = info.tokens,
+                                         .elapsed = info.elapsed,
+                                         .loss_sum = info.log_loss,
+                                         .loss_steps = info.log_steps,
+                                         .tokens_since = info.log_tokens};
+    run->first_step = from.step;
+    return hy3_agree(run->comm,
+                     hy3_report_open(c->output_dir, run->data.steps, c->logging_steps,
+                                     run->model.layout.world.rank == 0, &from, &run->report),
+                     "opening the log");
+}
+
+hy3_status hy3_resume_save(struct hy3_run *run)
+{
+    struct hy3_state_info info = describe(run);
+
+    return hy3_checkpoints_save(run->checkpoints, &info);
+}

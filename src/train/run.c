@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.c - opening and closing a run: every check before long work, then data, weights, optimizer,
+ * workspace, checkpoint. */
+#include "train/run.h"
+
+#include "app/settings.h"
+#include "backend/profile.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "comm/heartbeat.h"
+#include "comm/wait.h"
+#include "text/tokenizer.h"
+#include "train/output_dir.h"
+#include "train/resume.h"
+#include "train/run_parts.h"
+
+/* Rank 0 only: what the tokenizer and the model must agree on. */
+static hy3_status check_tokenizer(const struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_tokenizer *tokenizer = NULL;
+    const char *directory = hy3_options_tokenizer(run->config);
+
+    if (run->config->use_dummy_data)
+        return HY3_OK;
+    HY3_TRY_DONE(hy3_tokenizer_open(directory, &tokenizer));
+    if (hy3_tokenizer_size(tokenizer) > run->model.shape.vocab)
+        HY3_FAIL_DONE(
+            HY3_EUSAGE,
+            "the tokenizer in '%s' has %lld ids, the model's vocabulary only %lld rows; they "
+            "do not belong together",
+            directory, (long long)hy3_tokenizer_size(tokenizer), (long long)run->model.shape.vocab);
+done:
+    hy3_tokenizer_close(tokenizer);
+    return status;
+}
+
+static hy3_status check(const struct hy3_run *run)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config *c = run->config;
+
+    if (c->max_seq_length > run->model.shape.max_positions)
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "max_seq_length %lld is above the model's max_position_embeddings %lld; set "
+                      "max_seq_length = %lld or less",
+                      (long long)c->max_seq_length, (long long)run->model.shape.max_positions,
+                      (long long)run->model.shape.max_positions);
+    if (hy3_rank(run->comm) == 0)
+        HY3_TRY_DONE(check_tokenizer(run));
+done:
+    return hy3_agree(run->comm, status, "checking the configuration");
+}
+
+static hy3_status open_optimizer(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    const struct hy3_loaded_model *n = &run->model;
+    struct hy3_optimizer_options options = hy3_options_optimizer(c, hy3_store_dtype(n->store));
+
+    return hy3_sharded_optimizer_open(n->backend, n->store, &options, &run->optimizer);
+}
+
+static hy3_status put_master(void *context, const struct hy3_param *param, int64_t first,
+                             int64_t count, const float *data)
+{
+    struct hy3_run *run = context;
+
+    return hy3_sharded_optimizer_put(&run->optimizer, HY3_MASTER, param,
+                                     (struct hy3_span){first, count}, data);
+}
+
+static hy3_status open_pass(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    struct hy3_pass_options options = hy3_options_pass(c);
+
+    options.max_tokens = run->data.longest * c->per_device_train_batch_size;
+    return hy3_agree(run->comm,
+                     hy3_pass_open(run->model.backend, run->model.store, &options, &run->pass),
+                     "allocating the workspace");
+}
+
+static void announce(const struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    const struct hy3_shape *s = &run->model.shape;
+    int64_t batch = c->per_device_train_batch_size * c->gradient_accumulation_steps *
+                    run->model.layout.world.size;
+
+    hy3_log(HY3_LOG_INFO, "model: %lld layers, %.4g M parameters, %lld experts (top %lld), %s",
+            (long long)s->layers, 1e-6 * (double)run->model.params->total, (long long)s->experts,
+            (long long)s->top_k, c->bf16 ? "bf16 with fp32 master weights" : "fp32");
+    hy3_log(HY3_LOG_INFO,
+            "run: %d ranks x %d threads on %s; global batch %lld samples = %lld x %lld x %d; "
+            "%lld steps of %lld an epoch; workspace %.1f MB per rank",
+            run->model.layout.world.size, hy3_threads(), run->model.backend->name, (long long)batch,
+            (long long)c->per_device_train_batch_size, (long long)c->gradient_accumulation_steps,
+            run->model.layout.world.size, (long long)run->data.steps,
+            (long long)run->data.steps_per_epoch, 1e-6 * (double)hy3_pass_bytes(run->pass));
+    if (hy3_options_training(c) != HY3_TRAIN_FULL)
+        hy3_log(HY3_LOG_INFO,
+                "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",
+                c->finetuning_type, 1e-6 * (double)hy3_params_trained(run->model.params),
+                100.0 * (double)hy3_params_trained(run->model.params) /
+                    (double)run->model.params->total);
+}
+
+/* The lines of the resolved configuration that set something. */
+static hy3_status show_configuration(const struct hy3_config *config)
+{
+    hy3_status status = HY3_OK;
+    char *text = NULL, *line, *rest;
+
+    HY3_TRY_DONE(hy3_config_format(config, &text));
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char *comment = strstr(line, "; ");
+
+        if (line[0] == '#')
+            continue;
+        if (comment && comment[1 + strspn(comment + 1, " ")] == '#')
+            comment[1] = '\0';
+        hy3_log(HY3_LOG_INFO, "  %s", line);
+    }
+done:
+    hy3_free(text);
+    return status;
+}
+
+hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct hy3_run **out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_run *run = NULL;
+    struct hy3_loaded_model_options network;
+
+    *out = NULL;
+    HY3_TRY_DONE(hy3_alloc(&run, 1, sizeof *run));
+    run->config = config;
+    run->started = hy3_seconds();
+    run->memory.resident = hy3_memory_resident();
+    hy3_heartbeat_open(comm);
+    hy3_heartbeat("opening the run", 0, -1);
+    hy3_wait_deadline((double)config->ddp_timeout);
+    HY3_AGREE_DONE(comm, hy3_options_network(config, &network), "reading the configuration");
+    HY3_TRY_DONE(hy3_loaded_model_open(comm, &network, &run->model));
+    run->comm = run->model.layout.world.comm;
+    if (config->profile)
+        run->model.backend = hy3_profile_begin(run->model.backend);
+    HY3_TRY_DONE(check(run));
+    HY3_TRY_DONE(hy3_output_dir_open(run->comm, config));
+    HY3_AGREE_DONE(run->comm, show_configuration(config), "printing the configuration");
+    HY3_TRY_DONE(
+        hy3_train_data_open(config, &run->model.layout.world, run->model.shape.vocab, &run->data));
+    run->schedule = hy3_options_schedule(config, run->data.steps);
+    HY3_AGREE_DONE(comm, hy3_run_memory_check(config, &run->model, run->data.longest, &run->memory),
+                   "counting the device's memory");
+    HY3_TRY_DONE(hy3_loaded_model_load(&run->model, &network));
+    HY3_TRY_DONE(open_optimizer(run));
+    if (hy3_options_training(config) == HY3_TRAIN_ADAPTER)
+        HY3_TRY_DONE(
+            hy3_loaded_model_load_adapter(&run->model, (uint64_t)config->seed, put_master, run));
+    HY3_TRY_DONE(open_pass(run));
+    HY3_TRY_DONE(hy3_resume(run));
+    announce(run);
+    *out = run;
+    run = NULL;
+done:
+    hy3_run_close(run);
+    return status;
+}
+
+void hy3_run_close(struct hy3_run *run)
+{
+    if (!run)
+        return;
+    hy3_report_close(run->report);
+    hy3_pass_close(run->pass);
+    hy3_checkpoints_close(run->checkpoints);
+    hy3_sharded_optimizer_close(&run->optimizer);
+    hy3_train_data_close(&run->data);
+    hy3_loaded_model_close(&run->model);
+    hy3_heartbeat_close();
+    hy3_free(run);
+}

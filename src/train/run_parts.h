@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run_parts.h - what a run consists of, for the files of train/ only. */
+#ifndef HY3_TRAIN_RUN_PARTS_H
+#define HY3_TRAIN_RUN_PARTS_H
+
+#include "app/loaded_model.h"
+#include "engine/pass.h"
+#include "optim/schedule.h"
+#include "optim/sharded_optimizer.h"
+#include "train/checkpoint.h"
+#include "train/data.h"
+#include "train/memory.h"
+#include "train/report.h"
+
+struct hy3_run {
+    const struct hy3_config *config;
+    MPI_Comm comm; /* of the model's layout */
+    struct hy3_loaded_model model;
+    struct hy3_train_data data;
+    struct hy3_pass *pass;
+    struct hy3_sharded_optimizer optimizer;
+    struct hy3_schedule schedule;
+    struct hy3_checkpoints *checkpoints;
+    struct hy3_report *report;
+    struct hy3_run_memory memory;
+    double started;     /* hy3_seconds() */
+    int64_t first_step; /* steps done by an earlier part of the run */
+};
+
+#endif
