@@ -2,7 +2,7 @@
 /* datasets.c - from the keys of the configuration to an open dataset. */
 #include "app/datasets.h"
 
-#include "app/settings.h"
+#include "app/module_options.h"
 #include "base/file.h"
 #include "comm/agree.h"
 #include "data/sources.h"
@@ -29,7 +29,7 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
     int count = 0;
     struct hy3_dataset_options options = {.files = (const char *const *)files->items,
                                           .file_count = files->count,
-                                          .tokenizer_directory = hy3_options_tokenizer(c),
+                                          .tokenizer_directory = hy3_module_options_tokenizer(c),
                                           .name = name,
                                           .max_seq_length = c->max_seq_length,
                                           .max_samples = c->max_samples,

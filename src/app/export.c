@@ -2,8 +2,8 @@
 /* export.c - values from the state where there are any, else from the base. */
 #include "app/export.h"
 
+#include "app/module_options.h"
 #include "app/save.h"
-#include "app/settings.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -152,7 +152,7 @@ static hy3_status open_run(struct export *e)
     if (e->options->base)
         snprintf(base, sizeof base, "model_name_or_path=%s", e->options->base);
     HY3_TRY(hy3_config_parse(&e->config, e->comm, e->options->base ? 3 : 2, argv, "", &finished));
-    HY3_AGREE(e->comm, hy3_options_network(&e->config, &network), "reading the configuration");
+    HY3_AGREE(e->comm, hy3_module_options_model(&e->config, &network), "reading the configuration");
     network.expert_parallel_size = 1;
     network.device = "cpu";
     if (network.training == HY3_TRAIN_ADAPTER) /* its rank and targets */

@@ -2,7 +2,7 @@
 /* plan.c - a step of a run without data, weights or other ranks. */
 #include "app/plan.h"
 
-#include "app/settings.h"
+#include "app/module_options.h"
 #include "backend/dry/dry.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -71,11 +71,11 @@ static hy3_status open_rehearsal(struct rehearsal *r, const struct hy3_plan_opti
     struct hy3_loaded_model *n = &r->network;
     struct hy3_loaded_model_options network;
     struct hy3_optimizer_options optimizer;
-    struct hy3_pass_options pass = hy3_options_pass(c);
+    struct hy3_pass_options pass = hy3_module_options_pass(c);
     int64_t held;
 
     HY3_TRY(lay_out(r, options, group));
-    HY3_TRY(hy3_options_network(c, &network));
+    HY3_TRY(hy3_module_options_model(c, &network));
     held = n->shape.experts / *group;
     HY3_TRY(hy3_params_create(&n->shape, 0, held, &n->params));
     if (network.lora.rank > 0)
@@ -84,7 +84,7 @@ static hy3_status open_rehearsal(struct rehearsal *r, const struct hy3_plan_opti
     network.store.with_grads = true;
     network.store.placement.directory = NULL; /* counted as host memory */
     HY3_TRY(hy3_store_open(n->backend, &n->layout, n->params, &network.store, &n->store));
-    optimizer = hy3_options_optimizer(c, network.store.dtype);
+    optimizer = hy3_module_options_optimizer(c, network.store.dtype);
     optimizer.placement.directory = NULL;
     HY3_TRY(hy3_sharded_optimizer_open(n->backend, n->store, &optimizer, &r->learner));
     pass.max_tokens = c->per_device_train_batch_size * c->max_seq_length;

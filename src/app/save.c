@@ -2,7 +2,7 @@
 /* save.c - the one place where a directory of weights is put together. */
 #include "app/save.h"
 
-#include "app/settings.h"
+#include "app/module_options.h"
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/hf/publish.h"
 
@@ -12,7 +12,7 @@ hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_lo
     *out = (struct hy3_save){.model = model,
                              .output = output,
                              .base_path = config->model_name_or_path,
-                             .tokenizer_directory = hy3_options_tokenizer(config),
+                             .tokenizer_directory = hy3_module_options_tokenizer(config),
                              .names = hy3_hf_dir_names(model->base),
                              .dtype = hy3_store_dtype(model->store)};
     if (strcmp(config->save_format, "inner") == 0)

@@ -3,7 +3,7 @@
  * workspace, checkpoint. */
 #include "train/run.h"
 
-#include "app/settings.h"
+#include "app/module_options.h"
 #include "backend/profile.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -22,7 +22,7 @@ static hy3_status check_tokenizer(const struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
     struct hy3_tokenizer *tokenizer = NULL;
-    const char *directory = hy3_options_tokenizer(run->config);
+    const char *directory = hy3_module_options_tokenizer(run->config);
 
     if (run->config->use_dummy_data)
         return HY3_OK;
@@ -59,7 +59,8 @@ static hy3_status open_optimizer(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
     const struct hy3_loaded_model *n = &run->model;
-    struct hy3_optimizer_options options = hy3_options_optimizer(c, hy3_store_dtype(n->store));
+    struct hy3_optimizer_options options =
+        hy3_module_options_optimizer(c, hy3_store_dtype(n->store));
 
     return hy3_sharded_optimizer_open(n->backend, n->store, &options, &run->optimizer);
 }
@@ -76,7 +77,7 @@ static hy3_status put_master(void *context, const struct hy3_param *param, int64
 static hy3_status open_pass(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
-    struct hy3_pass_options options = hy3_options_pass(c);
+    struct hy3_pass_options options = hy3_module_options_pass(c);
 
     options.max_tokens = run->data.longest * c->per_device_train_batch_size;
     return hy3_agree(run->comm,
@@ -101,7 +102,7 @@ static void announce(const struct hy3_run *run)
             (long long)c->per_device_train_batch_size, (long long)c->gradient_accumulation_steps,
             run->model.layout.world.size, (long long)run->data.steps,
             (long long)run->data.steps_per_epoch, 1e-6 * (double)hy3_pass_bytes(run->pass));
-    if (hy3_options_training(c) != HY3_TRAIN_FULL)
+    if (hy3_module_options_training(c) != HY3_TRAIN_FULL)
         hy3_log(HY3_LOG_INFO,
                 "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",
                 c->finetuning_type, 1e-6 * (double)hy3_params_trained(run->model.params),
@@ -144,7 +145,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     hy3_heartbeat_open(comm);
     hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
-    HY3_AGREE_DONE(comm, hy3_options_network(config, &network), "reading the configuration");
+    HY3_AGREE_DONE(comm, hy3_module_options_model(config, &network), "reading the configuration");
     HY3_TRY_DONE(hy3_loaded_model_open(comm, &network, &run->model));
     run->comm = run->model.layout.world.comm;
     if (config->profile)
@@ -154,12 +155,12 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_AGREE_DONE(run->comm, show_configuration(config), "printing the configuration");
     HY3_TRY_DONE(
         hy3_train_data_open(config, &run->model.layout.world, run->model.shape.vocab, &run->data));
-    run->schedule = hy3_options_schedule(config, run->data.steps);
+    run->schedule = hy3_module_options_schedule(config, run->data.steps);
     HY3_AGREE_DONE(comm, hy3_run_memory_check(config, &run->model, run->data.longest, &run->memory),
                    "counting the device's memory");
     HY3_TRY_DONE(hy3_loaded_model_load(&run->model, &network));
     HY3_TRY_DONE(open_optimizer(run));
-    if (hy3_options_training(config) == HY3_TRAIN_ADAPTER)
+    if (hy3_module_options_training(config) == HY3_TRAIN_ADAPTER)
         HY3_TRY_DONE(
             hy3_loaded_model_load_adapter(&run->model, (uint64_t)config->seed, put_master, run));
     HY3_TRY_DONE(open_pass(run));

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* settings.c - the configuration's words become the modules' numbers. */
-#include "app/settings.h"
+/* module_options.c - the configuration's words become the modules' numbers. */
+#include "app/module_options.h"
 
 #include "model/lora.h"
 
-const char *hy3_options_tokenizer(const struct hy3_config *config)
+const char *hy3_module_options_tokenizer(const struct hy3_config *config)
 {
     return config->tokenizer_name_or_path ? config->tokenizer_name_or_path
                                           : config->model_name_or_path;
 }
 
-enum hy3_training hy3_options_training(const struct hy3_config *config)
+enum hy3_training hy3_module_options_training(const struct hy3_config *config)
 {
     if (strcmp(config->finetuning_type, "lora") == 0)
         return HY3_TRAIN_ADAPTER;
@@ -41,14 +41,14 @@ static struct hy3_placement placement(const struct hy3_config *config, const cha
     return (struct hy3_placement){.host = offloads(config, what), .directory = config->offload_dir};
 }
 
-hy3_status hy3_options_network(const struct hy3_config *config,
-                               struct hy3_loaded_model_options *out)
+hy3_status hy3_module_options_model(const struct hy3_config *config,
+                                    struct hy3_loaded_model_options *out)
 {
     *out =
         (struct hy3_loaded_model_options){.directory = config->model_name_or_path,
                                           .device = config->device,
                                           .expert_parallel_size = (int)config->expert_parallel_size,
-                                          .training = hy3_options_training(config),
+                                          .training = hy3_module_options_training(config),
                                           .adapter = config->adapter_name_or_path};
     out->store =
         (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
@@ -63,7 +63,8 @@ hy3_status hy3_options_network(const struct hy3_config *config,
     return HY3_OK;
 }
 
-struct hy3_optimizer_options hy3_options_optimizer(const struct hy3_config *c, hy3_dtype dtype)
+struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *c,
+                                                          hy3_dtype dtype)
 {
     return (struct hy3_optimizer_options){.beta1 = c->adam_beta1,
                                           .beta2 = c->adam_beta2,
@@ -73,7 +74,7 @@ struct hy3_optimizer_options hy3_options_optimizer(const struct hy3_config *c, h
                                           .placement = placement(c, "optimizer")};
 }
 
-struct hy3_pass_options hy3_options_pass(const struct hy3_config *c)
+struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
 {
     return (struct hy3_pass_options){.max_samples = c->per_device_train_batch_size,
                                      .backward = true,
@@ -101,7 +102,7 @@ static enum hy3_schedule_type schedule_type(const char *name)
     HY3_BUG("schedule '%s' passed the option table", name);
 }
 
-struct hy3_schedule hy3_options_schedule(const struct hy3_config *c, int64_t steps)
+struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int64_t steps)
 {
     struct hy3_schedule schedule = {.type = schedule_type(c->lr_scheduler_type),
                                     .peak = c->learning_rate,

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* module_options.h - from the whole configuration to the small structs of the modules. */
+#ifndef HY3_APP_MODULE_OPTIONS_H
+#define HY3_APP_MODULE_OPTIONS_H
+
+#include "app/loaded_model.h"
+#include "config/config.h"
+#include "engine/pass.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+
+/* The directory of the tokenizer; NULL: none is named. */
+const char *hy3_module_options_tokenizer(const struct hy3_config *config);
+
+enum hy3_training hy3_module_options_training(const struct hy3_config *config);
+
+/* Local. Errors: HY3_EUSAGE for an unknown name in lora_target. Texts are borrowed. */
+hy3_status hy3_module_options_model(const struct hy3_config *config,
+                                    struct hy3_loaded_model_options *out);
+
+struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *config,
+                                                          hy3_dtype dtype);
+
+/* Without max_tokens, which depends on the data. */
+struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *config);
+
+struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *config, int64_t steps);
+
+#endif
