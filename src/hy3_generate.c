@@ -1,58 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_generate - text from a (fine-tuned) model, to look at the result. */
 #include "app/generate.h"
-#include "base/file.h"
-#include "base/memory.h"
 #include "comm/comm.h"
 #include "config/arguments.h"
-
-/* Answers one line of JSONL or one prompt. */
-static hy3_status answer_text(struct hy3_answerer *answerer, const char *text, size_t size,
-                              bool is_prompt)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_conversation *conversation = NULL;
-
-    HY3_TRY_DONE(is_prompt ? hy3_conversation_prompt(text, &conversation)
-                           : hy3_conversation_parse(text, size, &conversation));
-    HY3_TRY_DONE(hy3_answer(answerer, conversation, stdout));
-done:
-    hy3_conversation_free(conversation);
-    return status;
-}
-
-static hy3_status answer_lines(struct hy3_answerer *answerer, const char *path)
-{
-    hy3_status status = HY3_OK;
-    char *text = NULL, *end;
-    size_t size, line = 0;
-
-    HY3_TRY_DONE(hy3_file_read(path, (size_t)1 << 30, &text, &size));
-    for (char *at = text; at < text + size; at = end + 1) {
-        end = memchr(at, '\n', (size_t)(text + size - at));
-        end = end ? end : text + size;
-        line++;
-        if (strspn(at, " \t\r") >= (size_t)(end - at))
-            continue;
-        status = answer_text(answerer, at, (size_t)(end - at), false);
-        if (status == HY3_EFORMAT) {
-            char reason[HY3_ERROR_MAX];
-
-            snprintf(reason, sizeof reason, "%s", hy3_error_text());
-            HY3_FAIL_DONE(HY3_EFORMAT, "%s:%zu: %s", path, line, reason);
-        }
-        HY3_TRY_DONE(status);
-    }
-done:
-    hy3_free(text);
-    return status;
-}
 
 int main(int argc, char **argv)
 {
     hy3_status status = HY3_OK;
-    struct hy3_answerer *answerer = NULL;
-    struct hy3_answer_options o = {.device = "auto", .max_new_tokens = 128};
+    struct hy3_generate *generate = NULL;
+    struct hy3_generate_options o = {.device = "auto", .max_new_tokens = 128};
     const char *prompt = NULL, *messages = NULL;
     int64_t seed = 42;
     bool finished;
@@ -76,10 +32,10 @@ int main(int argc, char **argv)
     if (!prompt == !messages)
         HY3_FAIL_DONE(HY3_EUSAGE, "give either --prompt or --messages; see --help");
     o.seed = (uint64_t)seed;
-    HY3_TRY_DONE(hy3_answerer_open(MPI_COMM_WORLD, &o, &answerer));
-    HY3_TRY_DONE(prompt ? answer_text(answerer, prompt, strlen(prompt), true)
-                        : answer_lines(answerer, messages));
+    HY3_TRY_DONE(hy3_generate_open(MPI_COMM_WORLD, &o, &generate));
+    HY3_TRY_DONE(prompt ? hy3_generate_prompt(generate, prompt, stdout)
+                        : hy3_generate_file(generate, messages, stdout));
 done:
-    hy3_answerer_close(answerer);
+    hy3_generate_close(generate);
     return hy3_finish(status);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* generate.c - from a conversation to the next turn. */
+/* generate.c - from a conversation to its next turn. */
 #include "app/generate.h"
 
 #include "app/loaded_model.h"
@@ -8,12 +8,13 @@
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "engine/generate.h"
+#include "text/message.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
-struct hy3_answerer {
-    struct hy3_answer_options options;
-    struct hy3_loaded_model network;
+struct hy3_generate {
+    struct hy3_generate_options options;
+    struct hy3_loaded_model model;
     struct hy3_tokenizer *tokenizer;
 };
 
@@ -36,12 +37,12 @@ done:
     return status;
 }
 
-hy3_status hy3_answerer_open(MPI_Comm comm, const struct hy3_answer_options *options,
-                             struct hy3_answerer **out)
+hy3_status hy3_generate_open(MPI_Comm comm, const struct hy3_generate_options *options,
+                             struct hy3_generate **out)
 {
     hy3_status status = HY3_OK;
-    struct hy3_answerer *a = NULL;
-    struct hy3_loaded_model_options network = {
+    struct hy3_generate *g = NULL;
+    struct hy3_loaded_model_options model = {
         .directory = options->directory, .adapter = options->adapter, .device = options->device};
     bool wide;
 
@@ -49,37 +50,37 @@ hy3_status hy3_answerer_open(MPI_Comm comm, const struct hy3_answer_options *opt
     if (hy3_size(comm) != 1)
         HY3_FAIL_DONE(HY3_EUSAGE, "text is generated on one rank, not %d; start without a launcher",
                       hy3_size(comm));
-    HY3_TRY_DONE(hy3_alloc(&a, 1, sizeof *a));
-    a->options = *options;
-    HY3_TRY_DONE(hy3_loaded_model_open(comm, &network, &a->network));
+    HY3_TRY_DONE(hy3_alloc(&g, 1, sizeof *g));
+    g->options = *options;
+    HY3_TRY_DONE(hy3_loaded_model_open(comm, &model, &g->model));
     HY3_TRY_DONE(is_wide(options->directory, &wide));
-    network.store.dtype = wide ? HY3_FP32 : HY3_BF16;
-    network.expert_parallel_size = 1;
-    HY3_TRY_DONE(hy3_tokenizer_open(options->directory, &a->tokenizer));
-    if (hy3_tokenizer_size(a->tokenizer) > a->network.shape.vocab)
+    model.store.dtype = wide ? HY3_FP32 : HY3_BF16;
+    model.expert_parallel_size = 1;
+    HY3_TRY_DONE(hy3_tokenizer_open(options->directory, &g->tokenizer));
+    if (hy3_tokenizer_size(g->tokenizer) > g->model.shape.vocab)
         HY3_FAIL_DONE(HY3_EFORMAT, "the tokenizer in '%s' has more ids than the model's vocabulary",
                       options->directory);
-    HY3_TRY_DONE(hy3_loaded_model_load(&a->network, &network));
+    HY3_TRY_DONE(hy3_loaded_model_load(&g->model, &model));
     if (options->adapter)
-        HY3_TRY_DONE(hy3_loaded_model_load_adapter(&a->network, 0, NULL, NULL));
-    *out = a;
-    a = NULL;
+        HY3_TRY_DONE(hy3_loaded_model_load_adapter(&g->model, 0, NULL, NULL));
+    *out = g;
+    g = NULL;
 done:
-    hy3_answerer_close(a);
+    hy3_generate_close(g);
     return status;
 }
 
-void hy3_answerer_close(struct hy3_answerer *a)
+void hy3_generate_close(struct hy3_generate *g)
 {
-    if (!a)
+    if (!g)
         return;
-    hy3_tokenizer_close(a->tokenizer);
-    hy3_loaded_model_close(&a->network);
-    hy3_free(a);
+    hy3_tokenizer_close(g->tokenizer);
+    hy3_loaded_model_close(&g->model);
+    hy3_free(g);
 }
 
 /* The prompt's ids, with an assistant turn opened at its end. */
-static hy3_status encode(const struct hy3_answerer *a, struct hy3_conversation *conversation,
+static hy3_status encode(const struct hy3_generate *g, struct hy3_conversation *conversation,
                          struct hy3_ids *ids)
 {
     hy3_status status = HY3_OK;
@@ -92,48 +93,49 @@ static hy3_status encode(const struct hy3_answerer *a, struct hy3_conversation *
     if (count > 1 && json_is_string(role) && strcmp(json_string_value(role), "assistant") == 0)
         json_array_remove(messages, count - 1);
     HY3_TRY_DONE(
-        hy3_template_render(conversation, hy3_tokenizer_dialect(a->tokenizer), &options, &text));
-    HY3_TRY_DONE(hy3_tokenizer_encode(a->tokenizer, text.data, text.size, false, ids));
+        hy3_template_render(conversation, hy3_tokenizer_dialect(g->tokenizer), &options, &text));
+    HY3_TRY_DONE(hy3_tokenizer_encode(g->tokenizer, text.data, text.size, false, ids));
 done:
     hy3_free(text.data);
     return status;
 }
 
-static hy3_status print_token(const struct hy3_answerer *a, int32_t token, FILE *out)
+static hy3_status print_token(const struct hy3_generate *g, int32_t token, FILE *out)
 {
     const char *bytes;
     size_t size;
 
-    HY3_TRY(hy3_tokenizer_bytes(a->tokenizer, token, &bytes, &size));
+    HY3_TRY(hy3_tokenizer_bytes(g->tokenizer, token, &bytes, &size));
     fwrite(bytes, 1, size, out);
     if (fflush(out) != 0)
-        HY3_FAIL(HY3_EIO, "cannot write the answer");
+        HY3_FAIL(HY3_EIO, "cannot write the generated text");
     return HY3_OK;
 }
 
-hy3_status hy3_answer(struct hy3_answerer *a, struct hy3_conversation *conversation, FILE *out)
+/* The assistant's next turn. */
+static hy3_status add_turn(struct hy3_generate *g, struct hy3_conversation *conversation, FILE *out)
 {
     hy3_status status = HY3_OK;
     struct hy3_ids ids = {0};
     struct hy3_generator *generator = NULL;
-    int64_t room = a->network.shape.max_positions, limit;
+    int64_t room = g->model.shape.max_positions, limit;
     const float *logits;
 
-    HY3_TRY_DONE(encode(a, conversation, &ids));
+    HY3_TRY_DONE(encode(g, conversation, &ids));
     if ((int64_t)ids.count >= room)
         HY3_FAIL_DONE(HY3_EUSAGE, "the prompt has %zu tokens, the model has %lld positions",
                       ids.count, (long long)room);
-    limit = (int64_t)ids.count + a->options.max_new_tokens;
+    limit = (int64_t)ids.count + g->options.max_new_tokens;
     limit = limit < room ? limit : room;
-    HY3_TRY_DONE(hy3_generator_open(a->network.backend, a->network.store, limit, &generator));
+    HY3_TRY_DONE(hy3_generator_open(g->model.backend, g->model.store, limit, &generator));
     HY3_TRY_DONE(hy3_generator_feed(generator, ids.data, (int64_t)ids.count, &logits));
     for (int64_t place = (int64_t)ids.count; place < limit; place++) {
-        int32_t token = hy3_sample_token(logits, hy3_tokenizer_size(a->tokenizer),
-                                         a->options.temperature, a->options.seed, (uint64_t)place);
+        int32_t token = hy3_sample_token(logits, hy3_tokenizer_size(g->tokenizer),
+                                         g->options.temperature, g->options.seed, (uint64_t)place);
 
-        if (token == hy3_tokenizer_specials(a->tokenizer)->eos)
+        if (token == hy3_tokenizer_specials(g->tokenizer)->eos)
             break;
-        HY3_TRY_DONE(print_token(a, token, out));
+        HY3_TRY_DONE(print_token(g, token, out));
         if (place + 1 < limit)
             HY3_TRY_DONE(hy3_generator_feed(generator, &token, 1, &logits));
     }
@@ -141,5 +143,46 @@ hy3_status hy3_answer(struct hy3_answerer *a, struct hy3_conversation *conversat
 done:
     hy3_generator_close(generator);
     hy3_free(ids.data);
+    return status;
+}
+
+hy3_status hy3_generate_prompt(struct hy3_generate *generate, const char *prompt, FILE *out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_conversation *conversation = NULL;
+
+    HY3_TRY_DONE(hy3_conversation_prompt(prompt, &conversation));
+    HY3_TRY_DONE(add_turn(generate, conversation, out));
+done:
+    hy3_conversation_free(conversation);
+    return status;
+}
+
+hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FILE *out)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_conversation *conversation;
+    char *text = NULL, *end, reason[HY3_ERROR_MAX];
+    size_t size, line = 0;
+
+    HY3_TRY_DONE(hy3_file_read(path, (size_t)1 << 30, &text, &size));
+    for (char *at = text; at < text + size; at = end + 1) {
+        end = memchr(at, '\n', (size_t)(text + size - at));
+        end = end ? end : text + size;
+        line++;
+        if (strspn(at, " \t\r") >= (size_t)(end - at))
+            continue;
+        status = hy3_conversation_parse(at, (size_t)(end - at), &conversation);
+        if (status == HY3_OK)
+            status = add_turn(generate, conversation, out);
+        hy3_conversation_free(conversation);
+        if (status == HY3_EFORMAT) {
+            snprintf(reason, sizeof reason, "%s", hy3_error_text());
+            HY3_FAIL_DONE(HY3_EFORMAT, "%s:%zu: %s", path, line, reason);
+        }
+        HY3_TRY_DONE(status);
+    }
+done:
+    hy3_free(text);
     return status;
 }

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* generate.h - a model that answers conversations: template, tokens, generation, text. */
+/* generate.h - text from a model directory: template, tokens, generation, text. */
 #ifndef HY3_APP_GENERATE_H
 #define HY3_APP_GENERATE_H
 
 #include "base/error.h"
-#include "text/message.h"
 
 #include <mpi.h>
 
 #include <stdio.h>
 
-struct hy3_answerer; /* opaque */
+struct hy3_generate; /* opaque: a model and its tokenizer */
 
-struct hy3_answer_options {
+struct hy3_generate_options {
     const char *directory; /* a Hugging Face model directory with its tokenizer */
     const char *adapter;   /* a PEFT adapter directory; NULL: none */
     const char *device;
@@ -22,15 +21,18 @@ struct hy3_answer_options {
 };
 
 /* Collective on `comm`, which must have one rank. Loads the model in the precision its config.json
- * names (fp32, else bf16). The caller owns *out (hy3_answerer_close). */
-hy3_status hy3_answerer_open(MPI_Comm comm, const struct hy3_answer_options *options,
-                             struct hy3_answerer **out);
-void hy3_answerer_close(struct hy3_answerer *answerer);
+ * names (fp32, else bf16). The caller owns *out (hy3_generate_close). */
+hy3_status hy3_generate_open(MPI_Comm comm, const struct hy3_generate_options *options,
+                             struct hy3_generate **out);
+void hy3_generate_close(struct hy3_generate *generate);
 
-/* Local. Writes the assistant's next turn to `out`, token by token, then a line end; ends at the
- * end-of-turn token, at max_new_tokens or when the model's positions are used up. A trailing
- * assistant turn of the conversation is left out. */
-hy3_status hy3_answer(struct hy3_answerer *answerer, struct hy3_conversation *conversation,
-                      FILE *out);
+/* Local. Writes the assistant's turn after one user message to `out`, token by token, then a line
+ * end; ends at the end-of-turn token, at max_new_tokens or when the model's positions are used
+ * up. */
+hy3_status hy3_generate_prompt(struct hy3_generate *generate, const char *prompt, FILE *out);
+
+/* Local. The same for each conversation of a JSONL file; a trailing assistant turn is left out.
+ * Errors: HY3_EFORMAT with file and line. */
+hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FILE *out);
 
 #endif
