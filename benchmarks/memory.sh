@@ -48,7 +48,7 @@ compare() { # RANKS key=value …
     shift
     plan=$(planned "$ranks" "$@")
     used=$(mpiexec -n "$ranks" "$build/hy3_sft" "$work/run.cfg" "$@" 2>&1 |
-        sed -n 's/.*grew by up to \([0-9.]*\) MB.*/\1/p')
+        sed -n 's/.*peak host memory growth per rank: \([0-9.]*\) MB.*/\1/p')
     ratio=$(echo "scale=3; $used / $plan" | bc)
     printf '%-7s %-88s %10s %10s %7s\n' "$ranks" "$*" "$plan" "$used" "$ratio"
     [ "$(echo "$used / $plan < 1.05 && $used / $plan > 0.95" | bc -l)" = 1 ] || failed=1

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_plan - what a run would need, without running it. */
-#include "app/plan.h"
+#include "app/plan_print.h"
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"

@@ -45,7 +45,7 @@ same_losses() {
     run_ok hy3_sft "$CFG"
     [ -s "$OUTPUT/adapter_model.safetensors" ] && [ -s "$OUTPUT/adapter_config.json" ] && [ -s "$OUTPUT/tokenizer.json" ]
     [ ! -e "$OUTPUT/model.safetensors" ] && [ ! -e "$OUTPUT/config.json" ]
-    cat "$OUT" "$ERR" | grep -q "M parameters learn"
+    cat "$OUT" "$ERR" | grep -q "M trainable parameters"
     cat "$OUT" "$ERR" | grep -q "the adapter is in"
     grep -q '"target_parameters": \[' "$OUTPUT/adapter_config.json"
     run_fails 2 "output_dir" hy3_sft "$CFG" seed=5

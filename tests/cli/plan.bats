@@ -7,7 +7,7 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
 @test "the configurations in etc fit where they say they do" {
     run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --device-memory 80GB --host-memory 2TB
     grep -q "^fits" "$OUT"
-    grep -q "0.1783 of 295 G parameters learn" "$OUT"
+    grep -q "0.1783 of 295 G parameters trainable" "$OUT"
     run_ok hy3_plan "$HY3_SOURCE/etc/attention.cfg" $PUBLISHED --ranks 16 --device-memory 80GB --host-memory 2TB
     run_ok hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --device-memory 80GB --host-memory 2TB
     grep -q "expert groups of 8; zero_stage 3, offload full" "$OUT"

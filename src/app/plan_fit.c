@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_fit.c - plans of other settings and other numbers of ranks against the limits. */
+#include "app/plan_fit.h"
+
+static bool is_cpu(const struct hy3_config *config)
+{
+    return strcmp(config->device, "cpu") == 0;
+}
+
+double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
+                         const struct hy3_plan *plan)
+{
+    int ranks = options->ranks_per_node < options->ranks ? options->ranks_per_node : options->ranks;
+
+    return ranks * (plan->host + (is_cpu(config) ? plan->device : 0));
+}
+
+bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options *options,
+                  const struct hy3_plan *plan)
+{
+    double device = options->device_memory, host = options->host_memory;
+
+    return (is_cpu(config) || device <= 0 || plan->device <= device) &&
+           (host <= 0 || hy3_plan_fit_node(config, options, plan) <= host);
+}
+
+const char *hy3_plan_fit_change(struct hy3_config *c, int i)
+{
+    static char full[] = "full", optimizer[] = "optimizer";
+
+    switch (i) {
+    case 0:
+        c->gradient_checkpointing = true;
+        return "gradient_checkpointing = true";
+    case 1:
+        c->zero_stage = 3;
+        c->make_moe_param_leaf_module = false;
+        return "zero_stage = 3";
+    case 2:
+        c->per_device_train_batch_size = 1;
+        return "per_device_train_batch_size = 1";
+    case 3:
+        c->stage3_max_reuse_distance = c->stage3_prefetch_bucket_size = 0;
+        return "stage3_max_reuse_distance = 0, stage3_prefetch_bucket_size = 0";
+    case 4:
+        c->offload = optimizer;
+        return "offload = optimizer";
+    case 5:
+        c->offload = full;
+        return "offload = full";
+    case 6:
+        c->save_async = false;
+        return "save_async = false";
+    default:
+        return NULL;
+    }
+}
+
+hy3_status hy3_plan_fit_ranks(const struct hy3_config *config, const struct hy3_shape *shape,
+                              const struct hy3_plan_options *options, int *ranks,
+                              struct hy3_plan *plan)
+{
+    struct hy3_plan_options o = *options;
+    struct hy3_config c = *config; /* shares its texts, is not freed */
+
+    c.gradient_accumulation_steps = 1;
+    for (o.ranks = 1; o.ranks <= HY3_PLAN_FIT_RANKS; o.ranks *= 2) {
+        if (c.expert_parallel_size > 0 && o.ranks % c.expert_parallel_size != 0)
+            continue;
+        HY3_TRY(hy3_plan_make(&c, shape, &o, plan));
+        *ranks = o.ranks;
+        if (hy3_plan_fit(&c, &o, plan))
+            return HY3_OK;
+    }
+    *ranks = 0;
+    return HY3_OK;
+}

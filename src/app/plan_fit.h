@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_fit.h - whether a run fits the memory limits, and what would make it fit. */
+#ifndef HY3_APP_PLAN_FIT_H
+#define HY3_APP_PLAN_FIT_H
+
+#include "app/plan.h"
+
+/* Bytes of host memory per node: what its ranks keep there, and on a CPU everything. */
+double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
+                         const struct hy3_plan *plan);
+
+bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options *options,
+                  const struct hy3_plan *plan);
+
+/* Sets the i-th setting that may make a run fit, to be tried in this order, each with those before
+ * it. Returns it as text; NULL: there is none. */
+const char *hy3_plan_fit_change(struct hy3_config *config, int i);
+
+/* Local. The smallest power of two of ranks, at most HY3_PLAN_FIT_RANKS, on which the run fits as
+ * configured, and the plan for them; *ranks 0: none. */
+enum { HY3_PLAN_FIT_RANKS = 4096 };
+
+hy3_status hy3_plan_fit_ranks(const struct hy3_config *config, const struct hy3_shape *shape,
+                              const struct hy3_plan_options *options, int *ranks,
+                              struct hy3_plan *plan);
+
+#endif

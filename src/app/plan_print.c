@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_print.c - the table of a plan and what would fit. */
+#include "app/plan_print.h"
+
+#include "app/plan_fit.h"
+#include "base/file.h"
+
+static hy3_status read_shape(const struct hy3_config *config, const struct hy3_plan_options *o,
+                             struct hy3_shape *shape)
+{
+    char path[HY3_PATH_MAX];
+
+    if (o->shape)
+        return hy3_shape_open(o->shape, shape);
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", config->model_name_or_path));
+    if (!hy3_path_exists(path))
+        HY3_FAIL(HY3_EIO,
+                 "'%s' does not exist; for a model that is elsewhere give its config.json with "
+                 "--shape (etc/hy3_295b.json is the published one)",
+                 path);
+    return hy3_shape_open(path, shape);
+}
+
+static void print_size(const char *what, double bytes)
+{
+    printf("  %-42s %10.3f GB\n", what, 1e-9 * bytes);
+}
+
+static void print_table(const struct hy3_config *c, const struct hy3_plan_options *o,
+                        const struct hy3_plan *p)
+{
+    printf(
+        "%d ranks, %d per node; expert groups of %d; zero_stage %lld, offload %s; %s; "
+        "%.4g of %.4g G parameters trainable\n",
+        o->ranks, o->ranks_per_node, p->group, (long long)c->zero_stage, c->offload,
+        c->bf16 ? "bf16" : "fp32", 1e-9 * p->trained, 1e-9 * p->parameters);
+    printf("memory per rank\n");
+    print_size("weights", p->weights);
+    print_size("gradients", p->grads);
+    print_size("optimizer", p->optimizer);
+    print_size("gathered units, reduction buffers", p->gathered);
+    printf("  %-42s %10.3f GB   %lld x %lld tokens\n", "activations and workspace",
+           1e-9 * p->workspace, (long long)c->per_device_train_batch_size,
+           (long long)c->max_seq_length);
+    print_size("kernel workspaces", p->kernels);
+    print_size("copy for save_async", p->saving);
+    print_size("MPI reduction buffer", p->mpi);
+    print_size("device, peak", p->device);
+    print_size("host, peak", p->host);
+    print_size("host memory per node", hy3_plan_fit_node(c, o, p));
+    printf("sent per rank and step\n");
+    print_size("all-reduce of gradients", p->reduced);
+    print_size("all-gather of weights", p->gathered_sent);
+    print_size("reduce-scatter of gradients", p->scattered);
+    print_size("all-to-all of tokens to experts and back", p->exchanged);
+    printf("on disk\n");
+    print_size("checkpoint", p->checkpoint);
+    print_size("model or adapter", p->model);
+}
+
+/* Setting after setting until the run fits on these ranks. */
+static hy3_status print_settings(const struct hy3_config *config, const struct hy3_shape *shape,
+                                 const struct hy3_plan_options *o)
+{
+    struct hy3_config c = *config; /* shares its texts, is not freed */
+    const char *change;
+
+    c.gradient_accumulation_steps = 1;
+    printf("with these %d ranks\n", o->ranks);
+    for (int i = 0; (change = hy3_plan_fit_change(&c, i)); i++) {
+        struct hy3_plan plan;
+        bool fits;
+
+        HY3_TRY(hy3_plan_make(&c, shape, o, &plan));
+        fits = hy3_plan_fit(&c, o, &plan);
+        printf("  %s%-62s device %9.3f GB, node %9.3f GB%s\n", i > 0 ? "and " : "    ", change,
+               1e-9 * plan.device, 1e-9 * hy3_plan_fit_node(&c, o, &plan), fits ? "   fits" : "");
+        if (fits)
+            return HY3_OK;
+    }
+    printf("  does not fit\n");
+    return HY3_OK;
+}
+
+static hy3_status print_ranks(const struct hy3_config *config, const struct hy3_shape *shape,
+                              const struct hy3_plan_options *options)
+{
+    struct hy3_plan_options o = *options;
+    struct hy3_plan plan;
+
+    HY3_TRY(hy3_plan_fit_ranks(config, shape, options, &o.ranks, &plan));
+    if (o.ranks > 0)
+        printf("as configured it fits on %d ranks (device %.3f GB, node %.3f GB)\n", o.ranks,
+               1e-9 * plan.device, 1e-9 * hy3_plan_fit_node(config, &o, &plan));
+    else
+        printf("as configured it does not fit on %d ranks either\n", HY3_PLAN_FIT_RANKS);
+    return HY3_OK;
+}
+
+hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan_options *options)
+{
+    struct hy3_shape shape;
+    struct hy3_plan plan;
+
+    HY3_TRY(read_shape(config, options, &shape));
+    HY3_TRY(hy3_plan_make(config, &shape, options, &plan));
+    print_table(config, options, &plan);
+    if (options->device_memory <= 0 && options->host_memory <= 0)
+        return HY3_OK;
+    if (hy3_plan_fit(config, options, &plan)) {
+        printf("fits\n");
+        return print_ranks(config, &shape, options);
+    }
+    printf("does not fit: a device has %.3f GB, a node %.3f GB (0: not limited)\n",
+           1e-9 * options->device_memory, 1e-9 * options->host_memory);
+    HY3_TRY(print_settings(config, &shape, options));
+    HY3_TRY(print_ranks(config, &shape, options));
+    fflush(stdout);
+    HY3_FAIL(HY3_EUSAGE, "the run does not fit into the given memory; see the table");
+}
