@@ -42,7 +42,8 @@ same_model() { # FILE DIRECTORY DIRECTORY
         run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG"
         grep -q "continuing after step" "$ERR" "$OUT"
         same_model model.safetensors "$D/whole" "$OUTPUT"
-        diff <(sed 's/, "tokens_per_second.*//' "$D/whole/train_log.jsonl") <(sed 's/, "tokens_per_second.*//' "$OUTPUT/train_log.jsonl")
+        diff <(sed 's/, "tokens_per_second.*//' "$D/whole/train_log.jsonl") \
+            <(sed 's/, "tokens_per_second.*//' "$OUTPUT/train_log.jsonl")
     done
 }
 
@@ -60,20 +61,24 @@ same_model() { # FILE DIRECTORY DIRECTORY
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/whole" save_steps=100000
     killed=0 continued=0
     while [ "$killed" -lt "$kills" ]; do
-        "$MPIEXEC" -n 2 hy3_sft "$CFG" save_steps=3 save_total_limit=2 save_async=true >"$D/log" 2>&1 3>&- &
+        "$MPIEXEC" -n 2 hy3_sft "$CFG" save_steps=3 save_total_limit=2 save_async=true \
+            >"$D/log" 2>&1 3>&- &
         sleep "$(printf '%d.%03d' $((RANDOM % 2)) $((200 + RANDOM % 800)))"
         pkill -KILL -f "^hy3_sft $CFG" || true
         status=0
         wait $! || status=$?
         ! grep -q "error:" "$D/log" || fail "kill $killed: $(tail "$D/log")"
-        [ "$status" -ne 0 ] || fail "the run ended after $killed kills: it is too short for this test"
+        [ "$status" -ne 0 ] || fail \
+            "the run ended after $killed kills: it is too short for this test"
         killed=$((killed + 1))
         ! grep -q "continuing after step" "$D/log" || continued=$((continued + 1))
     done
-    [ "$continued" -gt $((kills / 2)) ] || fail "only $continued of $kills lives continued an earlier one"
+    [ "$continued" -gt $((kills / 2)) ] || fail \
+        "only $continued of $kills lives continued an earlier one"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" save_steps=100000 # the rest in one life
     same_model model.safetensors "$D/whole" "$OUTPUT"
-    diff <(sed 's/, "tokens_per_second.*//' "$D/whole/train_log.jsonl") <(sed 's/, "tokens_per_second.*//' "$OUTPUT/train_log.jsonl")
+    diff <(sed 's/, "tokens_per_second.*//' "$D/whole/train_log.jsonl") \
+        <(sed 's/, "tokens_per_second.*//' "$OUTPUT/train_log.jsonl")
 }
 
 @test "hy3_export turns a checkpoint into the model that the run wrote, in both layouts and as an adapter" {
@@ -81,12 +86,15 @@ same_model() { # FILE DIRECTORY DIRECTORY
     run_ok "$MPIEXEC" -n 3 hy3_export "$OUTPUT/checkpoint-3" "$D/same"
     same_model model.safetensors "$OUTPUT" "$D/same"
     diff "$OUTPUT/config.json" "$D/same/config.json"
-    run_ok hy3_export "$OUTPUT/checkpoint-3" "$D/outer" --format outer --dtype bf16 --max_shard_size 20kB
+    run_ok hy3_export "$OUTPUT/checkpoint-3" "$D/outer" --format outer --dtype bf16 \
+        --max_shard_size 20kB
     run_ok hy3_check "$D/outer" --all
-    run_ok hy3_sft "$CFG" output_dir="$D/attention" finetuning_type=attention max_steps=2 save_steps=2 bf16=true
+    run_ok hy3_sft "$CFG" output_dir="$D/attention" finetuning_type=attention max_steps=2 \
+        save_steps=2 bf16=true
     run_ok hy3_export "$D/attention/checkpoint-2" "$D/attention.out"
     same_model model.safetensors "$D/attention" "$D/attention.out"
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/lora" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 save_steps=2
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/lora" finetuning_type=lora lora_rank=4 \
+        lora_target=all max_steps=2 save_steps=2
     run_ok hy3_export "$D/lora/checkpoint-2" "$D/adapter"
     same_model adapter_model.safetensors "$D/lora" "$D/adapter"
     run_fails 2 "not empty" hy3_export "$OUTPUT/checkpoint-3" "$D/same"
@@ -102,38 +110,48 @@ same_model() { # FILE DIRECTORY DIRECTORY
     h5dump -n "$OUTPUT/checkpoint-2/state.h5" >"$D/names"
     grep -q "dataset *.*/param/model.layers.1.mlp.experts.gate_up_proj" "$D/names"
     grep -q "dataset *.*/adam_v/lm_head.weight" "$D/names"
-    h5dump -H -d "/param/model.layers.1.mlp.experts.gate_up_proj" "$OUTPUT/checkpoint-2/state.h5" | grep -q "( 4, 32, 32 )"
+    h5dump -H -d "/param/model.layers.1.mlp.experts.gate_up_proj" "$OUTPUT/checkpoint-2/state.h5" |
+        grep -q "( 4, 32, 32 )"
 }
 
 @test "checkpoints of an earlier run are neither overwritten nor continued by mistake" {
     run_ok hy3_sft "$CFG" max_steps=2 save_steps=2
     run_fails 2 "holds checkpoints" hy3_sft "$CFG" max_steps=2 resume_from_checkpoint=none
     run_fails 2 "global batch" hy3_sft "$CFG" max_steps=4 per_device_train_batch_size=2
-    run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 resume_from_checkpoint=none overwrite_output_dir=true
-    run_ok hy3_sft "$CFG" max_steps=3 output_dir="$D/other" resume_from_checkpoint="$OUTPUT/checkpoint-2"
+    run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 resume_from_checkpoint=none \
+        overwrite_output_dir=true
+    run_ok hy3_sft "$CFG" max_steps=3 output_dir="$D/other" \
+        resume_from_checkpoint="$OUTPUT/checkpoint-2"
     grep -q "continuing after step 2" "$ERR" "$OUT"
     [ "$(wc -l <"$D/other/train_log.jsonl")" -eq 1 ]
 }
 
 @test "a disk that fills up while saving stops the run and leaves the checkpoint before; save_failure = continue trains on" {
-    command -v unshare >/dev/null && unshare -rm true 2>/dev/null || skip "no user namespaces to mount a small disk in"
+    command -v unshare >/dev/null && unshare -rm true 2>/dev/null ||
+        skip "no user namespaces to mount a small disk in"
     run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 output_dir="$D/probe"
     size=$(du -sk "$D/probe/checkpoint-2" | cut -f1)
     mkdir "$D/small"
-    run_fails 1 "was not saved" unshare -rm sh -c "mount -t tmpfs -o size=$((size * 3 / 2 + 100))k none '$D/small' &&
-        { hy3_sft '$CFG' max_steps=6 save_steps=2 output_dir='$D/small/out'; code=\$?; ls -d '$D/small/out'/checkpoint-2/state.h5 >&2 || code=99; exit \$code; }"
+    run_fails 1 "was not saved" unshare -rm sh \
+        -c "mount -t tmpfs -o size=$((size * 3 / 2 + 100))k none '$D/small' &&
+        { hy3_sft '$CFG' max_steps=6 save_steps=2 output_dir='$D/small/out'; code=\$?; ls \
+        -d '$D/small/out'/checkpoint-2/state.h5 >&2 || code=99; exit \$code; }"
     run_ok unshare -rm sh -c "mount -t tmpfs -o size=$((size * 3 / 2 + 1500))k none '$D/small' && fallocate -l 1100k '$D/small/ballast' &&
-        hy3_sft '$CFG' max_steps=4 save_steps=2 save_total_limit=1 save_failure=continue output_dir='$D/small/out' &&
+        hy3_sft '$CFG' max_steps=4 save_steps=2 save_total_limit=1 save_failure=continue \
+        output_dir='$D/small/out' &&
         ls '$D/small/out/checkpoint-2/state.h5'"
     grep -q "warning: checkpoint-4 was not saved" "$ERR"
 }
 
-# breaks_saving WORDS BREAK [key=value …]: a run on two ranks whose saving BREAK (a command) makes impossible after checkpoint-2.
+# breaks_saving WORDS BREAK [key=value …]: a run on two ranks whose saving BREAK (a command) makes
+# impossible after checkpoint-2.
 breaks_saving() {
     local words=$1 break=$2 plain=()
     shift 2
-    [ "$(id -u)" -ne 0 ] || plain=(setpriv --bounding-set -dac_override,-dac_read_search) # permissions count for root, too
-    "${plain[@]}" "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=100000 save_steps=2 "$@" >"$D/log" 2>&1 3>&- &
+    # permissions count for root, too
+    [ "$(id -u)" -ne 0 ] || plain=(setpriv --bounding-set -dac_override,-dac_read_search)
+    "${plain[@]}" "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=100000 save_steps=2 "$@" \
+        >"$D/log" 2>&1 3>&- &
     wait_for_step 3
     for _ in $(seq 400); do # an asynchronous saving may still be under way
         [ ! -e "$OUTPUT/checkpoint-2" ] || break
@@ -177,22 +195,28 @@ limit_files() {
     done
 }
 
-# faulty "CALL RANK N" ASYNC: four steps, whose second saving meets that fault of the disk (tests/support/failing.c).
+# faulty "CALL RANK N" ASYNC: four steps, whose second saving meets that fault of the disk
+# (tests/support/failing.c).
 faulty() {
     rm -rf "$OUTPUT"
-    run_ok "$MPIEXEC" -n 2 env LD_PRELOAD="$HY3_BUILD/tests/support/.libs/failing.so" ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
-        HY3_FAIL="$1 checkpoint-4.part/state.h5" hy3_sft "$CFG" max_steps=4 save_steps=2 save_failure=continue save_async="$2"
+    run_ok "$MPIEXEC" -n 2 env LD_PRELOAD="$HY3_BUILD/tests/support/.libs/failing.so" \
+        ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
+        HY3_FAIL="$1 checkpoint-4.part/state.h5" hy3_sft "$CFG" max_steps=4 save_steps=2 \
+        save_failure=continue save_async="$2"
     [ -e "$OUTPUT/checkpoint-2/state.h5" ] || fail "$1, async = $2: checkpoint-2 is gone"
 }
 
 @test "whichever call of a saving the disk refuses, there is one warning: nothing hangs, crashes or is half there" {
-    [ -e "$HY3_BUILD/tests/support/.libs/failing.so" ] || skip "tests/support/failing.so is not built"
+    [ -e "$HY3_BUILD/tests/support/.libs/failing.so" ] ||
+        skip "tests/support/failing.so is not built"
     async=false
-    for fault in "fallocate 0 1" "fallocate 0 2" "ftruncate 0 1" "pwrite 0 1" "pwrite 0 8" "pwrite 0 25" "pwrite 1 1" "pwrite 1 30" \
+    for fault in "fallocate 0 1" "fallocate 0 2" "ftruncate 0 1" "pwrite 0 1" "pwrite 0 8" \
+        "pwrite 0 25" "pwrite 1 1" "pwrite 1 30" \
         "pread 0 1" "pread 0 20" "pread 1 2" "fsync 0 1" "fsync 0 2" "fsync 1 1"; do
         faulty "$fault" $async
         [ "$(grep -c "warning: checkpoint-4 was not saved: .*state.h5.*: .*\(No space\|error\|too large\)" "$ERR")" -eq 1 ] || fail "$fault, async = $async" "$(shown)"
-        [ ! -e "$OUTPUT/checkpoint-4" ] && [ ! -e "$OUTPUT/checkpoint-4.part" ] || fail "$fault, async = $async: $(ls "$OUTPUT")"
+        [ ! -e "$OUTPUT/checkpoint-4" ] && [ ! -e "$OUTPUT/checkpoint-4.part" ] ||
+            fail "$fault, async = $async: $(ls "$OUTPUT")"
         [ $async = true ] && async=false || async=true
     done
     for fault in "close 0 1" "close 1 1"; do # what was flushed is there, whatever closing says
@@ -220,7 +244,8 @@ faulty() {
 @test "a rank that hangs while all save ends the job, in MPI-IO as elsewhere: one message, exit 4" {
     for async in false true; do
         rm -rf "$OUTPUT"
-        "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=100000 save_steps=1 save_total_limit=1 ddp_timeout=3 save_async=$async >"$D/log" 2>&1 3>&- &
+        "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=100000 save_steps=1 save_total_limit=1 \
+            ddp_timeout=3 save_async=$async >"$D/log" 2>&1 3>&- &
         wait_for_step 3
         victim=$(pgrep -f "^hy3_sft $CFG" | sed -n 2p)
         for _ in $(seq 2000); do
@@ -232,7 +257,8 @@ faulty() {
         kill -KILL "$victim" 2>/dev/null || true
         [ "$status" -eq 4 ] || fail "exit $status" "$(tail "$D/log")"
         [ "$(grep -c 'error: rank' "$D/log")" -eq 1 ] || fail "$(cat "$D/log")"
-        grep -q "no answer from another rank.* for 3 s (ddp_timeout)" "$D/log" || fail "$(tail "$D/log")"
+        grep -q "no answer from another rank.* for 3 s (ddp_timeout)" "$D/log" ||
+            fail "$(tail "$D/log")"
         goes_on
     done
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The GPU backend as a user meets it: absent, on an emulated GPU, out of memory, and with calls that fail.
+# The GPU backend as a user meets it: absent, on an emulated GPU, out of memory, and with calls that
+# fail.
 load helper
 
 setup() {
@@ -17,7 +18,8 @@ END
 
 # What follows runs on the emulated GPU.
 on_emulated_gpu() {
-    [ -e "$EMULATED" ] || skip "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
+    [ -e "$EMULATED" ] || skip \
+        "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
     export HY3_CUDA_MODULE=$EMULATED
 }
 
@@ -29,9 +31,11 @@ same_model() { # DIRECTORY …
     export HY3_CUDA_MODULE=$D/missing.so
     run_fails 1 'device = "cuda": the GPU library cannot be opened' "$MPIEXEC" -n 2 hy3_sft "$CFG"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" device=auto
-    [ "$(grep -c 'device = "auto": the CPU, because the GPU library cannot be opened' "$ERR")" -eq 1 ] || fail "$(shown)"
+    [ "$(grep -c 'device = "auto": the CPU, because the GPU library cannot be opened' "$ERR")" \
+        -eq 1 ] || fail "$(shown)"
     on_emulated_gpu
-    HY3_EMU_FAIL_AT=1 run_fails 1 'device = "cuda": no GPU can be used here: no CUDA-capable device' hy3_sft "$CFG"
+    HY3_EMU_FAIL_AT=1 run_fails 1 \
+        'device = "cuda": no GPU can be used here: no CUDA-capable device' hy3_sft "$CFG"
 }
 
 @test "every kernel equals the reference under other schedules of the emulated GPU, too" {
@@ -44,12 +48,15 @@ same_model() { # DIRECTORY …
 
 @test "a run has the same bits under every schedule, and after a resume" {
     on_emulated_gpu
-    for seed in 0 1 7 8; do HY3_EMU_SEED=$seed run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/$seed"; done
+    for seed in 0 1 7 8; do HY3_EMU_SEED=$seed run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" \
+        output_dir="$D/$seed"; done
     same_model "$D/0" "$D/1" "$D/7" "$D/8"
     grep -q "on cuda" "$ERR" "$OUT"
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=4 save_steps=2 save_async=true output_dir="$D/whole"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=4 save_steps=2 save_async=true \
+        output_dir="$D/whole"
     cp -r "$D/whole/checkpoint-2" "$D/kept"
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=4 output_dir="$D/rest" resume_from_checkpoint="$D/kept"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=4 output_dir="$D/rest" \
+        resume_from_checkpoint="$D/kept"
     same_model "$D/whole" "$D/rest"
 }
 
@@ -59,18 +66,23 @@ same_model() { # DIRECTORY …
         HY3_EMU_MEMORY=$mb run_fails 1 "this run needs 0.2" hy3_sft "$CFG"
         [ ! -s "$OUTPUT/train_log.jsonl" ] || fail "a step was done with $mb MiB"
     done
-    for settings in "zero_stage=0" "zero_stage=3 stage3_param_persistence_threshold=0 offload=full" "finetuning_type=lora lora_rank=4 lora_target=all"; do
+    for settings in "zero_stage=0" \
+        "zero_stage=3 stage3_param_persistence_threshold=0 offload=full" \
+        "finetuning_type=lora lora_rank=4 lora_target=all"; do
         # shellcheck disable=SC2086 # a list of words
         HY3_EMU_MEMORY=1 capture hy3_sft "$CFG" $settings overwrite_output_dir=true
         needed=$(sed -n 's/.*this run needs \([0-9.]*\) GB.*/\1/p' "$ERR")
         # shellcheck disable=SC2086
-        HY3_EMU_MEMORY=$(awk -v gb="$needed" 'BEGIN { printf "%d", gb * 1e9 / 1048576 + 2 }') run_ok hy3_sft "$CFG" $settings overwrite_output_dir=true
+        HY3_EMU_MEMORY=$(awk -v gb="$needed" 'BEGIN { printf "%d", gb * 1e9 / 1048576 + 2 }') \
+            run_ok hy3_sft "$CFG" $settings overwrite_output_dir=true
         taken=$(sed -n 's/.*device memory per rank: \([0-9.]*\) GB used.*/\1/p' "$ERR")
-        awk -v t="$taken" -v n="$needed" 'BEGIN { exit !(t > 0 && t <= n + 0.0005) }' || fail "$settings: $taken GB taken, $needed counted"
+        awk -v t="$taken" -v n="$needed" 'BEGIN { exit !(t > 0 && t <= n + 0.0005) }' ||
+            fail "$settings: $taken GB taken, $needed counted"
     done
 }
 
-# Lets call number $1 of CUDA, cuBLAS or NCCL fail: the run must say which, where and what to do. Fails when that call never comes.
+# Lets call number $1 of CUDA, cuBLAS or NCCL fail: the run must say which, where and what to do.
+# Fails when that call never comes.
 fail_call() {
     capture env HY3_EMU_FAIL_AT="$1" hy3_sft "$CFG" save_steps=1
     grep -q "^hy3_emu: call $1, " "$ERR" || return 1
@@ -85,7 +97,8 @@ fail_call() {
     local n=1 tried=0
     while fail_call "$n"; do
         tried=$((tried + 1))
-        for directory in "$OUTPUT"/checkpoint-*; do [ ! -d "$directory" ] || [ "${directory%.part}" != "$directory" ] || [ -e "$directory/state.h5" ]; done
+        for directory in "$OUTPUT"/checkpoint-*; do [ ! -d "$directory" ] ||
+            [ "${directory%.part}" != "$directory" ] || [ -e "$directory/state.h5" ]; done
         rm -rf "$OUTPUT"
         if [ -n "${HY3_LONG:-}" ]; then n=$((n + 1 + n / 50)); else n=$((n + 1 + n / 3)); fi
     done
@@ -94,10 +107,13 @@ fail_call() {
     # on one rank of two: the other must not wait for ever
     for n in 40 200 1000; do
         rm -rf "$OUTPUT"
-        capture "$MPIEXEC" -n 1 env HY3_EMU_FAIL_AT=$n hy3_sft "$CFG" ddp_timeout=20 : -n 1 hy3_sft "$CFG" ddp_timeout=20
+        capture "$MPIEXEC" -n 1 env HY3_EMU_FAIL_AT=$n hy3_sft "$CFG" ddp_timeout=20 : -n 1 \
+            hy3_sft "$CFG" ddp_timeout=20
         wanted="1  failed \([a-z]*\.cuh? line [0-9]+\): "
         # asked while the rank waits: trouble that is nobody's call
-        ! grep -q "hy3_emu: call $n, ncclCommGetAsyncError, fails" "$ERR" || wanted="4 communication between the GPUs failed"
-        [ "$status" -eq "${wanted%% *}" ] && grep -qE "${wanted#* }" "$ERR" "$OUT" || fail "call $n of one rank" "$(shown)"
+        ! grep -q "hy3_emu: call $n, ncclCommGetAsyncError, fails" "$ERR" ||
+            wanted="4 communication between the GPUs failed"
+        [ "$status" -eq "${wanted%% *}" ] && grep -qE "${wanted#* }" "$ERR" "$OUT" ||
+            fail "call $n of one rank" "$(shown)"
     done
 }

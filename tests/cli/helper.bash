@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Loaded by every .bats file: programs are run as users run them.
-#   HY3_BUILD  where the programs were built      HY3_SOURCE  the source tree      MPIEXEC  the launcher
+#   HY3_BUILD  where the programs were built      HY3_SOURCE  the source tree      MPIEXEC  the
+# launcher
 
 : "${HY3_SOURCE:=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)}"
 : "${HY3_BUILD:=$HY3_SOURCE/build-tests}"
@@ -14,7 +15,8 @@ fail() {
     return 1
 }
 
-# Runs a command; its status, standard output and standard error are in $status, $OUT and $ERR (files).
+# Runs a command; its status, standard output and standard error are in $status, $OUT and $ERR
+# (files).
 capture() {
     OUT=$BATS_TEST_TMPDIR/out ERR=$BATS_TEST_TMPDIR/err status=0
     timeout -k 5 "${LIMIT:-120}" "$@" >"$OUT" 2>"$ERR" </dev/null || status=$?
@@ -30,8 +32,9 @@ run_ok() {
     [ "$status" -eq 0 ] || fail "$(shown "$@")"
 }
 
-# run_fails CODE WORDS COMMAND …: ends with CODE and exactly one error message, which contains WORDS. So a crash, a second
-# message and a message from more than one rank are failures of the test.
+# run_fails CODE WORDS COMMAND …: ends with CODE and exactly one error message, which contains
+# WORDS. So a crash, a second message and a message from more than one rank are failures of the
+# test.
 run_fails() {
     local code=$1 words=$2 messages
     shift 2
@@ -39,7 +42,8 @@ run_fails() {
     [ "$status" -eq "$code" ] || fail "exit status $status, not $code" "$(shown "$@")" || return 1
     messages=$(cat "$OUT" "$ERR" | grep -c '^hy3_[a-z]*: error: ') || true
     [ "$messages" -eq 1 ] || fail "$messages error messages, not one" "$(shown "$@")" || return 1
-    sed -n -e 's/^hy3_[a-z]*: error: //' -e 't found' -e b -e ': found' -e 'p; n; b found' "$ERR" | grep -qF -- "$words" ||
+    sed -n -e 's/^hy3_[a-z]*: error: //' -e 't found' -e b -e ': found' -e 'p; n; b found' "$ERR" |
+        grep -qF -- "$words" ||
         fail "the message does not say: $words" "$(shown "$@")"
 }
 
@@ -51,10 +55,12 @@ make_model() {
         -e 's/\("num_key_value_heads":\) [0-9]*/\1 1/' -e 's/\("head_dim":\) [0-9]*/\1 16/' \
         -e 's/\("num_experts":\) [0-9]*/\1 4/' -e 's/\("moe_intermediate_size":\) [0-9]*/\1 16/' \
         -e 's/\("expert_hidden_dim":\) [0-9]*/\1 16/' "$QUICK/shape.json" >"$directory.json"
-    hy3_init --shape "$directory.json" --tokenizer "$QUICK/tokenizer" --output_dir "$directory" --seed 1
+    hy3_init --shape "$directory.json" --tokenizer "$QUICK/tokenizer" --output_dir "$directory" \
+        --seed 1
 }
 
-# A configuration of four steps on eight conversations: $CFG, writing below the test's own directory.
+# A configuration of four steps on eight conversations: $CFG, writing below the test's own
+# directory.
 make_config() {
     local model=$1
     CFG=$BATS_TEST_TMPDIR/run.cfg
@@ -74,7 +80,8 @@ zero_stage = 0;
 END
 }
 
-# The entries of the golden bad inputs of one kind: "expect file line" a line ("-" where there is no line).
+# The entries of the golden bad inputs of one kind: "expect file line" a line ("-" where there is no
+# line).
 bad_inputs() {
     sed -n 's/^{"file": "\([^"]*\)", "kind": "'"$1"'", "expect": "\([a-z]*\)".*"line": \([0-9]*\),.*/\2 \1 \3/p; t
         s/^{"file": "\([^"]*\)", "kind": "'"$1"'", "expect": "\([a-z]*\)".*/\2 \1 -/p' "$GOLDEN/bad_inputs.json"
@@ -87,6 +94,7 @@ try_bad() {
     case $expect in
     reject) reason=$(run_fails 1 "$words" "$@" 2>&1) || WRONG="$WRONG$reason"$'\n' ;;
     accept) reason=$(run_ok "$@" 2>&1) || WRONG="$WRONG$reason"$'\n' ;;
-    either) reason=$(run_ok "$@" 2>&1) || reason=$(run_fails 1 "" "$@" 2>&1) || WRONG="$WRONG$reason"$'\n' ;;
+    either) reason=$(run_ok "$@" 2>&1) || reason=$(run_fails 1 "" "$@" 2>&1) ||
+        WRONG="$WRONG$reason"$'\n' ;;
     esac
 }

@@ -10,7 +10,8 @@ setup_file() {
 
 setup() {
     make_config "$BATS_FILE_TMPDIR/model"
-    printf '%s\n' 'finetuning_type = "lora";' 'lora_rank = 4;' 'lora_alpha = 16;' 'lora_target = "all";' >>"$CFG"
+    printf '%s\n' 'finetuning_type = "lora";' 'lora_rank = 4;' 'lora_alpha = 16;' \
+        'lora_target = "all";' >>"$CFG"
 }
 
 losses() { # of the run in DIRECTORY, all digits
@@ -25,11 +26,15 @@ same_losses() {
 
 @test "dropout: the same losses on 1, 2 and 4 ranks, other ones without it" {
     local one=$OUTPUT
-    run_ok hy3_sft "$CFG" lora_dropout=0.3 gradient_accumulation_steps=4 per_device_train_batch_size=1
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" lora_dropout=0.3 output_dir="$one-2" gradient_accumulation_steps=2 \
+    run_ok hy3_sft "$CFG" lora_dropout=0.3 gradient_accumulation_steps=4 \
         per_device_train_batch_size=1
-    run_ok "$MPIEXEC" -n 4 hy3_sft "$CFG" lora_dropout=0.3 output_dir="$one-4" per_device_train_batch_size=1
-    run_ok hy3_sft "$CFG" lora_dropout=0 output_dir="$one-0" gradient_accumulation_steps=4 per_device_train_batch_size=1
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" lora_dropout=0.3 output_dir="$one-2" \
+        gradient_accumulation_steps=2 \
+        per_device_train_batch_size=1
+    run_ok "$MPIEXEC" -n 4 hy3_sft "$CFG" lora_dropout=0.3 output_dir="$one-4" \
+        per_device_train_batch_size=1
+    run_ok hy3_sft "$CFG" lora_dropout=0 output_dir="$one-0" gradient_accumulation_steps=4 \
+        per_device_train_batch_size=1
     same_losses "$one" "$one-2"
     same_losses "$one" "$one-4"
     ! same_losses "$one" "$one-0"
@@ -43,7 +48,8 @@ same_losses() {
 
 @test "a run writes an adapter and no model, and says how much learns" {
     run_ok hy3_sft "$CFG"
-    [ -s "$OUTPUT/adapter_model.safetensors" ] && [ -s "$OUTPUT/adapter_config.json" ] && [ -s "$OUTPUT/tokenizer.json" ]
+    [ -s "$OUTPUT/adapter_model.safetensors" ] && [ -s "$OUTPUT/adapter_config.json" ] &&
+        [ -s "$OUTPUT/tokenizer.json" ]
     [ ! -e "$OUTPUT/model.safetensors" ] && [ ! -e "$OUTPUT/config.json" ]
     cat "$OUT" "$ERR" | grep -q "M trainable parameters"
     cat "$OUT" "$ERR" | grep -q "the adapter is in"
@@ -53,7 +59,8 @@ same_losses() {
 
 @test "in bf16 the adapter keeps fp32 and a continued one loses nothing" {
     run_ok hy3_sft "$CFG" bf16=true
-    run_ok hy3_sft "$CFG" bf16=true learning_rate=0 max_steps=1 adapter_name_or_path="$OUTPUT" output_dir="$OUTPUT-same"
+    run_ok hy3_sft "$CFG" bf16=true learning_rate=0 max_steps=1 adapter_name_or_path="$OUTPUT" \
+        output_dir="$OUTPUT-same"
     cmp "$OUTPUT/adapter_model.safetensors" "$OUTPUT-same/adapter_model.safetensors"
 }
 
@@ -63,7 +70,8 @@ same_losses() {
         >"$BATS_TEST_TMPDIR/train.jsonl"
     run_ok hy3_sft "$CFG" lora_rank=16 lora_dropout=0 max_steps=60 learning_rate=2e-2 \
         per_device_train_batch_size=1 plot_loss=false
-    run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --prompt "colour?" --adapter "$OUTPUT" --max_new_tokens 12
+    run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --prompt "colour?" --adapter "$OUTPUT" \
+        --max_new_tokens 12
     grep -q "^deep" "$OUT" # the head is random and frozen: the rest takes longer
     run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --prompt "colour?" --max_new_tokens 12
     ! grep -q "^deep" "$OUT"
@@ -72,13 +80,16 @@ same_losses() {
 @test "models without experts or without a dense layer have adapters too" {
     local shape
     for shape in '"num_experts": 0' '"first_k_dense_replace": 0'; do
-        sed "s/${shape%:*}: [0-9]*/$shape/" "$BATS_FILE_TMPDIR/model.json" >"$BATS_TEST_TMPDIR/shape.json"
+        sed "s/${shape%:*}: [0-9]*/$shape/" "$BATS_FILE_TMPDIR/model.json" \
+            >"$BATS_TEST_TMPDIR/shape.json"
         grep -q "$shape" "$BATS_TEST_TMPDIR/shape.json"
-        run_ok hy3_init --shape "$BATS_TEST_TMPDIR/shape.json" --tokenizer "$QUICK/tokenizer" --overwrite \
+        run_ok hy3_init --shape "$BATS_TEST_TMPDIR/shape.json" --tokenizer "$QUICK/tokenizer" \
+            --overwrite \
             --output_dir "$BATS_TEST_TMPDIR/model"
         rm -rf "$OUTPUT" "$OUTPUT-merged"
         run_ok hy3_sft "$CFG" model_name_or_path="$BATS_TEST_TMPDIR/model"
-        run_ok hy3_merge --base_model_path "$BATS_TEST_TMPDIR/model" --adapter_model_path "$OUTPUT" --output_path "$OUTPUT-merged"
+        run_ok hy3_merge --base_model_path "$BATS_TEST_TMPDIR/model" \
+            --adapter_model_path "$OUTPUT" --output_path "$OUTPUT-merged"
         run_ok hy3_check "$OUTPUT-merged" --all
     done
 }
@@ -92,7 +103,9 @@ same_losses() {
 @test "wrong use of adapters" {
     run_fails 2 "there is no 'q_prj'" hy3_sft "$CFG" lora_target=q_prj
     run_fails 1 "adapter_config.json" hy3_sft "$CFG" adapter_name_or_path="$BATS_TEST_TMPDIR/none"
-    run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=full adapter_name_or_path="$BATS_TEST_TMPDIR/none"
+    run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=full \
+        adapter_name_or_path="$BATS_TEST_TMPDIR/none"
     run_fails 1 "belongs to no matrix" hy3_sft "$CFG" adapter_name_or_path="$GOLDEN/adapter/final"
-    run_fails 1 "adapter_config.json" hy3_generate "$BATS_FILE_TMPDIR/model" --prompt a --adapter /none
+    run_fails 1 "adapter_config.json" hy3_generate "$BATS_FILE_TMPDIR/model" --prompt a \
+        --adapter /none
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# hy3_init and hy3_generate as users run them, and hy3_sft on every hostile model directory of the golden case.
+# hy3_init and hy3_generate as users run them, and hy3_sft on every hostile model directory of the
+# golden case.
 
 load helper
 
@@ -26,8 +27,10 @@ copy_model() {
     done
     run_ok hy3_init --version
     run_fails 2 "" hy3_init
-    run_fails 2 "--shape" hy3_init --shap "$QUICK/shape.json" --tokenizer "$QUICK/tokenizer" --output_dir "$BATS_TEST_TMPDIR/m"
-    run_fails 1 "nowhere.json" hy3_init --shape nowhere.json --tokenizer "$QUICK/tokenizer" --output_dir "$BATS_TEST_TMPDIR/m"
+    run_fails 2 "--shape" hy3_init --shap "$QUICK/shape.json" --tokenizer "$QUICK/tokenizer" \
+        --output_dir "$BATS_TEST_TMPDIR/m"
+    run_fails 1 "nowhere.json" hy3_init --shape nowhere.json --tokenizer "$QUICK/tokenizer" \
+        --output_dir "$BATS_TEST_TMPDIR/m"
 }
 
 @test "hy3_init: the seed decides every byte, the number of ranks none" {
@@ -39,7 +42,8 @@ copy_model() {
     for file in "$MODEL"/*.safetensors; do
         cmp "$file" "$BATS_TEST_TMPDIR/same/$(basename "$file")"
         cmp "$file" "$BATS_TEST_TMPDIR/ranks/$(basename "$file")"
-        ! cmp -s "$file" "$BATS_TEST_TMPDIR/other/$(basename "$file")" || fail "the seed does not matter"
+        ! cmp -s "$file" "$BATS_TEST_TMPDIR/other/$(basename "$file")" ||
+            fail "the seed does not matter"
     done
 }
 
@@ -65,7 +69,8 @@ copy_model() {
     run_ok hy3_generate "$MODEL" --prompt "Where can I buy bread?" --max_new_tokens 12
     cmp "$OUT" "$BATS_TEST_TMPDIR/first"
     for seed in 1 1 2; do
-        run_ok hy3_generate "$MODEL" --prompt "Where can I buy bread?" --max_new_tokens 12 --temperature 1 --seed $seed
+        run_ok hy3_generate "$MODEL" --prompt "Where can I buy bread?" --max_new_tokens 12 \
+            --temperature 1 --seed $seed
         mv "$OUT" "$BATS_TEST_TMPDIR/draw$((n += 1))"
     done
     cmp "$BATS_TEST_TMPDIR/draw1" "$BATS_TEST_TMPDIR/draw2"
@@ -73,8 +78,10 @@ copy_model() {
 }
 
 @test "hy3_generate: --messages answers every conversation and names the line of a bad one" {
-    printf '%s\n' '{"messages":[{"role":"user","content":"Hello"}]}' '{"messages":[}' >"$BATS_TEST_TMPDIR/ask.jsonl"
-    run_fails 1 "ask.jsonl:2" hy3_generate "$MODEL" --messages "$BATS_TEST_TMPDIR/ask.jsonl" --max_new_tokens 4
+    printf '%s\n' '{"messages":[{"role":"user","content":"Hello"}]}' '{"messages":[}' \
+        >"$BATS_TEST_TMPDIR/ask.jsonl"
+    run_fails 1 "ask.jsonl:2" hy3_generate "$MODEL" --messages "$BATS_TEST_TMPDIR/ask.jsonl" \
+        --max_new_tokens 4
     head -n 3 "$QUICK/conversations.jsonl" >"$BATS_TEST_TMPDIR/ask.jsonl"
     run_ok hy3_generate "$MODEL" --messages "$BATS_TEST_TMPDIR/ask.jsonl" --max_new_tokens 4
     [ "$(wc -l <"$OUT")" -ge 3 ]

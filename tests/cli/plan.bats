@@ -5,28 +5,35 @@ load helper
 PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
 
 @test "the configurations in etc fit where they say they do" {
-    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --device-memory 80GB --host-memory 2TB
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --device-memory 80GB \
+        --host-memory 2TB
     grep -q "^fits" "$OUT"
     grep -q "0.1783 of 295 G parameters trainable" "$OUT"
-    run_ok hy3_plan "$HY3_SOURCE/etc/attention.cfg" $PUBLISHED --ranks 16 --device-memory 80GB --host-memory 2TB
-    run_ok hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --device-memory 80GB --host-memory 2TB
+    run_ok hy3_plan "$HY3_SOURCE/etc/attention.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
+        --host-memory 2TB
+    run_ok hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --device-memory 80GB \
+        --host-memory 2TB
     grep -q "expert groups of 8; zero_stage 3, offload full" "$OUT"
 }
 
 @test "a run that does not fit is refused with what would" {
-    capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB --host-memory 2TB
+    capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
+        --host-memory 2TB
     [ "$status" -eq 2 ] || fail "$(shown)"
     grep -q "^does not fit" "$OUT"
     grep -q "it fits on 32 ranks" "$OUT"
-    capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --device-memory 80GB --host-memory 2TB offload=none
+    capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --device-memory 80GB \
+        --host-memory 2TB offload=none
     [ "$status" -eq 2 ] || fail "$(shown)"
     grep -q "offload = optimizer .* fits" "$OUT"
 }
 
 @test "weights of a rank fall as one over the ranks at ZeRO 3, gradients and optimizer too" {
-    weights() { hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks "$1" expert_parallel_size=1 | awk -v what="$2" '$1 == what { print $2 }'; }
+    weights() { hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks "$1" expert_parallel_size=1 |
+        awk -v what="$2" '$1 == what { print $2 }'; }
     for what in weights gradients optimizer; do
-        awk -v a="$(weights 8 $what)" -v b="$(weights 64 $what)" 'BEGIN { exit !(a / b > 7.99 && a / b < 8.01) }' ||
+        awk -v a="$(weights 8 $what)" -v b="$(weights 64 $what)" \
+            'BEGIN { exit !(a / b > 7.99 && a / b < 8.01) }' ||
             fail "$what: $(weights 8 $what) on 8 ranks, $(weights 64 $what) on 64"
     done
 }
@@ -35,7 +42,9 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     run_fails 2 "--ranks N is needed" hy3_plan "$HY3_SOURCE/etc/lora.cfg"
     run_fails 1 "give its config.json with --shape" hy3_plan "$HY3_SOURCE/etc/lora.cfg" --ranks 8
     run_fails 2 "CONFIG" hy3_plan --ranks 8
-    run_fails 2 "does not divide" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 expert_parallel_size=3
-    run_fails 2 "--device-memory" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --device-memory much
+    run_fails 2 "does not divide" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
+        expert_parallel_size=3
+    run_fails 2 "--device-memory" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
+        --device-memory much
     run_fails 2 "zero_stages" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 zero_stages=2
 }

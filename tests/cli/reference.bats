@@ -6,7 +6,8 @@
 }
 
 @test "the manual pages are what the tables print" {
-    for program in hy3_sft hy3_tokenize hy3_init hy3_generate hy3_convert hy3_merge hy3_check hy3_export hy3_plan; do
+    for program in hy3_sft hy3_tokenize hy3_init hy3_generate hy3_convert hy3_merge hy3_check \
+        hy3_export hy3_plan; do
         "$HY3_BUILD/$program" --write-reference=man | diff - "$HY3_SOURCE/doc/man/$program.1"
     done
 }

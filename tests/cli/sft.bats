@@ -14,12 +14,14 @@ setup() {
 
 # train_log.jsonl without what a clock decides
 numbers() {
-    sed -e 's/, *"tokens_per_second": *[^,}]*//' -e 's/, *"elapsed_seconds": *[^,}]*//' "$1/train_log.jsonl"
+    sed -e 's/, *"tokens_per_second": *[^,}]*//' -e 's/, *"elapsed_seconds": *[^,}]*//' \
+        "$1/train_log.jsonl"
 }
 
 @test "--help lists the keys of every group and --version the version, each with exit code 0" {
     run_ok hy3_sft --help
-    for key in model_name_or_path lora_rank train_data_file max_seq_length learning_rate save_steps zero_stage; do
+    for key in model_name_or_path lora_rank train_data_file max_seq_length learning_rate \
+        save_steps zero_stage; do
         grep -q "$key" "$OUT" || fail "--help does not name $key"
     done
     run_ok hy3_sft --version
@@ -62,7 +64,8 @@ numbers() {
 
 @test "one message from one rank on two ranks" {
     run_fails 2 "max_steps" "$MPIEXEC" -n 2 hy3_sft "$CFG" max_step=3
-    run_fails 1 "nowhere.jsonl" "$MPIEXEC" -n 2 hy3_sft "$CFG" train_data_file="$BATS_TEST_TMPDIR/nowhere.jsonl"
+    run_fails 1 "nowhere.jsonl" "$MPIEXEC" -n 2 hy3_sft "$CFG" \
+        train_data_file="$BATS_TEST_TMPDIR/nowhere.jsonl"
 }
 
 @test "a missing data file and a missing model are named" {
@@ -106,7 +109,8 @@ numbers() {
 }
 
 @test "data that leaves no sample is an error" {
-    echo '{"messages":[{"role":"user","content":"nobody answers"}]}' >"$BATS_TEST_TMPDIR/train.jsonl"
+    echo '{"messages":[{"role":"user","content":"nobody answers"}]}' \
+        >"$BATS_TEST_TMPDIR/train.jsonl"
     run_fails 1 "sample" hy3_sft "$CFG"
 }
 
@@ -130,7 +134,8 @@ numbers() {
     done
     ls "$OUTPUT"/*.safetensors
     [ "$(wc -l <"$OUTPUT/train_log.jsonl")" -eq 4 ]
-    for key in step epoch loss grad_norm learning_rate num_tokens tokens_per_second elapsed_seconds; do
+    for key in step epoch loss grad_norm learning_rate num_tokens tokens_per_second \
+        elapsed_seconds; do
         [ "$(grep -c "\"$key\":" "$OUTPUT/train_log.jsonl")" -eq 4 ] || fail "log without $key"
     done
     [ -z "$(find "$OUTPUT" -name '*.tmp*')" ]
@@ -175,8 +180,10 @@ numbers() {
     run_ok hy3_sft "$CFG"
     ! grep -q $'\r' "$ERR" "$OUT" || fail "carriage returns in a batch log"
     command -v script >/dev/null || skip "script is not installed"
-    run_ok script -qec "hy3_sft '$CFG' output_dir='$BATS_TEST_TMPDIR/tty'" "$BATS_TEST_TMPDIR/typescript"
-    [ "$(tr -cd '\r' <"$BATS_TEST_TMPDIR/typescript" | wc -c)" -gt "$(wc -l <"$BATS_TEST_TMPDIR/typescript")" ]
+    run_ok script -qec "hy3_sft '$CFG' output_dir='$BATS_TEST_TMPDIR/tty'" \
+        "$BATS_TEST_TMPDIR/typescript"
+    [ "$(tr -cd '\r' <"$BATS_TEST_TMPDIR/typescript" | wc -c)" \
+        -gt "$(wc -l <"$BATS_TEST_TMPDIR/typescript")" ]
 }
 
 # The values of a key of train_log.jsonl, to six digits, one a line.
@@ -185,22 +192,27 @@ logged() {
 }
 
 @test "eval_loss is the mean over all labels whatever the ranks, at eval_steps and at the end" {
-    run_ok hy3_sft "$CFG" eval_data_file="$BATS_TEST_TMPDIR/train.jsonl" eval_steps=2 max_steps=3 learning_rate=0 \
+    run_ok hy3_sft "$CFG" eval_data_file="$BATS_TEST_TMPDIR/train.jsonl" eval_steps=2 max_steps=3 \
+        learning_rate=0 \
         per_device_train_batch_size=8
     [ "$(logged eval_loss "$OUTPUT" | wc -l)" -eq 2 ]
     [ "$(logged eval_loss "$OUTPUT" | sort -u)" = "$(logged loss "$OUTPUT" | sort -u)" ]
-    run_ok "$MPIEXEC" -n 3 hy3_sft "$CFG" eval_data_file="$BATS_TEST_TMPDIR/train.jsonl" max_steps=1 learning_rate=0 \
+    run_ok "$MPIEXEC" -n 3 hy3_sft "$CFG" eval_data_file="$BATS_TEST_TMPDIR/train.jsonl" \
+        max_steps=1 learning_rate=0 \
         output_dir="$BATS_TEST_TMPDIR/three"
-    [ "$(logged eval_loss "$BATS_TEST_TMPDIR/three")" = "$(logged eval_loss "$OUTPUT" | tail -n 1)" ]
+    [ "$(logged eval_loss "$BATS_TEST_TMPDIR/three")" \
+        = "$(logged eval_loss "$OUTPUT" | tail -n 1)" ]
 }
 
 @test "val_size holds samples out: a number or a share, never all" {
     run_ok hy3_sft "$CFG" val_size=3 num_train_epochs=1 max_steps=-1
     grep -q 'of 3 an epoch' "$ERR" "$OUT"
     [ "$(logged eval_loss "$OUTPUT" | wc -l)" -eq 1 ]
-    run_ok hy3_sft "$CFG" val_size=0.5 num_train_epochs=1 max_steps=-1 output_dir="$BATS_TEST_TMPDIR/half"
+    run_ok hy3_sft "$CFG" val_size=0.5 num_train_epochs=1 max_steps=-1 \
+        output_dir="$BATS_TEST_TMPDIR/half"
     grep -q 'of 2 an epoch' "$ERR" "$OUT"
-    run_fails 2 "val_size holds out all 8 samples" hy3_sft "$CFG" val_size=8 output_dir="$BATS_TEST_TMPDIR/all"
+    run_fails 2 "val_size holds out all 8 samples" hy3_sft "$CFG" val_size=8 \
+        output_dir="$BATS_TEST_TMPDIR/all"
 }
 
 @test "a learning rate of zero leaves the loss of a step where it was" {
@@ -212,7 +224,8 @@ logged() {
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-a" plot_loss=false
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-b" plot_loss=false profile=true
     cmp "$OUTPUT-a/model.safetensors" "$OUTPUT-b/model.safetensors"
-    for line in 'gemm +[1-9][0-9]* calls .* TFLOP/s$' 'attention backward +[1-9]' 'all-to-all +[1-9]' 'everything else'; do
+    for line in 'gemm +[1-9][0-9]* calls .* TFLOP/s$' 'attention backward +[1-9]' \
+        'all-to-all +[1-9]' 'everything else'; do
         grep -qE "profile: $line" "$ERR" || fail "no line '$line'" "$(shown)"
     done
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# hy3_tokenize as users run it, and what is said to every hostile JSONL and tokenizer file of the golden case.
+# hy3_tokenize as users run it, and what is said to every hostile JSONL and tokenizer file of the
+# golden case.
 
 load helper
 
@@ -76,15 +77,20 @@ tokenized() { # the token file of the cache
         words=$file
         [ "$line" = - ] || words=$file:$line
         rm -rf "$CACHE"
-        try_bad "$expect" "$words" hy3_tokenize "$CFG" cache_dir="$CACHE" train_data_file="$GOLDEN/bad_inputs/$file"
+        try_bad "$expect" "$words" hy3_tokenize "$CFG" cache_dir="$CACHE" \
+            train_data_file="$GOLDEN/bad_inputs/$file"
     done < <(bad_inputs jsonl)
     [ -z "$WRONG" ] || fail "$WRONG"
 }
 
 @test "one broken line among ten thousand is found" {
-    head -n 7345 < <(yes '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}') >"$BATS_TEST_TMPDIR/train.jsonl"
+    head -n 7345 < \
+        <(yes '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}') \
+        >"$BATS_TEST_TMPDIR/train.jsonl"
     echo '{"messages":[}' >>"$BATS_TEST_TMPDIR/train.jsonl"
-    head -n 2654 < <(yes '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}') >>"$BATS_TEST_TMPDIR/train.jsonl"
+    head -n 2654 < \
+        <(yes '{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}') \
+        >>"$BATS_TEST_TMPDIR/train.jsonl"
     run_fails 1 "train.jsonl:7346" "$MPIEXEC" -n 2 hy3_tokenize "$CFG" cache_dir="$CACHE"
 }
 

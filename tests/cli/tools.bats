@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# hy3_convert, hy3_merge and hy3_check as users run them, against the public tools' answers, and killed at any moment.
+# hy3_convert, hy3_merge and hy3_check as users run them, against the public tools' answers, and
+# killed at any moment.
 
 load helper
 
@@ -30,7 +31,8 @@ same_directories() {
     done
     cmp "$GOLDEN/inner/config.json" "$D/outer/config.json"
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/clean"
-    [ ! -e "$D/clean/model-00002-of-00005.safetensors" ] && [ ! -e "$D/clean/model-00004-of-00005.safetensors" ]
+    [ ! -e "$D/clean/model-00002-of-00005.safetensors" ] &&
+        [ ! -e "$D/clean/model-00004-of-00005.safetensors" ]
     cmp "$D/clean/model.safetensors.index.json" "$D/outer/model.safetensors.index.json"
     run_ok hy3_check "$D/outer" --all
     run_ok hy3_check "$D/clean" --all
@@ -46,19 +48,24 @@ same_directories() {
 
 @test "the result does not depend on ranks and workers" {
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/one" --workers 1
-    run_ok "$MPIEXEC" -n 3 hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/three" --workers 2
+    run_ok "$MPIEXEC" -n 3 hy3_convert --to outer --input_dir "$GOLDEN/inner" \
+        --output_dir "$D/three" --workers 2
     same_directories "$D/one" "$D/three"
-    run_ok hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter_experts/final" \
+    run_ok hy3_merge --base_model_path "$GOLDEN/inner" \
+        --adapter_model_path "$GOLDEN/adapter_experts/final" \
         --save_dtype bf16 --output_path "$D/merged"
-    run_ok "$MPIEXEC" -n 3 hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter_experts/final" \
+    run_ok "$MPIEXEC" -n 3 hy3_merge --base_model_path "$GOLDEN/inner" \
+        --adapter_model_path "$GOLDEN/adapter_experts/final" \
         --output_path "$D/merged3"
     same_directories "$D/merged" "$D/merged3"
 }
 
 @test "--max_shard_size cuts into shards of that size" {
-    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/cut" --max_shard_size 100kB
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/cut" \
+        --max_shard_size 100kB
     [ "$(find "$D/cut" -name '*.safetensors' | wc -l)" -ge 4 ]
-    diff <(sums "$D/cut" | cut -d' ' -f1,2,3,5) <("$LIST" "$GOLDEN/outer_manifest.json" | sort | cut -d' ' -f1,2,3,5)
+    diff <(sums "$D/cut" | cut -d' ' -f1,2,3,5) \
+        <("$LIST" "$GOLDEN/outer_manifest.json" | sort | cut -d' ' -f1,2,3,5)
     run_ok hy3_check "$D/cut" --all
 }
 
@@ -66,12 +73,14 @@ same_directories() {
     local adapter dtype
     for adapter in adapter adapter_experts; do
         for dtype in bf16 fp16; do
-            run_ok hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/$adapter/final" \
+            run_ok hy3_merge --base_model_path "$GOLDEN/inner" \
+                --adapter_model_path "$GOLDEN/$adapter/final" \
         --save_dtype $dtype --output_path "$D/$adapter-$dtype"
             # the public script leaves the MTP layer out, we carry it through
             diff <("$LIST" "$GOLDEN/merged_manifest.json" $adapter-$dtype | sort | cut -d' ' -f1,2,3,5) \
                 <(sums "$D/$adapter-$dtype" | grep -v 'model\.layers\.3\.' | cut -d' ' -f1,2,3,5)
-            diff <(sums "$GOLDEN/inner" | grep 'model\.layers\.3\.') <(sums "$D/$adapter-$dtype" | grep 'model\.layers\.3\.')
+            diff <(sums "$GOLDEN/inner" | grep 'model\.layers\.3\.') \
+                <(sums "$D/$adapter-$dtype" | grep 'model\.layers\.3\.')
             run_ok hy3_check "$D/$adapter-$dtype" --all
         done
     done
@@ -80,13 +89,15 @@ same_directories() {
 
 @test "hy3_merge takes outer names as well" {
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
-    run_ok hy3_merge --base_model_path "$D/outer" --adapter_model_path "$GOLDEN/adapter_experts/final" --output_path "$D/merged"
+    run_ok hy3_merge --base_model_path "$D/outer" \
+        --adapter_model_path "$GOLDEN/adapter_experts/final" --output_path "$D/merged"
     run_ok hy3_convert --to inner --input_dir "$D/merged" --output_dir "$D/inner"
     diff <("$LIST" "$GOLDEN/merged_manifest.json" adapter_experts-bf16 | sort | cut -d' ' -f1,2,3,5) \
         <(sums "$D/inner" | grep -v 'model\.layers\.3\.' | cut -d' ' -f1,2,3,5)
 }
 
-# Kills COMMAND … at random moments of its life, then lets it end; its output must be that of an undisturbed run.
+# Kills COMMAND … at random moments of its life, then lets it end; its output must be that of an
+# undisturbed run.
 killed_twenty_times() { # OUTPUT UNDISTURBED COMMAND …
     local output=$1 undisturbed=$2 begin took
     shift 2
@@ -99,7 +110,8 @@ killed_twenty_times() { # OUTPUT UNDISTURBED COMMAND …
         sleep "$(printf '%d.%03d' 0 $((RANDOM % (took < 999 ? took + 1 : 999))))"
         kill -9 $! 2>/dev/null || true
         wait $! 2>/dev/null || true
-        [ ! -e "$output/model.safetensors.index.json" ] || hy3_check "$output" --spot-check 0 >/dev/null 2>&1 ||
+        [ ! -e "$output/model.safetensors.index.json" ] ||
+            hy3_check "$output" --spot-check 0 >/dev/null 2>&1 ||
             fail "an index stood over missing weights"
     done
     ("$@" "$output" 2>/dev/null)
@@ -108,7 +120,8 @@ killed_twenty_times() { # OUTPUT UNDISTURBED COMMAND …
 }
 
 big_model() {
-    sed -e 's/"hidden_size": [0-9]*/"hidden_size": 256/' -e 's/"vocab_size": [0-9]*/"vocab_size": 8000/' \
+    sed -e 's/"hidden_size": [0-9]*/"hidden_size": 256/' \
+        -e 's/"vocab_size": [0-9]*/"vocab_size": 8000/' \
         "$QUICK/shape.json" >"$D/shape.json"
     hy3_init --shape "$D/shape.json" --tokenizer "$QUICK/tokenizer" --output_dir "$D/model" --seed 3 \
         --max_shard_size 500kB >/dev/null 2>&1
@@ -123,9 +136,11 @@ big_model() {
 @test "hy3_merge killed twenty times at random moments completes and equals an undisturbed run" {
     big_model
     make_config "$D/model"
-    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 output_dir="$D/adapter" plot_loss=false
+    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 \
+        output_dir="$D/adapter" plot_loss=false
     to_merged() {
-        exec hy3_merge --base_model_path "$D/model" --adapter_model_path "$D/adapter" --workers 1 --output_path "$1"
+        exec hy3_merge --base_model_path "$D/model" --adapter_model_path "$D/adapter" --workers 1 \
+            --output_path "$1"
     }
     killed_twenty_times "$D/killed" "$D/whole" to_merged
 }
@@ -135,10 +150,13 @@ big_model() {
     chmod -R a-w "$D/source"
     find "$D/source" -printf '%p %s %T@\n' | sort >"$D/before"
     run_ok hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/outer"
-    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/source"
-    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/source/new"
+    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" \
+        --output_dir "$D/source"
+    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" \
+        --output_dir "$D/source/new"
     ln -s "$D/source" "$D/link"
-    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" --output_dir "$D/link"
+    run_fails 2 "lies in the source directory" hy3_convert --to outer --input_dir "$D/source" \
+        --output_dir "$D/link"
     find "$D/source" -printf '%p %s %T@\n' | sort | cmp - "$D/before"
 }
 
@@ -146,12 +164,14 @@ big_model() {
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
     grep -q "3 of 3 shards .* kept" "$ERR"
-    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer" --max_shard_size 1MB
+    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" \
+        --output_dir "$D/outer" --max_shard_size 1MB
     cp -r "$GOLDEN/inner" "$D/other"
     touch "$D/other/model-00001-of-00005.safetensors"
     run_fails 2 "not empty" hy3_convert --to outer --input_dir "$D/other" --output_dir "$D/outer"
     mkdir "$D/mine" && touch "$D/mine/thesis.tex"
-    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/mine"
+    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" \
+        --output_dir "$D/mine"
 }
 
 @test "a damaged half of an output is made again" {
@@ -165,9 +185,11 @@ big_model() {
 }
 
 @test "a disk that is too small is told before anything is written" {
-    command -v unshare >/dev/null && unshare -rm true 2>/dev/null || skip "no user namespaces to mount a small disk in"
+    command -v unshare >/dev/null && unshare -rm true 2>/dev/null ||
+        skip "no user namespaces to mount a small disk in"
     mkdir "$D/small"
-    run_fails 1 "nothing was written" unshare -rm sh -c "mount -t tmpfs -o size=300k none '$D/small' &&
+    run_fails 1 "nothing was written" unshare -rm sh \
+        -c "mount -t tmpfs -o size=300k none '$D/small' &&
         hy3_convert --to outer --input_dir '$GOLDEN/inner' --output_dir '$D/small/outer'"
 }
 
@@ -200,13 +222,18 @@ big_model() {
         run_ok $program --version
         run_fails 2 "" $program
     done
-    run_fails 2 "--to is 'both'" hy3_convert --to both --input_dir "$GOLDEN/inner" --output_dir "$D/x"
-    run_fails 2 "inner names already" hy3_convert --to inner --input_dir "$GOLDEN/inner" --output_dir "$D/x"
+    run_fails 2 "--to is 'both'" hy3_convert --to both --input_dir "$GOLDEN/inner" \
+        --output_dir "$D/x"
+    run_fails 2 "inner names already" hy3_convert --to inner --input_dir "$GOLDEN/inner" \
+        --output_dir "$D/x"
     run_fails 1 "does not exist" hy3_convert --to outer --input_dir /no/such --output_dir "$D/x"
-    run_fails 2 "--workers" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/x" --workers 0
-    run_fails 2 "--save_dtype is 'int8'" hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter/final" \
+    run_fails 2 "--workers" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/x" \
+        --workers 0
+    run_fails 2 "--save_dtype is 'int8'" hy3_merge --base_model_path "$GOLDEN/inner" \
+        --adapter_model_path "$GOLDEN/adapter/final" \
         --save_dtype int8 --output_path "$D/x"
-    run_fails 1 "adapter_config.json" hy3_merge --base_model_path "$GOLDEN/inner" --adapter_model_path /none --output_path "$D/x"
+    run_fails 1 "adapter_config.json" hy3_merge --base_model_path "$GOLDEN/inner" \
+        --adapter_model_path /none --output_path "$D/x"
     run_fails 1 "does not exist" hy3_check /no/such
     [ ! -e "$D/x" ]
 }
@@ -225,7 +252,8 @@ big_model() {
             esac
             # put into a checkpoint, an acceptable file alone is damage too: its tensors are missing
             try_bad reject "" hy3_convert --to outer --input_dir "$model" --output_dir "$D/new"
-            try_bad reject "" hy3_merge --base_model_path "$model" --adapter_model_path "$GOLDEN/adapter/final" --output_path "$D/new"
+            try_bad reject "" hy3_merge --base_model_path "$model" \
+                --adapter_model_path "$GOLDEN/adapter/final" --output_path "$D/new"
             try_bad reject "findings in" hy3_check "$model"
             [ ! -e "$D/new" ] || fail "$file: something was written"
             rm -rf "$model"

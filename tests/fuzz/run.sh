@@ -1,8 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Fuzzes every reader of files: builds tests/fuzz/fuzz_*.c with libFuzzer, ASan and UBSan and runs each for SECONDS.
-#   tests/fuzz/run.sh [SECONDS [NAME …]]      60 seconds each by default; NAME: safetensors, config …
-# Exit status 1: a finding, kept in the directory that is named. Skipped with its reason where clang has no libFuzzer.
+# Fuzzes every reader of files: builds tests/fuzz/fuzz_*.c with libFuzzer, ASan and UBSan and runs
+# each for SECONDS.
+#   tests/fuzz/run.sh [SECONDS [NAME …]]      60 seconds each by default; NAME: safetensors, config
+# …
+# Exit status 1: a finding, kept in the directory that is named. Skipped with its reason where clang
+# has no libFuzzer.
 # CLANG: another compiler than clang-14 or clang. FUZZ_DIR: where builds, corpora and findings go.
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
@@ -20,7 +23,8 @@ if [ -z "$clang" ]; then
     exit 0
 fi
 mkdir -p "$work"
-echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d[0] + (int)n & 0; }' >"$work/probe.c"
+echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d[0] + (int)n & 0; }' \
+    >"$work/probe.c"
 if ! "$clang" -w -fsanitize=fuzzer "$work/probe.c" -o "$work/probe" 2>/dev/null; then
     echo "fuzzing skipped: $clang has no libFuzzer (Debian package libclang-rt-14-dev or libfuzzer-14-dev)"
     exit 0
@@ -28,12 +32,14 @@ fi
 
 # the library, once: only what a fuzzer refers to is linked
 cflags="-std=gnu17 -D_GNU_SOURCE -g -O1 -w -I$source/src $(pkg-config --cflags $packages)"
-[ -n "$(echo 'int main(void){return 0;}' | "$clang" -fopenmp -x c - -o "$work/probe" 2>&1)" ] || cflags="$cflags -fopenmp"
+[ -n "$(echo 'int main(void){return 0;}' | "$clang" -fopenmp -x c - -o "$work/probe" 2>&1)" ] ||
+    cflags="$cflags -fopenmp"
 rm -rf "$work/objects" && mkdir -p "$work/objects"
 for folder in base comm text config model parallel ckpt; do
     for file in "$source/src/$folder"/*.c; do
         # shellcheck disable=SC2086
-        "$clang" $cflags $sanitize -fsanitize=fuzzer-no-link -DPACKAGE_VERSION='"fuzz"' -DHY3_DATADIR='""' \
+        "$clang" $cflags $sanitize -fsanitize=fuzzer-no-link -DPACKAGE_VERSION='"fuzz"' \
+            -DHY3_DATADIR='""' \
             -c "$file" -o "$work/objects/$folder-$(basename "$file" .c).o" || exit 1
     done
 done
@@ -43,12 +49,15 @@ rm -f "$work/libfuzz.a" && ar rcs "$work/libfuzz.a" "$work/objects"/*.o || exit 
 seeds() {
     mkdir -p "$work/corpus-$1"
     case $1 in
-    safetensors) cp "$golden"/bad_inputs/*.safetensors "$golden/inner/model-00002-of-00005.safetensors" "$work/corpus-$1" ;;
+    safetensors) cp "$golden"/bad_inputs/*.safetensors \
+        "$golden/inner/model-00002-of-00005.safetensors" "$work/corpus-$1" ;;
     adapter) cp "$golden/adapter_experts/final/adapter_config.json" "$work/corpus-$1" ;;
-    index) cp "$golden"/bad_inputs/index_*.json "$golden/inner/model.safetensors.index.json" "$work/corpus-$1" ;;
+    index) cp "$golden"/bad_inputs/index_*.json "$golden/inner/model.safetensors.index.json" \
+        "$work/corpus-$1" ;;
     config) cp "$golden"/bad_inputs/config_*.json "$golden/inner/config.json" "$work/corpus-$1" ;;
     tokenizer*) cp "$golden"/bad_inputs/tokenizer_*.json "$work/corpus-$1" ;;
-    *) split -l 1 -a 5 "$golden/dataset.jsonl" "$work/corpus-$1/line-" && cp "$golden"/bad_inputs/*.jsonl "$work/corpus-$1" ;;
+    *) split -l 1 -a 5 "$golden/dataset.jsonl" "$work/corpus-$1/line-" &&
+        cp "$golden"/bad_inputs/*.jsonl "$work/corpus-$1" ;;
     esac
 }
 
@@ -58,13 +67,15 @@ for file in "$source"/tests/fuzz/fuzz_*.c; do
     name=${name#fuzz_}
     [ $# -eq 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
     # shellcheck disable=SC2046,SC2086
-    "$clang" $cflags $sanitize -fsanitize=fuzzer "$file" "$work/libfuzz.a" $(pkg-config --libs $packages) -lm \
+    "$clang" $cflags $sanitize -fsanitize=fuzzer "$file" "$work/libfuzz.a" \
+        $(pkg-config --libs $packages) -lm \
         -o "$work/fuzz_$name" || exit 1
     seeds "$name"
     echo "fuzzing $name for $seconds s"
     if (cd "$work" && HY3_SOURCE=$source ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
         "./fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
-        -artifact_prefix="$work/finding-$name-" -print_final_stats=1 "corpus-$name" >"log-$name" 2>&1); then
+        -artifact_prefix="$work/finding-$name-" -print_final_stats=1 "corpus-$name" \
+        >"log-$name" 2>&1); then
         sed -n 's/^stat::number_of_executed_units: */  runs: /p' "$work/log-$name"
     else
         failed=1

@@ -1,8 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Hosts h1 … hN as network namespaces 10.77.1.1 … on one bridge (10.77.1.254), for mpiexec without Slurm. Needs CAP_NET_ADMIN.
+# Hosts h1 … hN as network namespaces 10.77.1.1 … on one bridge (10.77.1.254), for mpiexec without
+# Slurm. Needs CAP_NET_ADMIN.
 #   netlab.sh up N | down N | link I up|down
-#   mpiexec -launcher ssh -launcher-exec netlab.sh -localhost 10.77.1.254 -hosts 10.77.1.1,10.77.1.2 …
+#   mpiexec -launcher ssh -launcher-exec netlab.sh -localhost 10.77.1.254 -hosts 10.77.1.1,10.77.1.2
+# …
 set -eu
 # what mpiexec calls to start a process on a host: [-x …] HOST COMMAND …
 remote() {

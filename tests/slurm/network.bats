@@ -20,13 +20,15 @@ setup() {
     [ -n "${LAB_IS_UP:-}" ] || skip "no network namespaces: needs root, CAP_NET_ADMIN and iproute2"
     make_config "$BATS_FILE_TMPDIR/model"
     sed -i 's/^zero_stage.*/zero_stage = 3;/; s/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/' "$CFG"
-    echo "plot_loss = false; cache_dir = \"$BATS_FILE_TMPDIR/cache\"; expert_parallel_size = 2;" >>"$CFG"
+    echo "plot_loss = false; cache_dir = \"$BATS_FILE_TMPDIR/cache\"; expert_parallel_size = 2;" \
+        >>"$CFG"
 }
 
 # Two ranks, one on each host, that must talk over the network. exec: $! is mpiexec
 spread() {
     export UCX_TLS=tcp,self
-    exec timeout -k 5 90 mpiexec -launcher ssh -launcher-exec "$LAB" -localhost 10.77.1.254 -hosts 10.77.1.1,10.77.1.2 -ppn 1 -n 2 \
+    exec timeout -k 5 90 mpiexec -launcher ssh -launcher-exec "$LAB" -localhost 10.77.1.254 \
+        -hosts 10.77.1.1,10.77.1.2 -ppn 1 -n 2 \
         hy3_sft "$CFG" "$@"
 }
 
@@ -40,7 +42,8 @@ wait_for_step() {
 
 @test "a link that is cut for five seconds harms nothing" {
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/whole" max_steps=60
-    # On a machine with other load mpiexec itself loses its proxy now and then, and never ends: that says nothing about hy3
+    # On a machine with other load mpiexec itself loses its proxy now and then, and never ends: that
+    # says nothing about hy3
     for _ in 1 2; do
         rm -rf "$OUTPUT"
         (spread max_steps=60 ddp_timeout=60) >"$D/log" 2>&1 3>&- &

@@ -3,7 +3,8 @@
 load ../cli/helper
 
 setup_file() {
-    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null || return 0
+    command -v slurmctld >/dev/null && command -v slurmd >/dev/null &&
+        command -v munged >/dev/null || return 0
     [ "$(id -u)" -eq 0 ] || return 0
     export CLUSTER
     CLUSTER=$(mktemp -d /tmp/hy3-slurm-XXXXXX)
@@ -13,21 +14,24 @@ setup_file() {
 }
 
 teardown_file() {
-    [ -z "${CLUSTER:-}" ] || bash "$HY3_SOURCE/tests/slurm/cluster.sh" down "$CLUSTER" >/dev/null 2>&1
+    [ -z "${CLUSTER:-}" ] || bash "$HY3_SOURCE/tests/slurm/cluster.sh" down "$CLUSTER" \
+        >/dev/null 2>&1
     [ -z "${CLUSTER:-}" ] || rm -rf "$CLUSTER" "$CLUSTER.log"
 }
 
 setup() {
     D=$BATS_TEST_TMPDIR
     [ "$(id -u)" -eq 0 ] || skip "a private Slurm needs root"
-    [ -n "${SLURM_CONF:-}" ] || skip "no Slurm: slurmctld, slurmd and munge are not installed, or did not start"
+    [ -n "${SLURM_CONF:-}" ] || skip \
+        "no Slurm: slurmctld, slurmd and munge are not installed, or did not start"
     make_config "$BATS_FILE_TMPDIR/model"
     sed -i 's/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/; s/^zero_stage.*/zero_stage = 3;/' "$CFG"
     echo "plot_loss = false; cache_dir = \"$BATS_FILE_TMPDIR/cache\";" >>"$CFG"
     cd "$D"
 }
 
-# Submits and waits for the end, however often the job is requeued: its id in $JOB, its state in $STATE.
+# Submits and waits for the end, however often the job is requeued: its id in $JOB, its state in
+# $STATE.
 submit() { # LIMIT_SECONDS sbatch-arguments …
     local limit=$1 i
     shift
@@ -47,7 +51,8 @@ undisturbed() {
 }
 
 @test "sbatch batch/hy3_sft.sbatch on two nodes with two ranks each ends COMPLETED" {
-    submit 60 --nodes=2 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" expert_parallel_size=2
+    submit 60 --nodes=2 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" \
+        expert_parallel_size=2
     [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
     hy3_check "$OUTPUT"
     undisturbed expert_parallel_size=2
@@ -64,7 +69,8 @@ undisturbed() {
         done=$(sed -n 's/.*stopped by SIGUSR1 after step \([0-9]*\) of.*/\1/p' ./*.log 2>/dev/null | head -n 1)
         [ -z "$done" ] || sed -i "s/^max_steps.*/max_steps = $((done + 20));/" "$CFG"
     }
-    submit 150 --nodes=2 --ntasks-per-node=2 --time=1 --signal=USR1@30 "$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" save_steps=100000
+    submit 150 --nodes=2 --ntasks-per-node=2 --time=1 --signal=USR1@30 \
+        "$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" save_steps=100000
     [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
     grep -q "stopped by SIGUSR1" ./*.log
     grep -q "continuing after step" ./*.log
@@ -85,7 +91,8 @@ undisturbed() {
             bash "$HY3_SOURCE/tests/slurm/cluster.sh" start-node "$CLUSTER" n2 >/dev/null 2>&1
         fi
     }
-    submit 200 --nodes=2 --ntasks-per-node=2 --time=10 --nodelist=n1,n2 "$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" save_steps=50 save_total_limit=2
+    submit 200 --nodes=2 --ntasks-per-node=2 --time=10 --nodelist=n1,n2 \
+        "$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" save_steps=50 save_total_limit=2
     [ "$STATE" = COMPLETED ] || fail "$STATE" "$(tail -n 30 ./*.log)"
     grep -q "continuing after step" ./*.log || fail "$(tail -n 30 ./*.log)"
     undisturbed
@@ -93,13 +100,17 @@ undisturbed() {
 }
 
 @test "the batch files for tokenizing, converting and merging" {
-    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 output_dir="$D/adapter"
-    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/tokenize.sbatch" "$CFG" cache_dir="$D/tokens"
+    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_target=all max_steps=2 \
+        output_dir="$D/adapter"
+    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/tokenize.sbatch" "$CFG" \
+        cache_dir="$D/tokens"
     [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
     [ -s "$D/tokens/train.h5" ]
-    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/convert.sbatch" outer "$BATS_FILE_TMPDIR/model" "$D/outer"
+    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/convert.sbatch" outer \
+        "$BATS_FILE_TMPDIR/model" "$D/outer"
     [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
-    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/merge.sbatch" "$D/outer" "$D/adapter" "$D/merged" fp32
+    submit 60 --ntasks-per-node=2 --time=5 "$HY3_SOURCE/batch/merge.sbatch" "$D/outer" \
+        "$D/adapter" "$D/merged" fp32
     [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
     run_ok hy3_check "$D/merged" --all
 }
@@ -107,14 +118,18 @@ undisturbed() {
 @test "srun without --mpi=pmi2 says how to launch, once" {
     capture srun --mpi=none -n 4 hy3_sft "$CFG"
     [ "$status" -eq 2 ] || fail "exit $status" "$(shown)"
-    [ "$(cat "$OUT" "$ERR" | grep -c "the launcher started 4 tasks but MPI sees 1")" -eq 1 ] || fail "$(shown)"
+    [ "$(cat "$OUT" "$ERR" | grep -c "the launcher started 4 tasks but MPI sees 1")" -eq 1 ] ||
+        fail "$(shown)"
 }
 
 @test "the scaling array runs, and its collector prints the table and draws the plot" {
     command -v gnuplot >/dev/null || skip "no gnuplot"
-    submit 90 --nodes=1 --ntasks-per-node=4 --time=5 --array=1,2,4 "$HY3_SOURCE/batch/scaling.sbatch" "$CFG" "$D/scaling"
-    submit 30 --nodes=1 --ntasks-per-node=1 --time=5 "$HY3_SOURCE/batch/scaling.sbatch" collect "$D/scaling"
+    submit 90 --nodes=1 --ntasks-per-node=4 --time=5 --array=1,2,4 \
+        "$HY3_SOURCE/batch/scaling.sbatch" "$CFG" "$D/scaling"
+    submit 30 --nodes=1 --ntasks-per-node=1 --time=5 "$HY3_SOURCE/batch/scaling.sbatch" collect \
+        "$D/scaling"
     [ "$STATE" = COMPLETED ] || fail "$STATE" "$(cat ./*.log)"
-    [ "$(grep -c '^[124] ' "$D/scaling/scaling.txt")" -eq 3 ] || fail "$(cat "$D/scaling/scaling.txt")"
+    [ "$(grep -c '^[124] ' "$D/scaling/scaling.txt")" -eq 3 ] ||
+        fail "$(cat "$D/scaling/scaling.txt")"
     [ -s "$D/scaling/scaling.png" ]
 }
