@@ -34,7 +34,8 @@ if [ ! -x "$source/configure" ] || [ "$source/configure.ac" -nt "$source/configu
     logged autoreconf autoreconf -fi "$source"
 fi
 # shellcheck disable=SC2086 # a list of words
-logged configure "$source/configure" --enable-developer --enable-cuda-emulation=check ${HY3_CONFIGURE:-}
+logged configure "$source/configure" --enable-developer --enable-cuda-emulation=check \
+    ${HY3_CONFIGURE:-}
 logged make make -j "$(nproc)"
 logged make-tests make -j "$(nproc)" check TESTS=
 
@@ -44,7 +45,8 @@ echo "make check"
 make check >check.log 2>&1 </dev/null
 status=$?
 
-# The TAP driver leaves a line ":test-result: PASS" a fact in the .trs file, and its name in the .log beside it.
+# The TAP driver leaves a line ":test-result: PASS" a fact in the .trs file, and its name in the
+# .log beside it.
 find . -name '*.trs' | sort | xargs -r grep -H '^:test-result:' | sed 's|^\./||' >results.txt
 count() {
     grep -cE ":test-result: $1\$" results.txt
@@ -54,7 +56,8 @@ skipped=$(count SKIP)
 failed=$(($(wc -l <results.txt) - passed - skipped))
 # facts RESULT: the lines of the logs about such facts
 facts() {
-    grep -E ":test-result: ($1)" results.txt | sed 's/\.trs:.*/.log/' | sort -u | xargs -r grep -hE "^($1): " | sed 's/^/  /'
+    grep -E ":test-result: ($1)" results.txt | sed 's/\.trs:.*/.log/' | sort -u |
+        xargs -r grep -hE "^($1): " | sed 's/^/  /'
 }
 
 if [ "$skipped" -gt 0 ]; then
@@ -62,10 +65,11 @@ if [ "$skipped" -gt 0 ]; then
     facts SKIP
 fi
 if [ "$failed" -gt 0 ]; then
-    grep -vE ':test-result: (PASS|SKIP)$' results.txt | sed 's/\.trs:.*/.log/' | sort -u | while read -r test_log; do
-        echo "--- $test_log (its end)"
-        tail -n 60 "$test_log"
-    done
+    grep -vE ':test-result: (PASS|SKIP)$' results.txt | sed 's/\.trs:.*/.log/' | sort -u |
+        while read -r test_log; do
+            echo "--- $test_log (its end)"
+            tail -n 60 "$test_log"
+        done
     echo "failed:"
     facts 'FAIL|ERROR|XPASS|XFAIL'
 elif [ "$status" -ne 0 ]; then

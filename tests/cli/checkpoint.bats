@@ -10,7 +10,7 @@ setup() {
 cache_dir = "$BATS_FILE_TMPDIR/cache";
 plot_loss = false;
 END
-    sed -i 's/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/; s/^zero_stage.*/zero_stage = 3;/; s/^max_steps.*/max_steps = 30;/' "$CFG"
+    set_keys per_device_train_batch_size=1 zero_stage=3 max_steps=30
 }
 
 
@@ -27,7 +27,7 @@ same_model() { # FILE DIRECTORY DIRECTORY
     cmp "$2/$1" "$3/$1"
 }
 
-@test "SIGUSR1 and SIGTERM end a run with a checkpoint and exit 75; the same command ends as if nothing had been" {
+@test "SIGUSR1 and SIGTERM end a run with a checkpoint and exit 75; the same command completes it" {
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/whole"
     for signal in USR1 TERM; do
         rm -rf "$OUTPUT"
@@ -53,7 +53,7 @@ same_model() { # FILE DIRECTORY DIRECTORY
     ls -d "$OUTPUT"/checkpoint-*
 }
 
-@test "a run killed again and again while it saves continues every time and ends with the same weights" {
+@test "a run killed repeatedly while saving continues each time and ends with the same weights" {
     kills=10
     [ -z "${HY3_LONG:-}" ] || kills=50 LIMIT=1200
     sed -i "s/^max_steps.*/max_steps = $((kills * 300));/" "$CFG"
@@ -81,7 +81,7 @@ same_model() { # FILE DIRECTORY DIRECTORY
         <(sed 's/, "tokens_per_second.*//' "$OUTPUT/train_log.jsonl")
 }
 
-@test "hy3_export turns a checkpoint into the model that the run wrote, in both layouts and as an adapter" {
+@test "hy3_export makes the model that the run wrote, in both layouts and as an adapter" {
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=3 save_steps=3
     run_ok "$MPIEXEC" -n 3 hy3_export "$OUTPUT/checkpoint-3" "$D/same"
     same_model model.safetensors "$OUTPUT" "$D/same"
@@ -126,7 +126,7 @@ same_model() { # FILE DIRECTORY DIRECTORY
     [ "$(wc -l <"$D/other/train_log.jsonl")" -eq 1 ]
 }
 
-@test "a disk that fills up while saving stops the run and leaves the checkpoint before; save_failure = continue trains on" {
+@test "a full disk while saving: the run stops, the older checkpoint stays; or it trains on" {
     command -v unshare >/dev/null && unshare -rm true 2>/dev/null ||
         skip "no user namespaces to mount a small disk in"
     run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 output_dir="$D/probe"
@@ -136,7 +136,8 @@ same_model() { # FILE DIRECTORY DIRECTORY
         -c "mount -t tmpfs -o size=$((size * 3 / 2 + 100))k none '$D/small' &&
         { hy3_sft '$CFG' max_steps=6 save_steps=2 output_dir='$D/small/out'; code=\$?; ls \
         -d '$D/small/out'/checkpoint-2/state.h5 >&2 || code=99; exit \$code; }"
-    run_ok unshare -rm sh -c "mount -t tmpfs -o size=$((size * 3 / 2 + 1500))k none '$D/small' && fallocate -l 1100k '$D/small/ballast' &&
+    run_ok unshare -rm sh -c "mount -t tmpfs -o size=$((size * 3 / 2 + 1500))k none '$D/small' &&
+        fallocate -l 1100k '$D/small/ballast' &&
         hy3_sft '$CFG' max_steps=4 save_steps=2 save_total_limit=1 save_failure=continue \
         output_dir='$D/small/out' &&
         ls '$D/small/out/checkpoint-2/state.h5'"
@@ -161,7 +162,8 @@ breaks_saving() {
     status=0
     wait $! || status=$?
     [ "$status" -eq 1 ] || fail "exit $status" "$(tail "$D/log")"
-    [ "$(grep -c "error: checkpoint-[0-9]* was not saved: .*$words.*; the one before it is untouched" "$D/log")" -eq 1 ] || fail "$(tail "$D/log")"
+    local error="error: checkpoint-[0-9]* was not saved: .*$words.*; the one before it is untouched"
+    [ "$(grep -c "$error" "$D/log")" -eq 1 ] || fail "$(tail "$D/log")"
 }
 
 # What is there is complete, and the run goes on from it.
@@ -184,7 +186,7 @@ limit_files() {
     for pid in $(pgrep -f "^hy3_sft $CFG"); do prlimit --pid "$pid" --fsize=$((size / 2)); done
 }
 
-@test "an output directory that becomes read-only and a limit on file sizes stop the run; the checkpoint before is used" {
+@test "a read-only output directory or a file size limit stops the run; it resumes from before" {
     breaks_saving "Permission denied" make_read_only
     chmod u+w "$OUTPUT"
     goes_on
@@ -206,7 +208,7 @@ faulty() {
     [ -e "$OUTPUT/checkpoint-2/state.h5" ] || fail "$1, async = $2: checkpoint-2 is gone"
 }
 
-@test "whichever call of a saving the disk refuses, there is one warning: nothing hangs, crashes or is half there" {
+@test "whichever system call fails while saving: one warning, no hang, no crash, no half file" {
     [ -e "$HY3_BUILD/tests/support/.libs/failing.so" ] ||
         skip "tests/support/failing.so is not built"
     async=false
@@ -214,7 +216,8 @@ faulty() {
         "pwrite 0 25" "pwrite 1 1" "pwrite 1 30" \
         "pread 0 1" "pread 0 20" "pread 1 2" "fsync 0 1" "fsync 0 2" "fsync 1 1"; do
         faulty "$fault" $async
-        [ "$(grep -c "warning: checkpoint-4 was not saved: .*state.h5.*: .*\(No space\|error\|too large\)" "$ERR")" -eq 1 ] || fail "$fault, async = $async" "$(shown)"
+        warning="checkpoint-4 was not saved: .*state.h5.*: .*\(No space\|error\|too large\)"
+        [ "$(grep -c "warning: $warning" "$ERR")" -eq 1 ] || fail "$fault, async = $async" "$(shown)"
         [ ! -e "$OUTPUT/checkpoint-4" ] && [ ! -e "$OUTPUT/checkpoint-4.part" ] ||
             fail "$fault, async = $async: $(ls "$OUTPUT")"
         [ $async = true ] && async=false || async=true
@@ -226,7 +229,7 @@ faulty() {
     done
 }
 
-@test "a rank that hangs ends the job within ddp_timeout: one message with host, rank, phase, layer and collective; exit 4" {
+@test "a hanging rank ends the job within ddp_timeout: one message that names its place; exit 4" {
     "$MPIEXEC" -n 4 hy3_sft "$CFG" max_steps=100000 ddp_timeout=3 >"$D/log" 2>&1 3>&- &
     wait_for_step 3
     victim=$(pgrep -f "^hy3_sft $CFG" | sed -n 2p)
@@ -238,7 +241,9 @@ faulty() {
     [ "$status" -eq 4 ] || fail "exit $status" "$(tail "$D/log")"
     [ $(($(date +%s) - begin)) -le 15 ] || fail "it took $(($(date +%s) - begin)) s"
     [ "$(grep -c 'error: rank' "$D/log")" -eq 1 ] || fail "$(cat "$D/log")"
-    grep -q "error: rank [0-9]* on $(hostname).*step [0-9]*, .*collective [0-9]*.*behind or silent on this node: rank [0-9]*: step" "$D/log" || fail "$(tail "$D/log")"
+    place="rank [0-9]* on $(hostname).*step [0-9]*, .*collective [0-9]*"
+    grep -q "error: $place.*behind or silent on this node: rank [0-9]*: step" "$D/log" ||
+        fail "$(tail "$D/log")"
 }
 
 @test "a rank that hangs while all save ends the job, in MPI-IO as elsewhere: one message, exit 4" {

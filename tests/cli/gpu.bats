@@ -12,7 +12,7 @@ cache_dir = "$BATS_FILE_TMPDIR/cache";
 plot_loss = false;
 device = "cuda";
 END
-    sed -i 's/^bf16.*/bf16 = true;/; s/^max_steps.*/max_steps = 2;/; s/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/' "$CFG"
+    set_keys bf16=true max_steps=2 per_device_train_batch_size=1
     EMULATED=$HY3_BUILD/.libs/hy3_cuda_emu.so
 }
 
@@ -60,7 +60,7 @@ same_model() { # DIRECTORY …
     same_model "$D/whole" "$D/rest"
 }
 
-@test "a device that is too small is told before the first step; one that holds what hy3_plan counts is enough" {
+@test "too small a device is an error before the first step; what hy3_plan counts is enough" {
     on_emulated_gpu
     for mb in 1 100 200; do
         HY3_EMU_MEMORY=$mb run_fails 1 "this run needs 0.2" hy3_sft "$CFG"
@@ -87,8 +87,11 @@ fail_call() {
     capture env HY3_EMU_FAIL_AT="$1" hy3_sft "$CFG" save_steps=1
     grep -q "^hy3_emu: call $1, " "$ERR" || return 1
     # what is freed at the end may fail without harm
-    [ "$status" -ne 0 ] || ! grep -qE "^hy3_emu: call $1, (cudaFree|cudaEventDestroy|cudaStreamDestroy|cudaFreeHost|cudaDeviceSynchronize)" "$ERR" || return 0
-    [ "$status" -eq 1 ] && [ "$(cat "$OUT" "$ERR" | grep -cE '^hy3_sft: error: .*( failed \([a-z]*\.cuh? line [0-9]+\): |no GPU can be used here).*')" -eq 1 ] ||
+    local ends="cudaFree|cudaEventDestroy|cudaStreamDestroy|cudaFreeHost|cudaDeviceSynchronize"
+    [ "$status" -ne 0 ] || ! grep -qE "^hy3_emu: call $1, ($ends)" "$ERR" || return 0
+    local error='( failed \([a-z]*\.cuh? line [0-9]+\): |no GPU can be used here)'
+    [ "$status" -eq 1 ] &&
+        [ "$(cat "$OUT" "$ERR" | grep -cE "^hy3_sft: error: .*$error.*")" -eq 1 ] ||
         fail "call $1" "$(shown)"
 }
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Loaded by every .bats file: programs are run as users run them.
-#   HY3_BUILD  where the programs were built      HY3_SOURCE  the source tree      MPIEXEC  the
-# launcher
+#   HY3_BUILD  where the programs were built
+#   HY3_SOURCE the source tree
+#   MPIEXEC    the launcher
 
 : "${HY3_SOURCE:=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)}"
 : "${HY3_BUILD:=$HY3_SOURCE/build-tests}"
@@ -50,13 +51,22 @@ run_fails() {
 # A model of 2 layers for the tokenizer of the quick start, in DIRECTORY.
 make_model() {
     local directory=$1
-    sed -e 's/\("hidden_size":\) [0-9]*/\1 32/' -e 's/\("intermediate_size":\) [0-9]*/\1 48/' \
-        -e 's/\("num_hidden_layers":\) [0-9]*/\1 2/' -e 's/\("num_attention_heads":\) [0-9]*/\1 2/' \
-        -e 's/\("num_key_value_heads":\) [0-9]*/\1 1/' -e 's/\("head_dim":\) [0-9]*/\1 16/' \
-        -e 's/\("num_experts":\) [0-9]*/\1 4/' -e 's/\("moe_intermediate_size":\) [0-9]*/\1 16/' \
-        -e 's/\("expert_hidden_dim":\) [0-9]*/\1 16/' "$QUICK/shape.json" >"$directory.json"
+    local sizes=()
+    for size in hidden_size=32 intermediate_size=48 num_hidden_layers=2 num_attention_heads=2 \
+        num_key_value_heads=1 head_dim=16 num_experts=4 moe_intermediate_size=16 \
+        expert_hidden_dim=16; do
+        sizes+=(-e "s/\(\"${size%=*}\":\) [0-9]*/\1 ${size#*=}/")
+    done
+    sed "${sizes[@]}" "$QUICK/shape.json" >"$directory.json"
     hy3_init --shape "$directory.json" --tokenizer "$QUICK/tokenizer" --output_dir "$directory" \
         --seed 1
+}
+
+# set_keys KEY=VALUE …: replaces values of $CFG.
+set_keys() {
+    for pair in "$@"; do
+        sed -i "s/^${pair%%=*} =.*/${pair%%=*} = ${pair#*=};/" "$CFG"
+    done
 }
 
 # A configuration of four steps on eight conversations: $CFG, writing below the test's own
@@ -83,8 +93,9 @@ END
 # The entries of the golden bad inputs of one kind: "expect file line" a line ("-" where there is no
 # line).
 bad_inputs() {
-    sed -n 's/^{"file": "\([^"]*\)", "kind": "'"$1"'", "expect": "\([a-z]*\)".*"line": \([0-9]*\),.*/\2 \1 \3/p; t
-        s/^{"file": "\([^"]*\)", "kind": "'"$1"'", "expect": "\([a-z]*\)".*/\2 \1 -/p' "$GOLDEN/bad_inputs.json"
+    local head='^{"file": "\([^"]*\)", "kind": "'"$1"'", "expect": "\([a-z]*\)".*'
+    sed -n -e 's/'"$head"'"line": \([0-9]*\),.*/\2 \1 \3/p; t' -e 's/'"$head"'/\2 \1 -/p' \
+        "$GOLDEN/bad_inputs.json"
 }
 
 # try_bad EXPECT WORDS COMMAND …: one hostile input; counts and lists the wrong answers in $WRONG.

@@ -66,7 +66,8 @@ same_losses() {
 
 @test "hy3_generate --adapter answers with what was learned" {
     local prompt answer
-    printf '%s\n' '{"messages": [{"role": "user", "content": "colour?"}, {"role": "assistant", "content": "deep green"}]}' \
+    printf '%s\n' '{"messages": [{"role": "user", "content": "colour?"},'\
+' {"role": "assistant", "content": "deep green"}]}' \
         >"$BATS_TEST_TMPDIR/train.jsonl"
     run_ok hy3_sft "$CFG" lora_rank=16 lora_dropout=0 max_steps=60 learning_rate=2e-2 \
         per_device_train_batch_size=1 plot_loss=false

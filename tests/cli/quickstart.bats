@@ -8,9 +8,11 @@ load helper
     work=$BATS_TEST_TMPDIR
     run_ok hy3_init --shape "$QUICK/shape.json" --tokenizer "$QUICK/tokenizer" \
         --output_dir "$work/model"
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$HY3_SOURCE/etc/quickstart.cfg" model_name_or_path="$work/model" \
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$HY3_SOURCE/etc/quickstart.cfg" \
+        model_name_or_path="$work/model" \
         train_data_file="$QUICK/conversations.jsonl" output_dir="$work/output" max_steps=40
-    losses=$(sed -n 's/.*"loss": *\([0-9]*\)\.\([0-9][0-9]\).*/\1\2/p' "$work/output/train_log.jsonl")
+    losses=$(sed -n 's/.*"loss": *\([0-9]*\)\.\([0-9][0-9]\).*/\1\2/p' \
+        "$work/output/train_log.jsonl")
     [ "$(echo "$losses" | tail -n 1)" -lt $(($(echo "$losses" | head -n 1) * 9 / 10)) ]
     run_ok hy3_generate "$work/output" --prompt "What is the lighthouse keeper's cat called?" \
         --max_new_tokens 8

@@ -77,7 +77,8 @@ same_directories() {
                 --adapter_model_path "$GOLDEN/$adapter/final" \
         --save_dtype $dtype --output_path "$D/$adapter-$dtype"
             # the public script leaves the MTP layer out, we carry it through
-            diff <("$LIST" "$GOLDEN/merged_manifest.json" $adapter-$dtype | sort | cut -d' ' -f1,2,3,5) \
+            diff <("$LIST" "$GOLDEN/merged_manifest.json" $adapter-$dtype | sort |
+                cut -d' ' -f1,2,3,5) \
                 <(sums "$D/$adapter-$dtype" | grep -v 'model\.layers\.3\.' | cut -d' ' -f1,2,3,5)
             diff <(sums "$GOLDEN/inner" | grep 'model\.layers\.3\.') \
                 <(sums "$D/$adapter-$dtype" | grep 'model\.layers\.3\.')
@@ -92,7 +93,8 @@ same_directories() {
     run_ok hy3_merge --base_model_path "$D/outer" \
         --adapter_model_path "$GOLDEN/adapter_experts/final" --output_path "$D/merged"
     run_ok hy3_convert --to inner --input_dir "$D/merged" --output_dir "$D/inner"
-    diff <("$LIST" "$GOLDEN/merged_manifest.json" adapter_experts-bf16 | sort | cut -d' ' -f1,2,3,5) \
+    diff <("$LIST" "$GOLDEN/merged_manifest.json" adapter_experts-bf16 | sort |
+        cut -d' ' -f1,2,3,5) \
         <(sums "$D/inner" | grep -v 'model\.layers\.3\.' | cut -d' ' -f1,2,3,5)
 }
 
@@ -123,7 +125,8 @@ big_model() {
     sed -e 's/"hidden_size": [0-9]*/"hidden_size": 256/' \
         -e 's/"vocab_size": [0-9]*/"vocab_size": 8000/' \
         "$QUICK/shape.json" >"$D/shape.json"
-    hy3_init --shape "$D/shape.json" --tokenizer "$QUICK/tokenizer" --output_dir "$D/model" --seed 3 \
+    hy3_init --shape "$D/shape.json" --tokenizer "$QUICK/tokenizer" --output_dir "$D/model" \
+        --seed 3 \
         --max_shard_size 500kB >/dev/null 2>&1
 }
 
@@ -238,7 +241,7 @@ big_model() {
     [ ! -e "$D/x" ]
 }
 
-@test "every bad config, index and safetensors file is refused by the tools, and nothing is written" {
+@test "the tools refuse every bad config, index and safetensors file, and write nothing" {
     local kind expect file line model WRONG=
     for kind in config index safetensors; do
         while read -r expect file line; do

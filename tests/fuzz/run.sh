@@ -26,7 +26,7 @@ mkdir -p "$work"
 echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d[0] + (int)n & 0; }' \
     >"$work/probe.c"
 if ! "$clang" -w -fsanitize=fuzzer "$work/probe.c" -o "$work/probe" 2>/dev/null; then
-    echo "fuzzing skipped: $clang has no libFuzzer (Debian package libclang-rt-14-dev or libfuzzer-14-dev)"
+    echo "fuzzing skipped: $clang has no libFuzzer (package libclang-rt-14-dev or libfuzzer-14-dev)"
     exit 0
 fi
 
@@ -72,7 +72,8 @@ for file in "$source"/tests/fuzz/fuzz_*.c; do
         -o "$work/fuzz_$name" || exit 1
     seeds "$name"
     echo "fuzzing $name for $seconds s"
-    if (cd "$work" && HY3_SOURCE=$source ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
+    if (cd "$work" && HY3_SOURCE=$source ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 \
+        LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
         "./fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
         -artifact_prefix="$work/finding-$name-" -print_final_stats=1 "corpus-$name" \
         >"log-$name" 2>&1); then

@@ -57,7 +57,9 @@ stop() {
 }
 nodes() { sed -n 's/^NodeName=\([^ ]*\) .*/\1/p' "$P/etc/slurm.conf"; }
 free_base() { # a base port with NODES+1 free ports above it
-    local b p used; used=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '{split($2,a,":"); print a[2]}' | sort -u)
+    local b p used
+    used=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+        awk '{split($2,a,":"); print a[2]}' | sort -u)
     for b in $(seq $((20000 + RANDOM % 8000)) 16 32000); do
         for p in $(seq "$b" $((b + NODES))); do grep -qi "^$(printf %04X "$p")$" <<<"$used" &&
             continue 2; done
@@ -133,7 +135,8 @@ DefMemPerCPU=100
 GresTypes=gpu
 # CPUs/memory as configured below, whatever the machine has
 SlurmdParameters=config_overrides
-# 1: a crashed node comes back when its slurmd does; a node an admin set down stays down (2 would bring that back too)
+# 1: a crashed node comes back when its slurmd does; a node an admin set down stays down (2 would
+# bring that back too)
 ReturnToService=1
 JobRequeue=1
 KillWait=${KILLWAIT:-10}
@@ -149,10 +152,12 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf
 CONF
         for i in $(seq "$NODES"); do
             host=$h; [ "$NETNS" = 1 ] && addr=10.77.0.$i host=n$i
-            echo "NodeName=n$i NodeHostname=$host NodeAddr=$addr Port=$((base + i)) CPUs=$CPUS Boards=1 SocketsPerBoard=1" \
-                 "CoresPerSocket=$CPUS ThreadsPerCore=1 RealMemory=$MEM Gres=gpu:$GPUS State=UNKNOWN"
+            echo "NodeName=n$i NodeHostname=$host NodeAddr=$addr Port=$((base + i)) CPUs=$CPUS" \
+                "Boards=1 SocketsPerBoard=1 CoresPerSocket=$CPUS ThreadsPerCore=1" \
+                "RealMemory=$MEM Gres=gpu:$GPUS State=UNKNOWN"
         done
-        echo "PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=5 State=UP OverSubscribe=NO"
+        echo "PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=5 State=UP" \
+            "OverSubscribe=NO"
     } >"$P/etc/slurm.conf"
     : >"$P/etc/plugstack.conf"; 
     # nothing uses cgroups, but slurmd 22.05 loads the plugin and dies if no cgroup file system can
@@ -168,7 +173,8 @@ CONF
     done
     if [ "$GPUS" -gt 0 ]; then
         echo "AutoDetect=off" >"$P/etc/gres.conf"
-        echo "NodeName=n[1-$NODES] Name=gpu File=$P/gpu/nvidia$([ "$GPUS" -gt 1 ] && echo "[0-$((GPUS - 1))]" || echo 0)" >>"$P/etc/gres.conf"
+        gpus=$([ "$GPUS" -gt 1 ] && echo "[0-$((GPUS - 1))]" || echo 0)
+        echo "NodeName=n[1-$NODES] Name=gpu File=$P/gpu/nvidia$gpus" >>"$P/etc/gres.conf"
     else sed -i 's/ Gres=gpu:0//; /^GresTypes/d' "$P/etc/slurm.conf"; : >"$P/etc/gres.conf"; fi
 }
 

@@ -19,7 +19,7 @@ setup() {
     D=$BATS_TEST_TMPDIR
     [ -n "${LAB_IS_UP:-}" ] || skip "no network namespaces: needs root, CAP_NET_ADMIN and iproute2"
     make_config "$BATS_FILE_TMPDIR/model"
-    sed -i 's/^zero_stage.*/zero_stage = 3;/; s/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/' "$CFG"
+    set_keys zero_stage=3 per_device_train_batch_size=1
     echo "plot_loss = false; cache_dir = \"$BATS_FILE_TMPDIR/cache\"; expert_parallel_size = 2;" \
         >>"$CFG"
 }
@@ -74,7 +74,8 @@ wait_for_step() {
     "$LAB" link 2 up
     status=0
     wait $! || status=$?
-    grep -q "error: rank 0 on h1, .*no answer from another rank for 5 s.*step [0-9]*.*layer\|error: rank 0 on h1, .*no answer.*collective" "$D/log" || fail "$(tail "$D/log")"
+    grep -q -e "error: rank 0 on h1, .*no answer from another rank for 5 s.*step [0-9]*.*layer" \
+        -e "error: rank 0 on h1, .*no answer.*collective" "$D/log" || fail "$(tail "$D/log")"
     [ "$took" -le 10 ] || fail "the message came after $took s"
     [ "$status" -eq 4 ] || fail "exit $status" "$(tail "$D/log")"
 }

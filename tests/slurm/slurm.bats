@@ -25,7 +25,7 @@ setup() {
     [ -n "${SLURM_CONF:-}" ] || skip \
         "no Slurm: slurmctld, slurmd and munge are not installed, or did not start"
     make_config "$BATS_FILE_TMPDIR/model"
-    sed -i 's/^per_device_train_batch_size.*/per_device_train_batch_size = 1;/; s/^zero_stage.*/zero_stage = 3;/' "$CFG"
+    set_keys per_device_train_batch_size=1 zero_stage=3
     echo "plot_loss = false; cache_dir = \"$BATS_FILE_TMPDIR/cache\";" >>"$CFG"
     cd "$D"
 }
@@ -37,7 +37,8 @@ submit() { # LIMIT_SECONDS sbatch-arguments …
     shift
     JOB=$(timeout 20 sbatch --parsable --export=ALL "$@")
     for i in $(seq "$limit"); do
-        STATE=$(timeout 20 scontrol show job "$JOB" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | sort -u | tr '\n' ' ')
+        STATE=$(timeout 20 scontrol show job "$JOB" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' |
+            sort -u | tr '\n' ' ')
         STATE=${STATE% } # several where the tasks of an array differ
         case $STATE in COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) return 0 ;; esac
         [ -z "${WHILE:-}" ] || $WHILE
@@ -66,7 +67,8 @@ undisturbed() {
     # a limit of a minute is warned of at once; the second life ends twenty steps after the first
     set_end() {
         local done
-        done=$(sed -n 's/.*stopped by SIGUSR1 after step \([0-9]*\) of.*/\1/p' ./*.log 2>/dev/null | head -n 1)
+        done=$(sed -n 's/.*stopped by SIGUSR1 after step \([0-9]*\) of.*/\1/p' ./*.log 2>/dev/null |
+            head -n 1)
         [ -z "$done" ] || sed -i "s/^max_steps.*/max_steps = $((done + 20));/" "$CFG"
     }
     submit 150 --nodes=2 --ntasks-per-node=2 --time=1 --signal=USR1@30 \
@@ -78,7 +80,7 @@ undisturbed() {
     cmp "$D/whole/model.safetensors" "$OUTPUT/model.safetensors"
 }
 
-@test "a node that dies: the job is requeued, continues and ends with the weights of an undisturbed run" {
+@test "a node dies: the job is requeued and ends with the weights of an undisturbed run" {
     sed -i 's/^max_steps.*/max_steps = 500;/' "$CFG"
     echo "gradient_accumulation_steps = 16; expert_parallel_size = 2;" >>"$CFG"
     WHILE=kill_and_mend
