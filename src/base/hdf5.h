@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hdf5.h - HDF5 with its complaints in our error texts. */
+/* hdf5.h - attributes and contiguous data sets of HDF5, with its complaints in our error texts.
+ *
+ * What is read is checked before it is read: class, size and number of elements of an attribute,
+ * type, layout and place of a data set. Texts of reading say what is wrong and not in which file,
+ * which the caller knows. */
 #ifndef HY3_BASE_HDF5_H
 #define HY3_BASE_HDF5_H
+
+#include "base/error.h"
 
 #include <hdf5.h>
 
@@ -11,9 +17,46 @@ void hy3_hdf5_quiet(void);
 /* Local. What HDF5 last complained about, "" if nothing. Static memory. */
 const char *hy3_hdf5_text(void);
 
+/* Local. HY3_EIO: "cannot VERB 'NAME' of 'PATH'", and HDF5's complaint. name: NULL for the file. */
+hy3_status hy3_hdf5_fail(const char *verb, const char *name, const char *path);
+
 /* Local. Closes a file of the default driver whose content no longer matters, because writing it
  * has failed: what HDF5 still holds goes nowhere. H5Fclose would fail for the same reason as the
  * write, leave the file half open, and crash when the library is torn down (seen with 1.10.8). */
 void hy3_hdf5_discard(hid_t file);
+
+/* Local. One number of 64 bits; type: H5T_NATIVE_INT64, _UINT64 or _DOUBLE, as `out` has it.
+ * Errors: HY3_EFORMAT. */
+hy3_status hy3_hdf5_get_number(hid_t object, const char *name, hid_t type, void *out);
+
+/* Local. A text of at most `limit` bytes, "" if there is no such attribute. The caller owns *out.
+ * Errors: HY3_EFORMAT. */
+hy3_status hy3_hdf5_get_text(hid_t object, const char *name, size_t limit, char **out);
+
+/* Local. Creates an attribute of one number, little-endian in the file; type: as above. path: of
+ * the file, for the message. Errors: HY3_EIO. */
+hy3_status hy3_hdf5_put_number(hid_t object, const char *name, hid_t type, const void *value,
+                               const char *path);
+hy3_status hy3_hdf5_put_text(hid_t object, const char *name, const char *text, const char *path);
+
+enum { HY3_HDF5_DIMS = 3 };
+
+/* A contiguous data set: its shape, and where its elements lie in the file. */
+struct hy3_hdf5_place {
+    int dims;
+    int64_t shape[HY3_HDF5_DIMS], count; /* count: of all elements */
+    int64_t offset;                      /* bytes */
+};
+
+/* Local. Opens a data set of exactly this type that is one piece of a file of `file_bytes` bytes.
+ * The caller closes *set (H5Dclose), which is -1 after an error. Errors: HY3_EFORMAT. */
+hy3_status hy3_hdf5_open_set(hid_t group, const char *name, hid_t type, int64_t file_bytes,
+                             struct hy3_hdf5_place *place, hid_t *set);
+
+/* Local, or collective for a file that all ranks have open. Creates a contiguous data set whose
+ * space is allocated at once and not filled: its place is final. place: dims and shape are given,
+ * count and offset are set. The caller closes *set, which is -1 after an error. Errors: HY3_EIO. */
+hy3_status hy3_hdf5_create_set(hid_t group, const char *name, hid_t type, const char *path,
+                               struct hy3_hdf5_place *place, hid_t *set);
 
 #endif

@@ -70,92 +70,29 @@ hid_t hy3_token_column_type(const struct hy3_token_column *column)
     return column->size == 8 ? H5T_STD_U64LE : column->size == 4 ? H5T_STD_U32LE : H5T_STD_U8LE;
 }
 
-static hy3_status read_int(hid_t file, const char *name, void *out)
+hid_t hy3_token_attribute_type(const struct hy3_token_attribute *attribute)
 {
-    hy3_status status = HY3_OK;
-    hid_t attribute = H5Aopen(file, name, H5P_DEFAULT), type = -1, space = -1;
-
-    if (attribute < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "it has no attribute '%s'", name);
-    type = H5Aget_type(attribute);
-    space = H5Aget_space(attribute);
-    if (type < 0 || space < 0 || H5Tget_class(type) != H5T_INTEGER || H5Tget_size(type) != 8 ||
-        H5Sget_simple_extent_npoints(space) != 1 || H5Aread(attribute, type, out) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is not one 64-bit integer", name);
-done:
-    if (space >= 0)
-        H5Sclose(space);
-    if (type >= 0)
-        H5Tclose(type);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    return status;
+    return attribute->is_fingerprint ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64;
 }
 
 static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
 {
     int64_t is_complete = 0;
 
-    HY3_TRY(read_int(file, "complete", &is_complete));
+    HY3_TRY(hy3_hdf5_get_number(file, "complete", H5T_NATIVE_INT64, &is_complete));
     if (is_complete != 1)
         HY3_FAIL(HY3_EFORMAT, "it is not marked complete");
-    HY3_TRY(read_int(file, "format_version", &h->format));
+    HY3_TRY(hy3_hdf5_get_number(file, "format_version", H5T_NATIVE_INT64, &h->format));
     if (h->format != HY3_TOKEN_FORMAT)
         HY3_FAIL(HY3_EFORMAT, "it has format %lld, this program writes %d", (long long)h->format,
                  HY3_TOKEN_FORMAT);
     for (const struct hy3_token_attribute *a = hy3_token_attributes; a->name; a++)
-        HY3_TRY(read_int(file, a->name, (char *)h + a->offset));
+        HY3_TRY(
+            hy3_hdf5_get_number(file, a->name, hy3_token_attribute_type(a), (char *)h + a->offset));
     if (h->summary.samples < 1 || h->summary.tokens < h->summary.samples || h->hashed < 0 ||
         h->piece_bytes < 1)
         HY3_FAIL(HY3_EFORMAT, "its counts make no sense");
     return HY3_OK;
-}
-
-/* The dataset as an open handle, of the type and size that the counts demand. */
-static hy3_status open_column(hid_t file, const struct hy3_token_column *column, int64_t count,
-                              hid_t *out)
-{
-    hy3_status status = HY3_OK;
-    hid_t set = H5Dopen2(file, column->name, H5P_DEFAULT), type = -1, space = -1;
-
-    *out = set;
-    if (set < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "it has no dataset '%s'", column->name);
-    type = H5Dget_type(set);
-    space = H5Dget_space(set);
-    if (type < 0 || space < 0 || H5Tequal(type, hy3_token_column_type(column)) <= 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' has another type", column->name);
-    if (H5Sget_simple_extent_ndims(space) != 1 || H5Sget_simple_extent_npoints(space) != count)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' does not have %lld elements", column->name,
-                      (long long)count);
-done:
-    if (space >= 0)
-        H5Sclose(space);
-    if (type >= 0)
-        H5Tclose(type);
-    return status;
-}
-
-static hy3_status place_column(hid_t set, const struct hy3_token_column *column, int64_t count,
-                               struct hy3_token_header *h)
-{
-    hy3_status status = HY3_OK;
-    hid_t plist = H5Dget_create_plist(set);
-    haddr_t at = H5Dget_offset(set);
-    int64_t bytes;
-
-    if (plist < 0 || H5Pget_layout(plist) != H5D_CONTIGUOUS || H5Pget_external_count(plist) != 0 ||
-        at == HADDR_UNDEF)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' is not stored in one piece", column->name);
-    if (__builtin_mul_overflow(count, (int64_t)column->size, &bytes) || at > INT64_MAX ||
-        bytes > h->size || (int64_t)at > h->size - bytes)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' reaches beyond the end of the file",
-                      column->name);
-    *(int64_t *)(void *)((char *)h + column->offset) = (int64_t)at;
-done:
-    if (plist >= 0)
-        H5Pclose(plist);
-    return status;
 }
 
 /* Sizes or times that differ are no error: the contents decide then. */
@@ -168,7 +105,7 @@ static hy3_status compare_files(hid_t set, const char *name, const struct hy3_so
 
     HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
     if (H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its dataset '%s' cannot be read", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its data set '%s' cannot be read", name);
     for (int f = 0; f < count; f++)
         if (values[f] != (is_size ? sources[f].size : sources[f].mtime_ns))
             h->has_same_sources = false;
@@ -211,17 +148,22 @@ static hy3_status inspect_columns(hid_t file, const struct hy3_source *sources, 
                                   struct hy3_token_header *h)
 {
     hy3_status status = HY3_OK;
+    struct hy3_hdf5_place place;
     hid_t set = -1;
 
     h->has_same_sources = true;
     for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++) {
         int64_t elements = hy3_token_column_count(c, h, count);
 
-        HY3_TRY_DONE(open_column(file, c, elements, &set));
+        HY3_TRY_DONE(
+            hy3_hdf5_open_set(file, c->name, hy3_token_column_type(c), h->size, &place, &set));
+        if (place.dims != 1 || place.count != elements)
+            HY3_FAIL_DONE(HY3_EFORMAT, "its data set '%s' does not have %lld elements", c->name,
+                          (long long)elements);
         if (c->kind == HY3_FILES)
             HY3_TRY_DONE(compare_files(set, c->name, sources, count, h));
         else
-            HY3_TRY_DONE(place_column(set, c, elements, h));
+            *(int64_t *)(void *)((char *)h + c->offset) = place.offset;
         H5Dclose(set);
         set = -1;
     }

@@ -35,6 +35,9 @@ struct hy3_token_attribute {
 };
 extern const struct hy3_token_attribute hy3_token_attributes[];
 
+/* As the header has it in memory. */
+hid_t hy3_token_attribute_type(const struct hy3_token_attribute *attribute);
+
 enum hy3_token_kind { HY3_TOKENS, HY3_SAMPLES, HY3_SAMPLE_STARTS, HY3_FILES };
 
 struct hy3_token_column {

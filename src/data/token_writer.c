@@ -42,52 +42,14 @@ struct cursor { /* how far a rank has come in a column */
     uint64_t start; /* token at which the next sample begins */
 };
 
-static hy3_status failed(const struct writer *w, const char *what, const char *name)
-{
-    HY3_FAIL(HY3_EIO, "cannot %s '%s' of '%s': %s", what, name, w->output.part, hy3_hdf5_text());
-}
-
-static hy3_status put_attribute(const struct writer *w, const char *name, hid_t type,
-                                const void *value)
-{
-    hy3_status status = HY3_OK;
-    hid_t space = H5Screate(H5S_SCALAR), attribute = -1;
-
-    attribute = H5Acreate2(w->file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    if (attribute < 0 || H5Awrite(attribute, type, value) < 0)
-        status = failed(w, "write the attribute", name);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    H5Sclose(space);
-    return status;
-}
-
-static hid_t text_type(size_t size)
-{
-    hid_t type = H5Tcopy(H5T_C_S1);
-
-    H5Tset_size(type, size);
-    H5Tset_strpad(type, H5T_STR_NULLPAD);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    return type;
-}
-
-static hy3_status put_text(const struct writer *w, const char *name, const char *text)
-{
-    hid_t type = text_type(strlen(text));
-    hy3_status status = put_attribute(w, name, type, text);
-
-    H5Tclose(type);
-    return status;
-}
-
 static hy3_status put_attributes(const struct writer *w, enum hy3_dialect dialect)
 {
     for (const struct hy3_token_attribute *a = hy3_token_attributes; a->name; a++)
-        HY3_TRY(put_attribute(w, a->name, a->is_fingerprint ? H5T_STD_U64LE : H5T_STD_I64LE,
-                              (const char *)w->header + a->offset));
-    HY3_TRY(put_text(w, "template", "hy_v3"));
-    return put_text(w, "dialect", dialect == HY3_DIALECT_FINAL ? "final" : "preview");
+        HY3_TRY(hy3_hdf5_put_number(w->file, a->name, hy3_token_attribute_type(a),
+                                    (const char *)w->header + a->offset, w->output.part));
+    HY3_TRY(hy3_hdf5_put_text(w->file, "template", "hy_v3", w->output.part));
+    return hy3_hdf5_put_text(w->file, "dialect", dialect == HY3_DIALECT_FINAL ? "final" : "preview",
+                             w->output.part);
 }
 
 static int64_t elements(const struct writer *w, const struct hy3_token_column *column, int64_t p)
@@ -226,7 +188,7 @@ static hy3_status write_buffer(const struct writer *w, const struct hy3_token_co
     if (used == 0)
         H5Sselect_none(memory);
     if (H5Dwrite(set, hy3_token_column_type(column), memory, space, transfer, w->buffer) < 0)
-        status = failed(w, "write", column->name);
+        status = hy3_hdf5_fail("write", column->name, w->output.part);
     H5Sclose(memory);
     return status;
 }
@@ -270,36 +232,20 @@ static hy3_status write_files(const struct writer *w, hid_t set, hid_t type, con
     hy3_status status = HY3_OK;
 
     if (hy3_rank(w->comm) == 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
-        status = failed(w, "write", "source files");
+        status = hy3_hdf5_fail("write", "source files", w->output.part);
     return hy3_agree(w->comm, status, phase);
-}
-
-/* Contiguous and allocated at once: its place is known, and nobody extends the file later. */
-static hid_t create_set(const struct writer *w, const char *name, hid_t type, int64_t count)
-{
-    hsize_t size = (hsize_t)count;
-    hid_t space = H5Screate_simple(1, &size, NULL), plist = H5Pcreate(H5P_DATASET_CREATE), set;
-
-    H5Pset_layout(plist, H5D_CONTIGUOUS);
-    H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY);
-    H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);
-    H5Pset_obj_track_times(plist, false);
-    set = H5Dcreate2(w->file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    H5Pclose(plist);
-    H5Sclose(space);
-    return set;
 }
 
 static hy3_status put_column(const struct writer *w, const struct hy3_token_column *column)
 {
     hy3_status status = HY3_OK;
     int64_t count = hy3_token_column_count(column, w->header, w->file_count), *values = NULL;
-    hid_t set = create_set(w, column->name, hy3_token_column_type(column), count);
+    struct hy3_hdf5_place place = {.dims = 1, .shape = {count}};
     bool is_size = strcmp(column->name, "source_size") == 0;
+    hid_t set = -1;
 
-    if (set < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s' in '%s': %s", column->name, w->output.part,
-                      hy3_hdf5_text());
+    HY3_TRY_DONE(hy3_hdf5_create_set(w->file, column->name, hy3_token_column_type(column),
+                                     w->output.part, &place, &set));
     if (column->kind != HY3_FILES) {
         HY3_TRY_DONE(write_column(w, column, set));
         goto done;
@@ -315,9 +261,20 @@ done:
     return status;
 }
 
+static hid_t text_type(size_t size)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+
+    H5Tset_size(type, size);
+    H5Tset_strpad(type, H5T_STR_NULLPAD);
+    H5Tset_cset(type, H5T_CSET_UTF8);
+    return type;
+}
+
 static hy3_status put_names(const struct writer *w)
 {
     hy3_status status = HY3_OK;
+    struct hy3_hdf5_place place = {.dims = 1, .shape = {w->file_count}};
     size_t width = 1;
     hid_t type = -1, set = -1;
     char *names = NULL;
@@ -329,9 +286,7 @@ static hy3_status put_names(const struct writer *w)
     for (int f = 0; f < w->file_count; f++)
         memcpy(names + (size_t)f * width, w->sources[f].path, strlen(w->sources[f].path));
     type = text_type(width);
-    if ((set = create_set(w, "source_name", type, w->file_count)) < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot create 'source_name' in '%s': %s", w->output.part,
-                      hy3_hdf5_text());
+    HY3_TRY_DONE(hy3_hdf5_create_set(w->file, "source_name", type, w->output.part, &place, &set));
     HY3_TRY_DONE(write_files(w, set, type, names));
 done:
     if (set >= 0)
@@ -363,8 +318,7 @@ static hy3_status create_file(struct writer *w)
 
     H5Pset_fapl_mpio(access, w->comm, MPI_INFO_NULL);
     if ((w->file = H5Fcreate(w->output.part, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
-        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot create '%s': %s", w->output.part,
-                          hy3_hdf5_text());
+        status = hy3_hdf5_fail("create", NULL, w->output.part);
     H5Pclose(access);
     return hy3_agree(w->comm, status, phase);
 }
@@ -376,11 +330,12 @@ static hy3_status mark_and_close(struct writer *w)
     const int64_t is_complete = 1;
 
     if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0)
-        status = failed(w, "flush", "the data");
+        status = hy3_hdf5_fail("flush", NULL, w->output.part);
     HY3_AGREE(w->comm, status, phase);
-    status = put_attribute(w, "complete", H5T_STD_I64LE, &is_complete);
+    status =
+        hy3_hdf5_put_number(w->file, "complete", H5T_NATIVE_INT64, &is_complete, w->output.part);
     if (H5Fclose(w->file) < 0 && status == HY3_OK)
-        status = failed(w, "close", "the file");
+        status = hy3_hdf5_fail("close", NULL, w->output.part);
     w->file = -1;
     status = hy3_agree(w->comm, status, phase);
     return status;

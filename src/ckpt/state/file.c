@@ -35,118 +35,34 @@ const char *hy3_state_field_name(enum hy3_optimizer_field field)
     return names[field];
 }
 
-static hy3_status get_attribute(hid_t object, const char *name, char type, void *out)
-{
-    hy3_status status = HY3_OK;
-    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), kind = -1, space = -1;
-
-    if (attribute < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "it has no attribute '%s'", name);
-    kind = H5Aget_type(attribute);
-    space = H5Aget_space(attribute);
-    if (kind < 0 || space < 0 || H5Tget_size(kind) != 8 ||
-        H5Tget_class(kind) != (type == 'r' ? H5T_FLOAT : H5T_INTEGER) ||
-        H5Sget_simple_extent_npoints(space) != 1 ||
-        H5Aread(attribute, hy3_state_memory_type(type), out) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is not one 64-bit number", name);
-done:
-    if (space >= 0)
-        H5Sclose(space);
-    if (kind >= 0)
-        H5Tclose(kind);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    return status;
-}
-
-static hy3_status get_text(hid_t object, const char *name, char **out)
-{
-    hy3_status status = HY3_OK;
-    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), kind = -1;
-    size_t size;
-
-    if (attribute < 0)
-        return hy3_strdup("", out);
-    kind = H5Aget_type(attribute);
-    size = kind < 0 ? 0 : H5Tget_size(kind);
-    if (kind < 0 || H5Tget_class(kind) != H5T_STRING || H5Tis_variable_str(kind) > 0 ||
-        size > HY3_STATE_CONFIGURATION_LIMIT)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is no text", name);
-    HY3_TRY_DONE(hy3_alloc(out, size + 1, 1));
-    if (H5Aread(attribute, kind, *out) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' cannot be read", name);
-done:
-    if (kind >= 0)
-        H5Tclose(kind);
-    H5Aclose(attribute);
-    return status;
-}
-
-/* Shape and place of a dataset; whether it is what we write. */
-static bool get_dataset(hid_t set, hid_t type, int64_t *dims, int64_t shape[3], int64_t *offset)
-{
-    hid_t kind = H5Dget_type(set), space = H5Dget_space(set), plist = H5Dget_create_plist(set);
-    hsize_t sizes[3] = {0};
-    bool good = kind >= 0 && space >= 0 && plist >= 0 && H5Tequal(kind, type) > 0 &&
-                H5Pget_layout(plist) == H5D_CONTIGUOUS && H5Pget_external_count(plist) == 0 &&
-                H5Sget_simple_extent_ndims(space) >= 1 && H5Sget_simple_extent_ndims(space) <= 3;
-
-    if (good) {
-        *dims = H5Sget_simple_extent_dims(space, sizes, NULL);
-        *offset = (int64_t)H5Dget_offset(set);
-        good = H5Dget_offset(set) != HADDR_UNDEF;
-        for (int i = 0; i < 3; i++)
-            shape[i] = (int64_t)sizes[i];
-    }
-    if (kind >= 0)
-        H5Tclose(kind);
-    if (space >= 0)
-        H5Sclose(space);
-    if (plist >= 0)
-        H5Pclose(plist);
-    return good;
-}
-
-/* Whether bytes [offset, offset + count size) lie in the file. */
-static bool fits(const struct hy3_state_index *index, int64_t offset, int64_t count, int64_t size)
-{
-    return offset >= 0 && count >= 0 && count <= index->file_bytes / size &&
-           offset <= index->file_bytes - count * size;
-}
-
-static hy3_status get_tensor(hid_t group, const char *name, struct hy3_state_index *index,
+static hy3_status get_tensor(hid_t file, const char *name, struct hy3_state_index *index,
                              enum hy3_optimizer_field field)
 {
     hy3_status status = HY3_OK;
-    hid_t set = H5Dopen2(group, name, H5P_DEFAULT);
-    int64_t number = -1, dims = 0, shape[3] = {0}, offset = 0, count = 1;
+    hid_t set = -1;
+    struct hy3_hdf5_place place;
     struct hy3_state_tensor *t;
+    char path[HY3_PARAM_NAME + 16];
+    int64_t number = -1;
 
-    if (set < 0 || !get_dataset(set, H5T_IEEE_F32LE, &dims, shape, &offset))
-        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' is no contiguous fp32 dataset",
-                      hy3_state_field_name(field), name);
-    HY3_TRY_DONE(get_attribute(set, "tensor", 'i', &number));
-    for (int i = 0; i < dims; i++) {
-        if (shape[i] < 1 || count > INT64_MAX / 4 / shape[i])
-            HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' has an impossible shape",
-                          hy3_state_field_name(field), name);
-        count *= shape[i];
-    }
-    if (number < 0 || number >= index->tensor_count || strlen(name) >= HY3_PARAM_NAME ||
-        !fits(index, offset, count, 4))
-        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' does not belong there", hy3_state_field_name(field),
-                      name);
+    snprintf(path, sizeof path, "%s/%s", hy3_state_field_name(field), name);
+    HY3_TRY_DONE(hy3_hdf5_open_set(file, path, H5T_IEEE_F32LE, index->file_bytes, &place, &set));
+    HY3_TRY_DONE(hy3_hdf5_get_number(set, "tensor", H5T_NATIVE_INT64, &number));
+    if (place.count < 1)
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%.100s' has no elements", path);
+    if (number < 0 || number >= index->tensor_count)
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%.100s' has a number that no tensor has", path);
     t = &index->tensors[number];
     if (field == HY3_MASTER) {
         snprintf(t->name, sizeof t->name, "%s", name);
-        t->dims = dims;
-        memcpy(t->shape, shape, sizeof shape);
-        t->count = count;
+        t->dims = place.dims;
+        memcpy(t->shape, place.shape, sizeof t->shape);
+        t->count = place.count;
     }
-    if (strcmp(t->name, name) != 0 || t->dims != dims || memcmp(t->shape, shape, sizeof shape) != 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "'%s/%.100s' and 'param' of the same number differ",
-                      hy3_state_field_name(field), name);
-    t->offset[field] = offset;
+    if (strcmp(t->name, name) != 0 || t->dims != place.dims ||
+        memcmp(t->shape, place.shape, sizeof t->shape) != 0)
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%.100s' and 'param' of the same number differ", path);
+    t->offset[field] = place.offset;
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -177,7 +93,7 @@ static hy3_status get_field(hid_t file, struct hy3_state_index *index,
                                H5P_DEFAULT) < 0)
             HY3_FAIL_DONE(HY3_EFORMAT, "the names in '%s' cannot be read",
                           hy3_state_field_name(field));
-        HY3_TRY_DONE(get_tensor(group, name, index, field));
+        HY3_TRY_DONE(get_tensor(file, name, index, field));
     }
 done:
     if (group >= 0)
@@ -228,17 +144,18 @@ static hy3_status check_slabs(struct hy3_state_index *index)
 static hy3_status get_slabs(hid_t file, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
-    hid_t set = H5Dopen2(file, "checksums", H5P_DEFAULT);
-    int64_t dims, shape[3], offset;
+    struct hy3_hdf5_place place;
+    hid_t set = -1;
 
-    if (set < 0 || !get_dataset(set, H5T_STD_U64LE, &dims, shape, &offset) || dims != 2 ||
-        shape[1] != HY3_STATE_SLAB_COLUMNS || shape[0] > MAX_SLABS ||
-        !fits(index, offset, shape[0] * HY3_STATE_SLAB_COLUMNS, 8))
-        HY3_FAIL_DONE(HY3_EFORMAT, "its checksums cannot be read");
-    index->slab_count = shape[0];
-    index->slabs_offset = offset;
-    HY3_TRY_DONE(hy3_alloc(&index->slabs, (size_t)shape[0], sizeof *index->slabs));
-    if (shape[0] > 0 &&
+    HY3_TRY_DONE(
+        hy3_hdf5_open_set(file, "checksums", H5T_STD_U64LE, index->file_bytes, &place, &set));
+    if (place.dims != 2 || place.shape[1] != HY3_STATE_SLAB_COLUMNS || place.shape[0] > MAX_SLABS)
+        HY3_FAIL_DONE(HY3_EFORMAT, "its checksums are not rows of %d numbers",
+                      HY3_STATE_SLAB_COLUMNS);
+    index->slab_count = place.shape[0];
+    index->slabs_offset = place.offset;
+    HY3_TRY_DONE(hy3_alloc(&index->slabs, (size_t)index->slab_count, sizeof *index->slabs));
+    if (index->slab_count > 0 &&
         H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, index->slabs) < 0)
         HY3_FAIL_DONE(HY3_EFORMAT, "its checksums cannot be read: %s", hy3_hdf5_text());
     HY3_TRY_DONE(check_slabs(index));
@@ -254,10 +171,10 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
     hsize_t bytes = 0;
 
     if (H5Aexists(file, "complete") > 0)
-        HY3_TRY(get_attribute(file, "complete", 'i', &complete));
+        HY3_TRY(hy3_hdf5_get_number(file, "complete", H5T_NATIVE_INT64, &complete));
     if (complete != 1)
         HY3_FAIL(HY3_EFORMAT, "its mark 'complete' is missing: it was cut short");
-    HY3_TRY(get_attribute(file, "version", 'i', &version));
+    HY3_TRY(hy3_hdf5_get_number(file, "version", H5T_NATIVE_INT64, &version));
     if (version != HY3_STATE_VERSION)
         HY3_FAIL(HY3_EFORMAT, "it is of version %lld, this program reads %d", (long long)version,
                  HY3_STATE_VERSION);
@@ -265,8 +182,10 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
         HY3_FAIL(HY3_EFORMAT, "its size is unknown");
     index->file_bytes = (int64_t)bytes;
     for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
-        HY3_TRY(get_attribute(file, a->name, a->type, (char *)&index->info + a->offset));
-    HY3_TRY(get_text(file, "configuration", &index->configuration));
+        HY3_TRY(hy3_hdf5_get_number(file, a->name, hy3_state_memory_type(a->type),
+                                    (char *)&index->info + a->offset));
+    HY3_TRY(hy3_hdf5_get_text(file, "configuration", HY3_STATE_CONFIGURATION_LIMIT,
+                              &index->configuration));
     for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
         HY3_TRY(get_field(file, index, field));
     return get_slabs(file, index);

@@ -12,11 +12,6 @@
 
 enum { PIECE = 1 << 16 }; /* bytes copied or compared at a time */
 
-static hid_t file_type(char type)
-{
-    return type == 'r' ? H5T_IEEE_F64LE : type == 'u' ? H5T_STD_U64LE : H5T_STD_I64LE;
-}
-
 /* A byte of the file in which it differs when it is complete. */
 struct hy3_state_byte {
     int64_t offset;
@@ -30,70 +25,6 @@ struct hy3_state_layout {
     size_t mark_bytes, capacity;
 };
 
-static hy3_status complain(const char *path, const char *what)
-{
-    HY3_FAIL(HY3_EIO, "cannot write %s of '%s': %s", what, path, hy3_hdf5_text());
-}
-
-static hy3_status put_attribute(hid_t object, const char *path, const char *name, char type,
-                                const void *value)
-{
-    hid_t space = H5Screate(H5S_SCALAR);
-    hid_t attribute = H5Acreate2(object, name, file_type(type), space, H5P_DEFAULT, H5P_DEFAULT);
-    hy3_status status = HY3_OK;
-
-    if (attribute < 0 || H5Awrite(attribute, hy3_state_memory_type(type), value) < 0)
-        status = complain(path, name);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    H5Sclose(space);
-    return status;
-}
-
-static hy3_status put_text(hid_t object, const char *path, const char *name, const char *text)
-{
-    hy3_status status = HY3_OK;
-    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR), attribute;
-
-    H5Tset_size(type, strlen(text) + 1);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    if (attribute < 0 || H5Awrite(attribute, type, text) < 0)
-        status = complain(path, name);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    H5Sclose(space);
-    H5Tclose(type);
-    return status;
-}
-
-/* A contiguous dataset whose place is fixed at once. */
-static hy3_status create_dataset(hid_t group, const char *path, const char *name, hid_t type,
-                                 int dims, const int64_t *shape, int64_t *offset, hid_t *out)
-{
-    hy3_status status = HY3_OK;
-    hsize_t sizes[3] = {0};
-    hid_t space, plist = H5Pcreate(H5P_DATASET_CREATE);
-
-    for (int i = 0; i < dims; i++)
-        sizes[i] = (hsize_t)shape[i];
-    space = H5Screate_simple(dims, sizes, NULL);
-    H5Pset_layout(plist, H5D_CONTIGUOUS);
-    H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY);
-    H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);
-    H5Pset_obj_track_times(plist, false);
-    *out = H5Dcreate2(group, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    if (*out < 0)
-        status = complain(path, name); /* before another call forgets why */
-    H5Pclose(plist);
-    H5Sclose(space);
-    HY3_TRY(status);
-    if (H5Dget_offset(*out) == HADDR_UNDEF)
-        HY3_FAIL(HY3_EIO, "HDF5 gives '%s' of '%s' no place", name, path);
-    *offset = (int64_t)H5Dget_offset(*out);
-    return status;
-}
-
 static hy3_status create_field(hid_t file, const char *path, struct hy3_state_index *index,
                                enum hy3_optimizer_field field)
 {
@@ -102,13 +33,15 @@ static hy3_status create_field(hid_t file, const char *path, struct hy3_state_in
 
     if ((group = H5Gcreate2(file, hy3_state_field_name(field), H5P_DEFAULT, H5P_DEFAULT,
                             H5P_DEFAULT)) < 0)
-        return complain(path, hy3_state_field_name(field));
+        return hy3_hdf5_fail("create", hy3_state_field_name(field), path);
     for (int64_t i = 0; i < index->tensor_count; i++) {
         struct hy3_state_tensor *t = &index->tensors[i];
+        struct hy3_hdf5_place place = {.dims = (int)t->dims};
 
-        HY3_TRY_DONE(create_dataset(group, path, t->name, H5T_IEEE_F32LE, (int)t->dims, t->shape,
-                                    &t->offset[field], &set));
-        HY3_TRY_DONE(put_attribute(set, path, "tensor", 'i', &i));
+        memcpy(place.shape, t->shape, sizeof place.shape);
+        HY3_TRY_DONE(hy3_hdf5_create_set(group, t->name, H5T_IEEE_F32LE, path, &place, &set));
+        HY3_TRY_DONE(hy3_hdf5_put_number(set, "tensor", H5T_NATIVE_INT64, &i, path));
+        t->offset[field] = place.offset;
         H5Dclose(set);
         set = -1;
     }
@@ -122,12 +55,12 @@ done:
 static hy3_status create_slabs(hid_t file, const char *path, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
-    const int64_t shape[2] = {index->slab_count, HY3_STATE_SLAB_COLUMNS};
+    struct hy3_hdf5_place place = {.dims = 2, .shape = {index->slab_count, HY3_STATE_SLAB_COLUMNS}};
     hid_t set = -1;
 
-    HY3_TRY_DONE(create_dataset(file, path, "checksums", H5T_STD_U64LE, 2, shape,
-                                &index->slabs_offset, &set));
-    HY3_TRY_DONE(put_text(set, path, "columns", "field tensor first count xxh3"));
+    HY3_TRY_DONE(hy3_hdf5_create_set(file, "checksums", H5T_STD_U64LE, path, &place, &set));
+    HY3_TRY_DONE(hy3_hdf5_put_text(set, "columns", "field tensor first count xxh3", path));
+    index->slabs_offset = place.offset;
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -159,13 +92,13 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
     int64_t version = HY3_STATE_VERSION,
             complete = 0; /* its place is there, so that the end needs no more space */
 
-    HY3_TRY(put_attribute(file, path, "version", 'i', &version));
-    HY3_TRY(put_attribute(file, path, "complete", 'i', &complete));
+    HY3_TRY(hy3_hdf5_put_number(file, "version", H5T_NATIVE_INT64, &version, path));
+    HY3_TRY(hy3_hdf5_put_number(file, "complete", H5T_NATIVE_INT64, &complete, path));
     for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
-        HY3_TRY(
-            put_attribute(file, path, a->name, a->type, (const char *)&index->info + a->offset));
+        HY3_TRY(hy3_hdf5_put_number(file, a->name, hy3_state_memory_type(a->type),
+                                    (const char *)&index->info + a->offset, path));
     if (strlen(index->configuration) < HY3_STATE_CONFIGURATION_LIMIT)
-        HY3_TRY(put_text(file, path, "configuration", index->configuration));
+        HY3_TRY(hy3_hdf5_put_text(file, "configuration", index->configuration, path));
     for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
         HY3_TRY(create_field(file, path, index, field));
     return create_slabs(file, path, index);
@@ -180,7 +113,7 @@ static hy3_status flush_and_close(hid_t image, const char *path)
         H5Fclose(image);
         return HY3_OK;
     }
-    status = complain(path, "the layout");
+    status = hy3_hdf5_fail("lay out", NULL, path);
     hy3_hdf5_discard(image);
     return status;
 }
@@ -191,7 +124,7 @@ static hy3_status create_image(const char *name, const char *path, struct hy3_st
     hid_t access = file_format(), image = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
 
     if (image < 0)
-        status = complain(path, "the layout");
+        status = hy3_hdf5_fail("lay out", NULL, path);
     H5Pclose(access);
     HY3_TRY(status);
     status = lay_out(image, path, index);
@@ -209,10 +142,10 @@ static hy3_status complete_image(const char *name, const char *path)
     hid_t image = H5Fopen(name, H5F_ACC_RDWR, H5P_DEFAULT), attribute = -1;
 
     if (image < 0)
-        return complain(path, "the mark");
+        return hy3_hdf5_fail("complete", NULL, path);
     attribute = H5Aopen(image, "complete", H5P_DEFAULT);
     if (attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &complete) < 0)
-        status = complain(path, "the mark");
+        status = hy3_hdf5_fail("complete", NULL, path);
     if (attribute >= 0)
         H5Aclose(attribute);
     if (status == HY3_OK)

@@ -116,8 +116,7 @@ hy3_status hy3_state_output_close(struct hy3_state_output *o)
     close_set(o);
     cut_off(o);
     if (H5Fclose(o->file) < 0)
-        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot close '%s': %s", o->path,
-                          hy3_hdf5_text());
+        status = hy3_hdf5_fail("close", NULL, o->path);
     o->file = -1;
     return status;
 }
@@ -130,7 +129,7 @@ static hy3_status open_set(struct hy3_state_output *o, const char *name)
     o->set = H5Dopen2(o->file, name, H5P_DEFAULT);
     o->space = o->set < 0 ? -1 : H5Dget_space(o->set);
     if (o->space < 0)
-        HY3_FAIL(HY3_EIO, "cannot open '%s' of '%s': %s", name, o->path, hy3_hdf5_text());
+        return hy3_hdf5_fail("open", name, o->path);
     o->offset = (int64_t)H5Dget_offset(o->set);
     snprintf(o->name, sizeof o->name, "%s", name);
     return HY3_OK;
@@ -166,8 +165,7 @@ static hy3_status write_block(struct hy3_state_output *o, hid_t type, const hsiz
 
     if (H5Sselect_hyperslab(o->space, H5S_SELECT_SET, start, NULL, size, NULL) < 0 ||
         H5Dwrite(o->set, type, memory, o->space, H5P_DEFAULT, values) < 0)
-        status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot write '%s' of '%s': %s", o->name,
-                          o->path, hy3_hdf5_text());
+        status = hy3_hdf5_fail("write", o->name, o->path);
     H5Sclose(memory);
     return status;
 }
