@@ -5,6 +5,7 @@
 #include "app/module_options.h"
 #include "base/file.h"
 #include "comm/agree.h"
+#include "data/dataset_info.h"
 #include "data/sources.h"
 
 /* Where the token file goes; local. */
@@ -39,8 +40,8 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
 
     if (files->count == 0) {
         HY3_AGREE_DONE(comm,
-                       hy3_sources_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
-                                           &resolved, &count),
+                       hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
+                                                &resolved, &count),
                        "looking for the data");
         options.files = (const char *const *)resolved;
         options.file_count = count;
@@ -48,6 +49,6 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
     HY3_AGREE_DONE(comm, complete(c, &options, cache), "looking for the data");
     HY3_TRY_DONE(hy3_dataset_open(comm, &options, out, summary));
 done:
-    hy3_sources_free_files(resolved, count);
+    hy3_dataset_info_free(resolved, count);
     return status;
 }

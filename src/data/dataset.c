@@ -9,9 +9,10 @@
 #include "base/random.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "data/reject.h"
+#include "data/fingerprint.h"
 #include "data/sample.h"
-#include "data/token_writer.h"
+#include "data/token_file.h"
+#include "data/token_maker.h"
 
 #include <unistd.h>
 #include <xxhash.h>
@@ -134,7 +135,7 @@ hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_
         hy3_dataset_where(dataset, i, where, sizeof where);
         HY3_FAIL(HY3_EFORMAT,
                  "sample %lld (%s) of '%s' is damaged: its checksum differs; delete the file or "
-                 "set overwrite_cache, it is then made again",
+                 "set overwrite_cache to rebuild it",
                  (long long)i, where, dataset->path);
     }
     return HY3_OK;
@@ -216,89 +217,22 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
     hy3_broadcast(comm, 0, fits, sizeof *fits, "looking for the token file");
     hy3_broadcast(comm, 0, &d->header, sizeof d->header, "looking for the token file");
     if (*fits && !d->header.has_same_sources) {
-        hy3_log(
-            HY3_LOG_INFO,
-            "%s: names, sizes or times of the data files have changed since '%s' was made; comparing the contents",
-            options->name, d->path);
-        HY3_TRY(hy3_source_fingerprint(comm, d->sources, d->source_count, d->header.piece_bytes,
-                                       d->header.hashed, &source));
+        hy3_log(HY3_LOG_INFO,
+                "%s: names, sizes or times of the data files have changed since '%s' was made; "
+                "comparing the contents",
+                options->name, d->path);
+        HY3_TRY(hy3_fingerprint_read(comm, d->sources, d->source_count, d->header.piece_bytes,
+                                     d->header.hashed, &source));
         *fits = source == d->header.source;
         snprintf(reason, sizeof reason, "the data files have changed");
     }
     if (!*fits && reason[0] != '\0')
-        hy3_log(HY3_LOG_INFO, "%s: making '%s' again: %s", options->name, d->path, reason);
+        hy3_log(HY3_LOG_INFO, "%s: rebuilding '%s': %s", options->name, d->path, reason);
     if (!*fits) {
         hy3_free(d->offsets);
         d->offsets = NULL;
     }
     return HY3_OK;
-}
-
-static hy3_status judge_bad(const struct hy3_dataset_options *options,
-                            const struct hy3_dataset_summary *sum, const struct hy3_bad_list *list,
-                            bool is_complete, const char *rejected)
-{
-    char more[HY3_PATH_MAX / 2] = "";
-
-    if (sum->bad <= options->max_bad_samples)
-        return HY3_OK;
-    if (sum->bad > list->count || !is_complete)
-        snprintf(more, sizeof more, "\n  and %s%lld more, see '%.1000s'",
-                 is_complete ? "" : "at least ", (long long)(sum->bad - list->count), rejected);
-    HY3_FAIL(HY3_EFORMAT, "%s%lld bad line%s, max_bad_samples allows %lld:%s%s",
-             is_complete ? "" : "at least ", (long long)sum->bad, sum->bad == 1 ? "" : "s",
-             (long long)options->max_bad_samples, list->text, more);
-}
-
-static hy3_status judge_empty(const struct hy3_dataset_options *options,
-                              const struct hy3_dataset_summary *sum, const char *rejected)
-{
-    char others[32] = "";
-
-    if (sum->samples > 0)
-        return HY3_OK;
-    if (options->file_count > 1)
-        snprintf(others, sizeof others, " and %d other files", options->file_count - 1);
-    if (sum->dropped + sum->bad == 0)
-        HY3_FAIL(HY3_EFORMAT, "'%s'%s: no sample in it", options->files[0], others);
-    HY3_FAIL(HY3_EFORMAT,
-             "'%s'%s: no sample is left, %lld were dropped and %lld lines are bad; '%s' "
-             "says why",
-             options->files[0], others, (long long)sum->dropped, (long long)sum->bad, rejected);
-}
-
-/* Collective. Tokenizes and writes the file. */
-static hy3_status make_file(MPI_Comm comm, const struct hy3_dataset_options *options,
-                            struct hy3_tokenizer *tokenizer, const struct hy3_dataset *d)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_tokenized *tokenized = NULL;
-    struct hy3_bad_list list = {.count = 0};
-    struct hy3_token_header h = {.format = HY3_TOKEN_FORMAT,
-                                 .tokenizer = hy3_tokenizer_fingerprint(tokenizer),
-                                 .max_seq_length = options->max_seq_length,
-                                 .max_samples = options->max_samples,
-                                 .keep_unlabelled = options->keep_unlabelled};
-    char rejected[HY3_PATH_MAX];
-    bool is_complete;
-
-    HY3_TRY_DONE(hy3_path_format(rejected, sizeof rejected, "%s/%s.rejected.jsonl",
-                                 options->cache_directory, options->name));
-    HY3_TRY_DONE(
-        hy3_tokenize(comm, options, d->sources, tokenizer, &tokenized, &h.summary, &is_complete));
-    HY3_TRY_DONE(hy3_reject_write(comm, tokenized, rejected, &list));
-    if (hy3_rank(comm) == 0)
-        status = judge_bad(options, &h.summary, &list, is_complete, rejected);
-    HY3_AGREE_DONE(comm, status, "checking the data");
-    HY3_TRY_DONE(judge_empty(options, &h.summary, rejected));
-    h.piece_bytes = hy3_portions_piece_bytes(h.summary.bytes);
-    h.hashed = hy3_tokenized_hashed(tokenized);
-    h.source = hy3_tokenized_fingerprint(tokenized);
-    HY3_TRY_DONE(hy3_token_file_write(comm, d->path, &h, hy3_tokenizer_dialect(tokenizer),
-                                      d->sources, d->source_count, tokenized));
-done:
-    hy3_tokenized_free(tokenized);
-    return status;
 }
 
 /* Collective. Gives every rank what rank 0 has read, and a descriptor of its own. */
@@ -388,7 +322,7 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
     HY3_TRY_DONE(find_file(comm, options, tokenizer, d, &fits));
     HY3_TRY_DONE(open_tokenizer(comm, options->tokenizer_directory, !fits, &tokenizer));
     if (!fits) {
-        HY3_TRY_DONE(make_file(comm, options, tokenizer, d));
+        HY3_TRY_DONE(hy3_token_file_make(comm, options, tokenizer, d->sources, d->path));
         HY3_TRY_DONE(reopen_file(comm, d));
     }
     HY3_TRY_DONE(share_file(comm, d));

@@ -1,30 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* portions.c - the cut of the files into pieces, and reading lines in bounded memory. */
+/* portions.c - the cut of the files into pieces. */
 #include "data/portions.h"
 
-#include "base/file.h"
 #include "base/memory.h"
 
-#include <unistd.h>
-#include <xxhash.h>
-
-enum {
-    READ = 1 << 20,
-    READ_ON = 1 << 16
-}; /* bytes a read within the portion, and beyond its end */
-
-static int64_t test_piece_bytes, test_line_max;
-
-struct hy3_lines {
-    const struct hy3_source *source;
-    int fd;
-    int64_t end;  /* of the portion */
-    int64_t at;   /* in the file: the first byte not in the buffer */
-    int64_t line; /* in the file: where the next line begins */
-    char *buffer;
-    size_t capacity, begin, filled; /* the next line is at buffer + begin */
-    XXH3_state_t *hash;
-};
+static int64_t test_piece_bytes;
 
 int64_t hy3_portions_piece_bytes(int64_t total)
 {
@@ -39,15 +19,9 @@ int64_t hy3_portions_piece_bytes(int64_t total)
     return bytes;
 }
 
-void hy3_portions_override(int64_t bytes, int64_t line_max)
+void hy3_portions_override(int64_t bytes)
 {
     test_piece_bytes = bytes;
-    test_line_max = line_max;
-}
-
-static int64_t line_max(void)
-{
-    return test_line_max > 0 ? test_line_max : HY3_LINE_MAX;
 }
 
 hy3_status hy3_portions_plan(const struct hy3_source *sources, int count, int64_t piece_bytes,
@@ -77,141 +51,4 @@ hy3_status hy3_portions_plan(const struct hy3_source *sources, int count, int64_
 done:
     hy3_free(all);
     return status;
-}
-
-hy3_status hy3_lines_create(struct hy3_lines **out)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_lines *r = NULL;
-
-    *out = NULL;
-    HY3_TRY_DONE(hy3_alloc(&r, 1, sizeof *r));
-    r->fd = -1;
-    if (!(r->hash = XXH3_createState()))
-        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory");
-    *out = r;
-    r = NULL;
-done:
-    hy3_lines_free(r);
-    return status;
-}
-
-void hy3_lines_free(struct hy3_lines *lines)
-{
-    if (!lines)
-        return;
-    if (lines->fd >= 0)
-        close(lines->fd);
-    XXH3_freeState(lines->hash);
-    hy3_free(lines->buffer);
-    hy3_free(lines);
-}
-
-/* Reads on; at least one byte unless the file is at its end. */
-static hy3_status fill(struct hy3_lines *r)
-{
-    int64_t left = r->source->size - r->at, size = r->end - r->at;
-
-    if (r->begin > 0) {
-        memmove(r->buffer, r->buffer + r->begin, r->filled - r->begin);
-        r->filled -= r->begin;
-        r->begin = 0;
-    }
-    size = size > READ ? READ : size < READ_ON ? READ_ON : size;
-    size = size > left ? left : size;
-    HY3_TRY(hy3_grow(&r->buffer, &r->capacity, r->filled + (size_t)size, 1));
-    HY3_TRY(hy3_file_read_at(r->fd, r->buffer + r->filled, (size_t)size, r->at, r->source->path));
-    r->filled += (size_t)size;
-    r->at += size;
-    return HY3_OK;
-}
-
-/* Goes on to just behind the next line end, reading but not keeping; to the file's end if there is
- * none. Stops at `limit`: what begins there or later is not ours. */
-static hy3_status skip_line(struct hy3_lines *r, int64_t limit, bool is_hashed)
-{
-    for (;;) {
-        char *from = r->buffer + r->begin, *stop;
-        size_t size = r->filled - r->begin;
-
-        stop = size > 0 ? memchr(from, '\n', size) : NULL;
-        if (stop)
-            size = (size_t)(stop - from) + 1;
-        if (is_hashed)
-            XXH3_64bits_update(r->hash, from, size);
-        r->begin += size;
-        r->line += (int64_t)size;
-        if (stop || r->line >= limit || r->at >= r->source->size)
-            break;
-        HY3_TRY(fill(r));
-    }
-    return HY3_OK;
-}
-
-hy3_status hy3_lines_begin(struct hy3_lines *lines, const struct hy3_source *source,
-                           const struct hy3_portion *portion)
-{
-    if (lines->fd >= 0)
-        close(lines->fd);
-    lines->fd = -1;
-    lines->source = source;
-    lines->end = portion->end;
-    lines->begin = lines->filled = 0;
-    XXH3_64bits_reset(lines->hash);
-    HY3_TRY(hy3_file_open(source->path, &lines->fd));
-    lines->at = lines->line = portion->begin > 0 ? portion->begin - 1 : 0;
-    if (portion->begin > 0) /* a line begins at `begin` only if the byte before ends one */
-        HY3_TRY(skip_line(lines, portion->end, false));
-    return HY3_OK;
-}
-
-static void strip(const char **line, int64_t *size, bool is_first)
-{
-    if (is_first && *size >= 3 && memcmp(*line, "\xef\xbb\xbf", 3) == 0) {
-        *line += 3;
-        *size -= 3;
-    }
-    if (*size > 0 && (*line)[*size - 1] == '\r')
-        --*size;
-}
-
-hy3_status hy3_lines_next(struct hy3_lines *lines, const char **line, int64_t *size)
-{
-    struct hy3_lines *r = lines;
-    size_t searched = 0;
-    bool is_first = r->line == 0;
-    char *stop;
-
-    *line = NULL;
-    *size = 0;
-    if (r->line >= r->end || (r->begin == r->filled && r->at >= r->source->size))
-        return HY3_OK;
-    for (;;) {
-        size_t there = r->filled - r->begin;
-
-        stop = there > searched ? memchr(r->buffer + r->begin + searched, '\n', there - searched)
-                                : NULL;
-        searched = there;
-        if (stop || r->at >= r->source->size || (int64_t)there > line_max())
-            break;
-        HY3_TRY(fill(r));
-    }
-    *size = stop ? stop - (r->buffer + r->begin) : (int64_t)searched;
-    *line = r->buffer + r->begin;
-    if (*size > line_max()) {
-        *size = -1;
-        *line = "";
-        return skip_line(r, INT64_MAX, true);
-    }
-    searched = (size_t)*size + (stop != NULL);
-    XXH3_64bits_update(r->hash, *line, searched);
-    r->begin += searched;
-    r->line += (int64_t)searched;
-    strip(line, size, is_first);
-    return HY3_OK;
-}
-
-uint64_t hy3_lines_hash(const struct hy3_lines *lines)
-{
-    return XXH3_64bits_digest(lines->hash);
 }

@@ -26,21 +26,6 @@ struct writer { /* rank 0 */
     bool is_full;
 };
 
-void hy3_reject_fill(struct hy3_reject *reject, int64_t line, bool is_bad, const char *reason)
-{
-    size_t size = strlen(reason);
-
-    memset(reject, 0, sizeof *reject);
-    reject->line = line;
-    reject->is_bad = is_bad;
-    if (size >= sizeof reject->reason) {
-        size = sizeof reject->reason - 1;
-        while (size > 0 && ((unsigned char)reason[size] & 0xc0) == 0x80)
-            size--;
-    }
-    memcpy(reject->reason, reason, size);
-}
-
 static void list_bad(struct writer *w, const char *file, int64_t line, const char *reason)
 {
     size_t left = sizeof w->list->text - w->used;

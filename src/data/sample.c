@@ -3,7 +3,7 @@
 #include "data/sample.h"
 
 #include "base/memory.h"
-#include "data/portions.h"
+#include "data/lines.h"
 #include "text/labels.h"
 #include "text/template.h"
 
@@ -110,6 +110,21 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     out->ids = s->ids.data;
     out->mask = s->mask;
     return HY3_OK;
+}
+
+void hy3_sample_reject(int64_t line, bool is_bad, const char *reason, struct hy3_reject *out)
+{
+    size_t size = strlen(reason);
+
+    memset(out, 0, sizeof *out);
+    out->line = line;
+    out->is_bad = is_bad;
+    if (size >= sizeof out->reason) {
+        size = sizeof out->reason - 1;
+        while (size > 0 && ((unsigned char)reason[size] & 0xc0) == 0x80)
+            size--;
+    }
+    memcpy(out->reason, reason, size);
 }
 
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sample.h - one line of text to one sample: parsed, rendered, encoded, labelled, cut. */
+/* sample.h - one line of text to one sample: parsed, rendered, encoded, labelled, cut; or why it
+ * gives none. */
 #ifndef HY3_DATA_SAMPLE_H
 #define HY3_DATA_SAMPLE_H
 
@@ -9,10 +10,7 @@ struct hy3_sampler; /* opaque: a tokenizer and its buffers; for one thread */
 
 struct hy3_encoded { /* arrays borrowed until the next line */
     size_t length;   /* tokens; 0: the line is blank, or it is dropped */
-    size_t
-        /* tokens that are learned: a label on the first token has nothing before it that could
-         * predict it */
-        labels;
+    size_t labels;   /* label tokens but the first of a sample, which nothing could predict */
     bool is_truncated;
     const int32_t *ids;
     const uint8_t *mask;
@@ -29,6 +27,21 @@ void hy3_sampler_free(struct hy3_sampler *sampler);
  * HY3_ENOMEM. */
 hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int64_t size,
                               struct hy3_encoded *out);
+
+struct hy3_sample { /* what is kept of one, beside its ids and mask */
+    int64_t line;   /* in its portion, from 0 */
+    int64_t length, labels, is_truncated;
+    uint64_t checksum;
+};
+
+struct hy3_reject { /* a line that gave none */
+    int64_t line;   /* in its portion, from 0 */
+    bool is_bad;    /* else dropped */
+    char reason[503];
+};
+
+/* Fills *out; a reason that is too long is cut between characters. */
+void hy3_sample_reject(int64_t line, bool is_bad, const char *reason, struct hy3_reject *out);
 
 /* 64-bit xxh3 of the ids and the mask, as they stand in the file. */
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length);

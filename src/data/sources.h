@@ -18,14 +18,6 @@ hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
                             struct hy3_source **out);
 void hy3_sources_free(struct hy3_source *sources, int count);
 
-/* Local. The files that `names` stand for in `directory`/dataset_info.json (LLaMA-Factory): entries
- * with "file_name" whose lines have "messages" with "role" and "content". Errors: HY3_EUSAGE for an
- * unknown name (the known ones are listed) or an entry of another form; HY3_EFORMAT, HY3_EIO. The
- * caller owns *files [*file_count] (hy3_sources_free_files). */
-hy3_status hy3_sources_resolve(const char *directory, char *const *names, int count, char ***files,
-                               int *file_count);
-void hy3_sources_free_files(char **files, int count);
-
 /* Local. Where token files go: cache_dir, else output_dir, else the directory of the first file.
  * NULL: not given. */
 hy3_status hy3_cache_directory(const char *cache_dir, const char *output_dir,

@@ -7,12 +7,11 @@
 #define HY3_DATA_TOKEN_FILE_H
 
 #include "base/hdf5.h"
-#include "data/dataset.h"
+#include "data/dataset_options.h"
 #include "data/sources.h"
 
-enum {
-    HY3_TOKEN_FORMAT = 1
-}; /* raised whenever the same text may give other tokens or another layout */
+/* Raised whenever the same text may give other tokens or another layout. */
+enum { HY3_TOKEN_FORMAT = 1 };
 
 /* What the file says. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {

@@ -8,11 +8,9 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/wait.h"
-#include "data/reject.h"
-#include "data/sample.h"
+#include "data/fingerprint.h"
+#include "data/lines.h"
 #include "data/spool.h"
-
-#include <xxhash.h>
 
 struct place { /* where a portion of this rank begins in its spools: elements */
     int64_t token, sample, reject;
@@ -120,7 +118,7 @@ static hy3_status leave_out(struct hy3_tokenized *t, struct hy3_row *row, bool i
 {
     struct hy3_reject reject;
 
-    hy3_reject_fill(&reject, row->lines, is_bad, reason);
+    hy3_sample_reject(row->lines, is_bad, reason, &reject);
     HY3_TRY(hy3_spool_append(t->rejects, &reject, sizeof reject));
     row->bad += is_bad;
     row->dropped += !is_bad;
@@ -398,65 +396,9 @@ int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized)
     return tokenized->hashed;
 }
 
-/* Sizes, then the hashes of the portions, so the order of the files counts and their names do
- * not. */
-static uint64_t combine(const struct hy3_source *sources, int count, const uint64_t *hashes,
-                        size_t stride, int64_t hashed)
-{
-    uint64_t sum = XXH3_64bits(&hashed, sizeof hashed);
-
-    for (int f = 0; f < count; f++)
-        sum = XXH3_64bits_withSeed(&sources[f].size, sizeof sources[f].size, sum);
-    for (int64_t p = 0; p < hashed; p++)
-        sum = XXH3_64bits_withSeed(hashes + (size_t)p * stride, sizeof *hashes, sum);
-    return sum;
-}
-
 uint64_t hy3_tokenized_fingerprint(const struct hy3_tokenized *tokenized)
 {
-    return combine(tokenized->sources, tokenized->options->file_count,
-                   tokenized->count > 0 ? &tokenized->rows->hash : NULL, ROW, tokenized->hashed);
-}
-
-static hy3_status hash_portion(struct hy3_lines *lines, const struct hy3_source *source,
-                               const struct hy3_portion *portion, uint64_t *hash)
-{
-    const char *line = "";
-    int64_t size;
-
-    HY3_TRY(hy3_lines_begin(lines, source, portion));
-    while (line)
-        HY3_TRY(hy3_lines_next(lines, &line, &size));
-    *hash = hy3_lines_hash(lines);
-    return HY3_OK;
-}
-
-hy3_status hy3_source_fingerprint(MPI_Comm comm, const struct hy3_source *sources, int count,
-                                  int64_t piece_bytes, int64_t hashed, uint64_t *out)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_portion *portions = NULL;
-    struct hy3_lines *lines = NULL;
-    uint64_t *hashes = NULL;
-    int64_t portion_count = 0;
-
-    *out = 0;
-    status = hy3_portions_plan(sources, count, piece_bytes, &portions, &portion_count);
-    if (status == HY3_OK)
-        status = hy3_lines_create(&lines);
-    if (status == HY3_OK)
-        status = hy3_alloc(&hashes, (size_t)portion_count, sizeof *hashes);
-    for (int64_t p = 0; p < hashed && p < portion_count && status == HY3_OK; p++)
-        if (portions[p].piece % hy3_size(comm) == hy3_rank(comm))
-            status = hash_portion(lines, &sources[portions[p].file], &portions[p], &hashes[p]);
-    HY3_AGREE_DONE(comm, status, "checking the data");
-    if (hashed > portion_count)
-        goto done;
-    hy3_allreduce_int(comm, (int64_t *)hashes, (int)hashed, MPI_SUM, "checking the data");
-    *out = combine(sources, count, hashes, 1, hashed);
-done:
-    hy3_lines_free(lines);
-    hy3_free(portions);
-    hy3_free(hashes);
-    return status;
+    return hy3_fingerprint_combine(tokenized->sources, tokenized->options->file_count,
+                                   tokenized->count > 0 ? &tokenized->rows->hash : NULL, ROW,
+                                   tokenized->hashed);
 }

@@ -8,23 +8,15 @@
 #ifndef HY3_DATA_TOKENIZE_H
 #define HY3_DATA_TOKENIZE_H
 
-#include "data/dataset.h"
+#include "data/dataset_options.h"
 #include "data/portions.h"
-#include "text/tokenizer.h"
+#include "data/sample.h"
 
 struct hy3_row { /* of a portion, after tokenizing the same on all ranks */
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
     uint64_t hash;
     int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
 };
-
-struct hy3_sample { /* as kept in a spool */
-    int64_t line;   /* in the portion, from 0 */
-    int64_t length, labels, is_truncated;
-    uint64_t checksum;
-};
-
-struct hy3_reject; /* reject.h */
 
 enum { HY3_BAD_LISTED = 20 }; /* bad lines named in an error message */
 
@@ -62,9 +54,5 @@ hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t 
  * were needed. */
 int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized);
 uint64_t hy3_tokenized_fingerprint(const struct hy3_tokenized *tokenized);
-
-/* Collective on `comm`. The same, by reading the files. */
-hy3_status hy3_source_fingerprint(MPI_Comm comm, const struct hy3_source *sources, int count,
-                                  int64_t piece_bytes, int64_t hashed, uint64_t *out);
 
 #endif

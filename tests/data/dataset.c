@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "base/output.h"
 #include "comm/comm.h"
-#include "data/portions.h"
+#include "data/lines.h"
 #include "data/token_writer.h"
 #include "support/test.h"
 
@@ -161,10 +161,10 @@ static void pieces_may_cut_lines_anywhere(void **state)
     o.overwrite = true;
     hy3_token_file_collective(0);
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
-        hy3_portions_override(pieces[i], 0);
+        hy3_portions_override(pieces[i]);
         check_golden(&o);
     }
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
     hy3_token_file_collective(1 << 26);
 }
 
@@ -214,7 +214,7 @@ static void the_number_of_ranks_does_not_show_in_the_files(void **state)
 
     (void)state;
     write_text(here("mixed.jsonl"), mixed);
-    hy3_portions_override(200, 0);
+    hy3_portions_override(200);
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         char cache[32];
         struct hy3_dataset_summary one, sum;
@@ -243,7 +243,7 @@ static void the_number_of_ranks_does_not_show_in_the_files(void **state)
                                   in_cache(cache, ranks, "train.rejected.jsonl")));
         }
     }
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
 }
 
 static void what_is_left_out_stands_in_rejected_jsonl(void **state)
@@ -257,10 +257,10 @@ static void what_is_left_out_stands_in_rejected_jsonl(void **state)
 
     (void)state;
     write_text(here("mixed.jsonl"), mixed);
-    hy3_portions_override(50, 0);
+    hy3_portions_override(50);
     o.max_bad_samples = 2;
     assert_ok(open_and_close(&o, &sum));
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
     assert_all(sum.lines == 8 && sum.samples == 3 && sum.bad == 2 && sum.dropped == 1);
     assert_ok(hy3_file_read(here("rejected/train.rejected.jsonl"), 1 << 20, &text, &size));
     for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), count++) {
@@ -306,9 +306,9 @@ static void a_hopeless_file_ends_early_with_twenty_lines(void **state)
     for (size_t i = 1; i < sizeof text; i += 2)
         text[i] = '\n';
     write_file(here("hopeless.jsonl"), text, sizeof text);
-    hy3_portions_override(100, 0);
+    hy3_portions_override(100);
     assert_fails(HY3_EFORMAT, "more, see '", open_and_close(&o, NULL));
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
     for (const char *at = hy3_error_text(); (at = strstr(at, "hopeless.jsonl:")); at++)
         listed++;
     assert_all(listed > 0 && listed <= 20);
@@ -343,7 +343,7 @@ static void hostile_files_are_refused_by_line_and_good_ones_work(void **state)
     size_t i, seen = 0;
 
     (void)state;
-    hy3_portions_override(64, 0);
+    hy3_portions_override(64);
     json_array_foreach(json_object_get(list, "files"), i, entry)
     {
         if (strcmp(json_string_value(json_object_get(entry, "kind")), "jsonl") == 0 &&
@@ -352,7 +352,7 @@ static void hostile_files_are_refused_by_line_and_good_ones_work(void **state)
             seen++;
         }
     }
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
     assert_all(seen > 25);
     json_decref(list);
 }
@@ -371,9 +371,9 @@ static void one_broken_line_among_ten_thousand_is_named(void **state)
                                  i == 7346 ? "{\"messages\":[}\n" : good);
     write_file(here("long.jsonl"), text, size);
     hy3_free(text);
-    hy3_portions_override(5000, 0);
+    hy3_portions_override(5000);
     assert_fails(HY3_EFORMAT, "long.jsonl:7346: ", open_and_close(&o, NULL));
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
 }
 
 static void a_line_too_long_is_bad_and_the_next_one_is_read(void **state)
@@ -388,11 +388,13 @@ static void a_line_too_long_is_bad_and_the_next_one_is_read(void **state)
     text[2000] = '\n';
     memcpy(text + 2001, mixed, strcspn(mixed, "\n") + 1);
     write_file(here("wide.jsonl"), text, 2001 + strcspn(mixed, "\n") + 1);
-    hy3_portions_override(300, 1000);
+    hy3_portions_override(300);
+    hy3_lines_override(1000);
     assert_fails(HY3_EFORMAT, "wide.jsonl:1: ", open_and_close(&o, NULL));
     o.max_bad_samples = 1;
     assert_ok(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum));
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
+    hy3_lines_override(0);
     hy3_dataset_where(d, 0, where, sizeof where);
     hy3_dataset_close(d);
     assert_all(sum.samples == 1 && sum.bad == 1 && sum.lines == 2);
@@ -418,9 +420,9 @@ static void many_small_files_keep_their_names_and_lines(void **state)
     hy3_barrier(MPI_COMM_WORLD, "testing");
     o.files = (const char *const *)names;
     o.file_count = FILES;
-    hy3_portions_override(500, 0);
+    hy3_portions_override(500);
     assert_ok(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, NULL));
-    hy3_portions_override(0, 0);
+    hy3_portions_override(0);
     assert_all(hy3_dataset_count(d) == FILES - 1);
     for (int f = 0; f < FILES; f++) {
         snprintf(text, sizeof text, "small-%d.jsonl:%d", f, f % 3 ? 2 : 1);

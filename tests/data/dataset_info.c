@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sources.c - dataset_info.json: the files of named datasets, and every entry that hy3 would read
+/* dataset_info.c - dataset_info.json: the files of named datasets, and every entry that hy3 would read
  * wrongly. */
-#include "data/sources.h"
+#include "data/dataset_info.h"
 
 #include "base/file.h"
 #include "base/output.h"
@@ -27,7 +27,7 @@ static hy3_status resolve(const char *entry, char ***files, int *count)
 
     snprintf(text, sizeof text, "{\"other\": {}, \"own\": %s}", entry);
     write_text("dataset_info.json", text);
-    return hy3_sources_resolve(hy3_test_directory(), &name, 1, files, count);
+    return hy3_dataset_info_resolve(hy3_test_directory(), &name, 1, files, count);
 }
 
 static void named_datasets_become_files_in_their_order(void **state)
@@ -44,13 +44,13 @@ static void named_datasets_become_files_in_their_order(void **state)
         "{\"messages\": \"messages\"}, \"tags\": {\"role_tag\": \"role\", \"content_tag\": \"content\", "
         "\"user_tag\": \"user\", \"assistant_tag\": \"assistant\"}}, "
         "\"two\": {\"file_name\": \"two.jsonl\", \"formatting\": \"openai\"}}");
-    assert_ok(hy3_sources_resolve(hy3_test_directory(), names, 2, &files, &count));
+    assert_ok(hy3_dataset_info_resolve(hy3_test_directory(), names, 2, &files, &count));
     assert_int_equal(count, 2);
     for (int f = 0; f < count; f++) {
         snprintf(wanted, sizeof wanted, "%s/%s.jsonl", hy3_test_directory(), names[f]);
         assert_string_equal(files[f], wanted);
     }
-    hy3_sources_free_files(files, count);
+    hy3_dataset_info_free(files, count);
 }
 
 static void entries_that_mean_something_else_are_refused(void **state)
@@ -92,9 +92,9 @@ static void an_unknown_name_is_answered_with_the_known_ones(void **state)
     (void)state;
     write_text("dataset_info.json", "{\"other\": {}, \"own\": {}}");
     assert_fails(HY3_EUSAGE, "it has: other, own",
-                 hy3_sources_resolve(hy3_test_directory(), &name, 1, &files, &count));
+                 hy3_dataset_info_resolve(hy3_test_directory(), &name, 1, &files, &count));
     assert_fails(HY3_EIO, "dataset_info.json",
-                 hy3_sources_resolve("/no/such", &name, 1, &files, &count));
+                 hy3_dataset_info_resolve("/no/such", &name, 1, &files, &count));
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dataset_options.h - what a dataset is made from, and what was found in it. */
+#ifndef HY3_DATA_DATASET_OPTIONS_H
+#define HY3_DATA_DATASET_OPTIONS_H
+
+#include "base/error.h"
+
+struct hy3_dataset_options {
+    const char *const *files; /* JSONL, in order */
+    int file_count;
+    const char *tokenizer_directory;
+    const char *cache_directory; /* where the HDF5 file and rejected.jsonl go */
+    const char *name;            /* "train" or "eval": NAME.h5, NAME.rejected.jsonl */
+    int64_t max_seq_length;
+    int64_t max_samples;     /* first n usable samples; 0: all */
+    int64_t max_bad_samples; /* bad lines allowed */
+    /* a sample without a label is kept, so that in file order every line keeps its place in its
+     * step */
+    bool keep_unlabelled;
+    bool overwrite; /* rebuild even if it fits */
+};
+
+struct hy3_dataset_summary {
+    int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
+    int64_t bytes;  /* of the JSONL files */
+    double seconds; /* from opening to done */
+    bool reused;    /* an existing file fitted */
+};
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* token_maker.c - what tokenizing found decides whether there is a file to write. */
+#include "data/token_maker.h"
+
+#include "base/file.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "data/reject.h"
+#include "data/token_writer.h"
+
+static hy3_status judge_bad(const struct hy3_dataset_options *options,
+                            const struct hy3_dataset_summary *sum, const struct hy3_bad_list *list,
+                            bool is_complete, const char *rejected)
+{
+    char more[HY3_PATH_MAX / 2] = "";
+
+    if (sum->bad <= options->max_bad_samples)
+        return HY3_OK;
+    if (sum->bad > list->count || !is_complete)
+        snprintf(more, sizeof more, "\n  and %s%lld more, see '%.1000s'",
+                 is_complete ? "" : "at least ", (long long)(sum->bad - list->count), rejected);
+    HY3_FAIL(HY3_EFORMAT, "%s%lld bad line%s, max_bad_samples allows %lld:%s%s",
+             is_complete ? "" : "at least ", (long long)sum->bad, sum->bad == 1 ? "" : "s",
+             (long long)options->max_bad_samples, list->text, more);
+}
+
+static hy3_status judge_empty(const struct hy3_dataset_options *options,
+                              const struct hy3_dataset_summary *sum, const char *rejected)
+{
+    char others[32] = "";
+
+    if (sum->samples > 0)
+        return HY3_OK;
+    if (options->file_count > 1)
+        snprintf(others, sizeof others, " and %d other files", options->file_count - 1);
+    if (sum->dropped + sum->bad == 0)
+        HY3_FAIL(HY3_EFORMAT, "'%s'%s: no sample in it", options->files[0], others);
+    HY3_FAIL(HY3_EFORMAT,
+             "'%s'%s: no sample is left, %lld were dropped and %lld lines are bad; '%s' "
+             "says why",
+             options->files[0], others, (long long)sum->dropped, (long long)sum->bad, rejected);
+}
+
+hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *options,
+                               struct hy3_tokenizer *tokenizer, const struct hy3_source *sources,
+                               const char *path)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_tokenized *tokenized = NULL;
+    struct hy3_bad_list list = {.count = 0};
+    struct hy3_token_header h = {.format = HY3_TOKEN_FORMAT,
+                                 .tokenizer = hy3_tokenizer_fingerprint(tokenizer),
+                                 .max_seq_length = options->max_seq_length,
+                                 .max_samples = options->max_samples,
+                                 .keep_unlabelled = options->keep_unlabelled};
+    char rejected[HY3_PATH_MAX];
+    bool is_complete;
+
+    HY3_TRY_DONE(hy3_path_format(rejected, sizeof rejected, "%s/%s.rejected.jsonl",
+                                 options->cache_directory, options->name));
+    HY3_TRY_DONE(
+        hy3_tokenize(comm, options, sources, tokenizer, &tokenized, &h.summary, &is_complete));
+    HY3_TRY_DONE(hy3_reject_write(comm, tokenized, rejected, &list));
+    if (hy3_rank(comm) == 0)
+        status = judge_bad(options, &h.summary, &list, is_complete, rejected);
+    HY3_AGREE_DONE(comm, status, "checking the data");
+    HY3_TRY_DONE(judge_empty(options, &h.summary, rejected));
+    h.piece_bytes = hy3_portions_piece_bytes(h.summary.bytes);
+    h.hashed = hy3_tokenized_hashed(tokenized);
+    h.source = hy3_tokenized_fingerprint(tokenized);
+    HY3_TRY_DONE(hy3_token_file_write(comm, path, &h, hy3_tokenizer_dialect(tokenizer), sources,
+                                      options->file_count, tokenized));
+done:
+    hy3_tokenized_free(tokenized);
+    return status;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* token_maker.h - from the data files to a token file: tokenized, judged, written. */
+#ifndef HY3_DATA_TOKEN_MAKER_H
+#define HY3_DATA_TOKEN_MAKER_H
+
+#include "data/dataset_options.h"
+#include "data/sources.h"
+#include "text/tokenizer.h"
+
+/* Collective on `comm`. Replaces `path`, and NAME.rejected.jsonl in the cache directory. Errors:
+ * HY3_EFORMAT listing the bad lines, or when no sample is left; HY3_EIO. */
+hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *options,
+                               struct hy3_tokenizer *tokenizer, const struct hy3_source *sources,
+                               const char *path);
+
+#endif
