@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_merge - folds a PEFT adapter into its model. */
-#include "ckpt/hf/merge.h"
+#include "ckpt/adapter/merge.h"
 #include "comm/comm.h"
 #include "config/arguments.h"
 

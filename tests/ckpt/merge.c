@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merge.c - merged weights against the public script's in all dtypes: the same bits in 16, rounding
  * of a sum apart in 32. */
-#include "ckpt/hf/merge.h"
+#include "ckpt/adapter/merge.h"
 
 #include "base/file.h"
 #include "base/memory.h"

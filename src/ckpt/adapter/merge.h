@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merge.h - folds an adapter into its model: W + scale B A, written as a new directory. */
-#ifndef HY3_CKPT_HF_MERGE_H
-#define HY3_CKPT_HF_MERGE_H
+#ifndef HY3_CKPT_ADAPTER_MERGE_H
+#define HY3_CKPT_ADAPTER_MERGE_H
 
 #include "base/dtype.h"
 #include "base/error.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merge.c - which tensors change, and how an element does. */
-#include "ckpt/hf/merge.h"
+#include "ckpt/adapter/merge.h"
 
 #include "base/file.h"
 #include "base/log.h"
