@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From a fresh checkout to a fine-tuned small model and one answer of it: packages, build, hy3_init, hy3_sft on two ranks,
-# hy3_generate. May be run again and again.
+# From a fresh checkout to a fine-tuned small model that answers a question: packages, build,
+# hy3_init, hy3_sft on two ranks, hy3_generate. Can be repeated.
 #   bash batch/quickstart.sh [WORK_DIRECTORY]       (default: ./quickstart)
 # HY3_BIN=DIRECTORY uses the programs installed there instead of building them.
 set -eu
@@ -51,7 +51,7 @@ build() {
 if [ -n "${HY3_BIN:-}" ]; then
     bin=$(cd "$HY3_BIN" && pwd)
 else
-    say "packages: what is missing is installed"
+    say "packages: installing what is missing"
     bash "$source/batch/packages.sh"
     say "build: $source/build"
     build
@@ -65,26 +65,29 @@ run() {
 
 say "a small random Hy3"
 rm -rf "$work/model" "$work/output"
-run "$bin/hy3_init" --shape "$source/etc/quickstart/shape.json" --tokenizer "$source/etc/quickstart/tokenizer" \
-    --output_dir "$work/model"
+run "$bin/hy3_init" --shape "$source/etc/quickstart/shape.json" \
+    --tokenizer "$source/etc/quickstart/tokenizer" --output_dir "$work/model"
 
 say "fine-tuning on 2 ranks"
 start=$SECONDS
 run "$mpiexec" -n 2 "$bin/hy3_sft" "$source/etc/quickstart.cfg" model_name_or_path="$work/model" \
     train_data_file="$source/etc/quickstart/conversations.jsonl" output_dir="$work/output"
 took=$((SECONDS - start))
+log=$work/output/train_log.jsonl
 
 say "an answer to a training question"
 run "$bin/hy3_generate" "$work/output" --prompt "$question"
 
 loss() {
-    sed -n 's/.*"loss": *\([0-9.]*\).*/\1/p' "$work/output/train_log.jsonl" | sed -n "$1p"
+    sed -n 's/.*"loss": *\([0-9.]*\).*/\1/p' "$log" | sed -n "$1p"
 }
 say "done"
 cat <<END
-trained    in $took s, loss $(loss 1) -> $(loss '$') over $(wc -l <"$work/output/train_log.jsonl") logged steps
-made       $work/output: a Hugging Face directory (weights, config, tokenizer), train_log.jsonl, config.cfg, loss.png
+trained    in $took s, loss $(loss 1) -> $(loss '$') over $(wc -l <"$log") logged steps
+output     $work/output: a Hugging Face directory (weights, config, tokenizer),
+           train_log.jsonl, config.cfg, loss.png
 ask        $bin/hy3_generate $work/output --prompt "Where can I buy bread?"
-change     mpiexec -n 2 $bin/hy3_sft $work/output/config.cfg learning_rate=1e-3 output_dir=$work/other
+change     mpiexec -n 2 $bin/hy3_sft $work/output/config.cfg learning_rate=1e-3 \\
+               output_dir=$work/other
 your data  the same with train_data_file=YOURS.jsonl; every key: $bin/hy3_sft --help
 END
