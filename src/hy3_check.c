@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hy3_check - is a checkpoint directory complete and sound? */
+/* hy3_check - checks that a model directory is complete and valid. */
 #include "ckpt/hf/check.h"
 #include "comm/comm.h"
 #include "config/arguments.h"

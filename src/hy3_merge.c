@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hy3_merge - folds a PEFT adapter into its model. */
+/* hy3_merge - merges a PEFT adapter into its model. */
 #include "ckpt/adapter/merge.h"
 #include "comm/comm.h"
 #include "config/arguments.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hy3_plan - what a run would need, without running it. */
+/* hy3_plan - memory, traffic and disk space of a run, without running it. */
 #include "app/plan_print.h"
 #include "base/memory.h"
 #include "comm/agree.h"

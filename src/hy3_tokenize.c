@@ -6,7 +6,7 @@
 
 static void print(const char *name, const char *path, const struct hy3_dataset_summary *s)
 {
-    printf("%s: %s%s\n", name, path, s->reused ? " (was there and fits)" : "");
+    printf("%s: %s%s\n", name, path, s->reused ? " (existing file reused)" : "");
     printf("  samples %lld, tokens %lld, label tokens %lld, longest %lld\n", (long long)s->samples,
            (long long)s->tokens, (long long)s->label_tokens, (long long)s->longest);
     printf("  truncated %lld, dropped %lld, bad lines %lld of %lld\n", (long long)s->truncated,

@@ -42,11 +42,11 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
         HY3_AGREE_DONE(comm,
                        hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
                                                 &resolved, &count),
-                       "looking for the data");
+                       "locating the data");
         options.files = (const char *const *)resolved;
         options.file_count = count;
     }
-    HY3_AGREE_DONE(comm, complete(c, &options, cache), "looking for the data");
+    HY3_AGREE_DONE(comm, complete(c, &options, cache), "locating the data");
     HY3_TRY_DONE(hy3_dataset_open(comm, &options, out, summary));
 done:
     hy3_dataset_info_free(resolved, count);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* module_options.c - the configuration's words become the modules' numbers. */
+/* module_options.c - options of the modules from the configuration. */
 #include "app/module_options.h"
 
 #include "model/lora.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* module_options.h - from the whole configuration to the small structs of the modules. */
+/* module_options.h - the options of each module, from the configuration. */
 #ifndef HY3_APP_MODULE_OPTIONS_H
 #define HY3_APP_MODULE_OPTIONS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan.c - a step of a run without data, weights or other ranks. */
+/* plan.c - a training step without data, weights or other ranks. */
 #include "app/plan.h"
 
 #include "app/module_options.h"
@@ -14,7 +14,7 @@ static struct hy3_group planned_group(int rank, int size)
     return (struct hy3_group){MPI_COMM_NULL, rank, size};
 }
 
-/* Everything that a rank of the run has. */
+/* All objects of a rank. */
 struct rehearsal {
     const struct hy3_config *config;
     struct hy3_loaded_model model; /* without base and adapter files */
@@ -115,8 +115,8 @@ static void add_traffic(struct hy3_plan *plan, double times)
     hy3_dry_forget_traffic();
 }
 
-/* Two steps: in the second what the first has updated is gathered. Micro-batches but the last are
- * alike. */
+/* Two steps: the second one gathers what the first has updated. All micro-batches but the last send
+ * the same. */
 static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
 {
     int64_t micros = r->config->gradient_accumulation_steps;
@@ -131,7 +131,7 @@ static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
             HY3_TRY(hy3_pass_train(r->pass, &r->batch, false, &result));
             add_traffic(into, 1);
         }
-        if (micros > 2) { /* what the update made stale is whole again */
+        if (micros > 2) { /* nothing stale is gathered any more */
             HY3_TRY(hy3_pass_train(r->pass, &r->batch, false, &result));
             add_traffic(into, (double)(micros - 2));
         }
@@ -160,9 +160,9 @@ static void measure_disk(const struct rehearsal *r, struct hy3_plan *plan)
     }
 }
 
-/* Device memory that a GPU's kernels take themselves, in slots that grow (cuda/cuda.h): four
- * workspaces of cuBLAS and a quarter, partial sums of columns and ranges, and a number for each
- * query head of each token. Tested to be enough on the emulated GPU. */
+/* Device memory that a GPU's kernels allocate, in slots that grow (cuda/cuda.h): 4.25 workspaces of
+ * cuBLAS, partial sums of columns and ranges, and a number per query head and token. A test on the
+ * emulated GPU checks that it is enough. */
 static double kernel_bytes(const struct hy3_config *config, const struct hy3_shape *shape)
 {
     const double fixed = 224 << 20;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan.h - what a run needs and moves, found by going through it on a backend that only counts.
+/* plan.h - memory and traffic of a run, measured by running it on a backend that only counts.
  *
  * A timeline of a step would be a second reader of the same steps: it takes the place of the
  * counting backend, or stands beside it, and gets each operation with its stream. */
@@ -12,18 +12,18 @@
 struct hy3_plan_options {
     const char *shape; /* config.json of the model; NULL: that of model_name_or_path */
     int ranks, ranks_per_node;
-    double device_memory, host_memory; /* bytes of a device and of a node; 0: not limited */
+    double device_memory, host_memory; /* bytes per device and per node; 0: not limited */
 };
 
-/* Bytes of one rank (the fullest), and of a step. */
+/* Bytes of the rank that needs most. */
 struct hy3_plan {
     int group;                                             /* ranks of an expert group */
-    double weights, grads, gathered, optimizer, workspace; /* wherever they lie */
+    double weights, grads, gathered, optimizer, workspace; /* on device or host */
     double kernels;      /* workspaces of a GPU's kernels and of cuBLAS */
     double mpi;          /* MPI's buffer of a reduction, on a CPU; host */
     double saving;       /* copy of the state with save_async, host */
     double device, host; /* peaks */
-    double reduced, gathered_sent, scattered, exchanged; /* sent by a rank in a step */
+    double reduced, gathered_sent, scattered, exchanged; /* sent per rank and step */
     double checkpoint, model;                            /* on disk */
     double parameters, trained;                          /* elements */
 };

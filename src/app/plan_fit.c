@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan_fit.c - plans of other settings and other numbers of ranks against the limits. */
+/* plan_fit.c - compares plans of other settings and numbers of ranks with the limits. */
 #include "app/plan_fit.h"
 
 static bool is_cpu(const struct hy3_config *config)

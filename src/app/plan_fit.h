@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan_fit.h - whether a run fits the memory limits, and what would make it fit. */
+/* plan_fit.h - whether a run fits the memory limits, and changes that make it fit. */
 #ifndef HY3_APP_PLAN_FIT_H
 #define HY3_APP_PLAN_FIT_H
 
 #include "app/plan.h"
 
-/* Bytes of host memory per node: what its ranks keep there, and on a CPU everything. */
+/* Bytes of host memory per node: that of its ranks, and on a CPU their device memory. */
 double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
                          const struct hy3_plan *plan);
 

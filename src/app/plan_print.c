@@ -111,7 +111,7 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
         printf("fits\n");
         return print_ranks(config, &shape, options);
     }
-    printf("does not fit: a device has %.3f GB, a node %.3f GB (0: not limited)\n",
+    printf("does not fit: %.3f GB per device, %.3f GB per node (0: not limited)\n",
            1e-9 * options->device_memory, 1e-9 * options->host_memory);
     HY3_TRY(print_settings(config, &shape, options));
     HY3_TRY(print_ranks(config, &shape, options));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* save.c - the one place where a directory of weights is put together. */
+/* save.c - the only place where a directory of weights is assembled. */
 #include "app/save.h"
 
 #include "app/module_options.h"

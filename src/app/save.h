@@ -10,7 +10,7 @@
 
 struct hy3_save {
     const struct hy3_loaded_model *model; /* its adapter is saved if it has one */
-    const char *output;                   /* directory, created if need be */
+    const char *output;                   /* directory, created if it does not exist */
     const char *base_path;                /* the model that an adapter says it belongs to */
     const char *tokenizer_directory;      /* its files are copied */
     enum hy3_names names;                 /* of a model; adapters have PEFT's names */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* batches.c - places of an epoch to samples, samples to micro-batches. */
+/* batches.c - from positions in an epoch to samples, from samples to micro-batches. */
 #include "data/batches.h"
 
 #include "base/memory.h"
@@ -67,7 +67,7 @@ void hy3_batch_free(struct hy3_batch *batch)
     hy3_free(batch);
 }
 
-/* Sample `sample` behind those already there; targets are its ids one place on. */
+/* Appends a sample; its targets are its ids shifted by one. */
 static hy3_status append(const struct hy3_dataset *dataset, int64_t sample, struct hy3_batch *out)
 {
     int64_t at = out->T, length = hy3_dataset_length(dataset, sample);
@@ -75,11 +75,11 @@ static hy3_status append(const struct hy3_dataset *dataset, int64_t sample, stru
     HY3_ASSERT(out->S < out->sample_capacity && at + length <= out->token_capacity);
     HY3_TRY(hy3_dataset_read(dataset, sample, out->ids + at, out->mask + at));
     for (int64_t t = 0; t < length; t++) {
-        bool is_learned = t + 1 < length && out->mask[at + t + 1];
+        bool is_label = t + 1 < length && out->mask[at + t + 1];
 
         out->positions[at + t] = (int32_t)t;
-        out->targets[at + t] = is_learned ? out->ids[at + t + 1] : -1;
-        out->labels += is_learned;
+        out->targets[at + t] = is_label ? out->ids[at + t + 1] : -1;
+        out->labels += is_label;
     }
     out->samples[out->S++] = sample;
     out->starts[out->S] = out->T = at + length;

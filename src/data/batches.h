@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* batches.h - which samples make which step, and the micro-batch of a rank.
+/* batches.h - which samples a step consists of, and the micro-batches of a rank.
  *
  * An epoch is a permutation of the samples that depends on (seed, epoch) alone. Global step s of an
  * epoch takes the samples at [s G, min((s+1) G, n)) of it, G = batch * accumulation * ranks,
@@ -26,12 +26,12 @@ struct hy3_batches {
 struct hy3_batch {
     int64_t T, S;       /* tokens, samples; both may be 0 */
     int64_t longest;    /* tokens of the longest sample */
-    int64_t step;       /* it belongs to, from 0 */
+    int64_t step;       /* of the micro-batch, from 0 */
     int64_t labels;     /* targets that are not -1 */
     int32_t *ids;       /* [T] */
-    int32_t *positions; /* [T] place in the sample */
+    int32_t *positions; /* [T] position in the sample */
     int32_t *targets; /* [T] the token to predict, -1: none. The last token of a sample has none */
-    uint8_t *mask;    /* [T] as read from the dataset; targets are made of it */
+    uint8_t *mask;    /* [T] as read from the dataset; the targets derive from it */
     int64_t *starts;  /* [S+1] */
     int64_t *samples; /* [S] dataset indices */
     int64_t token_capacity, sample_capacity;
@@ -39,7 +39,7 @@ struct hy3_batch {
 
 int64_t hy3_batches_steps_per_epoch(const struct hy3_batches *batches);
 
-/* Dataset index of place `place` in epoch `epoch`. */
+/* Dataset index of position `place` of epoch `epoch`. */
 int64_t hy3_batches_sample(const struct hy3_batches *batches, int64_t epoch, int64_t place);
 
 /* Local. Buffers for micro-batches of at most `batch` samples and their longest possible T. */

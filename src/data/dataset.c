@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dataset.c - opening a token file, making it first where there is none that fits, and reading
- * samples. */
+/* dataset.c - opening a token file, building it first if none is usable, and reading samples. */
 #include "data/dataset.h"
 
 #include "base/file.h"
@@ -162,26 +161,26 @@ void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, 
         snprintf(out, size, "%s:%llu", dataset->sources[file].path, (unsigned long long)line);
 }
 
-/* Why a whole file is not the one that is wanted; NULL if it is. */
+/* Why a sound file cannot be used for these options; NULL: it can. */
 static const char *find_fault(const struct hy3_dataset_options *options,
                               const struct hy3_token_header *h, uint64_t tokenizer)
 {
     if (options->overwrite)
         return "overwrite_cache is set";
     if (h->tokenizer != tokenizer)
-        return "it was made with another tokenizer";
+        return "it was built with another tokenizer";
     if (h->max_seq_length != options->max_seq_length)
-        return "it was made with another max_seq_length";
+        return "it was built with another max_seq_length";
     if (h->max_samples != options->max_samples)
-        return "it was made with another max_samples";
+        return "it was built with another max_samples";
     if (h->keep_unlabelled != options->keep_unlabelled)
-        return "it was made with another disable_shuffling";
+        return "it was built with another disable_shuffling";
     if (h->summary.bad > options->max_bad_samples)
-        return "it leaves out more bad lines than max_bad_samples allows";
+        return "it skipped more bad lines than max_bad_samples allows";
     return NULL;
 }
 
-/* Rank 0: looks at the file that is there; *reason "" if there is none or it fits. */
+/* Rank 0. Whether the existing file is usable; reason "" if there is none, or it is. */
 static bool inspect(const struct hy3_dataset_options *options, uint64_t tokenizer,
                     struct hy3_dataset *d, char *reason, size_t size)
 {
@@ -202,9 +201,9 @@ static bool inspect(const struct hy3_dataset_options *options, uint64_t tokenize
     return false;
 }
 
-/* Collective. Whether the file at d->path fits; rank 0 then holds header and offsets. Names, sizes
- * and times of the sources decide; where they differ (a copied file has another time) the contents
- * do. */
+/* Collective. Whether the file at d->path is usable; rank 0 then holds header and offsets. Names,
+ * sizes and times of the data files are compared; if they differ (a copied file has another time),
+ * the contents. */
 static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *options,
                             const struct hy3_tokenizer *tokenizer, struct hy3_dataset *d,
                             bool *fits)
@@ -214,11 +213,11 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
 
     if (hy3_rank(comm) == 0)
         *fits = inspect(options, hy3_tokenizer_fingerprint(tokenizer), d, reason, sizeof reason);
-    hy3_broadcast(comm, 0, fits, sizeof *fits, "looking for the token file");
-    hy3_broadcast(comm, 0, &d->header, sizeof d->header, "looking for the token file");
+    hy3_broadcast(comm, 0, fits, sizeof *fits, "checking the token file");
+    hy3_broadcast(comm, 0, &d->header, sizeof d->header, "checking the token file");
     if (*fits && !d->header.has_same_sources) {
         hy3_log(HY3_LOG_INFO,
-                "%s: names, sizes or times of the data files have changed since '%s' was made; "
+                "%s: names, sizes or times of the data files have changed since '%s' was built; "
                 "comparing the contents",
                 options->name, d->path);
         HY3_TRY(hy3_fingerprint_read(comm, d->sources, d->source_count, d->header.piece_bytes,
@@ -235,7 +234,7 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
     return HY3_OK;
 }
 
-/* Collective. Gives every rank what rank 0 has read, and a descriptor of its own. */
+/* Collective. Every rank gets what rank 0 has read, and a descriptor of its own. */
 static hy3_status share_file(MPI_Comm comm, struct hy3_dataset *d)
 {
     hy3_status status = HY3_OK;
@@ -252,7 +251,7 @@ static hy3_status share_file(MPI_Comm comm, struct hy3_dataset *d)
     return status;
 }
 
-/* Collective. The file as just made; a fault in it now is an error. */
+/* Collective. Reads the file that was just built; now a fault is an error. */
 static hy3_status reopen_file(MPI_Comm comm, struct hy3_dataset *d)
 {
     hy3_status status = HY3_OK;
@@ -267,7 +266,7 @@ static hy3_status reopen_file(MPI_Comm comm, struct hy3_dataset *d)
     return hy3_agree(comm, status, "opening the token file");
 }
 
-/* Collective. Rank 0 needs the tokenizer to judge a file, all to make one. */
+/* Collective. Rank 0 needs the tokenizer to check a file, all ranks to build one. */
 static hy3_status open_tokenizer(MPI_Comm comm, const char *directory, bool is_needed,
                                  struct hy3_tokenizer **tokenizer)
 {
@@ -332,7 +331,7 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
         *summary = d->header.summary;
     hy3_log(HY3_LOG_INFO, "%s: %lld samples, %lld tokens, %s '%s'", options->name,
             (long long)d->header.summary.samples, (long long)d->header.summary.tokens,
-            fits ? "as they stand in" : "now in", d->path);
+            fits ? "read from" : "written to", d->path);
     *out = d;
     d = NULL;
 done:

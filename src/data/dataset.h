@@ -21,7 +21,7 @@
 
 struct hy3_dataset; /* opaque */
 
-/* Collective on `comm`. Opens the dataset, tokenizing first when there is none that fits. Reports
+/* Collective on `comm`. Opens the dataset, tokenizing first if no usable token file exists. Reports
  * progress. Errors: HY3_EFORMAT listing the bad lines as file:line: reason (up to 20, then a
  * count); HY3_EFORMAT when no sample is left; HY3_EIO. The caller owns *out (hy3_dataset_close).
  * summary may be NULL. */

@@ -17,7 +17,7 @@ void hy3_dataset_info_free(char **files, int count)
     hy3_free(files);
 }
 
-/* A key of an entry that must say what hy3 assumes anyway. Null and absent are fine. */
+/* A key that, if present and not null, must have the value that hy3 assumes. */
 static hy3_status check_value(const json_t *object, const char *key, const char *wanted,
                               const char *name)
 {
@@ -78,7 +78,7 @@ static hy3_status check_entry(const json_t *entry, const char *name)
     return HY3_OK;
 }
 
-/* A JSON array is one value over many lines, which nobody can share out by bytes. */
+/* A JSON array is one value over many lines, which cannot be divided among ranks by bytes. */
 static hy3_status refuse_array(const char *path)
 {
     hy3_status status = HY3_OK;
@@ -95,7 +95,7 @@ static hy3_status refuse_array(const char *path)
         i++;
     if (i < size && head[i] == '[')
         HY3_FAIL_DONE(HY3_EUSAGE,
-                      "'%s' is one JSON array; make it one conversation a line: "
+                      "'%s' is one JSON array; convert it to one conversation per line: "
                       "jq -c '.[]' OLD.json > NEW.jsonl",
                       path);
 done:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dataset_options.h - what a dataset is made from, and what was found in it. */
+/* dataset_options.h - what a dataset is built from, and its counts. */
 #ifndef HY3_DATA_DATASET_OPTIONS_H
 #define HY3_DATA_DATASET_OPTIONS_H
 
@@ -17,14 +17,14 @@ struct hy3_dataset_options {
     /* a sample without a label is kept, so that in file order every line keeps its place in its
      * step */
     bool keep_unlabelled;
-    bool overwrite; /* rebuild even if it fits */
+    bool overwrite; /* rebuild even if it is usable */
 };
 
 struct hy3_dataset_summary {
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
     int64_t bytes;  /* of the JSONL files */
     double seconds; /* from opening to done */
-    bool reused;    /* an existing file fitted */
+    bool reused;    /* an existing file was usable */
 };
 
 #endif

@@ -62,7 +62,7 @@ void hy3_lines_free(struct hy3_lines *lines)
     hy3_free(lines);
 }
 
-/* Reads on; at least one byte unless the file is at its end. */
+/* Reads more; at least one byte unless at the end of the file. */
 static hy3_status fill(struct hy3_lines *r)
 {
     int64_t left = r->source->size - r->at, size = r->end - r->at;
@@ -81,8 +81,8 @@ static hy3_status fill(struct hy3_lines *r)
     return HY3_OK;
 }
 
-/* Goes on to just behind the next line end, reading but not keeping; to the file's end if there is
- * none. Stops at `limit`: what begins there or later is not ours. */
+/* Skips to just behind the next line end, or to the end of the file. Stops at `limit`: lines that
+ * begin there or later belong to the next portion. */
 static hy3_status skip_line(struct hy3_lines *r, int64_t limit, bool is_hashed)
 {
     for (;;) {

@@ -7,7 +7,7 @@
 
 enum { HY3_LINE_MAX = 64 << 20 }; /* bytes; a longer line is no conversation */
 
-/* Test only: lines of at most `bytes`; 0: as usual. */
+/* Test only: lines of at most `bytes`; 0: the default. */
 void hy3_lines_override(int64_t bytes);
 
 struct hy3_lines; /* opaque: a reader that can be used for one portion after the other */

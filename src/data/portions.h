@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* portions.h - JSONL files cut into pieces of work.
  *
- * All files one after the other are cut every `piece_bytes`; piece p belongs to rank p % ranks. A
+ * The concatenation of all files is cut every `piece_bytes`; piece p belongs to rank p % ranks. A
  * portion is what a piece has of one file. A line belongs to the portion in which it begins, so
- * nobody needs to know where lines end before reading. The cut depends on the sizes of the files
+ * line ends need not be known before reading. The cut depends on the sizes of the files
  * alone, never on the number of ranks. */
 #ifndef HY3_DATA_PORTIONS_H
 #define HY3_DATA_PORTIONS_H
@@ -15,11 +15,11 @@ struct hy3_portion {
     int file;
 };
 
-/* Bytes of a piece for so many bytes of text: small enough to share, few enough to keep a row for
- * each. */
+/* Bytes of a piece for `total` bytes of text: small enough to balance the ranks, few enough to keep
+ * a row for each. */
 int64_t hy3_portions_piece_bytes(int64_t total);
 
-/* Test only: pieces of `bytes`; 0: as usual. */
+/* Test only: pieces of `bytes`; 0: the default. */
 void hy3_portions_override(int64_t bytes);
 
 /* Local. All portions in order; the caller owns *out (hy3_free). Empty files have none. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reject.c - the ranks hand their rejected lines to rank 0 in order, a packet at a time. */
+/* reject.c - the ranks send their rejected lines to rank 0 in order, a packet at a time. */
 #include "data/reject.h"
 
 #include "base/memory.h"
@@ -44,7 +44,7 @@ static void list_bad(struct writer *w, const char *file, int64_t line, const cha
     w->list->count++;
 }
 
-/* A JSON text; what is not UTF-8 (a file's name, a piece of a broken line) is repaired. */
+/* A JSON string; what is not UTF-8 (a file's name, a piece of a broken line) is repaired. */
 static hy3_status text(const char *bytes, json_t **out)
 {
     hy3_status status = HY3_OK;
@@ -95,8 +95,8 @@ static void move(MPI_Comm comm, struct hy3_reject *packet, int64_t count, int ow
     hy3_wait(&request, phase);
 }
 
-/* The rejected lines of portion p. A rank that has failed sends and receives on, so that nobody
- * waits for it. */
+/* The rejected lines of portion p. A rank that has failed keeps sending and receiving, so that no
+ * other rank hangs. */
 static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, int64_t p,
                                 struct hy3_reject *packet, struct writer *w)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reject.h - the file of the lines that gave no sample. */
+/* reject.h - the file of rejected lines. */
 #ifndef HY3_DATA_REJECT_H
 #define HY3_DATA_REJECT_H
 

@@ -31,8 +31,7 @@ hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_l
     s->max_length = max_seq_length < INT32_MAX ? (size_t)max_seq_length : INT32_MAX;
     s->keep_unlabelled = keep_unlabelled;
     snprintf(s->cut_reason, sizeof s->cut_reason,
-             "no token to learn is left within the first %zu tokens (max_seq_length)",
-             s->max_length);
+             "no label token within the first %zu tokens (max_seq_length)", s->max_length);
     *out = s;
     return HY3_OK;
 }
@@ -55,7 +54,7 @@ static bool is_blank(const char *line, int64_t size)
     return true;
 }
 
-/* Text to all ids and labels, before anything is cut. */
+/* All ids and labels of a line, before truncation. */
 static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t size)
 {
     static const struct hy3_template_options training = {.is_training = true, .keep_thinking = -1};
@@ -101,7 +100,7 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     out->labels = count_labels(s->mask, length);
     if (out->labels == 0 && !s->keep_unlabelled) {
         out->dropped = count_labels(s->mask, s->ids.count) == 0
-                           ? "nothing to learn: no answer of the assistant"
+                           ? "no label token: no answer of the assistant"
                            : s->cut_reason;
         return HY3_OK;
     }

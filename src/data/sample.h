@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sample.h - one line of text to one sample: parsed, rendered, encoded, labelled, cut; or why it
- * gives none. */
+/* sample.h - one line of text to one sample: parsed, rendered, encoded, labelled, truncated; or the
+ * reason why it is rejected. */
 #ifndef HY3_DATA_SAMPLE_H
 #define HY3_DATA_SAMPLE_H
 
@@ -10,11 +10,11 @@ struct hy3_sampler; /* opaque: a tokenizer and its buffers; for one thread */
 
 struct hy3_encoded { /* arrays borrowed until the next line */
     size_t length;   /* tokens; 0: the line is blank, or it is dropped */
-    size_t labels;   /* label tokens but the first of a sample, which nothing could predict */
+    size_t labels;   /* label tokens, without the first token of the sample: nothing predicts it */
     bool is_truncated;
     const int32_t *ids;
     const uint8_t *mask;
-    const char *dropped; /* why the sample is of no use; NULL: it is */
+    const char *dropped; /* why the sample is dropped; NULL: it is not */
 };
 
 /* Local. keep_unlabelled: a sample without a label is not dropped. `tokenizer` is kept until
@@ -28,19 +28,19 @@ void hy3_sampler_free(struct hy3_sampler *sampler);
 hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int64_t size,
                               struct hy3_encoded *out);
 
-struct hy3_sample { /* what is kept of one, beside its ids and mask */
+struct hy3_sample { /* without its ids and mask */
     int64_t line;   /* in its portion, from 0 */
     int64_t length, labels, is_truncated;
     uint64_t checksum;
 };
 
-struct hy3_reject { /* a line that gave none */
+struct hy3_reject { /* a rejected line */
     int64_t line;   /* in its portion, from 0 */
     bool is_bad;    /* else dropped */
     char reason[503];
 };
 
-/* Fills *out; a reason that is too long is cut between characters. */
+/* Fills *out; a reason that is too long is truncated between characters. */
 void hy3_sample_reject(int64_t line, bool is_bad, const char *reason, struct hy3_reject *out);
 
 /* 64-bit xxh3 of the ids and the mask, as they stand in the file. */

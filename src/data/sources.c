@@ -47,8 +47,8 @@ hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
         facts[2L * f] = sources[f].size;
         facts[2L * f + 1] = sources[f].mtime_ns;
     }
-    HY3_AGREE_DONE(comm, status, "looking at the data files");
-    hy3_broadcast(comm, 0, facts, 2 * (size_t)count * sizeof *facts, "looking at the data files");
+    HY3_AGREE_DONE(comm, status, "examining the data files");
+    hy3_broadcast(comm, 0, facts, 2 * (size_t)count * sizeof *facts, "examining the data files");
     for (int f = 0; f < count; f++) {
         sources[f].size = facts[2L * f];
         sources[f].mtime_ns = facts[2L * f + 1];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sources.h - which JSONL files a run reads, and where what is made of them goes. */
+/* sources.h - the JSONL files that a run reads, and where its token files go. */
 #ifndef HY3_DATA_SOURCES_H
 #define HY3_DATA_SOURCES_H
 
@@ -12,7 +12,7 @@ struct hy3_source {
     int64_t size, mtime_ns;
 };
 
-/* Collective on `comm`. Rank 0 opens every file once, so that a missing one is told before any
+/* Collective on `comm`. Rank 0 opens every file once, so that a missing one is reported before any
  * work. Errors: HY3_EIO. The caller owns *out (hy3_sources_free). */
 hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
                             struct hy3_source **out);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* spool.h - a file of one rank without a name: appended to, then read back. It is gone with the
- * process. */
+/* spool.h - an unlinked temporary file of one rank: appended to, then read back. It vanishes
+ * with the process. */
 #ifndef HY3_DATA_SPOOL_H
 #define HY3_DATA_SPOOL_H
 
@@ -8,7 +8,8 @@
 
 struct hy3_spool; /* opaque */
 
-/* Local. Makes the file in `directory`. Errors: HY3_EIO. The caller owns *out (hy3_spool_close). */
+/* Local. Creates the file in `directory`. Errors: HY3_EIO. The caller owns *out
+ * (hy3_spool_close). */
 hy3_status hy3_spool_open(const char *directory, struct hy3_spool **out);
 void hy3_spool_close(struct hy3_spool *spool);
 

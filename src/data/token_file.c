@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* token_file.c - the tables of what a dataset's file holds, and the checks of one that is there. */
+/* token_file.c - the tables of attributes and columns, and the checks of an existing file. */
 #include "data/token_file.h"
 
 #include "base/file.h"
@@ -91,11 +91,11 @@ static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
             hy3_hdf5_get_number(file, a->name, hy3_token_attribute_type(a), (char *)h + a->offset));
     if (h->summary.samples < 1 || h->summary.tokens < h->summary.samples || h->hashed < 0 ||
         h->piece_bytes < 1)
-        HY3_FAIL(HY3_EFORMAT, "its counts make no sense");
+        HY3_FAIL(HY3_EFORMAT, "its counts are inconsistent");
     return HY3_OK;
 }
 
-/* Sizes or times that differ are no error: the contents decide then. */
+/* Differing sizes or times are no error: then the contents are compared. */
 static hy3_status compare_files(hid_t set, const char *name, const struct hy3_source *sources,
                                 int count, struct hy3_token_header *h)
 {
@@ -125,7 +125,7 @@ static hy3_status compare_names(hid_t file, const struct hy3_source *sources, in
     if (set < 0 || (type = H5Dget_type(set)) < 0 || (space = H5Dget_space(set)) < 0 ||
         H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
         H5Sget_simple_extent_npoints(space) != count || (width = H5Tget_size(type)) > HY3_PATH_MAX)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its list of source files does not fit");
+        HY3_FAIL_DONE(HY3_EFORMAT, "its list of source files has another shape");
     HY3_TRY_DONE(hy3_alloc(&names, (size_t)count, width));
     if (H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names) < 0)
         HY3_FAIL_DONE(HY3_EFORMAT, "its list of source files cannot be read");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* token_file.h - the HDF5 file of a dataset: what stands in it, checking it before use.
+/* token_file.h - the HDF5 file of a dataset: its contents, and the checks before use.
  *
- * HDF5 is asked for the structure only; tokens are read with pread at the places found here.
+ * HDF5 reads the structure only; tokens are read with pread at the offsets found here.
  * Writing: token_writer.h. */
 #ifndef HY3_DATA_TOKEN_FILE_H
 #define HY3_DATA_TOKEN_FILE_H
@@ -13,13 +13,13 @@
 /* Raised whenever the same text may give other tokens or another layout. */
 enum { HY3_TOKEN_FORMAT = 1 };
 
-/* What the file says. Plain values: it is broadcast as bytes. */
+/* The contents of the file but its columns. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {
     int64_t format;
     uint64_t tokenizer, source; /* fingerprints */
     int64_t max_seq_length, max_samples;
     int64_t keep_unlabelled;     /* 0, 1 */
-    int64_t piece_bytes, hashed; /* how the source fingerprint was made: tokenize.h */
+    int64_t piece_bytes, hashed; /* of the source fingerprint: fingerprint.h */
     struct hy3_dataset_summary summary;
     int64_t tokens_at, mask_at, offsets_at, line_at, file_at, checksum_at; /* bytes in the file */
     int64_t size, device, inode, mtime_ns;                                 /* of the file */
@@ -57,7 +57,7 @@ hid_t hy3_token_column_type(const struct hy3_token_column *column);
 hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sources, int count,
                                   struct hy3_token_header *out, uint64_t **offsets);
 
-/* Local. Opens it for reading: the very file that was inspected, on another rank perhaps. */
+/* Local. Opens it for reading; it must be the file that was inspected, perhaps on another rank. */
 hy3_status hy3_token_file_open(const char *path, const struct hy3_token_header *header, int *fd);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* token_maker.c - what tokenizing found decides whether there is a file to write. */
+/* token_maker.c - tokenizes, rejects bad or empty data, writes the file. */
 #include "data/token_maker.h"
 
 #include "base/file.h"
@@ -34,10 +34,10 @@ static hy3_status judge_empty(const struct hy3_dataset_options *options,
     if (options->file_count > 1)
         snprintf(others, sizeof others, " and %d other files", options->file_count - 1);
     if (sum->dropped + sum->bad == 0)
-        HY3_FAIL(HY3_EFORMAT, "'%s'%s: no sample in it", options->files[0], others);
+        HY3_FAIL(HY3_EFORMAT, "'%s'%s: no samples", options->files[0], others);
     HY3_FAIL(HY3_EFORMAT,
              "'%s'%s: no sample is left, %lld were dropped and %lld lines are bad; '%s' "
-             "says why",
+             "has the reasons",
              options->files[0], others, (long long)sum->dropped, (long long)sum->bad, rejected);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* token_maker.h - from the data files to a token file: tokenized, judged, written. */
+/* token_maker.h - builds a token file from the data files. */
 #ifndef HY3_DATA_TOKEN_MAKER_H
 #define HY3_DATA_TOKEN_MAKER_H
 

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 16 << 20, SAMPLES = 4096 }; /* bytes a rank and call, samples read back at once */
+enum { BUFFER = 16 << 20, SAMPLES = 4096 }; /* bytes per rank and call; samples read back at once */
 
 /* Bytes from which a dataset is written by collective calls, which join the ranks' parts into large
  * writes. Below that each rank writes by itself: collective calls of MPI-IO block and spin, 20 ms
@@ -37,7 +37,7 @@ struct writer {
     struct hy3_sample *samples;
 };
 
-struct cursor { /* how far a rank has come in a column */
+struct cursor { /* progress of a rank in a column */
     int64_t portion, element;
     uint64_t start; /* token at which the next sample begins */
 };
@@ -177,7 +177,7 @@ static hy3_status gather(const struct writer *w, const struct hy3_token_column *
     return HY3_OK;
 }
 
-/* One collective write of `used` elements, 0 on ranks that have come to their end. */
+/* One collective write of `used` elements, 0 on ranks that have no more. */
 static hy3_status write_buffer(const struct writer *w, const struct hy3_token_column *column,
                                hid_t set, hid_t space, int64_t used, hid_t transfer)
 {
@@ -226,7 +226,7 @@ done:
     return status;
 }
 
-/* What there is of each source file, by rank 0 alone. */
+/* A column with one value per source file, by rank 0 alone. */
 static hy3_status write_files(const struct writer *w, hid_t set, hid_t type, const void *values)
 {
     hy3_status status = HY3_OK;
@@ -323,7 +323,7 @@ static hy3_status create_file(struct writer *w)
     return hy3_agree(w->comm, status, phase);
 }
 
-/* Only now does the file say that it is whole. */
+/* Marks the file complete, after all data is flushed. */
 static hy3_status mark_and_close(struct writer *w)
 {
     hy3_status status = HY3_OK;
@@ -341,7 +341,7 @@ static hy3_status mark_and_close(struct writer *w)
     return status;
 }
 
-/* Every rank flushes what it wrote: on network file systems nobody else can. */
+/* Every rank flushes what it wrote: on network file systems no other rank can. */
 static hy3_status flush_output(struct writer *w)
 {
     HY3_TRY(hy3_output_open(&w->output));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* token_writer.h - writes a dataset's file by all ranks; token_file.h says what stands in it. */
+/* token_writer.h - all ranks write the token file that token_file.h describes. */
 #ifndef HY3_DATA_TOKEN_WRITER_H
 #define HY3_DATA_TOKEN_WRITER_H
 

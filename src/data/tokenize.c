@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tokenize.c - every rank works through its pieces; then all learn the rows, and where the data
- * ends. */
+/* tokenize.c - every rank tokenizes its pieces; then the rows are summed over ranks, and the end of
+ * the data is found. */
 #include "data/tokenize.h"
 
 #include "base/log.h"
@@ -204,9 +204,9 @@ static void show_progress(const struct hy3_tokenized *t, const struct tally *sum
     hy3_log_progress_bytes(label, sum->bytes, t->total_bytes, begin);
 }
 
-/* All ranks finish the same rounds, so what was read is a beginning of the files without holes. The
- * sums of a round are waited for after the next one: nobody idles while ranks differ by less than a
- * piece. */
+/* All ranks finish the same rounds, so the pieces read are contiguous from the start of
+ * the files. The sums of a round are awaited after the next one: no rank idles while they differ by
+ * less than a piece. */
 static hy3_status work(MPI_Comm comm, struct hy3_tokenized *t, bool *is_complete)
 {
     hy3_status status = HY3_OK;
@@ -236,7 +236,7 @@ static hy3_status work(MPI_Comm comm, struct hy3_tokenized *t, bool *is_complete
     return hy3_agree(comm, status, "tokenizing");
 }
 
-/* The samples of the portion in which the last wanted one is, up to that one. */
+/* Truncates the row of a portion to its first `samples` samples. */
 static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
 {
     struct hy3_row *row = &t->rows[p], cut = {.hash = row->hash, .samples = samples};
@@ -260,7 +260,7 @@ static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
     return HY3_OK;
 }
 
-/* Forgets all behind the sample max_samples. */
+/* Drops everything behind sample max_samples. */
 static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
 {
     hy3_status status = HY3_OK;
@@ -275,15 +275,15 @@ static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
         return HY3_OK;
     if (hy3_tokenized_is_mine(t, p))
         status = cut_row(t, p, left);
-    HY3_AGREE(comm, status, "cutting the dataset");
+    HY3_AGREE(comm, status, "truncating the dataset");
     hy3_broadcast(comm, (int)(t->portions[p].piece % t->ranks), &t->rows[p], sizeof *t->rows,
-                  "cutting the dataset");
+                  "truncating the dataset");
     t->hashed = p + 1;
     memset(t->rows + p + 1, 0, (size_t)(t->count - p - 1) * sizeof *t->rows);
     return status;
 }
 
-/* Where each portion stands among all, and the sums. */
+/* The first line, sample and token of each portion, and the sums. */
 static void place_rows(struct hy3_tokenized *t, struct hy3_dataset_summary *sum)
 {
     int file = -1;

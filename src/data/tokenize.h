@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tokenize.h - JSONL lines to samples, shared by all ranks.
  *
- * Every rank keeps the samples of its pieces in files of its own that have no name any more (they
- * vanish with the process, whatever ends it); in memory is one row a portion. What counts, and in
- * which order, depends on the files alone: with max_samples everything behind the line of the last
- * sample is as if it were not there. */
+ * Every rank keeps the samples of its pieces in spools (spool.h); in memory is one row per
+ * portion. The samples and their order depend on the files alone: with max_samples the data ends
+ * behind the line of the last sample. */
 #ifndef HY3_DATA_TOKENIZE_H
 #define HY3_DATA_TOKENIZE_H
 
@@ -22,8 +21,8 @@ enum { HY3_BAD_LISTED = 20 }; /* bad lines named in an error message */
 
 struct hy3_tokenized; /* opaque: this rank's samples, and the rows of all portions */
 
-/* Collective on `comm`. Fills *summary (all but seconds and reused). Does not judge: bad lines and
- * an empty result are the caller's matter. Ends early, is_complete false, when more than
+/* Collective on `comm`. Fills *summary (all but seconds and reused). Bad lines and an empty
+ * result are the caller's matter. Ends early, is_complete false, when more than
  * max_bad_samples lines and at least HY3_BAD_LISTED are bad.
  * Errors: HY3_EIO, HY3_ENOMEM, HY3_EFORMAT (tokenizer). The caller owns *out
  * (hy3_tokenized_free). */
@@ -50,8 +49,8 @@ hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t 
 hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
                                  int64_t count, struct hy3_reject *out);
 
-/* The source fingerprint: sizes of all files and bytes of the first `hashed` portions, those that
- * were needed. */
+/* The source fingerprint: sizes of all files and bytes of the first `hashed` portions, those
+ * that were needed. */
 int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized);
 uint64_t hy3_tokenized_fingerprint(const struct hy3_tokenized *tokenized);
 

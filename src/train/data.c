@@ -16,14 +16,14 @@ static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm, int64
         return hy3_agree(
             comm,
             hy3_dataset_dummy(dummies, c->max_seq_length, vocab, (uint64_t)c->seed, &d->train_set),
-            "making dummy data");
+            "creating dummy data");
     HY3_TRY(hy3_datasets_open(comm, c, "train", &d->train_set, NULL));
     if (c->eval_data_file.count > 0)
         HY3_TRY(hy3_datasets_open(comm, c, "eval", &d->eval_set, NULL));
     return HY3_OK;
 }
 
-/* Samples that val_size, a fraction or a number, takes from the training data. */
+/* Samples that val_size, a fraction or a number, holds out for evaluation. */
 static int64_t held_out(const struct hy3_config *c, int64_t samples)
 {
     double wanted = c->val_size < 1 ? c->val_size * (double)samples : c->val_size;
@@ -31,8 +31,8 @@ static int64_t held_out(const struct hy3_config *c, int64_t samples)
     return (int64_t)(wanted + 0.5);
 }
 
-/* Which samples are for training and which for evaluation: drawn, since files are often sorted; the
- * last ones where the order of the file is asked for. */
+/* Splits the samples into training and evaluation: at random, since files are often sorted; with
+ * disable_shuffling the last ones are for evaluation. */
 static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_group *world,
                                struct hy3_train_data *d)
 {

@@ -16,7 +16,7 @@ struct hy3_train_data {
     int64_t steps, steps_per_epoch;
 };
 
-/* Collective. Opens or makes the token files, holds out samples for evaluation, counts the steps.
+/* Collective. Opens or builds the token files, holds out samples for evaluation, counts the steps.
  * vocab: for use_dummy_data. *data must be zero; the caller owns it (hy3_train_data_close), also
  * after an error. */
 hy3_status hy3_train_data_open(const struct hy3_config *config, const struct hy3_group *world,

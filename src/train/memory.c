@@ -29,8 +29,8 @@ hy3_status hy3_run_memory_check(const struct hy3_config *config,
     if (memory->device_planned > memory->device_free)
         HY3_FAIL(HY3_ENOMEM,
                  "this run needs %.3f GB of each GPU, of which %.3f GB are free; more ranks, a "
-                 "higher zero_stage, offload or a smaller max_seq_length need less (hy3_plan says "
-                 "what fits)",
+                 "higher zero_stage, offload or a smaller max_seq_length need less (hy3_plan "
+                 "prints what fits)",
                  1e-9 * plan.device, 1e-9 * (double)memory->device_free);
     return HY3_OK;
 }
@@ -44,7 +44,7 @@ hy3_status hy3_run_memory_log(const struct hy3_loaded_model *model,
     size_t available = 0;
 
     if (device->available) {
-        HY3_AGREE(comm, device->available(&available), "asking for device memory");
+        HY3_AGREE(comm, device->available(&available), "querying device memory");
         used = (int64_t)memory->device_free - (int64_t)available;
     }
     hy3_allreduce_int(comm, &grown, 1, MPI_MAX, "comparing memory");

@@ -28,13 +28,13 @@ struct hy3_report {
     int64_t tokens, tokens_at_last;
     double loss_sum; /* since the last line */
     int64_t loss_steps, step;
-    int64_t tokens_before; /* those of earlier parts of the run */
+    int64_t tokens_before; /* of earlier parts of the run */
     double elapsed_before;
     struct point *points;
     size_t count, capacity;
 };
 
-/* Takes a line of the log into the plot if it is of a step that counts. */
+/* Adds a line of the log to the plot unless its step will be repeated. */
 static hy3_status keep_line(struct hy3_report *r, const char *line, size_t size, int64_t last,
                             bool *kept)
 {
@@ -43,7 +43,7 @@ static hy3_status keep_line(struct hy3_report *r, const char *line, size_t size,
     const json_t *eval;
 
     *kept = false;
-    if (hy3_json_parse(line, size, "train_log.jsonl", &object) != HY3_OK) /* cut short by a crash */
+    if (hy3_json_parse(line, size, "train_log.jsonl", &object) != HY3_OK) /* truncated by a crash */
         return HY3_OK;
     *kept = json_is_integer(json_object_get(object, "step")) &&
             json_integer_value(json_object_get(object, "step")) <= last;
@@ -59,7 +59,7 @@ done:
     return status;
 }
 
-/* The lines of the log up to a step stay, the others are of steps that are done again. */
+/* Keeps the lines of the log up to a step; the steps after it are repeated. */
 static hy3_status keep_lines(struct hy3_report *r, const char *path, int64_t last)
 {
     hy3_status status = HY3_OK;

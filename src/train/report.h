@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* report.h - what a run leaves for its reader: train_log.jsonl, progress, loss.png. Rank 0 only;
- * the other ranks call the same functions, which then do nothing. */
+/* report.h - what a run reports: train_log.jsonl, progress, loss.png. By rank 0 only; on the other
+ * ranks the functions do nothing. */
 #ifndef HY3_TRAIN_REPORT_H
 #define HY3_TRAIN_REPORT_H
 
@@ -17,7 +17,7 @@ struct hy3_report_step {
     double eval_loss;
 };
 
-/* What a continued run goes on counting from; all zero: a new run. */
+/* The counts that a resumed run starts from; all zero: a new run. */
 struct hy3_report_state {
     int64_t step;    /* steps done */
     int64_t tokens;  /* trained */
@@ -26,7 +26,7 @@ struct hy3_report_state {
     int64_t loss_steps, tokens_since;
 };
 
-/* Local. Starts output_dir/train_log.jsonl anew, or keeps its lines up to from->step. every:
+/* Local. Starts a new output_dir/train_log.jsonl, or keeps its lines up to from->step. every:
  * logging_steps. The caller owns *out (hy3_report_close). */
 hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t every, bool writes,
                            const struct hy3_report_state *from, struct hy3_report **out);
@@ -41,7 +41,7 @@ hy3_status hy3_report_step(struct hy3_report *report, const struct hy3_report_st
  * warning. */
 void hy3_report_plot(const struct hy3_report *report);
 
-/* What a later run can go on from. */
+/* The counts that a resumed run starts from. */
 struct hy3_report_state hy3_report_state(const struct hy3_report *report);
 
 /* Mean tokens per second of the steps so far. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* resume.c - what a checkpoint says of its run, written and read. */
+/* resume.c - the state of a run in the form that checkpoints store. */
 #include "train/resume.h"
 
 #include "comm/agree.h"

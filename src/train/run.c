@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run.c - opening and closing a run: every check before long work, then data, weights, optimizer,
+/* run.c - opens and closes a run: every check before long work, then data, weights, optimizer,
  * workspace, checkpoint. */
 #include "train/run.h"
 
@@ -17,7 +17,7 @@
 #include "train/resume.h"
 #include "train/run_parts.h"
 
-/* Rank 0 only: what the tokenizer and the model must agree on. */
+/* Rank 0. The ids of the tokenizer must be in the vocabulary of the model. */
 static hy3_status check_tokenizer(const struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
@@ -28,11 +28,11 @@ static hy3_status check_tokenizer(const struct hy3_run *run)
         return HY3_OK;
     HY3_TRY_DONE(hy3_tokenizer_open(directory, &tokenizer));
     if (hy3_tokenizer_size(tokenizer) > run->model.shape.vocab)
-        HY3_FAIL_DONE(
-            HY3_EUSAGE,
-            "the tokenizer in '%s' has %lld ids, the model's vocabulary only %lld rows; they "
-            "do not belong together",
-            directory, (long long)hy3_tokenizer_size(tokenizer), (long long)run->model.shape.vocab);
+        HY3_FAIL_DONE(HY3_EUSAGE,
+                      "the tokenizer in '%s' has %lld ids, the model's vocabulary only %lld; they "
+                      "do not match",
+                      directory, (long long)hy3_tokenizer_size(tokenizer),
+                      (long long)run->model.shape.vocab);
 done:
     hy3_tokenizer_close(tokenizer);
     return status;
@@ -97,7 +97,7 @@ static void announce(const struct hy3_run *run)
             (long long)s->top_k, c->bf16 ? "bf16 with fp32 master weights" : "fp32");
     hy3_log(HY3_LOG_INFO,
             "run: %d ranks x %d threads on %s; global batch %lld samples = %lld x %lld x %d; "
-            "%lld steps of %lld an epoch; workspace %.1f MB per rank",
+            "%lld steps, %lld per epoch; workspace %.1f MB per rank",
             run->model.layout.world.size, hy3_threads(), run->model.backend->name, (long long)batch,
             (long long)c->per_device_train_batch_size, (long long)c->gradient_accumulation_steps,
             run->model.layout.world.size, (long long)run->data.steps,
@@ -157,7 +157,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
         hy3_train_data_open(config, &run->model.layout.world, run->model.shape.vocab, &run->data));
     run->schedule = hy3_module_options_schedule(config, run->data.steps);
     HY3_AGREE_DONE(comm, hy3_run_memory_check(config, &run->model, run->data.longest, &run->memory),
-                   "counting the device's memory");
+                   "planning device memory");
     HY3_TRY_DONE(hy3_loaded_model_load(&run->model, &network));
     HY3_TRY_DONE(open_optimizer(run));
     if (hy3_module_options_training(config) == HY3_TRAIN_ADAPTER)

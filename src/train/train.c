@@ -17,8 +17,8 @@ struct totals {
     double loss, labels, tokens;
 };
 
-/* This rank's status of a finished micro-batch: a loss that is not finite is told with its
- * sample. */
+/* This rank's status of a finished micro-batch: a loss that is not finite is reported with
+ * its sample. */
 static hy3_status check_loss(const struct hy3_run *run, const struct hy3_pass_result *result,
                              int64_t step)
 {
@@ -36,7 +36,7 @@ static hy3_status check_loss(const struct hy3_run *run, const struct hy3_pass_re
     HY3_FAIL(HY3_EDIVERGED,
              "step %lld: the loss is not finite; first in the output of %s, sample %s; "
              "no weight was changed by this step. Lower learning_rate or max_grad_norm, or "
-             "look at the sample",
+             "inspect the sample",
              (long long)step, layer, where);
 }
 
@@ -55,7 +55,7 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
         local = hy3_batches_load(&run->data.train, step, micro, run->data.batch);
         if (local == HY3_OK)
             local = hy3_pass_train(run->pass, run->data.batch, micro == micros - 1, &result);
-        if (local != HY3_OK) /* the others are in collective work: they cannot be told */
+        if (local != HY3_OK) /* the other ranks are in collective work: no agreement possible */
             hy3_abort(local, "training");
         sums[0] += result.loss_sum;
         sums[1] += (double)result.labels;
@@ -107,7 +107,7 @@ static bool evaluates_at(const struct hy3_run *run, int64_t step)
     return step == run->data.steps || (every > 0 && step % every == 0);
 }
 
-/* The weights into output_dir. */
+/* The trained model or adapter into output_dir. */
 static hy3_status save_result(struct hy3_run *run)
 {
     struct hy3_save save;
@@ -117,27 +117,27 @@ static hy3_status save_result(struct hy3_run *run)
     return hy3_save_trained(&save, &run->optimizer);
 }
 
-/* Why the run is to stop before its last step. */
-enum stop { GO_ON, TIME_IS_UP, SIGNALLED /* + the signal's number */ };
+/* Why the run stops before its last step. */
+enum stop { CONTINUE, TIME_LIMIT, SIGNALLED /* + the signal's number */ };
 
-/* Collective. The gravest reason that any rank has; seconds: what the last step took. */
+/* Collective. The most urgent reason of any rank. seconds: duration of the last step. */
 static int64_t reason_to_stop(const struct hy3_run *run, double seconds)
 {
     double limit = 3600 * run->config->max_hours;
     double needed = 1.5 * (seconds + hy3_checkpoints_seconds(run->checkpoints));
-    int64_t reason = hy3_stop_noted() ? SIGNALLED + hy3_stop_noted() : GO_ON;
+    int64_t reason = hy3_stop_noted() ? SIGNALLED + hy3_stop_noted() : CONTINUE;
 
-    if (reason == GO_ON && limit > 0 && hy3_seconds() - run->started + needed >= limit)
-        reason = TIME_IS_UP;
-    hy3_allreduce_int(run->comm, &reason, 1, MPI_MAX, "asking who wants to stop");
+    if (reason == CONTINUE && limit > 0 && hy3_seconds() - run->started + needed >= limit)
+        reason = TIME_LIMIT;
+    hy3_allreduce_int(run->comm, &reason, 1, MPI_MAX, "checking for a stop");
     return reason;
 }
 
-/* The checkpoint of a run that stops early, and its end. */
+/* Saves a checkpoint and ends the run early. */
 static hy3_status stop(struct hy3_run *run, int64_t step, int64_t saved, int64_t reason)
 {
     hy3_status status = HY3_OK;
-    const char *why = reason == TIME_IS_UP ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
+    const char *why = reason == TIME_LIMIT ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
 
     if (step > saved)
         HY3_TRY(hy3_resume_save(run));
@@ -170,7 +170,7 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     return hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log");
 }
 
-/* Step by step, with a checkpoint now and then. */
+/* All steps, with a checkpoint every save_steps. */
 static hy3_status train_steps(struct hy3_run *run)
 {
     int64_t saved = run->first_step, reason = reason_to_stop(run, 0);
@@ -178,10 +178,10 @@ static hy3_status train_steps(struct hy3_run *run)
     for (int64_t step = run->first_step; step < run->data.steps; step++) {
         double begin = hy3_seconds();
 
-        if (reason != GO_ON)
+        if (reason != CONTINUE)
             return stop(run, step, saved, reason);
         HY3_TRY(train_step(run, step));
-        if (step == run->first_step) /* what is done once is not of interest */
+        if (step == run->first_step) /* without the one-time work of the first step */
             hy3_profile_reset();
         reason = reason_to_stop(run, hy3_seconds() - begin);
         if ((step + 1) % run->config->save_steps == 0) {

@@ -206,11 +206,11 @@ logged() {
 
 @test "val_size holds samples out: a number or a share, never all" {
     run_ok hy3_sft "$CFG" val_size=3 num_train_epochs=1 max_steps=-1
-    grep -q 'of 3 an epoch' "$ERR" "$OUT"
+    grep -q '3 per epoch' "$ERR" "$OUT"
     [ "$(logged eval_loss "$OUTPUT" | wc -l)" -eq 1 ]
     run_ok hy3_sft "$CFG" val_size=0.5 num_train_epochs=1 max_steps=-1 \
         output_dir="$BATS_TEST_TMPDIR/half"
-    grep -q 'of 2 an epoch' "$ERR" "$OUT"
+    grep -q '2 per epoch' "$ERR" "$OUT"
     run_fails 2 "val_size holds out all 8 samples" hy3_sft "$CFG" val_size=8 \
         output_dir="$BATS_TEST_TMPDIR/all"
 }

@@ -251,7 +251,7 @@ static void what_is_left_out_stands_in_rejected_jsonl(void **state)
     struct hy3_dataset_options o = options_for(here("mixed.jsonl"), "rejected");
     struct hy3_dataset_summary sum;
     static const int lines[] = {3, 4, 6};
-    static const char *const words[] = {"nothing to learn", "JSON", "wizard"};
+    static const char *const words[] = {"no label token", "JSON", "wizard"};
     char *text, *line, *rest;
     size_t size, count = 0;
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dataset_info.c - dataset_info.json: the files of named datasets, and every entry that hy3 would read
- * wrongly. */
+/* dataset_info.c - the files of named data sets, and every entry that hy3 would read wrongly. */
 #include "data/dataset_info.h"
 
 #include "base/file.h"
@@ -41,8 +40,8 @@ static void named_datasets_become_files_in_their_order(void **state)
     write_text(
         "dataset_info.json",
         "{\"one\": {\"file_name\": \"one.jsonl\", \"formatting\": \"sharegpt\", \"columns\": "
-        "{\"messages\": \"messages\"}, \"tags\": {\"role_tag\": \"role\", \"content_tag\": \"content\", "
-        "\"user_tag\": \"user\", \"assistant_tag\": \"assistant\"}}, "
+        "{\"messages\": \"messages\"}, \"tags\": {\"role_tag\": \"role\", "
+        "\"content_tag\": \"content\", \"user_tag\": \"user\", \"assistant_tag\": \"assistant\"}}, "
         "\"two\": {\"file_name\": \"two.jsonl\", \"formatting\": \"openai\"}}");
     assert_ok(hy3_dataset_info_resolve(hy3_test_directory(), names, 2, &files, &count));
     assert_int_equal(count, 2);
