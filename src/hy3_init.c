@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_init - a small random checkpoint, for the quick start, tests and benchmarks. */
-#include "ckpt/hf/init.h"
-#include "comm/agree.h"
+#include "app/random_model.h"
 #include "comm/comm.h"
 #include "config/arguments.h"
 #include "config/config.h"
-#include "text/tokenizer.h"
 
 struct words { /* choices as they arrive */
     const char *names, *dtype, *max_shard_size;
@@ -27,22 +25,6 @@ static hy3_status read_words(const struct words *words, struct hy3_init_options 
         HY3_FAIL(HY3_EUSAGE, "--dtype is '%s', it must be bf16, fp16 or fp32", words->dtype);
     o->dtype = dtypes[type];
     return hy3_config_bytes(words->max_shard_size, "max_shard_size", &o->max_shard_bytes);
-}
-
-/* What the model must know of its tokenizer. */
-static hy3_status read_tokenizer(struct hy3_init_options *o)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_tokenizer *tokenizer = NULL;
-
-    HY3_TRY_DONE(hy3_tokenizer_open(o->tokenizer, &tokenizer));
-    o->tokenizer_size = hy3_tokenizer_size(tokenizer);
-    o->bos = hy3_tokenizer_specials(tokenizer)->bos;
-    o->eos = hy3_tokenizer_specials(tokenizer)->eos;
-    o->pad = hy3_tokenizer_specials(tokenizer)->pad;
-done:
-    hy3_tokenizer_close(tokenizer);
-    return status;
 }
 
 int main(int argc, char **argv)
@@ -71,8 +53,7 @@ int main(int argc, char **argv)
         goto done;
     HY3_TRY_DONE(read_words(&words, &o));
     o.seed = (uint64_t)seed;
-    HY3_AGREE_DONE(MPI_COMM_WORLD, read_tokenizer(&o), "reading the tokenizer");
-    HY3_TRY_DONE(hy3_init_write(MPI_COMM_WORLD, &o));
+    HY3_TRY_DONE(hy3_random_model_write(MPI_COMM_WORLD, &o));
 done:
     return hy3_finish(status);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* report.c - log lines, progress and the plot. */
+/* report.c - the log, and the counts behind its lines. */
 #include "train/report.h"
 
 #include "base/file.h"
@@ -7,16 +7,12 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "train/plot.h"
 
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 
 enum { LOG_LIMIT = 1 << 30 };
-
-struct point {
-    double step, loss, eval_loss; /* eval_loss NaN: none */
-};
 
 struct hy3_report {
     bool writes;
@@ -30,7 +26,7 @@ struct hy3_report {
     int64_t loss_steps, step;
     int64_t tokens_before; /* of earlier parts of the run */
     double elapsed_before;
-    struct point *points;
+    struct hy3_plot_point *points; /* [count] */
     size_t count, capacity;
 };
 
@@ -51,9 +47,10 @@ static hy3_status keep_line(struct hy3_report *r, const char *line, size_t size,
         goto done;
     HY3_TRY_DONE(hy3_grow(&r->points, &r->capacity, r->count + 1, sizeof *r->points));
     eval = json_object_get(object, "eval_loss");
-    r->points[r->count++] = (struct point){json_number_value(json_object_get(object, "step")),
-                                           json_number_value(json_object_get(object, "loss")),
-                                           eval ? json_number_value(eval) : (double)NAN};
+    r->points[r->count++] =
+        (struct hy3_plot_point){json_number_value(json_object_get(object, "step")),
+                                json_number_value(json_object_get(object, "loss")),
+                                eval ? json_number_value(eval) : (double)NAN};
 done:
     json_decref(object);
     return status;
@@ -167,7 +164,7 @@ hy3_status hy3_report_step(struct hy3_report *r, const struct hy3_report_step *s
     HY3_TRY(write_line(r, s, loss, rate, now));
     HY3_TRY(hy3_grow(&r->points, &r->capacity, r->count + 1, sizeof *r->points));
     r->points[r->count++] =
-        (struct point){(double)s->step, loss, s->has_eval ? s->eval_loss : (double)NAN};
+        (struct hy3_plot_point){(double)s->step, loss, s->has_eval ? s->eval_loss : (double)NAN};
     r->last = now;
     r->tokens_at_last = r->tokens;
     r->loss_sum = 0;
@@ -192,64 +189,8 @@ double hy3_report_rate(const struct hy3_report *r)
     return elapsed > 0 ? (double)(r->tokens - r->tokens_before) / elapsed : 0;
 }
 
-/* Exponential moving average, so that a trend shows through noisy steps. */
-static void write_data(const struct hy3_report *r, FILE *to)
+void hy3_report_plot(const struct hy3_report *report)
 {
-    double smooth = r->count > 0 ? r->points[0].loss : 0;
-
-    fputs("$loss << END\n", to);
-    for (size_t i = 0; i < r->count; i++) {
-        smooth += 0.1 * (r->points[i].loss - smooth);
-        fprintf(to, "%g %g %g\n", r->points[i].step, r->points[i].loss, smooth);
-    }
-    fputs("END\n$eval << END\n", to);
-    for (size_t i = 0; i < r->count; i++)
-        if (isfinite(r->points[i].eval_loss))
-            fprintf(to, "%g %g\n", r->points[i].step, r->points[i].eval_loss);
-    fputs("END\n", to);
-}
-
-static bool has_eval(const struct hy3_report *r)
-{
-    for (size_t i = 0; i < r->count; i++)
-        if (isfinite(r->points[i].eval_loss))
-            return true;
-    return false;
-}
-
-void hy3_report_plot(const struct hy3_report *r)
-{
-    char path[HY3_PATH_MAX + 16];
-    void (*before)(int);
-    FILE *gnuplot;
-    bool drawn;
-
-    if (!r->writes || r->count == 0)
-        return;
-    snprintf(path, sizeof path, "%s/loss.png", r->directory);
-    remove(path);
-    setenv("HY3_PLOT", path, 1);
-    before = signal(SIGPIPE, SIG_IGN); /* gnuplot may be missing */
-    gnuplot = popen("gnuplot 2>/dev/null", "w");
-    if (gnuplot) {
-        write_data(r, gnuplot);
-        /* the path goes through the environment, so that no character of it can be a command */
-        fputs(
-            "set terminal pngcairo size 960,600 font 'sans,12'\n"
-            "set output system('printf %s \"$HY3_PLOT\"')\n"
-            "set xlabel 'step'\nset ylabel 'loss'\nset grid\nset key top right\n"
-            "plot $loss using 1:2 with lines lc rgb '#9ecae1' title 'loss', "
-            "$loss using 1:3 with lines lw 2 lc rgb '#08519c' title 'smoothed'",
-            gnuplot);
-        fputs(has_eval(r) ? ", $eval using 1:2 with linespoints pt 7 lc rgb '#d94801' "
-                            "title 'evaluation'\n"
-                          : "\n",
-              gnuplot);
-    }
-    drawn = gnuplot && pclose(gnuplot) == 0 && hy3_path_exists(path);
-    signal(SIGPIPE, before);
-    if (!drawn)
-        hy3_log(HY3_LOG_WARN,
-                "loss.png was not drawn: gnuplot is not installed or failed "
-                "(Debian: gnuplot-nox); the figures are in train_log.jsonl");
+    if (report->writes && report->count > 0)
+        hy3_plot_draw(report->directory, report->points, report->count);
 }
