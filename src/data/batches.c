@@ -5,14 +5,14 @@
 #include "base/memory.h"
 #include "base/random.h"
 
-static int64_t global_batch(const struct hy3_batches *b)
+int64_t hy3_batches_global(const struct hy3_batches *batches)
 {
-    return b->batch * b->accumulation * b->ranks;
+    return batches->batch * batches->accumulation * batches->ranks;
 }
 
 int64_t hy3_batches_steps_per_epoch(const struct hy3_batches *batches)
 {
-    int64_t size = global_batch(batches);
+    int64_t size = hy3_batches_global(batches);
 
     return batches->count / size + (batches->count % size != 0);
 }
@@ -92,7 +92,7 @@ hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int
                             struct hy3_batch *out)
 {
     int64_t steps = hy3_batches_steps_per_epoch(batches), epoch = step / steps;
-    int64_t begin = step % steps * global_batch(batches) +
+    int64_t begin = step % steps * hy3_batches_global(batches) +
                     (micro * batches->ranks + batches->rank) * batches->batch;
     int64_t end = begin + batches->batch;
 

@@ -37,6 +37,8 @@ struct hy3_batch {
     int64_t token_capacity, sample_capacity;
 };
 
+/* Samples of a full step: G above. */
+int64_t hy3_batches_global(const struct hy3_batches *batches);
 int64_t hy3_batches_steps_per_epoch(const struct hy3_batches *batches);
 
 /* Dataset index of position `place` of epoch `epoch`. */

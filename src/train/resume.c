@@ -13,9 +13,7 @@ static struct hy3_state_info describe(const struct hy3_run *run)
     if (run->report)
         r = hy3_report_state(run->report);
     return (struct hy3_state_info){.step = r.step,
-                                   .global_batch = run->data.train.batch *
-                                                   run->data.train.accumulation *
-                                                   run->data.train.ranks,
+                                   .global_batch = hy3_batches_global(&run->data.train),
                                    .seed = c->seed,
                                    .total_steps = run->data.steps,
                                    .tokens = r.tokens,

@@ -57,12 +57,11 @@ done:
 
 static hy3_status open_optimizer(struct hy3_run *run)
 {
-    const struct hy3_config *c = run->config;
-    const struct hy3_loaded_model *n = &run->model;
+    const struct hy3_loaded_model *model = &run->model;
     struct hy3_optimizer_options options =
-        hy3_module_options_optimizer(c, hy3_store_dtype(n->store));
+        hy3_module_options_optimizer(run->config, hy3_store_dtype(model->store));
 
-    return hy3_sharded_optimizer_open(n->backend, n->store, &options, &run->optimizer);
+    return hy3_sharded_optimizer_open(model->backend, model->store, &options, &run->optimizer);
 }
 
 static hy3_status put_master(void *context, const struct hy3_param *param, int64_t first,
@@ -89,25 +88,23 @@ static void announce(const struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
     const struct hy3_shape *s = &run->model.shape;
-    int64_t batch = c->per_device_train_batch_size * c->gradient_accumulation_steps *
-                    run->model.layout.world.size;
+    const struct hy3_batches *b = &run->data.train;
+    double total = (double)run->model.params->total;
+    double trained = (double)hy3_params_trained(run->model.params);
 
     hy3_log(HY3_LOG_INFO, "model: %lld layers, %.4g M parameters, %lld experts (top %lld), %s",
-            (long long)s->layers, 1e-6 * (double)run->model.params->total, (long long)s->experts,
-            (long long)s->top_k, c->bf16 ? "bf16 with fp32 master weights" : "fp32");
+            (long long)s->layers, 1e-6 * total, (long long)s->experts, (long long)s->top_k,
+            c->bf16 ? "bf16 with fp32 master weights" : "fp32");
     hy3_log(HY3_LOG_INFO,
             "run: %d ranks x %d threads on %s; global batch %lld samples = %lld x %lld x %d; "
             "%lld steps, %lld per epoch; workspace %.1f MB per rank",
-            run->model.layout.world.size, hy3_threads(), run->model.backend->name, (long long)batch,
-            (long long)c->per_device_train_batch_size, (long long)c->gradient_accumulation_steps,
-            run->model.layout.world.size, (long long)run->data.steps,
+            b->ranks, hy3_threads(), run->model.backend->name, (long long)hy3_batches_global(b),
+            (long long)b->batch, (long long)b->accumulation, b->ranks, (long long)run->data.steps,
             (long long)run->data.steps_per_epoch, 1e-6 * (double)hy3_pass_bytes(run->pass));
     if (hy3_module_options_training(c) != HY3_TRAIN_FULL)
         hy3_log(HY3_LOG_INFO,
                 "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",
-                c->finetuning_type, 1e-6 * (double)hy3_params_trained(run->model.params),
-                100.0 * (double)hy3_params_trained(run->model.params) /
-                    (double)run->model.params->total);
+                c->finetuning_type, 1e-6 * trained, 100 * trained / total);
 }
 
 /* The lines of the resolved configuration that set something. */
@@ -135,7 +132,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
 {
     hy3_status status = HY3_OK;
     struct hy3_run *run = NULL;
-    struct hy3_loaded_model_options network;
+    struct hy3_loaded_model_options options;
 
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&run, 1, sizeof *run));
@@ -145,8 +142,8 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     hy3_heartbeat_open(comm);
     hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
-    HY3_AGREE_DONE(comm, hy3_module_options_model(config, &network), "reading the configuration");
-    HY3_TRY_DONE(hy3_loaded_model_open(comm, &network, &run->model));
+    HY3_AGREE_DONE(comm, hy3_module_options_model(config, &options), "reading the configuration");
+    HY3_TRY_DONE(hy3_loaded_model_open(comm, &options, &run->model));
     run->comm = run->model.layout.world.comm;
     if (config->profile)
         run->model.backend = hy3_profile_begin(run->model.backend);
@@ -158,7 +155,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     run->schedule = hy3_module_options_schedule(config, run->data.steps);
     HY3_AGREE_DONE(comm, hy3_run_memory_check(config, &run->model, run->data.longest, &run->memory),
                    "planning device memory");
-    HY3_TRY_DONE(hy3_loaded_model_load(&run->model, &network));
+    HY3_TRY_DONE(hy3_loaded_model_load(&run->model, &options));
     HY3_TRY_DONE(open_optimizer(run));
     if (hy3_module_options_training(config) == HY3_TRAIN_ADAPTER)
         HY3_TRY_DONE(
