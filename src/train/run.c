@@ -14,8 +14,8 @@
 #include "comm/wait.h"
 #include "text/tokenizer.h"
 #include "train/output_dir.h"
-#include "train/resume.h"
 #include "train/run_parts.h"
+#include "train/run_state.h"
 
 /* Rank 0. The ids of the tokenizer must be in the vocabulary of the model. */
 static hy3_status check_tokenizer(const struct hy3_run *run)
@@ -151,7 +151,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY_DONE(hy3_output_dir_open(run->comm, config));
     HY3_AGREE_DONE(run->comm, show_configuration(config), "printing the configuration");
     HY3_TRY_DONE(
-        hy3_train_data_open(config, &run->model.layout.world, run->model.shape.vocab, &run->data));
+        hy3_run_data_open(config, &run->model.layout.world, run->model.shape.vocab, &run->data));
     run->schedule = hy3_module_options_schedule(config, run->data.steps);
     HY3_AGREE_DONE(comm, hy3_run_memory_check(config, &run->model, run->data.longest, &run->memory),
                    "planning device memory");
@@ -161,7 +161,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
         HY3_TRY_DONE(
             hy3_loaded_model_load_adapter(&run->model, (uint64_t)config->seed, put_master, run));
     HY3_TRY_DONE(open_pass(run));
-    HY3_TRY_DONE(hy3_resume(run));
+    HY3_TRY_DONE(hy3_run_state_restore(run));
     announce(run);
     *out = run;
     run = NULL;
@@ -178,7 +178,7 @@ void hy3_run_close(struct hy3_run *run)
     hy3_pass_close(run->pass);
     hy3_checkpoints_close(run->checkpoints);
     hy3_sharded_optimizer_close(&run->optimizer);
-    hy3_train_data_close(&run->data);
+    hy3_run_data_close(&run->data);
     hy3_loaded_model_close(&run->model);
     hy3_heartbeat_close();
     hy3_free(run);

@@ -8,15 +8,15 @@
 #include "optim/schedule.h"
 #include "optim/sharded_optimizer.h"
 #include "train/checkpoint.h"
-#include "train/data.h"
-#include "train/memory.h"
 #include "train/report.h"
+#include "train/run_data.h"
+#include "train/run_memory.h"
 
 struct hy3_run {
     const struct hy3_config *config;
     MPI_Comm comm; /* of the model's layout */
     struct hy3_loaded_model model;
-    struct hy3_train_data data;
+    struct hy3_run_data data;
     struct hy3_pass *pass;
     struct hy3_sharded_optimizer optimizer;
     struct hy3_schedule schedule;

@@ -8,9 +8,9 @@
 #include "comm/comm.h"
 #include "comm/heartbeat.h"
 #include "comm/stop.h"
-#include "train/resume.h"
 #include "train/run.h"
 #include "train/run_parts.h"
+#include "train/run_state.h"
 
 /* Sums over micro-batches and ranks; doubles, since counts stay far below 2^53. */
 struct totals {
@@ -140,7 +140,7 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t saved, int64_t
     const char *why = reason == TIME_LIMIT ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
 
     if (step > saved)
-        HY3_TRY(hy3_resume_save(run));
+        HY3_TRY(hy3_run_state_save(run));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
     status = hy3_fail(HY3_STOPPED, __FILE__, __LINE__,
                       "stopped by %s after step %lld of %lld; the same command continues from "
@@ -186,7 +186,7 @@ static hy3_status train_steps(struct hy3_run *run)
         reason = reason_to_stop(run, hy3_seconds() - begin);
         if ((step + 1) % run->config->save_steps == 0) {
             hy3_heartbeat("checkpoint", step + 1, -1);
-            HY3_TRY(hy3_resume_save(run));
+            HY3_TRY(hy3_run_state_save(run));
             saved = step + 1;
         }
     }

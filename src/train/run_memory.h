@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* memory.h - the memory of a run: whether it fits the device, and what it used. */
-#ifndef HY3_TRAIN_MEMORY_H
-#define HY3_TRAIN_MEMORY_H
+/* run_memory.h - the memory of a run: whether it fits the device, and what it used. */
+#ifndef HY3_TRAIN_RUN_MEMORY_H
+#define HY3_TRAIN_RUN_MEMORY_H
 
 #include "app/loaded_model.h"
 #include "config/config.h"

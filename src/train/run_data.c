@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* data.c - from the token files to the batches of each step. */
-#include "train/data.h"
+/* run_data.c - from the token files to the batches of each step. */
+#include "train/run_data.h"
 
 #include "app/datasets.h"
 #include "comm/agree.h"
@@ -8,7 +8,7 @@
 #include <math.h>
 
 static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm, int64_t vocab,
-                                struct hy3_train_data *d)
+                                struct hy3_run_data *d)
 {
     int64_t dummies = c->max_samples > 0 ? c->max_samples : 1000;
 
@@ -34,7 +34,7 @@ static int64_t held_out(const struct hy3_config *c, int64_t samples)
 /* Splits the samples into training and evaluation: at random, since files are often sorted; with
  * disable_shuffling the last ones are for evaluation. */
 static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_group *world,
-                               struct hy3_train_data *d)
+                               struct hy3_run_data *d)
 {
     int64_t samples = hy3_dataset_count(d->train_set), held = held_out(c, samples);
 
@@ -61,10 +61,10 @@ static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_grou
     return d->eval.dataset ? hy3_batch_create(&d->eval, &d->eval_batch) : HY3_OK;
 }
 
-hy3_status hy3_train_data_open(const struct hy3_config *config, const struct hy3_group *world,
-                               int64_t vocab, struct hy3_train_data *data)
+hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_group *world,
+                             int64_t vocab, struct hy3_run_data *data)
 {
-    struct hy3_train_data *d = data;
+    struct hy3_run_data *d = data;
 
     HY3_TRY(open_datasets(config, world->comm, vocab, d));
     HY3_AGREE(world->comm, plan_batches(config, world, d), "planning the batches");
@@ -78,7 +78,7 @@ hy3_status hy3_train_data_open(const struct hy3_config *config, const struct hy3
     return HY3_OK;
 }
 
-void hy3_train_data_close(struct hy3_train_data *data)
+void hy3_run_data_close(struct hy3_run_data *data)
 {
     hy3_batch_free(data->batch);
     hy3_batch_free(data->eval_batch);

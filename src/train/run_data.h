@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* data.h - the data of a run: samples for training and evaluation, batches, number of steps. */
-#ifndef HY3_TRAIN_DATA_H
-#define HY3_TRAIN_DATA_H
+/* run_data.h - the data of a run: samples for training and evaluation, batches, number of steps. */
+#ifndef HY3_TRAIN_RUN_DATA_H
+#define HY3_TRAIN_RUN_DATA_H
 
 #include "config/config.h"
 #include "data/batches.h"
 #include "parallel/layout.h"
 
-struct hy3_train_data {
+struct hy3_run_data {
     struct hy3_dataset *train_set;
     struct hy3_dataset *eval_set;   /* NULL: none of its own */
     struct hy3_batches train, eval; /* eval.dataset NULL: no evaluation */
@@ -17,10 +17,10 @@ struct hy3_train_data {
 };
 
 /* Collective. Opens or builds the token files, holds out samples for evaluation, counts the steps.
- * vocab: for use_dummy_data. *data must be zero; the caller owns it (hy3_train_data_close), also
+ * vocab: for use_dummy_data. *data must be zero; the caller owns it (hy3_run_data_close), also
  * after an error. */
-hy3_status hy3_train_data_open(const struct hy3_config *config, const struct hy3_group *world,
-                               int64_t vocab, struct hy3_train_data *data);
-void hy3_train_data_close(struct hy3_train_data *data);
+hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_group *world,
+                             int64_t vocab, struct hy3_run_data *data);
+void hy3_run_data_close(struct hy3_run_data *data);
 
 #endif

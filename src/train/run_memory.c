@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* memory.c - planned and used memory of a run. */
-#include "train/memory.h"
+/* run_memory.c - planned and used memory of a run. */
+#include "train/run_memory.h"
 
 #include "app/plan.h"
 #include "base/log.h"

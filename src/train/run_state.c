@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* resume.c - the state of a run in the form that checkpoints store. */
-#include "train/resume.h"
+/* run_state.c - the state of a run in the form that checkpoints store. */
+#include "train/run_state.h"
 
 #include "comm/agree.h"
 #include "train/run_parts.h"
@@ -25,7 +25,7 @@ static struct hy3_state_info describe(const struct hy3_run *run)
                                    .elapsed = r.elapsed};
 }
 
-hy3_status hy3_resume(struct hy3_run *run)
+hy3_status hy3_run_state_restore(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
     struct hy3_state_info expected = describe(run), info = {0};
@@ -48,7 +48,7 @@ hy3_status hy3_resume(struct hy3_run *run)
                      "opening the log");
 }
 
-hy3_status hy3_resume_save(struct hy3_run *run)
+hy3_status hy3_run_state_save(struct hy3_run *run)
 {
     struct hy3_state_info info = describe(run);
 

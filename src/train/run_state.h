@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* resume.h - the progress of a run: saved with a checkpoint, restored from one. */
-#ifndef HY3_TRAIN_RESUME_H
-#define HY3_TRAIN_RESUME_H
+/* run_state.h - the progress of a run: saved with a checkpoint, restored from one. */
+#ifndef HY3_TRAIN_RUN_STATE_H
+#define HY3_TRAIN_RUN_STATE_H
 
 #include "base/error.h"
 
@@ -9,9 +9,9 @@ struct hy3_run;
 
 /* Collective. Restores the checkpoint that resume_from_checkpoint names, if any; opens the log. The
  * last part of opening a run. */
-hy3_status hy3_resume(struct hy3_run *run);
+hy3_status hy3_run_state_restore(struct hy3_run *run);
 
 /* Collective. Saves a checkpoint of the run in its present state. */
-hy3_status hy3_resume_save(struct hy3_run *run);
+hy3_status hy3_run_state_save(struct hy3_run *run);
 
 #endif
