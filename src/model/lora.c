@@ -4,27 +4,13 @@
 
 bool hy3_lora_target(const char *name, struct hy3_lora *lora)
 {
-    static const struct {
-        const char *name;
-        enum hy3_param_kind kinds[2];
-    } targets[] = {
-        {"q_proj", {HY3_P_Q, HY3_P_Q}},
-        {"k_proj", {HY3_P_K, HY3_P_K}},
-        {"v_proj", {HY3_P_V, HY3_P_V}},
-        {"o_proj", {HY3_P_O, HY3_P_O}},
-        {"gate_proj", {HY3_P_GATE, HY3_P_SHARED_GATE}},
-        {"up_proj", {HY3_P_UP, HY3_P_SHARED_UP}},
-        {"down_proj", {HY3_P_DOWN, HY3_P_SHARED_DOWN}},
-        {"experts", {HY3_P_GATE_UP, HY3_P_EXPERT_DOWN}},
-    };
+    bool all = strcmp(name, "all") == 0, found = false;
 
-    bool all = strcmp(name, "all") == 0, found = all;
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
+        const char *target = hy3_kinds[kind].target;
 
-    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
-        if (!all && strcmp(name, targets[i].name) != 0)
-            continue;
-        lora->targets[targets[i].kinds[0]] = lora->targets[targets[i].kinds[1]] = true;
-        found = true;
+        if (target && (all || strcmp(name, target) == 0))
+            found = lora->targets[kind] = true;
     }
     return found;
 }
@@ -43,9 +29,9 @@ void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora 
 
     *b = (struct hy3_lora_buffers){0};
     for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
-        if (!lora->targets[kind] || !hy3_params_matrix(shape, kind, &out, &in))
+        if (!lora->targets[kind] || !hy3_kind_matrix(shape, kind, &out, &in))
             continue;
-        if (hy3_is_expert_kind(kind))
+        if (hy3_kind_is_expert(kind))
             rows = larger(rows, of->C > 0 ? of->C : T * shape->top_k);
         else
             widest = larger(widest, in);
@@ -73,7 +59,7 @@ struct product {
 static hy3_status multiply(const struct hy3_layer *l, enum hy3_param_kind kind,
                            const struct product *p)
 {
-    if (hy3_is_expert_kind(kind))
+    if (hy3_kind_is_expert(kind))
         return l->backend->kernels.grouped_gemm(
             l->stream, &(struct hy3_grouped_gemm){.form = p->form,
                                                   .groups = l->experts->groups,
@@ -104,7 +90,7 @@ static hy3_status multiply(const struct hy3_layer *l, enum hy3_param_kind kind,
 
 static bool has_dropout(const struct hy3_layer *l, enum hy3_param_kind kind)
 {
-    return l->dropout_keys && !hy3_is_expert_kind(kind);
+    return l->dropout_keys && !hy3_kind_is_expert(kind);
 }
 
 /* y = dropout(x), the same mask for the same token and matrix every time. */
@@ -112,16 +98,15 @@ static hy3_status drop(const struct hy3_layer *l, enum hy3_param_kind kind, int6
                        const void *x, void *y)
 {
     return l->backend->kernels.dropout(
-        l->stream,
-        &(struct hy3_dropout){.N = l->tokens.T,
-                              .C = in,
-                              .p = (float)l->lora->dropout,
-                              .seed = l->seed,
-                              .stream_id = (uint32_t)(l->index * HY3_PARAM_KIND_COUNT + (int)kind),
-                              .keys = l->dropout_keys,
-                              .dtype = l->dtype,
-                              .x = x,
-                              .y = y});
+        l->stream, &(struct hy3_dropout){.N = l->tokens.T,
+                                         .C = in,
+                                         .p = (float)l->lora->dropout,
+                                         .seed = l->seed,
+                                         .stream_id = hy3_kind_place(l->index, kind),
+                                         .keys = l->dropout_keys,
+                                         .dtype = l->dtype,
+                                         .x = x,
+                                         .y = y});
 }
 
 /* t = A dropout(x); *input: dropout(x). */
@@ -159,7 +144,7 @@ hy3_status hy3_lora_forward(const struct hy3_layer *l, enum hy3_param_kind kind,
 
     if (!l->params.factor[HY3_LORA_A][kind])
         return HY3_OK;
-    hy3_params_matrix(l->shape, kind, &out, &in);
+    hy3_kind_matrix(l->shape, kind, &out, &in);
     HY3_TRY(reduce_rank(l, kind, in, x, &input));
     return multiply(l, kind,
                     &(struct product){.form = HY3_NT,
@@ -229,7 +214,7 @@ hy3_status hy3_lora_backward(const struct hy3_layer *l, enum hy3_param_kind kind
 
     if (!l->params.factor[HY3_LORA_A][kind])
         return HY3_OK;
-    hy3_params_matrix(l->shape, kind, &out, &in);
+    hy3_kind_matrix(l->shape, kind, &out, &in);
     HY3_TRY(reduce_rank(l, kind, in, x, &input));
     HY3_TRY(multiply(l, kind,
                      &(struct product){.form = HY3_NN, /* dt = scale dy B */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* params.h - the one table of all tensors of a model.
+/* params.h - the one table of all tensors of a model, made from the rows of kinds.h.
  *
  * Everything that walks over tensors (loading, ZeRO, optimizer, LoRA targets, checkpoints, export,
  * planning) walks over this table; no second list of names exists. Names are the outer ones
@@ -13,42 +13,9 @@
 #define HY3_MODEL_PARAMS_H
 
 #include "base/span.h"
-#include "model/shape.h"
+#include "model/kinds.h"
 
 enum { HY3_PARAM_ALIGN = 64, HY3_PARAM_NAME = 112 };
-
-/* clang-format off */
-#define HY3_PARAM_KINDS(X) /* kind, outer name; %d is the layer */                  \
-    X(HY3_P_EMBED,       "model.embed_tokens.weight")                               \
-    X(HY3_P_INPUT_NORM,  "model.layers.%d.input_layernorm.weight")                  \
-    X(HY3_P_Q,           "model.layers.%d.self_attn.q_proj.weight")                 \
-    X(HY3_P_K,           "model.layers.%d.self_attn.k_proj.weight")                 \
-    X(HY3_P_V,           "model.layers.%d.self_attn.v_proj.weight")                 \
-    X(HY3_P_O,           "model.layers.%d.self_attn.o_proj.weight")                 \
-    X(HY3_P_Q_NORM,      "model.layers.%d.self_attn.q_norm.weight")                 \
-    X(HY3_P_K_NORM,      "model.layers.%d.self_attn.k_norm.weight")                 \
-    X(HY3_P_POST_NORM,   "model.layers.%d.post_attention_layernorm.weight")         \
-    X(HY3_P_GATE,        "model.layers.%d.mlp.gate_proj.weight")                    \
-    X(HY3_P_UP,          "model.layers.%d.mlp.up_proj.weight")                      \
-    X(HY3_P_DOWN,        "model.layers.%d.mlp.down_proj.weight")                    \
-    X(HY3_P_ROUTER,      "model.layers.%d.mlp.gate.weight")                         \
-    X(HY3_P_ROUTER_BIAS, "model.layers.%d.mlp.e_score_correction_bias")             \
-    X(HY3_P_SHARED_GATE, "model.layers.%d.mlp.shared_experts.gate_proj.weight")     \
-    X(HY3_P_SHARED_UP,   "model.layers.%d.mlp.shared_experts.up_proj.weight")       \
-    X(HY3_P_SHARED_DOWN, "model.layers.%d.mlp.shared_experts.down_proj.weight")     \
-    X(HY3_P_GATE_UP,     "model.layers.%d.mlp.experts.gate_up_proj")                \
-    X(HY3_P_EXPERT_DOWN, "model.layers.%d.mlp.experts.down_proj")                   \
-    X(HY3_P_FINAL_NORM,  "model.norm.weight")                                       \
-    X(HY3_P_HEAD,        "lm_head.weight")
-
-enum hy3_param_kind {
-#define X(kind, name) kind,
-    HY3_PARAM_KINDS(X)
-#undef X
-    HY3_PARAM_KIND_COUNT
-};
-
-/* clang-format on */
 
 /* A tensor of the model, or a factor of the low-rank product that an adapter adds to it:
  * W + scale B A (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021). */
@@ -105,6 +72,7 @@ struct hy3_params {
     int64_t buffer_count; /* elements of all buffers */
     int64_t total; /* elements of the model's parameters over all ranks, buffers not counted */
     int64_t first_expert, held_experts; /* this rank's range of experts */
+    int *first;                         /* [layers+1] place of a layer's first tensor */
     int *adapter_first; /* [layers+1] place of a layer's first adapter tensor; NULL: no adapter */
 };
 
@@ -112,6 +80,11 @@ struct hy3_params {
  * parameters are trainable. The caller owns *out (hy3_params_free). */
 hy3_status hy3_params_create(const struct hy3_shape *shape, int64_t first_expert,
                              int64_t held_experts, struct hy3_params **out);
+
+/* Local. The table of all tensors of a checkpoint: multi-token-prediction layers, which no program
+ * runs and every file keeps, are ordinary layers, and what they have besides stands behind all
+ * others. */
+hy3_status hy3_params_create_mtp(const struct hy3_shape *shape, struct hy3_params **out);
 void hy3_params_free(struct hy3_params *params);
 
 /* Local. Adds the tensors of an adapter and freezes the model. To be called before anyone keeps an
@@ -125,17 +98,7 @@ void hy3_params_train(struct hy3_params *params, enum hy3_training training);
 /* Elements that are trained, over all ranks. */
 int64_t hy3_params_trained(const struct hy3_params *params);
 
-/* Rows and columns of the matrix of a kind (of one expert); false if the kind is no matrix of a
- * layer. */
-bool hy3_params_matrix(const struct hy3_shape *shape, enum hy3_param_kind kind, int64_t *out,
-                       int64_t *in);
-
-static inline bool hy3_is_expert_kind(enum hy3_param_kind kind)
-{
-    return kind == HY3_P_GATE_UP || kind == HY3_P_EXPERT_DOWN;
-}
-
-/* The parameter of a kind in a layer (-1 outside the layers), NULL if the layer has none. O(1). */
+/* The parameter of a kind in a layer (-1 outside the layers), NULL if there is none. O(1). */
 const struct hy3_param *hy3_params_find(const struct hy3_params *params, enum hy3_param_kind kind,
                                         int layer);
 
@@ -143,7 +106,7 @@ const struct hy3_param *hy3_params_find(const struct hy3_params *params, enum hy
 const struct hy3_param *hy3_params_factor(const struct hy3_params *params, enum hy3_param_part part,
                                           enum hy3_param_kind kind, int layer);
 
-/* The model's parameter of an outer name, NULL if there is none. */
+/* The parameter of an outer name, NULL if there is none; no adapter's. */
 const struct hy3_param *hy3_params_named(const struct hy3_params *params, const char *name);
 
 /* The unit of a layer's dense part or experts; of the embedding and of norm + head. -1: none. */

@@ -129,7 +129,6 @@ static enum hy3_param_kind kind_of(const struct hy3_params *params, const char *
 {
     char module[HY3_PARAM_NAME - 16], name[HY3_PARAM_NAME];
     const struct hy3_param *param;
-    int64_t out, in;
 
     if (!module_name(tensor, module, sizeof module))
         return HY3_PARAM_KIND_COUNT;
@@ -139,10 +138,7 @@ static enum hy3_param_kind kind_of(const struct hy3_params *params, const char *
         return !wrapped && gate_up_alone ? HY3_P_GATE_UP : HY3_P_EXPERT_DOWN;
     snprintf(name, sizeof name, "%s.weight", module);
     param = hy3_params_named(params, name);
-    if (!param || param->kind == HY3_P_ROUTER ||
-        !hy3_params_matrix(&params->shape, param->kind, &out, &in))
-        return HY3_PARAM_KIND_COUNT;
-    return param->kind;
+    return param && hy3_kinds[param->kind].target ? param->kind : HY3_PARAM_KIND_COUNT;
 }
 
 /* The targets are what has tensors: target_modules may be anything from a list of endings to a
@@ -348,7 +344,7 @@ hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params
 static void draw_piece(const struct hy3_param *p, uint64_t seed, struct hy3_span span, float *out)
 {
     double bound = 1 / sqrt((double)p->shape[p->dims - 1]);
-    uint64_t which = (uint64_t)p->layer * HY3_PARAM_KIND_COUNT + (uint64_t)p->kind;
+    uint64_t which = hy3_kind_place(p->layer, p->kind);
     uint32_t word[4];
 
     for (int64_t i = span.first; i < hy3_span_end(span); i++) {
@@ -438,32 +434,28 @@ static hy3_status read_ordered(void *context, const struct hy3_param *p, int64_t
     return HY3_OK;
 }
 
-/* What target_modules calls the matrices, in the order of the alphabet, as PEFT writes them. */
-static const struct {
-    const char *name;
-    enum hy3_param_kind kinds[2];
-} modules[] = {
-    {"down_proj", {HY3_P_DOWN, HY3_P_SHARED_DOWN}},
-    {"gate_proj", {HY3_P_GATE, HY3_P_SHARED_GATE}},
-    {"k_proj", {HY3_P_K, HY3_P_K}},
-    {"o_proj", {HY3_P_O, HY3_P_O}},
-    {"q_proj", {HY3_P_Q, HY3_P_Q}},
-    {"up_proj", {HY3_P_UP, HY3_P_SHARED_UP}},
-    {"v_proj", {HY3_P_V, HY3_P_V}},
-};
+/* Puts a text into a list in the order of the alphabet, as PEFT writes them; once. */
+static void insert_name(json_t *list, const char *name)
+{
+    size_t i = 0;
+
+    while (i < json_array_size(list) &&
+           strcmp(json_string_value(json_array_get(list, i)), name) < 0)
+        i++;
+    if (i == json_array_size(list) || strcmp(json_string_value(json_array_get(list, i)), name) != 0)
+        json_array_insert_new(list, i, json_string(name));
+}
 
 static json_t *config_of(const struct hy3_lora *lora)
 {
     json_t *names = json_array(), *parameters = json_array();
     bool whole = lora->alpha == floor(lora->alpha), experts;
 
-    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++)
-        if (lora->targets[modules[i].kinds[0]] || lora->targets[modules[i].kinds[1]])
-            json_array_append_new(names, json_string(modules[i].name));
-    if (lora->targets[HY3_P_EXPERT_DOWN])
-        json_array_append_new(parameters, json_string("mlp.experts.down_proj"));
-    if (lora->targets[HY3_P_GATE_UP])
-        json_array_append_new(parameters, json_string("mlp.experts.gate_up_proj"));
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++)
+        if (lora->targets[kind] && hy3_kind_is_expert(kind))
+            insert_name(parameters, hy3_kinds[kind].name);
+        else if (lora->targets[kind] && hy3_kinds[kind].target)
+            insert_name(names, hy3_kinds[kind].target);
     experts = json_array_size(parameters) > 0;
     /* PEFT refuses to load target_parameters with a dropout, which matters in training only */
     return json_pack(

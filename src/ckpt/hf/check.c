@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/hf/directory.h"
-#include "ckpt/hf/mtp.h"
 #include "ckpt/hf/seen.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -100,21 +99,6 @@ static hy3_status open_shards(struct check *c)
     return HY3_OK;
 }
 
-/* The parameter a tensor belongs to; also one that an MTP layer has besides those of any layer. */
-static void locate(const struct check *c, const char *name, struct hy3_place *place)
-{
-    hy3_name_locate(c->params, name, place);
-    for (int i = c->params->base_count; !place->param && i < c->params->count; i++) {
-        const struct hy3_param *p = &c->params->params[i];
-
-        if (strcmp(p->name, name) != 0)
-            continue;
-        *place =
-            (struct hy3_place){.param = p, .pieces = 1, .dims = p->dims, .span = {0, p->count}};
-        memcpy(place->shape, p->shape, sizeof place->shape);
-    }
-}
-
 static void format_shape(const int64_t *shape, int dims, char *out, size_t size)
 {
     size_t used = (size_t)snprintf(out, size, "[");
@@ -130,7 +114,7 @@ static void check_header(const struct check *c, const char *file, const struct h
                          const struct hy3_shard_tensor *t)
 {
     char is[128], must[128];
-    bool is_buffer = place->param->kind == HY3_P_ROUTER_BIAS;
+    bool is_buffer = place->param->unit < 0;
     bool is_mtp = place->param->layer >= c->shape.layers;
 
     if (t->dims != place->dims ||
@@ -178,7 +162,7 @@ static void check_tensors(struct check *c)
             c->summary->bytes += t->bytes;
             if (!is_listed(c, s, file, t->name))
                 continue;
-            locate(c, t->name, &place);
+            hy3_name_locate(c->params, t->name, &place);
             if (!place.param) {
                 finding(c, "%s: %s: no tensor of this model", file, t->name);
                 continue;
@@ -345,7 +329,7 @@ static hy3_status check_structure(struct check *c, bool *sound)
     HY3_TRY(open_shards(c));
     if (!*sound)
         return HY3_OK;
-    HY3_TRY(hy3_mtp_params(&c->shape, &c->params));
+    HY3_TRY(hy3_params_create_mtp(&c->shape, &c->params));
     HY3_TRY(hy3_seen_create(c->params, c->params->count, &c->seen));
     check_tensors(c);
     hy3_seen_missing(&c->seen, hy3_hf_dir_names(c->dir), find_missing, c);

@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "ckpt/hf/mtp.h"
 #include "ckpt/hf/writer.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -218,7 +217,7 @@ static hy3_status prepare(struct init *init)
 {
     HY3_TRY(read_shape(init));
     HY3_TRY(build_config(init));
-    HY3_TRY(hy3_mtp_params(&init->shape, &init->params));
+    HY3_TRY(hy3_params_create_mtp(&init->shape, &init->params));
     if (hy3_rank(init->comm) == 0) {
         HY3_TRY(check_output(init->options));
         HY3_TRY(write_generation_config(init->options));

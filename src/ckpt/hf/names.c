@@ -1,34 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* names.c - one table of names that differ, and one rule for experts. */
+/* names.c - names of a checkpoint against the rows of model/kinds.h. */
 #include "ckpt/hf/names.h"
 
-static const char prefix[] = "model.layers.";
-static const char experts[] = "mlp.experts.";
-
-/* clang-format off */
-static const struct rule { /* what follows "model.layers.N." */
-    const char *inner, *outer;
-} rules[] = { /* the first rule of an outer name is the one for writing */
-    {"mlp.router.gate.weight",          "mlp.gate.weight"},
-    {"mlp.gate.wg.weight",              "mlp.gate.weight"},
-    {"mlp.expert_bias",                 "mlp.e_score_correction_bias"},
-    {"mlp.shared_mlp.gate_proj.weight", "mlp.shared_experts.gate_proj.weight"},
-    {"mlp.shared_mlp.up_proj.weight",   "mlp.shared_experts.up_proj.weight"},
-    {"mlp.shared_mlp.down_proj.weight", "mlp.shared_experts.down_proj.weight"},
-};
-
-static const struct expert_rule { /* inner: what follows "mlp.experts.N." */
-    const char *inner, *outer;
-    int part;
-} expert_rules[] = {
-    {"gate_proj.weight", "mlp.experts.gate_up_proj", 0},
-    {"up_proj.weight",   "mlp.experts.gate_up_proj", 1},
-    {"down_proj.weight", "mlp.experts.down_proj",    0},
-};
-
-/* clang-format on */
-
-#define COUNT(table) (sizeof(table) / sizeof *(table))
+static const char prefix[] = HY3_LAYER_PREFIX;
 
 /* Reads "<number>." without leading zeros; returns what follows, NULL if it is something else. */
 static const char *read_number(const char *text, int64_t *number)
@@ -60,21 +34,20 @@ static bool join(char out[HY3_PARAM_NAME], int layer, const char *rest)
     return snprintf(out, HY3_PARAM_NAME, "%s%d.%s", prefix, layer, rest) < HY3_PARAM_NAME;
 }
 
-static bool parse_expert(const char *rest, struct hy3_name *out)
+/* Whether a name is the inner one of a row: # stands for the number of an expert, which goes to
+ * *expert (-1: none). */
+static bool is_inner(const char *rest, const char *inner, int64_t *expert)
 {
-    const char *part = NULL;
-    int64_t expert;
+    const char *number = inner ? strchr(inner, '#') : NULL;
+    size_t before = number ? (size_t)(number - inner) : 0;
 
-    if (strncmp(rest, experts, sizeof experts - 1) == 0)
-        part = read_number(rest + sizeof experts - 1, &expert);
-    for (size_t i = 0; part && i < COUNT(expert_rules); i++)
-        if (strcmp(part, expert_rules[i].inner) == 0) {
-            out->expert = expert;
-            out->part = expert_rules[i].part;
-            out->is_inner = true;
-            return join(out->outer, out->layer, expert_rules[i].outer);
-        }
-    return true;
+    *expert = -1;
+    if (!number)
+        return inner && strcmp(rest, inner) == 0;
+    if (strncmp(rest, inner, before) != 0)
+        return false;
+    rest = read_number(rest + before, expert);
+    return rest && strcmp(rest, number + strlen("#.")) == 0;
 }
 
 bool hy3_name_parse(const char *name, struct hy3_name *out)
@@ -87,30 +60,36 @@ bool hy3_name_parse(const char *name, struct hy3_name *out)
     rest = read_layer(name, &out->layer);
     if (!rest)
         return true;
-    for (size_t i = 0; i < COUNT(rules); i++) {
-        if (strcmp(rest, rules[i].inner) == 0) {
-            out->is_inner = true;
-            return join(out->outer, out->layer, rules[i].outer);
-        }
-        out->is_outer |= strcmp(rest, rules[i].outer) == 0;
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
+        const struct hy3_kind *row = &hy3_kinds[kind];
+        int64_t expert;
+
+        for (int i = 0; i < 2; i++)
+            if (is_inner(rest, row->inner[i], &expert)) {
+                out->expert = expert;
+                out->part = expert >= 0 ? i : 0;
+                out->is_inner = true;
+                return join(out->outer, out->layer, row->name);
+            }
+        out->is_outer |= row->inner[0] && strcmp(rest, row->name) == 0;
     }
-    for (size_t i = 0; i < COUNT(expert_rules); i++)
-        out->is_outer |= strcmp(rest, expert_rules[i].outer) == 0;
-    return parse_expert(rest, out);
+    return true;
 }
 
-static bool format_expert(const char *rest, int layer, int64_t expert, int part,
-                          char out[HY3_PARAM_NAME])
+/* The inner name of a row, or of a part of one of its experts; false if there is none. */
+static bool format_inner(const struct hy3_kind *row, int layer, int64_t expert, int part,
+                         char out[HY3_PARAM_NAME])
 {
-    char inner[HY3_PARAM_NAME];
+    const char *inner = row->inner[part], *number = inner ? strchr(inner, '#') : NULL;
+    char rest[HY3_PARAM_NAME];
 
-    for (size_t i = 0; i < COUNT(expert_rules); i++)
-        if (expert_rules[i].part == part && strcmp(rest, expert_rules[i].outer) == 0) {
-            snprintf(inner, sizeof inner, "%s%lld.%s", experts, (long long)expert,
-                     expert_rules[i].inner);
-            return join(out, layer, inner);
-        }
-    return false;
+    if (!inner || !number != (expert < 0))
+        return false;
+    if (!number)
+        return join(out, layer, inner);
+    snprintf(rest, sizeof rest, "%.*s%lld%s", (int)(number - inner), inner, (long long)expert,
+             number + 1);
+    return join(out, layer, rest);
 }
 
 bool hy3_name_format(const char *outer, int64_t expert, int part, enum hy3_names names,
@@ -119,21 +98,21 @@ bool hy3_name_format(const char *outer, int64_t expert, int part, enum hy3_names
     const char *rest;
     int layer;
 
-    if (names == HY3_INNER && (rest = read_layer(outer, &layer))) {
-        if (expert >= 0)
-            return format_expert(rest, layer, expert, part, out);
-        for (size_t i = 0; i < COUNT(rules); i++)
-            if (strcmp(rest, rules[i].outer) == 0)
-                return join(out, layer, rules[i].inner);
-    }
-    return snprintf(out, HY3_PARAM_NAME, "%s", outer) < HY3_PARAM_NAME;
+    if (names == HY3_INNER && (rest = read_layer(outer, &layer)))
+        for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++)
+            if (strcmp(rest, hy3_kinds[kind].name) == 0 &&
+                format_inner(&hy3_kinds[kind], layer, expert, part, out))
+                return true;
+    return expert < 0 && snprintf(out, HY3_PARAM_NAME, "%s", outer) < HY3_PARAM_NAME;
 }
 
-/* Parts of one expert's share of the parameter: gate and up, or one; 0 if the parameter is not an
- * expert tensor. */
+/* Parts of one expert's share of the parameter: gate and up, or one; 0 if it is no tensor of
+ * experts, or not divided. */
 static int expert_parts(const struct hy3_param *param)
 {
-    return param->kind == HY3_P_GATE_UP ? 2 : param->kind == HY3_P_EXPERT_DOWN ? 1 : 0;
+    const char *const *inner = hy3_kinds[param->kind].inner;
+
+    return !inner[0] || !strchr(inner[0], '#') ? 0 : inner[1] ? 2 : 1;
 }
 
 int64_t hy3_name_pieces(const struct hy3_param *param, const struct hy3_shape *shape,
@@ -179,11 +158,11 @@ struct hy3_span hy3_name_piece(const struct hy3_param *param, const struct hy3_s
         memcpy(piece_shape, param->shape, sizeof param->shape);
         return (struct hy3_span){0, param->count};
     }
-    *dims = 2;
+    *dims = param->dims - 1;
     piece_shape[0] = param->shape[1] / parts;
     piece_shape[1] = param->shape[2];
     piece_shape[2] = 0;
-    count = piece_shape[0] * piece_shape[1];
+    count = param->count / (param->shape[0] * parts);
     return (struct hy3_span){i * count, count};
 }
 

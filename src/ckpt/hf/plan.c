@@ -47,16 +47,20 @@ static hy3_status add_param_piece(struct hy3_hf_plan *plan,
     return HY3_OK;
 }
 
-/* The experts of a layer one after the other, gate, up and down of each together. */
+/* The experts of a unit one after the other, gate, up and down of each together. */
 static hy3_status add_experts(struct hy3_hf_plan *plan, const struct hy3_hf_writer_options *options,
-                              const struct hy3_params *params, const struct hy3_param *gate_up,
-                              const struct hy3_param *down)
+                              const struct hy3_params *params, const struct hy3_unit *unit)
 {
-    for (int64_t e = 0; e < params->shape.experts; e++) {
-        HY3_TRY(add_param_piece(plan, options, params, gate_up, 2 * e));
-        HY3_TRY(add_param_piece(plan, options, params, gate_up, 2 * e + 1));
-        HY3_TRY(add_param_piece(plan, options, params, down, e));
-    }
+    int64_t experts = params->shape.experts;
+
+    for (int64_t e = 0; e < experts; e++)
+        for (int i = unit->first; i < unit->end; i++) {
+            const struct hy3_param *param = &params->params[i];
+            int64_t pieces = hy3_name_pieces(param, &params->shape, HY3_INNER);
+
+            for (int64_t at = pieces * e / experts; at < pieces * (e + 1) / experts; at++)
+                HY3_TRY(add_param_piece(plan, options, params, param, at));
+        }
     return HY3_OK;
 }
 
@@ -241,8 +245,6 @@ static hy3_status list_entries(struct hy3_hf_plan *plan,
                                const struct hy3_hf_writer_options *options,
                                const struct hy3_params *params)
 {
-    bool split = options->names == HY3_INNER;
-
     for (int i = 0; i < params->count; i++) {
         const struct hy3_param *param = &params->params[i];
 
@@ -250,10 +252,10 @@ static hy3_status list_entries(struct hy3_hf_plan *plan,
             continue;
         if (param->kind == HY3_P_FINAL_NORM)
             HY3_TRY(add_base_tensors(plan, options, params));
-        if (split && param->kind == HY3_P_GATE_UP)
-            HY3_TRY(add_experts(plan, options, params, param, param + 1));
-        else if (!split || param->kind != HY3_P_EXPERT_DOWN)
+        if (options->names == HY3_OUTER || !hy3_kind_is_expert(param->kind))
             HY3_TRY(add_param_piece(plan, options, params, param, 0));
+        else if (i == params->unit[param->unit].first)
+            HY3_TRY(add_experts(plan, options, params, &params->unit[param->unit]));
     }
     return HY3_OK;
 }
