@@ -217,7 +217,8 @@ faulty() {
         "pread 0 1" "pread 0 20" "pread 1 2" "fsync 0 1" "fsync 0 2" "fsync 1 1"; do
         faulty "$fault" $async
         warning="checkpoint-4 was not saved: .*state.h5.*: .*\(No space\|error\|too large\)"
-        [ "$(grep -c "warning: $warning" "$ERR")" -eq 1 ] || fail "$fault, async = $async" "$(shown)"
+        [ "$(grep -c "warning: $warning" "$ERR")" -eq 1 ] ||
+            fail "$fault, async = $async" "$(shown)"
         [ ! -e "$OUTPUT/checkpoint-4" ] && [ ! -e "$OUTPUT/checkpoint-4.part" ] ||
             fail "$fault, async = $async: $(ls "$OUTPUT")"
         [ $async = true ] && async=false || async=true

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what hy3 writes with the Python libraries and compares. Writes TAP; a check whose library is
-absent is skipped.
+"""Reads what hy3 writes with the Python libraries and compares. Writes TAP; a check whose library
+is absent is skipped.
 
 HY3_SOURCE, HY3_BUILD and MPIEXEC say where the sources, the programs and the launcher are."""
 

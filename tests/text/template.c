@@ -277,9 +277,9 @@ static void assert_rendered(const char *line, const char *want)
 }
 
 #define HEAD "<｜hy_begin▁of▁sentence｜><｜reasoning_mode｜>reasoning_effort:no_think"
-#define CALL(arguments)                                                                               \
-    "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"name\":\"f\",\"arguments\":" arguments \
-    "}]}]}"
+#define CALL(arguments)                                        \
+    "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{" \
+    "\"name\":\"f\",\"arguments\":" arguments "}]}]}"
 #define CALLED(name, value)                                                                      \
     HEAD "<｜hy_Assistant｜><think></think><tool_calls>\n<tool_call>f<tool_sep>\n<arg_key>" name \
          "</arg_key>\n<arg_value>" value "</arg_value>\n</tool_call>\n</tool_calls><｜hy_eos｜>"
