@@ -149,7 +149,7 @@ static void every_tensor_is_accounted_for(void **state)
     refuses("1 missing: model.layers.9.extra", NULL, "model.layers.9.extra", NULL, 0);
     refuses("model.layers.3.mlp.expert_bias", NULL, NULL, "num_nextn_predict_layers", 0);
     refuses("missing: model.layers.1.mlp.gate_proj.weight", NULL, NULL, "first_k_dense_replace", 2);
-    refuses("lm_head.weight [1984,40] instead of [2000,40]", NULL, NULL, "vocab_size", 2000);
+    refuses("lm_head.weight [1984, 40] instead of [2000, 40]", NULL, NULL, "vocab_size", 2000);
     refuses("not part of the model: model.layers.1.mlp.experts.7.", NULL, NULL, "num_experts", 7);
 }
 

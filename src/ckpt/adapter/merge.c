@@ -7,9 +7,9 @@
 #include "base/memory.h"
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/hf/rewrite.h"
+#include "ckpt/hf/scan.h"
 #include "comm/agree.h"
 
-#include <math.h>
 #include <sys/stat.h>
 
 struct merge {
@@ -195,7 +195,7 @@ static hy3_status change(void *context, int index, struct hy3_span span, const v
     const struct merge *m = context;
     const struct hy3_hf_entry *entry = &m->plan->entries[index];
     const struct hy3_param *p = entry->param;
-    int64_t in = p->shape[p->dims - 1];
+    int64_t in = p->shape[p->dims - 1], bad;
     float *values = NULL, *row = NULL;
 
     HY3_TRY_DONE(hy3_alloc(&values, (size_t)span.count, sizeof *values));
@@ -208,13 +208,11 @@ static hy3_status change(void *context, int index, struct hy3_span span, const v
         add_delta(m, p, (struct hy3_span){entry->span.first + span.first, span.count}, values, row,
                   row + in);
     hy3_convert(values, HY3_FP32, to, entry->dtype, (size_t)span.count);
-    hy3_convert(to, entry->dtype, values, HY3_FP32, (size_t)span.count);
-    for (int64_t i = 0; i < span.count; i++)
-        if (!isfinite(values[i]))
-            HY3_FAIL_DONE(HY3_EDIVERGED,
-                          "element %lld of tensor '%s' is NaN or infinite as %s; try another "
-                          "--save_dtype, or check the base with hy3_check",
-                          (long long)(span.first + i), entry->name, hy3_dtype_name(entry->dtype));
+    if ((bad = hy3_scan_not_finite(to, entry->dtype, span.count)) >= 0)
+        HY3_FAIL_DONE(HY3_EDIVERGED,
+                      "element %lld of tensor '%s' is NaN or infinite as %s; try another "
+                      "--save_dtype, or check the base with hy3_check",
+                      (long long)(span.first + bad), entry->name, hy3_dtype_name(entry->dtype));
 done:
     hy3_free(values);
     hy3_free(row);

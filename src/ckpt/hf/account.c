@@ -36,7 +36,6 @@ __attribute__((format(printf, 3, 4))) static void report(struct hy3_account *acc
 {
     struct list *list = &account->lists[finding];
     size_t used = strlen(list->text);
-    char *from = list->text + used;
     va_list args;
 
     if (++list->count > SHOWN)
@@ -47,20 +46,7 @@ __attribute__((format(printf, 3, 4))) static void report(struct hy3_account *acc
     used = strlen(list->text);
     vsnprintf(list->text + used, LIST_MAX - used, format, args);
     va_end(args);
-    for (; *from; from++) /* names come from the file: none may steer a terminal */
-        if ((unsigned char)*from < ' ' || *from == 127)
-            *from = '?';
-}
-
-static void format_shape(const int64_t *shape, int dims, char *out, size_t size)
-{
-    size_t used = 0;
-
-    snprintf(out, size, "[");
-    for (int i = 0; i < dims && (used = strlen(out)) < size; i++)
-        snprintf(out + used, size - used, "%s%lld", i > 0 ? "," : "", (long long)shape[i]);
-    used = strlen(out);
-    snprintf(out + used, size - used, "]");
+    hy3_shard_printable(list->text);
 }
 
 hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_store *store,
@@ -102,8 +88,8 @@ static void enter_param(struct hy3_account *account, const struct hy3_place *pla
         report(account, TWICE, "%.96s", tensor->name);
     if (tensor->dims != place->dims ||
         memcmp(tensor->shape, place->shape, (size_t)place->dims * sizeof *place->shape) != 0) {
-        format_shape(tensor->shape, tensor->dims, is, sizeof is);
-        format_shape(place->shape, place->dims, must, sizeof must);
+        hy3_shard_shape_text(tensor->shape, tensor->dims, is, sizeof is);
+        hy3_shard_shape_text(place->shape, place->dims, must, sizeof must);
         report(account, SHAPE, "%.96s %s instead of %s", tensor->name, is, must);
         return;
     }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/hf/directory.h"
+#include "ckpt/hf/scan.h"
 #include "ckpt/hf/seen.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -48,9 +49,7 @@ static void finding(const struct check *c, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    for (char *at = text; *at; at++) /* names come from the file: none may steer a terminal */
-        if ((unsigned char)*at < ' ' || *at == 127)
-            *at = '?';
+    hy3_shard_printable(text);
     fprintf(c->out, "%s\n", text);
 }
 
@@ -99,17 +98,6 @@ static hy3_status open_shards(struct check *c)
     return HY3_OK;
 }
 
-static void format_shape(const int64_t *shape, int dims, char *out, size_t size)
-{
-    size_t used = (size_t)snprintf(out, size, "[");
-
-    for (int i = 0; i < dims && used < size; i++)
-        used +=
-            (size_t)snprintf(out + used, size - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
-    if (used < size)
-        snprintf(out + used, size - used, "]");
-}
-
 static void check_header(const struct check *c, const char *file, const struct hy3_place *place,
                          const struct hy3_shard_tensor *t)
 {
@@ -119,8 +107,8 @@ static void check_header(const struct check *c, const char *file, const struct h
 
     if (t->dims != place->dims ||
         memcmp(t->shape, place->shape, (size_t)t->dims * sizeof *t->shape) != 0) {
-        format_shape(t->shape, t->dims, is, sizeof is);
-        format_shape(place->shape, place->dims, must, sizeof must);
+        hy3_shard_shape_text(t->shape, t->dims, is, sizeof is);
+        hy3_shard_shape_text(place->shape, place->dims, must, sizeof must);
         finding(c, "%s: %s: the shape is %s, it must be %s", file, t->name, is, must);
     }
     if (!t->is_float)
@@ -234,17 +222,10 @@ static int64_t look(const struct hy3_shard *shard, const struct hy3_shard_tensor
 {
     for (int64_t i = 0; i < t->count; i += PIECE) {
         struct hy3_span piece = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
-        uint32_t bad = 0;
 
         if (hy3_shard_read(shard, t, piece, values, HY3_FP32) != HY3_OK)
             return UNREADABLE;
-        for (int64_t j = 0; j < piece.count; j++) {
-            uint32_t bits;
-
-            memcpy(&bits, values + j, sizeof bits);
-            bad |= (bits & 0x7f800000) == 0x7f800000;
-        }
-        if (bad)
+        if (hy3_scan(values, HY3_FP32, piece.count) == HY3_NOT_FINITE)
             return NOT_FINITE;
     }
     return SOUND;

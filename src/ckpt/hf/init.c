@@ -12,9 +12,6 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 
-#include <dirent.h>
-#include <errno.h>
-
 enum { SHAPE_LIMIT = 1 << 20 };
 
 /* clang-format off */
@@ -171,27 +168,16 @@ done:
 
 static hy3_status check_output(const struct hy3_init_options *options)
 {
-    hy3_status status = HY3_OK;
-    DIR *directory = opendir(options->output);
-    const struct dirent *entry;
-    int entries = 0;
+    bool empty = true;
 
-    if (!directory && errno == ENOENT)
-        return HY3_OK;
-    if (!directory)
-        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", options->output,
-                      strerror(errno));
-    while ((entry = readdir(directory)))
-        entries += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-    if (entries > 0 && !options->overwrite)
-        HY3_FAIL_DONE(HY3_EUSAGE,
-                      "the directory '%s' is not empty; choose another, or give --overwrite to "
-                      "replace the model in it",
-                      options->output);
-done:
-    if (directory)
-        closedir(directory);
-    return status;
+    if (hy3_path_exists(options->output))
+        HY3_TRY(hy3_directory_is_empty(options->output, &empty));
+    if (!empty && !options->overwrite)
+        HY3_FAIL(HY3_EUSAGE,
+                 "the directory '%s' is not empty; choose another, or give --overwrite to "
+                 "replace the model in it",
+                 options->output);
+    return HY3_OK;
 }
 
 /* A tokenizer directory without generation_config.json: the ids alone say when an answer ends. */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/hf/account.h"
+#include "ckpt/hf/scan.h"
 #include "comm/agree.h"
 
 enum { PIECE_BYTES = 32 << 20 }; /* of one read */
@@ -16,32 +17,6 @@ struct load {
     int64_t done, total; /* bytes */
     double start;
 };
-
-/* The place of the first NaN or infinity: all bits of the exponent are set. -1: none. */
-static int64_t find_not_finite(const void *data, hy3_dtype dtype, int64_t count)
-{
-    const uint32_t *wide = data;
-    const uint16_t *narrow = data;
-    uint32_t mask = dtype == HY3_FP32 ? 0x7f800000 : dtype == HY3_BF16 ? 0x7f80 : 0x7c00;
-
-    enum { BLOCK = 4096 };
-
-    for (int64_t i = 0; i < count; i += BLOCK) {
-        int64_t end = i + BLOCK < count ? i + BLOCK : count;
-        unsigned bad = 0;
-
-        if (dtype == HY3_FP32)
-            for (int64_t j = i; j < end; j++)
-                bad |= (wide[j] & mask) == mask;
-        else
-            for (int64_t j = i; j < end; j++)
-                bad |= (narrow[j] & mask) == mask;
-        for (int64_t j = i; bad && j < end; j++)
-            if (((dtype == HY3_FP32 ? wide[j] : narrow[j]) & mask) == mask)
-                return j;
-    }
-    return -1;
-}
 
 static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
                               const struct hy3_shard_tensor *tensor)
@@ -59,7 +34,7 @@ static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
         int64_t from = piece.first - place.span.first, bytes = piece.count * size, bad;
 
         HY3_TRY(hy3_shard_read_raw(shard, tensor, from * size, bytes, load->piece));
-        if ((bad = find_not_finite(load->piece, tensor->dtype, piece.count)) >= 0)
+        if ((bad = hy3_scan_not_finite(load->piece, tensor->dtype, piece.count)) >= 0)
             HY3_FAIL(HY3_EFORMAT,
                      "%s: element %lld of tensor '%s' is NaN or infinite; the file is damaged",
                      hy3_shard_path(shard), (long long)(from + bad), tensor->name);

@@ -94,25 +94,6 @@ done:
     return status;
 }
 
-static hy3_status count_entries(const char *path, int *count)
-{
-    hy3_status status = HY3_OK;
-    DIR *directory = opendir(path);
-    const struct dirent *entry;
-
-    *count = 0;
-    if (!directory && errno == ENOENT)
-        return HY3_OK;
-    if (!directory)
-        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", path, strerror(errno));
-    while ((entry = readdir(directory)))
-        *count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-done:
-    if (directory)
-        closedir(directory);
-    return status;
-}
-
 /* An empty directory gets our record; one that has it is continued. */
 static hy3_status claim_output(const struct work *w)
 {
@@ -120,13 +101,14 @@ static hy3_status claim_output(const struct work *w)
     const char *output = w->rewrite->output;
     json_t *record = NULL, *old = NULL;
     char path[HY3_PATH_MAX];
-    int entries;
+    bool empty = true;
 
     HY3_TRY_DONE(refuse_source(w));
     HY3_TRY_DONE(make_record(w, &record));
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, record_name));
-    HY3_TRY_DONE(count_entries(output, &entries));
-    if (entries > 0) {
+    if (hy3_path_exists(output))
+        HY3_TRY_DONE(hy3_directory_is_empty(output, &empty));
+    if (!empty) {
         if (!hy3_path_exists(path) || hy3_json_read(path, RECORD_LIMIT, &old) != HY3_OK ||
             !json_equal(old, record))
             HY3_FAIL_DONE(

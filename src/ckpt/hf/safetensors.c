@@ -300,6 +300,24 @@ const char *hy3_shard_dtype_name(hy3_dtype dtype)
     return dtype == HY3_FP32 ? "F32" : dtype == HY3_BF16 ? "BF16" : "F16";
 }
 
+void hy3_shard_shape_text(const int64_t *shape, int dims, char *out, size_t size)
+{
+    size_t used = (size_t)snprintf(out, size, "[");
+
+    for (int i = 0; i < dims && used < size; i++)
+        used +=
+            (size_t)snprintf(out + used, size - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    if (used < size)
+        snprintf(out + used, size - used, "]");
+}
+
+void hy3_shard_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 127)
+            *text = '?';
+}
+
 int hy3_shard_fd(const struct hy3_shard *shard)
 {
     return shard->fd;

@@ -34,6 +34,12 @@ void hy3_shard_close(struct hy3_shard *shard); /* NULL is fine */
 /* As the header of a shard names it: "F32", "BF16", "F16". */
 const char *hy3_shard_dtype_name(hy3_dtype dtype);
 
+/* "[2, 3]", cut short where it does not fit. */
+void hy3_shard_shape_text(const int64_t *shape, int dims, char *out, size_t size);
+
+/* Names come from a file: replaces by '?' what could steer a terminal. */
+void hy3_shard_printable(char *text);
+
 /* Tensors in the order of their data. */
 int hy3_shard_count(const struct hy3_shard *shard);
 const struct hy3_shard_tensor *hy3_shard_tensor(const struct hy3_shard *shard, int i);

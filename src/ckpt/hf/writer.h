@@ -8,19 +8,7 @@
 #ifndef HY3_CKPT_HF_WRITER_H
 #define HY3_CKPT_HF_WRITER_H
 
-#include "ckpt/hf/directory.h"
-
-struct hy3_hf_writer_options {
-    const char *output; /* directory, created if need be */
-    /* MTP tensors and config.json come from here; NULL: none (hy3_init) */
-    const struct hy3_hf_dir *base;
-    const json_t *config; /* written as config.json when there is no base; NULL: none */
-    enum hy3_names names;
-    hy3_dtype dtype; /* of weights; router biases stay fp32 */
-    int64_t max_shard_bytes;
-    const char *tokenizer_directory; /* its tokenizer files are copied; NULL: none */
-    bool adapter; /* the adapter's tensors instead of the model's, under PEFT's file names */
-};
+#include "ckpt/hf/plan.h"
 
 /* How the writer asks for values: element range of a parameter as fp32; the store, or the generator
  * of hy3_init. */
