@@ -28,7 +28,8 @@ int main(int argc, char **argv)
     write.output = argv[2];
     write.base = network.base;
     write.names = hy3_hf_dir_names(network.base);
-    HY3_TRY_DONE(hy3_hf_write_store(network.layout.world.comm, &write, network.store));
+    HY3_TRY_DONE(hy3_hf_write(network.layout.world.comm, &write, network.params,
+                              hy3_store_values(network.store)));
     saved = hy3_seconds();
     megabytes = 2e-6 * (double)network.params->total;
     if (network.layout.world.rank == 0)

@@ -23,7 +23,7 @@ struct export
     MPI_Comm comm;
     const struct hy3_export *options;
     struct hy3_config config; /* of the run */
-    struct hy3_loaded_model network;
+    struct hy3_loaded_model model;
     struct hy3_state *state;
     struct piece *pieces; /* parameters of the base, by parameter and place */
     size_t piece_count;
@@ -43,14 +43,14 @@ static int by_place(const void *a, const void *b)
 
 static hy3_status list_pieces(struct export *e)
 {
-    int count = hy3_hf_dir_tensors(e->network.base);
+    int count = hy3_hf_dir_tensors(e->model.base);
 
     HY3_TRY(hy3_alloc(&e->pieces, (size_t)count, sizeof *e->pieces));
     for (int i = 0; i < count; i++) {
         struct piece *piece = &e->pieces[e->piece_count];
-        const char *name = hy3_hf_dir_tensor(e->network.base, i, &piece->shard);
+        const char *name = hy3_hf_dir_tensor(e->model.base, i, &piece->shard);
 
-        hy3_name_locate(e->network.params, name, &piece->place);
+        hy3_name_locate(e->model.params, name, &piece->place);
         snprintf(piece->name, sizeof piece->name, "%s", name);
         e->piece_count += piece->place.param != NULL;
     }
@@ -65,7 +65,7 @@ static hy3_status open_shard(struct export *e, int number)
         return HY3_OK;
     hy3_shard_close(e->shard);
     e->shard = NULL;
-    HY3_TRY(hy3_hf_dir_open_shard(e->network.base, number, &e->shard));
+    HY3_TRY(hy3_hf_dir_open_shard(e->model.base, number, &e->shard));
     e->shard_number = number;
     return HY3_OK;
 }
@@ -91,38 +91,36 @@ static hy3_status read_piece(struct export *e, const struct piece *piece, struct
     return hy3_shard_read(e->shard, tensor, part, data, HY3_FP32);
 }
 
-static hy3_status read_base(struct export *e, const struct hy3_param *param, int64_t first,
-                            int64_t count, float *data)
+static hy3_status read_base(struct export *e, const struct hy3_param *param, struct hy3_span span,
+                            float *out)
 {
     int64_t read = 0;
 
     for (size_t i = 0; i < e->piece_count; i++)
         if (e->pieces[i].place.param == param)
-            HY3_TRY(read_piece(e, &e->pieces[i], (struct hy3_span){first, count}, data, &read));
-    if (read != count)
-        HY3_FAIL(HY3_EFORMAT, "'%s' does not have all of '%s'", hy3_hf_dir_path(e->network.base),
+            HY3_TRY(read_piece(e, &e->pieces[i], span, out, &read));
+    if (read != span.count)
+        HY3_FAIL(HY3_EFORMAT, "'%s' does not have all of '%s'", hy3_hf_dir_path(e->model.base),
                  param->name);
     return HY3_OK;
 }
 
-static hy3_status read_values(void *context, const struct hy3_param *param, int64_t first,
-                              int64_t count, float *data)
+static hy3_status get(void *of, enum hy3_field field, const struct hy3_param *param,
+                      struct hy3_span span, float *out)
 {
-    struct export *e = context;
+    struct export *e = of;
+    struct hy3_values state = hy3_state_values(e->state);
 
     if (param->trainable)
-        return hy3_state_read(e->state, HY3_MASTER, param->name, first, count, data);
-    return read_base(e, param, first, count, data);
+        return state.get(state.of, field, param, span, out);
+    return read_base(e, param, span, out);
 }
 
-/* Even parts of each tensor. */
-static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
+static struct hy3_span share(void *of, const struct hy3_param *param)
 {
-    const struct export *e = context;
-    int64_t rank = hy3_rank(e->comm), size = hy3_size(e->comm);
+    const struct export *e = of;
 
-    *first = param->count / size * rank + param->count % size * rank / size;
-    *count = param->count / size * (rank + 1) + param->count % size * (rank + 1) / size - *first;
+    return hy3_span_share(param->count, hy3_rank(e->comm), hy3_size(e->comm));
 }
 
 static hy3_status check_output(const struct export *e)
@@ -144,7 +142,7 @@ static hy3_status open_run(struct export *e)
     char path[HY3_PATH_MAX], base[HY3_PATH_MAX + 32] = "";
     char program[] = "hy3_export";
     char *argv[] = {program, path, base};
-    struct hy3_loaded_model_options network;
+    struct hy3_loaded_model_options options;
     bool finished;
 
     HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/config.cfg", e->options->checkpoint),
@@ -152,16 +150,16 @@ static hy3_status open_run(struct export *e)
     if (e->options->base)
         snprintf(base, sizeof base, "model_name_or_path=%s", e->options->base);
     HY3_TRY(hy3_config_parse(&e->config, e->comm, e->options->base ? 3 : 2, argv, "", &finished));
-    HY3_AGREE(e->comm, hy3_module_options_model(&e->config, &network), "reading the configuration");
-    network.expert_parallel_size = 1;
-    network.device = "cpu";
-    if (network.training == HY3_TRAIN_ADAPTER) /* its rank and targets */
-        network.adapter = e->options->checkpoint;
-    HY3_TRY(hy3_loaded_model_open(e->comm, &network, &e->network));
+    HY3_AGREE(e->comm, hy3_module_options_model(&e->config, &options), "reading the configuration");
+    options.expert_parallel_size = 1;
+    options.device = "cpu";
+    if (options.training == HY3_TRAIN_ADAPTER) /* its rank and targets */
+        options.adapter = e->options->checkpoint;
+    HY3_TRY(hy3_loaded_model_open(e->comm, &options, &e->model));
     HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/state.h5", e->options->checkpoint),
               "opening the checkpoint");
     HY3_TRY(hy3_state_open(e->comm, path, &e->state));
-    HY3_AGREE(e->comm, hy3_state_matches(e->state, e->network.params), "opening the checkpoint");
+    HY3_AGREE(e->comm, hy3_state_matches(e->state, e->model.params), "opening the checkpoint");
     return hy3_agree(e->comm, hy3_state_verify(e->state, hy3_rank(e->comm), hy3_size(e->comm)),
                      "checking the checkpoint");
 }
@@ -187,11 +185,11 @@ static hy3_status save_options(const struct export *e, struct hy3_save *out)
 {
     const char *format = e->options->format;
 
-    *out = (struct hy3_save){.model = &e->network,
+    *out = (struct hy3_save){.model = &e->model,
                              .output = e->options->output,
                              .base_path = e->config.model_name_or_path,
                              .tokenizer_directory = e->options->checkpoint,
-                             .names = hy3_hf_dir_names(e->network.base)};
+                             .names = hy3_hf_dir_names(e->model.base)};
     if (format && strcmp(format, "inner") != 0 && strcmp(format, "outer") != 0)
         HY3_FAIL(HY3_EUSAGE, "--format is '%s', it must be inner or outer", format);
     if (format)
@@ -204,21 +202,22 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
 {
     hy3_status status = HY3_OK;
     struct export e = {.comm = comm, .options = options};
+    struct hy3_values values = {.of = &e, .get = get, .share = share};
     struct hy3_save save;
 
     HY3_AGREE_DONE(comm, check_output(&e), "opening the output directory");
     HY3_TRY_DONE(open_run(&e));
     HY3_AGREE_DONE(comm, save_options(&e, &save), "reading the arguments");
     HY3_AGREE_DONE(comm, list_pieces(&e), "opening the model");
-    HY3_TRY_DONE(hy3_save_weights(comm, &save, read_values, share, &e));
+    HY3_TRY_DONE(hy3_save_weights(comm, &save, values));
     hy3_log(HY3_LOG_INFO, "the %s of step %lld is in '%s'",
-            e.network.params->lora.rank > 0 ? "adapter" : "model",
+            e.model.params->lora.rank > 0 ? "adapter" : "model",
             (long long)hy3_state_info(e.state)->step, options->output);
 done:
     hy3_shard_close(e.shard);
     hy3_free(e.pieces);
     hy3_state_close(e.state);
-    hy3_loaded_model_close(&e.network);
+    hy3_loaded_model_close(&e.model);
     hy3_config_free(&e.config);
     return status;
 }

@@ -68,29 +68,11 @@ hy3_status hy3_loaded_model_load(struct hy3_loaded_model *n,
     return hy3_hf_dir_load(n->layout.world.comm, n->base, n->store);
 }
 
-struct receiver {
-    struct hy3_store *store;
-    hy3_adapter_sink also;
-    void *context;
-};
-
-static hy3_status receive(void *context, const struct hy3_param *param, int64_t first,
-                          int64_t count, const float *data)
-{
-    const struct receiver *r = context;
-
-    HY3_TRY(hy3_store_put(r->store, param, (struct hy3_span){first, count}, data, HY3_FP32));
-    if (r->also)
-        HY3_TRY(r->also(r->context, param, first, count, data));
-    return HY3_OK;
-}
-
 hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *n, uint64_t seed,
-                                         hy3_adapter_sink also, void *context)
+                                         struct hy3_values values)
 {
-    struct receiver receiver = {n->store, also, context};
-    hy3_status status = n->adapter ? hy3_adapter_load(n->adapter, n->params, receive, &receiver)
-                                   : hy3_adapter_draw(n->params, seed, receive, &receiver);
+    hy3_status status = n->adapter ? hy3_adapter_load(n->adapter, n->params, values)
+                                   : hy3_adapter_draw(n->params, seed, values);
 
     return hy3_agree(n->layout.world.comm, status, "loading the adapter");
 }

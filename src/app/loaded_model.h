@@ -38,10 +38,10 @@ hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_op
 hy3_status hy3_loaded_model_load(struct hy3_loaded_model *network,
                                  const struct hy3_loaded_model_options *options);
 
-/* Collective. Reads the adapter, or draws a new one, into the loaded network; `also` (may be NULL)
- * gets the values in fp32. */
+/* Collective. Puts the adapter that was read, or a new one, into the values of the store, or of the
+ * optimizer over it. */
 hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *network, uint64_t seed,
-                                         hy3_adapter_sink also, void *context);
+                                         struct hy3_values values);
 
 void hy3_loaded_model_close(struct hy3_loaded_model *network);
 

@@ -32,8 +32,7 @@ static struct hy3_hf_writer_options writer_options(const struct hy3_save *save)
                                           .tokenizer_directory = save->tokenizer_directory};
 }
 
-hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, hy3_hf_source source,
-                            hy3_hf_share share, void *context)
+hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, struct hy3_values values)
 {
     const struct hy3_params *params = save->model->params;
     struct hy3_hf_writer_options writer = writer_options(save);
@@ -42,36 +41,17 @@ hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, hy3_hf_s
                                          .tokenizer_directory = save->tokenizer_directory};
 
     if (params->lora.rank > 0)
-        return hy3_adapter_write(comm, &adapter, params, source, share, context);
-    return hy3_hf_write(comm, &writer, params, source, share, context);
-}
-
-static hy3_status get_master(void *context, const struct hy3_param *param, int64_t first,
-                             int64_t count, float *data)
-{
-    return hy3_sharded_optimizer_get(context, HY3_MASTER, param, (struct hy3_span){first, count},
-                                     data);
-}
-
-static void share_master(void *context, const struct hy3_param *param, int64_t *first,
-                         int64_t *count)
-{
-    const struct hy3_sharded_optimizer *optimizer = context;
-    struct hy3_span span = hy3_store_share(optimizer->store, param);
-
-    *first = span.first;
-    *count = span.count;
+        return hy3_adapter_write(comm, &adapter, params, values);
+    return hy3_hf_write(comm, &writer, params, values);
 }
 
 hy3_status hy3_save_trained(const struct hy3_save *save, struct hy3_sharded_optimizer *optimizer)
 {
     const struct hy3_loaded_model *model = save->model;
-    struct hy3_hf_writer_options writer = writer_options(save);
 
-    if (model->params->lora.rank > 0)
-        return hy3_save_weights(model->layout.world.comm, save, get_master, share_master,
-                                optimizer);
-    return hy3_hf_write_store(model->layout.world.comm, &writer, model->store);
+    return hy3_save_weights(model->layout.world.comm, save,
+                            model->params->lora.rank > 0 ? hy3_sharded_optimizer_values(optimizer)
+                                                         : hy3_store_values(model->store));
 }
 
 hy3_status hy3_save_small_files(const struct hy3_save *save)

@@ -22,10 +22,8 @@ struct hy3_save {
 hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_loaded_model *model,
                             const char *output, struct hy3_save *out);
 
-/* Collective on `comm`. Writes the whole directory, values from `source`. Errors: see
- * hy3_hf_write. */
-hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, hy3_hf_source source,
-                            hy3_hf_share share, void *context);
+/* Collective on `comm`. Writes the whole directory. Errors: see hy3_hf_write. */
+hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, struct hy3_values values);
 
 /* Collective on the model's layout. The same with the weights being trained: a model's from the
  * store, an adapter's from the optimizer's fp32 masters. */

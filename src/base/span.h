@@ -16,13 +16,13 @@ static inline int64_t hy3_span_end(struct hy3_span span)
     return span.first + span.count;
 }
 
-/* The elements of both; count is 0 if there are none. */
+/* The elements of both; none at the start of a if they have none in common. */
 static inline struct hy3_span hy3_span_intersect(struct hy3_span a, struct hy3_span b)
 {
     int64_t first = a.first > b.first ? a.first : b.first;
     int64_t end = hy3_span_end(a) < hy3_span_end(b) ? hy3_span_end(a) : hy3_span_end(b);
 
-    return (struct hy3_span){first, end > first ? end - first : 0};
+    return end > first ? (struct hy3_span){first, end - first} : (struct hy3_span){a.first, 0};
 }
 
 /* The next `most` elements, or fewer at the end, after the first `done` elements of the span. */

@@ -336,8 +336,7 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream
 }
 
 /* Element `i` of a range's field, which is fp32 where it is kept. */
-static float *plain_at(const struct hy3_optimizer *o, enum hy3_optimizer_field field, int range,
-                       int64_t i)
+static float *plain_at(const struct hy3_optimizer *o, enum hy3_field field, int range, int64_t i)
 {
     if (field == HY3_MASTER)
         return (float *)o->ranges[range].weight + i;
@@ -393,8 +392,8 @@ static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t
     return HY3_OK;
 }
 
-static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_optimizer_field field,
-                             int range, struct hy3_span span, float *values, bool put)
+static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_field field, int range,
+                             struct hy3_span span, float *values, bool put)
 {
     HY3_ASSERT(range < o->count && span.first >= 0 && hy3_span_end(span) <= o->ranges[range].count);
     for (int64_t i = 0; i < span.count; i += o->piece) {
@@ -409,14 +408,14 @@ static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_optimizer_f
     return HY3_OK;
 }
 
-hy3_status hy3_optimizer_put(struct hy3_optimizer *o, enum hy3_optimizer_field field, int range,
+hy3_status hy3_optimizer_put(struct hy3_optimizer *o, enum hy3_field field, int range,
                              struct hy3_span span, const float *values)
 {
     return copy_field(o, field, range, span, (float *)(uintptr_t)values, true);
 }
 
-hy3_status hy3_optimizer_get(const struct hy3_optimizer *o, enum hy3_optimizer_field field,
-                             int range, struct hy3_span span, float *values)
+hy3_status hy3_optimizer_get(const struct hy3_optimizer *o, enum hy3_field field, int range,
+                             struct hy3_span span, float *values)
 {
     return copy_field(o, field, range, span, values, false);
 }

@@ -11,7 +11,7 @@
 #define HY3_OPTIM_OPTIMIZER_H
 
 #include "backend/placement.h"
-#include "base/span.h"
+#include "model/values.h"
 
 struct hy3_optimizer; /* opaque */
 
@@ -30,8 +30,6 @@ struct hy3_range {
     bool decay;           /* weight decay applies */
     struct hy3_span norm; /* of the range: what this rank adds to the gradient norm */
 };
-
-enum hy3_optimizer_field { HY3_MASTER, HY3_ADAM_M, HY3_ADAM_V, HY3_OPTIMIZER_FIELDS };
 
 /* Local. Moments are zero and masters the weights, whatever these become until the first step. The
  * caller owns *out (hy3_optimizer_free). Errors: HY3_ENOMEM, HY3_EIO. */
@@ -56,10 +54,10 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *optimizer, struct hy3_stream
 
 /* Local. Elements of a range's master or moment, from or to host memory, for files. Putting a
  * master sets the weight too. Synchronises. */
-hy3_status hy3_optimizer_put(struct hy3_optimizer *optimizer, enum hy3_optimizer_field field,
-                             int range, struct hy3_span span, const float *values);
-hy3_status hy3_optimizer_get(const struct hy3_optimizer *optimizer, enum hy3_optimizer_field field,
-                             int range, struct hy3_span span, float *values);
+hy3_status hy3_optimizer_put(struct hy3_optimizer *optimizer, enum hy3_field field, int range,
+                             struct hy3_span span, const float *values);
+hy3_status hy3_optimizer_get(const struct hy3_optimizer *optimizer, enum hy3_field field, int range,
+                             struct hy3_span span, float *values);
 
 /* The factor of gradient clipping: min(1, max_norm / (norm + 1e-6)); 1 if max_norm is 0.
  * Source: torch.nn.utils.clip_grad_norm_. */

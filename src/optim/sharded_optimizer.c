@@ -7,20 +7,20 @@
 
 #include <math.h>
 
-static void add_range(struct hy3_sharded_optimizer *l, int index)
+static void add_range(struct hy3_sharded_optimizer *o, int index)
 {
-    const struct hy3_param *p = &hy3_store_params(l->store)->params[index];
-    struct hy3_range *r = &l->ranges[l->range_count];
+    const struct hy3_param *p = &hy3_store_params(o->store)->params[index];
+    struct hy3_range *r = &o->ranges[o->range_count];
     struct hy3_owned own;
     struct hy3_span norm;
 
-    l->range_of[index] = -1;
+    o->range_of[index] = -1;
     if (!p->trainable)
         return;
-    own = hy3_store_owned(l->store, p);
+    own = hy3_store_owned(o->store, p);
     if (own.span.count == 0)
         return;
-    norm = hy3_store_share(l->store, p);
+    norm = hy3_store_share(o->store, p);
     norm.first -= own.span.first;
     *r = (struct hy3_range){.name = p->name,
                             .weight = own.weight,
@@ -29,106 +29,120 @@ static void add_range(struct hy3_sharded_optimizer *l, int index)
                             .count = own.span.count,
                             .decay = p->decay,
                             .norm = norm};
-    l->spans[l->range_count] = own.span;
-    l->range_of[index] = l->range_count++;
+    o->spans[o->range_count] = own.span;
+    o->range_of[index] = o->range_count++;
 }
 
-static hy3_status open_local(struct hy3_sharded_optimizer *l,
+static hy3_status open_local(struct hy3_sharded_optimizer *o,
                              const struct hy3_optimizer_options *options)
 {
-    const struct hy3_params *params = hy3_store_params(l->store);
+    const struct hy3_params *params = hy3_store_params(o->store);
     size_t count = (size_t)params->count;
 
-    HY3_TRY(hy3_alloc(&l->ranges, count, sizeof *l->ranges));
-    HY3_TRY(hy3_alloc(&l->spans, count, sizeof *l->spans));
-    HY3_TRY(hy3_alloc(&l->range_of, count, sizeof *l->range_of));
+    HY3_TRY(hy3_alloc(&o->ranges, count, sizeof *o->ranges));
+    HY3_TRY(hy3_alloc(&o->spans, count, sizeof *o->spans));
+    HY3_TRY(hy3_alloc(&o->range_of, count, sizeof *o->range_of));
     for (int i = 0; i < params->count; i++)
-        add_range(l, i);
-    return hy3_optimizer_create(l->backend, options, l->ranges, l->range_count, &l->optimizer);
+        add_range(o, i);
+    return hy3_optimizer_create(o->backend, options, o->ranges, o->range_count, &o->optimizer);
 }
 
 hy3_status hy3_sharded_optimizer_open(const struct hy3_backend *backend, struct hy3_store *store,
                                       const struct hy3_optimizer_options *options,
-                                      struct hy3_sharded_optimizer *learner)
+                                      struct hy3_sharded_optimizer *o)
 {
-    *learner = (struct hy3_sharded_optimizer){.backend = backend, .store = store};
-    return hy3_agree(hy3_store_layout(store)->world.comm, open_local(learner, options),
+    *o = (struct hy3_sharded_optimizer){.backend = backend, .store = store};
+    return hy3_agree(hy3_store_layout(store)->world.comm, open_local(o, options),
                      "allocating the optimizer");
 }
 
-void hy3_sharded_optimizer_close(struct hy3_sharded_optimizer *l)
+void hy3_sharded_optimizer_close(struct hy3_sharded_optimizer *o)
 {
-    hy3_optimizer_free(l->optimizer);
-    hy3_free(l->ranges);
-    hy3_free(l->spans);
-    hy3_free(l->range_of);
-    *l = (struct hy3_sharded_optimizer){0};
+    hy3_optimizer_free(o->optimizer);
+    hy3_free(o->ranges);
+    hy3_free(o->spans);
+    hy3_free(o->range_of);
+    *o = (struct hy3_sharded_optimizer){0};
 }
 
-hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *l, struct hy3_stream *stream,
+hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *o, struct hy3_stream *stream,
                                       int64_t step, double labels, double max_norm,
                                       double learning_rate, double *norm)
 {
     hy3_status status = HY3_OK;
-    MPI_Comm comm = hy3_store_layout(l->store)->world.comm;
+    MPI_Comm comm = hy3_store_layout(o->store)->world.comm;
     double sum = 0;
     int bad = -1;
 
-    status = hy3_optimizer_square_sum(l->optimizer, stream, &sum, &bad);
+    status = hy3_optimizer_square_sum(o->optimizer, stream, &sum, &bad);
     if (status == HY3_OK && bad >= 0)
         status = hy3_fail(HY3_EDIVERGED, __FILE__, __LINE__,
                           "step %lld: the gradient of '%s' is not finite; no weight was changed by "
                           "this step. Lower learning_rate",
-                          (long long)step, l->ranges[bad].name);
+                          (long long)step, o->ranges[bad].name);
     HY3_AGREE(comm, status, "checking the gradients");
     hy3_allreduce_real(comm, &sum, 1, MPI_SUM, "summing the gradient norm");
     *norm = sqrt(sum) / labels;
-    status = hy3_optimizer_step(l->optimizer, stream, step, learning_rate,
+    status = hy3_optimizer_step(o->optimizer, stream, step, learning_rate,
                                 hy3_clip_factor(*norm, max_norm) / labels);
     if (status == HY3_OK)
-        status = l->backend->device.synchronize(stream);
+        status = o->backend->device.synchronize(stream);
     HY3_AGREE(comm, status, "updating the weights");
-    hy3_store_updated(l->store);
+    hy3_store_updated(o->store);
     return status;
 }
 
-/* The range of a tensor, or -1. *own: what it has of the span, in elements of the range; *skipped:
- * elements of the span before. */
-static int find_range(const struct hy3_sharded_optimizer *l, const struct hy3_param *param,
-                      struct hy3_span span, struct hy3_span *own, int64_t *skipped)
+static int range_of(const struct hy3_sharded_optimizer *o, const struct hy3_param *param)
 {
-    int range = l->range_of[param - hy3_store_params(l->store)->params];
-
-    if (range < 0)
-        return -1;
-    *own = hy3_span_intersect(l->spans[range], span);
-    *skipped = own->first - span.first;
-    own->first -= l->spans[range].first;
-    return own->count > 0 ? range : -1;
+    return o->range_of[param - hy3_store_params(o->store)->params];
 }
 
-hy3_status hy3_sharded_optimizer_put(struct hy3_sharded_optimizer *l,
-                                     enum hy3_optimizer_field field, const struct hy3_param *param,
-                                     struct hy3_span span, const float *values)
+static struct hy3_span share(void *of, const struct hy3_param *param)
 {
-    struct hy3_span own;
-    int64_t skipped;
-    int range = find_range(l, param, span, &own, &skipped);
+    const struct hy3_sharded_optimizer *o = of;
 
-    if (range < 0)
-        return HY3_OK;
-    return hy3_optimizer_put(l->optimizer, field, range, own, values + skipped);
+    return hy3_store_share(o->store, param);
 }
 
-hy3_status hy3_sharded_optimizer_get(const struct hy3_sharded_optimizer *l,
-                                     enum hy3_optimizer_field field, const struct hy3_param *param,
-                                     struct hy3_span span, float *values)
+static struct hy3_span kept(void *of, const struct hy3_param *param)
 {
-    struct hy3_span own;
-    int64_t skipped;
-    int range = find_range(l, param, span, &own, &skipped);
+    const struct hy3_sharded_optimizer *o = of;
+    int range = range_of(o, param);
 
-    if (range < 0)
+    return range < 0 ? (struct hy3_span){0, 0} : o->spans[range];
+}
+
+static hy3_status put(void *of, enum hy3_field field, const struct hy3_param *param,
+                      struct hy3_span span, const float *in)
+{
+    const struct hy3_sharded_optimizer *o = of;
+    struct hy3_span own = hy3_span_intersect(kept(of, param), span);
+    int range = range_of(o, param);
+
+    if (field == HY3_MASTER && own.count < span.count)
+        HY3_TRY(hy3_store_put(o->store, param, span, in, HY3_FP32));
+    if (own.count == 0)
         return HY3_OK;
-    return hy3_optimizer_get(l->optimizer, field, range, own, values + skipped);
+    in += own.first - span.first;
+    own.first -= o->spans[range].first;
+    return hy3_optimizer_put(o->optimizer, field, range, own, in);
+}
+
+static hy3_status get(void *of, enum hy3_field field, const struct hy3_param *param,
+                      struct hy3_span span, float *out)
+{
+    const struct hy3_sharded_optimizer *o = of;
+    struct hy3_span own = hy3_span_intersect(kept(of, param), span);
+    int range = range_of(o, param);
+
+    if (own.count == 0)
+        return HY3_OK;
+    out += own.first - span.first;
+    own.first -= o->spans[range].first;
+    return hy3_optimizer_get(o->optimizer, field, range, own, out);
+}
+
+struct hy3_values hy3_sharded_optimizer_values(struct hy3_sharded_optimizer *o)
+{
+    return (struct hy3_values){.of = o, .get = get, .put = put, .share = share, .kept = kept};
 }

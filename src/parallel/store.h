@@ -22,7 +22,7 @@
 #define HY3_PARALLEL_STORE_H
 
 #include "backend/placement.h"
-#include "model/params.h"
+#include "model/values.h"
 #include "parallel/layout.h"
 
 struct hy3_store; /* opaque */
@@ -119,5 +119,8 @@ struct hy3_span hy3_store_kept(const struct hy3_store *store, const struct hy3_p
 /* Local. The elements that fall to this rank where each counts once: in a file, in a norm. They lie
  * within what the rank owns; those of all ranks cover each tensor exactly once. */
 struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_param *param);
+
+/* The weights by the functions above, as field HY3_MASTER. */
+struct hy3_values hy3_store_values(struct hy3_store *store);
 
 #endif

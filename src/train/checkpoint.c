@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkpoint.c - the life of a checkpoint: copied, written, renamed, found again. */
+/* checkpoint.c - checkpoints: copy, write, rename, list, load. */
 #include "train/checkpoint.h"
 
 #include "app/save.h"
@@ -16,15 +16,14 @@
 
 /* This rank's shares of a trained tensor, copied. */
 struct copy {
-    const struct hy3_param *param; /* NULL: frozen, or nothing of it falls to this rank */
-    struct hy3_span span;
-    float *values[HY3_OPTIMIZER_FIELDS]; /* [span.count] */
+    struct hy3_span span;      /* empty: the tensor is frozen */
+    float *values[HY3_FIELDS]; /* [span.count] */
 };
 
 struct hy3_checkpoints {
     const struct hy3_config *config;
-    const struct hy3_loaded_model *network;
-    struct hy3_sharded_optimizer *learner;
+    const struct hy3_loaded_model *model;
+    struct hy3_sharded_optimizer *optimizer;
     char *configuration;   /* the resolved one */
     MPI_Comm comm, saving; /* of the training; of the thread that saves */
     bool async;
@@ -45,7 +44,7 @@ static hy3_status path_of(const struct hy3_checkpoints *c, int64_t step, const c
 
 static hy3_status copy_tensors(struct hy3_checkpoints *c)
 {
-    const struct hy3_params *params = c->network->params;
+    const struct hy3_params *params = c->model->params;
 
     HY3_TRY(hy3_alloc(&c->copies, (size_t)params->count, sizeof *c->copies));
     for (int i = 0; i < params->count; i++) {
@@ -53,9 +52,8 @@ static hy3_status copy_tensors(struct hy3_checkpoints *c)
 
         if (!params->params[i].trainable)
             continue;
-        copy->span = hy3_store_share(c->network->store, &params->params[i]);
-        copy->param = &params->params[i];
-        for (int f = 0; f < HY3_OPTIMIZER_FIELDS; f++)
+        copy->span = hy3_store_share(c->model->store, &params->params[i]);
+        for (int f = 0; f < HY3_FIELDS; f++)
             HY3_TRY(hy3_alloc(&copy->values[f], (size_t)copy->span.count, sizeof(float)));
     }
     return HY3_OK;
@@ -78,18 +76,19 @@ static hy3_status open_local(struct hy3_checkpoints *c)
 }
 
 hy3_status hy3_checkpoints_open(const struct hy3_config *config,
-                                const struct hy3_loaded_model *network,
-                                struct hy3_sharded_optimizer *learner, struct hy3_checkpoints **out)
+                                const struct hy3_loaded_model *model,
+                                struct hy3_sharded_optimizer *optimizer,
+                                struct hy3_checkpoints **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_checkpoints *c = NULL;
-    MPI_Comm comm = network->layout.world.comm;
+    MPI_Comm comm = model->layout.world.comm;
 
     *out = NULL;
     HY3_AGREE_DONE(comm, hy3_alloc(&c, 1, sizeof *c), "preparing checkpoints");
     c->config = config;
-    c->network = network;
-    c->learner = learner;
+    c->model = model;
+    c->optimizer = optimizer;
     c->comm = comm;
     MPI_Comm_dup(comm, &c->saving);
     *out = c;
@@ -108,8 +107,8 @@ void hy3_checkpoints_close(struct hy3_checkpoints *c)
         return;
     if (c->is_running)
         pthread_join(c->thread, NULL);
-    for (int i = 0; c->copies && i < c->network->params->count; i++)
-        for (int f = 0; f < HY3_OPTIMIZER_FIELDS; f++)
+    for (int i = 0; c->copies && i < c->model->params->count; i++)
+        for (int f = 0; f < HY3_FIELDS; f++)
             hy3_free(c->copies[i].values[f]);
     hy3_free(c->copies);
     hy3_free(c->configuration);
@@ -117,35 +116,22 @@ void hy3_checkpoints_close(struct hy3_checkpoints *c)
     hy3_free(c);
 }
 
-static hy3_status read_learner(void *context, enum hy3_optimizer_field field,
-                               const struct hy3_param *param, int64_t first, int64_t count,
-                               float *values)
+static hy3_status get_copy(void *of, enum hy3_field field, const struct hy3_param *param,
+                           struct hy3_span span, float *out)
 {
-    const struct hy3_checkpoints *c = context;
+    const struct hy3_checkpoints *c = of;
+    const struct copy *copy = &c->copies[param - c->model->params->params];
 
-    return hy3_sharded_optimizer_get(c->learner, field, param, (struct hy3_span){first, count},
-                                     values);
-}
-
-static hy3_status read_copy(void *context, enum hy3_optimizer_field field,
-                            const struct hy3_param *param, int64_t first, int64_t count,
-                            float *values)
-{
-    const struct hy3_checkpoints *c = context;
-    const struct copy *copy = &c->copies[param - c->network->params->params];
-
-    memcpy(values, copy->values[field] + first - copy->span.first, (size_t)count * sizeof *values);
+    memcpy(out, copy->values[field] + span.first - copy->span.first,
+           (size_t)span.count * sizeof *out);
     return HY3_OK;
 }
 
-static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
+static struct hy3_span share_copy(void *of, const struct hy3_param *param)
 {
-    const struct hy3_checkpoints *c = context;
+    const struct hy3_checkpoints *c = of;
 
-    struct hy3_span span = hy3_store_share(c->network->store, param);
-
-    *first = span.first;
-    *count = span.count;
+    return c->copies[param - c->model->params->params].span;
 }
 
 static hy3_status write_configuration(const struct hy3_checkpoints *c, const char *directory)
@@ -166,10 +152,10 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
     struct hy3_save save;
 
     HY3_AGREE(c->comm, write_configuration(c, directory), "writing a checkpoint");
-    HY3_AGREE(c->comm, hy3_save_options(c->config, c->network, directory, &save), "saving");
-    save.names = hy3_hf_dir_names(c->network->base); /* save_format is of the result */
-    if (c->network->params->lora.rank > 0 || c->config->save_only_model)
-        return hy3_save_trained(&save, c->learner);
+    HY3_AGREE(c->comm, hy3_save_options(c->config, c->model, directory, &save), "saving");
+    save.names = hy3_hf_dir_names(c->model->base); /* save_format is of the result */
+    if (c->model->params->lora.rank > 0 || c->config->save_only_model)
+        return hy3_save_trained(&save, c->optimizer);
     if (hy3_rank(c->comm) == 0)
         status = hy3_save_small_files(&save);
     HY3_AGREE(c->comm, status, "writing a checkpoint");
@@ -204,12 +190,15 @@ done:
 static hy3_status write_state(struct hy3_checkpoints *c)
 {
     hy3_status status = HY3_OK;
+    struct hy3_values values = hy3_sharded_optimizer_values(c->optimizer);
     char path[HY3_PATH_MAX];
 
+    if (c->async)
+        values = (struct hy3_values){.of = c, .get = get_copy, .share = share_copy};
     HY3_TRY(path_of(c, c->info.step, ".part/state.h5", path));
     if (!c->config->save_only_model)
-        HY3_TRY(hy3_state_write(c->saving, path, c->network->params, &c->info, c->configuration,
-                                c->async ? read_copy : read_learner, share, c));
+        HY3_TRY(
+            hy3_state_write(c->saving, path, c->model->params, &c->info, c->configuration, values));
     if (hy3_rank(c->saving) == 0)
         status = publish(c);
     HY3_AGREE(c->saving, status, "completing a checkpoint");
@@ -237,13 +226,12 @@ static hy3_status create_directory(const struct hy3_checkpoints *c, const char *
 
 static hy3_status copy_all(struct hy3_checkpoints *c)
 {
-    for (int i = 0; i < c->network->params->count; i++) {
-        struct copy *copy = &c->copies[i];
+    struct hy3_values from = hy3_sharded_optimizer_values(c->optimizer);
 
-        for (int f = 0; f < HY3_OPTIMIZER_FIELDS && copy->param; f++)
-            HY3_TRY(
-                hy3_sharded_optimizer_get(c->learner, f, copy->param, copy->span, copy->values[f]));
-    }
+    for (int i = 0; i < c->model->params->count; i++)
+        for (int f = 0; f < HY3_FIELDS; f++)
+            HY3_TRY(from.get(from.of, f, &c->model->params->params[i], c->copies[i].span,
+                             c->copies[i].values[f]));
     return HY3_OK;
 }
 
@@ -267,7 +255,7 @@ static hy3_status begin(struct hy3_checkpoints *c)
     return status;
 }
 
-/* What a failed saving means. The half-written one goes, the one before stays. */
+/* What becomes of a failed save: the incomplete directory is removed, the checkpoint before it stays. */
 static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
 {
     char part[HY3_PATH_MAX], why[HY3_ERROR_MAX];
@@ -279,21 +267,21 @@ static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
         (void)hy3_directory_remove(part);
     if (strcmp(c->config->save_failure, "continue") == 0) {
         hy3_log(HY3_LOG_WARN,
-                "checkpoint-%lld was not saved: %s; training goes on (save_failure), the one "
-                "before it is untouched",
+                "checkpoint-%lld was not saved: %s; training goes on (save_failure), the previous "
+                "one is untouched",
                 (long long)c->info.step, why);
         return HY3_OK;
     }
     HY3_FAIL(status,
-             "checkpoint-%lld was not saved: %s; the one before it is untouched, and the "
+             "checkpoint-%lld was not saved: %s; the previous one is untouched, and the "
              "same command continues from there (save_failure = continue trains on)",
              (long long)c->info.step, why);
 }
 
-/* A saving has ended, well or badly. */
+/* Called when a save completes or fails. */
 static hy3_status end(const struct hy3_checkpoints *c, hy3_status result)
 {
-    double bytes = 12 * (double)hy3_params_trained(c->network->params);
+    double bytes = 12 * (double)hy3_params_trained(c->model->params);
 
     if (result == HY3_OK && !c->config->save_only_model)
         hy3_log(
@@ -391,25 +379,6 @@ bool hy3_checkpoints_continues(const struct hy3_config *config)
            (!config->overwrite_output_dir || requeued);
 }
 
-static void owned(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
-{
-    const struct hy3_checkpoints *c = context;
-    struct hy3_owned own = hy3_store_owned(c->network->store, param);
-
-    *first = own.span.first;
-    *count = own.span.count;
-}
-
-static hy3_status put_learner(void *context, enum hy3_optimizer_field field,
-                              const struct hy3_param *param, int64_t first, int64_t count,
-                              const float *values)
-{
-    const struct hy3_checkpoints *c = context;
-
-    return hy3_sharded_optimizer_put(c->learner, field, param, (struct hy3_span){first, count},
-                                     values);
-}
-
 /* Whether the samples of the remaining steps would be the same. */
 static hy3_status check_run(const char *path, const struct hy3_state_info *is,
                             const struct hy3_state_info *expected)
@@ -447,9 +416,11 @@ static hy3_status load(struct hy3_checkpoints *c, const char *directory,
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/state.h5", directory));
     HY3_TRY_DONE(hy3_state_open(c->comm, path, &state));
     HY3_AGREE_DONE(c->comm, check_run(path, hy3_state_info(state), expected), "resuming");
-    HY3_AGREE_DONE(c->comm, hy3_state_load(state, c->network->params, owned, put_learner, c),
-                   "resuming");
-    hy3_store_updated(c->network->store);
+    HY3_AGREE_DONE(
+        c->comm,
+        hy3_state_load(state, c->model->params, hy3_sharded_optimizer_values(c->optimizer)),
+        "resuming");
+    hy3_store_updated(c->model->store);
     *info = *hy3_state_info(state);
 done:
     hy3_state_close(state);
@@ -509,11 +480,11 @@ hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_st
             break;
         if (status != HY3_EFORMAT && status != HY3_EIO)
             return status;
-        hy3_log(HY3_LOG_WARN, "this checkpoint is passed over: %s", hy3_error_text());
+        hy3_log(HY3_LOG_WARN, "skipping checkpoint: %s", hy3_error_text());
         status = HY3_OK;
     }
     hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s': read in %.2f s, %.0f MB/s",
             (long long)info->step, path, hy3_seconds() - begin,
-            12e-6 * (double)hy3_params_trained(c->network->params) / (hy3_seconds() - begin));
+            12e-6 * (double)hy3_params_trained(c->model->params) / (hy3_seconds() - begin));
     return status;
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkpoint.h - output_dir/checkpoint-N: writing them, perhaps while training goes on, removing
- * old ones, and finding the one to continue from.
+/* checkpoint.h - output_dir/checkpoint-N: writing checkpoints, with save_async while training goes
+ * on, removing old ones, and finding the one to resume from.
  *
  * A checkpoint is written as checkpoint-N.part and renamed when it is complete and flushed; an
- * older one is removed only after that. One saving at a time: what a new one finds under way it
- * waits for. */
+ * older one is removed only after that. One save at a time: a new one waits for the one before. */
 #ifndef HY3_TRAIN_CHECKPOINT_H
 #define HY3_TRAIN_CHECKPOINT_H
 
@@ -15,34 +14,31 @@
 
 struct hy3_checkpoints; /* opaque */
 
-/* Collective on the network's world. All are kept until hy3_checkpoints_close. The caller owns
+/* Collective on the model's world. All are kept until hy3_checkpoints_close. The caller owns
  * *out. */
 hy3_status hy3_checkpoints_open(const struct hy3_config *config,
-                                const struct hy3_loaded_model *network,
-                                struct hy3_sharded_optimizer *learner,
+                                const struct hy3_loaded_model *model,
+                                struct hy3_sharded_optimizer *optimizer,
                                 struct hy3_checkpoints **out);
 
-/* Collective. Waits for a saving under way; its failure is lost: call hy3_checkpoints_wait
- * first. */
+/* Collective. Waits for a running save, whose failure is lost: call hy3_checkpoints_wait first. */
 void hy3_checkpoints_close(struct hy3_checkpoints *checkpoints);
 
-/* Collective. Begins a checkpoint after step info->step; done on return unless save_async. A failed
- * saving, this one or the one that was under way, is an error or (save_failure = continue) a
- * warning. */
+/* Collective. Saves a checkpoint after step info->step; done on return unless save_async. A failed
+ * save, this one or the one that was running, is an error or (save_failure = continue) a warning. */
 hy3_status hy3_checkpoints_save(struct hy3_checkpoints *checkpoints,
                                 const struct hy3_state_info *info);
 
-/* Collective. The saving under way is done. Errors as above. */
+/* Collective. Waits for a running save. Errors as above. */
 hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
 
-/* Seconds that training stood still for the last checkpoint, and that its writing took. */
+/* Seconds that training waited for the last checkpoint, and that writing it took. */
 double hy3_checkpoints_stall(const struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *checkpoints);
 
-/* Collective. Loads what resume_from_checkpoint names into the learner; *found says whether there
- * was anything. A damaged checkpoint is named, and the one before is used; if all are damaged, or
- * one is of another run, that is an error. expected: what this run says of seed, global batch and
- * data. */
+/* Collective. Loads the checkpoint that resume_from_checkpoint names into the optimizer; *found says
+ * whether there was one. Damaged checkpoints are skipped with a warning; it is an error if all are
+ * damaged or one is of another run. expected: seed, global batch and data of this run. */
 hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *checkpoints,
                                   const struct hy3_state_info *expected,
                                   struct hy3_state_info *info, bool *found);

@@ -64,15 +64,6 @@ static hy3_status open_optimizer(struct hy3_run *run)
     return hy3_sharded_optimizer_open(model->backend, model->store, &options, &run->optimizer);
 }
 
-static hy3_status put_master(void *context, const struct hy3_param *param, int64_t first,
-                             int64_t count, const float *data)
-{
-    struct hy3_run *run = context;
-
-    return hy3_sharded_optimizer_put(&run->optimizer, HY3_MASTER, param,
-                                     (struct hy3_span){first, count}, data);
-}
-
 static hy3_status open_pass(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
@@ -158,8 +149,8 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY_DONE(hy3_loaded_model_load(&run->model, &options));
     HY3_TRY_DONE(open_optimizer(run));
     if (hy3_module_options_training(config) == HY3_TRAIN_ADAPTER)
-        HY3_TRY_DONE(
-            hy3_loaded_model_load_adapter(&run->model, (uint64_t)config->seed, put_master, run));
+        HY3_TRY_DONE(hy3_loaded_model_load_adapter(&run->model, (uint64_t)config->seed,
+                                                   hy3_sharded_optimizer_values(&run->optimizer)));
     HY3_TRY_DONE(open_pass(run));
     HY3_TRY_DONE(hy3_run_state_restore(run));
     announce(run);

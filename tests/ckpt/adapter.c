@@ -24,28 +24,31 @@ static float *at(const struct values *v, const struct hy3_param *p)
     return v->data[p - v->params->params - v->params->base_count];
 }
 
-static hy3_status keep(void *context, const struct hy3_param *p, int64_t first, int64_t count,
-                       const float *data)
+static hy3_status put(void *of, enum hy3_field field, const struct hy3_param *p,
+                      struct hy3_span span, const float *in)
 {
-    memcpy(at(context, p) + first, data, (size_t)count * sizeof *data);
+    assert_int_equal(field, HY3_MASTER);
+    memcpy(at(of, p) + span.first, in, (size_t)span.count * sizeof *in);
     return HY3_OK;
 }
 
-static hy3_status give(void *context, const struct hy3_param *p, int64_t first, int64_t count,
-                       float *data)
+static hy3_status get(void *of, enum hy3_field field, const struct hy3_param *p,
+                      struct hy3_span span, float *out)
 {
-    memcpy(data, at(context, p) + first, (size_t)count * sizeof *data);
+    assert_int_equal(field, HY3_MASTER);
+    memcpy(out, at(of, p) + span.first, (size_t)span.count * sizeof *out);
     return HY3_OK;
 }
 
-/* An even share of every tensor. */
-static void share(void *context, const struct hy3_param *p, int64_t *first, int64_t *count)
+static struct hy3_span share(void *of, const struct hy3_param *p)
 {
-    int64_t rank = hy3_rank(MPI_COMM_WORLD), ranks = hy3_size(MPI_COMM_WORLD);
+    (void)of;
+    return hy3_span_share(p->count, hy3_rank(MPI_COMM_WORLD), hy3_size(MPI_COMM_WORLD));
+}
 
-    (void)context;
-    *first = p->count * rank / ranks;
-    *count = p->count * (rank + 1) / ranks - *first;
+static struct hy3_values values_of(struct values *v)
+{
+    return (struct hy3_values){.of = v, .get = get, .put = put, .share = share};
 }
 
 static struct hy3_params *model(void)
@@ -110,10 +113,10 @@ static void copy(const char *name)
     assert_ok(hy3_adapter_open(from, params, &adapter));
     assert_ok(hy3_params_add_adapter(params, hy3_adapter_lora(adapter)));
     allocate(&v, params);
-    assert_ok(hy3_adapter_load(adapter, params, keep, &v));
+    assert_ok(hy3_adapter_load(adapter, params, values_of(&v)));
     assert_ok(hy3_adapter_write(MPI_COMM_WORLD,
                                 &(struct hy3_adapter_writer){.output = to, .base_path = "inner"},
-                                params, give, share, &v));
+                                params, values_of(&v)));
     if (hy3_rank(MPI_COMM_WORLD) == 0) {
         snprintf(file, sizeof file, "%.900s/adapter_model.safetensors", from);
         snprintf(written, sizeof written, "%.900s/adapter_model.safetensors", to);
@@ -153,7 +156,7 @@ static void a_new_adapter_is_drawn_as_peft_draws_it(void **state)
     lora.targets[HY3_P_EMBED] = lora.targets[HY3_P_HEAD] = false;
     assert_ok(hy3_params_add_adapter(params, &lora));
     allocate(&v, params);
-    assert_ok(hy3_adapter_draw(params, 7, keep, &v));
+    assert_ok(hy3_adapter_draw(params, 7, values_of(&v)));
     for (int i = params->base_count; i < params->count; i++) {
         const struct hy3_param *p = &params->params[i];
         double bound = 1 / sqrt((double)p->shape[p->dims - 1]), sum = 0, squares = 0;
@@ -212,7 +215,7 @@ static hy3_status load(void)
     if (status == HY3_OK) {
         assert_ok(hy3_params_add_adapter(params, hy3_adapter_lora(adapter)));
         allocate(&v, params);
-        status = hy3_adapter_load(adapter, params, keep, &v);
+        status = hy3_adapter_load(adapter, params, values_of(&v));
         release(&v);
     }
     hy3_adapter_close(adapter);

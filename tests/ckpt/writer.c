@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hf/writer.c - what was loaded is written back bit for bit, in both layouts, three dtypes, on any
  * number of ranks; a failed writing leaves what was there before. */
+#include "ckpt/hf/writer.h"
+
 #include "base/log.h"
 #include "ckpt/fixture.h"
-#include "ckpt/hf/writer.h"
 
 #include <math.h>
 #include <signal.h>
@@ -140,7 +141,7 @@ static void write_one(MPI_Comm comm, const struct model *m, const char *name, en
 {
     struct hy3_hf_writer_options options = options_for(m, scratch(name), names, dtype, limit);
 
-    assert_ok(hy3_hf_write_store(comm, &options, m->store));
+    assert_ok(hy3_hf_write(comm, &options, m->params, hy3_store_values(m->store)));
 }
 
 /* All ranks write one directory, rank 0 alone another: the files are the same, and so are the
@@ -296,7 +297,7 @@ static void a_failed_write_leaves_the_old_model(void **state)
     small = old;
     small.rlim_cur = 50000;
     setrlimit(RLIMIT_FSIZE, &small);
-    status = hy3_hf_write_store(MPI_COMM_WORLD, &options, m.store);
+    status = hy3_hf_write(MPI_COMM_WORLD, &options, m.params, hy3_store_values(m.store));
     setrlimit(RLIMIT_FSIZE, &old);
     assert_all(status == HY3_EIO);
     assert_all(strstr(hy3_error_text(), "safetensors.part") != NULL);
@@ -321,7 +322,7 @@ static void a_value_that_is_not_finite_is_never_saved(void **state)
     assert_ok(
         hy3_store_put(m.store, p, (struct hy3_span){p->count / 8 * 3 + 7, 1}, &bad, HY3_FP32));
     options = options_for(&m, scratch("nan"), HY3_INNER, HY3_BF16, 100000);
-    status = hy3_hf_write_store(MPI_COMM_WORLD, &options, m.store);
+    status = hy3_hf_write(MPI_COMM_WORLD, &options, m.params, hy3_store_values(m.store));
     assert_all(status == HY3_EDIVERGED);
     assert_all(strstr(hy3_error_text(), "model.layers.2.mlp.experts.3.down_proj.weight") != NULL);
     assert_all(hy3_rank(MPI_COMM_WORLD) != 0 || holds_golden(&m, scratch("nan"), HY3_BF16));
@@ -330,7 +331,7 @@ static void a_value_that_is_not_finite_is_never_saved(void **state)
     assert_ok(
         hy3_store_put(m.store, p, (struct hy3_span){p->count / 8 * 3 + 7, 1}, &bad, HY3_FP32));
     options = options_for(&m, scratch("nan"), HY3_OUTER, HY3_FP16, 100000);
-    status = hy3_hf_write_store(MPI_COMM_WORLD, &options, m.store);
+    status = hy3_hf_write(MPI_COMM_WORLD, &options, m.params, hy3_store_values(m.store));
     assert_all(status == HY3_EDIVERGED);
     assert_all(strstr(hy3_error_text(), "as fp16") != NULL);
     model_close(&m);
@@ -357,7 +358,8 @@ static void a_base_without_one_expert_of_its_mtp_layer_cannot_become_outer(void 
     hy3_barrier(MPI_COMM_WORLD, "testing");
     model_open(&bad, MPI_COMM_WORLD, scratch("mtp"), HY3_BF16);
     options = options_for(&bad, scratch("mtp-out"), HY3_OUTER, HY3_BF16, 100000);
-    assert_all(hy3_hf_write_store(MPI_COMM_WORLD, &options, m.store) == HY3_EFORMAT);
+    assert_all(hy3_hf_write(MPI_COMM_WORLD, &options, m.params, hy3_store_values(m.store)) ==
+               HY3_EFORMAT);
     assert_all(strstr(hy3_error_text(), "model.layers.3.mlp.experts.0.gate_proj.weight") != NULL);
     assert_all(!hy3_path_exists(scratch("mtp-out")));
     model_close(&bad);

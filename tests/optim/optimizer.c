@@ -99,7 +99,7 @@ static void state_comes_back(void **state)
     for (int host = 0; host < 2; host++) {
         struct hy3_optimizer *o = open_optimizer(HY3_FP32, host, weights, grads);
 
-        for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++) {
+        for (int field = 0; field < HY3_FIELDS; field++) {
             for (int64_t i = 0; i < N - 1001; i++)
                 in[i] = drawn((uint64_t)field + 100, i);
             assert_ok(hy3_optimizer_put(o, field, 1, (struct hy3_span){7, 900}, in));

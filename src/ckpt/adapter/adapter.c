@@ -242,7 +242,7 @@ static hy3_status read_piece(const struct hy3_adapter *a, const struct hy3_shard
 
 /* A factor whose order is the file's. */
 static hy3_status load_plain(const struct hy3_adapter *a, const struct hy3_param *p,
-                             const struct hy3_shard_tensor *t, hy3_adapter_sink sink, void *context)
+                             const struct hy3_shard_tensor *t, struct hy3_values values)
 {
     hy3_status status = HY3_OK;
     struct hy3_span held = hy3_param_held(p);
@@ -254,7 +254,7 @@ static hy3_status load_plain(const struct hy3_adapter *a, const struct hy3_param
         struct hy3_span span = hy3_span_piece(held, i, PIECE);
 
         HY3_TRY_DONE(read_piece(a, t, span, piece));
-        HY3_TRY_DONE(sink(context, p, span.first, span.count, piece));
+        HY3_TRY_DONE(values.put(values.of, HY3_MASTER, p, span, piece));
     }
 done:
     hy3_free(piece);
@@ -263,8 +263,7 @@ done:
 
 /* [out, rank, E] of the file, some rows at a time, to [E, out, rank]. */
 static hy3_status load_reordered(const struct hy3_adapter *a, const struct hy3_param *p,
-                                 const struct hy3_shard_tensor *t, hy3_adapter_sink sink,
-                                 void *context)
+                                 const struct hy3_shard_tensor *t, struct hy3_values values)
 {
     hy3_status status = HY3_OK;
     int64_t experts = p->shape[0], out = p->shape[1], rank = p->shape[2], width = rank * experts;
@@ -281,7 +280,8 @@ static hy3_status load_reordered(const struct hy3_adapter *a, const struct hy3_p
         for (int64_t e = first_expert; e < first_expert + held; e++) {
             for (int64_t i = 0; i < n; i++)
                 ordered[i] = rows[i * experts + e];
-            HY3_TRY_DONE(sink(context, p, (e * out + row) * rank, n, ordered));
+            HY3_TRY_DONE(values.put(values.of, HY3_MASTER, p,
+                                    (struct hy3_span){(e * out + row) * rank, n}, ordered));
         }
     }
 done:
@@ -312,32 +312,33 @@ hy3_status hy3_adapter_account(const struct hy3_adapter *a, const struct hy3_par
 }
 
 static hy3_status load_factor(const struct hy3_adapter *a, const struct hy3_param *p,
-                              hy3_adapter_sink sink, void *context)
+                              struct hy3_values values)
 {
     const struct hy3_shard_tensor *tensor;
 
     HY3_TRY(check_tensor(a, p, &tensor));
-    return (is_reordered(p) ? load_reordered : load_plain)(a, p, tensor, sink, context);
+    return (is_reordered(p) ? load_reordered : load_plain)(a, p, tensor, values);
 }
 
-static hy3_status keep(void *context, const struct hy3_param *p, int64_t first, int64_t count,
-                       const float *data)
+static hy3_status keep(void *of, enum hy3_field field, const struct hy3_param *p,
+                       struct hy3_span span, const float *in)
 {
-    memcpy((float *)context + first - p->first, data, (size_t)count * sizeof *data);
+    (void)field;
+    memcpy((float *)of + span.first - p->first, in, (size_t)span.count * sizeof *in);
     return HY3_OK;
 }
 
 hy3_status hy3_adapter_read(const struct hy3_adapter *a, const struct hy3_param *param, float *out)
 {
-    return load_factor(a, param, keep, out);
+    return load_factor(a, param, (struct hy3_values){.of = out, .put = keep});
 }
 
 hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params *params,
-                            hy3_adapter_sink sink, void *context)
+                            struct hy3_values values)
 {
     HY3_TRY(hy3_adapter_account(a, params));
     for (int i = params->base_count; i < params->count; i++)
-        HY3_TRY(load_factor(a, &params->params[i], sink, context));
+        HY3_TRY(load_factor(a, &params->params[i], values));
     return HY3_OK;
 }
 
@@ -354,8 +355,8 @@ static void draw_piece(const struct hy3_param *p, uint64_t seed, struct hy3_span
     }
 }
 
-hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed, hy3_adapter_sink sink,
-                            void *context)
+hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed,
+                            struct hy3_values values)
 {
     hy3_status status = HY3_OK;
     float *piece = NULL;
@@ -371,7 +372,7 @@ hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed, hy3_
                 draw_piece(p, seed, span, piece);
             else
                 memset(piece, 0, (size_t)span.count * sizeof *piece);
-            HY3_TRY_DONE(sink(context, p, span.first, span.count, piece));
+            HY3_TRY_DONE(values.put(values.of, HY3_MASTER, p, span, piece));
         }
     }
 done:
@@ -383,9 +384,7 @@ done:
 struct ordered {
     MPI_Comm comm;
     const struct hy3_params *params;
-    hy3_hf_source source;
-    hy3_hf_share share;
-    void *context;
+    struct hy3_values values;
     float **rows; /* [params->count] of the reordered factors: this rank's rows of the file */
 };
 
@@ -396,8 +395,7 @@ static hy3_status transpose_all(struct ordered *o)
               "preparing the adapter");
     for (int i = o->params->base_count; i < o->params->count; i++)
         if (is_reordered(&o->params->params[i]))
-            HY3_TRY(hy3_transpose(o->comm, &o->params->params[i], o->source, o->share, o->context,
-                                  &o->rows[i]));
+            HY3_TRY(hy3_transpose(o->comm, &o->params->params[i], o->values, &o->rows[i]));
     return HY3_OK;
 }
 
@@ -408,29 +406,26 @@ static void ordered_free(struct ordered *o)
     hy3_free(o->rows);
 }
 
-static void share_ordered(void *context, const struct hy3_param *p, int64_t *first, int64_t *count)
+static struct hy3_span share_ordered(void *of, const struct hy3_param *p)
 {
-    const struct ordered *o = context;
-
-    if (!is_reordered(p)) {
-        o->share(o->context, p, first, count);
-        return;
-    }
-    hy3_transpose_share(p, hy3_rank(o->comm), hy3_size(o->comm), first, count);
-    *first *= p->shape[0];
-    *count *= p->shape[0];
-}
-
-static hy3_status read_ordered(void *context, const struct hy3_param *p, int64_t first,
-                               int64_t count, float *data)
-{
-    const struct ordered *o = context;
-    int64_t own_first, own_count;
+    const struct ordered *o = of;
+    struct hy3_span rows;
 
     if (!is_reordered(p))
-        return o->source(o->context, p, first, count, data);
-    share_ordered(context, p, &own_first, &own_count);
-    memcpy(data, o->rows[p - o->params->params] + first - own_first, (size_t)count * sizeof *data);
+        return o->values.share(o->values.of, p);
+    rows = hy3_transpose_share(p, hy3_rank(o->comm), hy3_size(o->comm));
+    return (struct hy3_span){rows.first * p->shape[0], rows.count * p->shape[0]};
+}
+
+static hy3_status get_ordered(void *of, enum hy3_field field, const struct hy3_param *p,
+                              struct hy3_span span, float *out)
+{
+    const struct ordered *o = of;
+
+    if (!is_reordered(p))
+        return o->values.get(o->values.of, field, p, span, out);
+    memcpy(out, o->rows[p - o->params->params] + span.first - share_ordered(of, p).first,
+           (size_t)span.count * sizeof *out);
     return HY3_OK;
 }
 
@@ -470,11 +465,10 @@ static json_t *config_of(const struct hy3_lora *lora)
 }
 
 hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
-                             const struct hy3_params *params, hy3_hf_source source,
-                             hy3_hf_share share, void *context)
+                             const struct hy3_params *params, struct hy3_values values)
 {
     hy3_status status = HY3_OK;
-    struct ordered ordered = {comm, params, source, share, context, NULL};
+    struct ordered ordered = {.comm = comm, .params = params, .values = values};
     json_t *config = config_of(&params->lora);
     struct hy3_hf_writer_options writer = {.output = options->output,
                                            .adapter = true,
@@ -487,7 +481,9 @@ hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *opt
     if (config)
         json_object_set_new(config, "base_model_name_or_path", json_string(options->base_path));
     HY3_TRY_DONE(transpose_all(&ordered));
-    HY3_TRY_DONE(hy3_hf_write(comm, &writer, params, read_ordered, share_ordered, &ordered));
+    HY3_TRY_DONE(hy3_hf_write(
+        comm, &writer, params,
+        (struct hy3_values){.of = &ordered, .get = get_ordered, .share = share_ordered}));
 done:
     ordered_free(&ordered);
     json_decref(config);

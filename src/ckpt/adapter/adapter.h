@@ -21,10 +21,6 @@ void hy3_adapter_close(struct hy3_adapter *adapter);
 /* Rank, alpha and targets; no dropout. */
 const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
 
-/* Where values go: elements [first, first + count) of a factor. */
-typedef hy3_status (*hy3_adapter_sink)(void *context, const struct hy3_param *param, int64_t first,
-                                       int64_t count, const float *data);
-
 /* Local. Accounts for every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT
  * naming the tensor that is missing, unknown or misshapen. */
 hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct hy3_params *params);
@@ -34,14 +30,14 @@ hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct h
 hy3_status hy3_adapter_read(const struct hy3_adapter *adapter, const struct hy3_param *param,
                             float *out);
 
-/* Local. Accounts for the file and hands over what this rank holds. Errors as above. */
+/* Local. Accounts for the file and puts what this rank holds. Errors as above. */
 hy3_status hy3_adapter_load(const struct hy3_adapter *adapter, const struct hy3_params *params,
-                            hy3_adapter_sink sink, void *context);
+                            struct hy3_values values);
 
 /* Local. A new adapter, as PEFT draws it: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5), B
  * zero. An element depends on the seed and its place alone. */
-hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed, hy3_adapter_sink sink,
-                            void *context);
+hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed,
+                            struct hy3_values values);
 
 struct hy3_adapter_writer {
     const char *output;              /* directory, created if need be */
@@ -50,9 +46,8 @@ struct hy3_adapter_writer {
 };
 
 /* Collective on `comm`. Writes fp32 files that PEFT loads, by the writer of hf/writer.h and with
- * its promises. source: as there. */
+ * its promises. */
 hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
-                             const struct hy3_params *params, hy3_hf_source source,
-                             hy3_hf_share share, void *context);
+                             const struct hy3_params *params, struct hy3_values values);
 
 #endif

@@ -7,16 +7,16 @@
 #ifndef HY3_CKPT_ADAPTER_TRANSPOSE_H
 #define HY3_CKPT_ADAPTER_TRANSPOSE_H
 
-#include "ckpt/hf/writer.h"
+#include "model/values.h"
 
-/* The rows [*first, *first + *count) of the out*rank rows that fall to a rank. */
-void hy3_transpose_share(const struct hy3_param *param, int rank, int ranks, int64_t *first,
-                         int64_t *count);
+#include <mpi.h>
 
-/* Collective on `comm`. rows [count,E]: this rank's rows of the file. source and share as in
- * hy3_hf_write. The caller owns *rows. Needs twice the tensor's bytes over the ranks while it
- * works. */
-hy3_status hy3_transpose(MPI_Comm comm, const struct hy3_param *param, hy3_hf_source source,
-                         hy3_hf_share share, void *context, float **rows);
+/* The rows of the out*rank rows that fall to a rank. */
+struct hy3_span hy3_transpose_share(const struct hy3_param *param, int rank, int ranks);
+
+/* Collective on `comm`. Of `values` what they share; rows [count,E]: this rank's rows of the file.
+ * The caller owns *rows. Needs twice the tensor's bytes over the ranks while it works. */
+hy3_status hy3_transpose(MPI_Comm comm, const struct hy3_param *param, struct hy3_values values,
+                         float **rows);
 
 #endif

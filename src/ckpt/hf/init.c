@@ -224,16 +224,17 @@ static void random_block(const struct init *init, uint64_t index, int64_t block,
         out[i] = (float)(normal[i] * init->shape.initializer_range);
 }
 
-static hy3_status draw(void *context, const struct hy3_param *param, int64_t first, int64_t count,
-                       float *data)
+static hy3_status draw(void *of, enum hy3_field field, const struct hy3_param *param,
+                       struct hy3_span span, float *out)
 {
-    const struct init *init = context;
+    const struct init *init = of;
     uint64_t index = (uint64_t)(param - init->params->params);
-    int64_t low = first / 4, high = (first + count + 3) / 4;
+    int64_t low = span.first / 4, high = (hy3_span_end(span) + 3) / 4;
 
+    (void)field;
     if (!param->decay) { /* norms one, router biases zero */
-        for (int64_t i = 0; i < count; i++)
-            data[i] = param->unit < 0 ? 0 : 1;
+        for (int64_t i = 0; i < span.count; i++)
+            out[i] = param->unit < 0 ? 0 : 1;
         return HY3_OK;
     }
 #pragma omp parallel for schedule(static)
@@ -242,28 +243,27 @@ static hy3_status draw(void *context, const struct hy3_param *param, int64_t fir
 
         random_block(init, index, block, values);
         for (int i = 0; i < 4; i++) {
-            int64_t at = 4 * block + i - first;
+            int64_t at = 4 * block + i - span.first;
 
-            if (at >= 0 && at < count)
-                data[at] = values[i];
+            if (at >= 0 && at < span.count)
+                out[at] = values[i];
         }
     }
     return HY3_OK;
 }
 
-static void share(void *context, const struct hy3_param *param, int64_t *first, int64_t *count)
+static struct hy3_span share(void *of, const struct hy3_param *param)
 {
-    const struct init *init = context;
-    int64_t rank = hy3_rank(init->comm), size = hy3_size(init->comm), rest = param->count % size;
+    const struct init *init = of;
 
-    *first = param->count / size * rank + (rank < rest ? rank : rest);
-    *count = param->count / size + (rank < rest);
+    return hy3_span_share(param->count, hy3_rank(init->comm), hy3_size(init->comm));
 }
 
 hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
 {
     hy3_status status = HY3_OK;
     struct init init = {.options = options, .comm = comm};
+    struct hy3_values drawn = {.of = &init, .get = draw, .share = share};
     struct hy3_hf_writer_options writer = {.output = options->output,
                                            .names = options->names,
                                            .dtype = options->dtype,
@@ -274,7 +274,7 @@ hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
     writer.config = init.config;
     hy3_log(HY3_LOG_INFO, "a model of %.3g parameters in %lld layers for '%s'",
             (double)init.params->total, (long long)init.shape.layers, options->output);
-    HY3_TRY_DONE(hy3_hf_write(comm, &writer, init.params, draw, share, &init));
+    HY3_TRY_DONE(hy3_hf_write(comm, &writer, init.params, drawn));
 done:
     hy3_params_free(init.params);
     json_decref(init.config);

@@ -24,10 +24,8 @@ struct writer {
     const struct hy3_hf_writer_options *options;
     const struct hy3_params *params;
     struct hy3_hf_plan *plan;
-    hy3_hf_source source;
-    hy3_hf_share share;
-    void *context;
-    float *values;       /* [CHUNK] */
+    struct hy3_values values;
+    float *wide;         /* [CHUNK] */
     char *converted;     /* [COPY_BYTES] */
     int64_t *census;     /* [plan->count] */
     int64_t done, total; /* bytes of this rank */
@@ -37,10 +35,7 @@ struct writer {
 /* The part of the tensor that this rank writes: elements of a parameter. */
 static struct hy3_span own_span(const struct writer *w, const struct hy3_hf_entry *entry)
 {
-    struct hy3_span share;
-
-    w->share(w->context, entry->param, &share.first, &share.count);
-    return hy3_span_intersect(share, entry->span);
+    return hy3_span_intersect(w->values.share(w->values.of, entry->param), entry->span);
 }
 
 /* Tensors of the base are dealt out to the ranks in turn. */
@@ -100,11 +95,11 @@ static hy3_status write_param(struct writer *w, int fd, const char *path, int in
     for (int64_t i = 0; i < own.count; i += CHUNK) {
         struct hy3_span piece = hy3_span_piece(own, i, CHUNK);
         int64_t at = entry->begin + (piece.first - entry->span.first) * entry->width, found;
-        const void *data = w->values;
+        const void *data = w->wide;
 
-        HY3_TRY(w->source(w->context, entry->param, piece.first, piece.count, w->values));
+        HY3_TRY(w->values.get(w->values.of, HY3_MASTER, entry->param, piece, w->wide));
         if (entry->dtype != HY3_FP32) {
-            hy3_convert(w->values, HY3_FP32, w->converted, entry->dtype, (size_t)piece.count);
+            hy3_convert(w->wide, HY3_FP32, w->converted, entry->dtype, (size_t)piece.count);
             data = w->converted;
         }
         found = examine(data, entry->dtype, piece.count);
@@ -162,7 +157,7 @@ static hy3_status write_all(struct writer *w)
 {
     for (int i = 0; i < w->plan->count; i++)
         w->total += own_bytes(w, &w->plan->entries[i]);
-    HY3_TRY(hy3_alloc(&w->values, CHUNK, sizeof *w->values));
+    HY3_TRY(hy3_alloc(&w->wide, CHUNK, sizeof *w->wide));
     HY3_TRY(hy3_alloc(&w->converted, COPY_BYTES, 1));
     w->start = hy3_seconds();
     for (int i = 0; i < w->plan->file_count; i++)
@@ -282,45 +277,17 @@ done:
 }
 
 hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
-                        const struct hy3_params *params, hy3_hf_source source, hy3_hf_share share,
-                        void *context)
+                        const struct hy3_params *params, struct hy3_values values)
 {
     hy3_status status = HY3_OK;
-    struct writer w = {.comm = comm,
-                       .options = options,
-                       .params = params,
-                       .source = source,
-                       .share = share,
-                       .context = context};
+    struct writer w = {.comm = comm, .options = options, .params = params, .values = values};
 
     HY3_AGREE_DONE(comm, plan_all(&w), "planning the weight files");
     HY3_TRY_DONE(write_planned(&w));
 done:
     hy3_hf_plan_free(w.plan);
     hy3_free(w.census);
-    hy3_free(w.values);
+    hy3_free(w.wide);
     hy3_free(w.converted);
     return status;
-}
-
-static hy3_status read_store(void *context, const struct hy3_param *param, int64_t first,
-                             int64_t count, float *data)
-{
-    return hy3_store_get(context, param, (struct hy3_span){first, count}, data);
-}
-
-static void share_store(void *context, const struct hy3_param *param, int64_t *first,
-                        int64_t *count)
-{
-    struct hy3_span span = hy3_store_share(context, param);
-
-    *first = span.first;
-    *count = span.count;
-}
-
-hy3_status hy3_hf_write_store(MPI_Comm comm, const struct hy3_hf_writer_options *options,
-                              const struct hy3_store *store)
-{
-    return hy3_hf_write(comm, options, hy3_store_params(store), read_store, share_store,
-                        (void *)(uintptr_t)store);
 }

@@ -10,25 +10,11 @@
 
 #include "ckpt/hf/plan.h"
 
-/* How the writer asks for values: element range of a parameter as fp32; the store, or the generator
- * of hy3_init. */
-typedef hy3_status (*hy3_hf_source)(void *context, const struct hy3_param *param, int64_t first,
-                                    int64_t count, float *data);
-
-/* The range of a tensor that this rank writes, see hy3_store_share. */
-typedef void (*hy3_hf_share)(void *context, const struct hy3_param *param, int64_t *first,
-                             int64_t *count);
-
-/* Collective on `comm`. All arguments but the ranges are equal on all ranks. Writes weights, index,
- * config.json (dtype updated), tokenizer and generation files. Progress in bytes. Needs some 50 MiB
+/* Collective on `comm`. All arguments but the values are equal on all ranks. Writes the weights that
+ * `values` share, index, config.json (dtype updated), tokenizer and generation files. Progress in bytes. Needs some 50 MiB
  * of host memory whatever the size of the model. Errors: HY3_EDIVERGED naming a tensor with NaN or
  * infinity; HY3_EIO, HY3_EFORMAT. The old weights of the directory are untouched after an error. */
 hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
-                        const struct hy3_params *params, hy3_hf_source source, hy3_hf_share share,
-                        void *context);
-
-/* Collective on `comm`. The same for a store. */
-hy3_status hy3_hf_write_store(MPI_Comm comm, const struct hy3_hf_writer_options *options,
-                              const struct hy3_store *store);
+                        const struct hy3_params *params, struct hy3_values values);
 
 #endif

@@ -28,7 +28,7 @@ hid_t hy3_state_memory_type(char type)
     return type == 'r' ? H5T_NATIVE_DOUBLE : type == 'u' ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64;
 }
 
-const char *hy3_state_field_name(enum hy3_optimizer_field field)
+const char *hy3_state_field_name(enum hy3_field field)
 {
     static const char *const names[] = {"param", "adam_m", "adam_v"};
 
@@ -36,7 +36,7 @@ const char *hy3_state_field_name(enum hy3_optimizer_field field)
 }
 
 static hy3_status get_tensor(hid_t file, const char *name, struct hy3_state_index *index,
-                             enum hy3_optimizer_field field)
+                             enum hy3_field field)
 {
     hy3_status status = HY3_OK;
     hid_t set = -1;
@@ -69,8 +69,7 @@ done:
     return status;
 }
 
-static hy3_status get_field(hid_t file, struct hy3_state_index *index,
-                            enum hy3_optimizer_field field)
+static hy3_status get_field(hid_t file, struct hy3_state_index *index, enum hy3_field field)
 {
     hy3_status status = HY3_OK;
     hid_t group = H5Gopen2(file, hy3_state_field_name(field), H5P_DEFAULT);
@@ -119,15 +118,14 @@ static hy3_status check_slabs(struct hy3_state_index *index)
     int64_t i = 0;
 
     qsort(index->slabs, (size_t)index->slab_count, sizeof *index->slabs, by_place);
-    while (field < HY3_OPTIMIZER_FIELDS && index->tensor_count > 0) {
+    while (field < HY3_FIELDS && index->tensor_count > 0) {
         const struct hy3_state_slab *s = &index->slabs[i];
         uint64_t count = (uint64_t)index->tensors[tensor].count;
 
         if (i == index->slab_count || s->field != field || s->tensor != tensor || s->first != at ||
             s->count < 1 || s->count > count - at)
             HY3_FAIL(HY3_EFORMAT, "its checksums do not cover '%s/%s' exactly",
-                     hy3_state_field_name((enum hy3_optimizer_field)field),
-                     index->tensors[tensor].name);
+                     hy3_state_field_name((enum hy3_field)field), index->tensors[tensor].name);
         i++;
         at += s->count;
         if (at < count)
@@ -186,7 +184,7 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
                                     (char *)&index->info + a->offset));
     HY3_TRY(hy3_hdf5_get_text(file, "configuration", HY3_STATE_CONFIGURATION_LIMIT,
                               &index->configuration));
-    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
+    for (int field = 0; field < HY3_FIELDS; field++)
         HY3_TRY(get_field(file, index, field));
     return get_slabs(file, index);
 }

@@ -14,8 +14,7 @@
 #define HY3_CKPT_STATE_FILE_H
 
 #include "base/hdf5.h"
-#include "model/params.h"
-#include "optim/optimizer.h"
+#include "model/values.h"
 
 enum { HY3_STATE_VERSION = 1, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
 
@@ -47,7 +46,7 @@ hid_t hy3_state_memory_type(char type);
 struct hy3_state_tensor {
     char name[HY3_PARAM_NAME];
     int64_t dims, shape[3], count;
-    int64_t offset[HY3_OPTIMIZER_FIELDS]; /* bytes in the file */
+    int64_t offset[HY3_FIELDS]; /* bytes in the file */
 };
 
 /* What one rank wrote at a time. */
@@ -70,6 +69,6 @@ hy3_status hy3_state_file_inspect(const char *path, struct hy3_state_index *inde
 void hy3_state_index_free(struct hy3_state_index *index);
 
 /* "param", "adam_m", "adam_v". */
-const char *hy3_state_field_name(enum hy3_optimizer_field field);
+const char *hy3_state_field_name(enum hy3_field field);
 
 #endif

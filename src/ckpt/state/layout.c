@@ -26,7 +26,7 @@ struct hy3_state_layout {
 };
 
 static hy3_status create_field(hid_t file, const char *path, struct hy3_state_index *index,
-                               enum hy3_optimizer_field field)
+                               enum hy3_field field)
 {
     hy3_status status = HY3_OK;
     hid_t group, set = -1;
@@ -73,7 +73,7 @@ static int64_t data_bytes(const struct hy3_state_index *index)
     int64_t bytes = index->slab_count * HY3_STATE_SLAB_COLUMNS * 8;
 
     for (int64_t i = 0; i < index->tensor_count; i++)
-        bytes += index->tensors[i].count * HY3_OPTIMIZER_FIELDS * (int64_t)sizeof(float);
+        bytes += index->tensors[i].count * HY3_FIELDS * (int64_t)sizeof(float);
     return bytes;
 }
 
@@ -99,7 +99,7 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
                                     (const char *)&index->info + a->offset, path));
     if (strlen(index->configuration) < HY3_STATE_CONFIGURATION_LIMIT)
         HY3_TRY(hy3_hdf5_put_text(file, "configuration", index->configuration, path));
-    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
+    for (int field = 0; field < HY3_FIELDS; field++)
         HY3_TRY(create_field(file, path, index, field));
     return create_slabs(file, path, index);
 }

@@ -178,8 +178,8 @@ hy3_status hy3_state_output_write(struct hy3_state_output *o, const struct hy3_s
     char name[sizeof o->name];
     hsize_t start[3], size[3];
 
-    snprintf(name, sizeof name, "%s/%s",
-             hy3_state_field_name((enum hy3_optimizer_field)slab->field), tensor->name);
+    snprintf(name, sizeof name, "%s/%s", hy3_state_field_name((enum hy3_field)slab->field),
+             tensor->name);
     HY3_TRY(open_set(o, name));
     for (int64_t at = first, n; at < end; at += n) {
         n = block_at(tensor, at, end, start, size);

@@ -142,7 +142,7 @@ static hy3_status read_slab(const struct hy3_state *state, const struct hy3_stat
         HY3_FAIL(HY3_EFORMAT,
                  "'%s': elements %lld to %lld of '%s/%s' are not what was written (checksum)",
                  state->path, (long long)slab->first, (long long)(slab->first + slab->count - 1),
-                 hy3_state_field_name((enum hy3_optimizer_field)slab->field), t->name);
+                 hy3_state_field_name((enum hy3_field)slab->field), t->name);
     return HY3_OK;
 }
 
@@ -156,15 +156,15 @@ static size_t largest_slab(const struct hy3_state *state)
 }
 
 hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params *params,
-                          hy3_hf_share wants, hy3_state_sink sink, void *context)
+                          struct hy3_values values)
 {
     hy3_status status = HY3_OK;
     const struct hy3_param **by_number = NULL;
-    float *values = NULL;
+    float *read = NULL;
     int64_t n = 0;
 
     HY3_TRY_DONE(hy3_state_matches(state, params));
-    HY3_TRY_DONE(hy3_alloc(&values, largest_slab(state), sizeof *values));
+    HY3_TRY_DONE(hy3_alloc(&read, largest_slab(state), sizeof *read));
     HY3_TRY_DONE(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof(void *)));
     for (int i = 0; i < params->count; i++)
         if (params->params[i].trainable)
@@ -172,20 +172,18 @@ hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params
     for (int64_t i = 0; i < state->index.slab_count; i++) {
         const struct hy3_state_slab *slab = &state->index.slabs[i];
         const struct hy3_param *p = by_number[slab->tensor];
-        int64_t first, count, low, high, end = (int64_t)(slab->first + slab->count);
+        struct hy3_span whole = {(int64_t)slab->first, (int64_t)slab->count};
+        struct hy3_span part = hy3_span_intersect(values.kept(values.of, p), whole);
 
-        wants(context, p, &first, &count);
-        low = first > (int64_t)slab->first ? first : (int64_t)slab->first;
-        high = first + count < end ? first + count : end;
-        if (high <= low)
+        if (part.count == 0)
             continue;
-        HY3_TRY_DONE(read_slab(state, slab, values));
-        HY3_TRY_DONE(sink(context, (enum hy3_optimizer_field)slab->field, p, low, high - low,
-                          values + low - (int64_t)slab->first));
+        HY3_TRY_DONE(read_slab(state, slab, read));
+        HY3_TRY_DONE(values.put(values.of, (enum hy3_field)slab->field, p, part,
+                                read + part.first - whole.first));
     }
 done:
     hy3_free(by_number);
-    hy3_free(values);
+    hy3_free(read);
     return status;
 }
 
@@ -215,13 +213,19 @@ bool hy3_state_has(const struct hy3_state *state, const char *name)
     return find(state, name) != NULL;
 }
 
-hy3_status hy3_state_read(const struct hy3_state *state, enum hy3_optimizer_field field,
-                          const char *name, int64_t first, int64_t count, float *values)
+static hy3_status get(void *of, enum hy3_field field, const struct hy3_param *param,
+                      struct hy3_span span, float *out)
 {
-    const struct hy3_state_tensor *t = find(state, name);
+    const struct hy3_state *state = of;
+    const struct hy3_state_tensor *t = find(state, param->name);
 
-    if (!t || first < 0 || count > t->count - first)
-        HY3_FAIL(HY3_EUSAGE, "'%s' does not hold what is asked of '%s'", state->path, name);
-    return hy3_file_read_at(state->fd, values, (size_t)count * sizeof *values,
-                            t->offset[field] + first * (int64_t)sizeof *values, state->path);
+    if (!t || span.first < 0 || span.count > t->count - span.first)
+        HY3_FAIL(HY3_EUSAGE, "'%s' does not hold what is asked of '%s'", state->path, param->name);
+    return hy3_file_read_at(state->fd, out, (size_t)span.count * sizeof *out,
+                            t->offset[field] + span.first * (int64_t)sizeof *out, state->path);
+}
+
+struct hy3_values hy3_state_values(struct hy3_state *state)
+{
+    return (struct hy3_values){.of = state, .get = get};
 }

@@ -25,9 +25,7 @@ struct writer {
     MPI_Comm comm;
     const char *path;
     const struct hy3_params *params;
-    hy3_state_source source;
-    hy3_hf_share share;
-    void *context;
+    struct hy3_values values;
     struct hy3_state_index index;
     const struct hy3_param **trained; /* [index.tensor_count] */
     int64_t first_slab, own_slabs;    /* this rank's rows of the table of checksums */
@@ -46,7 +44,6 @@ static hy3_status list_tensors(struct writer *w)
     for (int i = 0; i < w->params->count; i++) {
         const struct hy3_param *p = &w->params->params[i];
         struct hy3_state_tensor *t = &w->index.tensors[w->index.tensor_count];
-        int64_t first, count;
 
         if (!p->trainable)
             continue;
@@ -55,8 +52,7 @@ static hy3_status list_tensors(struct writer *w)
         t->dims = p->dims;
         memcpy(t->shape, p->shape, sizeof t->shape);
         t->count = p->count;
-        w->share(w->context, p, &first, &count);
-        w->own_slabs += HY3_OPTIMIZER_FIELDS * ((count + SLAB - 1) / SLAB);
+        w->own_slabs += HY3_FIELDS * ((w->values.share(w->values.of, p).count + SLAB - 1) / SLAB);
     }
     return HY3_OK;
 }
@@ -64,19 +60,21 @@ static hy3_status list_tensors(struct writer *w)
 static hy3_status list_slabs(struct writer *w)
 {
     struct hy3_state_slab *slab;
-    int64_t first, count;
 
     HY3_TRY(hy3_alloc(&w->slabs, (size_t)w->own_slabs, sizeof *w->slabs));
     slab = w->slabs;
-    for (int field = 0; field < HY3_OPTIMIZER_FIELDS; field++)
+    for (int field = 0; field < HY3_FIELDS; field++)
         for (int64_t tensor = 0; tensor < w->index.tensor_count; tensor++) {
-            w->share(w->context, w->trained[tensor], &first, &count);
-            for (int64_t at = 0; at < count; at += SLAB)
-                *slab++ = (struct hy3_state_slab){
-                    .field = (uint64_t)field,
-                    .tensor = (uint64_t)tensor,
-                    .first = (uint64_t)(first + at),
-                    .count = (uint64_t)(SLAB < count - at ? SLAB : count - at)};
+            struct hy3_span own = w->values.share(w->values.of, w->trained[tensor]);
+
+            for (int64_t at = 0; at < own.count; at += SLAB) {
+                struct hy3_span piece = hy3_span_piece(own, at, SLAB);
+
+                *slab++ = (struct hy3_state_slab){.field = (uint64_t)field,
+                                                  .tensor = (uint64_t)tensor,
+                                                  .first = (uint64_t)piece.first,
+                                                  .count = (uint64_t)piece.count};
+            }
         }
     return HY3_OK;
 }
@@ -176,9 +174,9 @@ static hy3_status fill(struct writer *w, struct batch *b, int64_t first)
 
         if (used + slab->count > SLAB)
             break;
-        HY3_TRY(w->source(w->context, (enum hy3_optimizer_field)slab->field,
-                          w->trained[slab->tensor], (int64_t)slab->first, (int64_t)slab->count,
-                          b->values + used));
+        HY3_TRY(w->values.get(w->values.of, (enum hy3_field)slab->field, w->trained[slab->tensor],
+                              (struct hy3_span){(int64_t)slab->first, (int64_t)slab->count},
+                              b->values + used));
         slab->checksum = XXH3_64bits(b->values + used, slab->count * sizeof(float));
         used += slab->count;
     }
@@ -235,16 +233,11 @@ done:
 
 hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_params *params,
                            const struct hy3_state_info *info, const char *configuration,
-                           hy3_state_source source, hy3_hf_share share, void *context)
+                           struct hy3_values values)
 {
     hy3_status status = HY3_OK;
-    struct writer w = {.comm = comm,
-                       .path = path,
-                       .params = params,
-                       .source = source,
-                       .share = share,
-                       .context = context,
-                       .index = {.info = *info}};
+    struct writer w = {
+        .comm = comm, .path = path, .params = params, .values = values, .index = {.info = *info}};
     bool first = hy3_rank(comm) == 0;
 
     HY3_AGREE_DONE(comm, prepare(&w, configuration), phase);
