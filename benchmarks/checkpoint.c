@@ -6,7 +6,8 @@
 #include "app/loaded_model.h"
 #include "base/log.h"
 #include "ckpt/hf/writer.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/launch.h"
 
 int main(int argc, char **argv)
 {

@@ -9,7 +9,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 
 #include <math.h>
 
@@ -223,7 +225,7 @@ int main(int argc, char **argv)
     hy3_status status = HY3_OK;
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, "kernels"));
-    HY3_TRY_DONE(hy3_backend_open("cpu", &backend));
+    HY3_TRY_DONE(hy3_backend_open(MPI_COMM_WORLD, "cpu", &backend));
     measure_limits();
     for (int bf16 = 0; bf16 < 2; bf16++) {
         hy3_dtype dtype = bf16 ? HY3_BF16 : HY3_FP32;

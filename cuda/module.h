@@ -7,6 +7,7 @@
 #include "cuda/cuda.h"
 
 extern "C" {
+#include "backend/backend.h"
 #include "backend/module.h"
 }
 

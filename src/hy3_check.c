@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_check - checks that a model directory is complete and valid. */
 #include "ckpt/hf/check.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "config/arguments.h"
 
 int main(int argc, char **argv)

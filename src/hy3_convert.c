@@ -2,7 +2,9 @@
 /* hy3_convert - a checkpoint in the other layout: inner (as published) or outer (as transformers
  * names it). */
 #include "ckpt/hf/convert.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "config/arguments.h"
 #include "config/config.h"
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_export - a training checkpoint as a Hugging Face directory. */
 #include "app/export.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "config/arguments.h"
 
 int main(int argc, char **argv)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_generate - text from a (fine-tuned) model, to look at the result. */
 #include "app/generate.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "config/arguments.h"
 
 int main(int argc, char **argv)

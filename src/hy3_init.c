@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_init - a small random checkpoint, for the quick start, tests and benchmarks. */
 #include "app/random_model.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "config/arguments.h"
 #include "config/config.h"
 

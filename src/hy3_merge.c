@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_merge - merges a PEFT adapter into its model. */
 #include "ckpt/adapter/merge.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "config/arguments.h"
 
 static hy3_status check_arguments(struct hy3_merge *m, const char *dtype, int64_t workers)

@@ -3,7 +3,9 @@
 #include "app/plan_print.h"
 #include "base/memory.h"
 #include "comm/agree.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "config/arguments.h"
 #include "config/config.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_sft - supervised fine-tuning: one configuration file, key=value arguments override it. */
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/launch.h"
 #include "comm/stop.h"
 #include "config/config.h"
 #include "train/run.h"

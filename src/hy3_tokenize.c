@@ -2,7 +2,9 @@
 /* hy3_tokenize - JSONL files to token files, by all ranks; hy3_sft runs the same code where they
  * are missing. */
 #include "app/datasets.h"
-#include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 
 static void print(const char *name, const char *path, const struct hy3_dataset_summary *s)
 {

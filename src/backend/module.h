@@ -4,7 +4,9 @@
 #ifndef HY3_BACKEND_MODULE_H
 #define HY3_BACKEND_MODULE_H
 
-#include "backend/backend.h"
+#include "base/error.h"
+
+struct hy3_backend; /* backend.h */
 
 /* What the program lends the library, which links nothing of it. */
 struct hy3_module_host {

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "comm/comm.h"
+#include "comm/wait.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,6 +28,81 @@ static struct {
     pthread_t owner;
 } hearts;
 
+static struct beat *own(void)
+{
+    return hearts.own && pthread_equal(hearts.owner, pthread_self()) ? hearts.own : NULL;
+}
+
+void hy3_heartbeat(const char *work, int64_t step, int layer)
+{
+    struct beat *b = own();
+
+    if (!b)
+        return;
+    snprintf(b->work, TEXT, "%s", work);
+    if (step > 0)
+        b->step = step;
+    b->layer = layer;
+    b->time = hy3_seconds();
+}
+
+static void begin_wait(const char *phase)
+{
+    struct beat *b = own();
+
+    if (!b)
+        return;
+    snprintf(b->phase, TEXT, "%s", phase);
+    b->waits++;
+    b->time = hy3_seconds();
+}
+
+static void go_on(void)
+{
+    struct beat *b = own();
+
+    if (b)
+        b->time = hy3_seconds();
+}
+
+static size_t describe_one(const struct beat *b, char *out, size_t size)
+{
+    int used = snprintf(out, size, "step %lld, %s", (long long)b->step, b->work);
+
+    if (b->layer >= 0 && used > 0 && (size_t)used < size)
+        used += snprintf(out + used, size - (size_t)used, " of layer %d", b->layer);
+    if (used > 0 && (size_t)used < size)
+        used += snprintf(out + used, size - (size_t)used, ", collective %lld (%s)",
+                         (long long)b->waits, b->phase);
+    return used < 0 || (size_t)used >= size ? size - 1 : (size_t)used;
+}
+
+static void describe_all(char *out, size_t size)
+{
+    double now = hy3_seconds();
+    size_t used = describe_one(hearts.own, out, size);
+    int shown = 0;
+
+    for (int i = 0; i < hearts.size && used + 1 < size; i++) {
+        const struct beat *b = &hearts.all[i];
+
+        if ((b->waits >= hearts.own->waits && now - b->time < SILENT) || shown == SHOWN)
+            continue;
+        used += (size_t)snprintf(out + used, size - used, "%s rank %d: ",
+                                 shown++ == 0 ? "; behind or silent on this node:" : ",", b->rank);
+        used += used < size ? describe_one(b, out + used, size - used) : 0;
+        if (used < size)
+            used += (size_t)snprintf(out + used, size - used, ", silent for %.0f s", now - b->time);
+    }
+    if (shown == 0 && used < size)
+        snprintf(out + used, size - used, "; all ranks of this node wait");
+}
+
+static bool claim(void)
+{
+    return !atomic_flag_test_and_set(&hearts.all[0].claimed);
+}
+
 void hy3_heartbeat_open(MPI_Comm comm)
 {
     struct beat *mine;
@@ -48,92 +124,16 @@ void hy3_heartbeat_open(MPI_Comm comm)
     mine->time = hy3_seconds();
     hy3_barrier(hearts.node, "starting");
     hearts.own = mine;
+    hy3_wait_observe((struct hy3_wait_observer){
+        .begins = begin_wait, .goes_on = go_on, .claim = claim, .describe = describe_all});
 }
 
 void hy3_heartbeat_close(void)
 {
     if (!hearts.own)
         return;
+    hy3_wait_observe((struct hy3_wait_observer){0});
     hearts.own = NULL;
     MPI_Win_free(&hearts.window);
     MPI_Comm_free(&hearts.node);
-}
-
-static struct beat *own(void)
-{
-    return hearts.own && pthread_equal(hearts.owner, pthread_self()) ? hearts.own : NULL;
-}
-
-void hy3_heartbeat(const char *work, int64_t step, int layer)
-{
-    struct beat *b = own();
-
-    if (!b)
-        return;
-    snprintf(b->work, TEXT, "%s", work);
-    if (step > 0)
-        b->step = step;
-    b->layer = layer;
-    b->time = hy3_seconds();
-}
-
-void hy3_heartbeat_wait(const char *phase)
-{
-    struct beat *b = own();
-
-    if (!b)
-        return;
-    snprintf(b->phase, TEXT, "%s", phase);
-    b->waits++;
-    b->time = hy3_seconds();
-}
-
-void hy3_heartbeat_alive(void)
-{
-    struct beat *b = own();
-
-    if (b)
-        b->time = hy3_seconds();
-}
-
-static size_t describe(const struct beat *b, char *out, size_t size)
-{
-    int used = snprintf(out, size, "step %lld, %s", (long long)b->step, b->work);
-
-    if (b->layer >= 0 && used > 0 && (size_t)used < size)
-        used += snprintf(out + used, size - (size_t)used, " of layer %d", b->layer);
-    if (used > 0 && (size_t)used < size)
-        used += snprintf(out + used, size - (size_t)used, ", collective %lld (%s)",
-                         (long long)b->waits, b->phase);
-    return used < 0 || (size_t)used >= size ? size - 1 : (size_t)used;
-}
-
-void hy3_heartbeat_describe(char *out, size_t size)
-{
-    double now = hy3_seconds();
-    size_t used;
-    int shown = 0;
-
-    out[0] = '\0';
-    if (!hearts.own)
-        return;
-    used = describe(hearts.own, out, size);
-    for (int i = 0; i < hearts.size && used + 1 < size; i++) {
-        const struct beat *b = &hearts.all[i];
-
-        if ((b->waits >= hearts.own->waits && now - b->time < SILENT) || shown == SHOWN)
-            continue;
-        used += (size_t)snprintf(out + used, size - used, "%s rank %d: ",
-                                 shown++ == 0 ? "; behind or silent on this node:" : ",", b->rank);
-        used += used < size ? describe(b, out + used, size - used) : 0;
-        if (used < size)
-            used += (size_t)snprintf(out + used, size - used, ", silent for %.0f s", now - b->time);
-    }
-    if (shown == 0 && used < size)
-        snprintf(out + used, size - used, "; all ranks of this node wait");
-}
-
-int hy3_heartbeat_claim(void)
-{
-    return !hearts.own || !atomic_flag_test_and_set(&hearts.all[0].claimed);
 }

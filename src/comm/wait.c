@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "comm/comm.h"
-#include "comm/heartbeat.h"
+#include "comm/end.h"
+#include "comm/group.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -14,12 +14,19 @@
 
 static double deadline_s = 1800;
 
+static struct hy3_wait_observer observer; /* zero: none */
+
 /* Who else must be asked while the main thread waits. */
 static struct {
     const char *(*trouble)(void);
     void (*abandon)(void);
     pthread_t thread;
 } watch;
+
+void hy3_wait_observe(struct hy3_wait_observer by)
+{
+    observer = by;
+}
 
 void hy3_wait_deadline(double seconds)
 {
@@ -29,13 +36,14 @@ void hy3_wait_deadline(double seconds)
 static _Noreturn void give_up(const char *phase, const char *why)
 {
     const struct timespec long_enough = {.tv_sec = 20};
-    char host[MPI_MAX_PROCESSOR_NAME] = "?", where[HY3_ERROR_MAX / 2];
+    char host[MPI_MAX_PROCESSOR_NAME] = "?", where[HY3_ERROR_MAX / 2] = "";
     int length;
 
-    if (!hy3_heartbeat_claim()) /* another rank of this node has the word, and ends the job */
+    if (observer.claim && !observer.claim()) /* another rank of the node reports and ends the job */
         nanosleep(&long_enough, NULL);
     MPI_Get_processor_name(host, &length);
-    hy3_heartbeat_describe(where, sizeof where);
+    if (observer.describe)
+        observer.describe(where, sizeof where);
     fprintf(stderr, "%s: error: rank %d on %s, %s: %s%s%s\n", hy3_log_program(),
             hy3_rank(MPI_COMM_WORLD), host, phase, why, where[0] ? ". It stands at " : "", where);
     if (watch.abandon)
@@ -54,7 +62,8 @@ static void look(double *begin, const char *phase, const char *whose)
         snprintf(why, sizeof why, "communication between the GPUs failed: %s", text);
         give_up(phase, why);
     }
-    hy3_heartbeat_alive();
+    if (observer.goes_on)
+        observer.goes_on();
     if (deadline_s <= 0)
         return;
     if (*begin == 0)
@@ -82,7 +91,8 @@ static void wait_until(bool (*is_done)(void *context), void *context, const char
 
 void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase)
 {
-    hy3_heartbeat_wait(phase);
+    if (observer.begins)
+        observer.begins(phase);
     wait_until(is_done, context, phase, "another rank");
 }
 

@@ -11,6 +11,7 @@
 #include <mpi.h>
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Local in its effect. Waits until `request` is complete. phase: for the message, "summing
  * gradients". Does not return when MPI reports an error or the deadline passes: one message,
@@ -31,6 +32,17 @@ void hy3_wait_own(bool (*is_done)(void *context), void *context, const char *pha
  * `abandon` is called before a job is ended by a wait. Both belong to whoever communicates outside
  * MPI (NCCL). */
 void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void));
+
+/* Who keeps a record of the waits of this rank (heartbeat.h). */
+struct hy3_wait_observer {
+    void (*begins)(const char *phase);        /* a wait that is counted; phase: a literal */
+    void (*goes_on)(void);                    /* now and then during any wait */
+    bool (*claim)(void);                      /* whether this rank is the one to report a failure */
+    void (*describe)(char *out, size_t size); /* where this rank and those behind it stand */
+};
+
+/* Local. From now on; zero: nobody. */
+void hy3_wait_observe(struct hy3_wait_observer observer);
 
 /* Seconds without progress after which a wait gives up; ddp_timeout. 0: never. */
 void hy3_wait_deadline(double seconds);

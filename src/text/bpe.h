@@ -6,7 +6,7 @@
 #ifndef HY3_TEXT_BPE_H
 #define HY3_TEXT_BPE_H
 
-#include "text/tokenizer.h"
+#include "text/ids.h"
 #include "text/vocab.h"
 
 #include <jansson.h>

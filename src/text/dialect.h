@@ -3,7 +3,7 @@
 #ifndef HY3_TEXT_DIALECT_H
 #define HY3_TEXT_DIALECT_H
 
-#include "text/tokenizer.h"
+enum hy3_dialect { HY3_DIALECT_PREVIEW, HY3_DIALECT_FINAL };
 
 struct hy3_dialect_names {
     const char *bos, *eos, *pad, *user, *assistant, *mode, *think, *end_think;

@@ -7,8 +7,6 @@
  * classes, &&, [:name:], {n,m}+, options in mid-pattern, verbs, and escapes of one side only. */
 #include "text/onig.h"
 
-#include "text/pyjson.h"
-
 #include <ctype.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8

@@ -3,7 +3,7 @@
 #ifndef HY3_TEXT_ONIG_H
 #define HY3_TEXT_ONIG_H
 
-#include "text/template.h"
+#include "text/text.h"
 
 /* Local. Appends the translation. Errors: HY3_EFORMAT naming `where` and the construct. */
 hy3_status hy3_onig_translate(const char *source, const char *where, struct hy3_text *out);

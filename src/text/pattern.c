@@ -4,7 +4,6 @@
 
 #include "base/memory.h"
 #include "text/onig.h"
-#include "text/pyjson.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>

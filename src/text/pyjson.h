@@ -4,13 +4,12 @@
 #ifndef HY3_TEXT_PYJSON_H
 #define HY3_TEXT_PYJSON_H
 
-#include "text/template.h"
+#include "text/text.h"
+
+#include <jansson.h>
 
 /* A number that jansson cannot hold is kept by message.c as {HY3_BIG_NUMBER: "its digits"}. */
 #define HY3_BIG_NUMBER "\x7fhy3 number"
-
-/* Local. Appends `size` bytes. */
-hy3_status hy3_text_append(struct hy3_text *out, const char *bytes, size_t size);
 
 /* Local. Appends `value`: ", " and ": " between items, keys in file order, floats as repr()
  * does. */

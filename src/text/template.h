@@ -6,8 +6,9 @@
 #ifndef HY3_TEXT_TEMPLATE_H
 #define HY3_TEXT_TEMPLATE_H
 
+#include "text/dialect.h"
 #include "text/message.h"
-#include "text/tokenizer.h"
+#include "text/text.h"
 
 struct hy3_template_options {   /* zero is what training uses, but for is_training */
     bool is_training;           /* keep reasoning in every turn, close the last answer */
@@ -15,12 +16,6 @@ struct hy3_template_options {   /* zero is what training uses, but for is_traini
     bool raw_last_assistant;    /* last plain answer without think pair and eos */
     bool retry_tool_call;       /* fallback_strategy reasoning_toolcall_retry */
     int keep_thinking; /* interleaved_thinking / preserved_thinking: 1, 0, or -1 not given */
-};
-
-struct
-    hy3_text { /* a growing text, owned by the caller (hy3_free(text.data)); not NUL-terminated */
-    char *data;
-    size_t size, capacity;
 };
 
 /* Local. Appends the rendered conversation. Tools and reasoning_effort are the conversation's own.

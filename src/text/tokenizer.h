@@ -8,19 +8,14 @@
 #define HY3_TEXT_TOKENIZER_H
 
 #include "base/error.h"
-
-enum hy3_dialect { HY3_DIALECT_PREVIEW, HY3_DIALECT_FINAL };
+#include "text/dialect.h"
+#include "text/ids.h"
 
 struct hy3_tokenizer; /* opaque */
 
 /* The ids a conversation needs; each is one token or the opening fails. */
 struct hy3_specials {
     int32_t bos, eos, pad, user, assistant;
-};
-
-struct hy3_ids { /* a growing list of ids, owned by the caller (hy3_free(ids.data)) */
-    int32_t *data;
-    size_t count, capacity;
 };
 
 /* Local. Reads tokenizer.json and tokenizer_config.json of `directory`. Errors: HY3_EIO,

@@ -9,6 +9,7 @@
 #include "base/output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/end.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -11,6 +11,7 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/heartbeat.h"
+#include "comm/launch.h"
 #include "comm/wait.h"
 #include "text/tokenizer.h"
 #include "train/output_dir.h"

@@ -3,6 +3,8 @@
  * it. */
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/end.h"
+#include "comm/launch.h"
 #include "comm/wait.h"
 
 #include <unistd.h>

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "comm/comm.h"
+#include "comm/launch.h"
 
 #include <fcntl.h>
 #include <ftw.h>

@@ -7,6 +7,7 @@
 #include "support/test.h"
 #include "text/labels.h"
 #include "text/pyjson.h"
+#include "text/tokenizer.h"
 
 struct dialect {
     struct hy3_tokenizer *tokenizer;

@@ -7,6 +7,7 @@
 #include "ckpt/state/state.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/end.h"
 #include "comm/worker.h"
 
 #define XXH_INLINE_ALL

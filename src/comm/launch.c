@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* launch.c - MPI, log, threads. */
+#include "comm/launch.h"
+
+#include "base/log.h"
+#include "comm/group.h"
+#include "comm/wait.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <signal.h>
+
+static int env_count(const char *name)
+{
+    const char *text = getenv(name);
+
+    return text ? (int)strtol(text, NULL, 10) : 0;
+}
+
+/* What the launcher meant to start. PMI_SIZE comes from whoever started this process for MPI,
+ * mpiexec inside an allocation included; only without it does Slurm's own count speak. */
+static hy3_status check_launch(void)
+{
+    int wanted = env_count("PMI_SIZE"), size = hy3_size(MPI_COMM_WORLD);
+
+    if (wanted <= 0)
+        wanted = env_count("SLURM_STEP_NUM_TASKS");
+    if (wanted <= 0)
+        wanted = env_count("SLURM_NTASKS");
+    if (wanted <= 0 || wanted == size)
+        return HY3_OK;
+    /* each process sees a world of one and would print: only the first task of the step does */
+    hy3_log_start(hy3_log_program(), env_count("SLURM_PROCID") == 0);
+    HY3_FAIL(HY3_EUSAGE,
+             "the launcher started %d tasks but MPI sees %d; launch with 'srun --mpi=pmi2 …' "
+             "('srun --mpi=list' shows what your Slurm offers) or with mpiexec",
+             wanted, size);
+}
+
+/* An even share of the CPUs this rank may use: a launcher that binds has already cut the share; one
+ * that does not leaves the same CPUs to all ranks of the node. */
+static void choose_threads(void)
+{
+    MPI_Comm node;
+    cpu_set_t mine, all;
+    MPI_Request request;
+    int ranks, threads;
+
+    if (getenv("OMP_NUM_THREADS"))
+        return;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    CPU_ZERO(&mine);
+    sched_getaffinity(0, sizeof mine, &mine);
+    MPI_Iallreduce(&mine, &all, (int)sizeof mine, MPI_BYTE, MPI_BOR, node, &request);
+    hy3_wait(&request, "sharing CPUs");
+    ranks = hy3_size(node);
+    threads = CPU_COUNT(&all) / ranks;
+    if (CPU_COUNT(&mine) < threads || CPU_COUNT(&mine) < CPU_COUNT(&all))
+        threads = CPU_COUNT(&mine);
+    omp_set_num_threads(threads < 1 ? 1 : threads);
+    MPI_Comm_free(&node);
+}
+
+hy3_status hy3_start(int *argc, char ***argv, const char *program)
+{
+    hy3_status status;
+    int provided;
+
+    signal(SIGXFSZ,
+           SIG_IGN); /* a limit on file sizes is the error of a write, not the end of a program */
+    MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    hy3_log_start(program, hy3_rank(MPI_COMM_WORLD) == 0);
+    status = check_launch();
+    if (status == HY3_OK)
+        choose_threads();
+    return status;
+}
+
+int hy3_threads(void)
+{
+    return omp_get_max_threads();
+}
