@@ -148,10 +148,10 @@ static void damage_to_the_index_is_found(void **state)
     replace(INDEX, "563232", "563233");
     finds("the index says 563233 bytes", "563232");
     replace(INDEX, "\"model.norm.weight\": \"" SHARD5, "\"model.norm.weight\": \"" SHARD1);
-    finds(SHARD5 ": model.norm.weight: the index has it in " SHARD1,
-          SHARD1 ": model.norm.weight: the index lists it");
+    finds(SHARD5 ": model.norm.weight: listed by the index for " SHARD1,
+          SHARD1 ": model.norm.weight: listed by the index, missing in the shard");
     replace(INDEX, "\"model.norm.weight\"", "\"model.nurm.weight\"");
-    finds(SHARD5 ": model.norm.weight: the index does not list it", "model.nurm.weight");
+    finds(SHARD5 ": model.norm.weight: not listed by the index", "model.nurm.weight");
     replace(INDEX, "\"" SHARD5, "\"../" SHARD5);
     finds(INDEX, "../");
     replace(INDEX, "lm_head.weight\": \"" SHARD5 "\"", "lm_head.weight\": 5");
@@ -167,22 +167,24 @@ static void damage_to_shards_is_found(void **state)
     assert_ok(hy3_output_replace(in(SHARD2), "", 0));
     finds(SHARD2, "");
     assert_ok(hy3_output_replace(in(SHARD2), "\x08\0\0\0\0\0\0\0{}      ", 16));
-    finds(SHARD2 ": model.layers.1.mlp.experts.3.gate_proj.weight: the index lists it",
-          "model.layers.1.mlp.experts.3.gate_proj.weight: missing");
+    finds(
+        SHARD2
+        ": model.layers.1.mlp.experts.3.gate_proj.weight: listed by the index, missing in the shard",
+        "model.layers.1.mlp.experts.3.gate_proj.weight: missing");
     assert_int_equal(truncate(in(SHARD5), 100000), 0);
     finds(SHARD5, "");
     assert_int_equal(truncate(in(SHARD5), 5), 0);
     finds(SHARD5, "");
     assert_ok(hy3_output_copy(in(SHARD2), in("model-00006-of-00005.safetensors")));
-    finds("model-00006-of-00005.safetensors: no tensor of the index is in this shard", "");
+    finds("model-00006-of-00005.safetensors: the index lists no tensor of this shard", "");
     unlink(in("model-00006-of-00005.safetensors"));
     assert_ok(hy3_output_copy(in(SHARD2), in("model-00006-of-00005.safetensors.part")));
-    finds("model-00006-of-00005.safetensors.part: what an interrupted writing left", "");
+    finds("model-00006-of-00005.safetensors.part: left by an interrupted write", "");
     unlink(in("model-00006-of-00005.safetensors.part"));
     assert_int_equal(rename(in(SHARD1), in("x")), 0); /* two shards change places */
     assert_int_equal(rename(in(SHARD5), in(SHARD1)), 0);
     assert_int_equal(rename(in("x"), in(SHARD5)), 0);
-    finds(SHARD1 ": lm_head.weight: the index has it in " SHARD5, "model.embed_tokens.weight");
+    finds(SHARD1 ": lm_head.weight: listed by the index for " SHARD5, "model.embed_tokens.weight");
     unlink(in("x"));
 }
 
@@ -194,24 +196,24 @@ static void damage_to_tensors_is_found(void **state)
     (void)state;
     restore();
     overwrite(SHARD5, "lm_head.weight", 2 * 777, &not_a_number, 2);
-    finds(SHARD5 ": lm_head.weight: holds NaN or infinity", "");
+    finds(SHARD5 ": lm_head.weight: contains NaN or infinity", "");
     overwrite(SHARD1, "model.layers.1.mlp.experts.0.up_proj.weight", 0, &infinity, 2);
-    finds(SHARD1 ": model.layers.1.mlp.experts.0.up_proj.weight: holds NaN", "");
+    finds(SHARD1 ": model.layers.1.mlp.experts.0.up_proj.weight: contains NaN", "");
     overwrite(SHARD5, "model.layers.3.mlp.expert_bias", 28, &wide, 4);
-    finds("model.layers.3.mlp.expert_bias: holds NaN", SHARD5);
+    finds("model.layers.3.mlp.expert_bias: contains NaN", SHARD5);
     overwrite(SHARD5, "model.layers.3.eh_proj.weight", 2 * 3199, &infinity, 2);
-    finds("model.layers.3.eh_proj.weight: holds NaN", SHARD5);
+    finds("model.layers.3.eh_proj.weight: contains NaN", SHARD5);
     replace(SHARD5, "[1984,40]", "[40,1984]");
     finds("lm_head.weight: the shape is [40, 1984], it must be [1984, 40]", SHARD5);
     replace(SHARD5, "model.layers.3.eh_proj", "model.layers.3.ehxproj");
-    finds("model.layers.3.ehxproj.weight: the index does not list it",
+    finds("model.layers.3.ehxproj.weight: not listed by the index",
           "model.layers.3.eh_proj.weight: missing");
     replace(SHARD5, "model.norm.weight",
             "model.\\u001bm.wei"); /* an escape: it must not reach a terminal */
-    finds(SHARD5 ": model.?m.wei: the index does not list it", "model.norm.weight: missing");
+    finds(SHARD5 ": model.?m.wei: not listed by the index", "model.norm.weight: missing");
     replace(SHARD1, "layers.1.mlp.experts.0.up_proj", "layers.1.mlp.experts.0.UP_proj");
     replace(INDEX, "layers.1.mlp.experts.0.up_proj", "layers.1.mlp.experts.0.UP_proj");
-    finds("model.layers.1.mlp.experts.0.UP_proj.weight: no tensor of this model",
+    finds("model.layers.1.mlp.experts.0.UP_proj.weight: not a tensor of this model",
           "model.layers.1.mlp.experts.0.up_proj.weight: missing");
     replace(SHARD1, "\"dtype\":\"BF16\",\"shape\":[1984,40]",
             "\"dtype\":\"F16\", \"shape\":[1984,40]");
@@ -223,7 +225,7 @@ static void damage_to_tensors_is_found(void **state)
     finds("model.layers.1.mlp.experts.", "");
     replace(SHARD1, "model.layers.1.mlp.router.gate.weight",
             "model.layers.0.mlp.router.gate.weight");
-    finds("model.layers.0.mlp.router.gate.weight: the index does not list it",
+    finds("model.layers.0.mlp.router.gate.weight: not listed by the index",
           "model.layers.1.mlp.router.gate.weight: missing");
 }
 

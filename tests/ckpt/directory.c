@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hf/directory.c - a directory is read bit for bit, or refused with the names of what is wrong with
  * it. */
-#include "ckpt/fixture.h"
 #include "ckpt/hf/directory.h"
+
+#include "ckpt/fixture.h"
 
 #include <math.h>
 
@@ -141,8 +142,9 @@ static void refuses(const char *words, const char *drop, const char *add, const 
 static void every_tensor_is_accounted_for(void **state)
 {
     (void)state;
-    refuses("1 not where the index says: model.norm.weight in model-00005-of-00005.safetensors",
-            "model.norm.weight", NULL, NULL, 0);
+    refuses(
+        "1 not in the shard of the index: model.norm.weight in model-00005-of-00005.safetensors",
+        "model.norm.weight", NULL, NULL, 0);
     refuses("1 missing: model.norm.weight", "model.norm.weight", NULL, NULL, 0);
     refuses("1 missing: model.layers.1.mlp.experts.3.up_proj.weight",
             "model.layers.1.mlp.experts.3.up_proj.weight", NULL, NULL, 0);

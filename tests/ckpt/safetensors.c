@@ -73,7 +73,7 @@ static void refuses(const char *words, const char *header, size_t size)
 static void headers_that_lie_are_refused(void **state)
 {
     (void)state;
-    refuses("whole bytes", "{\"t\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2);
+    refuses("byte boundary", "{\"t\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2);
     refuses("dimensions",
             "{\"t\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1);
     refuses("two counts", "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0]}}", 1);
@@ -81,10 +81,11 @@ static void headers_that_lie_are_refused(void **state)
     refuses("not an object", "{\"t\":3}", 0);
     refuses("dtype", "{\"t\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1);
     refuses("is not a list", "{\"t\":{\"dtype\":\"U8\",\"shape\":1,\"data_offsets\":[0,1]}}", 1);
-    refuses("than counts", "{\"t\":{\"dtype\":\"U8\",\"shape\":[1.0],\"data_offsets\":[0,1]}}", 1);
+    refuses("not a list of counts",
+            "{\"t\":{\"dtype\":\"U8\",\"shape\":[1.0],\"data_offsets\":[0,1]}}", 1);
     refuses("__metadata__", "{\"__metadata__\":[]}", 0);
     refuses("not valid JSON", "{\"t\\u0000\":{}}", 0);
-    refuses("hole", "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2);
+    refuses("gap", "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2);
     refuses("follow", "{}", 1);
 }
 

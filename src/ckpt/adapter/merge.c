@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* merge.c - which tensors change, and how an element does. */
+/* merge.c - selects the tensors that change, and changes their elements. */
 #include "ckpt/adapter/merge.h"
 
 #include "base/file.h"
@@ -18,7 +18,7 @@ struct merge {
     struct hy3_params *params;
     struct hy3_adapter *adapter;
     struct hy3_hf_plan *plan;
-    float **factors; /* [params->count] of the shard in work, in our layout; NULL: not needed */
+    float **factors; /* [params->count] of the current shard, in our layout; NULL: not needed */
     char settings[2 * HY3_PATH_MAX];
 };
 
@@ -28,7 +28,7 @@ static const struct hy3_param *factor(const struct merge *m, const struct hy3_pa
     return hy3_params_factor(m->params, part, p->kind, p->layer);
 }
 
-/* Gives an entry its place in the model and its new dtype. */
+/* Sets the place of an entry in the model, and its new dtype. */
 static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
 {
     const struct hy3_shard_tensor *tensor = m->plan->pieces[entry->piece].tensor;
@@ -42,7 +42,7 @@ static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
         HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' is %s; F32, F16 or BF16 can be merged",
                  entry->name, m->options->base, tensor->dtype_name);
     if (entry->dims != place.dims || entry->bytes / entry->width != place.span.count)
-        HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' has not the shape that config.json says",
+        HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' does not have the shape that config.json says",
                  entry->name, m->options->base);
     if (place.param->unit < 0)
         dtype = HY3_FP32;
@@ -102,7 +102,7 @@ static hy3_status plan(struct merge *m)
     return hy3_alloc(&m->factors, (size_t)m->params->count, sizeof *m->factors);
 }
 
-static void forget_factors(struct merge *m)
+static void free_factors(struct merge *m)
 {
     for (int i = 0; m->factors && i < m->params->count; i++) {
         hy3_free(m->factors[i]);
@@ -110,13 +110,12 @@ static void forget_factors(struct merge *m)
     }
 }
 
-/* The factors of a shard's tensors come into memory before it is written, those of the last one
- * go. */
+/* Loads the factors for the tensors of a shard before it is written; frees those of the last. */
 static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
 {
     struct merge *m = context;
 
-    forget_factors(m);
+    free_factors(m);
     for (int i = file->first; i < file->end; i++) {
         const struct hy3_hf_entry *entry = &m->plan->entries[i];
 
@@ -133,8 +132,8 @@ static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
     return HY3_OK;
 }
 
-/* y [n] = scale (b [rank] times a [rank,n]). Eight columns at once where the machine can; without
- * fused multiply-add, so that the bits are the same everywhere. */
+/* y [n] = scale (b [rank] times a [rank,n]). With AVX2 where the CPU has it; without fused
+ * multiply-add, so that the bits are the same everywhere. */
 __attribute__((target_clones("avx2", "default"))) static void combine_rows(const float *b,
                                                                            const float *restrict a,
                                                                            int64_t rank, int64_t n,
@@ -242,7 +241,7 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
             m.params->count - m.params->base_count, 1e-9 * (double)m.plan->total_bytes,
             options->output);
 done:
-    forget_factors(&m);
+    free_factors(&m);
     hy3_free(m.factors);
     hy3_hf_plan_free(m.plan);
     hy3_adapter_close(m.adapter);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* account.c - one flag for each inner piece of each parameter, and five lists of findings. */
+/* account.c - checks every tensor of every shard and collects six kinds of findings. */
 #include "ckpt/hf/account.h"
 
 #include "base/memory.h"
@@ -11,9 +11,9 @@ enum { SHOWN = 8, LIST_MAX = 720 };
 
 enum finding { MISSING, UNUSED, SHAPE, DTYPE, TWICE, MISPLACED, FINDINGS };
 
-static const char *const headings[FINDINGS] = {"missing",          "not part of the model",
-                                               "of another shape", "without a float dtype",
-                                               "there twice",      "not where the index says"};
+static const char *const headings[FINDINGS] = {
+    "missing",       "not part of the model",        "with a wrong shape", "without a float dtype",
+    "present twice", "not in the shard of the index"};
 
 struct list {
     char text[LIST_MAX];
@@ -166,6 +166,6 @@ hy3_status hy3_account_end(struct hy3_account *account)
     }
     if (text[0] == '\0')
         return HY3_OK;
-    HY3_FAIL(HY3_EFORMAT, "the tensors of '%.400s' are not those of its config.json: %.3600s",
+    HY3_FAIL(HY3_EFORMAT, "the tensors of '%.400s' do not match its config.json: %.3600s",
              hy3_hf_dir_path(account->dir), text);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* account.h - holds the tensors of a directory against the parameter table: each parameter complete
- * exactly once, with the right shape and a float dtype, and nothing left over. Findings are
- * collected and reported together. */
+/* account.h - checks the tensors of a directory against the parameter table: each parameter present
+ * exactly once, with the right shape and a float dtype, and no other tensor. Findings are collected
+ * and reported together. */
 #ifndef HY3_CKPT_HF_ACCOUNT_H
 #define HY3_CKPT_HF_ACCOUNT_H
 
@@ -14,14 +14,14 @@ hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_sto
                               struct hy3_account **out);
 void hy3_account_free(struct hy3_account *account);
 
-/* Local. Enters all tensors of the shard with this number. */
+/* Local. Checks all tensors of the shard with this number. */
 void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shard, int number);
 
-/* Bytes of the tensors entered so far: all of them, and those this rank has to read. */
+/* Bytes of the tensors checked so far: of all of them, and those this rank has to read. */
 int64_t hy3_account_bytes(const struct hy3_account *account);
 int64_t hy3_account_kept_bytes(const struct hy3_account *account);
 
-/* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unused, misshapen … */
+/* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unexpected, of a wrong shape … */
 hy3_status hy3_account_end(struct hy3_account *account);
 
 #endif

@@ -53,7 +53,7 @@ static void finding(const struct check *c, const char *format, ...)
     fprintf(c->out, "%s\n", text);
 }
 
-/* Turns an error into a finding; what is no fault of the checkpoint stays an error. */
+/* Turns an error into a finding, unless it has another cause than the checkpoint. */
 static hy3_status as_finding(const struct check *c, hy3_status status)
 {
     if (status == HY3_OK || status == HY3_ENOMEM)
@@ -112,17 +112,17 @@ static void check_header(const struct check *c, const char *file, const struct h
         finding(c, "%s: %s: the shape is %s, it must be %s", file, t->name, is, must);
     }
     if (!t->is_float)
-        finding(c, "%s: %s: the dtype is %s, which is no weight of hy_v3", file, t->name,
-                t->dtype_name);
+        finding(c, "%s: %s: the dtype is %s, but weights of hy_v3 are floating point", file,
+                t->name, t->dtype_name);
     else if (is_buffer && t->dtype != HY3_FP32)
-        finding(c, "%s: %s: the dtype is %s, a router bias is kept in F32", file, t->name,
+        finding(c, "%s: %s: the dtype is %s, but router biases must be F32", file, t->name,
                 t->dtype_name);
     else if (!is_buffer && !is_mtp && c->dtype && strcmp(t->dtype_name, c->dtype) != 0)
         finding(c, "%s: %s: the dtype is %s, config.json says %s", file, t->name, t->dtype_name,
                 c->dtype);
 }
 
-/* Where the index has the tensor; findings if that is not here. */
+/* Whether the index lists the tensor for this shard; if not, that is a finding. */
 static bool is_listed(const struct check *c, int shard, const char *file, const char *name)
 {
     int listed = hy3_hf_dir_find(c->dir, name), at = -1;
@@ -130,13 +130,14 @@ static bool is_listed(const struct check *c, int shard, const char *file, const 
     if (listed >= 0)
         hy3_hf_dir_tensor(c->dir, listed, &at);
     if (listed < 0)
-        finding(c, "%s: %s: the index does not list it", file, name);
+        finding(c, "%s: %s: not listed by the index", file, name);
     else if (at != shard)
-        finding(c, "%s: %s: the index has it in %s", file, name, hy3_hf_dir_shard_name(c->dir, at));
+        finding(c, "%s: %s: listed by the index for %s", file, name,
+                hy3_hf_dir_shard_name(c->dir, at));
     return at == shard;
 }
 
-/* All headers against the index and the parameter table. */
+/* Checks all headers against the index and the parameter table. */
 static void check_tensors(struct check *c)
 {
     for (int s = 0; s < c->summary->shards; s++) {
@@ -152,11 +153,11 @@ static void check_tensors(struct check *c)
                 continue;
             hy3_name_locate(c->params, t->name, &place);
             if (!place.param) {
-                finding(c, "%s: %s: no tensor of this model", file, t->name);
+                finding(c, "%s: %s: not a tensor of this model", file, t->name);
                 continue;
             }
             if (hy3_seen_mark(&c->seen, &place))
-                finding(c, "%s: %s: the same weights are there under another name", file, t->name);
+                finding(c, "%s: %s: present twice, under another name too", file, t->name);
             check_header(c, file, &place, t);
         }
     }
@@ -165,7 +166,7 @@ static void check_tensors(struct check *c)
         const char *name = hy3_hf_dir_tensor(c->dir, i, &s);
 
         if (c->shards[s] && !hy3_shard_find(c->shards[s], name))
-            finding(c, "%s: %s: the index lists it, the shard does not have it",
+            finding(c, "%s: %s: listed by the index, missing in the shard",
                     hy3_hf_dir_shard_name(c->dir, s), name);
     }
 }
@@ -177,8 +178,7 @@ static void find_missing(void *context, const char *name)
     finding(c, "%s: %s: missing", c->options->directory, name);
 }
 
-/* What the public converter leaves of a shard whose tensors went elsewhere: a header that lists
- * nothing. */
+/* The public converter leaves a shard without tensors where all of them moved to other shards. */
 static bool is_residue(const struct check *c, const char *name)
 {
     char path[HY3_PATH_MAX];
@@ -208,9 +208,9 @@ static hy3_status check_orphans(const struct check *c)
         for (int i = 0; is_shard && i < hy3_hf_dir_shards(c->dir); i++)
             listed |= strcmp(hy3_hf_dir_shard_name(c->dir, i), entry->d_name) == 0;
         if (is_part)
-            finding(c, "%s: what an interrupted writing left", entry->d_name);
+            finding(c, "%s: left by an interrupted write", entry->d_name);
         else if (is_shard && !listed && !is_residue(c, entry->d_name))
-            finding(c, "%s: no tensor of the index is in this shard", entry->d_name);
+            finding(c, "%s: the index lists no tensor of this shard", entry->d_name);
     }
 done:
     if (directory)
@@ -218,7 +218,8 @@ done:
     return status;
 }
 
-static int64_t look(const struct hy3_shard *shard, const struct hy3_shard_tensor *t, float *values)
+static int64_t scan_tensor(const struct hy3_shard *shard, const struct hy3_shard_tensor *t,
+                           float *values)
 {
     for (int64_t i = 0; i < t->count; i += PIECE) {
         struct hy3_span piece = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
@@ -231,7 +232,7 @@ static int64_t look(const struct hy3_shard *shard, const struct hy3_shard_tensor
     return SOUND;
 }
 
-/* Whether tensor `i` of all is one of those whose values are read: they are spread evenly. */
+/* Whether the values of tensor `i` of all are read; those tensors are spread evenly. */
 static bool is_chosen(const struct check *c, int64_t i)
 {
     int64_t wanted = c->options->spot_check, all = c->summary->tensors;
@@ -262,7 +263,7 @@ static hy3_status read_values(struct check *c)
                     total += t->bytes;
                     continue;
                 }
-                c->values[at] = look(c->shards[s], t, values);
+                c->values[at] = scan_tensor(c->shards[s], t, values);
                 done += t->bytes;
                 hy3_log_progress_bytes("reading", done, total, begin);
             }
@@ -289,12 +290,13 @@ static hy3_status check_values(struct check *c)
             c->summary->read += is_chosen(c, at);
             if (c->values[at] != SOUND)
                 finding(c, "%s: %s: %s", hy3_hf_dir_shard_name(c->dir, s), name,
-                        c->values[at] == NOT_FINITE ? "holds NaN or infinity" : "cannot be read");
+                        c->values[at] == NOT_FINITE ? "contains NaN or infinity"
+                                                    : "cannot be read");
         }
     return HY3_OK;
 }
 
-/* Everything but the values: the same on every rank. */
+/* Everything but the values, by every rank alike. */
 static hy3_status check_structure(struct check *c, bool *sound)
 {
     *sound = false;

@@ -15,15 +15,15 @@ struct hy3_check {
 };
 
 struct hy3_check_summary {
-    int64_t tensors, shards, read; /* read: tensors whose values were looked at */
+    int64_t tensors, shards, read; /* read: tensors whose values were read */
     int64_t bytes;                 /* of all tensors */
     int64_t findings;
 };
 
 /* Collective on `comm`; the values are read by all ranks. Five checks: config.json; every expected
  * tensor, MTP layers included; every shard; shape, dtype, NaN and infinity; shards that the index
- * does not list. Rank 0 writes a line per finding to `out`, "FILE: TENSOR: what is wrong". Findings
- * are no errors: those are HY3_ENOMEM and HY3_EIO for what is no directory. */
+ * does not list. Rank 0 writes one line per finding to `out`, "FILE: TENSOR: what is wrong".
+ * Findings are not errors. Errors: HY3_ENOMEM; HY3_EIO if there is no such directory. */
 hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
                      struct hy3_check_summary *summary);
 

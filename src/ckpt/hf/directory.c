@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* directory.c - the index of a directory. Nothing of it is believed before it is checked. Loading:
+/* directory.c - the index of a directory. Everything in it is checked before use. Loading:
  * hf/load.c. */
 #include "ckpt/hf/directory.h"
 
@@ -42,7 +42,7 @@ static int compare_entries(const void *a, const void *b)
     return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
 }
 
-/* A shard's name must be the name of a file in the directory itself. */
+/* A shard must be a file in the directory itself. */
 static hy3_status check_shard_name(const char *index, const char *tensor, const json_t *value)
 {
     const char *name = json_string_value(value);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* load.c - reading a directory into the store, in two passes: all headers are accounted for
- * before any weight is read. */
+/* load.c - reads a directory into the store, in two passes: all headers are checked before any
+ * weight is read. */
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/hf/account.h"
@@ -9,7 +9,7 @@
 
 enum { PIECE_BYTES = 32 << 20 }; /* of one read */
 
-/* One rank's reading. */
+/* Of one rank. */
 struct load {
     const struct hy3_hf_dir *dir;
     struct hy3_store *store;

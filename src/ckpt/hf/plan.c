@@ -151,7 +151,7 @@ static hy3_status fuse_experts(struct hy3_hf_plan *plan, const struct hy3_hf_dir
 
         hy3_name_format(outer, i / parts, (int)(i % parts), HY3_INNER, name);
         if ((listed = hy3_hf_dir_find(base, name)) < 0)
-            HY3_FAIL(HY3_EFORMAT, "'%s' has no tensor '%s', without which '%s' is not complete",
+            HY3_FAIL(HY3_EFORMAT, "'%s' has no tensor '%s', which is a part of '%s'",
                      hy3_hf_dir_path(base), name, outer);
         hy3_hf_dir_tensor(base, listed, &shard);
         HY3_TRY(open_base_tensor(plan, base, name, shard, &tensor));
@@ -189,7 +189,7 @@ static bool has_entry(const struct hy3_hf_plan *plan, const char *name)
     return false;
 }
 
-/* Brings one tensor that is no parameter over from the base, in the layout that is wanted. */
+/* Adds one tensor of the base that is not a parameter, in the layout of the output. */
 static hy3_status add_base_tensor(struct hy3_hf_plan *plan,
                                   const struct hy3_hf_writer_options *options, int64_t experts,
                                   const char *name, int shard)
@@ -201,7 +201,7 @@ static hy3_status add_base_tensor(struct hy3_hf_plan *plan,
 
     hy3_name_parse(name, &parsed);
     if (parsed.expert >= experts)
-        HY3_FAIL(HY3_EFORMAT, "'%s': tensor '%s' is of an expert that the model does not have",
+        HY3_FAIL(HY3_EFORMAT, "'%s': tensor '%s' belongs to an expert that the model does not have",
                  hy3_hf_dir_path(options->base), name);
     keep = options->names == HY3_INNER ? !parsed.is_outer : !parsed.is_inner;
     HY3_TRY(open_base_tensor(plan, options->base, name, shard, &tensor));
@@ -260,7 +260,7 @@ static hy3_status list_entries(struct hy3_hf_plan *plan,
     return HY3_OK;
 }
 
-/* Cuts the list where a shard would grow over the limit; a larger tensor has a shard of its own. */
+/* Cuts the list where a shard would exceed the limit; a larger tensor gets a shard of its own. */
 static hy3_status cut_files(struct hy3_hf_plan *plan, const char *stem, int64_t limit)
 {
     struct hy3_hf_file *file = plan->files;
@@ -390,7 +390,7 @@ static int compare_homes(const void *a, const void *b)
                               : strcmp(x->name, y->name);
 }
 
-/* Every shard of the base keeps what has its home there. */
+/* Every shard of the base keeps the tensors whose home it is. */
 static hy3_status keep_files(struct hy3_hf_plan *plan, const struct hy3_hf_dir *base,
                              bool keep_residue)
 {
@@ -413,7 +413,7 @@ static hy3_status keep_files(struct hy3_hf_plan *plan, const struct hy3_hf_dir *
     return HY3_OK;
 }
 
-/* A tensor that the index does not list would be lost. */
+/* The index must list every tensor: another one would be lost. */
 static hy3_status check_listed(const struct hy3_hf_plan *plan, const struct hy3_hf_dir *base)
 {
     for (int s = 0; s < plan->base_count; s++)

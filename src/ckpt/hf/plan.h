@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan.h - what a written directory will consist of: every tensor, its shard and its bytes in
- * the file.
+/* plan.h - the layout of a directory to be written: every tensor, its shard and its place in the
+ * file.
  *
  * The plan is a pure function of the parameter table, the base's headers and the options: all ranks
  * make the same one without a message. Inside a shard wider dtypes come first, so that every tensor
@@ -36,7 +36,7 @@ struct hy3_hf_entry {
     const char *dtype_name;
     int width; /* bytes of an element, for the order in a shard */
     int order; /* place in the model, before shards reorder it */
-    int home;  /* shard of the base where its first piece in alphabetical order is */
+    int home;  /* shard of the base with its first piece, in the order of their names */
     /* elements change on the way (hf/rewrite.h); pieces count bytes of the base's dtype */
     bool converts;
     int dims;
@@ -77,8 +77,8 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
 
 struct hy3_hf_rewrite_layout {
     enum hy3_names names;
-    bool keep_residue; /* a shard that loses all its tensors stays, empty; else it goes */
-    /* cut into new shards; 0: a tensor goes to the first of its old ones */
+    bool keep_residue; /* keep shards that have no tensor left, empty */
+    /* cut into new shards; 0: a tensor stays in the first of its old ones */
     int64_t max_shard_bytes;
 };
 

@@ -17,7 +17,7 @@ enum { CONFIG_LIMIT = 16 << 20 };
 
 static const char index_name[] = "model.safetensors.index.json";
 
-/* What belongs to the tokenizer; missing ones are fine. */
+/* Files of a tokenizer; none is required. */
 static const char *const tokenizer_files[] = {
     "tokenizer.json",
     "tokenizer_config.json",
@@ -45,7 +45,7 @@ static bool is_same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Copies `name` from one directory to the other; *found says whether it was there. */
+/* Copies `name` from one directory to the other; *found: whether it exists. */
 static hy3_status copy_file(const char *from, const char *to, const char *name, bool *found)
 {
     char source[HY3_PATH_MAX], target[HY3_PATH_MAX];
@@ -58,8 +58,8 @@ static hy3_status copy_file(const char *from, const char *to, const char *name, 
     return HY3_OK;
 }
 
-/* The text of a document whose numbers are as short as they can be without becoming others: 1e-5,
- * not 1.0000000000000001e-5. */
+/* The text of a document with the fewest digits that keep every number: 1e-5, not
+ * 1.0000000000000001e-5. */
 static hy3_status format_json(const json_t *document, char **out)
 {
     for (size_t digits = 10; digits <= 17; digits++) {
@@ -160,7 +160,7 @@ done:
     return status;
 }
 
-/* Whether the name is one that weights of an earlier writing have, complete or not. */
+/* Whether the file is a shard of an earlier write, complete or not. */
 static bool is_weight_name(const char *name)
 {
     int number, of, length = -1;
@@ -190,7 +190,7 @@ static hy3_status remove_file(const char *directory, const char *name)
     return HY3_OK;
 }
 
-/* Weights of an earlier writing that this one did not replace. */
+/* Removes shards of an earlier write that this one did not replace. */
 static hy3_status remove_stale(const char *output, const struct hy3_hf_plan *plan)
 {
     hy3_status status = HY3_OK;

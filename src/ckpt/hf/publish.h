@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* publish.h - the last step of writing a directory: small files, final names, index, and the old
- * weights' end.
+/* publish.h - the last step of writing a directory: small files, final names, index, removal of the
+ * old weights.
  *
- * Order: small files; the old index goes (from here on the directory is visibly incomplete); the
- * shards get their names; the new index; old shards that are no longer listed go; the directory is
- * flushed. */
+ * Order: small files; the old index is removed (from here on the directory is visibly incomplete);
+ * the shards get their final names; the new index; old shards that are no longer listed are
+ * removed; the directory is flushed. */
 #ifndef HY3_CKPT_HF_PUBLISH_H
 #define HY3_CKPT_HF_PUBLISH_H
 

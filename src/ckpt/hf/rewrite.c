@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rewrite.c - the phases: may we write there, what is there already, write the rest, small
- * files, index. */
+/* rewrite.c - the phases: check the output, find complete shards, write the others, small files,
+ * index. */
 #include "ckpt/hf/rewrite.h"
 
 #include "base/json.h"
@@ -32,7 +32,7 @@ struct work {
     double start;
 };
 
-/* The longest part of the path that exists, without symbolic links. */
+/* The longest existing part of the path, without symbolic links. */
 static hy3_status resolve(const char *path, char out[HY3_PATH_MAX])
 {
     hy3_status status = HY3_OK;
@@ -66,7 +66,7 @@ static hy3_status refuse_source(const struct work *w)
     return HY3_OK;
 }
 
-/* What the result depends on. The caller json_decref's it. */
+/* All that the output depends on. Owned by the caller (json_decref). */
 static hy3_status make_record(const struct work *w, json_t **out)
 {
     hy3_status status = HY3_OK;
@@ -94,7 +94,7 @@ done:
     return status;
 }
 
-/* An empty directory gets our record; one that has it is continued. */
+/* An empty directory gets the record; one that has the same record is continued. */
 static hy3_status claim_output(const struct work *w)
 {
     hy3_status status = HY3_OK;
@@ -113,7 +113,7 @@ static hy3_status claim_output(const struct work *w)
             !json_equal(old, record))
             HY3_FAIL_DONE(
                 HY3_EUSAGE,
-                "the output '%s' is not empty and was not begun from the same source with the same "
+                "the output '%s' is not empty and was not started from the same source with the same "
                 "settings; name another directory, or remove it",
                 output);
         goto done;
@@ -200,7 +200,7 @@ done:
     return status;
 }
 
-/* Bytes as they are, inside the kernel where the file systems can. */
+/* Copies bytes, by the kernel where the file systems support it. */
 static hy3_status copy_range(const struct hy3_shard *from, int64_t at, int fd, int64_t to,
                              int64_t bytes, char *buffer, const char *path)
 {
@@ -277,7 +277,7 @@ static hy3_status write_entry(struct work *w, int index, int fd, char *buffer, c
     return HY3_OK;
 }
 
-/* All tensors of a shard by the workers; the first failure is told by the calling thread. */
+/* Writes all tensors of a shard by the workers; returns the first failure. */
 static hy3_status write_entries(struct work *w, const struct hy3_hf_file *file, int fd,
                                 const char *path)
 {
@@ -345,7 +345,7 @@ static hy3_status write_files(struct work *w)
     return HY3_OK;
 }
 
-/* Weights, the index and our record are not small files. */
+/* All but weights, the index and the record. */
 static bool is_copied(const struct work *w, const char *name)
 {
     if (strcmp(name, index_name) == 0 || strcmp(name, record_name) == 0 ||
@@ -380,7 +380,7 @@ done:
     return status;
 }
 
-/* Rank 0: what makes it a directory that others read. */
+/* Rank 0: small files and the index. */
 static hy3_status complete(const struct work *w)
 {
     char path[HY3_PATH_MAX];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rewrite.h - makes a directory out of another one, shard by shard: for hy3_convert and
+/* rewrite.h - writes a model directory from another one, shard by shard: for hy3_convert and
  * hy3_merge.
  *
  * Invariants: the source is only read; a shard has its final name only when all of it is written

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* safetensors.c - the header is checked in full before any of it is believed: known dtypes, shapes
- * that fill their ranges, ranges that cover the data without hole or overlap. */
+/* safetensors.c - the header is checked in full before any of it is used: known dtypes, shapes that
+ * fill their byte ranges, ranges that cover the data without gap or overlap. */
 #include "ckpt/hf/safetensors.h"
 
 #include "base/file.h"
@@ -69,19 +69,18 @@ static hy3_status read_shape(const json_t *shape, const struct dtype_row *dtype,
 
         t->shape[i] = json_integer_value(extent);
         if (!json_is_integer(extent) || t->shape[i] < 0)
-            HY3_FAIL(HY3_EFORMAT, "%s: the shape of tensor '%s' holds something else than counts",
-                     path, t->name);
-        if (__builtin_mul_overflow(t->count, t->shape[i], &t->count))
-            HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' has more elements than can be counted", path,
+            HY3_FAIL(HY3_EFORMAT, "%s: the shape of tensor '%s' is not a list of counts", path,
                      t->name);
+        if (__builtin_mul_overflow(t->count, t->shape[i], &t->count))
+            HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' has more than 2^63 elements", path, t->name);
     }
     if (__builtin_mul_overflow(t->count, (int64_t)dtype->bits, &bits) || bits % 8 != 0)
-        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' does not fill whole bytes", path, t->name);
+        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' does not end at a byte boundary", path, t->name);
     t->bytes = bits / 8;
     return HY3_OK;
 }
 
-/* Takes the place from data_offsets; `data` is where the data begin, `size` is that of the file. */
+/* Reads data_offsets; data: offset of the first tensor in the file, size: of the file. */
 static hy3_status read_offsets(const json_t *offsets, int64_t data, int64_t size, const char *path,
                                struct hy3_shard_tensor *t)
 {
@@ -116,7 +115,7 @@ static hy3_status read_tensor(const char *name, const json_t *value, int64_t dat
     if (!json_is_object(value))
         HY3_FAIL(HY3_EFORMAT, "%s: the entry of tensor '%s' is not an object", path, name);
     if (!dtype)
-        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' has no dtype that is known", path, name);
+        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' has an unknown dtype", path, name);
     t->dtype_name = dtype->name;
     t->is_float = dtype->is_float;
     t->dtype = dtype->dtype;
@@ -153,7 +152,7 @@ static hy3_status check_cover(struct hy3_shard *shard, int64_t data, int64_t siz
 
         if (t->begin != at)
             HY3_FAIL(HY3_EFORMAT, "%s: %s tensor '%s' at data offset %lld", shard->path,
-                     t->begin > at ? "there is a hole before" : "another tensor overlaps", t->name,
+                     t->begin > at ? "there is a gap before" : "another tensor overlaps", t->name,
                      (long long)(t->begin - data));
         at += t->bytes;
     }
@@ -191,7 +190,7 @@ static hy3_status read_header(struct hy3_shard *shard, const json_t *header, int
     return HY3_OK;
 }
 
-/* The JSON text of the header; *data is where it ends. */
+/* The JSON text of the header; *data: offset of its end. */
 static hy3_status load_header(const struct hy3_shard *shard, int64_t size, char **text,
                               int64_t *data)
 {

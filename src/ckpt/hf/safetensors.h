@@ -34,10 +34,10 @@ void hy3_shard_close(struct hy3_shard *shard); /* NULL is fine */
 /* As the header of a shard names it: "F32", "BF16", "F16". */
 const char *hy3_shard_dtype_name(hy3_dtype dtype);
 
-/* "[2, 3]", cut short where it does not fit. */
+/* "[2, 3]", truncated to `size`. */
 void hy3_shard_shape_text(const int64_t *shape, int dims, char *out, size_t size);
 
-/* Names come from a file: replaces by '?' what could steer a terminal. */
+/* Replaces control characters by '?': names of a file must not control a terminal. */
 void hy3_shard_printable(char *text);
 
 /* Tensors in the order of their data. */
@@ -45,7 +45,7 @@ int hy3_shard_count(const struct hy3_shard *shard);
 const struct hy3_shard_tensor *hy3_shard_tensor(const struct hy3_shard *shard, int i);
 const struct hy3_shard_tensor *hy3_shard_find(const struct hy3_shard *shard, const char *name);
 const char *hy3_shard_path(const struct hy3_shard *shard);
-int hy3_shard_fd(const struct hy3_shard *shard); /* open for reading; stays the shard's */
+int hy3_shard_fd(const struct hy3_shard *shard); /* open for reading; owned by the shard */
 
 /* Local. Reads elements of a float tensor, converted to `dtype`. data: host, [span.count]. */
 hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
