@@ -3,6 +3,7 @@
 #include "app/loaded_model.h"
 
 #include "base/file.h"
+#include "ckpt/adapter/draw.h"
 #include "comm/agree.h"
 
 /* Brings the adapter's tensors into the table and says what is trained. */

@@ -3,7 +3,7 @@
 #include "app/save.h"
 
 #include "app/module_options.h"
-#include "ckpt/adapter/adapter.h"
+#include "ckpt/adapter/writer.h"
 #include "ckpt/hf/publish.h"
 
 hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_loaded_model *model,

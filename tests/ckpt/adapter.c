@@ -5,6 +5,8 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "ckpt/adapter/draw.h"
+#include "ckpt/adapter/writer.h"
 #include "comm/comm.h"
 #include "support/golden.h"
 

@@ -3,15 +3,15 @@
  *
  * Fused experts (PEFT's target_parameters) have A as [rank E, in], which is our [E, rank, in], and
  * B as [out, rank E] with the expert as its fastest index, which is our [E, out, rank] in another
- * order: it is brought into order here and nowhere else. */
+ * order: it is reordered here and nowhere else. Writing: writer.h; a new adapter: draw.h. */
 #ifndef HY3_CKPT_ADAPTER_ADAPTER_H
 #define HY3_CKPT_ADAPTER_ADAPTER_H
 
-#include "ckpt/hf/writer.h"
+#include "model/values.h"
 
 struct hy3_adapter; /* opaque: an adapter directory, read only */
 
-/* Local. Reads the configuration and the header. `params` is the table of the model it shall fit.
+/* Local. Reads the configuration and the header. params: of the model it is for.
  * Errors: HY3_EIO; HY3_EFORMAT naming file and key or tensor, also for kinds of adapters that add
  * something other than scale B A. The caller owns *out (hy3_adapter_close). */
 hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *params,
@@ -21,8 +21,8 @@ void hy3_adapter_close(struct hy3_adapter *adapter);
 /* Rank, alpha and targets; no dropout. */
 const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
 
-/* Local. Accounts for every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT
- * naming the tensor that is missing, unknown or misshapen. */
+/* Local. Checks every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT naming the
+ * tensor that is missing, unknown or of a wrong shape. */
 hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct hy3_params *params);
 
 /* Local. The part of a factor that this rank holds, in our order: out [held]. Errors: HY3_EFORMAT
@@ -30,24 +30,8 @@ hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct h
 hy3_status hy3_adapter_read(const struct hy3_adapter *adapter, const struct hy3_param *param,
                             float *out);
 
-/* Local. Accounts for the file and puts what this rank holds. Errors as above. */
+/* Local. Checks the file and puts what this rank holds. Errors as above. */
 hy3_status hy3_adapter_load(const struct hy3_adapter *adapter, const struct hy3_params *params,
                             struct hy3_values values);
-
-/* Local. A new adapter, as PEFT draws it: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5), B
- * zero. An element depends on the seed and its place alone. */
-hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed,
-                            struct hy3_values values);
-
-struct hy3_adapter_writer {
-    const char *output;              /* directory, created if need be */
-    const char *base_path;           /* of the model it belongs to */
-    const char *tokenizer_directory; /* its files are copied; NULL: none */
-};
-
-/* Collective on `comm`. Writes fp32 files that PEFT loads, by the writer of hf/writer.h and with
- * its promises. */
-hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
-                             const struct hy3_params *params, struct hy3_values values);
 
 #endif

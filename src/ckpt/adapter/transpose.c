@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* transpose.c - one all-to-all a tensor; both sides know from the shares what comes in which
- * order. */
+/* transpose.c - one all-to-all per tensor; both sides derive the order from the shares. */
 #include "ckpt/adapter/transpose.h"
 
 #include "base/memory.h"

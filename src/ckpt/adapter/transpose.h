@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* transpose.h - fused factors of an adapter between our order and the file's, over the ranks.
+/* transpose.h - fused factors of an adapter from our order to that of the file, over the ranks.
  *
  * The B factor of fused experts is [E,out,rank] for us and [out,rank,E] in PEFT's file: what is
- * consecutive on a rank lies scattered in the file. So before writing the ranks exchange it: each
+ * consecutive on a rank lies scattered in the file. So the ranks exchange it before writing: each
  * gets its rows of the file, all E values of some (out, rank). */
 #ifndef HY3_CKPT_ADAPTER_TRANSPOSE_H
 #define HY3_CKPT_ADAPTER_TRANSPOSE_H
@@ -11,7 +11,13 @@
 
 #include <mpi.h>
 
-/* The rows of the out*rank rows that fall to a rank. */
+/* Whether the elements of a factor have another order in the file. */
+static inline bool hy3_transpose_needed(const struct hy3_param *param)
+{
+    return param->dims == 3 && param->part == HY3_LORA_B;
+}
+
+/* The rows of the out*rank rows that a rank gets. */
 struct hy3_span hy3_transpose_share(const struct hy3_param *param, int rank, int ranks);
 
 /* Collective on `comm`. Of `values` what they share; rows [count,E]: this rank's rows of the file.

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* writer.c - the phases of a writing: plan, create, write and flush, census, check, publish.
- * Each ends in an agreement; the plan needs no message, being the same everywhere. */
+/* writer.c - the phases of a write: plan, create, write and flush, judge the values, check,
+ * publish. Each ends in an agreement; the plan needs no message, being the same on all ranks. */
 #include "ckpt/hf/writer.h"
 
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/hf/plan.h"
 #include "ckpt/hf/publish.h"
+#include "ckpt/hf/scan.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
@@ -16,9 +17,6 @@ enum {
     NAMES_SHOWN = 5,
 };
 
-/* What the census finds in a tensor; the worst of all ranks counts. */
-enum { ALL_ZERO = 0, HAS_VALUES = 1, NOT_FINITE = 2 };
-
 struct writer {
     MPI_Comm comm;
     const struct hy3_hf_writer_options *options;
@@ -27,7 +25,7 @@ struct writer {
     struct hy3_values values;
     float *wide;         /* [CHUNK] */
     char *converted;     /* [COPY_BYTES] */
-    int64_t *census;     /* [plan->count] */
+    int64_t *contents;   /* [plan->count] enum hy3_content, the worst of all ranks */
     int64_t done, total; /* bytes of this rank */
     double start;
 };
@@ -57,36 +55,6 @@ static void show_progress(struct writer *w, int64_t bytes)
     hy3_log_progress_bytes("saving", w->done, w->total, w->start);
 }
 
-static int64_t examine_wide(const uint32_t *bits, int64_t count)
-{
-    uint32_t any = 0, bad = 0;
-
-    for (int64_t i = 0; i < count; i++) {
-        any |= bits[i] & 0x7fffffff;
-        bad |= (bits[i] & 0x7f800000) == 0x7f800000;
-    }
-    return bad ? NOT_FINITE : any ? HAS_VALUES : ALL_ZERO;
-}
-
-static int64_t examine_narrow(const uint16_t *bits, int64_t count, uint16_t exponent)
-{
-    uint16_t any = 0, bad = 0;
-
-    for (int64_t i = 0; i < count; i++) {
-        any |= bits[i] & 0x7fff;
-        bad |= (bits[i] & exponent) == exponent;
-    }
-    return bad ? NOT_FINITE : any ? HAS_VALUES : ALL_ZERO;
-}
-
-/* What goes to the file is examined, not what it was made from: fp16 may overflow. */
-static int64_t examine(const void *data, hy3_dtype dtype, int64_t count)
-{
-    if (dtype == HY3_FP32)
-        return examine_wide(data, count);
-    return examine_narrow(data, count, dtype == HY3_BF16 ? 0x7f80 : 0x7c00);
-}
-
 static hy3_status write_param(struct writer *w, int fd, const char *path, int index)
 {
     const struct hy3_hf_entry *entry = &w->plan->entries[index];
@@ -102,8 +70,8 @@ static hy3_status write_param(struct writer *w, int fd, const char *path, int in
             hy3_convert(w->wide, HY3_FP32, w->converted, entry->dtype, (size_t)piece.count);
             data = w->converted;
         }
-        found = examine(data, entry->dtype, piece.count);
-        w->census[index] = found > w->census[index] ? found : w->census[index];
+        found = hy3_scan(data, entry->dtype, piece.count); /* of the file: fp16 may overflow */
+        w->contents[index] = found > w->contents[index] ? found : w->contents[index];
         HY3_TRY(hy3_file_write_at(fd, data, (size_t)(piece.count * entry->width), at, path));
         show_progress(w, piece.count * entry->width);
     }
@@ -165,8 +133,7 @@ static hy3_status write_all(struct writer *w)
     return HY3_OK;
 }
 
-/* Creates a shard in its full size with its header; space is claimed now, so that a full disk is
- * known at once. */
+/* Creates a shard in its full size with its header. */
 static hy3_status create_file(const char *output, const struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
@@ -192,7 +159,7 @@ static hy3_status create_all(const struct writer *w)
     return HY3_OK;
 }
 
-/* Logically collective: the verdict over what all ranks saw. */
+/* Logically collective. Whether the values may be published. */
 static hy3_status judge(const struct writer *w)
 {
     char names[NAMES_SHOWN * (HY3_PARAM_NAME + 2) + 1] = "";
@@ -202,10 +169,10 @@ static hy3_status judge(const struct writer *w)
     for (int i = 0; i < w->plan->count; i++) {
         const struct hy3_hf_entry *entry = &w->plan->entries[i];
 
-        if (entry->param && w->census[i] == NOT_FINITE)
-            HY3_FAIL(HY3_EDIVERGED, "tensor '%s' holds NaN or infinity as %s; nothing was saved",
+        if (entry->param && w->contents[i] == HY3_NOT_FINITE)
+            HY3_FAIL(HY3_EDIVERGED, "tensor '%s' contains NaN or infinity as %s; nothing was saved",
                      entry->name, hy3_dtype_name(entry->dtype));
-        if (!entry->param || entry->param->unit < 0 || w->census[i] != ALL_ZERO)
+        if (!entry->param || entry->param->unit < 0 || w->contents[i] != HY3_ALL_ZERO)
             continue;
         if (zeros++ < NAMES_SHOWN) {
             snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "", entry->name);
@@ -213,18 +180,18 @@ static hy3_status judge(const struct writer *w)
         }
     }
     if (zeros > 0)
-        hy3_log(HY3_LOG_WARN, "%d saved tensors hold nothing but zeros: %s%s", zeros, names,
+        hy3_log(HY3_LOG_WARN, "%d saved tensors are all zero: %s%s", zeros, names,
                 zeros > NAMES_SHOWN ? ", …" : "");
     return HY3_OK;
 }
 
 /* Collective. */
-static hy3_status take_census(struct writer *w)
+static hy3_status judge_all(struct writer *w)
 {
     const int step = 1 << 16;
 
     for (int i = 0; i < w->plan->count; i += step)
-        hy3_allreduce_int(w->comm, w->census + i,
+        hy3_allreduce_int(w->comm, w->contents + i,
                           step < w->plan->count - i ? step : w->plan->count - i, MPI_MAX,
                           "examining the saved weights");
     return judge(w);
@@ -256,7 +223,7 @@ done:
 static hy3_status plan_all(struct writer *w)
 {
     HY3_TRY(hy3_hf_plan_create(w->options, w->params, &w->plan));
-    return hy3_alloc(&w->census, (size_t)w->plan->count, sizeof *w->census);
+    return hy3_alloc(&w->contents, (size_t)w->plan->count, sizeof *w->contents);
 }
 
 /* Collective, from the first file to the last rename. */
@@ -266,7 +233,7 @@ static hy3_status write_planned(struct writer *w)
 
     HY3_AGREE_DONE(w->comm, create_all(w), "creating the weight files");
     HY3_AGREE_DONE(w->comm, write_all(w), "writing the weights");
-    HY3_TRY_DONE(take_census(w));
+    HY3_TRY_DONE(judge_all(w));
     HY3_AGREE_DONE(w->comm, check_files(w), "reading the weights back");
     HY3_AGREE_DONE(w->comm, hy3_rank(w->comm) == 0 ? hy3_hf_publish(w->options, w->plan) : HY3_OK,
                    "completing the model directory");
@@ -286,7 +253,7 @@ hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *optio
     HY3_TRY_DONE(write_planned(&w));
 done:
     hy3_hf_plan_free(w.plan);
-    hy3_free(w.census);
+    hy3_free(w.contents);
     hy3_free(w.wide);
     hy3_free(w.converted);
     return status;

@@ -3,8 +3,8 @@
  *
  * Invariants: nothing appears under its final name before all of it is written and flushed; nothing
  * is gathered on a rank, each writes its share of every tensor (hy3_store_share) to its place;
- * tensors of the base that are not parameters (MTP layers) are copied byte by byte; after writing,
- * a census (shape, NaN/Inf, all zero) decides whether it counts as saved. */
+ * tensors of the base that are not parameters (MTP layers) are copied byte by byte; nothing is
+ * published if a tensor contains NaN or infinity. */
 #ifndef HY3_CKPT_HF_WRITER_H
 #define HY3_CKPT_HF_WRITER_H
 

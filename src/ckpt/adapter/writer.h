@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* writer.h - writes an adapter as PEFT's files, all ranks together. */
+#ifndef HY3_CKPT_ADAPTER_WRITER_H
+#define HY3_CKPT_ADAPTER_WRITER_H
+
+#include "ckpt/hf/writer.h"
+
+struct hy3_adapter_writer {
+    const char *output;              /* directory, created if need be */
+    const char *base_path;           /* of the model it belongs to */
+    const char *tokenizer_directory; /* its files are copied; NULL: none */
+};
+
+/* Collective on `comm`. Writes fp32 files that PEFT loads, by the writer of hf/writer.h and with
+ * its promises. */
+hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
+                             const struct hy3_params *params, struct hy3_values values);
+
+#endif
