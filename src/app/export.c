@@ -11,7 +11,7 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 
-/* A tensor of the base and what it is. */
+/* A tensor of the base and its place in the table. */
 struct piece {
     struct hy3_place place;
     char name[HY3_PARAM_NAME];
@@ -27,7 +27,7 @@ struct export
     struct hy3_state *state;
     struct piece *pieces; /* parameters of the base, by parameter and place */
     size_t piece_count;
-    struct hy3_shard *shard; /* of the base; the one read last */
+    struct hy3_shard *shard; /* of the base, the last one read */
     int shard_number;
 };
 
@@ -83,8 +83,8 @@ static hy3_status read_piece(struct export *e, const struct piece *piece, struct
     HY3_TRY(open_shard(e, piece->shard));
     tensor = hy3_shard_find(e->shard, piece->name);
     if (!tensor || !tensor->is_float || tensor->count != place->span.count)
-        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing or misshapen", hy3_shard_path(e->shard),
-                 piece->name);
+        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing or of another shape",
+                 hy3_shard_path(e->shard), piece->name);
     data += part.first - span.first;
     part.first -= place->span.first;
     *read += part.count;
@@ -100,8 +100,8 @@ static hy3_status read_base(struct export *e, const struct hy3_param *param, str
         if (e->pieces[i].place.param == param)
             HY3_TRY(read_piece(e, &e->pieces[i], span, out, &read));
     if (read != span.count)
-        HY3_FAIL(HY3_EFORMAT, "'%s' does not have all of '%s'", hy3_hf_dir_path(e->model.base),
-                 param->name);
+        HY3_FAIL(HY3_EFORMAT, "'%s' does not have all elements of '%s'",
+                 hy3_hf_dir_path(e->model.base), param->name);
     return HY3_OK;
 }
 

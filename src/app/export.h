@@ -10,16 +10,16 @@
 struct hy3_export {
     const char *checkpoint; /* checkpoint-N of a run */
     const char *output;     /* new or empty directory */
-    const char *base;       /* the model that was trained; NULL: where the run found it */
+    const char *base;       /* the model that was trained; NULL: the run's model_name_or_path */
     const char *format;     /* "inner", "outer"; NULL: as the base */
-    const char *dtype;      /* "bf16", "fp16", "fp32"; NULL: as the run computed */
+    const char *dtype;      /* "bf16", "fp16", "fp32"; NULL: the run's compute precision */
     const char *max_shard_size;
 };
 
 /* Collective on `comm`. All ranks write. Trained tensors come from the checkpoint's fp32 masters,
  * frozen ones, router biases and MTP layers from the base; a checkpoint of an adapter gives an
- * adapter directory. What is read from state.h5 is checked first. Needs some 100 MiB whatever the
- * size of the model. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
+ * adapter directory. All of state.h5 is checked first. Needs about 100 MiB for any size of
+ * model. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options);
 
 #endif

@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* loaded_model.c - from a directory's name to loaded weights. */
+/* loaded_model.c - opens a model directory and loads its weights. */
 #include "app/loaded_model.h"
 
 #include "base/file.h"
 #include "ckpt/adapter/draw.h"
 #include "comm/agree.h"
 
-/* Brings the adapter's tensors into the table and says what is trained. */
+/* Adds the adapter's tensors to the table and marks what is trained. */
 static hy3_status add_adapter(const struct hy3_loaded_model_options *options,
-                              struct hy3_loaded_model *n)
+                              struct hy3_loaded_model *model)
 {
     struct hy3_lora lora = options->lora;
 
     if (options->adapter) {
-        HY3_TRY(hy3_adapter_open(options->adapter, n->params, &n->adapter));
-        lora = *hy3_adapter_lora(n->adapter);
+        HY3_TRY(hy3_adapter_open(options->adapter, model->params, &model->adapter));
+        lora = *hy3_adapter_lora(model->adapter);
         lora.dropout = options->lora.dropout;
     }
     if (lora.rank > 0) {
-        HY3_TRY(hy3_params_add_adapter(n->params, &lora));
-        if (n->params->count == n->params->base_count)
-            HY3_FAIL(HY3_EUSAGE, "no layer of the model has what lora_target names");
+        HY3_TRY(hy3_params_add_adapter(model->params, &lora));
+        if (model->params->count == model->params->base_count)
+            HY3_FAIL(HY3_EUSAGE, "no layer of the model has a matrix that lora_target names");
     }
-    hy3_params_train(n->params, options->training);
+    hy3_params_train(model->params, options->training);
     return HY3_OK;
 }
 
 static hy3_status open_local(const struct hy3_loaded_model_options *options,
-                             struct hy3_loaded_model *n)
+                             struct hy3_loaded_model *model)
 {
     char path[HY3_PATH_MAX];
 
@@ -35,54 +35,56 @@ static hy3_status open_local(const struct hy3_loaded_model_options *options,
         HY3_FAIL(HY3_EIO, "the model directory '%s' does not exist (model_name_or_path)",
                  options->directory);
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->directory));
-    HY3_TRY(hy3_shape_open(path, &n->shape));
-    return hy3_hf_dir_open(options->directory, &n->base);
+    HY3_TRY(hy3_shape_open(path, &model->shape));
+    return hy3_hf_dir_open(options->directory, &model->base);
 }
 
-/* The tensors as far as this rank holds them. */
+/* The parameter table, with the experts that this rank holds. */
 static hy3_status make_table(const struct hy3_loaded_model_options *options,
-                             struct hy3_loaded_model *n)
+                             struct hy3_loaded_model *model)
 {
-    int64_t held = n->shape.experts / n->layout.experts.size;
+    int64_t held = model->shape.experts / model->layout.experts.size;
 
-    HY3_TRY(hy3_params_create(&n->shape, n->layout.experts.rank * held, held, &n->params));
-    return add_adapter(options, n);
+    HY3_TRY(
+        hy3_params_create(&model->shape, model->layout.experts.rank * held, held, &model->params));
+    return add_adapter(options, model);
 }
 
 hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_options *options,
-                                 struct hy3_loaded_model *n)
+                                 struct hy3_loaded_model *model)
 {
-    *n = (struct hy3_loaded_model){0};
-    HY3_AGREE(comm, open_local(options, n), "opening the model");
-    HY3_TRY(hy3_backend_open(comm, options->device, &n->backend));
-    HY3_TRY(hy3_layout_open(comm, options->expert_parallel_size, n->shape.experts, &n->layout));
-    return hy3_agree(comm, make_table(options, n), "opening the model");
+    *model = (struct hy3_loaded_model){0};
+    HY3_AGREE(comm, open_local(options, model), "opening the model");
+    HY3_TRY(hy3_backend_open(comm, options->device, &model->backend));
+    HY3_TRY(
+        hy3_layout_open(comm, options->expert_parallel_size, model->shape.experts, &model->layout));
+    return hy3_agree(comm, make_table(options, model), "opening the model");
 }
 
-hy3_status hy3_loaded_model_load(struct hy3_loaded_model *n,
+hy3_status hy3_loaded_model_load(struct hy3_loaded_model *model,
                                  const struct hy3_loaded_model_options *options)
 {
     struct hy3_store_options store = options->store;
 
     store.with_grads = options->training != HY3_TRAIN_NOTHING;
-    HY3_TRY(hy3_store_open(n->backend, &n->layout, n->params, &store, &n->store));
-    return hy3_hf_dir_load(n->layout.world.comm, n->base, n->store);
+    HY3_TRY(hy3_store_open(model->backend, &model->layout, model->params, &store, &model->store));
+    return hy3_hf_dir_load(model->layout.world.comm, model->base, model->store);
 }
 
-hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *n, uint64_t seed,
+hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *model, uint64_t seed,
                                          struct hy3_values values)
 {
-    hy3_status status = n->adapter ? hy3_adapter_load(n->adapter, n->params, values)
-                                   : hy3_adapter_draw(n->params, seed, values);
+    hy3_status status = model->adapter ? hy3_adapter_load(model->adapter, model->params, values)
+                                       : hy3_adapter_draw(model->params, seed, values);
 
-    return hy3_agree(n->layout.world.comm, status, "loading the adapter");
+    return hy3_agree(model->layout.world.comm, status, "loading the adapter");
 }
 
-void hy3_loaded_model_close(struct hy3_loaded_model *n)
+void hy3_loaded_model_close(struct hy3_loaded_model *model)
 {
-    hy3_adapter_close(n->adapter);
-    hy3_store_close(n->store);
-    hy3_hf_dir_close(n->base);
-    hy3_params_free(n->params);
-    hy3_layout_close(&n->layout);
+    hy3_adapter_close(model->adapter);
+    hy3_store_close(model->store);
+    hy3_hf_dir_close(model->base);
+    hy3_params_free(model->params);
+    hy3_layout_close(&model->layout);
 }

@@ -21,8 +21,8 @@ struct hy3_loaded_model {
 struct hy3_loaded_model_options {
     const char *directory; /* model_name_or_path */
     const char *device;
-    int expert_parallel_size;       /* 0: chosen */
-    struct hy3_store_options store; /* with_grads is set by the network */
+    int expert_parallel_size;       /* 0: chosen by hy3_layout_open */
+    struct hy3_store_options store; /* with_grads follows from training */
     enum hy3_training training;
     const char *adapter; /* directory of an adapter; NULL: none */
     /* of a new adapter if there is none; rank 0: no adapter. dropout holds for both */
@@ -30,19 +30,20 @@ struct hy3_loaded_model_options {
 };
 
 /* Collective on `comm`. Reads and checks everything but the weights: cheap, so that wrong input is
- * told before any long work. The caller owns *network (hy3_loaded_model_close), also after an error. */
+ * reported before any long work. The caller owns *model (hy3_loaded_model_close), also after an
+ * error. */
 hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_options *options,
-                                 struct hy3_loaded_model *network);
+                                 struct hy3_loaded_model *model);
 
 /* Collective. Allocates and loads the weights. */
-hy3_status hy3_loaded_model_load(struct hy3_loaded_model *network,
+hy3_status hy3_loaded_model_load(struct hy3_loaded_model *model,
                                  const struct hy3_loaded_model_options *options);
 
-/* Collective. Puts the adapter that was read, or a new one, into the values of the store, or of the
- * optimizer over it. */
-hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *network, uint64_t seed,
+/* Collective. Puts the adapter of the options, or a new one, into `values`: those of the store, or
+ * of the optimizer over it. */
+hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *model, uint64_t seed,
                                          struct hy3_values values);
 
-void hy3_loaded_model_close(struct hy3_loaded_model *network);
+void hy3_loaded_model_close(struct hy3_loaded_model *model);
 
 #endif

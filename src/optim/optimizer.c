@@ -7,10 +7,10 @@
 
 #include <math.h>
 
-enum { PIECE = 1 << 20, STAGES = 2 }; /* elements brought over at a time; pieces under way */
+enum { PIECE = 1 << 20, STAGES = 2 }; /* elements copied at a time; copies in progress */
 
-/* Where a weight and its gradient meet their state, if they lie elsewhere. While one stage is
- * updated the other is filled. */
+/* Copies of a weight and its gradient beside their state, where that is in other memory. While one
+ * stage is updated the other is filled. */
 struct stage {
     void *weight, *grad; /* [piece] beside the state */
     struct hy3_stream *stream;
@@ -19,17 +19,17 @@ struct stage {
 
 struct hy3_optimizer {
     const struct hy3_backend *backend;
-    const struct hy3_backend *updater; /* where the state lies in host memory: who computes there */
+    const struct hy3_backend *updater; /* the backend, or the CPU's for state in host memory */
     struct hy3_optimizer_options options;
     struct hy3_range *ranges;
-    int64_t *at; /* [count+1] place of each range in the arrays */
+    int64_t *at; /* [count+1] where each range begins in the arrays */
     int count;
     float *m, *v;                    /* placed */
     int16_t *low;                    /* placed; NULL: the weight is fp32 */
     double *device_sums, *host_sums; /* [count] sum of squares of each range */
     int64_t piece;                   /* PIECE, or the largest range if that is less */
-    void *host[2];                   /* [piece] pinned: what files are given, or give */
-    bool is_staging;                 /* some range has to be brought to its state */
+    void *host[2];                   /* [piece] pinned, for get and put */
+    bool is_staging;                 /* some range is updated through stages */
     struct stage stages[STAGES];
     struct hy3_event *begun;
 };
@@ -44,7 +44,7 @@ static size_t weight_size(const struct hy3_optimizer *o)
     return hy3_dtype_size(o->options.dtype);
 }
 
-/* Whether a range's weight or gradient lies elsewhere than the state. */
+/* Whether a range's weight or gradient is in other memory than the state. */
 static bool is_staged(const struct hy3_optimizer *o, const struct hy3_range *range)
 {
     return o->options.placement.host || range->on_host;
@@ -86,7 +86,7 @@ static hy3_status open_stages(struct hy3_optimizer *o)
     return HY3_OK;
 }
 
-/* What was begun must end before its memory goes. */
+/* Copies must complete before their memory is freed. */
 static void close_stages(struct hy3_optimizer *o)
 {
     const struct hy3_device *device = &o->backend->device;
@@ -162,7 +162,7 @@ void hy3_optimizer_free(struct hy3_optimizer *o)
     if (!o)
         return;
     device = &o->backend->device;
-    (void)device->synchronize(NULL); /* copies that were begun, of files */
+    (void)device->synchronize(NULL); /* copies of get and put */
     close_stages(o);
     total = o->at && o->count > 0 ? (size_t)o->at[o->count] : 0;
     hy3_placement_free(device, &o->options.placement, total * sizeof *o->m, o->m);
@@ -210,7 +210,7 @@ hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *
     return HY3_OK;
 }
 
-/* The update of a step, to be completed by whoever knows the elements. */
+/* The update of a step, all but its elements. */
 static struct hy3_adamw update_of(const struct hy3_optimizer *o, const struct hy3_range *range,
                                   int64_t step, double learning_rate, double grad_scale)
 {
@@ -241,9 +241,9 @@ static char *weight_at(const struct hy3_optimizer *o, const struct hy3_range *ra
     return (char *)range->weight + (size_t)first * weight_size(o);
 }
 
-/* Begins to bring a piece of a range to a stage. */
-static hy3_status bring(struct hy3_optimizer *o, const struct hy3_range *range, int64_t first,
-                        struct stage *s)
+/* Starts to copy a piece of a range to a stage. */
+static hy3_status copy_in(struct hy3_optimizer *o, const struct hy3_range *range, int64_t first,
+                          struct stage *s)
 {
     const struct hy3_device *device = &o->backend->device;
     size_t n = (size_t)piece_at(o, range, first);
@@ -253,7 +253,7 @@ static hy3_status bring(struct hy3_optimizer *o, const struct hy3_range *range, 
     return device->copy(s->stream, s->grad, range->grad + first, n * sizeof(float));
 }
 
-/* Updates the piece that was brought to a stage, and begins to bring the weight back. */
+/* Updates the piece in a stage, and starts to copy the weight back. */
 static hy3_status update_piece(struct hy3_optimizer *o, int index, int64_t first, struct stage *s,
                                struct hy3_adamw *a)
 {
@@ -274,25 +274,25 @@ static hy3_status update_piece(struct hy3_optimizer *o, int index, int64_t first
     return HY3_OK;
 }
 
-/* Piece by piece, the next one on its way while one is updated. */
+/* Piece by piece; the next one is copied while one is updated. */
 static hy3_status update_staged(struct hy3_optimizer *o, int index, struct hy3_adamw *a)
 {
     const struct hy3_range *range = &o->ranges[index];
     int turn = 0;
 
-    HY3_TRY(bring(o, range, 0, &o->stages[turn]));
+    HY3_TRY(copy_in(o, range, 0, &o->stages[turn]));
     for (int64_t first = 0; first < range->count; first += o->piece) {
         int next = (turn + 1) % STAGES;
 
         if (first + o->piece < range->count)
-            HY3_TRY(bring(o, range, first + o->piece, &o->stages[next]));
+            HY3_TRY(copy_in(o, range, first + o->piece, &o->stages[next]));
         HY3_TRY(update_piece(o, index, first, &o->stages[turn], a));
         turn = next;
     }
     return HY3_OK;
 }
 
-/* The stages go on after the stream, or the stream after them. */
+/* The stages wait for the stream (begin), or the stream for the stages. */
 static hy3_status order_stages(struct hy3_optimizer *o, struct hy3_stream *stream, bool begin)
 {
     const struct hy3_device *device = &o->backend->device;
@@ -368,7 +368,7 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, struct hy
     return HY3_OK;
 }
 
-/* By all threads: the memory of a checkpoint's copy may be touched for the first time. */
+/* By all threads: this may be the first touch of a checkpoint's copy. */
 static void copy_floats(float *to, const float *from, int64_t count)
 {
 #pragma omp parallel for schedule(static)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* optimizer.h - AdamW over ranges of weights: moments, masters, gradient norm and clipping.
  *
- * A range is a piece of one tensor that this rank updates. The optimizer knows neither units nor
- * ranks: whoever adds the ranges says what they are, and sums the norm over ranks.
+ * A range is a span of one tensor that this rank updates. The optimizer knows neither units nor
+ * ranks: the caller describes the ranges and sums the norm over ranks.
  *
  * The fp32 master of a bf16 weight is the weight and 16 bits more (base/dtype.h, hy3_split), so the
- * state of a weight is 10 bytes instead of 12. With fp32 weights the weight is the master. State
- * that lies in host memory is updated by the CPU. */
+ * state of a weight is 10 bytes instead of 12. An fp32 weight is its own master. State in host
+ * memory is updated by the CPU. */
 #ifndef HY3_OPTIM_OPTIMIZER_H
 #define HY3_OPTIM_OPTIMIZER_H
 
@@ -24,14 +24,14 @@ struct hy3_optimizer_options {
 struct hy3_range {
     const char *name;  /* of the tensor, for messages; kept until hy3_optimizer_free */
     void *weight;      /* [count] compute precision; kept */
-    bool on_host;      /* the weight lies in host memory, else on the device */
+    bool on_host;      /* the weight is in host memory, else on the device */
     const float *grad; /* [count] device; kept */
     int64_t count;
     bool decay;           /* weight decay applies */
     struct hy3_span norm; /* of the range: what this rank adds to the gradient norm */
 };
 
-/* Local. Moments are zero and masters the weights, whatever these become until the first step. The
+/* Local. Moments are zero; masters are the weights, also if these change before the first step. The
  * caller owns *out (hy3_optimizer_free). Errors: HY3_ENOMEM, HY3_EIO. */
 hy3_status hy3_optimizer_create(const struct hy3_backend *backend,
                                 const struct hy3_optimizer_options *options,

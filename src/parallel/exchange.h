@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exchange.h - rows of tokens go to the ranks that hold their experts, and come back.
+/* exchange.h - sends rows of tokens to the ranks that hold their experts, and back.
  *
  * Every rank of an expert group has rows sorted by expert. Rank d of the group holds the experts [d
  * E/P, (d+1) E/P). The numbers of rows are exact: nothing is padded, no token is dropped. A rank
  * that would receive more rows than its workspace holds works in rounds; their number follows from
- * counts that all ranks of the group know, so nobody has to ask.
+ * counts that all ranks of the group know, without another message.
  *
  * The rows that a destination receives have one order, by expert, then by source rank, then by
  * place; round q takes the q-th `capacity` of them. What a source sends in a round is then
@@ -20,8 +20,8 @@ struct hy3_exchange {
     int64_t experts, capacity;     /* of the model; rows received in a round */
     int64_t hidden;
     hy3_dtype dtype;
-    void *arrival;             /* [capacity,hidden] device, brought by the owner */
-    int32_t *token, *position; /* [capacity] device, brought by the owner */
+    void *arrival;             /* [capacity,hidden] device, of the caller */
+    int32_t *token, *position; /* [capacity] device, of the caller */
     int32_t *host_index;       /* HOST [2,capacity] */
     int64_t *host_counts;      /* HOST, see exchange.c */
 };

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layout.h - who shares what: the communicators of a run, made from the one MPI was started
- * with. */
+/* layout.h - the communicators of a run: world, node, expert group, expert replicas. */
 #ifndef HY3_PARALLEL_LAYOUT_H
 #define HY3_PARALLEL_LAYOUT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pool.c - a list of buffers; few sizes occur (units of a sort are alike), so a search is short. */
+/* pool.c - a list of buffers. Few sizes occur, since most units are alike, so a search is short. */
 #include "parallel/pool.h"
 
 #include "base/memory.h"

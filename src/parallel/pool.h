@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pool.h - device buffers that come back: taken and given in a step's rhythm, allocated only the
- * first time round. */
+/* pool.h - device buffers that are reused: allocated during the first step, taken and given back in
+ * all others. */
 #ifndef HY3_PARALLEL_POOL_H
 #define HY3_PARALLEL_POOL_H
 

@@ -6,7 +6,7 @@
 #include "comm/agree.h"
 #include "parallel/pool.h"
 
-/* Sums under way at a time; each holds a unit's gradient. */
+/* Sums in progress at a time; each holds a unit's gradient. */
 enum { MAX_SUMS = 4 };
 
 struct unit {
@@ -14,18 +14,18 @@ struct unit {
     int64_t slice; /* elements of each rank's slice, a multiple of HY3_PARAM_ALIGN */
     bool divides_update, divides_grad, divides_weight;
     char *kept;    /* weights between steps: [slice], or whole [ranks,slice] */
-    char *whole;   /* what a gather gives; `kept`, or a buffer of the pool, or NULL */
+    char *whole;   /* the gathered unit: `kept`, or a buffer of the pool, or NULL */
     bool stale;    /* whole, but the other ranks' slices have changed */
-    bool arriving; /* a gather is under way, or a copy from host memory if the group is of one */
+    bool arriving; /* a gather is in progress, or a copy from host memory if the group is of one */
     struct hy3_transfer gather;
-    struct hy3_event *copied; /* from host memory, if it is kept there */
+    struct hy3_event *copied; /* from host memory, if the slice is there */
     float *grad;       /* summed over micro-batches: [slice], or from grad_from on; NULL: frozen */
     int64_t grad_from; /* element of the unit that grad begins with, where it is not a slice */
     size_t grad_bytes;
-    float *open; /* [ranks,slice] gradient of the backward at work, where only slices are kept */
+    float *open; /* [ranks,slice] gradient of the current backward, where only slices are kept */
 };
 
-/* A reduce-scatter under way. */
+/* A reduce-scatter in progress. */
 struct sum {
     int unit;
     float *own; /* [slice] of the pool */
@@ -38,7 +38,7 @@ struct hy3_store {
     const struct hy3_params *params;
     struct hy3_store_options options;
     struct unit *units;
-    struct hy3_stream *from_host; /* copies of offloaded weights, beside the computation */
+    struct hy3_stream *from_host; /* copies of offloaded weights, concurrent with computation */
     struct hy3_event *begun;
     float *buffers; /* [params->buffer_count] */
     struct hy3_pool pool;
@@ -60,7 +60,7 @@ static size_t weight_size(const struct hy3_store *store)
     return hy3_dtype_size(store->options.dtype);
 }
 
-/* Elements of the unit with what is added so that the slices are equal. */
+/* Elements of the unit with the padding that makes the slices equal. */
 static int64_t padded(const struct unit *u)
 {
     return u->slice * u->group->size;
@@ -145,8 +145,8 @@ done:
     return status;
 }
 
-/* What was begun must end before its memory goes. */
-static void end_transfers(struct hy3_store *store)
+/* Transfers must complete before their memory is freed. */
+static void finish_transfers(struct hy3_store *store)
 {
     for (int i = 0; i < store->params->units; i++)
         if (store->units[i].arriving && store->units[i].group->size > 1)
@@ -163,7 +163,7 @@ void hy3_store_close(struct hy3_store *store)
         return;
     device = &store->backend->device;
     if (store->units)
-        end_transfers(store);
+        finish_transfers(store);
     for (int i = 0; store->units && i < store->params->units; i++) {
         struct unit *u = &store->units[i];
 
@@ -213,7 +213,7 @@ void hy3_store_schedule(struct hy3_store *store, const int *order, int count)
     store->position = 0;
 }
 
-/* Its slice to its place in the gathered unit; *on: the stream that then has it. */
+/* Copies the slice to its place in the gathered unit; *on: the stream of the copy. */
 static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream, struct unit *u,
                               struct hy3_stream **on)
 {
@@ -222,7 +222,7 @@ static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream
     bool offloaded = store->options.placement.host;
 
     HY3_TRY(hy3_pool_take(&store->pool, bytes * (size_t)u->group->size, &u->whole));
-    if (offloaded) { /* once the computation has done with what the buffer held */
+    if (offloaded) { /* after the computation that used the buffer before */
         *on = store->from_host;
         HY3_TRY(device->event_record(store->begun, stream));
         HY3_TRY(device->event_wait(store->begun, *on));
@@ -234,7 +234,7 @@ static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream
     return HY3_OK;
 }
 
-/* Begins to make a unit whole, if it is not and nobody has begun. */
+/* Starts the gather of a unit that is neither whole nor arriving. */
 static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *stream, int index)
 {
     struct unit *u = &store->units[index];
@@ -253,8 +253,8 @@ static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *strea
     return HY3_OK;
 }
 
-/* The stream goes on when the unit is whole. */
-static hy3_status end_gather(struct hy3_store *store, struct hy3_stream *stream, struct unit *u)
+/* The stream waits until the unit is whole. */
+static hy3_status finish_gather(struct hy3_store *store, struct hy3_stream *stream, struct unit *u)
 {
     u->arriving = false;
     if (u->group->size == 1)
@@ -262,8 +262,8 @@ static hy3_status end_gather(struct hy3_store *store, struct hy3_stream *stream,
     return store->backend->collectives.finish(stream, &u->gather, "gathering weights");
 }
 
-/* Begins the gathers of the units that come next. */
-static hy3_status look_ahead(struct hy3_store *store, struct hy3_stream *stream)
+/* Starts the gathers of the next units in the schedule. */
+static hy3_status prefetch_next(struct hy3_store *store, struct hy3_stream *stream)
 {
     int64_t ahead = 0;
 
@@ -283,14 +283,14 @@ hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, 
     if (store->order_count > 0) {
         HY3_ASSERT(store->position < store->order_count && store->order[store->position] == unit);
         store->position++;
-        HY3_TRY(look_ahead(store, stream));
+        HY3_TRY(prefetch_next(store, stream));
     }
     if (u->arriving)
-        HY3_TRY(end_gather(store, stream, u));
+        HY3_TRY(finish_gather(store, stream, u));
     return HY3_OK;
 }
 
-/* Whether the schedule comes back to the unit soon enough to keep it. */
+/* Whether the schedule returns to the unit soon enough to keep it. */
 static bool is_used_soon(const struct hy3_store *store, int unit)
 {
     int64_t distance = 0;
@@ -363,8 +363,8 @@ hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stre
     return HY3_OK;
 }
 
-/* Ends the oldest sum and takes it in. */
-static hy3_status end_sum(struct hy3_store *store, struct hy3_stream *stream)
+/* Completes the oldest sum and adds or copies it to the gradient. */
+static hy3_status finish_sum(struct hy3_store *store, struct hy3_stream *stream)
 {
     hy3_status status = HY3_OK;
     struct sum *sum = &store->sums[store->first_sum];
@@ -395,7 +395,7 @@ static hy3_status begin_sum(struct hy3_store *store, struct hy3_stream *stream, 
     struct sum *sum;
 
     if (store->sum_count == MAX_SUMS)
-        HY3_TRY(end_sum(store, stream));
+        HY3_TRY(finish_sum(store, stream));
     sum = &store->sums[(store->first_sum + store->sum_count) % MAX_SUMS];
     sum->unit = unit;
     HY3_TRY(hy3_pool_take(&store->pool, (size_t)u->slice * sizeof(float), &sum->own));
@@ -420,7 +420,7 @@ hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, 
 hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
 {
     while (store->sum_count > 0)
-        HY3_TRY(end_sum(store, stream));
+        HY3_TRY(finish_sum(store, stream));
     return HY3_OK;
 }
 

@@ -6,8 +6,8 @@
  *     stage 0   nothing is divided: gradients are all-reduced, every rank updates everything
  *     stage 1   a rank updates its slice; gradients are reduce-scattered at the end of a step
  *     stage 2   and keeps gradients of its slice only: they are reduce-scattered after each
- *     backward of the unit stage 3   and keeps weights of its slice only: the unit is gathered for
- *     its use
+ *               backward of the unit
+ *     stage 3   and keeps weights of its slice only: the unit is gathered before use
  *
  * Invariants
  *  1. Between hy3_store_gather and hy3_store_release of a unit its weights are whole on this rank.
@@ -33,29 +33,28 @@ struct hy3_store_options {
     int zero_stage;
     bool whole_experts;             /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
     struct hy3_placement placement; /* of the slices of weights at stage 3 */
-    int64_t persistence;            /* stage 3 leaves units of up to so many elements whole */
-    int64_t prefetch; /* elements gathered ahead of their use, but at least a unit; 0: none */
-    int64_t reuse;    /* a gathered unit is kept if it is needed again before so many elements */
+    int64_t persistence;            /* stage 3 leaves units with at most this many elements whole */
+    int64_t prefetch; /* elements to gather before they are used, at least one unit; 0: none */
+    int64_t reuse;    /* a gathered unit is kept if it is needed again within this many elements */
 };
 
 /* Bytes that the store has allocated on this rank. */
 struct hy3_store_memory {
-    size_t weights, grads; /* what is kept */
-    size_t host;           /* the part of the weights that lies in host memory */
-    size_t gathered;       /* buffers for units at work; grows during the first step */
+    size_t weights, grads; /* kept between steps */
+    size_t host;           /* the part of `weights` in host memory */
+    size_t gathered;       /* buffers of gathered units; grows during the first step */
 };
 
-/* The elements of a parameter that this rank updates, and with what. */
+/* The elements of a parameter that this rank updates, their weights and gradients. */
 struct hy3_owned {
     struct hy3_span span; /* count may be 0 */
     void *weight;         /* [span.count] compute precision, in the weights' placement if divided */
     float *grad;          /* [span.count] device; NULL: frozen */
-    bool on_host;         /* the weight lies in host memory, else on the device */
+    bool on_host;         /* the weight is in host memory, else on the device */
 };
 
 /* Collective on layout->world. `params`, `layout`, `backend` and options->placement.directory are
- * kept until hy3_store_close. All weights are zero. Errors: HY3_ENOMEM with the size that was
- * wanted. */
+ * kept until hy3_store_close. All weights are zero. Errors: HY3_ENOMEM with the requested size. */
 hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_layout *layout,
                           const struct hy3_params *params, const struct hy3_store_options *options,
                           struct hy3_store **out);
@@ -66,12 +65,12 @@ const struct hy3_layout *hy3_store_layout(const struct hy3_store *store);
 hy3_dtype hy3_store_dtype(const struct hy3_store *store);
 struct hy3_store_memory hy3_store_memory(const struct hy3_store *store);
 
-/* Local. The units in the order in which a pass will gather them: what is gathered ahead, and what
- * is kept. `order` is kept until the next call; count 0: unknown. */
+/* Local. Sets the order in which a pass will gather the units; prefetch and reuse follow it.
+ * `order` is kept until the next call; count 0: unknown. */
 void hy3_store_schedule(struct hy3_store *store, const int *order, int count);
 
-/* Collective. Makes the unit whole on this rank; release says it is not needed until it comes again
- * in the schedule. */
+/* Collective. Makes the unit whole on this rank; release says that it is not needed until its next
+ * place in the schedule. */
 hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, int unit);
 void hy3_store_release(struct hy3_store *store, int unit);
 
@@ -79,29 +78,29 @@ void hy3_store_release(struct hy3_store *store, int unit);
  * are). */
 const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_param *param);
 
-/* Local. Makes room for the gradient of a unit whose backward begins; zero where only slices are
- * kept. */
+/* Local. Provides the buffer for the gradient of a unit whose backward begins; zeroed where only
+ * slices are kept. */
 hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit);
 
 /* Local. Device address of the fp32 gradient of the held part, between hy3_store_open_grads and
- * hy3_store_reduce; NULL if it is frozen, the store has no gradients, or no room has been made. */
+ * hy3_store_reduce; NULL if it is frozen, the store has no gradients, or there is no buffer. */
 float *hy3_store_grad(const struct hy3_store *store, const struct hy3_param *param);
 
 /* Local. Sets all gradients to zero, at the start of a step. */
 hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stream);
 
-/* Collective. The unit's backward of a micro-batch has ended; last: of the last one of the step.
- * Begins the sum over ranks that the stage wants now. */
+/* Collective. Called when the unit's backward of a micro-batch is done; last: of the last
+ * micro-batch of the step. Starts the sum over ranks if the stage needs it now. */
 hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit,
                             bool last);
 
-/* Collective. All sums that were begun are done. */
+/* Collective. Completes all sums that were started. */
 hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream);
 
-/* Local. What this rank updates of a parameter of a unit. */
+/* Local. What this rank owns, that is updates, of a parameter of a unit. */
 struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3_param *param);
 
-/* Local. The owned weights of all trained units have changed. */
+/* Local. Called after an update of the owned weights of all trained units. */
 void hy3_store_updated(struct hy3_store *store);
 
 /* Local. Copies elements of the whole flattened tensor between the store and host memory, as far as

@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* This rank's shares of a trained tensor, copied. */
+/* A copy of this rank's share of a trained tensor. */
 struct copy {
     struct hy3_span span;      /* empty: the tensor is frozen */
     float *values[HY3_FIELDS]; /* [span.count] */
@@ -26,13 +26,13 @@ struct hy3_checkpoints {
     const struct hy3_loaded_model *model;
     struct hy3_sharded_optimizer *optimizer;
     char *configuration;   /* the resolved one */
-    MPI_Comm comm, saving; /* of the training; of the thread that saves */
+    MPI_Comm comm, saving; /* of the training thread; of the saving one */
     bool async;
     struct copy *copies; /* [params->count], with save_async */
     pthread_t thread;
     bool is_running; /* the thread */
     struct hy3_state_info info;
-    hy3_status result; /* of the thread */
+    hy3_status result; /* of the thread, and its error text */
     char text[HY3_ERROR_MAX];
     double stall, seconds;
 };
@@ -68,7 +68,7 @@ static hy3_status open_local(struct hy3_checkpoints *c)
     HY3_TRY(hy3_config_format(c->config, &c->configuration));
     c->async = c->config->save_async && !c->config->save_only_model;
     if (c->async && provided != MPI_THREAD_MULTIPLE) {
-        hy3_log(HY3_LOG_WARN, "save_async has no effect: this MPI does not serve several threads");
+        hy3_log(HY3_LOG_WARN, "save_async has no effect: this MPI has no MPI_THREAD_MULTIPLE");
         c->async = false;
     }
     if (c->async)
@@ -145,8 +145,8 @@ static hy3_status write_configuration(const struct hy3_checkpoints *c, const cha
     return hy3_output_replace(path, c->configuration, strlen(c->configuration));
 }
 
-/* What makes a checkpoint directory more than a state: configuration and tokenizer, the adapter if
- * there is one. */
+/* What a checkpoint has besides state.h5: configuration, tokenizer, and weights of an adapter or
+ * with save_only_model. */
 static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
 {
     hy3_status status = HY3_OK;
@@ -154,7 +154,7 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
 
     HY3_AGREE(c->comm, write_configuration(c, directory), "writing a checkpoint");
     HY3_AGREE(c->comm, hy3_save_options(c->config, c->model, directory, &save), "saving");
-    save.names = hy3_hf_dir_names(c->model->base); /* save_format is of the result */
+    save.names = hy3_hf_dir_names(c->model->base); /* save_format is for the result only */
     if (c->model->params->lora.rank > 0 || c->config->save_only_model)
         return hy3_save_trained(&save, c->optimizer);
     if (hy3_rank(c->comm) == 0)
@@ -163,7 +163,7 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
     return status;
 }
 
-/* Rank 0. The new one gets its name, then the oldest go. */
+/* Rank 0. Gives the new checkpoint its name, then removes the oldest ones. */
 static hy3_status publish(const struct hy3_checkpoints *c)
 {
     hy3_status status = HY3_OK;
@@ -173,7 +173,7 @@ static hy3_status publish(const struct hy3_checkpoints *c)
 
     HY3_TRY_DONE(path_of(c, c->info.step, ".part", part));
     HY3_TRY_DONE(path_of(c, c->info.step, "", path));
-    HY3_TRY_DONE(hy3_directory_remove(path)); /* of a run that came this far before */
+    HY3_TRY_DONE(hy3_directory_remove(path)); /* of an earlier run to this step */
     HY3_TRY_DONE(hy3_file_rename(part, path));
     if (most == 0)
         goto done;
@@ -187,7 +187,7 @@ done:
     return status;
 }
 
-/* Collective on `saving`, in whichever thread. */
+/* Collective on `saving`, in the thread that saves. */
 static hy3_status write_state(struct hy3_checkpoints *c)
 {
     hy3_status status = HY3_OK;
@@ -248,15 +248,16 @@ static hy3_status begin(struct hy3_checkpoints *c)
         return write_state(c);
     HY3_AGREE(c->comm, copy_all(c), "copying the state");
     if (pthread_create(&c->thread, NULL, run_thread, c) != 0)
-        status = hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "cannot start the thread that saves");
+        status = hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "cannot start the saving thread");
     else
         c->is_running = true;
-    if (status != HY3_OK) /* the others have begun */
+    if (status != HY3_OK) /* the other ranks are writing already */
         hy3_abort(status, "saving");
     return status;
 }
 
-/* What becomes of a failed save: the incomplete directory is removed, the checkpoint before it stays. */
+/* What becomes of a failed save: the incomplete directory is removed, the checkpoint before it
+ * stays. */
 static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
 {
     char part[HY3_PATH_MAX], why[HY3_ERROR_MAX];
@@ -334,7 +335,7 @@ static int newest_first(const void *a, const void *b)
     return (*x < *y) - (*x > *y);
 }
 
-/* The step in the name of a checkpoint, -1: it is none. */
+/* The step in the name of a checkpoint directory, -1 for any other name. */
 static int64_t step_of(const char *name)
 {
     static const char prefix[] = "checkpoint-";
@@ -380,22 +381,20 @@ bool hy3_checkpoints_continues(const struct hy3_config *config)
            (!config->overwrite_output_dir || requeued);
 }
 
-/* Whether the samples of the remaining steps would be the same. */
+/* Whether the remaining steps would see the same samples. */
 static hy3_status check_run(const char *path, const struct hy3_state_info *is,
                             const struct hy3_state_info *expected)
 {
     if (is->global_batch != expected->global_batch)
         HY3_FAIL(HY3_EUSAGE,
-                 "'%s' was made with a global batch of %lld samples, this run has %lld; "
+                 "'%s' has a global batch of %lld samples, this run %lld; "
                  "choose per_device_train_batch_size and gradient_accumulation_steps so "
                  "that their product with the ranks is %lld, or start over in another "
                  "directory",
                  path, (long long)is->global_batch, (long long)expected->global_batch,
                  (long long)is->global_batch);
     if (is->seed != expected->seed)
-        HY3_FAIL(HY3_EUSAGE,
-                 "'%s' was made with seed = %lld, this run has %lld: the samples would not "
-                 "be the same",
+        HY3_FAIL(HY3_EUSAGE, "'%s' has seed = %lld, this run %lld: the sample order would differ",
                  path, (long long)is->seed, (long long)expected->seed);
     if (is->data_samples != expected->data_samples ||
         is->data_fingerprint != expected->data_fingerprint)

@@ -298,7 +298,7 @@ static void damage(const char *path, int kind)
 
 /* The newest checkpoint is damaged: the one before is used and gives the same end. All are damaged:
  * an error, and nothing is lost. */
-static void a_damaged_checkpoint_is_passed_over(void **state)
+static void a_damaged_checkpoint_is_skipped(void **state)
 {
     static const struct layout one = {1, {NULL}}, four = {4, {NULL}};
     const struct layout *l = hy3_size(MPI_COMM_WORLD) >= 4 ? &four : &one;
@@ -385,7 +385,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_layout_continues_bit_for_bit),
         cmocka_unit_test(another_layout_continues_with_the_same_numbers),
-        cmocka_unit_test(a_damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(a_damaged_checkpoint_is_skipped),
         cmocka_unit_test(a_checkpoint_of_another_run_is_refused),
         cmocka_unit_test(old_checkpoints_go_and_small_files_are_there),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* file.c - groups, datasets and attributes of state.h5, read. */
+/* file.c - reads groups, datasets and attributes of state.h5. */
 #include "ckpt/state/file.h"
 
 #include "base/memory.h"
@@ -76,7 +76,8 @@ static hy3_status get_field(hid_t file, struct hy3_state_index *index, enum hy3_
     H5G_info_t info;
 
     if (group < 0 || H5Gget_info(group, &info) < 0 || info.nlinks > MAX_TENSORS)
-        HY3_FAIL_DONE(HY3_EFORMAT, "it has no usable group '%s'", hy3_state_field_name(field));
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no group '%s', or a damaged one",
+                      hy3_state_field_name(field));
     if (field == HY3_MASTER) {
         index->tensor_count = (int64_t)info.nlinks;
         HY3_TRY_DONE(hy3_alloc(&index->tensors, info.nlinks, sizeof *index->tensors));
@@ -111,7 +112,7 @@ static int by_place(const void *a, const void *b)
     return (x->first > y->first) - (x->first < y->first);
 }
 
-/* In order, and every element of every tensor in exactly one of them. */
+/* Sorts the slabs; every element of every tensor must be in exactly one of them. */
 static hy3_status check_slabs(struct hy3_state_index *index)
 {
     uint64_t field = 0, tensor = 0, at = 0;

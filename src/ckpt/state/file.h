@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* file.h - the HDF5 side of state.h5: what the file holds and where. Only one rank needs it;
- * all ranks read the data itself at the offsets found here. The file is made by state/layout.h and
- * written by state/output.h.
+/* file.h - the HDF5 side of state.h5: what the file holds and where. Only one rank reads it; all
+ * ranks read values at the offsets found here. The file is created by state/layout.h and written by
+ * state/output.h.
  *
- *     /param/NAME, /adam_m/NAME, /adam_v/NAME   fp32, global shapes, contiguous; NAME is the
- *     tensor's outer name /checksums                               uint64 [slabs,5]: field, tensor,
- *     first, count, XXH3 of these elements attributes of the root: see hy3_state_attributes;
- *     configuration; complete: 1, set last
+ *     /param/NAME, /adam_m/NAME, /adam_v/NAME
+ *         fp32, global shapes, contiguous; NAME is the tensor's outer name
+ *     /checksums
+ *         uint64 [slabs,5]: field, tensor, first, count, XXH3 of these elements
+ *     attributes of the root
+ *         see hy3_state_attributes; configuration; complete: 1, set last
  *
- * Metadata has HDF5's own checksums (format of 1.8). doc/formats.md describes the file for
- * others. */
+ * Metadata has HDF5's own checksums (format of 1.8). doc/formats.md describes the file for readers
+ * other than hy3. */
 #ifndef HY3_CKPT_STATE_FILE_H
 #define HY3_CKPT_STATE_FILE_H
 
@@ -18,7 +20,7 @@
 
 enum { HY3_STATE_VERSION = 1, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
 
-/* What a run must know to go on, besides tensors. */
+/* What resuming needs besides tensors. */
 struct hy3_state_info {
     int64_t step;         /* steps done */
     int64_t global_batch; /* samples of a step: the order of samples depends on it */
@@ -49,7 +51,7 @@ struct hy3_state_tensor {
     int64_t offset[HY3_FIELDS]; /* bytes in the file */
 };
 
-/* What one rank wrote at a time. */
+/* Consecutive elements of a tensor with one checksum: a row of /checksums. */
 struct hy3_state_slab {
     uint64_t field, tensor, first, count, checksum;
 };

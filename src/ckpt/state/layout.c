@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layout.c - an image of the file in memory, of which the disk gets what HDF5 has written. */
+/* layout.c - HDF5 writes an image of the file in memory; what it wrote is copied to the disk. */
 #include "ckpt/state/layout.h"
 
 #include "base/file.h"
@@ -12,7 +12,7 @@
 
 enum { PIECE = 1 << 16 }; /* bytes copied or compared at a time */
 
-/* A byte of the file in which it differs when it is complete. */
+/* A byte that differs in the complete file. */
 struct hy3_state_byte {
     int64_t offset;
     char value;
@@ -20,7 +20,7 @@ struct hy3_state_byte {
 
 struct hy3_state_layout {
     const char *path;
-    int fd;                      /* while it is made */
+    int fd;                      /* during hy3_state_layout_create */
     struct hy3_state_byte *mark; /* [mark_bytes] */
     size_t mark_bytes, capacity;
 };
@@ -90,7 +90,7 @@ static hid_t file_format(void)
 static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *index)
 {
     int64_t version = HY3_STATE_VERSION,
-            complete = 0; /* its place is there, so that the end needs no more space */
+            complete = 0; /* has its place already, so that the mark needs no more space */
 
     HY3_TRY(hy3_hdf5_put_number(file, "version", H5T_NATIVE_INT64, &version, path));
     HY3_TRY(hy3_hdf5_put_number(file, "complete", H5T_NATIVE_INT64, &complete, path));
@@ -104,7 +104,7 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
     return create_slabs(file, path, index);
 }
 
-/* Closes a file of the memory. What HDF5 has flushed is there; else it is of no use. */
+/* Closes an image that HDF5 could flush, discards it otherwise. */
 static hy3_status flush_and_close(hid_t image, const char *path)
 {
     hy3_status status = HY3_OK;
@@ -134,7 +134,7 @@ static hy3_status create_image(const char *name, const char *path, struct hy3_st
     return status;
 }
 
-/* The image then says that the file is whole. */
+/* Sets the mark in the image. */
 static hy3_status complete_image(const char *name, const char *path)
 {
     hy3_status status = HY3_OK;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* output.c - hyperslabs, written independently into datasets that have their place. */
+/* output.c - independent writes of hyperslabs into datasets that have their place. */
 #include "ckpt/state/output.h"
 
 #include "base/file.h"
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WRITTEN_EARLY = 1 << 20 }; /* bytes from which the disk is told at once */
+enum { WRITTEN_EARLY = 1 << 20 }; /* bytes from which write-back is started at once */
 
 struct hy3_state_output {
     char path[HY3_PATH_MAX];
@@ -85,7 +85,7 @@ static void close_set(struct hy3_state_output *o)
     o->space = o->set = -1;
 }
 
-/* MPI-IO's descriptors of the file, which no interface tells, become those of an empty one. */
+/* Makes MPI-IO's descriptors of the file, which no interface gives, those of an empty one. */
 static void cut_off(const struct hy3_state_output *o)
 {
     DIR *all = opendir("/proc/self/fd");
@@ -191,13 +191,13 @@ hy3_status hy3_state_output_write(struct hy3_state_output *o, const struct hy3_s
     return HY3_OK;
 }
 
-hy3_status hy3_state_output_checksums(struct hy3_state_output *o, int64_t first, int64_t count,
+hy3_status hy3_state_output_checksums(struct hy3_state_output *o, struct hy3_span rows,
                                       const struct hy3_state_slab *slabs)
 {
     const hsize_t columns = sizeof *slabs / sizeof slabs->checksum;
-    const hsize_t start[2] = {(hsize_t)first, 0}, size[2] = {(hsize_t)count, columns};
+    const hsize_t start[2] = {(hsize_t)rows.first, 0}, size[2] = {(hsize_t)rows.count, columns};
 
-    if (count == 0)
+    if (rows.count == 0)
         return HY3_OK;
     HY3_TRY(open_set(o, "checksums"));
     return write_block(o, H5T_NATIVE_UINT64, start, size, size[0] * columns, slabs);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* state.c - slabs: read and checked by all ranks. */
+/* state.c - reads state.h5: rank 0 the index, each rank its slabs. */
 #include "ckpt/state/state.h"
 
 #include "base/file.h"
@@ -21,7 +21,7 @@ struct hy3_state {
     int fd;
 };
 
-/* Rank 0 has inspected; the others get the same index. */
+/* Broadcasts the index that rank 0 has read. */
 static hy3_status share_index(MPI_Comm comm, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
@@ -117,18 +117,18 @@ hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_par
         if (!t || strcmp(t->name, p->name) != 0 || t->dims != p->dims ||
             memcmp(t->shape, p->shape, sizeof t->shape) != 0)
             HY3_FAIL(HY3_EUSAGE,
-                     "'%s' is of another run: this one trains '%s', it has '%s' in that "
+                     "'%s' is of another run: this run trains '%s', the file has '%s' in that "
                      "place or another shape",
                      state->path, p->name, t ? t->name : "nothing");
         n++;
     }
     if (n < state->index.tensor_count)
-        HY3_FAIL(HY3_EUSAGE, "'%s' is of another run: it has '%s', which this one does not train",
+        HY3_FAIL(HY3_EUSAGE, "'%s' is of another run: it has '%s', which this run does not train",
                  state->path, state->index.tensors[n].name);
     return HY3_OK;
 }
 
-/* Reads a slab and holds it against its checksum. */
+/* Reads a slab and compares it with its checksum. */
 static hy3_status read_slab(const struct hy3_state *state, const struct hy3_state_slab *slab,
                             float *values)
 {
@@ -139,8 +139,7 @@ static hy3_status read_slab(const struct hy3_state *state, const struct hy3_stat
                              t->offset[slab->field] + (int64_t)(slab->first * sizeof(float)),
                              state->path));
     if (XXH3_64bits(values, bytes) != slab->checksum)
-        HY3_FAIL(HY3_EFORMAT,
-                 "'%s': elements %lld to %lld of '%s/%s' are not what was written (checksum)",
+        HY3_FAIL(HY3_EFORMAT, "'%s': elements %lld to %lld of '%s/%s' are damaged (wrong checksum)",
                  state->path, (long long)slab->first, (long long)(slab->first + slab->count - 1),
                  hy3_state_field_name((enum hy3_field)slab->field), t->name);
     return HY3_OK;
@@ -220,7 +219,7 @@ static hy3_status get(void *of, enum hy3_field field, const struct hy3_param *pa
     const struct hy3_state_tensor *t = find(state, param->name);
 
     if (!t || span.first < 0 || span.count > t->count - span.first)
-        HY3_FAIL(HY3_EUSAGE, "'%s' does not hold what is asked of '%s'", state->path, param->name);
+        HY3_FAIL(HY3_EUSAGE, "'%s' does not have these elements of '%s'", state->path, param->name);
     return hy3_file_read_at(state->fd, out, (size_t)span.count * sizeof *out,
                             t->offset[field] + span.first * (int64_t)sizeof *out, state->path);
 }

@@ -1,9 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state.h - the state of a training run as one HDF5 file that all ranks write and read at once.
  *
- * Each rank writes its share of every tensor through parallel HDF5; nothing is gathered anywhere,
- * and nothing in the file says how many ranks wrote it. What is read is checked against the
- * checksums of those who wrote it. */
+ * Each rank writes its share of every tensor through parallel HDF5; nothing is gathered on a rank,
+ * and nothing in the file depends on the number of ranks but the cut into slabs.
+ *
+ * The states of checkpoint-N.part/state.h5, and the functions that move it from one to the next:
+ *
+ *     NONE         the file does not exist
+ *      |             hy3_state_layout_create          rank 0
+ *     LAID OUT     it has its final size; groups, datasets and attributes are written, `complete`
+ *      |           is 0; values and checksums are missing
+ *      |             hy3_state_output_open            collective
+ *     OPEN         for MPI-IO, on all ranks
+ *      |             hy3_state_output_write           each rank its share, slab by slab
+ *      |             hy3_state_output_checksums       each rank its rows
+ *     WRITTEN      by this rank
+ *      |             hy3_state_output_flush           each rank
+ *     FLUSHED      what this rank wrote is on the disk
+ *      |             hy3_agree                        collective
+ *      |             hy3_state_output_close           collective
+ *     CLOSED       all ranks know that all values are on the disk
+ *      |             hy3_state_layout_complete        rank 0: writes `complete` = 1, flushes
+ *     COMPLETE     may be read; hy3_state_write returns HY3_OK
+ *      |             publish() of train/checkpoint.c  rank 0: renames checkpoint-N.part to
+ *      |                                              checkpoint-N, flushes the directory
+ *     PUBLISHED    is found by hy3_checkpoints_resume
+ *
+ * A failure in any state is agreed on by all ranks and leaves the file in the state it has; judge()
+ * of train/checkpoint.c removes the .part directory. After a crash the next save of the same step
+ * does so. A rank that fails while the file is open still takes part in the close.
+ *
+ * Invariants
+ *  1. The mark `complete` is 1 only if all values and checksums are on the disk: it is written
+ *     after the agreement on all flushes. Readers refuse a file without it.
+ *  2. Size and place of everything are final from LAID OUT on. The space is claimed there, so that
+ *     a full disk is met before any value is written.
+ *  3. Between open and close only values are written, and each element by exactly one rank (`share`
+ *     of struct hy3_values). No metadata of HDF5 is left to be written by the close.
+ *  4. The file is open on all ranks or on none, since opening and closing are collective: a rank
+ *     that cannot open it while another can ends the job.
+ *  5. One thread of a rank calls HDF5 and MPI-IO, and it is not the one that waits with a deadline.
+ *  6. A slab's checksum is of the values that were handed to HDF5. hy3_state_load checks every slab
+ *     that it reads, so that a damaged file is noticed before training continues.
+ *  7. An older checkpoint is removed only after PUBLISHED. */
 #ifndef HY3_CKPT_STATE_STATE_H
 #define HY3_CKPT_STATE_STATE_H
 
@@ -12,9 +51,9 @@
 #include <mpi.h>
 
 /* Collective on `comm`. Writes all trained tensors of the table, of each this rank's share. The
- * file is complete and flushed after HY3_OK; its directory is the caller's business. Nobody else may
- * call HDF5 meanwhile. `values` is asked by this thread; HDF5 and MPI-IO are called by another one.
- * Needs 16 MiB. */
+ * file is complete and flushed after HY3_OK; its directory is the caller's business. Nobody else
+ * may call HDF5 meanwhile. `values` is asked by this thread; HDF5 and MPI-IO are called by another
+ * one. Needs 16 MiB. */
 hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_params *params,
                            const struct hy3_state_info *info, const char *configuration,
                            struct hy3_values values);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* writer.c - hy3_state_write: this thread collects and checksums values, another one has HDF5
- * write those before them. */
+/* writer.c - hy3_state_write: this thread collects values and their checksums, while another one
+ * has HDF5 write those of the batch before. */
 #include "base/memory.h"
 #include "ckpt/state/layout.h"
 #include "ckpt/state/output.h"
@@ -18,8 +18,8 @@ enum { SLAB = 2 << 20 }; /* elements, of a slab at most and of a batch */
 static const char phase[] = "writing a checkpoint";
 
 struct batch {
-    int64_t first, count; /* slabs, of this rank's */
-    float *values;        /* [SLAB] */
+    struct hy3_span slabs; /* of this rank's */
+    float *values;         /* [SLAB] */
 };
 
 struct writer {
@@ -29,11 +29,11 @@ struct writer {
     struct hy3_values values;
     struct hy3_state_index index;
     const struct hy3_param **trained; /* [index.tensor_count] */
-    int64_t first_slab, own_slabs;    /* this rank's rows of the table of checksums */
-    struct hy3_state_slab *slabs;     /* [own_slabs] */
+    struct hy3_span rows;             /* this rank's, of the table of checksums */
+    struct hy3_state_slab *slabs;     /* [rows.count] */
     struct batch batches[2];          /* one is filled while the other is written */
-    struct batch *given;              /* to the worker */
-    struct hy3_worker *worker;        /* alone calls HDF5 */
+    struct batch *given;              /* what the worker writes */
+    struct hy3_worker *worker;        /* the only thread that calls HDF5 */
     struct hy3_state_layout *layout;  /* on rank 0 */
     struct hy3_state_output *output;
 };
@@ -53,7 +53,7 @@ static hy3_status list_tensors(struct writer *w)
         t->dims = p->dims;
         memcpy(t->shape, p->shape, sizeof t->shape);
         t->count = p->count;
-        w->own_slabs += HY3_FIELDS * ((w->values.share(w->values.of, p).count + SLAB - 1) / SLAB);
+        w->rows.count += HY3_FIELDS * ((w->values.share(w->values.of, p).count + SLAB - 1) / SLAB);
     }
     return HY3_OK;
 }
@@ -62,7 +62,7 @@ static hy3_status list_slabs(struct writer *w)
 {
     struct hy3_state_slab *slab;
 
-    HY3_TRY(hy3_alloc(&w->slabs, (size_t)w->own_slabs, sizeof *w->slabs));
+    HY3_TRY(hy3_alloc(&w->slabs, (size_t)w->rows.count, sizeof *w->slabs));
     slab = w->slabs;
     for (int field = 0; field < HY3_FIELDS; field++)
         for (int64_t tensor = 0; tensor < w->index.tensor_count; tensor++) {
@@ -90,16 +90,16 @@ static hy3_status prepare(struct writer *w, const char *configuration)
     return hy3_worker_create(&w->worker);
 }
 
-/* Collective. How many slabs there are, and where the own ones stand among them. */
+/* Collective. Counts all slabs and finds this rank's rows among them. */
 static hy3_status number_slabs(struct writer *w)
 {
     hy3_status status = HY3_OK;
     int64_t *counts = NULL;
 
     HY3_AGREE_DONE(w->comm, hy3_alloc(&counts, (size_t)hy3_size(w->comm), sizeof *counts), phase);
-    hy3_allgather_int(w->comm, w->own_slabs, counts, phase);
+    hy3_allgather_int(w->comm, w->rows.count, counts, phase);
     for (int r = 0; r < hy3_size(w->comm); r++) {
-        w->first_slab += r < hy3_rank(w->comm) ? counts[r] : 0;
+        w->rows.first += r < hy3_rank(w->comm) ? counts[r] : 0;
         w->index.slab_count += counts[r];
     }
 done:
@@ -107,7 +107,7 @@ done:
     return status;
 }
 
-/* Has the worker do it, and waits. */
+/* Runs `work` on the worker and waits for it. */
 static hy3_status call(struct writer *w, hy3_work work)
 {
     hy3_worker_begin(w->worker, work, w);
@@ -147,8 +147,8 @@ static hy3_status write_batch(void *writer)
     const struct writer *w = writer;
     const float *values = w->given->values;
 
-    for (int64_t i = 0; i < w->given->count; i++) {
-        const struct hy3_state_slab *slab = &w->slabs[w->given->first + i];
+    for (int64_t i = w->given->slabs.first; i < hy3_span_end(w->given->slabs); i++) {
+        const struct hy3_state_slab *slab = &w->slabs[i];
 
         HY3_TRY(hy3_state_output_write(w->output, &w->index.tensors[slab->tensor], slab, values));
         values += slab->count;
@@ -160,18 +160,18 @@ static hy3_status write_end(void *writer)
 {
     const struct writer *w = writer;
 
-    HY3_TRY(hy3_state_output_checksums(w->output, w->first_slab, w->own_slabs, w->slabs));
+    HY3_TRY(hy3_state_output_checksums(w->output, w->rows, w->slabs));
     return hy3_state_output_flush(w->output);
 }
 
-/* As many slabs as there is room for. */
+/* Collects as many slabs as fit, from this rank's slab `first` on. */
 static hy3_status fill(struct writer *w, struct batch *b, int64_t first)
 {
     uint64_t used = 0;
 
-    b->first = first;
-    for (b->count = 0; first + b->count < w->own_slabs; b->count++) {
-        struct hy3_state_slab *slab = &w->slabs[first + b->count];
+    b->slabs = (struct hy3_span){.first = first};
+    for (; hy3_span_end(b->slabs) < w->rows.count; b->slabs.count++) {
+        struct hy3_state_slab *slab = &w->slabs[hy3_span_end(b->slabs)];
 
         if (used + slab->count > SLAB)
             break;
@@ -189,7 +189,7 @@ static hy3_status write_own(struct writer *w)
     hy3_status status = HY3_OK, last;
     struct batch *b = &w->batches[0];
 
-    for (int64_t at = 0; at < w->own_slabs; at += b->count) {
+    for (int64_t at = 0; at < w->rows.count; at = hy3_span_end(b->slabs)) {
         b = &w->batches[b == &w->batches[0]];
         HY3_TRY_DONE(fill(w, b, at));
         HY3_TRY_DONE(hy3_worker_end(w->worker, phase));
@@ -203,7 +203,7 @@ done:
     return last != HY3_OK ? last : status;
 }
 
-/* Collective. The file is open on all ranks, or on none. */
+/* Collective. Opens the file on all ranks, or fails on all. */
 static hy3_status open_together(struct writer *w)
 {
     hy3_status status = call(w, open_output);
