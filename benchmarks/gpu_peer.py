@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tokens/s of transformers where hy3_sft trains attention only: the same model, bf16, gradient checkpointing, fused AdamW, all tokens with a
-label. Its weights are bf16 alone; hy3_sft keeps fp32 masters.
+"""tokens/s of transformers in attention-only fine-tuning: the same model as hy3_sft, bf16, gradient
+checkpointing, fused AdamW, all tokens with a label. Its weights are bf16 alone; hy3_sft keeps fp32
+masters.
 
     gpu_peer.py MODEL_DIRECTORY TOKENS
 """
