@@ -280,7 +280,7 @@ static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
                   "truncating the dataset");
     t->hashed = p + 1;
     memset(t->rows + p + 1, 0, (size_t)(t->count - p - 1) * sizeof *t->rows);
-    return status;
+    return HY3_OK;
 }
 
 /* The first line, sample and token of each portion, and the sums. */

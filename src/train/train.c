@@ -45,12 +45,11 @@ static hy3_status check_loss(const struct hy3_run *run, const struct hy3_pass_re
 /* Forward and backward of this rank's micro-batches; totals over all ranks. */
 static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *totals)
 {
-    hy3_status status = HY3_OK, local = HY3_OK;
-    struct hy3_stream *stream = hy3_pass_stream(run->pass);
     int64_t micros = run->config->gradient_accumulation_steps;
+    hy3_status status = HY3_OK;
+    hy3_status local = hy3_store_zero_grads(run->model.store, hy3_pass_stream(run->pass));
     double sums[3] = {0};
 
-    local = hy3_store_zero_grads(run->model.store, stream);
     for (int64_t micro = 0; micro < micros && local == HY3_OK; micro++) {
         struct hy3_pass_result result = {0};
 
@@ -69,23 +68,20 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
     hy3_allreduce_real(run->comm, sums, 3, MPI_SUM, "summing the loss");
     *totals = (struct totals){.loss = sums[0], .labels = sums[1], .tokens = sums[2]};
     if (totals->labels == 0)
-        HY3_FAIL(HY3_EFORMAT,
-                 "step %lld has no token with a label; check the data and "
-                 "max_seq_length",
+        HY3_FAIL(HY3_EFORMAT, "step %lld has no label token; check the data and max_seq_length",
                  (long long)step + 1);
-    return status;
+    return HY3_OK;
 }
 
 /* Mean token loss of the evaluation samples, each counted once. */
 static hy3_status evaluate(struct hy3_run *run, double *loss)
 {
-    hy3_status status = HY3_OK;
     double sums[2] = {0};
 
     for (int64_t step = 0; step < hy3_batches_steps_per_epoch(&run->data.eval); step++) {
         struct hy3_pass_result result = {0};
+        hy3_status status = hy3_batches_load(&run->data.eval, step, 0, run->data.eval_batch);
 
-        status = hy3_batches_load(&run->data.eval, step, 0, run->data.eval_batch);
         if (status == HY3_OK)
             status = hy3_pass_evaluate(run->pass, run->data.eval_batch, &result);
         if (status != HY3_OK)
@@ -95,9 +91,9 @@ static hy3_status evaluate(struct hy3_run *run, double *loss)
     }
     hy3_allreduce_real(run->comm, sums, 2, MPI_SUM, "summing the evaluation loss");
     if (sums[1] == 0)
-        HY3_FAIL(HY3_EFORMAT, "the evaluation data has no token with a label");
+        HY3_FAIL(HY3_EFORMAT, "the evaluation data has no label token");
     *loss = sums[0] / sums[1];
-    return status;
+    return HY3_OK;
 }
 
 static bool evaluates_at(const struct hy3_run *run, int64_t step)
@@ -138,17 +134,14 @@ static int64_t reason_to_stop(const struct hy3_run *run, double seconds)
 /* Saves a checkpoint and ends the run early. */
 static hy3_status stop(struct hy3_run *run, int64_t step, int64_t saved, int64_t reason)
 {
-    hy3_status status = HY3_OK;
     const char *why = reason == TIME_LIMIT ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
 
     if (step > saved)
         HY3_TRY(hy3_run_state_save(run));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
-    status = hy3_fail(HY3_STOPPED, __FILE__, __LINE__,
-                      "stopped by %s after step %lld of %lld; the same command continues from "
-                      "there",
-                      why, (long long)step, (long long)run->data.steps);
-    return status;
+    HY3_FAIL(HY3_STOPPED,
+             "stopped by %s after step %lld of %lld; the same command continues from there", why,
+             (long long)step, (long long)run->data.steps);
 }
 
 static hy3_status train_step(struct hy3_run *run, int64_t step)
