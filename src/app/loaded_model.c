@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "ckpt/adapter/draw.h"
+#include "ckpt/hf/load.h"
 #include "comm/agree.h"
 
 /* Adds the adapter's tensors to the table and marks what is trained. */
@@ -68,7 +69,7 @@ hy3_status hy3_loaded_model_load(struct hy3_loaded_model *model,
 
     store.with_grads = options->training != HY3_TRAIN_NOTHING;
     HY3_TRY(hy3_store_open(model->backend, &model->layout, model->params, &store, &model->store));
-    return hy3_hf_dir_load(model->layout.world.comm, model->base, model->store);
+    return hy3_hf_load(model->layout.world.comm, model->base, model->store);
 }
 
 hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *model, uint64_t seed,

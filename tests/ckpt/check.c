@@ -167,10 +167,8 @@ static void damage_to_shards_is_found(void **state)
     assert_ok(hy3_output_replace(in(SHARD2), "", 0));
     finds(SHARD2, "");
     assert_ok(hy3_output_replace(in(SHARD2), "\x08\0\0\0\0\0\0\0{}      ", 16));
-    finds(
-        SHARD2
-        ": model.layers.1.mlp.experts.3.gate_proj.weight: listed by the index, missing in the shard",
-        "model.layers.1.mlp.experts.3.gate_proj.weight: missing");
+    finds(SHARD2 ": model.layers.1.mlp.experts.3.gate_proj.weight: listed by the index, missing in",
+          "model.layers.1.mlp.experts.3.gate_proj.weight: missing");
     assert_int_equal(truncate(in(SHARD5), 100000), 0);
     finds(SHARD5, "");
     assert_int_equal(truncate(in(SHARD5), 5), 0);

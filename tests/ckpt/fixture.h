@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/output.h"
-#include "ckpt/hf/directory.h"
+#include "ckpt/hf/load.h"
 #include "ckpt/hf/writer.h"
 #include "comm/comm.h"
 #include "support/test.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* writer.c - factors of fused experts are brought into the file's order, then written as any model. */
+/* writer.c - factors of fused experts are put into the order of the file, then all are written as
+ * any model is. */
 #include "ckpt/adapter/writer.h"
 
 #include "base/memory.h"

@@ -6,6 +6,7 @@
 #define HY3_CKPT_HF_ACCOUNT_H
 
 #include "ckpt/hf/directory.h"
+#include "parallel/store.h"
 
 struct hy3_account; /* opaque */
 
@@ -21,7 +22,8 @@ void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shar
 int64_t hy3_account_bytes(const struct hy3_account *account);
 int64_t hy3_account_kept_bytes(const struct hy3_account *account);
 
-/* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unexpected, of a wrong shape … */
+/* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unexpected, of a wrong
+ * shape … */
 hy3_status hy3_account_end(struct hy3_account *account);
 
 #endif

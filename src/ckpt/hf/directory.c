@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* directory.c - the index of a directory. Everything in it is checked before use. Loading:
- * hf/load.c. */
+/* directory.c - the index of a directory. Everything in it is checked before use. */
 #include "ckpt/hf/directory.h"
 
 #include "base/file.h"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* directory.h - a Hugging Face model directory: which tensor is in which shard, and reading it into
- * the store.
+/* directory.h - a Hugging Face model directory: which tensor is in which shard. Loading: hf/load.h.
  *
  * Inner and outer names, one file or many, F32, F16 and BF16 are all read directly (names.h). */
 #ifndef HY3_CKPT_HF_DIRECTORY_H
@@ -8,7 +7,6 @@
 
 #include "ckpt/hf/names.h"
 #include "ckpt/hf/safetensors.h"
-#include "parallel/store.h"
 
 struct hy3_hf_dir; /* opaque */
 
@@ -31,11 +29,5 @@ int hy3_hf_dir_find(const struct hy3_hf_dir *dir, const char *name);
 int64_t hy3_hf_dir_total_bytes(const struct hy3_hf_dir *dir);
 /* Local. Opens the shard with this number. The caller owns *out (hy3_shard_close). */
 hy3_status hy3_hf_dir_open_shard(const struct hy3_hf_dir *dir, int shard, struct hy3_shard **out);
-
-/* Collective on `comm`. Accounts for every tensor (missing, unused, misshapen ones are an error
- * that lists them; MTP layers are known and left alone), then every rank reads the byte ranges its
- * store holds, in large reads, shard by shard. Progress in bytes. Values are rounded to nearest
- * even to the dtype of the store. NaN and infinity are an error naming the tensor. */
-hy3_status hy3_hf_dir_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store);
 
 #endif

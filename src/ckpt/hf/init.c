@@ -15,7 +15,7 @@
 enum { SHAPE_LIMIT = 1 << 20 };
 
 /* clang-format off */
-static const struct published { /* what a shape file need not say, under any of its names */
+static const struct published { /* defaults, under any of the names of a key */
     const char *keys[3];
     int64_t value;
 } published[] = {
@@ -59,7 +59,7 @@ struct init {
     struct hy3_params *params; /* MTP layers are ordinary layers here */
 };
 
-/* Reads the shape file; what it leaves open becomes as published. */
+/* Reads the shape file; missing keys become as published. */
 static hy3_status read_shape(struct init *init)
 {
     hy3_status status = HY3_OK;
@@ -118,7 +118,7 @@ static void put_shape(json_t *config, const struct hy3_shape *s)
     put_int(config, "num_nextn_predict_layers", s->mtp_layers);
     put_int(config, "num_shared_experts", s->shared_experts);
     put_int(config, "vocab_size", s->vocab);
-    if (s->experts > 0) { /* they are 0 without, which no reader takes */
+    if (s->experts > 0) { /* else 0, which no reader accepts */
         put_int(config, "expert_hidden_dim", s->expert_intermediate);
         put_int(config, "moe_intermediate_size", s->expert_intermediate);
         put_int(config, "num_experts_per_tok", s->top_k);
@@ -180,7 +180,7 @@ static hy3_status check_output(const struct hy3_init_options *options)
     return HY3_OK;
 }
 
-/* A tokenizer directory without generation_config.json: the ids alone say when an answer ends. */
+/* For a tokenizer directory without generation_config.json: the ids at which an answer ends. */
 static hy3_status write_generation_config(const struct hy3_init_options *o)
 {
     hy3_status status = HY3_OK;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* init.h - a model of random weights as a Hugging Face directory, for the quick start, tests and
- * benchmarks.
+/* init.h - writes a model of random weights as a Hugging Face directory, for the quick start,
+ * tests and benchmarks.
  *
  * A weight is a function of seed, tensor and element, so the files do not depend on the number of
  * ranks. */
@@ -13,15 +13,15 @@
 #include <mpi.h>
 
 struct hy3_init_options {
-    const char *shape;     /* file with keys of config.json; missing ones are as published */
+    const char *shape;     /* file with keys of config.json; missing keys: as published */
     const char *tokenizer; /* directory whose tokenizer files are copied */
     const char *output;
-    bool overwrite; /* the output directory may hold something */
+    bool overwrite; /* the output directory need not be empty */
     uint64_t seed;
     enum hy3_names names;
     hy3_dtype dtype;
     int64_t max_shard_bytes;
-    int64_t tokenizer_size; /* the vocabulary must hold as many ids */
+    int64_t tokenizer_size; /* the vocabulary must be at least as large */
     int32_t bos, eos, pad;
 };
 

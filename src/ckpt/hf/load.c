@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* load.c - reads a directory into the store, in two passes: all headers are checked before any
  * weight is read. */
+#include "ckpt/hf/load.h"
+
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/hf/account.h"
@@ -90,7 +92,7 @@ done:
     return status;
 }
 
-hy3_status hy3_hf_dir_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store)
+hy3_status hy3_hf_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store)
 {
     struct load load = {.dir = dir, .store = store};
 

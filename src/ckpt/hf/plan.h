@@ -70,7 +70,7 @@ struct hy3_hf_plan {
     int base_count;
 };
 
-/* Local. The base must have been accounted for (hy3_hf_dir_load). The caller owns *out
+/* Local. The base must have been accounted for (hy3_hf_load). The caller owns *out
  * (hy3_hf_plan_free). */
 hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
                               const struct hy3_params *params, struct hy3_hf_plan **out);

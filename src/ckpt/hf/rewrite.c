@@ -113,8 +113,8 @@ static hy3_status claim_output(const struct work *w)
             !json_equal(old, record))
             HY3_FAIL_DONE(
                 HY3_EUSAGE,
-                "the output '%s' is not empty and was not started from the same source with the same "
-                "settings; name another directory, or remove it",
+                "the output '%s' is not empty and was not started from the same source with the "
+                "same settings; name another directory, or remove it",
                 output);
         goto done;
     }

@@ -11,6 +11,8 @@
 
 #include "ckpt/hf/plan.h"
 
+#include <mpi.h>
+
 /* Changes elements of plan entry `entry`: `from` as the base has them, `to` as they are written.
  * Called from several threads at once. */
 typedef hy3_status (*hy3_hf_change)(void *context, int entry, struct hy3_span span,

@@ -9,11 +9,15 @@
 #define HY3_CKPT_HF_WRITER_H
 
 #include "ckpt/hf/plan.h"
+#include "model/values.h"
 
-/* Collective on `comm`. All arguments but the values are equal on all ranks. Writes the weights that
- * `values` share, index, config.json (dtype updated), tokenizer and generation files. Progress in bytes. Needs some 50 MiB
- * of host memory whatever the size of the model. Errors: HY3_EDIVERGED naming a tensor with NaN or
- * infinity; HY3_EIO, HY3_EFORMAT. The old weights of the directory are untouched after an error. */
+#include <mpi.h>
+
+/* Collective on `comm`. All arguments but the values are equal on all ranks. Writes the weights
+ * that `values` share, index, config.json (dtype updated), tokenizer and generation files. Progress
+ * in bytes. Needs some 50 MiB of host memory whatever the size of the model. Errors: HY3_EDIVERGED
+ * naming a tensor with NaN or infinity; HY3_EIO, HY3_EFORMAT. The old weights of the directory are
+ * untouched after an error. */
 hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
                         const struct hy3_params *params, struct hy3_values values);
 

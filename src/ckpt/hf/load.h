@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* load.h - reads a model directory into the parameter store. */
+#ifndef HY3_CKPT_HF_LOAD_H
+#define HY3_CKPT_HF_LOAD_H
+
+#include "ckpt/hf/directory.h"
+#include "parallel/store.h"
+
+/* Collective on `comm`. Checks every tensor (those missing, unexpected or of a wrong shape are an
+ * error that lists them; MTP layers are known and not read), then every rank reads the byte ranges
+ * its store holds, in large reads, shard by shard. Progress in bytes. Values are rounded to nearest
+ * even to the dtype of the store. NaN and infinity are an error naming the tensor. */
+hy3_status hy3_hf_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store);
+
+#endif
