@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "engine/bind.h"
+#include "engine/chain.h"
 #include "model/lora.h"
 
 #include <math.h>
@@ -19,11 +20,14 @@ struct hy3_generator {
     struct hy3_stream *stream;
     hy3_dtype dtype;
     struct hy3_arena arena;
+    struct hy3_experts experts;  /* all on this rank */
     struct hy3_kv_cache *caches; /* [layers] */
     int64_t *host_starts;        /* [E+1] */
     float *logits;               /* HOST [V] */
     int64_t count, max_tokens;   /* tokens of the text so far */
 };
+
+static const struct hy3_group alone = {.size = 1};
 
 /* Device buffers of one piece of T tokens. */
 struct piece {
@@ -75,7 +79,7 @@ static hy3_status allocate(struct hy3_generator *g)
     take_piece(g, &count, PIECE);
     mark = hy3_arena_mark(&count);
     for (int i = 0; i < s->layers; i++) {
-        hy3_layer_acts_take(s, i, &of, &count, &acts);
+        hy3_acts_take(s, i, &of, &count, &acts);
         hy3_arena_reset(&count, mark);
     }
     g->arena.size = count.peak;
@@ -98,6 +102,7 @@ hy3_status hy3_generator_open(const struct hy3_backend *backend, struct hy3_stor
     g->shape = &g->params->shape;
     g->dtype = hy3_store_dtype(store);
     g->max_tokens = max_tokens;
+    g->experts.exchange.group = &alone;
     HY3_TRY_DONE(backend->device.stream_create(&g->stream));
     for (int i = 0; i < g->params->units; i++) /* whole for the generator's life */
         HY3_TRY_DONE(hy3_store_gather(store, g->stream, i));
@@ -135,7 +140,6 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
     hy3_status status = HY3_OK;
     int64_t starts[2] = {0, T};
     const struct hy3_layer_size size = {.T = T, .dtype = g->dtype};
-    struct hy3_expert_rows rows;
     struct hy3_layer_acts acts = {.x = p->x, .out = p->out, .ids = p->chosen};
     struct hy3_layer layer = {.backend = g->backend,
                               .stream = g->stream,
@@ -150,19 +154,10 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
 
     layer.tokens.positions = p->positions;
     acts.host_starts = g->host_starts;
-    hy3_layer_acts_take(g->shape, i, &size, &g->arena, &acts);
+    hy3_acts_take(g->shape, i, &size, &g->arena, &acts);
     hy3_bind_layer(g->store, i, &layer.params);
     g->caches[i].count = g->count;
-    HY3_TRY_DONE(hy3_attention_part_forward(&layer, &g->caches[i]));
-    if (hy3_shape_is_moe(g->shape, i)) {
-        HY3_TRY_DONE(hy3_route_part_forward(&layer));
-        rows = hy3_own_expert_rows(&layer);
-        layer.experts = &rows;
-        HY3_TRY_DONE(hy3_experts_part_forward(&layer, false));
-        HY3_TRY_DONE(hy3_combine_part_forward(&layer));
-    } else {
-        HY3_TRY_DONE(hy3_dense_part_forward(&layer));
-    }
+    HY3_TRY_DONE(hy3_chain_forward(&g->experts, &layer, &g->caches[i], NULL));
     HY3_TRY_DONE(g->backend->device.copy(
         g->stream, p->x, p->out, (size_t)(T * g->shape->hidden) * hy3_dtype_size(g->dtype)));
 done:
@@ -173,27 +168,16 @@ done:
 /* Logits after the last of T tokens. */
 static hy3_status head(struct hy3_generator *g, const struct piece *p, int64_t T)
 {
-    const struct hy3_kernels *kernels = &g->backend->kernels;
-    const struct hy3_param *norm = hy3_params_find(g->params, HY3_P_FINAL_NORM, -1);
-    const struct hy3_param *table = hy3_params_find(g->params, HY3_P_HEAD, -1);
     int64_t H = g->shape->hidden, V = g->shape->vocab;
-    struct hy3_rmsnorm n = {.T = 1, .H = H, .eps = (float)g->shape->rms_eps, .dtype = g->dtype};
+    struct hy3_head h = {.backend = g->backend,
+                         .stream = g->stream,
+                         .T = 1,
+                         .buffers = {.n = p->n, .r = p->r, .logits = p->logits}};
 
-    n.x = (const char *)p->x + (size_t)((T - 1) * H) * hy3_dtype_size(g->dtype);
-    n.w = hy3_store_weight(g->store, norm);
-    n.y = p->n;
-    n.r = p->r;
-    HY3_TRY(kernels->rmsnorm_forward(g->stream, &n));
-    HY3_TRY(kernels->gemm(g->stream, &(struct hy3_gemm){.form = HY3_NT,
-                                                        .M = 1,
-                                                        .N = V,
-                                                        .K = H,
-                                                        .dtype = g->dtype,
-                                                        .c_dtype = HY3_FP32,
-                                                        .alpha = 1,
-                                                        .A = p->n,
-                                                        .B = hy3_store_weight(g->store, table),
-                                                        .C = p->logits}));
+    hy3_bind_head(g->store, &h);
+    h.x = (const char *)p->x + (size_t)((T - 1) * H) * hy3_dtype_size(g->dtype);
+    HY3_TRY(hy3_head_norm(&h));
+    HY3_TRY(hy3_head_logits(&h, p->n, 0, 1));
     HY3_TRY(g->backend->device.copy(g->stream, g->logits, p->logits, (size_t)V * sizeof(float)));
     return g->backend->device.synchronize(g->stream);
 }

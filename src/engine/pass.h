@@ -9,9 +9,7 @@
 #ifndef HY3_ENGINE_PASS_H
 #define HY3_ENGINE_PASS_H
 
-#include "data/batches.h"
-#include "engine/workspace.h"
-#include "parallel/store.h"
+#include "engine/head_use.h"
 
 struct hy3_pass; /* opaque */
 
@@ -23,24 +21,6 @@ struct hy3_pass_options {
     uint64_t seed;       /* of dropout */
     /* rows that a rank's experts work on at a time, in shares of max_tokens top_k; 0: 1.25 */
     double expert_capacity;
-};
-
-struct hy3_pass_result {
-    double loss_sum; /* over tokens with a label */
-    int64_t labels;
-    int64_t bad_sample; /* dataset index of the first sample with a non-finite loss; -1: none */
-    int bad_layer; /* first layer whose output is not finite, -1: the embedding, layers: the head */
-};
-
-/* What a test or a diagnosis may look at: HOST arrays filled by the next pass, each may be NULL. */
-struct hy3_probe {
-    float *logits;                  /* [T,V], every token */
-    float *token_loss;              /* [T], 0 where there is no label */
-    float *embed, *final_norm;      /* [T,H] */
-    float *const *mid, *const *out; /* [layers] of [T,H]: after attention, after the layer */
-    float *const *router_logits;    /* [layers] of [T,E]; entries of dense layers are ignored */
-    int32_t *const *chosen;         /* [layers] of [T,k] */
-    float *const *weights;          /* [layers] of [T,k] */
 };
 
 /* Local. The store is kept until hy3_pass_close. Allocates the workspace for max_tokens. Errors:
@@ -63,9 +43,9 @@ hy3_status hy3_pass_evaluate(struct hy3_pass *pass, const struct hy3_batch *batc
                              struct hy3_pass_result *result);
 
 /* Collective on the store's layout. Forward and backward; gradients are added to the store. last:
- * the last micro-batch of the
- * step: each unit's gradient is reduced over the ranks as soon as it is complete. A non-finite loss
- * is reported in *result, not as an error, so that all ranks can agree on it. */
+ * the last micro-batch of the step: each unit's gradient is reduced over the ranks as soon as it is
+ * complete. A non-finite loss is reported in *result, not as an error, so that all ranks can agree
+ * on it. */
 hy3_status hy3_pass_train(struct hy3_pass *pass, const struct hy3_batch *batch, bool last,
                           struct hy3_pass_result *result);
 

@@ -5,7 +5,7 @@
  * arena, so the accounting is the program's own:
  *     batch, residual stream of every layer, chosen experts      for the whole micro-batch
  *     activations: of every layer, or (gradient checkpointing) of one at a time
- *     loss buffers, later gradient scratch                        one after the other */
+ *     the head's buffers, later gradient scratch                  one after the other */
 #ifndef HY3_ENGINE_WORKSPACE_H
 #define HY3_ENGINE_WORKSPACE_H
 
@@ -34,21 +34,8 @@ struct hy3_stream_buffers {
     int32_t *expert_token, *expert_position; /* [C] */
 };
 
-struct hy3_loss_buffers {
-    void *n;            /* [T,H] after the final norm */
-    float *r;           /* [T] */
-    void *rows, *drows; /* [T,H] tokens that have a label, and their gradient */
-    void *dn;           /* [T,H] */
-    float *logits;      /* [chunk,V] */
-    void *dlogits;      /* [chunk,V]; the logits themselves in fp32 */
-    float *loss, *lse;  /* [T] */
-    int64_t chunk;      /* rows whose logits are held at a time */
-};
-
 void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,
                              struct hy3_stream_buffers *out);
-void hy3_loss_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,
-                           struct hy3_loss_buffers *out);
 
 /* Bytes of device memory a pass needs at its peak. Errors: HY3_ENOMEM. */
 hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t *bytes);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layer.h - forward and backward of one decoder layer, on buffers that are given.
+/* layer.h - forward and backward of one decoder layer, on buffers that are given: the contract of
+ * attention.c, mlp.c and moe.c.
  *
  * A layer is a chain of parts; the engine calls them in order and may do something between them
  * (gather weights, exchange tokens with the experts):
@@ -12,7 +13,7 @@
 #define HY3_MODEL_LAYER_H
 
 #include "backend/backend.h"
-#include "base/arena.h"
+#include "model/acts.h"
 #include "model/params.h"
 
 /* Weights and gradients of one layer, by kind; what the layer does not have is NULL. Device
@@ -54,35 +55,6 @@ struct hy3_expert_rows {
     void *d, *dact;             /* [R,H] d(out), then d(rows); [R,I] */
 };
 
-/* What a forward leaves for its backward. Device memory unless HOST; row counts in tokens T or
- * routed rows R. */
-struct hy3_layer_acts {
-    void *x, *mid, *out;                      /* [T,H] residual stream */
-    void *n1, *q_raw, *k_raw, *v, *q, *k, *o; /* [T,H], [T,QD], [T,KD] … */
-    float *r1, *r_q, *r_k, *lse;              /* [T], [T,Q], [T,K], [T,Q] */
-    void *n2;                                 /* [T,H] */
-    float *r2;                                /* [T] */
-    void *gate, *up, *act;                    /* [T,I] dense MLP or shared expert */
-    void *shared;                             /* [T,H] */
-    float *n2_wide, *router_wide;    /* [T,H], [E,H] fp32; the originals if the dtype is fp32 */
-    float *logits, *weights;         /* [T,E], [T,k] */
-    int32_t *ids, *position, *token; /* [T,k], [T,k], [R] */
-    int64_t *starts;                 /* [E+1] */
-    int64_t *host_starts;            /* HOST [E+1]: rows of each expert */
-    void *rows, *rows_out; /* [R,H] the tokens' rows in expert order, and what came of them */
-    void *held_rows;       /* [C,H] those that this rank's experts work on: rows, if it holds all */
-    void *held_gate_up, *held_act; /* [C,2I], [C,I] */
-};
-
-/* Gradient buffers that one layer's backward needs at a time. */
-struct hy3_layer_scratch {
-    void *dn, *dq, *dk, *dv, *dq_raw, *dk_raw, *dout; /* [T,H], as q, k, v, q_raw, k_raw, o */
-    void *dact;                                       /* [T,I] */
-    float *dweights, *dlogits, *dn_wide;              /* [T,k], [T,E], [T,H] */
-    void *drows;                                      /* [R,H] */
-    void *held_dact;                                  /* [C,I] */
-};
-
 /* One layer at work. */
 struct hy3_layer {
     const struct hy3_backend *backend;
@@ -103,25 +75,11 @@ struct hy3_layer {
     bool replay;
 };
 
-/* What the sizes of a layer's arrays follow from. */
-struct hy3_layer_size {
-    int64_t T; /* tokens */
-    int64_t
-        /* rows of the experts that this rank holds; 0: it holds all, and they are the T top_k rows
-         * of its tokens */
-        C;
-    hy3_dtype dtype;
-};
-
-/* Lays out the activations of layer `index`; with a counting arena it measures. x, out, ids and
- * host_starts outlive recomputation, so the engine brings them. */
-void hy3_layer_acts_take(const struct hy3_shape *shape, int index,
-                         const struct hy3_layer_size *size, struct hy3_arena *arena,
-                         struct hy3_layer_acts *acts);
-
-/* Scratch large enough for every layer of the model. */
-void hy3_layer_scratch_take(const struct hy3_shape *shape, const struct hy3_layer_size *size,
-                            struct hy3_arena *arena, struct hy3_layer_scratch *scratch);
+/* Bytes of a [T,H] array. */
+static inline size_t hy3_layer_bytes(const struct hy3_layer *layer)
+{
+    return (size_t)(layer->tokens.T * layer->shape->hidden) * hy3_dtype_size(layer->dtype);
+}
 
 /* x -> mid. cache: NULL in training; else the tokens continue its sample. */
 hy3_status hy3_attention_part_forward(const struct hy3_layer *layer, struct hy3_kv_cache *cache);

@@ -2,6 +2,8 @@
 /* lora.c - three products forward, five backward; plain for a matrix, grouped for the experts. */
 #include "model/lora.h"
 
+#include "model/product.h"
+
 bool hy3_lora_target(const char *name, struct hy3_lora *lora)
 {
     bool all = strcmp(name, "all") == 0, found = false;
@@ -44,50 +46,6 @@ void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora 
         b->dropped = hy3_arena_take(arena, T * widest, size);
 }
 
-/* One of the products. Its rows are the tokens, or those of the experts: that dimension is left
- * out. */
-struct product {
-    enum hy3_gemm_form form;
-    int64_t M, N, K;
-    float alpha;
-    bool accumulate;
-    hy3_dtype c_dtype;
-    const void *A, *B;
-    void *C;
-};
-
-static hy3_status multiply(const struct hy3_layer *l, enum hy3_param_kind kind,
-                           const struct product *p)
-{
-    if (hy3_kind_is_expert(kind))
-        return l->backend->kernels.grouped_gemm(
-            l->stream, &(struct hy3_grouped_gemm){.form = p->form,
-                                                  .groups = l->experts->groups,
-                                                  .starts = l->experts->starts,
-                                                  .M = p->M,
-                                                  .N = p->N,
-                                                  .K = p->K,
-                                                  .dtype = l->dtype,
-                                                  .c_dtype = p->c_dtype,
-                                                  .accumulate = p->accumulate,
-                                                  .alpha = p->alpha,
-                                                  .A = p->A,
-                                                  .B = p->B,
-                                                  .C = p->C});
-    return l->backend->kernels.gemm(l->stream,
-                                    &(struct hy3_gemm){.form = p->form,
-                                                       .M = p->form == HY3_TN ? p->M : l->tokens.T,
-                                                       .N = p->N,
-                                                       .K = p->form == HY3_TN ? l->tokens.T : p->K,
-                                                       .dtype = l->dtype,
-                                                       .c_dtype = p->c_dtype,
-                                                       .accumulate = p->accumulate,
-                                                       .alpha = p->alpha,
-                                                       .A = p->A,
-                                                       .B = p->B,
-                                                       .C = p->C});
-}
-
 static bool has_dropout(const struct hy3_layer *l, enum hy3_param_kind kind)
 {
     return l->dropout_keys && !hy3_kind_is_expert(kind);
@@ -120,15 +78,15 @@ static hy3_status reduce_rank(const struct hy3_layer *l, enum hy3_param_kind kin
         HY3_TRY(drop(l, kind, in, x, b->dropped));
         *input = b->dropped;
     }
-    return multiply(l, kind,
-                    &(struct product){.form = HY3_NT,
-                                      .N = l->lora->rank,
-                                      .K = in,
-                                      .alpha = 1,
-                                      .c_dtype = l->dtype,
-                                      .A = *input,
-                                      .B = l->params.factor[HY3_LORA_A][kind],
-                                      .C = b->t});
+    return hy3_product_run(l, kind,
+                           &(struct hy3_product){.form = HY3_NT,
+                                                 .N = l->lora->rank,
+                                                 .K = in,
+                                                 .alpha = 1,
+                                                 .c_dtype = l->dtype,
+                                                 .A = *input,
+                                                 .B = l->params.factor[HY3_LORA_A][kind],
+                                                 .C = b->t});
 }
 
 static float scale(const struct hy3_lora *lora)
@@ -146,23 +104,23 @@ hy3_status hy3_lora_forward(const struct hy3_layer *l, enum hy3_param_kind kind,
         return HY3_OK;
     hy3_kind_matrix(l->shape, kind, &out, &in);
     HY3_TRY(reduce_rank(l, kind, in, x, &input));
-    return multiply(l, kind,
-                    &(struct product){.form = HY3_NT,
-                                      .N = out,
-                                      .K = l->lora->rank,
-                                      .alpha = scale(l->lora),
-                                      .accumulate = true,
-                                      .c_dtype = l->dtype,
-                                      .A = l->lora_buffers->t,
-                                      .B = l->params.factor[HY3_LORA_B][kind],
-                                      .C = y});
+    return hy3_product_run(l, kind,
+                           &(struct hy3_product){.form = HY3_NT,
+                                                 .N = out,
+                                                 .K = l->lora->rank,
+                                                 .alpha = scale(l->lora),
+                                                 .accumulate = true,
+                                                 .c_dtype = l->dtype,
+                                                 .A = l->lora_buffers->t,
+                                                 .B = l->params.factor[HY3_LORA_B][kind],
+                                                 .C = y});
 }
 
 /* dB += scale dy^T t, dA += dt^T dropout(x) */
 static hy3_status factor_gradients(const struct hy3_layer *l, enum hy3_param_kind kind, int64_t out,
                                    int64_t in, const void *input, const void *dy)
 {
-    struct product p = {.form = HY3_TN, .accumulate = true, .c_dtype = HY3_FP32};
+    struct hy3_product p = {.form = HY3_TN, .accumulate = true, .c_dtype = HY3_FP32};
 
     p.M = out;
     p.N = l->lora->rank;
@@ -170,14 +128,14 @@ static hy3_status factor_gradients(const struct hy3_layer *l, enum hy3_param_kin
     p.A = dy;
     p.B = l->lora_buffers->t;
     p.C = l->params.factor_grad[HY3_LORA_B][kind];
-    HY3_TRY(multiply(l, kind, &p));
+    HY3_TRY(hy3_product_run(l, kind, &p));
     p.M = l->lora->rank;
     p.N = in;
     p.alpha = 1;
     p.A = l->lora_buffers->dt;
     p.B = input;
     p.C = l->params.factor_grad[HY3_LORA_A][kind];
-    return multiply(l, kind, &p);
+    return hy3_product_run(l, kind, &p);
 }
 
 /* dx += dropout'(A^T dt) */
@@ -187,16 +145,16 @@ static hy3_status input_gradient(const struct hy3_layer *l, enum hy3_param_kind 
     bool dropped = has_dropout(l, kind);
     void *to = dropped ? l->lora_buffers->dropped : dx;
 
-    HY3_TRY(multiply(l, kind,
-                     &(struct product){.form = HY3_NN,
-                                       .N = in,
-                                       .K = l->lora->rank,
-                                       .alpha = 1,
-                                       .accumulate = !dropped,
-                                       .c_dtype = l->dtype,
-                                       .A = l->lora_buffers->dt,
-                                       .B = l->params.factor[HY3_LORA_A][kind],
-                                       .C = to}));
+    HY3_TRY(hy3_product_run(l, kind,
+                            &(struct hy3_product){.form = HY3_NN,
+                                                  .N = in,
+                                                  .K = l->lora->rank,
+                                                  .alpha = 1,
+                                                  .accumulate = !dropped,
+                                                  .c_dtype = l->dtype,
+                                                  .A = l->lora_buffers->dt,
+                                                  .B = l->params.factor[HY3_LORA_A][kind],
+                                                  .C = to}));
     if (!dropped)
         return HY3_OK;
     HY3_TRY(drop(l, kind, in, to, to));
@@ -216,15 +174,15 @@ hy3_status hy3_lora_backward(const struct hy3_layer *l, enum hy3_param_kind kind
         return HY3_OK;
     hy3_kind_matrix(l->shape, kind, &out, &in);
     HY3_TRY(reduce_rank(l, kind, in, x, &input));
-    HY3_TRY(multiply(l, kind,
-                     &(struct product){.form = HY3_NN, /* dt = scale dy B */
-                                       .N = l->lora->rank,
-                                       .K = out,
-                                       .alpha = scale(l->lora),
-                                       .c_dtype = l->dtype,
-                                       .A = dy,
-                                       .B = l->params.factor[HY3_LORA_B][kind],
-                                       .C = l->lora_buffers->dt}));
+    HY3_TRY(hy3_product_run(l, kind,
+                            &(struct hy3_product){.form = HY3_NN, /* dt = scale dy B */
+                                                  .N = l->lora->rank,
+                                                  .K = out,
+                                                  .alpha = scale(l->lora),
+                                                  .c_dtype = l->dtype,
+                                                  .A = dy,
+                                                  .B = l->params.factor[HY3_LORA_B][kind],
+                                                  .C = l->lora_buffers->dt}));
     HY3_TRY(factor_gradients(l, kind, out, in, input, dy));
     return input_gradient(l, kind, in, dx);
 }

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* chain.h - the parts of a layer (model/layer.h) one after the other, with the exchange between
+ * them. Training, evaluation and generation run this chain. */
+#ifndef HY3_ENGINE_CHAIN_H
+#define HY3_ENGINE_CHAIN_H
+
+#include "engine/experts.h"
+
+/* Collective on the expert group. x -> out. cache, counts: as for the attention part and for
+ * hy3_experts_forward. */
+hy3_status hy3_chain_forward(struct hy3_experts *experts, const struct hy3_layer *layer,
+                             struct hy3_kv_cache *cache, int64_t *counts);
+
+/* Collective on the expert group. d: from d(out) to d(x). */
+hy3_status hy3_chain_backward(struct hy3_experts *experts, const struct hy3_layer *layer,
+                              const int64_t *counts, void *d);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* head_use.h - the end of a forward pass: the head's unit, the losses of a micro-batch, their sum. */
+#ifndef HY3_ENGINE_HEAD_USE_H
+#define HY3_ENGINE_HEAD_USE_H
+
+#include "engine/inputs.h"
+#include "engine/probe.h"
+#include "parallel/store.h"
+
+struct hy3_pass_result {
+    double loss_sum; /* over tokens with a label */
+    int64_t labels;
+    int64_t bad_sample; /* dataset index of the first sample with a non-finite loss; -1: none */
+    int bad_layer; /* first layer whose output is not finite, -1: the embedding, layers: the head */
+};
+
+/* The head's place in a pass over one micro-batch. */
+struct hy3_head_use {
+    struct hy3_store *store;
+    const struct hy3_batch *batch;
+    const struct hy3_inputs *inputs;
+    const struct hy3_stream_buffers *stream;
+    float *host_loss; /* HOST [T] */
+    const struct hy3_probe *probe;
+    struct hy3_head head; /* backend, stream and buffers are set */
+};
+
+/* Collective on the store's layout. Final norm, head and loss; in training leaves the gradient of
+ * the last layer's output in stream->d. */
+hy3_status hy3_head_use_run(struct hy3_head_use *use, bool training,
+                            struct hy3_pass_result *result);
+
+#endif

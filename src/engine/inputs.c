@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inputs.c - arrays filled on the host and copied. */
+#include "engine/inputs.h"
+
+#include "base/memory.h"
+#include "base/random.h"
+
+hy3_status hy3_inputs_open(int64_t max_tokens, bool dropout, struct hy3_inputs *out)
+{
+    size_t T = (size_t)max_tokens;
+
+    HY3_TRY(hy3_alloc(&out->label_token, T, sizeof(int32_t)));
+    HY3_TRY(hy3_alloc(&out->label_position, T, sizeof(int32_t)));
+    HY3_TRY(hy3_alloc(&out->targets, T, sizeof(int32_t)));
+    return dropout ? hy3_alloc(&out->dropout_keys, T, sizeof *out->dropout_keys) : HY3_OK;
+}
+
+void hy3_inputs_close(struct hy3_inputs *inputs)
+{
+    hy3_free(inputs->label_token);
+    hy3_free(inputs->label_position);
+    hy3_free(inputs->targets);
+    hy3_free(inputs->dropout_keys);
+}
+
+hy3_status hy3_inputs_upload(struct hy3_inputs *in, const struct hy3_backend *backend,
+                             struct hy3_stream *stream, const struct hy3_batch *batch,
+                             const struct hy3_stream_buffers *buffers)
+{
+    const struct hy3_device *device = &backend->device;
+    size_t bytes = (size_t)batch->T * sizeof(int32_t);
+
+    in->labels = 0;
+    for (int64_t t = 0; t < batch->T; t++) {
+        in->label_position[t] = batch->targets[t] < 0 ? -1 : (int32_t)in->labels;
+        if (batch->targets[t] < 0)
+            continue;
+        in->targets[in->labels] = batch->targets[t];
+        in->label_token[in->labels++] = (int32_t)t;
+    }
+    HY3_TRY(device->copy(stream, buffers->ids, batch->ids, bytes));
+    HY3_TRY(device->copy(stream, buffers->positions, batch->positions, bytes));
+    HY3_TRY(device->copy(stream, buffers->label_position, in->label_position, bytes));
+    bytes = (size_t)in->labels * sizeof(int32_t);
+    HY3_TRY(device->copy(stream, buffers->label_token, in->label_token, bytes));
+    return device->copy(stream, buffers->targets, in->targets, bytes);
+}
+
+hy3_status hy3_inputs_upload_keys(struct hy3_inputs *in, const struct hy3_backend *backend,
+                                  struct hy3_stream *stream, const struct hy3_batch *batch,
+                                  uint64_t seed, const struct hy3_stream_buffers *buffers)
+{
+    for (int64_t s = 0; s < batch->S; s++) {
+        uint32_t word[4];
+        uint64_t key;
+
+        hy3_random(seed, HY3_RANDOM_DROPOUT, (uint64_t)batch->step, (uint64_t)batch->samples[s],
+                   word);
+        key = (uint64_t)word[0] << 32 | word[1];
+        for (int64_t t = batch->starts[s]; t < batch->starts[s + 1]; t++)
+            in->dropout_keys[t] = key + (uint64_t)batch->positions[t];
+    }
+    return backend->device.copy(stream, buffers->dropout_keys, in->dropout_keys,
+                                (size_t)batch->T * sizeof *in->dropout_keys);
+}

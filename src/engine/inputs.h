@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inputs.h - what the device is told of a micro-batch: tokens, labels, keys of dropout.
+ *
+ * Ranks that split the tokens of a sample (sequence parallelism) would each upload their part of it
+ * here: positions, labels and keys are those of the whole sample, so nothing else needs to know. */
+#ifndef HY3_ENGINE_INPUTS_H
+#define HY3_ENGINE_INPUTS_H
+
+#include "data/batches.h"
+#include "engine/workspace.h"
+
+/* HOST memory, which must stay until the device has read it; see struct hy3_stream_buffers. */
+struct hy3_inputs {
+    int32_t *label_token, *label_position, *targets;
+    uint64_t *dropout_keys; /* NULL: no dropout */
+    int64_t labels;         /* of the current micro-batch */
+};
+
+/* Local. The caller owns *out (hy3_inputs_close), also after an error. Errors: HY3_ENOMEM. */
+hy3_status hy3_inputs_open(int64_t max_tokens, bool dropout, struct hy3_inputs *out);
+void hy3_inputs_close(struct hy3_inputs *inputs);
+
+/* Local. Copies the batch to the device, and which tokens have a label. */
+hy3_status hy3_inputs_upload(struct hy3_inputs *inputs, const struct hy3_backend *backend,
+                             struct hy3_stream *stream, const struct hy3_batch *batch,
+                             const struct hy3_stream_buffers *buffers);
+
+/* Local. A key for every token that depends on the seed, the step, its sample and its place in it:
+ * so a mask does not depend on the ranks. */
+hy3_status hy3_inputs_upload_keys(struct hy3_inputs *inputs, const struct hy3_backend *backend,
+                                  struct hy3_stream *stream, const struct hy3_batch *batch,
+                                  uint64_t seed, const struct hy3_stream_buffers *buffers);
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* moe.c - the parts of a layer with experts: route, experts, combine. */
+#include "model/layer.h"
+#include "model/linear.h"
+#include "model/mlp.h"
+#include "model/norm.h"
+
+static const struct hy3_mlp shared = {HY3_P_SHARED_GATE, HY3_P_SHARED_UP, HY3_P_SHARED_DOWN};
+
+static struct hy3_router router(const struct hy3_layer *l)
+{
+    return (struct hy3_router){.T = l->tokens.T,
+                               .E = l->shape->experts,
+                               .k = l->shape->top_k,
+                               .scaling = (float)l->shape->router_scaling,
+                               .replay = l->replay,
+                               .logits = l->acts->logits,
+                               .bias = l->params.weight[HY3_P_ROUTER_BIAS],
+                               .ids = l->acts->ids,
+                               .weights = l->acts->weights};
+}
+
+static hy3_status widen(const struct hy3_layer *l, const void *from, int64_t n, float *to)
+{
+    if (from == to) /* fp32 already */
+        return HY3_OK;
+    return l->backend->kernels.cast(
+        l->stream,
+        &(struct hy3_cast){.n = n, .x_dtype = l->dtype, .y_dtype = HY3_FP32, .x = from, .y = to});
+}
+
+/* Scores in fp32 whatever the dtype, then the choice and its weights. */
+static hy3_status choose_experts(const struct hy3_layer *l)
+{
+    const struct hy3_shape *s = l->shape;
+    struct hy3_layer_acts *a = l->acts;
+    struct hy3_router r = router(l);
+
+    if (l->dtype == HY3_FP32) {
+        a->n2_wide = a->n2;
+        /* read only: the gradient goes through params.grad */
+        a->router_wide = (float *)(uintptr_t)l->params.weight[HY3_P_ROUTER];
+    }
+    HY3_TRY(widen(l, a->n2, l->tokens.T * s->hidden, a->n2_wide));
+    HY3_TRY(widen(l, l->params.weight[HY3_P_ROUTER], s->experts * s->hidden, a->router_wide));
+    HY3_TRY(l->backend->kernels.gemm(l->stream, &(struct hy3_gemm){.form = HY3_NT,
+                                                                   .M = l->tokens.T,
+                                                                   .N = s->experts,
+                                                                   .K = s->hidden,
+                                                                   .dtype = HY3_FP32,
+                                                                   .c_dtype = HY3_FP32,
+                                                                   .alpha = 1,
+                                                                   .A = a->n2_wide,
+                                                                   .B = a->router_wide,
+                                                                   .C = a->logits}));
+    return l->backend->kernels.router_forward(l->stream, &r);
+}
+
+static struct hy3_permute permute(const struct hy3_layer *l)
+{
+    return (struct hy3_permute){.T = l->tokens.T,
+                                .R = l->tokens.T * l->shape->top_k,
+                                .H = l->shape->hidden,
+                                .k = l->shape->top_k,
+                                .dtype = l->dtype,
+                                .token = l->acts->token,
+                                .position = l->acts->position,
+                                .x = l->acts->n2,
+                                .y = l->acts->rows};
+}
+
+hy3_status hy3_route_part_forward(const struct hy3_layer *l)
+{
+    const struct hy3_backend *b = l->backend;
+    const struct hy3_shape *s = l->shape;
+    struct hy3_layer_acts *a = l->acts;
+    struct hy3_permute p = permute(l);
+
+    HY3_TRY(hy3_norm_forward(l, HY3_P_POST_NORM, a->mid, a->n2, a->r2));
+    HY3_TRY(choose_experts(l));
+    HY3_TRY(b->kernels.route_index(l->stream, &(struct hy3_route_index){.T = l->tokens.T,
+                                                                        .E = s->experts,
+                                                                        .k = s->top_k,
+                                                                        .ids = a->ids,
+                                                                        .position = a->position,
+                                                                        .token = a->token,
+                                                                        .starts = a->starts}));
+    if (!l->replay) {
+        HY3_TRY(b->device.copy(l->stream, a->host_starts, a->starts,
+                               (size_t)(s->experts + 1) * sizeof *a->starts));
+        HY3_TRY(b->device.synchronize(l->stream));
+    }
+    HY3_TRY(b->kernels.permute_forward(l->stream, &p));
+    if (s->shared_experts > 0)
+        HY3_TRY(hy3_mlp_forward(l, &shared, false, a->shared));
+    return HY3_OK;
+}
+
+hy3_status hy3_route_part_backward(const struct hy3_layer *l, void *d)
+{
+    const struct hy3_kernels *kernels = &l->backend->kernels;
+    const struct hy3_shape *s = l->shape;
+    const struct hy3_layer_acts *a = l->acts;
+    const struct hy3_layer_scratch *w = l->scratch;
+    struct hy3_permute p = permute(l);
+    struct hy3_router r = router(l);
+    struct hy3_gemm product = {.dtype = HY3_FP32, .c_dtype = HY3_FP32, .alpha = 1};
+
+    p.dy = w->drows;
+    p.dx = w->dn;
+    HY3_TRY(kernels->permute_backward(l->stream, &p));
+    if (s->shared_experts > 0)
+        HY3_TRY(hy3_mlp_backward(l, &shared, d, true, w->dn));
+    r.dweights = w->dweights;
+    r.dlogits = w->dlogits;
+    HY3_TRY(kernels->router_backward(l->stream, &r));
+    product.A = w->dlogits;
+    if (l->params.grad[HY3_P_ROUTER]) { /* dW += dlogits^T n2 */
+        product.form = HY3_TN;
+        product.M = s->experts;
+        product.N = s->hidden;
+        product.K = l->tokens.T;
+        product.accumulate = true;
+        product.B = a->n2_wide;
+        product.C = l->params.grad[HY3_P_ROUTER];
+        HY3_TRY(kernels->gemm(l->stream, &product));
+    }
+    product.form = HY3_NN; /* dn2 += dlogits W */
+    product.M = l->tokens.T;
+    product.N = s->hidden;
+    product.K = s->experts;
+    product.B = a->router_wide;
+    product.accumulate = false;
+    product.C = w->dn_wide;
+    HY3_TRY(kernels->gemm(l->stream, &product));
+    HY3_TRY(kernels->add(l->stream, &(struct hy3_add){.n = l->tokens.T * s->hidden,
+                                                      .x_dtype = HY3_FP32,
+                                                      .y_dtype = l->dtype,
+                                                      .x = w->dn_wide,
+                                                      .y = w->dn}));
+    return hy3_norm_backward(l, HY3_P_POST_NORM, a->mid, a->n2, a->r2, w->dn, d);
+}
+
+struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *l)
+{
+    const struct hy3_layer_acts *a = l->acts;
+    struct hy3_expert_rows rows = {.groups = l->shape->experts,
+                                   .starts = a->host_starts,
+                                   .rows = a->rows,
+                                   .gate_up = a->held_gate_up,
+                                   .act = a->held_act,
+                                   .out = a->rows_out};
+
+    if (l->scratch) {
+        rows.d = l->scratch->drows;
+        rows.dact = l->scratch->held_dact;
+    }
+    return rows;
+}
+
+static struct hy3_swiglu expert_swiglu(const struct hy3_layer *l)
+{
+    const struct hy3_expert_rows *x = l->experts;
+    int64_t I = l->shape->expert_intermediate;
+
+    return (struct hy3_swiglu){.N = x->starts[x->groups],
+                               .I = I,
+                               .ld = 2 * I,
+                               .dtype = l->dtype,
+                               .gate = x->gate_up,
+                               .up = (char *)x->gate_up + (size_t)I * hy3_dtype_size(l->dtype),
+                               .y = x->act};
+}
+
+hy3_status hy3_experts_part_forward(const struct hy3_layer *l, bool inner)
+{
+    const struct hy3_expert_rows *x = l->experts;
+    struct hy3_swiglu swiglu = expert_swiglu(l);
+
+    HY3_TRY(hy3_linear_forward(l, HY3_P_GATE_UP, x->rows, false, x->gate_up));
+    HY3_TRY(l->backend->kernels.swiglu_forward(l->stream, &swiglu));
+    if (inner)
+        return HY3_OK;
+    return hy3_linear_forward(l, HY3_P_EXPERT_DOWN, x->act, false, x->out);
+}
+
+hy3_status hy3_experts_part_backward(const struct hy3_layer *l)
+{
+    const struct hy3_expert_rows *x = l->experts;
+    struct hy3_swiglu swiglu = expert_swiglu(l);
+
+    HY3_TRY(hy3_linear_backward(l, HY3_P_EXPERT_DOWN, x->act, x->d, false, x->dact));
+    swiglu.dy = x->dact;
+    swiglu.dgate = (void *)(uintptr_t)swiglu.gate; /* in place */
+    swiglu.dup = (void *)(uintptr_t)swiglu.up;
+    HY3_TRY(l->backend->kernels.swiglu_backward(l->stream, &swiglu));
+    return hy3_linear_backward(l, HY3_P_GATE_UP, x->rows, x->gate_up, false, x->d);
+}
+
+static struct hy3_unpermute unpermute(const struct hy3_layer *l)
+{
+    const struct hy3_layer_acts *a = l->acts;
+
+    return (struct hy3_unpermute){.T = l->tokens.T,
+                                  .R = l->tokens.T * l->shape->top_k,
+                                  .H = l->shape->hidden,
+                                  .k = l->shape->top_k,
+                                  .dtype = l->dtype,
+                                  .position = a->position,
+                                  .weights = a->weights,
+                                  .y = a->rows_out,
+                                  .shared = a->shared,
+                                  .out = a->out};
+}
+
+hy3_status hy3_combine_part_forward(const struct hy3_layer *l)
+{
+    struct hy3_unpermute u = unpermute(l);
+
+    HY3_TRY(l->backend->device.copy(l->stream, l->acts->out, l->acts->mid, hy3_layer_bytes(l)));
+    return l->backend->kernels.unpermute_forward(l->stream, &u);
+}
+
+hy3_status hy3_combine_part_backward(const struct hy3_layer *l, const void *d)
+{
+    struct hy3_unpermute u = unpermute(l);
+
+    u.dout = d;
+    u.dy = l->scratch->drows;
+    u.dweights = l->scratch->dweights;
+    return l->backend->kernels.unpermute_backward(l->stream, &u);
+}
