@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* options.c - the option table, and what follows from a row alone. */
+/* options.c - the option table, and what follows from an entry alone. */
 #include "config/options.h"
 
 #include "config/nearest.h"

@@ -2,8 +2,8 @@
 /* options.h - the option table: every key of the configuration, declared once.
  *
  * The key is the name of the field of struct hy3_config. Parsing, defaults, ranges, availability,
- * --help, the manual, the nearest-key hint and the echo at the start all come from a row. A new key
- * is a field in config.h and a row in options.c. */
+ * --help, the manual, the nearest-key hint and the echo at the start all come from an entry. A new
+ * key is a field in config.h and an entry in options.c. */
 #ifndef HY3_CONFIG_OPTIONS_H
 #define HY3_CONFIG_OPTIONS_H
 

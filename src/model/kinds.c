@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kinds.c - the rows as an array, and what follows from one of them. */
+/* kinds.c - the entries as an array, and what follows from one of them. */
 #include "model/kinds.h"
 
 /* clang-format off */

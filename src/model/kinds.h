@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kinds.h - the one description of every kind of tensor that a model has: a new one is one row.
+/* kinds.h - the one description of every kind of tensor of a model: a new one is one entry.
  *
- * Everything else follows from the rows: the tensors of a model and their units (params.h), which
- * of them decay or are trained, what a LoRA target stands for, and the names in both layouts of a
- * checkpoint (ckpt/hf/names.h). */
+ * Everything else follows from the entries: the tensors of a model and their units (params.h),
+ * which of them decay or are trained, what a LoRA target stands for, and the names in both layouts
+ * of a checkpoint (ckpt/hf/names.h). */
 #ifndef HY3_MODEL_KINDS_H
 #define HY3_MODEL_KINDS_H
 
@@ -11,7 +11,7 @@
 
 #define HY3_LAYER_PREFIX "model.layers."
 
-/* A test builds the library with one row more (tests/model/new_kind.h). */
+/* A test builds the library with one entry more (tests/model/new_kind.h). */
 #ifndef HY3_EXTRA_KINDS
 #    define HY3_EXTRA_KINDS(X)
 #endif
@@ -35,8 +35,8 @@
     X(2IE, 2 * s->expert_intermediate)                        \
     X(IS,  s->shared_experts * s->expert_intermediate)
 
-/* Rows are in the order of the tensors of a unit. A new row goes to the end: random numbers of the
- * others depend on their places (hy3_kind_place).
+/* Entries are in the order of the tensors of a unit. A new one goes to the end: random numbers of
+ * the others depend on their places (hy3_kind_place).
  *   name     outer name, in a layer behind "model.layers.N."
  *   inner    the inner name if it differs, and an older one that is read as well; of experts, where
  *            # is the expert's number, the names of the parts of the fused tensor
@@ -136,7 +136,7 @@ enum hy3_role {
     HY3_ROLE_HEAD,
 };
 
-/* A row. A dtype with scales (fp8, int4) gets a column here that says what shares a scale: the
+/* An entry. A dtype with scales (fp8, int4) gets a member here that says what shares a scale: the
  * tensor, a row, or a block of so many elements. hy3_params_create then places the scales behind
  * the tensor in its unit, and names and files follow from the table as for every tensor. */
 struct hy3_kind {

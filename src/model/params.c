@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* params.c - from the rows of kinds.h and a shape to a table of tensors.
+/* params.c - from the entries of kinds.h and a shape to a table of tensors.
  *
  * The tensors of a layer are consecutive: its dense part, its buffers, its experts; so those of a
- * unit are. Inside each they are in the order of the rows. */
+ * unit are. Inside each they are in the order of the entries. */
 #include "model/params.h"
 
 #include "base/memory.h"

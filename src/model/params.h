@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* params.h - the one table of all tensors of a model, made from the rows of kinds.h.
+/* params.h - the one table of all tensors of a model, made from the entries of kinds.h.
  *
  * Everything that walks over tensors (loading, ZeRO, optimizer, LoRA targets, checkpoints, export,
  * planning) walks over this table; no second list of names exists. Names are the outer ones

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Includes that src/layers.txt (the first file) does not allow. A layer is a folder of src, or
-# cuda; a sub-folder with a row of its own ("ckpt/hf: ...") is its own layer; "programs" is src
-# itself. A row names layers of the rows above it only, so the layers have no circle.
+# cuda; a subfolder with a line of its own ("ckpt/hf: ...") is its own layer; "programs" is src
+# itself. A line names layers of the lines above it only, so the layers have no circle.
 function layer(path,    parts, n)
 {
     n = split(path, parts, "/")
@@ -23,7 +23,7 @@ FILENAME == "src/layers.txt" {
     n = split(half[2], names, " ")
     for (i = 1; i <= n; i++) {
         if (names[i] == half[1] || !(names[i] in known))
-            finding(half[1] " -> " names[i] ", which has no row above")
+            finding(half[1] " -> " names[i] ", which has no line above")
         may[half[1], names[i]] = 1
     }
     next
@@ -33,7 +33,7 @@ FNR == 1 {
     sub(/^src\//, "", path)
     from = layer(path)
     if (!(from in known))
-        finding("'" from "' has no row in src/layers.txt")
+        finding("'" from "' has no line in src/layers.txt")
 }
 /^[ \t]*#[ \t]*include[ \t]*"/ {
     split($0, quoted, "\"")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Counts the lines of C, CUDA and C++ that are neither blank nor comment, a row for each folder of
+# Counts the lines of C, CUDA and C++ that are neither blank nor comment, a line for each folder of
 # src, one for src itself (the programs), one for cuda, and their sum.
 #   bash tests/lint/lines.sh [SOURCE_DIR]
 # Runs on older trees too: src/cuda counts as cuda.

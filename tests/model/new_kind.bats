@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# A new kind of tensor is one row: programs built with the row of new_kind.h make it, load it under
+# A new kind of tensor is one entry: programs built with that of new_kind.h make it, load it under
 # both names, divide it over ranks, train, save, resume, export, check and plan it.
 
 load ../cli/helper

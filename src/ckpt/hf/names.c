@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* names.c - names of a checkpoint against the rows of model/kinds.h. */
+/* names.c - names of a checkpoint against the entries of model/kinds.h. */
 #include "ckpt/hf/names.h"
 
 static const char prefix[] = HY3_LAYER_PREFIX;
@@ -34,7 +34,7 @@ static bool join(char out[HY3_PARAM_NAME], int layer, const char *rest)
     return snprintf(out, HY3_PARAM_NAME, "%s%d.%s", prefix, layer, rest) < HY3_PARAM_NAME;
 }
 
-/* Whether a name is the inner one of a row: # stands for the number of an expert, which goes to
+/* Whether a name is the inner one of an entry: # stands for the number of an expert, which goes to
  * *expert (-1: none). */
 static bool is_inner(const char *rest, const char *inner, int64_t *expert)
 {
@@ -61,26 +61,26 @@ bool hy3_name_parse(const char *name, struct hy3_name *out)
     if (!rest)
         return true;
     for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
-        const struct hy3_kind *row = &hy3_kinds[kind];
+        const struct hy3_kind *entry = &hy3_kinds[kind];
         int64_t expert;
 
         for (int i = 0; i < 2; i++)
-            if (is_inner(rest, row->inner[i], &expert)) {
+            if (is_inner(rest, entry->inner[i], &expert)) {
                 out->expert = expert;
                 out->part = expert >= 0 ? i : 0;
                 out->is_inner = true;
-                return join(out->outer, out->layer, row->name);
+                return join(out->outer, out->layer, entry->name);
             }
-        out->is_outer |= row->inner[0] && strcmp(rest, row->name) == 0;
+        out->is_outer |= entry->inner[0] && strcmp(rest, entry->name) == 0;
     }
     return true;
 }
 
-/* The inner name of a row, or of a part of one of its experts; false if there is none. */
-static bool format_inner(const struct hy3_kind *row, int layer, int64_t expert, int part,
+/* The inner name of an entry, or of a part of one of its experts; false if there is none. */
+static bool format_inner(const struct hy3_kind *entry, int layer, int64_t expert, int part,
                          char out[HY3_PARAM_NAME])
 {
-    const char *inner = row->inner[part], *number = inner ? strchr(inner, '#') : NULL;
+    const char *inner = entry->inner[part], *number = inner ? strchr(inner, '#') : NULL;
     char rest[HY3_PARAM_NAME];
 
     if (!inner || !number != (expert < 0))

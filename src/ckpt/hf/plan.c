@@ -294,7 +294,7 @@ static int compare_entries(const void *a, const void *b)
     return x->width != y->width ? y->width - x->width : x->order - y->order;
 }
 
-/* The header's row of a tensor whose data begin at `at`. */
+/* The header's entry of a tensor whose data begin at `at`. */
 static json_t *entry_row(const struct hy3_hf_entry *entry, int64_t at)
 {
     json_t *shape = json_array();
