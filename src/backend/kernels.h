@@ -84,7 +84,7 @@ struct hy3_rmsnorm {
     void *y;           /* [T,H] forward: = */
     float *r;          /* [T]   forward: =, read by backward */
     const void *dy;    /* [T,H] */
-    void *dx;          /* [T,H] backward: += (residual stream) */
+    void *dx;          /* [T,H] backward: += (residual) */
     float *dw;         /* [H]   backward: +=; NULL if w is frozen */
 };
 

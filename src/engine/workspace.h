@@ -3,7 +3,7 @@
  *
  * One arena of device memory, sized before the first step by running the same code on a counting
  * arena, so the accounting is the program's own:
- *     batch, residual stream of every layer, chosen experts      for the whole micro-batch
+ *     batch, residual of every layer, chosen experts             for the whole micro-batch
  *     activations: of every layer, or (gradient checkpointing) of one at a time
  *     the head's buffers, later gradient scratch                  one after the other */
 #ifndef HY3_ENGINE_WORKSPACE_H
@@ -27,7 +27,7 @@ struct hy3_stream_buffers {
     int32_t *targets;         /* [T] token to predict of the n-th label */
     void **x;         /* HOST [layers+1] of [T,H]: input of each layer, output of the last */
     int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
-    void *d;          /* [T,H] gradient of the residual stream */
+    void *d;          /* [T,H] gradient of the residual */
     struct hy3_lora_buffers lora;
     uint64_t *dropout_keys;                  /* [T] */
     void *arrival, *expert_out;              /* [C,H], where experts are spread over ranks */

@@ -11,7 +11,7 @@
 /* What a forward leaves for its backward. Device memory unless HOST; row counts in tokens T or
  * routed rows R. */
 struct hy3_layer_acts {
-    void *x, *mid, *out;                      /* [T,H] residual stream */
+    void *x, *mid, *out;                      /* [T,H] residual */
     void *n1, *q_raw, *k_raw, *v, *q, *k, *o; /* [T,H], [T,QD], [T,KD] … */
     float *r1, *r_q, *r_k, *lse;              /* [T], [T,Q], [T,K], [T,Q] */
     void *n2;                                 /* [T,H] */

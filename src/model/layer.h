@@ -6,7 +6,7 @@
  * (gather weights, exchange tokens with the experts):
  *     attention -> dense MLP
  *     attention -> route -> experts -> combine
- * Each part's forward fills the activations its backward reads. The residual stream runs x -> mid
+ * Each part's forward fills the activations its backward reads. The residual runs x -> mid
  * -> out; backward parts take its gradient `d` and change it in place, from d(out) to d(x). Nothing
  * here knows ranks, units or files. */
 #ifndef HY3_MODEL_LAYER_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* norm.h - the RMS norms of a layer's residual stream. */
+/* norm.h - the RMS norms of a layer's residual. */
 #ifndef HY3_MODEL_NORM_H
 #define HY3_MODEL_NORM_H
 
