@@ -23,11 +23,7 @@ static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lo
     *lora = (struct hy3_lora){
         .rank = config->lora_rank, .alpha = config->lora_alpha, .dropout = config->lora_dropout};
     for (int i = 0; i < config->lora_target.count; i++)
-        if (!hy3_lora_target(config->lora_target.items[i], lora))
-            HY3_FAIL(HY3_EUSAGE,
-                     "lora_target: there is no '%s'; the names are q_proj, k_proj, v_proj, o_proj, "
-                     "gate_proj, up_proj, down_proj, experts and all",
-                     config->lora_target.items[i]);
+        HY3_TRY(hy3_lora_target(config->lora_target.items[i], lora));
     return HY3_OK;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* experts.h - the routed rows of a layer through its experts, wherever these are: on this rank, or
- * spread over an expert group.
+/* experts.h - the routed rows of a layer through its experts, on this rank or distributed over an
+ * expert group.
  *
  * Forward: rows -> rows_out of the layer's activations. Backward: scratch->drows from d(rows_out)
  * to d(rows). The exchange takes place in every layer, also for a rank without tokens. */
@@ -12,8 +12,8 @@
 
 struct hy3_experts {
     struct hy3_exchange exchange; /* group size 1: unused */
-    void *out; /* [capacity,H] device, brought by the owner: results, or their gradient */
-    bool said; /* the log knows that rounds are needed */
+    void *out; /* [capacity,H] device, provided by the owner: results, or their gradient */
+    bool said; /* that rounds are needed has been logged */
 };
 
 /* Collective on the expert group. counts [P,E] HOST: filled in the forward, read in replay and

@@ -2,8 +2,7 @@
 /* generate.h - the next token of a text: forward passes over new tokens only, with cached keys and
  * values.
  *
- * One sample at a time on one rank. Every layer runs the parts training runs (model/layer.h), so
- * what is generated is what was trained. */
+ * One sample at a time on one rank. Layers run the same chain as in training (engine/chain.h). */
 #ifndef HY3_ENGINE_GENERATE_H
 #define HY3_ENGINE_GENERATE_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* head_use.h - the end of a forward pass: the head's unit, the losses of a micro-batch, their sum. */
+/* head_use.h - the end of a forward pass: gathers the head, sums the losses of a micro-batch. */
 #ifndef HY3_ENGINE_HEAD_USE_H
 #define HY3_ENGINE_HEAD_USE_H
 
@@ -14,7 +14,7 @@ struct hy3_pass_result {
     int bad_layer; /* first layer whose output is not finite, -1: the embedding, layers: the head */
 };
 
-/* The head's place in a pass over one micro-batch. */
+/* The arguments of one use of the head, over one micro-batch. */
 struct hy3_head_use {
     struct hy3_store *store;
     const struct hy3_batch *batch;

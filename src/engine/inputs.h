@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inputs.h - what the device is told of a micro-batch: tokens, labels, keys of dropout.
+/* inputs.h - a micro-batch on the device: tokens, labels, keys of dropout.
  *
  * Ranks that split the tokens of a sample (sequence parallelism) would each upload their part of it
- * here: positions, labels and keys are those of the whole sample, so nothing else needs to know. */
+ * here: positions, labels and keys remain those of the whole sample. */
 #ifndef HY3_ENGINE_INPUTS_H
 #define HY3_ENGINE_INPUTS_H
 

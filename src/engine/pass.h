@@ -2,10 +2,10 @@
 /* pass.h - a micro-batch through the network and back: which unit is needed when, what is kept,
  * what recomputed.
  *
- * The gradient a pass adds to the store is that of the SUM of its token losses; whoever knows the
- * number of labels of the global batch divides (optim/optimizer.h, grad_scale). The schedule of
- * collectives depends on the shape alone, never on tokens or routing: a rank without tokens takes
- * part in all of it. */
+ * The gradient a pass adds to the store is that of the SUM of its token losses; the optimizer
+ * divides by the number of labels of the global batch (optim/optimizer.h, grad_scale). The
+ * schedule of collectives depends on the shape alone, never on tokens or routing: a rank without
+ * tokens takes part in every one. */
 #ifndef HY3_ENGINE_PASS_H
 #define HY3_ENGINE_PASS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* probe.h - what a test or a diagnosis may look at in a pass. */
+/* probe.h - arrays of a pass that a test or a diagnosis reads. */
 #ifndef HY3_ENGINE_PROBE_H
 #define HY3_ENGINE_PROBE_H
 

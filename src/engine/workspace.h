@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* workspace.h - the memory of a pass: what is taken when, for T tokens.
+/* workspace.h - the memory of a pass: its layout for T tokens.
  *
  * One arena of device memory, sized before the first step by running the same code on a counting
  * arena, so the accounting is the program's own:
@@ -19,7 +19,7 @@ struct hy3_workspace_shape {
     bool checkpointing;          /* activations of one layer at a time */
 };
 
-/* What lives through a micro-batch. Device memory unless HOST. */
+/* Buffers that live through a micro-batch. Device memory unless HOST. */
 struct hy3_stream_buffers {
     int32_t *ids, *positions; /* [T] */
     int32_t *label_token;     /* [T] token of the n-th label */

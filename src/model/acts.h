@@ -8,8 +8,8 @@
 #include "base/dtype.h"
 #include "model/params.h"
 
-/* What a forward leaves for its backward. Device memory unless HOST; row counts in tokens T or
- * routed rows R. */
+/* Activations that a forward stores for its backward. Device memory unless HOST; row counts in
+ * tokens T or routed rows R. */
 struct hy3_layer_acts {
     void *x, *mid, *out;                      /* [T,H] residual */
     void *n1, *q_raw, *k_raw, *v, *q, *k, *o; /* [T,H], [T,QD], [T,KD] … */
@@ -23,8 +23,8 @@ struct hy3_layer_acts {
     int32_t *ids, *position, *token; /* [T,k], [T,k], [R] */
     int64_t *starts;                 /* [E+1] */
     int64_t *host_starts;            /* HOST [E+1]: rows of each expert */
-    void *rows, *rows_out; /* [R,H] the tokens' rows in expert order, and what came of them */
-    void *held_rows;       /* [C,H] those that this rank's experts work on: rows, if it holds all */
+    void *rows, *rows_out; /* [R,H] the tokens' rows in expert order, and the experts' results */
+    void *held_rows;       /* [C,H] rows of this rank's experts; `rows` if it holds all */
     void *held_gate_up, *held_act; /* [C,2I], [C,I] */
 };
 
@@ -37,7 +37,7 @@ struct hy3_layer_scratch {
     void *held_dact;                                  /* [C,I] */
 };
 
-/* What the sizes of a layer's arrays follow from. */
+/* Determines the sizes of a layer's arrays. */
 struct hy3_layer_size {
     int64_t T; /* tokens */
     /* rows of the experts that this rank holds; 0: it holds all, and they are the T top_k rows of
@@ -47,7 +47,7 @@ struct hy3_layer_size {
 };
 
 /* Lays out the activations of layer `index`; with a counting arena it measures. x, out, ids and
- * host_starts outlive recomputation, so the engine brings them. */
+ * host_starts outlive recomputation: the engine provides them. */
 void hy3_acts_take(const struct hy3_shape *shape, int index, const struct hy3_layer_size *size,
                    struct hy3_arena *arena, struct hy3_layer_acts *acts);
 

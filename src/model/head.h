@@ -20,7 +20,7 @@ struct hy3_head_buffers {
     int64_t chunk;      /* rows whose logits are held at a time */
 };
 
-/* The head at work. Device memory. */
+/* The arguments of the head. Device memory. */
 struct hy3_head {
     const struct hy3_backend *backend;
     struct hy3_stream *stream;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kinds.h - the one description of every kind of tensor of a model: a new one is one entry.
+/* kinds.h - the one table of the kinds of tensors of a model: a new kind is one entry.
  *
- * Everything else follows from the entries: the tensors of a model and their units (params.h),
- * which of them decay or are trained, what a LoRA target stands for, and the names in both layouts
- * of a checkpoint (ckpt/hf/names.h). */
+ * Everything else is derived from the entries: the tensors of a model and their units (params.h),
+ * which of them are trained and have weight decay, the matrices of a LoRA target, and the names in
+ * both layouts of a checkpoint (ckpt/hf/names.h). */
 #ifndef HY3_MODEL_KINDS_H
 #define HY3_MODEL_KINDS_H
 
@@ -11,7 +11,7 @@
 
 #define HY3_LAYER_PREFIX "model.layers."
 
-/* A test builds the library with one entry more (tests/model/new_kind.h). */
+/* A test builds the library with one more entry (tests/model/new_kind.h). */
 #ifndef HY3_EXTRA_KINDS
 #    define HY3_EXTRA_KINDS(X)
 #endif
@@ -35,16 +35,16 @@
     X(2IE, 2 * s->expert_intermediate)                        \
     X(IS,  s->shared_experts * s->expert_intermediate)
 
-/* Entries are in the order of the tensors of a unit. A new one goes to the end: random numbers of
- * the others depend on their places (hy3_kind_place).
+/* Entries are in the order of the tensors in a unit. A new one goes to the end: the random numbers
+ * of the others depend on their positions (hy3_kind_place).
  *   name     outer name, in a layer behind "model.layers.N."
  *   inner    the inner name if it differs, and an older one that is read as well; of experts, where
  *            # is the expert's number, the names of the parts of the fused tensor
- *   layers   DENSE, MOE, ANY of the two; MTP: what those have besides; OUTSIDE of the layers
+ *   layers   DENSE, MOE, or ANY of the two; MTP: only in MTP layers; OUTSIDE the layers
  *   unit     see params.h; BUFFER: fp32, outside the units, not trained
  *   extents  experts, rows, columns; matrices have weight decay, vectors have not
- *   role     what it is part of
- *   target   name in lora_target, where an adapter can change it */
+ *   role     the part of the model it belongs to
+ *   target   its name in lora_target; NULL: no adapter */
 #define HY3_PARAM_KINDS(X)                                                                          \
   X(HY3_P_EMBED,       "model.embed_tokens.weight", NULL, NULL,                                     \
     OUTSIDE, EMBEDDING, _, V,   H,  EMBEDDING, NULL)                                                \
@@ -136,9 +136,9 @@ enum hy3_role {
     HY3_ROLE_HEAD,
 };
 
-/* An entry. A dtype with scales (fp8, int4) gets a member here that says what shares a scale: the
- * tensor, a row, or a block of so many elements. hy3_params_create then places the scales behind
- * the tensor in its unit, and names and files follow from the table as for every tensor. */
+/* An entry. Dtypes with scales (fp8, int4) would add a field here: one scale per tensor, per row or
+ * per block, and the block's size. hy3_params_create would place the scales behind the tensor in
+ * its unit; names and files follow from the table as for every tensor. */
 struct hy3_kind {
     const char *name, *inner[2];
     enum hy3_layers layers;
@@ -163,8 +163,8 @@ static inline bool hy3_kind_is_expert(enum hy3_param_kind kind)
     return hy3_kinds[kind].unit == HY3_OF_EXPERTS;
 }
 
-/* The place of a layer's tensor among random numbers. It must not change, or a seed would mean
- * another run: so later kinds do not move those that came before them. */
+/* The number of a layer's tensor in random number streams. It must never change, or the same seed
+ * would give another run: kinds added later do not shift the first ones. */
 static inline uint32_t hy3_kind_place(int layer, enum hy3_param_kind kind)
 {
     const uint32_t first_kinds = HY3_P_HEAD + 1;

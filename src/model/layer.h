@@ -2,13 +2,13 @@
 /* layer.h - forward and backward of one decoder layer, on buffers that are given: the contract of
  * attention.c, mlp.c and moe.c.
  *
- * A layer is a chain of parts; the engine calls them in order and may do something between them
- * (gather weights, exchange tokens with the experts):
+ * A layer is a chain of parts, which the engine calls in order (engine/chain.h); between them it
+ * gathers weights and exchanges tokens with the experts:
  *     attention -> dense MLP
  *     attention -> route -> experts -> combine
  * Each part's forward fills the activations its backward reads. The residual runs x -> mid
  * -> out; backward parts take its gradient `d` and change it in place, from d(out) to d(x). Nothing
- * here knows ranks, units or files. */
+ * here depends on ranks, units or files. */
 #ifndef HY3_MODEL_LAYER_H
 #define HY3_MODEL_LAYER_H
 
@@ -45,7 +45,7 @@ struct hy3_kv_cache {
     int64_t count; /* rows that are filled; attention appends its T rows without changing count */
 };
 
-/* Rows at work in the experts that this rank holds, grouped by expert. Device memory unless
+/* Rows processed by the experts that this rank holds, grouped by expert. Device memory unless
  * HOST. */
 struct hy3_expert_rows {
     int64_t groups;             /* held experts */
@@ -55,7 +55,7 @@ struct hy3_expert_rows {
     void *d, *dact;             /* [R,H] d(out), then d(rows); [R,I] */
 };
 
-/* One layer at work. */
+/* The arguments of a layer's parts. */
 struct hy3_layer {
     const struct hy3_backend *backend;
     struct hy3_stream *stream;

@@ -4,9 +4,28 @@
 
 #include "model/product.h"
 
-bool hy3_lora_target(const char *name, struct hy3_lora *lora)
+/* The names in the table, each once, then "and all". */
+static void list_targets(char *out, size_t size)
+{
+    size_t used = 0;
+
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT && used < size; kind++) {
+        const char *target = hy3_kinds[kind].target;
+
+        for (int i = 0; target && i < kind; i++)
+            if (hy3_kinds[i].target && strcmp(hy3_kinds[i].target, target) == 0)
+                target = NULL;
+        if (target)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", target);
+    }
+    if (used < size)
+        snprintf(out + used, size - used, " and all");
+}
+
+hy3_status hy3_lora_target(const char *name, struct hy3_lora *lora)
 {
     bool all = strcmp(name, "all") == 0, found = false;
+    char names[256];
 
     for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
         const char *target = hy3_kinds[kind].target;
@@ -14,7 +33,10 @@ bool hy3_lora_target(const char *name, struct hy3_lora *lora)
         if (target && (all || strcmp(name, target) == 0))
             found = lora->targets[kind] = true;
     }
-    return found;
+    if (found)
+        return HY3_OK;
+    list_targets(names, sizeof names);
+    HY3_FAIL(HY3_EUSAGE, "lora_target: there is no '%s'; the names are %s", name, names);
 }
 
 static int64_t larger(int64_t a, int64_t b)

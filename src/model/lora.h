@@ -10,9 +10,9 @@
 
 #include "model/layer.h"
 
-/* Local. Adds what a name of lora_target stands for: q_proj … down_proj (of the dense and the
- * shared MLP), experts (the routed ones), all. False: no such name. */
-bool hy3_lora_target(const char *name, struct hy3_lora *lora);
+/* Local. Adds the matrices of a name in lora_target: q_proj … down_proj (of the dense and the
+ * shared MLP), experts (the routed ones), all. Errors: HY3_EUSAGE with the names that exist. */
+hy3_status hy3_lora_target(const char *name, struct hy3_lora *lora);
 
 /* Memory of one product at a time. Sized for every target of the model. */
 void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora *lora,

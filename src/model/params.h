@@ -21,14 +21,14 @@ enum { HY3_PARAM_ALIGN = 64, HY3_PARAM_NAME = 112 };
  * W + scale B A (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021). */
 enum hy3_param_part { HY3_BASE, HY3_LORA_A, HY3_LORA_B, HY3_PARAM_PARTS };
 
-/* An adapter: which matrices it changes and how. */
+/* A LoRA adapter: the matrices it adds to, and its hyperparameters. */
 struct hy3_lora {
     int64_t rank; /* 0: no adapter */
     double alpha, dropout;
     bool targets[HY3_PARAM_KIND_COUNT];
 };
 
-/* What a run changes. */
+/* Weights to train. */
 enum hy3_training { HY3_TRAIN_NOTHING, HY3_TRAIN_FULL, HY3_TRAIN_ATTENTION, HY3_TRAIN_ADAPTER };
 
 struct hy3_param {
@@ -82,8 +82,7 @@ hy3_status hy3_params_create(const struct hy3_shape *shape, int64_t first_expert
                              int64_t held_experts, struct hy3_params **out);
 
 /* Local. The table of all tensors of a checkpoint: multi-token-prediction layers, which no program
- * runs and every file keeps, are ordinary layers, and what they have besides stands behind all
- * others. */
+ * runs and every file keeps, are ordinary layers here; the tensors that only they have are last. */
 hy3_status hy3_params_create_mtp(const struct hy3_shape *shape, struct hy3_params **out);
 void hy3_params_free(struct hy3_params *params);
 
@@ -92,7 +91,7 @@ void hy3_params_free(struct hy3_params *params);
  * out, rank]. Errors: HY3_ENOMEM. */
 hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lora *lora);
 
-/* Local. Says which tensors have a gradient. */
+/* Local. Sets which tensors are trained: they have a gradient. */
 void hy3_params_train(struct hy3_params *params, enum hy3_training training);
 
 /* Elements that are trained, over all ranks. */

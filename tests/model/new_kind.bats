@@ -20,7 +20,7 @@ setup_file() {
 
 # "name dtype shape" of the new tensors of a directory
 new_tensors() {
-    "$LIST" "$1" | sed -n 's/^\(model\.layers\.[0-9]*\.self_attn\.gat[a-z]* [A-Z0-9]* [0-9,]*\) .*/\1/p'
+    "$LIST" "$1" | grep 'self_attn\.gat' | cut -d' ' -f1-3
 }
 
 # has_tensors DIRECTORY NAME: every layer has it, with an element a head

@@ -3,6 +3,9 @@
  * counts what would be allocated and sent. A run on it is a plan: its numbers are the program's
  * own.
  *
+ * Estimated times would be a second backend beside it, a timeline: the same stubs add the duration
+ * of each kernel and transfer to their stream, and events make one stream wait for another.
+ *
  * Groups on it have no communicator (MPI_COMM_NULL): agreement and small messages then stay local.
  * Routing is even. One plan at a time. */
 #ifndef HY3_BACKEND_DRY_DRY_H
@@ -22,7 +25,7 @@ const struct hy3_backend *hy3_dry_backend(void);
 
 struct hy3_dry_counts hy3_dry_counts(void);
 
-/* Local. Traffic counts from zero again. */
+/* Local. Sets the counts of traffic to zero. */
 void hy3_dry_forget_traffic(void);
 
 #endif
