@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* adamw.cu - the update, in one pass over memory. Bound by memory: 28 bytes a parameter. */
+/* adamw.cu - the optimizer step, in one pass. Bound by memory: 28 bytes per parameter. */
 #include "cuda/cuda.h"
 
 enum { THREADS = 256 };
@@ -17,8 +17,8 @@ HY3_DEVICE float adamw_element(const struct adamw_step &s, float w, float *m, fl
     return w * s.keep - s.step_size * (*m / (sqrtf(*v) * s.inverse_v_root + s.eps));
 }
 
-/* N weights in fp32: themselves, or as hy3_join and hy3_split of base/dtype.h make them of two
- * halves. */
+/* N fp32 weights: stored as they are, or in two halves as by hy3_join and hy3_split of
+ * base/dtype.h. */
 template <int N>
 HY3_DEVICE void load_master(float (&w)[N], const float *weight, const int16_t *, int64_t i)
 {
@@ -63,8 +63,7 @@ HY3_DEVICE void store_master(const float (&w)[N], uint16_t *weight, int16_t *low
     store_pack(low + i, rest);
 }
 
-/* A thread has two groups of N neighbouring elements, and asks for all of both before it works on
- * the first. */
+/* A thread has two groups of N adjacent elements, and loads both before it computes. */
 template <class W, int N>
 __global__ void adamw_kernel(int64_t n, struct adamw_step step, W *weight, int16_t *low, float *m,
                              float *v, const float *grad)
@@ -111,22 +110,22 @@ static hy3_status update(struct hy3_stream *stream, const struct hy3_adamw *a,
 hy3_status hy3_cuda_adamw(struct hy3_stream *stream, const struct hy3_adamw *a)
 {
     bool wide = is_wide<float>(0, a->weight, a->m, a->v, a->grad) && is_wide<float>(0, a->low);
-    int64_t fours = wide ? a->n / 4 * 4 : 0; /* elements before this one go in fours */
+    int64_t fours = wide ? a->n / 4 * 4 : 0; /* elements that are updated four at a time */
     const struct adamw_step step = {
-        (float)(1 - a->lr * a->decay),
-        (float)a->grad_scale,
-        (float)(1 - a->beta1),
-        (float)a->beta2,
-        (float)(1 - a->beta2),
-        (float)(a->lr / (1 - pow(a->beta1, (double)a->step))),
-        (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))),
-        (float)a->eps,
+        .keep = (float)(1 - a->lr * a->decay),
+        .grad_scale = (float)a->grad_scale,
+        .m_share = (float)(1 - a->beta1),
+        .v_keep = (float)a->beta2,
+        .v_share = (float)(1 - a->beta2),
+        .step_size = (float)(a->lr / (1 - pow(a->beta1, (double)a->step))),
+        .inverse_v_root = (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))),
+        .eps = (float)a->eps,
     };
 
     if (a->low) {
-        HY3_STATUS_TRY((update<uint16_t, 4>(stream, a, step, 0, fours)));
+        HY3_TRY((update<uint16_t, 4>(stream, a, step, 0, fours)));
         return update<uint16_t, 1>(stream, a, step, fours, a->n);
     }
-    HY3_STATUS_TRY((update<float, 4>(stream, a, step, 0, fours)));
+    HY3_TRY((update<float, 4>(stream, a, step, 0, fours)));
     return update<float, 1>(stream, a, step, fours, a->n);
 }

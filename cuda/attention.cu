@@ -1,32 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attention.cu - causal attention of packed samples: bf16 with head sizes of tensor cores by
- * flash_hopper.cuh or flash.cuh, everything else by plain kernels, a warp a row (fp32 is for tests
- * and comparisons). */
-#include "cuda/cuda.h"
-#include "cuda/flash.cuh"
+/* attention.cu - causal attention of packed samples: by flash_hopper.cuh or flash_ampere.cuh for
+ * bf16 and the head sizes of tensor cores; otherwise by plain kernels, one warp per row (fp32 is
+ * for tests and comparisons). */
+#include "cuda/flash_ampere.cuh"
 #include "cuda/flash_hopper.cuh"
-#include "cuda/tiles.h"
 
-#include <stdlib.h>
-#include <string.h>
+enum { WARPS = 4, LANES = 32 }; /* of a block; of a warp */
 
-enum {
-    WARPS = 4,
-    LANES = 32,
-    COLUMNS = 8
-}; /* of a block; COLUMNS * LANES is the largest D of the plain kernels */
-
-/* What the plain kernels are given. */
-template <class T> struct plain {
-    int Q, K, D;
-    float scale;
-    const T *q, *k, *v;
-    T *o;
-    float *lse;
-    const T *dout;
-    T *dq, *dk, *dv;
-    const float *delta;
-};
+enum { COLUMNS = 8 }; /* of a lane: plain kernels take D up to COLUMNS * LANES */
 
 template <class T> HY3_DEVICE float dot(int D, const T *a, const T *b)
 {
@@ -37,8 +18,7 @@ template <class T> HY3_DEVICE float dot(int D, const T *a, const T *b)
     return sum;
 }
 
-/* sums[c] += sum over the 32 rows of weights[row] * matrix[first + row][lane + 32 c]; rows beyond
- * `count` count nothing. */
+/* sums[c] += sum over `count`, at most 32, rows of weights[row] * matrix[row][lane + 32 c]. */
 template <class T>
 HY3_DEVICE void add_rows(float (&sums)[COLUMNS], const float *weights, int count, int D,
                          const T *matrix, int64_t row_elements)
@@ -65,11 +45,10 @@ template <class T> HY3_DEVICE void put_row(const float (&sums)[COLUMNS], float f
 
 /* Lane = key: 32 scores at a time with a running maximum and sum. Grid (query tiles, query
  * heads). */
-template <class T>
-__global__ void plain_forward_kernel(struct plain<T> a, const struct hy3_query_tile *tiles)
+template <class T> __global__ void plain_forward_kernel(const struct hy3_attend<T> a)
 {
     HY3_SHARED(float, shared, [WARPS][LANES]);
-    struct hy3_query_tile tile = tiles[blockIdx.x];
+    struct hy3_query_tile tile = a.query_tiles[blockIdx.x];
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, head = blockIdx.y;
     int64_t kv_row = (int64_t)a.K * a.D;
 
@@ -103,28 +82,26 @@ __global__ void plain_forward_kernel(struct plain<T> a, const struct hy3_query_t
     }
 }
 
-/* delta[row] = dot(dout, o), a warp a row [Tq,Q]. */
-template <class T>
-__global__ void plain_delta_kernel(int64_t rows, int D, const T *dout, const T *o, float *delta)
+/* delta[row] = dot(dout, o), one warp per row [Tq,Q]. */
+template <class T> __global__ void plain_delta_kernel(const struct hy3_attend<T> a, int64_t rows)
 {
     int64_t row = (int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5);
     float sum = 0;
 
     if (row >= rows)
         return;
-    for (int d = threadIdx.x & 31; d < D; d += LANES)
-        sum += to_float(dout[row * D + d]) * to_float(o[row * D + d]);
+    for (int d = threadIdx.x & 31; d < a.D; d += LANES)
+        sum += to_float(a.dout[row * a.D + d]) * to_float(a.o[row * a.D + d]);
     sum = warp_sum(sum);
     if ((threadIdx.x & 31) == 0)
-        delta[row] = sum;
+        a.delta[row] = sum;
 }
 
 /* Lane = key. Grid (query tiles, query heads). */
-template <class T>
-__global__ void plain_dq_kernel(struct plain<T> a, const struct hy3_query_tile *tiles)
+template <class T> __global__ void plain_dq_kernel(const struct hy3_attend<T> a)
 {
     HY3_SHARED(float, shared, [WARPS][LANES]);
-    struct hy3_query_tile tile = tiles[blockIdx.x];
+    struct hy3_query_tile tile = a.query_tiles[blockIdx.x];
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, head = blockIdx.y;
     int64_t kv_row = (int64_t)a.K * a.D,
             kv_first = ((int64_t)tile.kv_first * a.K + head / (a.Q / a.K)) * a.D;
@@ -154,12 +131,11 @@ __global__ void plain_dq_kernel(struct plain<T> a, const struct hy3_query_tile *
 }
 
 /* Lane = query. Grid (key tiles, key-value heads). */
-template <class T>
-__global__ void plain_dkv_kernel(struct plain<T> a, const struct hy3_key_tile *tiles)
+template <class T> __global__ void plain_dkv_kernel(const struct hy3_attend<T> a)
 {
     HY3_SHARED(float, shared_p, [WARPS][LANES]);
     HY3_SHARED(float, shared_ds, [WARPS][LANES]);
-    struct hy3_key_tile tile = tiles[blockIdx.x];
+    struct hy3_key_tile tile = a.key_tiles[blockIdx.x];
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, group = a.Q / a.K;
     int64_t q_row = (int64_t)a.Q * a.D;
 
@@ -192,159 +168,102 @@ __global__ void plain_dkv_kernel(struct plain<T> a, const struct hy3_key_tile *t
     }
 }
 
-/* ---- the work lists ---- */
-
-static int tiles_of(const int64_t *starts, int64_t S, int64_t rows)
-{
-    int64_t tiles = 0;
-
-    for (int64_t i = 0; i < S; i++)
-        tiles += (starts[i + 1] - starts[i] + rows - 1) / rows;
-    return (int)tiles;
-}
-
-static int smaller(int64_t a, int64_t b)
-{
-    return (int)(a < b ? a : b);
-}
-
-static void cut_queries(const struct hy3_attention *a, int64_t rows, struct hy3_query_tile *tile)
-{
-    for (int64_t s = 0; s < a->S; s++) {
-        int64_t n = a->q_starts[s + 1] - a->q_starts[s],
-                keys = a->kv_starts[s + 1] - a->kv_starts[s];
-
-        for (int64_t first = 0; first < n; first += rows, tile++) {
-            tile->q_first = (int)(a->q_starts[s] + first);
-            tile->rows = smaller(rows, n - first);
-            tile->kv_first = (int)a->kv_starts[s];
-            tile->seen = (int)(keys - n + first + 1);
-        }
-    }
-}
-
-static void cut_keys(const struct hy3_attention *a, int64_t rows, struct hy3_key_tile *tile)
-{
-    for (int64_t s = 0; s < a->S; s++) {
-        int64_t n = a->q_starts[s + 1] - a->q_starts[s],
-                keys = a->kv_starts[s + 1] - a->kv_starts[s];
-
-        for (int64_t first = 0; first < keys; first += rows, tile++) {
-            int64_t query = first > keys - n ? first - (keys - n) : 0; /* the first that sees any */
-
-            tile->kv_first = (int)(a->kv_starts[s] + first);
-            tile->rows = smaller(rows, keys - first);
-            tile->q_first = (int)(a->q_starts[s] + query);
-            tile->q_count = (int)(n - query);
-            tile->before = (int)(keys - n + query - first);
-        }
-    }
-}
-
-/* The device has the tiles of these samples already. */
-static bool is_tiled(const struct hy3_stream *s, const struct hy3_attention *a, int64_t rows)
-{
-    size_t bytes = (size_t)(a->S + 1) * sizeof(int64_t);
-
-    return s->tiled && s->tiled_samples == a->S && s->tile_rows == rows &&
-           memcmp(s->tiled, a->q_starts, bytes) == 0 &&
-           memcmp(s->tiled + a->S + 1, a->kv_starts, bytes) == 0;
-}
-
-static hy3_status remember(struct hy3_stream *s, const struct hy3_attention *a, int64_t rows)
-{
-    size_t bytes = (size_t)(a->S + 1) * sizeof(int64_t);
-
-    free(s->tiled);
-    s->tiled = (int64_t *)malloc(2 * bytes);
-    if (!s->tiled)
-        return hy3_cuda_failed("malloc", "out of host memory", true, __FILE__, __LINE__);
-    memcpy(s->tiled, a->q_starts, bytes);
-    memcpy(s->tiled + a->S + 1, a->kv_starts, bytes);
-    s->tiled_samples = a->S;
-    s->tile_rows = rows;
-    return HY3_OK;
-}
-
-/* Brings tiles of so many rows to the device, unless they are those of the call before: a
- * micro-batch's layers share them. */
-static hy3_status tile(struct hy3_stream *s, const struct hy3_attention *a, int64_t rows)
-{
-    int queries = tiles_of(a->q_starts, a->S, rows), keys = tiles_of(a->kv_starts, a->S, rows);
-    size_t bytes = (size_t)queries * sizeof(struct hy3_query_tile) +
-                   (size_t)keys * sizeof(struct hy3_key_tile);
-    hy3_status status;
-    void *unused;
-    char *host;
-
-    if (is_tiled(s, a, rows))
-        return HY3_OK;
-    free(s->tiled);
-    s->tiled = NULL;
-    host = (char *)malloc(bytes);
-    if (!host)
-        return hy3_cuda_failed("malloc", "out of host memory", true, __FILE__, __LINE__);
-    cut_queries(a, rows, (struct hy3_query_tile *)host);
-    cut_keys(a, rows,
-             (struct hy3_key_tile *)(host + (size_t)queries * sizeof(struct hy3_query_tile)));
-    status = hy3_cuda_upload(s, HY3_SLOT_TILES, host, bytes, &unused);
-    free(host);
-    s->query_tiles = queries;
-    s->key_tiles = keys;
-    return status == HY3_OK ? remember(s, a, rows) : status;
-}
-
-static const struct hy3_query_tile *query_tiles(const struct hy3_stream *s)
-{
-    return (const struct hy3_query_tile *)s->scratch[HY3_SLOT_TILES].memory;
-}
-
-static const struct hy3_key_tile *key_tiles(const struct hy3_stream *s)
-{
-    return (const struct hy3_key_tile *)(query_tiles(s) + s->query_tiles);
-}
+/* ---- launches ---- */
 
 template <class T>
-static struct plain<T> plain_of(const struct hy3_attention *a, const float *delta) {
-    return {(int)a->Q,       (int)a->K,       (int)a->D,  a->scale, (const T *)a->q,
-            (const T *)a->k, (const T *)a->v, (T *)a->o,  a->lse,   (const T *)a->dout,
-            (T *)a->dq,      (T *)a->dk,      (T *)a->dv, delta};
-
-}
-
-static hy3_status
-too_wide(const struct hy3_attention *a)
-
+static hy3_attend<T> arguments(const struct hy3_attention *a, const struct hy3_tiles *t,
+                               float *delta)
 {
-    return hy3_cuda_host.fail(
-        HY3_EUSAGE, __FILE__, __LINE__,
-        "head_dim = %lld: the GPU's attention takes at most %d; set device = \"cpu\"",
-        (long long)a->D, COLUMNS * LANES);
+    return {
+        .Q = (int)a->Q,
+        .K = (int)a->K,
+        .D = (int)a->D,
+        .scale = a->scale,
+        .query_tiles = t->query,
+        .key_tiles = t->key,
+        .q = (const T *)a->q,
+        .k = (const T *)a->k,
+        .v = (const T *)a->v,
+        .o = (T *)a->o,
+        .lse = a->lse,
+        .dout = (const T *)a->dout,
+        .dq = (T *)a->dq,
+        .dk = (T *)a->dk,
+        .dv = (T *)a->dv,
+        .delta = delta,
+    };
 }
 
-template <class T> static hy3_status forward(struct hy3_stream *s, const struct hy3_attention *a)
-{
-    HY3_CUDA_LAUNCH(plain_forward_kernel<T>, dim3((unsigned)s->query_tiles, (unsigned)a->Q),
-                    WARPS * 32, 0, s->stream, plain_of<T>(a, NULL), query_tiles(s));
-    return HY3_OK;
-}
+/* The forward, or the backward if delta, its scratch memory [Tq,Q], is not NULL. */
+typedef hy3_status (*attend)(cudaStream_t s, const struct hy3_attention *a,
+                             const struct hy3_tiles *t, float *delta);
 
 template <class T>
-static hy3_status backward(struct hy3_stream *s, const struct hy3_attention *a, float *delta)
+static hy3_status plain(cudaStream_t s, const struct hy3_attention *a, const struct hy3_tiles *t,
+                        float *delta)
 {
+    const struct hy3_attend<T> f = arguments<T>(a, t, delta);
+    const dim3 queries((unsigned)t->queries, (unsigned)a->Q);
+    const dim3 keys((unsigned)t->keys, (unsigned)a->K);
     int64_t rows = a->q_starts[a->S] * a->Q;
-    struct plain<T> p = plain_of<T>(a, delta);
 
-    HY3_CUDA_LAUNCH(plain_delta_kernel<T>, blocks_for(rows, WARPS), WARPS * 32, 0, s->stream, rows,
-                    (int)a->D, p.dout, (const T *)p.o, delta);
-    HY3_CUDA_LAUNCH(plain_dq_kernel<T>, dim3((unsigned)s->query_tiles, (unsigned)a->Q), WARPS * 32,
-                    0, s->stream, p, query_tiles(s));
-    HY3_CUDA_LAUNCH(plain_dkv_kernel<T>, dim3((unsigned)s->key_tiles, (unsigned)a->K), WARPS * 32,
-                    0, s->stream, p, key_tiles(s));
+    if (!delta) {
+        HY3_CUDA_LAUNCH(plain_forward_kernel<T>, queries, WARPS * LANES, 0, s, f);
+        return HY3_OK;
+    }
+    HY3_CUDA_LAUNCH(plain_delta_kernel<T>, blocks_for(rows, WARPS), WARPS * LANES, 0, s, f, rows);
+    HY3_CUDA_LAUNCH(plain_dq_kernel<T>, queries, WARPS * LANES, 0, s, f);
+    HY3_CUDA_LAUNCH(plain_dkv_kernel<T>, keys, WARPS * LANES, 0, s, f);
     return HY3_OK;
 }
 
-/* ---- tensor cores ---- */
+/* Launches a kernel of flash_ampere.cuh or flash_hopper.cuh. */
+#define LAUNCH_FLASH(kernel, grid, threads, bytes, s, f)                                          \
+    do {                                                                                          \
+        HY3_CUDA_TRY(cudaFuncSetAttribute((const void *)kernel,                                   \
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize, (bytes))); \
+        HY3_CUDA_LAUNCH(kernel, grid, threads, bytes, s, f);                                      \
+    } while (0)
+
+template <int D>
+static hy3_status flash(cudaStream_t s, const struct hy3_attention *a, const struct hy3_tiles *t,
+                        float *delta)
+{
+    const struct hy3_attend<bf16> f = arguments<bf16>(a, t, delta);
+    const dim3 queries((unsigned)t->queries, (unsigned)a->Q);
+    const dim3 keys((unsigned)t->keys, (unsigned)a->K);
+    int64_t rows = a->q_starts[a->S] * a->Q;
+
+    if (delta)
+        HY3_CUDA_LAUNCH(hy3_flash_delta_kernel<D>, blocks_for(rows, HY3_AMPERE_THREADS / 32),
+                        HY3_AMPERE_THREADS, 0, s, f, rows);
+    if constexpr (D >= 64) {
+        if (t->rows == HY3_HOPPER_ROWS) {
+            constexpr int bytes = hy3_hopper_backward_bytes<D>();
+
+            if (!delta) {
+                LAUNCH_FLASH(hy3_hopper_forward_kernel<D>, queries, HY3_HOPPER_THREADS,
+                             hy3_hopper_forward_bytes<D>(), s, f);
+                return HY3_OK;
+            }
+            LAUNCH_FLASH(hy3_hopper_dq_kernel<D>, queries, HY3_HOPPER_THREADS, bytes, s, f);
+            LAUNCH_FLASH(hy3_hopper_dkdv_kernel<D>, keys, HY3_HOPPER_THREADS, bytes, s, f);
+            return HY3_OK;
+        }
+    }
+    if (!delta) {
+        LAUNCH_FLASH(hy3_ampere_forward_kernel<D>, queries, HY3_AMPERE_THREADS,
+                     hy3_ampere_query_bytes<D>(), s, f);
+        return HY3_OK;
+    }
+    LAUNCH_FLASH(hy3_ampere_dq_kernel<D>, queries, HY3_AMPERE_THREADS, hy3_ampere_query_bytes<D>(),
+                 s, f);
+    LAUNCH_FLASH(hy3_ampere_dkdv_kernel<D>, keys, HY3_AMPERE_THREADS, hy3_ampere_key_bytes<D>(), s,
+                 f);
+    return HY3_OK;
+}
+
+/* ---- which kernels ---- */
 
 static bool has_flash(const struct hy3_attention *a)
 {
@@ -366,91 +285,44 @@ static bool is_hopper(void)
     return major == 9;
 }
 
-/* Rows of a tile, which say who computes. */
-static int64_t rows_for(const struct hy3_attention *a)
+static attend choose(const struct hy3_attention *a)
 {
-    return has_flash(a) && a->D >= 64 && is_hopper() ? (int64_t)HY3_HOPPER_ROWS : (int64_t)HY3_TILE;
+    if (a->dtype == HY3_FP32)
+        return plain<float>;
+    if (!has_flash(a))
+        return plain<bf16>;
+    return a->D == 16 ? flash<16> : a->D == 32 ? flash<32> : a->D == 64 ? flash<64> : flash<128>;
 }
 
-static struct hy3_flash flash_of(const struct hy3_stream *s, const struct hy3_attention *a,
-                                 float *delta)
+static hy3_status run(struct hy3_stream *stream, const struct hy3_attention *a, bool backward)
 {
-    return {
-        (int)a->Q,          (int)a->K,      a->scale,     s->query_tiles,        s->key_tiles,
-        a->q_starts[a->S],  query_tiles(s), key_tiles(s), (const bf16 *)a->q,    (const bf16 *)a->k,
-        (const bf16 *)a->v, (bf16 *)a->o,   a->lse,       (const bf16 *)a->dout, (bf16 *)a->dq,
-        (bf16 *)a->dk,      (bf16 *)a->dv,  delta};
-}
+    struct hy3_stream *s = hy3_cuda_stream(stream);
+    const struct hy3_tiles *tiles;
+    float *delta = NULL;
+    int64_t rows = HY3_AMPERE_ROWS;
 
-template <int D>
-static hy3_status flash_forward(struct hy3_stream *s, const struct hy3_attention *a)
-{
-    struct hy3_flash f = flash_of(s, a, NULL);
-
-    if constexpr (D >= 64) {
-        if (s->tile_rows == HY3_HOPPER_ROWS) {
-            HY3_CUDA_TRY(hy3_hopper_forward<D>(&f, s->stream));
-            return HY3_OK;
-        }
-    }
-    HY3_CUDA_TRY(hy3_flash_forward<D>(&f, s->stream));
-    return HY3_OK;
-}
-
-template <int D>
-static hy3_status flash_backward(struct hy3_stream *s, const struct hy3_attention *a, float *delta)
-{
-    struct hy3_flash f = flash_of(s, a, delta);
-
-    HY3_CUDA_TRY(hy3_flash_delta<D>(&f, s->stream));
-    if constexpr (D >= 64) {
-        if (s->tile_rows == HY3_HOPPER_ROWS) {
-            HY3_CUDA_TRY(hy3_hopper_backward<D>(&f, s->stream));
-            return HY3_OK;
-        }
-    }
-    HY3_CUDA_TRY(hy3_flash_dq<D>(&f, s->stream));
-    HY3_CUDA_TRY(hy3_flash_dkdv<D>(&f, s->stream));
-    return HY3_OK;
+    if (a->S == 0 || a->q_starts[a->S] == 0)
+        return HY3_OK;
+    if (a->D > COLUMNS * LANES)
+        return hy3_cuda_host.fail(
+            HY3_EUSAGE, __FILE__, __LINE__,
+            "head_dim = %lld: attention on the GPU supports at most %d; set device = \"cpu\"",
+            (long long)a->D, COLUMNS * LANES);
+    if (has_flash(a) && a->D >= 64 && is_hopper())
+        rows = HY3_HOPPER_ROWS;
+    HY3_TRY(hy3_tiles_find(s, a, rows, &tiles));
+    if (backward)
+        HY3_TRY(hy3_cuda_scratch(s, HY3_SLOT_DELTA,
+                                 (size_t)(a->q_starts[a->S] * a->Q) * sizeof *delta, &delta));
+    return choose(a)(s->stream, a, tiles, delta);
 }
 
 hy3_status hy3_cuda_attention_forward(struct hy3_stream *stream, const struct hy3_attention *a)
 {
-    struct hy3_stream *s = hy3_cuda_stream(stream);
-
-    if (a->S == 0 || a->q_starts[a->S] == 0)
-        return HY3_OK;
-    if (a->D > COLUMNS * LANES)
-        return too_wide(a);
-    HY3_STATUS_TRY(tile(s, a, rows_for(a)));
-    if (a->dtype == HY3_FP32)
-        return forward<float>(s, a);
-    if (!has_flash(a))
-        return forward<bf16>(s, a);
-    return a->D == 16   ? flash_forward<16>(s, a)
-           : a->D == 32 ? flash_forward<32>(s, a)
-           : a->D == 64 ? flash_forward<64>(s, a)
-                        : flash_forward<128>(s, a);
+    return run(stream, a, false);
 }
 
 hy3_status hy3_cuda_attention_backward(struct hy3_stream *stream, const struct hy3_attention *a)
 {
-    struct hy3_stream *s = hy3_cuda_stream(stream);
-    void *delta;
-
-    if (a->S == 0 || a->q_starts[a->S] == 0)
-        return HY3_OK;
-    if (a->D > COLUMNS * LANES)
-        return too_wide(a);
-    HY3_STATUS_TRY(tile(s, a, rows_for(a)));
-    HY3_STATUS_TRY(hy3_cuda_scratch(s, HY3_SLOT_DELTA,
-                                    (size_t)(a->q_starts[a->S] * a->Q) * sizeof(float), &delta));
-    if (a->dtype == HY3_FP32)
-        return backward<float>(s, a, (float *)delta);
-    if (!has_flash(a))
-        return backward<bf16>(s, a, (float *)delta);
-    return a->D == 16   ? flash_backward<16>(s, a, (float *)delta)
-           : a->D == 32 ? flash_backward<32>(s, a, (float *)delta)
-           : a->D == 64 ? flash_backward<64>(s, a, (float *)delta)
-                        : flash_backward<128>(s, a, (float *)delta);
+    return run(stream, a, true);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* collectives.cu - sums and exchanges over ranks by NCCL, on a stream of their own between events.
+/* collectives.cu - sums and exchanges over ranks by NCCL, on a communication stream of its own,
+ * ordered by events.
  *
- * All communicators share that stream, so their work runs in the order in which it was begun, which
- * is the same on every rank: two communicators cannot wait for each other. A communicator of MPI
- * gets its NCCL one at its first use, as an attribute. */
+ * All communicators share that stream, so their operations run in the order of issue, which is the
+ * same on every rank: two communicators cannot deadlock. An MPI communicator gets its NCCL
+ * communicator at first use, as an attribute. */
 #define MPICH_SKIP_MPICXX 1
 #define OMPI_SKIP_MPICXX  1
 #include "cuda/module.h"
@@ -35,7 +36,7 @@ static hy3_status failed(const char *call, ncclResult_t error, const char *file,
             return failed(#call, error_, __FILE__, __LINE__); \
     } while (0)
 
-/* MPI calls it when a communicator is freed. */
+/* Called by MPI when a communicator is freed. */
 static int forget(MPI_Comm, int, void *value, void *)
 {
     ncclComm_t communicator = (ncclComm_t)value;
@@ -54,7 +55,7 @@ static bool is_done(void *request)
     return MPI_Test((MPI_Request *)request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done;
 }
 
-/* Collective on the group. */
+/* Collective on `group`. */
 static hy3_status create(const struct hy3_group *group, ncclComm_t *out)
 {
     struct {
@@ -89,7 +90,7 @@ static hy3_status communicator_of(const struct hy3_group *group, ncclComm_t *out
     if (nccl.has_key)
         MPI_Comm_get_attr(group->comm, nccl.key, out, &found);
     if (!found)
-        HY3_STATUS_TRY(create(group, out));
+        HY3_TRY(create(group, out));
     if (!nccl.stream)
         HY3_CUDA_TRY(cudaStreamCreateWithFlags(&nccl.stream, cudaStreamNonBlocking));
     return HY3_OK;
@@ -111,29 +112,29 @@ static void give_event(struct hy3_event *event)
         hy3_cuda_device.event_free(event);
 }
 
-/* The stream of communication goes on after all that `stream` was asked for. */
+/* The communication stream waits for what `stream` holds now. */
 static hy3_status begin(struct hy3_stream *stream, const struct hy3_group *group,
                         ncclComm_t *communicator)
 {
     struct hy3_stream on = {};
     struct hy3_event *event;
 
-    HY3_STATUS_TRY(communicator_of(group, communicator));
+    HY3_TRY(communicator_of(group, communicator));
     on.stream = nccl.stream;
-    HY3_STATUS_TRY(take_event(&event));
-    HY3_STATUS_TRY(hy3_cuda_device.event_record(event, stream));
-    HY3_STATUS_TRY(hy3_cuda_device.event_wait(event, &on));
+    HY3_TRY(take_event(&event));
+    HY3_TRY(hy3_cuda_device.event_record(event, stream));
+    HY3_TRY(hy3_cuda_device.event_wait(event, &on));
     give_event(event);
     return HY3_OK;
 }
 
-/* An event behind what the stream of communication was asked for. */
+/* An event after what the communication stream holds now. */
 static hy3_status mark(struct hy3_event **out)
 {
     struct hy3_stream on = {};
 
     on.stream = nccl.stream;
-    HY3_STATUS_TRY(take_event(out));
+    HY3_TRY(take_event(out));
     return hy3_cuda_device.event_record(*out, &on);
 }
 
@@ -146,7 +147,7 @@ static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfe
         return HY3_OK;
     hy3_cuda_note_phase(phase);
     transfer->event = NULL;
-    HY3_STATUS_TRY(hy3_cuda_device.event_wait(event, stream));
+    HY3_TRY(hy3_cuda_device.event_wait(event, stream));
     give_event(event);
     return HY3_OK;
 }
@@ -159,10 +160,10 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
 
     if (group->size == 1 || count == 0)
         return HY3_OK;
-    HY3_STATUS_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, group, &communicator));
     NCCL_TRY(
         ncclAllReduce(data, data, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.stream));
-    HY3_STATUS_TRY(mark(&transfer.event));
+    HY3_TRY(mark(&transfer.event));
     return finish(stream, &transfer, phase);
 }
 
@@ -175,7 +176,7 @@ static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *
     transfer->event = NULL;
     if (group->size == 1 || count == 0)
         return HY3_OK;
-    HY3_STATUS_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, group, &communicator));
     NCCL_TRY(ncclAllGather((const char *)data + (size_t)group->rank * bytes, data, bytes, ncclUint8,
                            communicator, nccl.stream));
     return mark(&transfer->event);
@@ -190,7 +191,7 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
     transfer->event = NULL;
     if (group->size == 1)
         return hy3_cuda_device.copy(stream, own, data, (size_t)count * sizeof *data);
-    HY3_STATUS_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, group, &communicator));
     NCCL_TRY(ncclReduceScatter(data, own, (size_t)count, ncclFloat32, ncclSum, communicator,
                                nccl.stream));
     return mark(&transfer->event);
@@ -203,7 +204,7 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     ncclComm_t communicator;
     size_t row = (size_t)rows->row_bytes;
 
-    HY3_STATUS_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, group, &communicator));
     NCCL_TRY(ncclGroupStart());
     for (int i = 0; i < group->size; i++) {
         if (rows->send_count[i] > 0)
@@ -216,12 +217,17 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
                               nccl.stream));
     }
     NCCL_TRY(ncclGroupEnd());
-    HY3_STATUS_TRY(mark(&transfer.event));
+    HY3_TRY(mark(&transfer.event));
     return finish(stream, &transfer, phase);
 }
 
-const struct hy3_collectives hy3_cuda_collectives = {all_reduce, all_gather, reduce_scatter, finish,
-                                                     all_to_all};
+const struct hy3_collectives hy3_cuda_collectives = {
+    .all_reduce = all_reduce,
+    .all_gather = all_gather,
+    .reduce_scatter = reduce_scatter,
+    .finish = finish,
+    .all_to_all = all_to_all,
+};
 
 const char *hy3_cuda_trouble(void)
 {

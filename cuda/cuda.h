@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cuda.h - what the files of the CUDA backend share: errors of calls, streams, scratch memory,
- * elements of both dtypes.
+ * elements of both dtypes, sums over warps and blocks.
  *
- * CUDA C++ in the manner of C: templates for the two dtypes and vector widths, nothing else of C++.
+ * C-style CUDA C++: templates for the two dtypes and vector widths, no other C++ features.
  * No MPI here, so that kernels and device build where there is only nvcc (make gpu-check). */
 #ifndef HY3_CUDA_CUDA_H
 #define HY3_CUDA_CUDA_H
@@ -17,8 +17,7 @@ extern "C" {
 #include "backend/kernels.h"
 }
 
-/* What this library needs of the program that loads it; filled in by hy3_cuda_open, or by a
- * test. */
+/* What this library needs from the program that loads it; set by hy3_cuda_open, or by a test. */
 struct hy3_cuda_host {
     hy3_status (*fail)(hy3_status code, const char *file, int line, const char *format, ...);
     /* Returns when is_done says so; the job ends if that takes longer than ddp_timeout. */
@@ -26,11 +25,12 @@ struct hy3_cuda_host {
 };
 extern struct hy3_cuda_host hy3_cuda_host;
 
-/* An error text that names the call, its place and what to do. */
+/* Writes an error text that names the call, file and line, and what to do; `memory`: the device is
+ * out of memory. */
 hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const char *file,
                            int line);
 
-/* The calling function returns a status and has nothing to release. */
+/* HY3_TRY for calls of CUDA and cuBLAS. */
 #define HY3_CUDA_TRY(call)                                                                   \
     do {                                                                                     \
         cudaError_t error_ = (call);                                                         \
@@ -45,13 +45,7 @@ hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const
             return hy3_cuda_failed(#call, cublasGetStatusString(error_),                      \
                                    error_ == CUBLAS_STATUS_ALLOC_FAILED, __FILE__, __LINE__); \
     } while (0)
-#define HY3_STATUS_TRY(call)         \
-    do {                             \
-        hy3_status status_ = (call); \
-        if (status_ != HY3_OK)       \
-            return status_;          \
-    } while (0)
-/* Launches a kernel, and returns the status of that from the calling function if it is an error. */
+/* HY3_LAUNCH, and HY3_TRY for its error. */
 #define HY3_CUDA_LAUNCH(kernel, grid, block, shared, stream, ...)                            \
     do {                                                                                     \
         cudaError_t error_;                                                                  \
@@ -61,8 +55,8 @@ hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const
                                    error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__); \
     } while (0)
 
-/* Grow-only device memory of a stream's kernels, one piece a slot, valid until the slot's next
- * use. */
+/* Grow-only device memory for the kernels of a stream: one buffer per slot, valid until the slot's
+ * next use. */
 enum hy3_cuda_slot {
     HY3_SLOT_PARTIAL,
     HY3_SLOT_ORDER,
@@ -74,10 +68,7 @@ enum hy3_cuda_slot {
     HY3_CUDA_SLOTS
 };
 
-/* Products of groups run on so many streams. */
-enum { HY3_CUDA_LANES = 4 };
-
-/* Small host data on its way to the device, a few pieces in flight. */
+/* Small host arrays on their way to the device, at most HY3_UPLOADS at a time. */
 enum { HY3_UPLOADS = 8 };
 
 struct hy3_cuda_upload {
@@ -87,7 +78,7 @@ struct hy3_cuda_upload {
 };
 
 struct hy3_stream {
-    cudaStream_t stream; /* 0: the default stream, which others wait for */
+    cudaStream_t stream; /* 0: the default stream, which blocking streams synchronize with */
 
     struct {
         void *memory;
@@ -95,39 +86,34 @@ struct hy3_stream {
     } scratch[HY3_CUDA_SLOTS];
     struct hy3_cuda_upload uploads[HY3_UPLOADS];
     int next_upload;
-    /* of gemm.cu, created at first use; lane 0 is `stream` */
-    cublasLtHandle_t lt;
-    cublasHandle_t blas; /* of grouped calls */
-    struct hy3_cuda_algorithms *algorithms;
-    cudaStream_t lanes[HY3_CUDA_LANES];
-    cudaEvent_t begun, ended[HY3_CUDA_LANES];
-    /* of attention: the samples whose tiles the device has */
-    int64_t *tiled;
-    int64_t tiled_samples, tile_rows;
-    int query_tiles, key_tiles;
-    /* of rope: the frequencies the device has */
+    /* created at first use */
+    struct hy3_blas *blas;   /* gemm.cu */
+    struct hy3_tiles *tiles; /* tiles.cu */
+    /* rope.cu: what the frequencies on the device are for */
     double theta;
     int64_t D;
 };
 
 /* The stream to work on; NULL is the default one. */
 struct hy3_stream *hy3_cuda_stream(struct hy3_stream *stream);
+/* Zeroed host memory, released by free(). `out`: a pointer to a pointer, as below. */
+hy3_status hy3_cuda_calloc(size_t bytes, void *out);
 hy3_status hy3_cuda_scratch(struct hy3_stream *stream, enum hy3_cuda_slot slot, size_t bytes,
-                            void **out);
-/* Host data to a slot of device memory, stream-ordered; `data` may go as soon as this returns. */
+                            void *out);
+/* Copies host data to a slot of device memory, stream-ordered; `data` is borrowed until return. */
 hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, const void *data,
-                           size_t bytes, void **out);
+                           size_t bytes, void *out);
 /* sum [columns] += the rows of x [rows,columns], in an order that depends on `rows` alone. */
 hy3_status hy3_cuda_add_rows(struct hy3_stream *stream, int64_t rows, int64_t columns,
                              const float *x, float *sum);
-/* The last collective work that the device was asked for: waits for the device are reported under
- * it. */
+/* The collective operation issued last: reported as the phase of later waits for the device. */
 void hy3_cuda_note_phase(const char *phase);
-/* Mean rows of a group from which on gemm.cu uses several streams; a constant, but for
+/* Mean rows of a group from which on gemm.cu uses several streams; a constant except in
  * tests/gpu/bench.cu. */
 extern int64_t hy3_cuda_grouped_rows;
-/* What gemm.cu keeps in a stream. */
-void hy3_cuda_close_blas(struct hy3_stream *stream);
+/* Release what a stream holds of gemm.cu and tiles.cu; NULL is fine. */
+void hy3_blas_free(struct hy3_blas *blas);
+void hy3_tiles_free(struct hy3_tiles *tiles);
 
 extern const struct hy3_device hy3_cuda_device;
 
@@ -164,7 +150,7 @@ HY3_DEVICE void from_float(float x, bf16 *y)
     *y = __float2bfloat16_rn(x);
 }
 
-/* N neighbouring elements, moved as one when N is more than 1. */
+/* N adjacent elements, loaded and stored by one instruction when N is more than 1. */
 template <class T, int N> struct alignas(N * sizeof(T)) pack {
     T value[N];
 };
@@ -193,7 +179,7 @@ template <class T, int N> HY3_DEVICE void store_pack(T *to, const pack<T, N> &p)
         *(pack<T, N> *)to = p;
 }
 
-/* As store_pack, of what does not stay in the caches until it is read. */
+/* store_pack for data that is evicted from the caches before it is read anyway. */
 template <class T, int N> HY3_DEVICE void store_pack_once(T *to, const pack<T, N> &p)
 {
     if constexpr (sizeof p == 16)
@@ -212,8 +198,7 @@ template <class T, int N> HY3_DEVICE void store(T *to, const float (&x)[N])
     store_pack(to, p);
 }
 
-/* Elements moved as one: 16 bytes of T if every row of `width` elements at these addresses allows
- * it. */
+/* Whether rows of `width` elements of T at these addresses can be accessed 16 bytes at a time. */
 template <class T>
 static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr,
                            const void *c = nullptr, const void *d = nullptr)
@@ -222,8 +207,7 @@ static inline bool is_wide(int64_t width, const void *a, const void *b = nullptr
            (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
-/* sum[i] += a[i] b[i] scale; sum is shared memory in which these elements are this thread's
- * alone. */
+/* sum[i] += a[i] b[i] scale, for elements of shared memory that only this thread uses. */
 template <int N>
 HY3_DEVICE void add_products(float *sum, const float (&a)[N], const float (&b)[N], float scale)
 {
@@ -235,9 +219,9 @@ HY3_DEVICE void add_products(float *sum, const float (&a)[N], const float (&b)[N
     *(pack<float, N> *)sum = p;
 }
 
-/* N elements of a row from a column on, those before its end; 0 beyond. As one where `wide`: the
- * end is then a multiple of N, and what lies beyond reads the row's first instead, so that no
- * branch parts this load from others. */
+/* N elements of a row from `column` on; 0 from `end` on. With `wide` it is one load: `end` is then
+ * a multiple of N, and beyond it the row's first elements are read instead, so that no branch
+ * separates this load from others. */
 template <bool wide, class T, int N>
 HY3_DEVICE void load_before(float (&out)[N], const T *row, int64_t column, int64_t end)
 {
@@ -269,37 +253,48 @@ HY3_DEVICE float sigmoid(float x)
     return 1 / (1 + expf(-x));
 }
 
-HY3_DEVICE float warp_sum(float x)
+/* ---- sums and maxima ---- */
+
+enum hy3_fold { HY3_SUM, HY3_MAX };
+
+template <enum hy3_fold how, class T> HY3_DEVICE T warp_fold(T x, int lanes)
 {
-    for (int distance = 16; distance > 0; distance /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, distance);
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+        T other = __shfl_xor_sync(0xffffffffu, x, distance);
+
+        if constexpr (how == HY3_SUM)
+            x += other;
+        else
+            x = fmaxf(x, other);
+    }
     return x;
+}
+
+/* Sum over the warp, or over each `lanes` adjacent lanes (a power of two); in all of them. */
+template <class T> HY3_DEVICE T warp_sum(T x, int lanes = 32)
+{
+    return warp_fold<HY3_SUM>(x, lanes);
 }
 
 HY3_DEVICE float warp_max(float x)
 {
-    for (int distance = 16; distance > 0; distance /= 2)
-        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, distance));
-    return x;
+    return warp_fold<HY3_MAX>(x, 32);
 }
 
-/* Sum over the block, the same in every thread; red [33] is shared. Ends with a barrier, so red may
- * be used again. */
-HY3_DEVICE float block_sum(float x, float *red)
+template <enum hy3_fold how, class T> HY3_DEVICE T block_fold(T x, T *red)
 {
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
 
+    x = warp_fold<how>(x, 32);
     if (warps == 1)
-        return warp_sum(x);
-    x = warp_sum(x);
+        return x;
     if (lane == 0)
         red[warp] = x;
     __syncthreads();
     if (warp == 0) {
-        float sum = warp_sum(lane < warps ? red[lane] : 0.0f);
-
+        x = warp_fold<how>(lane < warps ? red[lane] : how == HY3_SUM ? (T)0 : (T)-INFINITY, 32);
         if (lane == 0)
-            red[32] = sum;
+            red[32] = x;
     }
     __syncthreads();
     x = red[32];
@@ -307,35 +302,26 @@ HY3_DEVICE float block_sum(float x, float *red)
     return x;
 }
 
-/* As block_sum, of the maximum. */
+/* Sum over the block, in every thread; red [33] is shared memory. Ends with a barrier, so red may
+ * be used again. */
+template <class T> HY3_DEVICE T block_sum(T x, T *red)
+{
+    return block_fold<HY3_SUM>(x, red);
+}
+
 HY3_DEVICE float block_max(float x, float *red)
 {
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
-
-    if (warps == 1)
-        return warp_max(x);
-    x = warp_max(x);
-    if (lane == 0)
-        red[warp] = x;
-    __syncthreads();
-    if (warp == 0) {
-        float most = warp_max(lane < warps ? red[lane] : -INFINITY);
-
-        if (lane == 0)
-            red[32] = most;
-    }
-    __syncthreads();
-    x = red[32];
-    __syncthreads();
-    return x;
+    return block_fold<HY3_MAX>(x, red);
 }
+
+/* ---- launches ---- */
 
 static inline unsigned blocks_for(int64_t work, int64_t each)
 {
     return (unsigned)((work + each - 1) / each);
 }
 
-/* Threads for a row: whole warps, at most `most`, no more than there is work. */
+/* Threads of a block: whole warps, at most `most`, no more than there is work. */
 static inline unsigned threads_for(int64_t work, unsigned most = 256)
 {
     int64_t warps = (work + 31) / 32;
@@ -343,7 +329,7 @@ static inline unsigned threads_for(int64_t work, unsigned most = 256)
     return warps < 1 ? 32 : warps * 32 > most ? most : (unsigned)warps * 32;
 }
 
-/* f(T(), width) with the C++ type of a dtype: HY3_BY_TYPE(a->dtype, T, ...). */
+/* Statements with T, the C++ type of a dtype. */
 #define HY3_BY_TYPE(dtype, T, ...) \
     do {                           \
         if ((dtype) == HY3_FP32) { \
@@ -354,5 +340,18 @@ static inline unsigned threads_for(int64_t work, unsigned most = 256)
             __VA_ARGS__;           \
         }                          \
     } while (0)
+
+/* Statements with T and N, the elements of an access: 16 bytes if `wide` (which may use T), else
+ * one. */
+#define HY3_BY_WIDTH(dtype, T, wide, N, ...)       \
+    HY3_BY_TYPE(dtype, T, {                        \
+        if (wide) {                                \
+            constexpr int N = 16 / (int)sizeof(T); \
+            __VA_ARGS__;                           \
+        } else {                                   \
+            constexpr int N = 1;                   \
+            __VA_ARGS__;                           \
+        }                                          \
+    })
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device.cu - the device's memory, streams, events and copies; scratch memory of kernels. */
+/* device.cu - memory, streams, events and copies of the GPU; scratch memory of kernels. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
@@ -38,7 +38,7 @@ void hy3_cuda_note_phase(const char *last)
     phase = last;
 }
 
-/* Freeing cannot be refused: what fails here was broken before, and the next call says so. */
+/* A failure here comes from an earlier call, and the next one reports it. */
 static void release(void *memory)
 {
     (void)cudaFree(memory);
@@ -76,12 +76,8 @@ static void host_free(void *memory)
 
 static hy3_status stream_create(struct hy3_stream **out)
 {
-    struct hy3_stream *s = (struct hy3_stream *)calloc(1, sizeof *s);
-
-    *out = s;
-    if (!s)
-        return hy3_cuda_failed("calloc", "out of host memory", true, __FILE__, __LINE__);
-    HY3_CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamDefault));
+    HY3_TRY(hy3_cuda_calloc(sizeof **out, out));
+    HY3_CUDA_TRY(cudaStreamCreateWithFlags(&(*out)->stream, cudaStreamDefault));
     return HY3_OK;
 }
 
@@ -91,7 +87,8 @@ static void stream_free(struct hy3_stream *s)
         return;
     if (s->stream)
         (void)cudaStreamSynchronize(s->stream);
-    hy3_cuda_close_blas(s);
+    hy3_blas_free(s->blas);
+    hy3_tiles_free(s->tiles);
     for (int i = 0; i < HY3_CUDA_SLOTS; i++)
         release(s->scratch[i].memory);
     for (int i = 0; i < HY3_UPLOADS; i++) {
@@ -101,11 +98,10 @@ static void stream_free(struct hy3_stream *s)
     }
     if (s->stream)
         (void)cudaStreamDestroy(s->stream);
-    free(s->tiled);
     free(s);
 }
 
-/* A wait for the device that the watchdog sees. */
+/* A wait for the device under ddp_timeout. */
 struct wait {
     cudaStream_t stream;
     cudaError_t error;
@@ -132,12 +128,8 @@ static hy3_status synchronize(struct hy3_stream *stream)
 
 static hy3_status event_create(struct hy3_event **out)
 {
-    struct hy3_event *e = (struct hy3_event *)calloc(1, sizeof *e);
-
-    *out = e;
-    if (!e)
-        return hy3_cuda_failed("calloc", "out of host memory", true, __FILE__, __LINE__);
-    HY3_CUDA_TRY(cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
+    HY3_TRY(hy3_cuda_calloc(sizeof **out, out));
+    HY3_CUDA_TRY(cudaEventCreateWithFlags(&(*out)->event, cudaEventDisableTiming));
     return HY3_OK;
 }
 
@@ -184,34 +176,58 @@ static hy3_status available(size_t *bytes)
 }
 
 const struct hy3_device hy3_cuda_device = {
-    device_alloc, release,    host_alloc,   host_free,  stream_create, stream_free, synchronize,
-    event_create, event_free, event_record, event_wait, copy,          zero,        available};
+    .alloc = device_alloc,
+    .free = release,
+    .alloc_host = host_alloc,
+    .free_host = host_free,
+    .stream_create = stream_create,
+    .stream_free = stream_free,
+    .synchronize = synchronize,
+    .event_create = event_create,
+    .event_free = event_free,
+    .event_record = event_record,
+    .event_wait = event_wait,
+    .copy = copy,
+    .zero = zero,
+    .available = available,
+};
+
+hy3_status hy3_cuda_calloc(size_t bytes, void *out)
+{
+    void *memory = calloc(1, bytes);
+
+    memcpy(out, &memory, sizeof memory);
+    if (!memory)
+        return hy3_cuda_host.fail(HY3_ENOMEM, __FILE__, __LINE__, "out of host memory (%zu bytes)",
+                                  bytes);
+    return HY3_OK;
+}
 
 hy3_status hy3_cuda_scratch(struct hy3_stream *stream, enum hy3_cuda_slot slot, size_t bytes,
-                            void **out)
+                            void *out)
 {
     struct hy3_stream *s = hy3_cuda_stream(stream);
     size_t capacity = bytes + bytes / 4;
 
     if (bytes > s->scratch[slot].capacity) {
-        release(s->scratch[slot].memory); /* waits for all work of the device */
+        release(s->scratch[slot].memory); /* synchronizes with the device */
         s->scratch[slot].memory = NULL;
         s->scratch[slot].capacity = 0;
         HY3_CUDA_TRY(cudaMalloc(&s->scratch[slot].memory, capacity));
         s->scratch[slot].capacity = capacity;
     }
-    *out = s->scratch[slot].memory;
+    memcpy(out, &s->scratch[slot].memory, sizeof(void *));
     return HY3_OK;
 }
 
 hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, const void *data,
-                           size_t bytes, void **out)
+                           size_t bytes, void *out)
 {
     struct hy3_stream *s = hy3_cuda_stream(stream);
     struct hy3_cuda_upload *u = &s->uploads[s->next_upload];
 
     s->next_upload = (s->next_upload + 1) % HY3_UPLOADS;
-    HY3_STATUS_TRY(hy3_cuda_scratch(s, slot, bytes, out));
+    HY3_TRY(hy3_cuda_scratch(s, slot, bytes, out));
     if (!u->arrived)
         HY3_CUDA_TRY(cudaEventCreateWithFlags(&u->arrived, cudaEventDisableTiming));
     else
@@ -224,7 +240,8 @@ hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, c
         u->capacity = 2 * bytes;
     }
     memcpy(u->pinned, data, bytes);
-    HY3_CUDA_TRY(cudaMemcpyAsync(*out, u->pinned, bytes, cudaMemcpyHostToDevice, s->stream));
+    HY3_CUDA_TRY(cudaMemcpyAsync(s->scratch[slot].memory, u->pinned, bytes, cudaMemcpyHostToDevice,
+                                 s->stream));
     HY3_CUDA_TRY(cudaEventRecord(u->arrived, s->stream));
     return HY3_OK;
 }

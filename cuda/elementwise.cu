@@ -1,105 +1,74 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise.cu - casts, sums, dropout, sums of squares: one pass over memory each. Bound by
- * memory. */
+/* elementwise.cu - casts, sums, dropout, sums of squares: each in one pass. Bound by memory. */
 #include "cuda/cuda.h"
 
 extern "C" {
 #include "base/random.h"
 }
 
-enum { THREADS = 256, EACH = 4 }; /* elements of a thread */
+enum { THREADS = 256, EACH = 4 }; /* of a block; elements of a thread */
 
-template <class X, class Y> __global__ void cast_kernel(int64_t n, const X *x, Y *y)
-{
-    int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
-
-    for (int64_t i = first; i < first + EACH && i < n; i++)
-        from_float(to_float(x[i]), &y[i]);
-}
-
-template <class X, class Y> __global__ void cast_wide_kernel(int64_t n, const X *x, Y *y)
+template <class X, class Y, bool wide> __global__ void cast_kernel(int64_t n, const X *x, Y *y)
 {
     int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
     float value[EACH];
 
-    if (i >= n)
-        return;
-    load(value, x + i);
-    store(y + i, value);
+    load_before<wide>(value, x, i, n);
+    store_before<wide>(y, value, i, n);
 }
 
-template <class X, class Y> __global__ void add_kernel(int64_t n, const X *x, Y *y)
-{
-    int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
-
-    for (int64_t i = first; i < first + EACH && i < n; i++)
-        from_float(to_float(y[i]) + to_float(x[i]), &y[i]);
-}
-
-template <class X, class Y> __global__ void add_wide_kernel(int64_t n, const X *x, Y *y)
+template <class X, class Y, bool wide> __global__ void add_kernel(int64_t n, const X *x, Y *y)
 {
     int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
     float a[EACH], b[EACH];
 
-    if (i >= n)
-        return;
-    load(a, x + i);
-    load(b, y + i);
+    load_before<wide>(a, x, i, n);
+    load_before<wide>(b, y, i, n);
     HY3_UNROLL
     for (int j = 0; j < EACH; j++)
         b[j] += a[j];
-    store(y + i, b);
+    store_before<wide>(y, b, i, n);
 }
+
+/* Launches a kernel of n elements x of type X and y of type Y. */
+#define LAUNCH(kernel, s, a, X, Y)                                                                 \
+    do {                                                                                           \
+        unsigned grid = blocks_for((a)->n, THREADS * EACH);                                        \
+                                                                                                   \
+        if (is_wide<float>((a)->n, (a)->x, (a)->y))                                                \
+            HY3_CUDA_LAUNCH((kernel<X, Y, true>), grid, THREADS, 0, s, (a)->n, (const X *)(a)->x,  \
+                            (Y *)(a)->y);                                                          \
+        else                                                                                       \
+            HY3_CUDA_LAUNCH((kernel<X, Y, false>), grid, THREADS, 0, s, (a)->n, (const X *)(a)->x, \
+                            (Y *)(a)->y);                                                          \
+    } while (0)
 
 hy3_status hy3_cuda_cast(struct hy3_stream *stream, const struct hy3_cast *a)
 {
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    unsigned grid = blocks_for(a->n, THREADS * EACH);
-    bool wide = is_wide<float>(a->n, a->x, a->y);
 
     if (a->n == 0)
         return HY3_OK;
-    if (a->x_dtype == a->y_dtype) {
+    if (a->x_dtype == a->y_dtype)
         HY3_CUDA_TRY(cudaMemcpyAsync(a->y, a->x, (size_t)a->n * hy3_dtype_size(a->x_dtype),
                                      cudaMemcpyDeviceToDevice, s));
-        return HY3_OK;
-    }
-    if (a->x_dtype == HY3_FP32 && wide)
-        HY3_CUDA_LAUNCH((cast_wide_kernel<float, bf16>), grid, THREADS, 0, s, a->n,
-                        (const float *)a->x, (bf16 *)a->y);
     else if (a->x_dtype == HY3_FP32)
-        HY3_CUDA_LAUNCH((cast_kernel<float, bf16>), grid, THREADS, 0, s, a->n, (const float *)a->x,
-                        (bf16 *)a->y);
-    else if (wide)
-        HY3_CUDA_LAUNCH((cast_wide_kernel<bf16, float>), grid, THREADS, 0, s, a->n,
-                        (const bf16 *)a->x, (float *)a->y);
+        LAUNCH(cast_kernel, s, a, float, bf16);
     else
-        HY3_CUDA_LAUNCH((cast_kernel<bf16, float>), grid, THREADS, 0, s, a->n, (const bf16 *)a->x,
-                        (float *)a->y);
+        LAUNCH(cast_kernel, s, a, bf16, float);
     return HY3_OK;
 }
 
 hy3_status hy3_cuda_add(struct hy3_stream *stream, const struct hy3_add *a)
 {
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    unsigned grid = blocks_for(a->n, THREADS * EACH);
-    bool wide = is_wide<float>(a->n, a->x, a->y);
 
-    if (a->n == 0)
-        return HY3_OK;
-    HY3_BY_TYPE(a->x_dtype, X, HY3_BY_TYPE(a->y_dtype, Y, {
-                    if (wide)
-                        HY3_CUDA_LAUNCH((add_wide_kernel<X, Y>), grid, THREADS, 0, s, a->n,
-                                        (const X *)a->x, (Y *)a->y);
-                    else
-                        HY3_CUDA_LAUNCH((add_kernel<X, Y>), grid, THREADS, 0, s, a->n,
-                                        (const X *)a->x, (Y *)a->y);
-                }));
+    if (a->n > 0)
+        HY3_BY_TYPE(a->x_dtype, X, HY3_BY_TYPE(a->y_dtype, Y, LAUNCH(add_kernel, s, a, X, Y)));
     return HY3_OK;
 }
 
-/* base/random.h's Philox 4x32-10, for the purpose of dropout; the test compares the masks of
- * both. */
+/* base/random.h's Philox 4x32-10, as used for dropout; a test compares the masks of both. */
 HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low,
                        uint32_t (&out)[4])
 {
@@ -123,7 +92,7 @@ HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low
         out[i] = c[i];
 }
 
-/* A thread has two groups of N neighbouring columns, N a multiple of 4. Grid (columns, rows). */
+/* A thread has two groups of N adjacent columns, N a multiple of 4. Grid (columns, rows). */
 template <class T, int N, bool wide>
 __global__ void dropout_kernel(int64_t C, uint64_t limit, float keep, uint32_t key0, uint32_t key1,
                                uint32_t place, const uint64_t *keys, const T *x, T *y)
@@ -181,35 +150,14 @@ hy3_status hy3_cuda_dropout(struct hy3_stream *stream, const struct hy3_dropout 
                                                     : dropout<T, false>(stream, a));
 }
 
-/* Elements of a thread in a sum of squares; of a block whose sum is one number. */
+/* In a sum of squares: elements of a thread; of a block, which gives one partial sum. */
 enum { SQUARES = 32, PIECE = THREADS * SQUARES };
 
-HY3_DEVICE double warp_sum_double(double x)
-{
-    for (int distance = 16; distance > 0; distance /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, distance);
-    return x;
-}
-
-/* For the first warp, in a fixed tree. */
-HY3_DEVICE double block_sum_double(double x, double (&sums)[32])
-{
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
-
-    x = warp_sum_double(x);
-    if (lane == 0)
-        sums[warp] = x;
-    __syncthreads();
-    if (warp == 0)
-        x = warp_sum_double(lane < warps ? sums[lane] : 0);
-    return x;
-}
-
-/* partial[block] = the sum of its PIECE elements, or of all in one block of fewer threads. */
+/* partial[block] = sum of the squares of its PIECE elements, or of all n in one smaller block. */
 template <class T, int N, bool wide>
 __global__ void square_kernel(int64_t n, const T *x, double *partial)
 {
-    HY3_SHARED(double, sums, [32]);
+    HY3_SHARED(double, red, [33]);
     int64_t first = (int64_t)blockIdx.x * PIECE + threadIdx.x * N;
     float value[SQUARES / N][N];
     double sum = 0;
@@ -223,7 +171,7 @@ __global__ void square_kernel(int64_t n, const T *x, double *partial)
         for (int i = 0; i < N; i++)
             sum += (double)value[j][i] * (double)value[j][i];
     }
-    sum = block_sum_double(sum, sums);
+    sum = block_sum(sum, red);
     if (threadIdx.x == 0)
         partial[blockIdx.x] = sum;
 }
@@ -232,18 +180,18 @@ __global__ void square_kernel(int64_t n, const T *x, double *partial)
 __global__ void square_end_kernel(int64_t pieces, const double *partial, int accumulate,
                                   double *out)
 {
-    HY3_SHARED(double, sums, [32]);
+    HY3_SHARED(double, red, [33]);
     double sum = 0;
 
     for (int64_t i = threadIdx.x; i < pieces; i += blockDim.x)
         sum += partial[i];
-    sum = block_sum_double(sum, sums);
+    sum = block_sum(sum, red);
     if (threadIdx.x == 0)
         *out = accumulate ? *out + sum : sum;
 }
 
 template <class T>
-static hy3_status square(struct hy3_stream *stream, const struct hy3_square_sum *a, void *partial)
+static hy3_status square(struct hy3_stream *stream, const struct hy3_square_sum *a, double *partial)
 {
     enum { N = 16 / sizeof(T) };
 
@@ -252,30 +200,29 @@ static hy3_status square(struct hy3_stream *stream, const struct hy3_square_sum 
 
     if (is_wide<T>(a->n, a->x))
         HY3_CUDA_LAUNCH((square_kernel<T, N, true>), blocks_for(a->n, PIECE), threads, 0, s, a->n,
-                        (const T *)a->x, (double *)partial);
+                        (const T *)a->x, partial);
     else
         HY3_CUDA_LAUNCH((square_kernel<T, N, false>), blocks_for(a->n, PIECE), threads, 0, s, a->n,
-                        (const T *)a->x, (double *)partial);
+                        (const T *)a->x, partial);
     return HY3_OK;
 }
 
 hy3_status hy3_cuda_square_sum(struct hy3_stream *stream, const struct hy3_square_sum *a)
 {
     int64_t pieces = blocks_for(a->n, PIECE);
-    void *partial = NULL;
+    double *partial = NULL;
 
     if (pieces > 0) {
-        HY3_STATUS_TRY(
-            hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL, (size_t)pieces * sizeof(double), &partial));
-        HY3_BY_TYPE(a->dtype, T, HY3_STATUS_TRY(square<T>(stream, a, partial)));
+        HY3_TRY(
+            hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL, (size_t)pieces * sizeof *partial, &partial));
+        HY3_BY_TYPE(a->dtype, T, HY3_TRY(square<T>(stream, a, partial)));
     }
     HY3_CUDA_LAUNCH(square_end_kernel, 1, threads_for(pieces, 1024), 0,
-                    hy3_cuda_stream(stream)->stream, pieces, (const double *)partial,
-                    (int)a->accumulate, a->sum);
+                    hy3_cuda_stream(stream)->stream, pieces, partial, (int)a->accumulate, a->sum);
     return HY3_OK;
 }
 
-/* A block has COLUMNS columns, a thread every so many-th row of one of them. */
+/* Columns of a block; its threads share the rows of each. */
 enum { COLUMNS = 8 };
 
 __global__ void add_rows_kernel(int64_t rows, int64_t columns, const float *x, float *sum)

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* embedding.cu - rows of a table, and their gradients in the order of the tokens. */
+/* embedding.cu - rows of a table, and their gradients summed in the order of the tokens. */
 #include "cuda/cuda.h"
 
-/* Threads of a block, columns of a thread, tokens whose rows are read together; ids that a warp
- * looks at together. */
+/* Threads of a block, columns of a thread, tokens whose rows are loaded together; ids that a warp
+ * compares together. */
 enum { THREADS = 256, COLUMNS = 4, AHEAD = 4, SPAN = 32 * AHEAD };
 
-/* Whether ids[base .. base + SPAN), as far as there are such tokens, has the id. For a whole
- * warp. */
+/* Whether ids[base .. base + SPAN), cut to the existing tokens, contains the id. Warp-wide. */
 HY3_DEVICE bool warp_finds(int T, const int32_t *ids, int base, int32_t id)
 {
     int found = 0;
@@ -22,8 +21,8 @@ HY3_DEVICE bool warp_finds(int T, const int32_t *ids, int base, int32_t id)
     return __any_sync(0xffffffffu, found);
 }
 
-/* next[t]: the following token with the same id, or -1; first[t]: whether none came before. A warp
- * a token. */
+/* next[t]: the next token with the same id, or -1; first[t]: whether t is the first with its id.
+ * One warp per token. */
 __global__ void same_ids_kernel(int T, const int32_t *ids, int32_t *next, int32_t *first)
 {
     int t = blockIdx.x, lane = threadIdx.x, following = -1, base = t + 1;
@@ -46,7 +45,7 @@ __global__ void same_ids_kernel(int T, const int32_t *ids, int32_t *next, int32_
     }
 }
 
-/* A thread owns columns of the row of one id and walks over its tokens. Grid (tokens, columns). */
+/* A thread owns columns of the row of one id and loops over its tokens. Grid (tokens, columns). */
 template <class T, bool wide>
 __global__ void embedding_backward_kernel(int64_t H, const int32_t *ids, const int32_t *next,
                                           const int32_t *first, const T *dy, float *dW)
@@ -79,7 +78,7 @@ __global__ void embedding_backward_kernel(int64_t H, const int32_t *ids, const i
     store_before<wide>(to, sum, column, H);
 }
 
-/* Rows of W picked by the ids: what permute does with rows of x. */
+/* A gather of rows of W, which permute does with rows of x. */
 hy3_status hy3_cuda_embedding_forward(struct hy3_stream *stream, const struct hy3_embedding *a)
 {
     struct hy3_permute rows = {};
@@ -114,8 +113,7 @@ hy3_status hy3_cuda_embedding_backward(struct hy3_stream *stream, const struct h
 
     if (a->T == 0)
         return HY3_OK;
-    HY3_STATUS_TRY(
-        hy3_cuda_scratch(stream, HY3_SLOT_ORDER, 2 * (size_t)a->T * sizeof *next, (void **)&next));
+    HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, 2 * (size_t)a->T * sizeof *next, &next));
     first = next + a->T;
     HY3_CUDA_LAUNCH(same_ids_kernel, (unsigned)a->T, 32, 0, hy3_cuda_stream(stream)->stream,
                     (int)a->T, a->ids, next, first);

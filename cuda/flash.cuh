@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flash.cuh - causal attention over a packed batch, forward and backward, bf16 with mma.sync
- * m16n8k16.
+ * flash.cuh - what the attention kernels of flash_ampere.cuh and flash_hopper.cuh share.
  *
- * Algorithm: FlashAttention-2 (Dao 2023, arXiv 2307.08691): tiles of scores never leave the
- * registers, softmax is rescaled online, the backward recomputes the scores from lse.
+ * Causal attention over packed samples, forward and backward, bf16. Algorithm: FlashAttention-2
+ * (Dao 2023, arXiv 2307.08691): tiles of scores never leave the registers, softmax is rescaled
+ * online, the backward recomputes the scores from lse. Accumulators lie as the m16n8 tiles of
+ * mma.sync in both: a warp has 16 rows of the block's tile, a thread two of them, 8 apart.
  *
  *   q, o, dout, dq: [Tq, Q, D] bf16    k, v, dk, dv: [Tk, K, D] bf16    lse, delta: [Tq, Q] fp32
  *
@@ -14,40 +15,40 @@
 #ifndef HY3_CUDA_FLASH_H
 #define HY3_CUDA_FLASH_H
 
-#include "cuda/launch.h"
 #include "cuda/tiles.h"
 
 #include <string.h>
 
-struct hy3_flash {
-    int Q, K;
+/* Arguments of all attention kernels, as in struct hy3_attention. */
+template <class T> struct hy3_attend {
+    int Q, K, D;
     float scale;
-    int query_tiles, key_tiles;
-    int64_t Tq;
-    const struct hy3_query_tile *query_tile; /* device arrays */
-    const struct hy3_key_tile *key_tile;
-    const __nv_bfloat16 *q, *k, *v;
-    __nv_bfloat16 *o;
-    float *lse; /* the forward skips it when NULL */
-    const __nv_bfloat16 *dout;
-    __nv_bfloat16 *dq, *dk, *dv;
-    float *delta; /* scratch of the backward */
+    const struct hy3_query_tile *query_tiles;
+    const struct hy3_key_tile *key_tiles;
+    const T *q, *k, *v;
+    T *o;
+    float *lse; /* the forward skips it if NULL */
+    const T *dout;
+    T *dq, *dk, *dv;
+    float *delta; /* scratch memory of the backward */
 };
 
-enum {
-    HY3_FLASH_THREADS = 128,   /* 4 warps, 16 rows of the block's tile each */
-    HY3_FLASH_ROWS = HY3_TILE, /* of a tile in a work list, and keys in a step */
-    HY3_FLASH_STEP = 32        /* queries in a step of dkdv: 64 would not fit the registers */
-};
+enum { HY3_AMPERE_THREADS = 128, HY3_HOPPER_THREADS = 256 }; /* of a block */
 
 #define HY3_FLASH_LOG2E 1.4426950408889634f
 
-/* ------------------------------------------------------------------ tiles and fragments */
+/* Bytes of shared memory of a block, for rows of [D] bf16 and for fp32 numbers. */
+template <int D> constexpr int hy3_flash_bytes(int rows, int floats)
+{
+    return rows * D * (int)sizeof(bf16) + floats * (int)sizeof(float);
+}
+
+/* ---- tiles ---- */
 
 /* Place (in elements) of a 16-byte chunk in a tile [rows][D] in shared memory. The xor puts the
-   same chunk of 8 neighbouring rows into 8 different bank groups, so that ldmatrix has no
-   conflicts; rows shorter than the 128 bytes of all banks share a line, hence the division. */
-template <int D> HY3_DEVICE int hy3_flash_at(int row, int chunk)
+ * same chunk of 8 adjacent rows into 8 different bank groups, so that ldmatrix has no conflicts;
+ * rows shorter than the 128 bytes of all banks share a line, hence the division. */
+template <int D> HY3_DEVICE int hy3_ampere_at(int row, int chunk)
 {
     constexpr int chunks = D / 8;
     constexpr int shared_by = chunks < 8 ? 8 / chunks : 1;
@@ -55,71 +56,32 @@ template <int D> HY3_DEVICE int hy3_flash_at(int row, int chunk)
     return row * D + ((chunk ^ (row / shared_by & mask)) << 3);
 }
 
-/* Starts the copy of rows 0 .. rows-1 of a global [..][D] matrix into a tile of N rows. The other
-   rows become zeros and their addresses are never formed: the next sample, or nothing, is there,
-   and leftover bits could be NaN, which 0 * NaN would spread. */
-template <int D, int N>
-HY3_DEVICE void hy3_flash_load(__nv_bfloat16 *tile, const __nv_bfloat16 *from, int64_t stride,
-                               int rows)
+/* The same in a tile of N rows for warpgroup products: columns in blocks of 64, chunks swizzled by
+ * the row (hy3_wgmma_tile). */
+template <int N> HY3_DEVICE int hy3_hopper_at(int row, int chunk)
+{
+    return (chunk >> 3) * N * 64 + row * 64 + ((chunk ^ row) & 7) * 8;
+}
+
+/* Starts the copy of rows 0 .. rows-1 of a global [..][D] matrix into a tile of N rows, for
+ * flash_hopper.cuh if `hopper`. The other rows become zeros and their addresses are never formed:
+ * the next sample, or nothing, is there, and leftover bits could be NaN, which 0 * NaN would
+ * spread. */
+template <int D, int N, bool hopper>
+HY3_DEVICE void hy3_flash_load(bf16 *tile, const bf16 *from, int64_t stride, int rows)
 {
     constexpr int chunks = D / 8, all = N * chunks;
+    constexpr int threads = hopper ? HY3_HOPPER_THREADS : HY3_AMPERE_THREADS;
     HY3_UNROLL
-    for (int i = 0; i < all; i += HY3_FLASH_THREADS) {
+    for (int i = 0; i < all; i += threads) {
         int at = i + (int)threadIdx.x, row = at / chunks, chunk = at % chunks;
-        if (all % HY3_FLASH_THREADS == 0 || at < all) {
-            __nv_bfloat16 *to = tile + hy3_flash_at<D>(row, chunk);
+        if (all % threads == 0 || at < all) {
+            bf16 *to =
+                tile + (hopper ? hy3_hopper_at<N>(row, chunk) : hy3_ampere_at<D>(row, chunk));
             if (row < rows)
                 hy3_cp_async16(to, from + row * stride + chunk * 8);
             else
                 *(uint4 *)to = make_uint4(0, 0, 0, 0);
-        }
-    }
-}
-
-/* A fragment (16 x 16) of rows row0 .. row0+15, columns 16 kk .. of a tile */
-template <int D>
-HY3_DEVICE void hy3_flash_a(uint32_t (&a)[4], const __nv_bfloat16 *tile, int row0, int kk)
-{
-    int lane = threadIdx.x & 31;
-    hy3_ldmatrix_x4(a, tile + hy3_flash_at<D>(row0 + (lane & 15), kk * 2 + (lane >> 4)));
-}
-
-/* two 16 x 8 accumulators += a times two neighbouring B fragments */
-HY3_DEVICE void hy3_flash_mma2(float (&c0)[4], float (&c1)[4], const uint32_t (&a)[4],
-                               const uint32_t (&b)[4])
-{
-    const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-    hy3_mma_m16n8k16_bf16(c0, a, b0);
-    hy3_mma_m16n8k16_bf16(c1, a, b1);
-}
-
-/* c[16][N] += a[16][16] times columns 16 kk .. of the tile b[N][D], transposed */
-template <int D, int N>
-HY3_DEVICE void hy3_flash_nt(float (&c)[N / 8][4], const uint32_t (&a)[4],
-                             const __nv_bfloat16 *tile, int kk)
-{
-    int lane = threadIdx.x & 31, row = (lane & 7) + (lane >> 4) * 8, half = lane >> 3 & 1;
-    HY3_UNROLL
-    for (int n = 0; n < N / 16; n++) {
-        uint32_t b[4];
-        hy3_ldmatrix_x4(b, tile + hy3_flash_at<D>(n * 16 + row, kk * 2 + half));
-        hy3_flash_mma2(c[2 * n], c[2 * n + 1], a, b);
-    }
-}
-
-/* c[16][D] += a[16][N] times the tile b[N][D] */
-template <int D, int N>
-HY3_DEVICE void hy3_flash_nn(float (&c)[D / 8][4], const uint32_t (&a)[N / 16][4],
-                             const __nv_bfloat16 *tile)
-{
-    int lane = threadIdx.x & 31, row = lane & 15, half = lane >> 4;
-    HY3_UNROLL
-    for (int i = 0; i < N / 16; i++) {
-        HY3_UNROLL
-        for (int n = 0; n < D / 16; n++) {
-            uint32_t b[4];
-            hy3_ldmatrix_x4_trans(b, tile + hy3_flash_at<D>(i * 16 + row, n * 2 + half));
-            hy3_flash_mma2(c[2 * n], c[2 * n + 1], a[i], b);
         }
     }
 }
@@ -132,7 +94,7 @@ HY3_DEVICE uint32_t hy3_flash_pair(float low, float high)
     return bits;
 }
 
-/* Accumulators of 16 x N as A operand in bf16: both layouts give a thread the same places. */
+/* Accumulators of 16 x N as bf16 A operands: a thread holds the same places in both layouts. */
 template <int N>
 HY3_DEVICE void hy3_flash_round(uint32_t (&a)[N / 16][4], const float (&c)[N / 8][4])
 {
@@ -145,22 +107,22 @@ HY3_DEVICE void hy3_flash_round(uint32_t (&a)[N / 16][4], const float (&c)[N / 8
     }
 }
 
-/* Writes this warp's 16 rows of c, its upper and lower row of each thread multiplied by low and
-   high, to the rows < rows of a global matrix, by way of a tile so that stores are 16 bytes wide.
-   A warp touches only its own rows of the tile. */
+/* Writes this warp's 16 rows of c, each thread's upper row times `upper` and its lower row times
+ * `lower`, to those rows of a global matrix that are below `rows`. They pass through a tile, so
+ * that stores are 16 bytes wide; a warp uses only its own rows of the tile. */
 template <int D>
-HY3_DEVICE void hy3_flash_store(__nv_bfloat16 *to, int64_t stride, int rows, __nv_bfloat16 *tile,
-                                const float (&c)[D / 8][4], float low, float high)
+HY3_DEVICE void hy3_flash_store(bf16 *to, int64_t stride, int rows, bf16 *tile,
+                                const float (&c)[D / 8][4], float upper, float lower)
 {
     constexpr int chunks = D / 8;
     int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16, row = row0 + (lane >> 2);
     HY3_UNROLL
     for (int n = 0; n < chunks; n++) {
         int in_chunk = (lane & 3) * 2;
-        *(uint32_t *)(tile + hy3_flash_at<D>(row, n) + in_chunk) =
-            hy3_flash_pair(c[n][0] * low, c[n][1] * low);
-        *(uint32_t *)(tile + hy3_flash_at<D>(row + 8, n) + in_chunk) =
-            hy3_flash_pair(c[n][2] * high, c[n][3] * high);
+        *(uint32_t *)(tile + hy3_ampere_at<D>(row, n) + in_chunk) =
+            hy3_flash_pair(c[n][0] * upper, c[n][1] * upper);
+        *(uint32_t *)(tile + hy3_ampere_at<D>(row + 8, n) + in_chunk) =
+            hy3_flash_pair(c[n][2] * lower, c[n][3] * lower);
     }
     __syncwarp();
     HY3_UNROLL
@@ -168,11 +130,59 @@ HY3_DEVICE void hy3_flash_store(__nv_bfloat16 *to, int64_t stride, int rows, __n
         int at = i + lane, r = row0 + at / chunks, chunk = at % chunks;
         if (r < rows)
             *(uint4 *)(to + r * stride + chunk * 8) =
-                *(const uint4 *)(tile + hy3_flash_at<D>(r, chunk));
+                *(const uint4 *)(tile + hy3_ampere_at<D>(r, chunk));
     }
 }
 
-/* ------------------------------------------------------------------ forward */
+/* All copies begun so far have arrived, for all threads, and no thread still reads what was there
+ * before this step. */
+HY3_DEVICE void hy3_flash_arrive()
+{
+    hy3_cp_async_wait<0>();
+    __syncthreads();
+}
+
+/* ---- a tile of queries against its keys: the forward, and dq ---- */
+
+/* What a block works on; one query head. */
+struct hy3_flash_queries {
+    struct hy3_query_tile tile;
+    int head, row0;             /* row0: the warp's first row in the tile */
+    int keys;                   /* that any row sees */
+    int sees;                   /* as in hy3_flash_hide, counted from key 0 */
+    int64_t stride_q, stride_k; /* elements from row to row */
+    int64_t at_q;               /* element of q, o, dout and dq where the tile begins */
+    const bf16 *k, *v;          /* key 0 */
+    float scale2;               /* of scores, in units of log2 */
+};
+
+template <int D>
+HY3_DEVICE struct hy3_flash_queries hy3_flash_find_queries(const struct hy3_attend<bf16> &a,
+                                                           unsigned number)
+{
+    const int lane = threadIdx.x & 31, kv_head = (int)blockIdx.y / (a.Q / a.K);
+    struct hy3_flash_queries b;
+    b.tile = a.query_tiles[number];
+    b.head = blockIdx.y;
+    b.row0 = (int)(threadIdx.x >> 5) * 16;
+    b.keys = b.tile.seen + b.tile.rows - 1;
+    b.sees = b.tile.seen + b.row0 + (lane >> 2) - (lane & 3) * 2;
+    b.stride_q = (int64_t)a.Q * D;
+    b.stride_k = (int64_t)a.K * D;
+    b.at_q = b.tile.q_first * b.stride_q + b.head * D;
+    b.k = a.k + b.tile.kv_first * b.stride_k + kv_head * D;
+    b.v = a.v + b.tile.kv_first * b.stride_k + kv_head * D;
+    b.scale2 = a.scale * HY3_FLASH_LOG2E;
+    return b;
+}
+
+/* Starts the copy of N keys, or of their values, from key0 on. */
+template <int D, int N, bool hopper>
+HY3_DEVICE void hy3_flash_load_keys(bf16 *tile, const bf16 *from, const struct hy3_flash_queries &b,
+                                    int key0)
+{
+    hy3_flash_load<D, N, hopper>(tile, from + key0 * b.stride_k, b.stride_k, b.keys - key0);
+}
 
 /* Scores of keys that a row does not see become -inf: the thread's upper row sees its columns below
  * `sees`, its lower row 8 more. */
@@ -227,158 +237,67 @@ template <int D> HY3_DEVICE void hy3_flash_rescale(float (&acc)[D / 8][4], const
     }
 }
 
-/* Sums of rows over the four threads that share them, and their log-sum-exp. */
-HY3_DEVICE void hy3_flash_end_rows(float (&row_sum)[2], const float (&row_max)[2], float scale,
-                                   float *lse, int64_t first, int rows, int Q, int head)
+/* The end of the forward: sums of rows over the four threads that share them, lse and o. */
+template <int D>
+HY3_DEVICE void hy3_flash_end_forward(const struct hy3_attend<bf16> &a,
+                                      const struct hy3_flash_queries &b, bf16 *tile,
+                                      const float (&acc)[D / 8][4], const float (&row_max)[2],
+                                      float (&row_sum)[2])
 {
-    const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
+    const int lane = threadIdx.x & 31;
     HY3_UNROLL
     for (int r = 0; r < 2; r++) {
         row_sum[r] += __shfl_xor_sync(0xffffffffu, row_sum[r], 1);
         row_sum[r] += __shfl_xor_sync(0xffffffffu, row_sum[r], 2);
-        const int row = row0 + (lane >> 2) + r * 8;
-        if (lse && (lane & 3) == 0 && row < rows)
-            lse[(first + row) * Q + head] = row_max[r] * scale + logf(row_sum[r]);
+        const int row = b.row0 + (lane >> 2) + r * 8;
+        if (a.lse && (lane & 3) == 0 && row < b.tile.rows)
+            a.lse[(int64_t)(b.tile.q_first + row) * a.Q + b.head] =
+                row_max[r] * a.scale + logf(row_sum[r]);
     }
+    hy3_flash_arrive();
+    hy3_flash_store<D>(a.o + b.at_q, b.stride_q, b.tile.rows, tile, acc, 1 / row_sum[0],
+                       1 / row_sum[1]);
 }
 
-/*
- * o = softmax(scale q k^T) v and lse. Grid (query tiles, Q), 128 threads.
- * A block: q [64, D] against all its keys in steps of 64 (FlashAttention-2, algorithm 1).
- * Shared memory: k and v, [2][64][D] each; q passes through the second stage of k.
- */
+/* delta[row] = sum over d of dout * o, in fp32, for rows of [Tq, Q]. One warp per row
+ * (FlashAttention-2, algorithm 2, line 4). */
 template <int D>
-__global__ void __launch_bounds__(HY3_FLASH_THREADS)
-    hy3_flash_forward_kernel(__nv_bfloat16 *o, float *lse, const __nv_bfloat16 *q,
-                             const __nv_bfloat16 *k, const __nv_bfloat16 *v,
-                             const struct hy3_query_tile *tiles, int Q, int K, float scale)
+__global__ void __launch_bounds__(HY3_AMPERE_THREADS)
+    hy3_flash_delta_kernel(const struct hy3_attend<bf16> a, int64_t rows)
 {
-    constexpr int N = HY3_FLASH_ROWS, tile_size = N * D;
-    HY3_DYNAMIC_SHARED(raw);
-    __nv_bfloat16 *tile_k = (__nv_bfloat16 *)raw, *tile_v = tile_k + 2 * tile_size;
-    const struct hy3_query_tile tile = tiles[blockIdx.x];
-    const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
-    const int head = blockIdx.y, kv_head = head / (Q / K);
-    const int keys = tile.seen + tile.rows - 1, steps = (keys + N - 1) / N;
-    const int64_t stride_q = (int64_t)Q * D, stride_k = (int64_t)K * D;
-    const int64_t at_q = tile.q_first * stride_q + head * D;
-    k += tile.kv_first * stride_k + kv_head * D;
-    v += tile.kv_first * stride_k + kv_head * D;
-
-    hy3_flash_load<D, N>(tile_k + tile_size, q + at_q, stride_q, tile.rows);
-    hy3_cp_async_commit();
-    hy3_flash_load<D, N>(tile_k, k, stride_k, keys);
-    hy3_flash_load<D, N>(tile_v, v, stride_k, keys);
-    hy3_cp_async_commit();
-    hy3_cp_async_wait<1>();
-    __syncthreads();
-    uint32_t a_q[D / 16][4];
-    HY3_UNROLL
-    for (int kk = 0; kk < D / 16; kk++)
-        hy3_flash_a<D>(a_q[kk], tile_k + tile_size, row0, kk);
-
-    /* a thread holds rows row0 + lane/4 (index 0) and 8 below (1) */
-    float acc[D / 8][4] = {}, row_max[2] = {-INFINITY, -INFINITY}, row_sum[2] = {};
-    const float scale2 = scale * HY3_FLASH_LOG2E;
-    for (int step = 0; step < steps; step++) {
-        const int key0 = step * N, next = key0 + N, stage = (step & 1) * tile_size;
-        hy3_cp_async_wait<0>();
-        __syncthreads(); /* this step's tiles are there, the last step's are no longer read */
-        if (next < keys) {
-            hy3_flash_load<D, N>(tile_k + (tile_size - stage), k + next * stride_k, stride_k,
-                                 keys - next);
-            hy3_flash_load<D, N>(tile_v + (tile_size - stage), v + next * stride_k, stride_k,
-                                 keys - next);
-            hy3_cp_async_commit();
-        }
-        if (row0 >= tile.rows || key0 >= tile.seen + row0 + 15)
-            continue; /* the whole warp sees nothing here; never so in step 0 for a used row */
-
-        float s[N / 8][4] = {};
-        HY3_UNROLL
-        for (int kk = 0; kk < D / 16; kk++)
-            hy3_flash_nt<D, N>(s, a_q[kk], tile_k + stage, kk);
-        if (next > tile.seen + row0) /* else all of it is visible to all rows */
-            hy3_flash_hide<N>(s, tile.seen + row0 + (lane >> 2) - key0 - (lane & 3) * 2);
-        float shrink[2];
-        hy3_flash_softmax<N>(s, row_max, row_sum, shrink, scale2);
-        hy3_flash_rescale<D>(acc, shrink);
-        uint32_t p[N / 16][4];
-        hy3_flash_round<N>(p, s);
-        hy3_flash_nn<D, N>(acc, p, tile_v + stage);
-    }
-
-    hy3_flash_end_rows(row_sum, row_max, scale, lse, tile.q_first, tile.rows, Q, head);
-    __syncthreads(); /* the tiles are free now */
-    hy3_flash_store<D>(o + at_q, stride_q, tile.rows, tile_k, acc, 1 / row_sum[0], 1 / row_sum[1]);
-}
-
-template <int D> cudaError_t hy3_flash_forward(const struct hy3_flash *a, cudaStream_t stream)
-{
-    const int bytes = 4 * HY3_FLASH_ROWS * D * (int)sizeof(__nv_bfloat16);
-    if (a->query_tiles == 0)
-        return cudaSuccess;
-    cudaError_t error = cudaFuncSetAttribute((const void *)hy3_flash_forward_kernel<D>,
-                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (error != cudaSuccess)
-        return error;
-    HY3_LAUNCH(hy3_flash_forward_kernel<D>, dim3(a->query_tiles, a->Q), HY3_FLASH_THREADS, bytes,
-               stream, a->o, a->lse, a->q, a->k, a->v, a->query_tile, a->Q, a->K, a->scale);
-    return cudaGetLastError();
-}
-
-/* ------------------------------------------------------------------ backward */
-
-/* delta[t, h] = sum over d of dout * o, in fp32. o, dout: [heads, D] with heads = Tq Q. One warp
-   per head, 4 per block (FlashAttention-2, algorithm 2, line 4). */
-template <int D>
-__global__ void __launch_bounds__(HY3_FLASH_THREADS)
-    hy3_flash_delta_kernel(float *delta, const __nv_bfloat16 *o, const __nv_bfloat16 *dout,
-                           int64_t heads)
-{
-    const int64_t head = (int64_t)blockIdx.x * 4 + (threadIdx.x >> 5);
+    const int64_t row = (int64_t)blockIdx.x * (HY3_AMPERE_THREADS / 32) + (threadIdx.x >> 5);
     const int lane = threadIdx.x & 31;
-    if (head >= heads)
+    if (row >= rows)
         return; /* the whole warp */
     float sum = 0;
     HY3_UNROLL
     for (int i = 0; i < D; i += 64) {
         int d = i + lane * 2;
         if (d < D) {
-            float2 x = __bfloat1622float2(*(const __nv_bfloat162 *)(o + head * D + d));
-            float2 y = __bfloat1622float2(*(const __nv_bfloat162 *)(dout + head * D + d));
+            float2 x = __bfloat1622float2(*(const __nv_bfloat162 *)(a.o + row * D + d));
+            float2 y = __bfloat1622float2(*(const __nv_bfloat162 *)(a.dout + row * D + d));
             sum += x.x * y.x + x.y * y.y;
         }
     }
-    HY3_UNROLL
-    for (int i = 16; i; i >>= 1)
-        sum += __shfl_xor_sync(0xffffffffu, sum, i);
+    sum = warp_sum(sum);
     if (lane == 0)
-        delta[head] = sum;
+        a.delta[row] = sum;
 }
 
-template <int D> cudaError_t hy3_flash_delta(const struct hy3_flash *a, cudaStream_t stream)
+/* lse, in units of log2, and delta of the thread's two rows. */
+HY3_DEVICE void hy3_flash_row_stats(float (&row_lse)[2], float (&row_delta)[2],
+                                    const struct hy3_attend<bf16> &a,
+                                    const struct hy3_flash_queries &b)
 {
-    const int64_t heads = a->Tq * a->Q;
-    if (heads == 0)
-        return cudaSuccess;
-    HY3_LAUNCH(hy3_flash_delta_kernel<D>, dim3((unsigned)((heads + 3) / 4)), HY3_FLASH_THREADS, 0,
-               stream, a->delta, a->o, a->dout, heads);
-    return cudaGetLastError();
-}
-
-/* lse, in log2, and delta of the thread's two rows. */
-HY3_DEVICE void hy3_flash_row_stats(float (&row_lse)[2], float (&row_delta)[2], const float *lse,
-                                    const float *delta, int64_t first, int rows, int Q, int head)
-{
-    const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
+    const int lane = threadIdx.x & 31;
     HY3_UNROLL
     for (int r = 0; r < 2; r++) {
-        const int row = row0 + (lane >> 2) + r * 8;
+        const int row = b.row0 + (lane >> 2) + r * 8;
+        const int64_t at = (int64_t)(b.tile.q_first + row) * a.Q + b.head;
         row_lse[r] = row_delta[r] = 0;
-        if (row < rows) {
-            row_lse[r] = lse[(first + row) * Q + head] * HY3_FLASH_LOG2E;
-            row_delta[r] = delta[(first + row) * Q + head];
+        if (row < b.tile.rows) {
+            row_lse[r] = a.lse[at] * HY3_FLASH_LOG2E;
+            row_delta[r] = a.delta[at];
         }
     }
 }
@@ -413,117 +332,79 @@ HY3_DEVICE void hy3_flash_ds(float (&p)[N / 8][4], const float (&dp)[N / 8][4],
     }
 }
 
-/*
- * dq = scale dS k with P = exp(scale q k^T - lse), dS = P (dout v^T - delta).
- * Grid (query tiles, Q), 128 threads; the loops of the forward (FlashAttention-2, algorithm 2,
- * with the query tile outside, so that dq needs no atomics).
- * A step works on 64 keys in halves of 32, so that both score tiles fit the registers beside the
- * fragments of q and dout.
- * Shared memory: k and v, [2][64][D] each; q and dout pass through the second stage.
- */
+/* ---- a tile of keys against its queries: dk and dv ---- */
+
+/* What a block works on; one key-value head and the query heads of its group. */
+struct hy3_flash_keys {
+    struct hy3_key_tile tile;
+    int kv_head, group, row0;   /* row0: the warp's first row in the tile */
+    int64_t first;              /* row of query 0, the first that sees any key of the tile */
+    int count, before;          /* queries; query j sees key i if i <= before + j */
+    int hides;                  /* as in hy3_flash_p_columns, counted from query 0 */
+    int64_t stride_q, stride_k; /* elements from row to row */
+    int64_t at_k;               /* element of k, v, dk and dv where the tile begins */
+    float scale2;               /* of scores, in units of log2 */
+};
+
+/* Queries of a step, from query0 on. */
+struct hy3_flash_step {
+    int query0, head;
+};
+
 template <int D>
-__global__ void __launch_bounds__(HY3_FLASH_THREADS)
-    hy3_flash_dq_kernel(__nv_bfloat16 *dq, const __nv_bfloat16 *q, const __nv_bfloat16 *k,
-                        const __nv_bfloat16 *v, const __nv_bfloat16 *dout, const float *lse,
-                        const float *delta, const struct hy3_query_tile *tiles, int Q, int K,
-                        float scale)
+HY3_DEVICE struct hy3_flash_keys hy3_flash_find_keys(const struct hy3_attend<bf16> &a)
 {
-    constexpr int N = HY3_FLASH_ROWS, H = N / 2, tile_size = N * D;
-    HY3_DYNAMIC_SHARED(raw);
-    __nv_bfloat16 *tile_k = (__nv_bfloat16 *)raw, *tile_v = tile_k + 2 * tile_size;
-    const struct hy3_query_tile tile = tiles[blockIdx.x];
-    const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
-    const int head = blockIdx.y, kv_head = head / (Q / K);
-    const int keys = tile.seen + tile.rows - 1, steps = (keys + N - 1) / N;
-    const int64_t stride_q = (int64_t)Q * D, stride_k = (int64_t)K * D;
-    const int64_t at_q = tile.q_first * stride_q + head * D;
-    k += tile.kv_first * stride_k + kv_head * D;
-    v += tile.kv_first * stride_k + kv_head * D;
-
-    hy3_flash_load<D, N>(tile_k + tile_size, q + at_q, stride_q, tile.rows);
-    hy3_flash_load<D, N>(tile_v + tile_size, dout + at_q, stride_q, tile.rows);
-    hy3_cp_async_commit();
-    hy3_flash_load<D, N>(tile_k, k, stride_k, keys);
-    hy3_flash_load<D, N>(tile_v, v, stride_k, keys);
-    hy3_cp_async_commit();
-
-    float row_lse[2], row_delta[2];
-    hy3_flash_row_stats(row_lse, row_delta, lse, delta, tile.q_first, tile.rows, Q, head);
-    hy3_cp_async_wait<1>();
-    __syncthreads();
-    uint32_t a_q[D / 16][4], a_do[D / 16][4];
-    HY3_UNROLL
-    for (int kk = 0; kk < D / 16; kk++) {
-        hy3_flash_a<D>(a_q[kk], tile_k + tile_size, row0, kk);
-        hy3_flash_a<D>(a_do[kk], tile_v + tile_size, row0, kk);
-    }
-
-    float acc[D / 8][4] = {};
-    const float scale2 = scale * HY3_FLASH_LOG2E;
-    for (int step = 0; step < steps; step++) {
-        const int key0 = step * N, next = key0 + N, stage = (step & 1) * tile_size;
-        hy3_cp_async_wait<0>();
-        __syncthreads(); /* this step's tiles are there, the last step's are no longer read */
-        if (next < keys) {
-            hy3_flash_load<D, N>(tile_k + (tile_size - stage), k + next * stride_k, stride_k,
-                                 keys - next);
-            hy3_flash_load<D, N>(tile_v + (tile_size - stage), v + next * stride_k, stride_k,
-                                 keys - next);
-            hy3_cp_async_commit();
-        }
-        if (row0 >= tile.rows)
-            continue;
-#ifdef __CUDACC__
-#    pragma unroll 1 /* unrolled, it would spill */
-#endif
-        for (int half = 0; half < N; half += H) {
-            if (key0 + half >= tile.seen + row0 + 15)
-                break; /* the whole warp sees nothing here */
-            const __nv_bfloat16 *now_k = tile_k + stage + half * D;
-            const __nv_bfloat16 *now_v = tile_v + stage + half * D;
-            float s[H / 8][4] = {}, dp[H / 8][4] = {};
-            HY3_UNROLL
-            for (int kk = 0; kk < D / 16; kk++) {
-                hy3_flash_nt<D, H>(s, a_q[kk], now_k, kk);
-                hy3_flash_nt<D, H>(dp, a_do[kk], now_v, kk);
-            }
-            hy3_flash_p<H>(s, row_lse, scale2,
-                           tile.seen + row0 + (lane >> 2) - key0 - half - (lane & 3) * 2);
-            hy3_flash_ds<H>(s, dp, row_delta);
-            uint32_t a[H / 16][4];
-            hy3_flash_round<H>(a, s);
-            hy3_flash_nn<D, H>(acc, a, now_k);
-        }
-    }
-    __syncthreads(); /* the tiles are free now */
-    hy3_flash_store<D>(dq + at_q, stride_q, tile.rows, tile_k, acc, scale, scale);
+    const int lane = threadIdx.x & 31;
+    struct hy3_flash_keys b;
+    b.tile = a.key_tiles[blockIdx.x];
+    b.kv_head = blockIdx.y;
+    b.group = a.Q / a.K;
+    b.row0 = (int)(threadIdx.x >> 5) * 16;
+    const int blind = b.tile.before < 0 ? -b.tile.before : 0; /* queries that see no key of it */
+    b.first = (int64_t)b.tile.q_first + blind;
+    b.count = b.tile.q_count > blind ? b.tile.q_count - blind : 0;
+    b.before = b.tile.before + blind;
+    b.hides = b.row0 + (lane >> 2) - b.before - (lane & 3) * 2;
+    b.stride_q = (int64_t)a.Q * D;
+    b.stride_k = (int64_t)a.K * D;
+    b.at_k = b.tile.kv_first * b.stride_k + b.kv_head * D;
+    b.scale2 = a.scale * HY3_FLASH_LOG2E;
+    return b;
 }
 
-template <int D> cudaError_t hy3_flash_dq(const struct hy3_flash *a, cudaStream_t stream)
+/* The next N queries, or the first ones of the next head. */
+template <int N>
+HY3_DEVICE struct hy3_flash_step hy3_flash_next(const struct hy3_flash_keys &b,
+                                                struct hy3_flash_step step)
 {
-    const int bytes = 4 * HY3_FLASH_ROWS * D * (int)sizeof(__nv_bfloat16);
-    if (a->query_tiles == 0)
-        return cudaSuccess;
-    cudaError_t error = cudaFuncSetAttribute((const void *)hy3_flash_dq_kernel<D>,
-                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (error != cudaSuccess)
-        return error;
-    HY3_LAUNCH(hy3_flash_dq_kernel<D>, dim3(a->query_tiles, a->Q), HY3_FLASH_THREADS, bytes, stream,
-               a->dq, a->q, a->k, a->v, a->dout, a->lse, a->delta, a->query_tile, a->Q, a->K,
-               a->scale);
-    return cudaGetLastError();
+    step.query0 += N;
+    if (step.query0 >= b.count)
+        step.query0 = 0, step.head++;
+    return step;
 }
 
-/* lse (in log2) or delta of query `at` of a key tile's queries, which exist below count; the first
- * STEP threads ask for lse. */
-template <int STEP>
-HY3_DEVICE float hy3_flash_stat(const float *lse, const float *delta, int64_t first, int at,
-                                int count, int Q, int head)
+/* Starts the copy of a step's q and dout. */
+template <int D, int N, bool hopper>
+HY3_DEVICE void hy3_flash_load_queries(bf16 *tile_q, bf16 *tile_do,
+                                       const struct hy3_attend<bf16> &a,
+                                       const struct hy3_flash_keys &b, struct hy3_flash_step step)
 {
-    const bool is_lse = threadIdx.x < STEP;
-    if (at >= count)
+    const int64_t at = (b.first + step.query0) * b.stride_q + step.head * D;
+    hy3_flash_load<D, N, hopper>(tile_q, a.q + at, b.stride_q, b.count - step.query0);
+    hy3_flash_load<D, N, hopper>(tile_do, a.dout + at, b.stride_q, b.count - step.query0);
+}
+
+/* What this thread, one of the first 2 N, keeps of a step: lse (in units of log2) or delta of a
+ * query, lse in the first N threads. */
+template <int N>
+HY3_DEVICE float hy3_flash_stat(const struct hy3_attend<bf16> &a, const struct hy3_flash_keys &b,
+                                struct hy3_flash_step step)
+{
+    const int at = step.query0 + (int)(threadIdx.x % N);
+    const bool is_lse = threadIdx.x < N;
+    if (at >= b.count)
         return 0.0f;
-    const float x = (is_lse ? lse : delta)[(first + at) * Q + head];
+    const float x = (is_lse ? a.lse : a.delta)[(b.first + at) * a.Q + step.head];
     return is_lse ? x * HY3_FLASH_LOG2E : x;
 }
 
@@ -559,122 +440,15 @@ HY3_DEVICE void hy3_flash_ds_columns(float (&dp)[N / 8][4], const float (&p)[N /
     }
 }
 
-/*
- * dv = P^T dout and dk = scale dS^T q, P and dS as above, summed over the group's query heads.
- * Grid (key tiles, K), 128 threads. A block: 64 keys against their queries in steps of 32, head
- * after head (FlashAttention-2, algorithm 2). Scores are made transposed, k q^T and v dout^T, so
- * that P^T and dS^T are A operands as they lie in the accumulators.
- * Shared memory: k, v: [64][D]; q, dout: [2][32][D]; lse and delta: [2][2][32] fp32.
- */
+/* The end of dk and dv. */
 template <int D>
-__global__ void __launch_bounds__(HY3_FLASH_THREADS)
-    hy3_flash_dkdv_kernel(__nv_bfloat16 *dk, __nv_bfloat16 *dv, const __nv_bfloat16 *q,
-                          const __nv_bfloat16 *k, const __nv_bfloat16 *v, const __nv_bfloat16 *dout,
-                          const float *lse, const float *delta, const struct hy3_key_tile *tiles,
-                          int Q, int K, float scale)
+HY3_DEVICE void hy3_flash_end_keys(const struct hy3_attend<bf16> &a, const struct hy3_flash_keys &b,
+                                   bf16 *tile_k, bf16 *tile_v, const float (&acc_k)[D / 8][4],
+                                   const float (&acc_v)[D / 8][4])
 {
-    constexpr int M = HY3_FLASH_ROWS, N = HY3_FLASH_STEP, step_size = N * D;
-    HY3_DYNAMIC_SHARED(raw);
-    __nv_bfloat16 *tile_k = (__nv_bfloat16 *)raw, *tile_v = tile_k + M * D;
-    __nv_bfloat16 *tile_q = tile_v + M * D, *tile_do = tile_q + 2 * step_size;
-    float *stat = (float *)(tile_do + 2 * step_size);
-    const struct hy3_key_tile tile = tiles[blockIdx.x];
-    const int lane = threadIdx.x & 31, row0 = (int)(threadIdx.x >> 5) * 16;
-    const int kv_head = blockIdx.y, group = Q / K;
-    const int64_t stride_q = (int64_t)Q * D, stride_k = (int64_t)K * D;
-    const int64_t at_k = tile.kv_first * stride_k + kv_head * D;
-
-    /* drop the queries in front that see no key of the tile; query j then sees i <= before + j */
-    const int blind = tile.before < 0 ? -tile.before : 0, before = tile.before + blind;
-    const int count = tile.q_count > blind ? tile.q_count - blind : 0;
-    const int64_t first = (int64_t)tile.q_first + blind;
-    const int steps_per_head = (count + N - 1) / N, steps = steps_per_head * group;
-    const bool keeps_stat = threadIdx.x < 2 * N;
-
-    hy3_flash_load<D, M>(tile_k, k + at_k, stride_k, tile.rows);
-    hy3_flash_load<D, M>(tile_v, v + at_k, stride_k, tile.rows);
-    if (steps > 0) {
-        const int64_t at = first * stride_q + kv_head * group * D;
-        hy3_flash_load<D, N>(tile_q, q + at, stride_q, count);
-        hy3_flash_load<D, N>(tile_do, dout + at, stride_q, count);
-        if (keeps_stat)
-            stat[threadIdx.x] =
-                hy3_flash_stat<N>(lse, delta, first, lane, count, Q, kv_head * group);
-    }
-    hy3_cp_async_commit();
-
-    float acc_k[D / 8][4] = {}, acc_v[D / 8][4] = {};
-    const float scale2 = scale * HY3_FLASH_LOG2E;
-    int query0 = 0, head = kv_head * group; /* of this step */
-    for (int step = 0; step < steps; step++) {
-        const int stage = step & 1;
-        int next_query0 = query0 + N, next_head = head;
-        if (next_query0 >= count)
-            next_query0 = 0, next_head++;
-        hy3_cp_async_wait<0>();
-        __syncthreads(); /* this step's tiles are there, the last step's are no longer read */
-        float next_stat = 0;
-        if (step + 1 < steps) {
-            const int64_t at = (first + next_query0) * stride_q + next_head * D;
-            const int to = (stage ^ 1) * step_size;
-            hy3_flash_load<D, N>(tile_q + to, q + at, stride_q, count - next_query0);
-            hy3_flash_load<D, N>(tile_do + to, dout + at, stride_q, count - next_query0);
-            hy3_cp_async_commit();
-            if (keeps_stat) /* stored after the products, which hide the time of the load */
-                next_stat =
-                    hy3_flash_stat<N>(lse, delta, first, next_query0 + lane, count, Q, next_head);
-        }
-        if (row0 < tile.rows && row0 <= before + query0 + N - 1) { /* else the warp is not seen */
-            const __nv_bfloat16 *now_q = tile_q + stage * step_size;
-            const __nv_bfloat16 *now_do = tile_do + stage * step_size;
-            const float *now_stat = stat + stage * 2 * N;
-            float s[N / 8][4] = {}, dp[N / 8][4] = {};
-            HY3_UNROLL
-            for (int kk = 0; kk < D / 16; kk++) {
-                uint32_t a[4];
-                hy3_flash_a<D>(a, tile_k, row0, kk);
-                hy3_flash_nt<D, N>(s, a, now_q, kk);
-            }
-            HY3_UNROLL
-            for (int kk = 0; kk < D / 16; kk++) {
-                uint32_t a[4];
-                hy3_flash_a<D>(a, tile_v, row0, kk);
-                hy3_flash_nt<D, N>(dp, a, now_do, kk);
-            }
-            /* element (key, query): seen iff row0 + lane/4 + 8r <= before + query0 + column */
-            hy3_flash_p_columns<N>(s, now_stat, scale2,
-                                   row0 + (lane >> 2) - before - query0 - (lane & 3) * 2);
-            hy3_flash_ds_columns<N>(dp, s, now_stat + N);
-            uint32_t a[N / 16][4];
-            hy3_flash_round<N>(a, s);
-            hy3_flash_nn<D, N>(acc_v, a, now_do);
-            hy3_flash_round<N>(a, dp);
-            hy3_flash_nn<D, N>(acc_k, a, now_q);
-        }
-        if (step + 1 < steps && keeps_stat)
-            stat[(stage ^ 1) * 2 * N + threadIdx.x] = next_stat;
-        query0 = next_query0, head = next_head;
-    }
-    hy3_cp_async_wait<0>();
-    __syncthreads(); /* the tiles are free now */
-    hy3_flash_store<D>(dk + at_k, stride_k, tile.rows, tile_k, acc_k, scale, scale);
-    hy3_flash_store<D>(dv + at_k, stride_k, tile.rows, tile_v, acc_v, 1.0f, 1.0f);
-}
-
-template <int D> cudaError_t hy3_flash_dkdv(const struct hy3_flash *a, cudaStream_t stream)
-{
-    const int bytes = (2 * HY3_FLASH_ROWS + 4 * HY3_FLASH_STEP) * D * (int)sizeof(__nv_bfloat16) +
-                      4 * HY3_FLASH_STEP * (int)sizeof(float);
-    if (a->key_tiles == 0)
-        return cudaSuccess;
-    cudaError_t error = cudaFuncSetAttribute((const void *)hy3_flash_dkdv_kernel<D>,
-                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (error != cudaSuccess)
-        return error;
-    HY3_LAUNCH(hy3_flash_dkdv_kernel<D>, dim3(a->key_tiles, a->K), HY3_FLASH_THREADS, bytes, stream,
-               a->dk, a->dv, a->q, a->k, a->v, a->dout, a->lse, a->delta, a->key_tile, a->Q, a->K,
-               a->scale);
-    return cudaGetLastError();
+    hy3_flash_arrive();
+    hy3_flash_store<D>(a.dk + b.at_k, b.stride_k, b.tile.rows, tile_k, acc_k, a.scale, a.scale);
+    hy3_flash_store<D>(a.dv + b.at_k, b.stride_k, b.tile.rows, tile_v, acc_v, 1.0f, 1.0f);
 }
 
 #endif

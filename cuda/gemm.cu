@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gemm.cu - matrix products by cuBLAS: fp32 accumulation, no TF32, a workspace of fixed size, so
- * that bytes do not change from run to run. Row-major C = A B is cuBLAS's column-major C^T = B^T
- * A^T.
+ * that results are the same bits in every run. Row-major C = A B is cuBLAS's column-major
+ * C^T = B^T A^T.
  *
- * cuBLAS takes 0.1 to 0.3 ms of the host to choose an algorithm for sizes it has not met, and the
- * rows of a micro-batch or an expert are other ones every time: with that choice left to it,
- * experts' products ran at a tenth of what an H200 can do. So algorithms are chosen for rows
- * rounded up (`rounded`) and kept. */
+ * cuBLAS takes 0.1 to 0.3 ms of host time to choose an algorithm for sizes it has not seen, and a
+ * micro-batch or an expert has another number of rows every time: when cuBLAS chose, expert
+ * products ran at a tenth of what an H200 can do. So algorithms are chosen for rounded-up numbers
+ * of rows (`rounded`) and cached. */
 #include "cuda/cuda.h"
-
-#include <cublasLt.h>
 
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t WORKSPACE = (size_t)32 << 20; /* a lane's: what NVIDIA recommends for sm_90 */
+static const size_t WORKSPACE = (size_t)32 << 20; /* of a stream: NVIDIA's advice for sm_90 */
 
-/* Groups of fewer rows than this go to one grouped call, larger ones to HY3_CUDA_LANES streams. On
- * an H200, 24 experts [3072,4096]: 16 rows each 180 us and 279 us, 64 rows 212 and 339, 256 rows
- * 522 and 329, 1024 rows 1950 and 918 (`make gpu-check`). */
+/* Streams that the products of a call are spread over. */
+enum { STREAMS = 4 };
+
+/* Groups of fewer rows than this go to one grouped call, larger ones to STREAMS streams. On an
+ * H200, 24 experts [3072,4096]: 16 rows each 180 us and 279 us, 64 rows 212 and 339, 256 rows 522
+ * and 329, 1024 rows 1950 and 918 (`make gpu-check`). */
 int64_t hy3_cuda_grouped_rows = 128;
 
 static cudaDataType_t type_of(hy3_dtype dtype)
@@ -26,13 +27,14 @@ static cudaDataType_t type_of(hy3_dtype dtype)
     return dtype == HY3_FP32 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-/* What decides on an algorithm. No gaps: compared as bytes. */
+/* What an algorithm depends on. Without padding: compared as bytes. */
 struct key {
     int64_t M, N, K;
     int32_t form, dtype, c_dtype, alignment; /* bytes, of all three matrices */
 };
 
-struct hy3_cuda_algorithms {
+/* A hash table. */
+struct algorithms {
     enum { PLACES = 1024, MOST = 700 };
 
     struct {
@@ -43,55 +45,68 @@ struct hy3_cuda_algorithms {
     int count;
 };
 
-/* Streams, events and workspace of `lanes` lanes. */
-static hy3_status open_lanes(struct hy3_stream *s, int lanes)
-{
-    void *workspace;
+struct hy3_blas {
+    cublasLtHandle_t lt;
+    cublasHandle_t grouped; /* of grouped calls */
+    struct algorithms algorithms;
+    cudaStream_t streams[STREAMS]; /* 0: the caller's */
+    cudaEvent_t begun, ended[STREAMS];
+    char *workspace; /* [STREAMS][WORKSPACE], as far as they have been needed */
+};
 
-    if (!s->lt) {
-        HY3_CUBLAS_TRY(cublasLtCreate(&s->lt));
-        HY3_CUDA_TRY(cudaEventCreateWithFlags(&s->begun, cudaEventDisableTiming));
-        s->algorithms = (struct hy3_cuda_algorithms *)calloc(1, sizeof *s->algorithms);
-        if (!s->algorithms)
-            return hy3_cuda_failed("calloc", "out of host memory", true, __FILE__, __LINE__);
+/* Opens the handle, `count` streams and their workspaces. */
+static hy3_status open_streams(struct hy3_stream *s, int count, struct hy3_blas **out)
+{
+    struct hy3_blas *b = s->blas;
+
+    if (!b) {
+        HY3_TRY(hy3_cuda_calloc(sizeof *b, &b));
+        s->blas = b;
+        b->streams[0] = s->stream;
     }
-    for (int lane = 1; lane < lanes; lane++) {
-        if (!s->lanes[lane])
-            HY3_CUDA_TRY(cudaStreamCreateWithFlags(&s->lanes[lane], cudaStreamNonBlocking));
-        if (!s->ended[lane])
-            HY3_CUDA_TRY(cudaEventCreateWithFlags(&s->ended[lane], cudaEventDisableTiming));
+    if (!b->lt)
+        HY3_CUBLAS_TRY(cublasLtCreate(&b->lt));
+    if (!b->begun)
+        HY3_CUDA_TRY(cudaEventCreateWithFlags(&b->begun, cudaEventDisableTiming));
+    for (int i = 1; i < count; i++) {
+        if (!b->streams[i])
+            HY3_CUDA_TRY(cudaStreamCreateWithFlags(&b->streams[i], cudaStreamNonBlocking));
+        if (!b->ended[i])
+            HY3_CUDA_TRY(cudaEventCreateWithFlags(&b->ended[i], cudaEventDisableTiming));
     }
-    HY3_STATUS_TRY(hy3_cuda_scratch(s, HY3_SLOT_BLAS, (size_t)lanes * WORKSPACE, &workspace));
+    *out = b;
+    return hy3_cuda_scratch(s, HY3_SLOT_BLAS, (size_t)count * WORKSPACE, &b->workspace);
+}
+
+/* Opens the handle of grouped calls. Its workspace may have moved. */
+static hy3_status open_grouped(struct hy3_stream *s, struct hy3_blas **out)
+{
+    HY3_TRY(open_streams(s, 1, out));
+    if (!(*out)->grouped) {
+        HY3_CUBLAS_TRY(cublasCreate(&(*out)->grouped));
+        HY3_CUBLAS_TRY(cublasSetStream((*out)->grouped, s->stream));
+    }
+    HY3_CUBLAS_TRY(cublasSetWorkspace((*out)->grouped, (*out)->workspace, WORKSPACE));
     return HY3_OK;
 }
 
-/* The handle of grouped calls. Its workspace is lane 0's, which may have moved. */
-static hy3_status open_blas(struct hy3_stream *s)
+void hy3_blas_free(struct hy3_blas *b)
 {
-    HY3_STATUS_TRY(open_lanes(s, 1));
-    if (!s->blas) {
-        HY3_CUBLAS_TRY(cublasCreate(&s->blas));
-        HY3_CUBLAS_TRY(cublasSetStream(s->blas, s->stream));
+    if (!b)
+        return;
+    for (int i = 1; i < STREAMS; i++) {
+        if (b->ended[i])
+            (void)cudaEventDestroy(b->ended[i]);
+        if (b->streams[i])
+            (void)cudaStreamDestroy(b->streams[i]);
     }
-    HY3_CUBLAS_TRY(cublasSetWorkspace(s->blas, s->scratch[HY3_SLOT_BLAS].memory, WORKSPACE));
-    return HY3_OK;
-}
-
-void hy3_cuda_close_blas(struct hy3_stream *s)
-{
-    for (int lane = 0; lane < HY3_CUDA_LANES; lane++) {
-        if (s->ended[lane])
-            (void)cudaEventDestroy(s->ended[lane]);
-        if (s->lanes[lane])
-            (void)cudaStreamDestroy(s->lanes[lane]);
-    }
-    if (s->blas)
-        (void)cublasDestroy(s->blas);
-    if (s->lt)
-        (void)cublasLtDestroy(s->lt);
-    if (s->begun)
-        (void)cudaEventDestroy(s->begun);
-    free(s->algorithms);
+    if (b->grouped)
+        (void)cublasDestroy(b->grouped);
+    if (b->lt)
+        (void)cublasLtDestroy(b->lt);
+    if (b->begun)
+        (void)cudaEventDestroy(b->begun);
+    free(b);
 }
 
 /* The product as cuBLAS sees it. */
@@ -143,7 +158,7 @@ static hy3_status describe(const struct hy3_gemm *g, struct product *p)
 
 /* cuBLAS's first choice for a product whose matrices stand at addresses that `alignment`
  * divides. */
-static hy3_status choose(struct hy3_stream *s, const struct hy3_gemm *g, uint32_t alignment,
+static hy3_status choose(struct hy3_blas *b, const struct hy3_gemm *g, uint32_t alignment,
                          cublasLtMatmulAlgo_t *algorithm)
 {
     static const cublasLtMatmulPreferenceAttributes_t of_pointers[] = {
@@ -154,14 +169,14 @@ static hy3_status choose(struct hy3_stream *s, const struct hy3_gemm *g, uint32_
     struct product p;
     int count = 0;
 
-    HY3_STATUS_TRY(describe(g, &p));
+    HY3_TRY(describe(g, &p));
     HY3_CUBLAS_TRY(cublasLtMatmulPreferenceInit(&preference));
     HY3_CUBLAS_TRY(cublasLtMatmulPreferenceSetAttribute(
         &preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE, sizeof WORKSPACE));
     for (cublasLtMatmulPreferenceAttributes_t pointer : of_pointers)
         HY3_CUBLAS_TRY(cublasLtMatmulPreferenceSetAttribute(&preference, pointer, &alignment,
                                                             sizeof alignment));
-    HY3_CUBLAS_TRY(cublasLtMatmulAlgoGetHeuristic(s->lt, &p.operation, &p.first, &p.second,
+    HY3_CUBLAS_TRY(cublasLtMatmulAlgoGetHeuristic(b->lt, &p.operation, &p.first, &p.second,
                                                   &p.result, &p.result, &preference, 1, &found,
                                                   &count));
     HY3_CUBLAS_TRY(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED);
@@ -169,7 +184,7 @@ static hy3_status choose(struct hy3_stream *s, const struct hy3_gemm *g, uint32_
     return HY3_OK;
 }
 
-/* Rows up to the next size that algorithms are chosen for: an eighth more at most, from 128 on. */
+/* The next number of rows that algorithms are chosen for: at most an eighth more, from 128 on. */
 static int64_t rounded(int64_t rows)
 {
     int64_t step = 16;
@@ -179,7 +194,7 @@ static int64_t rounded(int64_t rows)
     return (rows + step - 1) / step * step;
 }
 
-/* The product with so many rows as its algorithm is chosen for. */
+/* The product with its number of rows rounded up. */
 static struct hy3_gemm as_chosen(const struct hy3_gemm *g)
 {
     struct hy3_gemm out = *g;
@@ -205,21 +220,23 @@ static uint64_t hash_of(const struct key *key)
     return hash;
 }
 
-/* The algorithm for a product; chosen at its first use. What is forgotten is chosen again, the
- * same. */
-static hy3_status find_algorithm(struct hy3_stream *s, const struct hy3_gemm *g,
+/* The algorithm for a product, chosen at its first use. A full table is cleared; the same
+ * algorithms are then chosen again. */
+static hy3_status find_algorithm(struct hy3_blas *b, const struct hy3_gemm *g,
                                  cublasLtMatmulAlgo_t **out)
 {
-    struct hy3_cuda_algorithms *known = s->algorithms;
+    struct algorithms *known = &b->algorithms;
     const struct hy3_gemm like = as_chosen(g);
     uint32_t alignment = alignment_of(g);
-    const struct key key = {like.M,
-                            like.N,
-                            like.K,
-                            (int32_t)g->form,
-                            (int32_t)g->dtype,
-                            (int32_t)g->c_dtype,
-                            (int32_t)alignment};
+    const struct key key = {
+        .M = like.M,
+        .N = like.N,
+        .K = like.K,
+        .form = (int32_t)g->form,
+        .dtype = (int32_t)g->dtype,
+        .c_dtype = (int32_t)g->c_dtype,
+        .alignment = (int32_t)alignment,
+    };
     size_t at = hash_of(&key) % known->PLACES;
 
     if (known->count == known->MOST)
@@ -229,27 +246,26 @@ static hy3_status find_algorithm(struct hy3_stream *s, const struct hy3_gemm *g,
     *out = &known->places[at].algorithm;
     if (known->places[at].key.N != 0)
         return HY3_OK;
-    HY3_STATUS_TRY(choose(s, &like, alignment, *out));
+    HY3_TRY(choose(b, &like, alignment, *out));
     known->places[at].key = key;
     known->count++;
     return HY3_OK;
 }
 
-static cublasStatus_t run(struct hy3_stream *s, int lane, const struct hy3_gemm *g,
+static cublasStatus_t run(struct hy3_blas *b, int stream, const struct hy3_gemm *g,
                           const struct product *p, const cublasLtMatmulAlgo_t *algorithm)
 {
     float beta = g->accumulate ? 1 : 0;
-    char *workspace = (char *)s->scratch[HY3_SLOT_BLAS].memory + (size_t)lane * WORKSPACE;
 
     return cublasLtMatmul(
-        s->lt, (cublasLtMatmulDesc_t)&p->operation, &g->alpha, g->B,
+        b->lt, (cublasLtMatmulDesc_t)&p->operation, &g->alpha, g->B,
         (cublasLtMatrixLayout_t)&p->first, g->A, (cublasLtMatrixLayout_t)&p->second, &beta, g->C,
         (cublasLtMatrixLayout_t)&p->result, g->C, (cublasLtMatrixLayout_t)&p->result, algorithm,
-        workspace, WORKSPACE, lane > 0 ? s->lanes[lane] : s->stream);
+        b->workspace + (size_t)stream * WORKSPACE, WORKSPACE, b->streams[stream]);
 }
 
-/* On a lane, 0 being the stream itself. */
-static hy3_status multiply(struct hy3_stream *s, int lane, const struct hy3_gemm *g)
+/* On one of the streams. */
+static hy3_status multiply(struct hy3_blas *b, int stream, const struct hy3_gemm *g)
 {
     cublasLtMatmulAlgo_t *algorithm, own;
     struct product p;
@@ -259,18 +275,17 @@ static hy3_status multiply(struct hy3_stream *s, int lane, const struct hy3_gemm
         return HY3_OK;
     if (g->K == 0) {
         if (!g->accumulate)
-            HY3_CUDA_TRY(cudaMemsetAsync(g->C, 0,
-                                         (size_t)(g->M * g->N) * hy3_dtype_size(g->c_dtype),
-                                         lane > 0 ? s->lanes[lane] : s->stream));
+            HY3_CUDA_TRY(cudaMemsetAsync(
+                g->C, 0, (size_t)(g->M * g->N) * hy3_dtype_size(g->c_dtype), b->streams[stream]));
         return HY3_OK;
     }
-    HY3_STATUS_TRY(find_algorithm(s, g, &algorithm));
-    HY3_STATUS_TRY(describe(g, &p));
-    result = run(s, lane, g, &p, algorithm);
+    HY3_TRY(find_algorithm(b, g, &algorithm));
+    HY3_TRY(describe(g, &p));
+    result = run(b, stream, g, &p, algorithm);
     if (result == CUBLAS_STATUS_NOT_SUPPORTED || result == CUBLAS_STATUS_INVALID_VALUE) {
-        /* it does not do so few rows: one for these alone */
-        HY3_STATUS_TRY(choose(s, g, alignment_of(g), &own));
-        result = run(s, lane, g, &p, &own);
+        /* not with so few rows: one for exactly these */
+        HY3_TRY(choose(b, g, alignment_of(g), &own));
+        result = run(b, stream, g, &p, &own);
     }
     if (result != CUBLAS_STATUS_SUCCESS)
         return hy3_cuda_failed("cublasLtMatmul", cublasGetStatusString(result),
@@ -280,10 +295,10 @@ static hy3_status multiply(struct hy3_stream *s, int lane, const struct hy3_gemm
 
 hy3_status hy3_cuda_gemm(struct hy3_stream *stream, const struct hy3_gemm *g)
 {
-    struct hy3_stream *s = hy3_cuda_stream(stream);
+    struct hy3_blas *b = NULL;
 
-    HY3_STATUS_TRY(open_lanes(s, 1));
-    return multiply(s, 0, g);
+    HY3_TRY(open_streams(hy3_cuda_stream(stream), 1, &b));
+    return multiply(b, 0, g);
 }
 
 static const void *shift(const void *matrix, hy3_dtype dtype, int64_t elements)
@@ -316,26 +331,28 @@ static struct hy3_gemm group_of(const struct hy3_grouped_gemm *a, int64_t i)
     return g;
 }
 
-/* Each group on the next of the streams; the stream goes on after all of them. */
-static hy3_status in_lanes(struct hy3_stream *s, const struct hy3_grouped_gemm *a)
+/* Deals the groups out to the streams; the caller's stream then waits for all of them. */
+static hy3_status in_streams(struct hy3_stream *s, const struct hy3_grouped_gemm *a)
 {
-    HY3_STATUS_TRY(open_lanes(s, HY3_CUDA_LANES));
-    HY3_CUDA_TRY(cudaEventRecord(s->begun, s->stream));
-    for (int lane = 1; lane < HY3_CUDA_LANES; lane++)
-        HY3_CUDA_TRY(cudaStreamWaitEvent(s->lanes[lane], s->begun, 0));
+    struct hy3_blas *b = NULL;
+
+    HY3_TRY(open_streams(s, STREAMS, &b));
+    HY3_CUDA_TRY(cudaEventRecord(b->begun, s->stream));
+    for (int i = 1; i < STREAMS; i++)
+        HY3_CUDA_TRY(cudaStreamWaitEvent(b->streams[i], b->begun, 0));
     for (int64_t i = 0; i < a->groups; i++) {
         struct hy3_gemm g = group_of(a, i);
 
-        HY3_STATUS_TRY(multiply(s, (int)(i % HY3_CUDA_LANES), &g));
+        HY3_TRY(multiply(b, (int)(i % STREAMS), &g));
     }
-    for (int lane = 1; lane < HY3_CUDA_LANES; lane++) {
-        HY3_CUDA_TRY(cudaEventRecord(s->ended[lane], s->lanes[lane]));
-        HY3_CUDA_TRY(cudaStreamWaitEvent(s->stream, s->ended[lane], 0));
+    for (int i = 1; i < STREAMS; i++) {
+        HY3_CUDA_TRY(cudaEventRecord(b->ended[i], b->streams[i]));
+        HY3_CUDA_TRY(cudaStreamWaitEvent(s->stream, b->ended[i], 0));
     }
     return HY3_OK;
 }
 
-/* Host arrays of one grouped call; each group is a group of one product. */
+/* Host arrays of one grouped call, in which each group has one product. */
 struct grouped {
     cublasOperation_t *first, *second;
     int *m, *n, *k, *ldb, *lda, *ldc, *size;
@@ -389,14 +406,14 @@ static void collect(const struct hy3_grouped_gemm *a, char *memory, struct group
     }
 }
 
-/* The weight gradients of groups without rows, where they are not added to. */
-static hy3_status clear_empty(struct hy3_stream *s, const struct hy3_grouped_gemm *a)
+/* Zeroes the weight gradients of groups without rows, unless they accumulate. */
+static hy3_status clear_empty(struct hy3_blas *b, const struct hy3_grouped_gemm *a)
 {
     for (int64_t i = 0; i < a->groups && a->form == HY3_TN && !a->accumulate; i++) {
         struct hy3_gemm g = group_of(a, i);
 
         if (g.K == 0)
-            HY3_STATUS_TRY(multiply(s, 0, &g));
+            HY3_TRY(multiply(b, 0, &g));
     }
     return HY3_OK;
 }
@@ -404,24 +421,25 @@ static hy3_status clear_empty(struct hy3_stream *s, const struct hy3_grouped_gem
 static hy3_status in_one_call(struct hy3_stream *s, const struct hy3_grouped_gemm *a)
 {
     size_t n = (size_t)a->groups;
-    char *memory =
-        (char *)malloc(n * (2 * sizeof(cublasOperation_t) + 9 * 4 + 3 * sizeof(void *)) + 256);
     struct grouped g = {};
+    struct hy3_blas *b = NULL;
     const void **device;
     hy3_status status;
     cublasStatus_t error;
+    char *memory;
 
-    if (!memory)
-        return hy3_cuda_failed("malloc", "out of host memory", true, __FILE__, __LINE__);
+    HY3_TRY(open_grouped(s, &b));
+    HY3_TRY(clear_empty(b, a));
+    HY3_TRY(hy3_cuda_calloc(n * (2 * sizeof(cublasOperation_t) + 9 * 4 + 3 * sizeof(void *)) + 256,
+                            &memory));
     collect(a, memory, &g);
-    status =
-        hy3_cuda_upload(s, HY3_SLOT_POINTERS, g.pointers, 3 * n * sizeof *device, (void **)&device);
+    status = hy3_cuda_upload(s, HY3_SLOT_POINTERS, g.pointers, 3 * n * sizeof *device, &device);
     if (status != HY3_OK || g.count == 0) {
         free(memory);
         return status;
     }
     error = cublasGemmGroupedBatchedEx(
-        s->blas, g.first, g.second, g.m, g.n, g.k, g.alpha, device, type_of(a->dtype), g.ldb,
+        b->grouped, g.first, g.second, g.m, g.n, g.k, g.alpha, device, type_of(a->dtype), g.ldb,
         device + n, type_of(a->dtype), g.lda, g.beta, (void *const *)(device + 2 * n),
         type_of(a->c_dtype), g.ldc, g.count, g.size, CUBLAS_COMPUTE_32F);
     free(memory);
@@ -435,10 +453,8 @@ hy3_status hy3_cuda_grouped_gemm(struct hy3_stream *stream, const struct hy3_gro
 
     if (a->groups == 0)
         return HY3_OK;
-    /* a grouped call takes no bf16 with fp32 results: gradients of weights */
+    /* a grouped call rejects bf16 inputs with fp32 results, which weight gradients are */
     if (a->c_dtype != a->dtype || a->starts[a->groups] / a->groups >= hy3_cuda_grouped_rows)
-        return in_lanes(s, a);
-    HY3_STATUS_TRY(open_blas(s));
-    HY3_STATUS_TRY(clear_empty(s, a));
+        return in_streams(s, a);
     return in_one_call(s, a);
 }

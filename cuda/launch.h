@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* launch.h - one kernel source, two builds: nvcc makes device code of it, g++ a program on the CPU
- * (emu/).
+/* launch.h - one kernel source, two builds: by nvcc for the device, and by g++, for tests only, for
+ * an emulated GPU (cuda/emulation/).
  *
  * Rules that make both possible: kernels are launched with HY3_LAUNCH, shared memory is declared
- * with HY3_SHARED or HY3_DYNAMIC_SHARED, and PTX and what the emulation lacks stand in the wrappers
- * below alone. Everything else is ordinary CUDA. */
+ * with HY3_SHARED or HY3_DYNAMIC_SHARED, and PTX and what the emulation lacks are only in the
+ * wrappers below. Everything else is ordinary CUDA. */
 #ifndef HY3_CUDA_LAUNCH_H
 #define HY3_CUDA_LAUNCH_H
 
@@ -52,8 +52,7 @@ HY3_DEVICE void hy3_ldmatrix_x4_trans(uint32_t (&r)[4], const void *row)
                  : "memory");
 }
 
-/* 16 or 8 bytes to global memory in one instruction, whatever the compiler makes of the code around
- * it. */
+/* 16 or 8 bytes to global memory; always one instruction. */
 HY3_DEVICE void hy3_store16(void *to, const void *from)
 {
     __stwb((uint4 *)to, *(const uint4 *)from);
@@ -64,8 +63,7 @@ HY3_DEVICE void hy3_store8(void *to, const void *from)
     __stwb((uint2 *)to, *(const uint2 *)from);
 }
 
-/* 16 bytes that are not read again while the caches hold them: they take the place of nothing that
- * is. */
+/* 16 bytes that are not read again soon: they evict nothing else from the caches. */
 HY3_DEVICE void hy3_store16_once(void *to, const void *from)
 {
     __stcs((uint4 *)to, *(const uint4 *)from);
@@ -91,8 +89,8 @@ template <int N> HY3_DEVICE void hy3_cp_async_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* ---- warpgroup products of sm_90a: 128 threads, PTX ISA 9.7.15 (wgmma); elsewhere these are not
- * called ---- */
+/* ---- warpgroup products of sm_90a: 128 threads, PTX ISA 9.7.15 (wgmma); not called elsewhere
+ * ---- */
 
 #    ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #        define HY3_HAS_WGMMA 1
@@ -172,7 +170,7 @@ HY3_DEVICE void hy3_wgmma_rs(float (&c)[N / 8][4], const uint32_t (&a)[4], const
 #    endif
 }
 
-/* Before the first of a row of products: registers written so far are seen by them. */
+/* Before the first of a series of products: makes registers written so far visible to them. */
 HY3_DEVICE void hy3_wgmma_begin()
 {
 #    if HY3_HAS_WGMMA
@@ -198,8 +196,8 @@ template <int N, int T> HY3_DEVICE void hy3_wgmma_wait(float (&c)[T][4])
 #    endif
 }
 
-/* What this thread wrote to shared memory is seen by products that begin after a barrier. PTX ISA
- * 9.7.13.4 (fence.proxy). */
+/* Makes what this thread wrote to shared memory visible to products that begin after a barrier.
+ * PTX ISA 9.7.13.4 (fence.proxy). */
 HY3_DEVICE void hy3_wgmma_publish()
 {
 #    if HY3_HAS_WGMMA

@@ -2,22 +2,22 @@
 /* loss.cu - cross-entropy of rows of logits. Bound by memory: the logits once forward, and once
  * more backward.
  *
- * A row is cut into pieces of a block each, so that a few long rows keep the whole device busy. A
- * thread holds all that it reads of a piece in registers: forward, the piece's largest logit is
- * known before the exponentials are taken, and nothing is read twice. */
+ * A row is split into pieces, one block each, so that a few long rows occupy the whole device. A
+ * thread keeps its part of a piece in registers: the forward finds the piece's largest logit before
+ * it takes exponentials, and reads nothing twice. */
 #include "cuda/cuda.h"
 
-/* Of a block; accesses of a thread that are under way together. */
+/* Threads of a block; loads of a thread in flight together. */
 enum { THREADS = 256, AHEAD = 8 };
 
-/* Elements of a thread, [AHEAD] accesses of N: element [j][n] is first + (j blockDim.x +
- * threadIdx.x) N + n, if below V. */
+/* Elements of a thread, [AHEAD] accesses of N: element [j][n] is first + j blockDim.x N + n, if
+ * below V. */
 template <int N> struct piece {
     int64_t row, first;
     float value[AHEAD][N];
 };
 
-/* Block b has piece b % pieces of row b / pieces; what is beyond the row's end counts as -inf. */
+/* Block b has piece b % pieces of row b / pieces; elements beyond the row's end are -inf. */
 template <int N>
 HY3_DEVICE void load_piece(struct piece<N> &own, int64_t V, unsigned pieces, const float *logits)
 {
@@ -74,7 +74,7 @@ __global__ void loss_forward_kernel(int64_t V, unsigned pieces, const float *log
         store(partial + (int64_t)blockIdx.x * 2, pair);
 }
 
-/* A warp a row. */
+/* One warp per row. */
 __global__ void loss_end_kernel(int64_t V, unsigned pieces, const float *partial,
                                 const float *logits, const int32_t *targets, float *loss,
                                 float *lse)
@@ -127,7 +127,7 @@ __global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, co
     store_piece(own, V, dlogits);
 }
 
-/* How rows are cut. */
+/* How rows are split. */
 struct cut {
     unsigned threads, pieces;
 };
@@ -146,14 +146,14 @@ template <int N> static hy3_status forward(struct hy3_stream *stream, const stru
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
     struct cut c = cut_rows(a->V, N);
     unsigned rows = (unsigned)a->N;
-    void *partial;
+    float *partial;
 
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
-                                    (size_t)rows * c.pieces * 2 * sizeof(float), &partial));
+    HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
+                             (size_t)rows * c.pieces * 2 * sizeof *partial, &partial));
     HY3_CUDA_LAUNCH(loss_forward_kernel<N>, rows * c.pieces, c.threads, 0, s, a->V, c.pieces,
-                    a->logits, (float *)partial);
-    HY3_CUDA_LAUNCH(loss_end_kernel, rows, 32, 0, s, a->V, c.pieces, (const float *)partial,
-                    a->logits, a->targets, a->loss, a->lse);
+                    a->logits, partial);
+    HY3_CUDA_LAUNCH(loss_end_kernel, rows, 32, 0, s, a->V, c.pieces, partial, a->logits, a->targets,
+                    a->loss, a->lse);
     return HY3_OK;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* module.h - the half of the CUDA backend that knows MPI: collectives, and the table handed to the
+/* module.h - the part of the CUDA backend that uses MPI: collectives, and the table returned to the
  * program. */
 #ifndef HY3_CUDA_MODULE_H
 #define HY3_CUDA_MODULE_H
@@ -13,9 +13,9 @@ extern "C" {
 
 extern const struct hy3_collectives hy3_cuda_collectives;
 
-/* What NCCL complains about, or NULL. */
+/* Text of an asynchronous NCCL error, or NULL. */
 const char *hy3_cuda_trouble(void);
-/* Ends all communication of this process; a peer is gone. */
+/* Aborts all NCCL communicators of this process: a peer has vanished. */
 void hy3_cuda_abort(void);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* permute.cu - tokens to the rows of their experts and back: a block a token, or a few rows. Bound
- * by memory. */
+/* permute.cu - token rows to the order of the experts and back: one block per token or per few
+ * rows. Bound by memory. */
 #include "cuda/cuda.h"
 
-/* Rows that a block of permute_forward moves together; experts' rows that unpermute_backward takes
- * together. */
+/* Rows that a block of permute_forward copies together; expert rows of a token that
+ * unpermute_backward processes together. */
 enum { ROWS = 4, TOGETHER = 8 };
 
-/* sums[j][32] = sum over the block of x[j], for the threads below TOGETHER; one barrier for all of
- * them. */
+/* sums[j][32] = sum of x[j] over the block, visible to thread j; the barriers are shared by all
+ * j. */
 HY3_DEVICE void block_sums(const float (&x)[TOGETHER], float (&sums)[TOGETHER][33])
 {
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
@@ -31,8 +31,7 @@ HY3_DEVICE void block_sums(const float (&x)[TOGETHER], float (&sums)[TOGETHER][3
     }
 }
 
-/* y is larger than the caches, and must not drive the rows of x out of them: each is read k
- * times. */
+/* y is larger than the caches and must not evict the rows of x, each of which is read k times. */
 template <class T, int N>
 __global__ void permute_forward_kernel(int64_t R, int64_t H, const int32_t *token, const T *x, T *y)
 {
@@ -41,8 +40,7 @@ __global__ void permute_forward_kernel(int64_t R, int64_t H, const int32_t *toke
     pack<T, N> value[ROWS];
 
     HY3_UNROLL
-    for (int j = 0; j < ROWS;
-         j++) /* beyond the last row, that again, so that reading needs no condition */
+    for (int j = 0; j < ROWS; j++) /* beyond the end the last row again: loads need no condition */
         from[j] = x + (int64_t)token[first + j < R ? first + j : R - 1] * H;
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
         HY3_UNROLL
@@ -56,28 +54,33 @@ __global__ void permute_forward_kernel(int64_t R, int64_t H, const int32_t *toke
     }
 }
 
+/* sum += N elements, each times `weight`. */
+template <class T, int N> HY3_DEVICE void add_to(float (&sum)[N], const T *from, float weight = 1)
+{
+    float value[N];
+
+    load(value, from);
+    HY3_UNROLL
+    for (int n = 0; n < N; n++)
+        sum[n] += weight * value[n];
+}
+
 template <class T, int N>
 __global__ void permute_backward_kernel(int64_t H, int k, const int32_t *position, const T *dy,
                                         T *dx, int accumulate)
 {
     const int32_t *rows = position + (int64_t)blockIdx.x * k;
-    float sum[N], value[N];
+    T *to = dx + (int64_t)blockIdx.x * H;
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-        HY3_UNROLL
-        for (int n = 0; n < N; n++)
-            sum[n] = 0;
+        float sum[N] = {};
+
         if (accumulate)
-            load(sum, dx + (int64_t)blockIdx.x * H + i);
-        for (int j = 0; j < k; j++) {
-            if (rows[j] < 0)
-                continue;
-            load(value, dy + (int64_t)rows[j] * H + i);
-            HY3_UNROLL
-            for (int n = 0; n < N; n++)
-                sum[n] += value[n];
-        }
-        store(dx + (int64_t)blockIdx.x * H + i, sum);
+            load(sum, to + i);
+        for (int j = 0; j < k; j++)
+            if (rows[j] >= 0)
+                add_to(sum, dy + (int64_t)rows[j] * H + i);
+        store(to + i, sum);
     }
 }
 
@@ -87,29 +90,17 @@ __global__ void unpermute_forward_kernel(int64_t H, int k, const int32_t *positi
 {
     const int32_t *rows = position + (int64_t)blockIdx.x * k;
     const float *weight = weights + (int64_t)blockIdx.x * k;
-    float sum[N], value[N];
+    int64_t own = (int64_t)blockIdx.x * H;
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-        HY3_UNROLL
-        for (int n = 0; n < N; n++)
-            sum[n] = 0;
-        for (int j = 0; j < k; j++) {
-            load(value, y + (int64_t)rows[j] * H + i);
-            HY3_UNROLL
-            for (int n = 0; n < N; n++)
-                sum[n] += weight[j] * value[n];
-        }
-        if (shared) {
-            load(value, shared + (int64_t)blockIdx.x * H + i);
-            HY3_UNROLL
-            for (int n = 0; n < N; n++)
-                sum[n] += value[n];
-        }
-        load(value, out + (int64_t)blockIdx.x * H + i);
-        HY3_UNROLL
-        for (int n = 0; n < N; n++)
-            sum[n] += value[n];
-        store(out + (int64_t)blockIdx.x * H + i, sum);
+        float sum[N] = {};
+
+        for (int j = 0; j < k; j++)
+            add_to(sum, y + (int64_t)rows[j] * H + i, weight[j]);
+        if (shared)
+            add_to(sum, shared + own + i);
+        add_to(sum, out + own + i);
+        store(out + own + i, sum);
     }
 }
 
@@ -128,7 +119,7 @@ __global__ void unpermute_backward_kernel(int64_t H, int k, const int32_t *posit
         pack<T, N> value[TOGETHER];
 
         HY3_UNROLL
-        for (int j = 0; j < TOGETHER; j++) { /* beyond the last row, that again */
+        for (int j = 0; j < TOGETHER; j++) { /* beyond the end the last row again */
             row[j] = position[token * k + first + (j < own ? j : own - 1)];
             weight[j] = weights[token * k + first + (j < own ? j : own - 1)];
             sum[j] = 0;
@@ -156,80 +147,67 @@ __global__ void unpermute_backward_kernel(int64_t H, int k, const int32_t *posit
 }
 
 template <class T, int N>
-static hy3_status permute(struct hy3_stream *stream, const struct hy3_permute *a, bool backward)
+static hy3_status permute_forward(struct hy3_stream *stream, const struct hy3_permute *a)
 {
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    unsigned threads = threads_for(a->H / N);
-
-    if (backward && a->T > 0)
-        HY3_CUDA_LAUNCH((permute_backward_kernel<T, N>), (unsigned)a->T, threads, 0, s, a->H,
-                        (int)a->k, a->position, (const T *)a->dy, (T *)a->dx, (int)a->accumulate);
-    if (!backward && a->R > 0)
-        HY3_CUDA_LAUNCH((permute_forward_kernel<T, N>), blocks_for(a->R, ROWS), threads, 0, s, a->R,
-                        a->H, a->token, (const T *)a->x, (T *)a->y);
+    if (a->R > 0)
+        HY3_CUDA_LAUNCH((permute_forward_kernel<T, N>), blocks_for(a->R, ROWS),
+                        threads_for(a->H / N), 0, hy3_cuda_stream(stream)->stream, a->R, a->H,
+                        a->token, (const T *)a->x, (T *)a->y);
     return HY3_OK;
 }
 
-template <class T>
-static hy3_status permute_by_width(struct hy3_stream *stream, const struct hy3_permute *a,
-                                   bool backward)
+template <class T, int N>
+static hy3_status permute_backward(struct hy3_stream *stream, const struct hy3_permute *a)
 {
-    if (is_wide<T>(a->H, backward ? a->dy : a->x, backward ? a->dx : a->y))
-        return permute<T, 16 / (int)sizeof(T)>(stream, a, backward);
-    return permute<T, 1>(stream, a, backward);
+    if (a->T > 0)
+        HY3_CUDA_LAUNCH((permute_backward_kernel<T, N>), (unsigned)a->T, threads_for(a->H / N), 0,
+                        hy3_cuda_stream(stream)->stream, a->H, (int)a->k, a->position,
+                        (const T *)a->dy, (T *)a->dx, (int)a->accumulate);
+    return HY3_OK;
+}
+
+template <class T, int N>
+static hy3_status unpermute_forward(struct hy3_stream *stream, const struct hy3_unpermute *a)
+{
+    if (a->T > 0)
+        HY3_CUDA_LAUNCH((unpermute_forward_kernel<T, N>), (unsigned)a->T, threads_for(a->H / N), 0,
+                        hy3_cuda_stream(stream)->stream, a->H, (int)a->k, a->position, a->weights,
+                        (const T *)a->y, (const T *)a->shared, (T *)a->out);
+    return HY3_OK;
+}
+
+/* Blocks of 128 threads: it uses many registers. */
+template <class T, int N>
+static hy3_status unpermute_backward(struct hy3_stream *stream, const struct hy3_unpermute *a)
+{
+    if (a->T > 0)
+        HY3_CUDA_LAUNCH((unpermute_backward_kernel<T, N>), (unsigned)a->T,
+                        threads_for(a->H / N, 128), 0, hy3_cuda_stream(stream)->stream, a->H,
+                        (int)a->k, a->position, a->weights, (const T *)a->y, (const T *)a->dout,
+                        (T *)a->dy, a->dweights);
+    return HY3_OK;
 }
 
 hy3_status hy3_cuda_permute_forward(struct hy3_stream *stream, const struct hy3_permute *a)
 {
-    return a->dtype == HY3_FP32 ? permute_by_width<float>(stream, a, false)
-                                : permute_by_width<bf16>(stream, a, false);
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->x, a->y), N,
+                 return permute_forward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_permute_backward(struct hy3_stream *stream, const struct hy3_permute *a)
 {
-    return a->dtype == HY3_FP32 ? permute_by_width<float>(stream, a, true)
-                                : permute_by_width<bf16>(stream, a, true);
-}
-
-template <class T, int N>
-static hy3_status unpermute(struct hy3_stream *stream, const struct hy3_unpermute *a, bool backward)
-{
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    unsigned threads =
-        threads_for(a->H / N, backward ? 128 : 256); /* registers: more blocks of fewer */
-
-    if (a->T == 0)
-        return HY3_OK;
-    if (backward)
-        HY3_CUDA_LAUNCH((unpermute_backward_kernel<T, N>), (unsigned)a->T, threads, 0, s, a->H,
-                        (int)a->k, a->position, a->weights, (const T *)a->y, (const T *)a->dout,
-                        (T *)a->dy, a->dweights);
-    else
-        HY3_CUDA_LAUNCH((unpermute_forward_kernel<T, N>), (unsigned)a->T, threads, 0, s, a->H,
-                        (int)a->k, a->position, a->weights, (const T *)a->y, (const T *)a->shared,
-                        (T *)a->out);
-    return HY3_OK;
-}
-
-template <class T>
-static hy3_status unpermute_by_width(struct hy3_stream *stream, const struct hy3_unpermute *a,
-                                     bool backward)
-{
-    bool wide = backward ? is_wide<T>(a->H, a->y, a->dout, a->dy)
-                         : is_wide<T>(a->H, a->y, a->shared, a->out);
-
-    return wide ? unpermute<T, 16 / (int)sizeof(T)>(stream, a, backward)
-                : unpermute<T, 1>(stream, a, backward);
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->dy, a->dx), N,
+                 return permute_backward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_unpermute_forward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
-    return a->dtype == HY3_FP32 ? unpermute_by_width<float>(stream, a, false)
-                                : unpermute_by_width<bf16>(stream, a, false);
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->y, a->shared, a->out), N,
+                 return unpermute_forward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_unpermute_backward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
-    return a->dtype == HY3_FP32 ? unpermute_by_width<float>(stream, a, true)
-                                : unpermute_by_width<bf16>(stream, a, true);
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->y, a->dout, a->dy), N,
+                 return unpermute_backward<T, N>(stream, a));
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rmsnorm.cu - RMSNorm of rows, a block each, or a few where dw is wanted. Bound by memory: 2 T H
- * elements forward, 4 T H backward. */
+/* rmsnorm.cu - RMSNorm, one block per row, or per few rows where dw is computed. Bound by memory:
+ * 2 T H elements forward, 4 T H backward. */
 #include "cuda/cuda.h"
 
-/* Rows whose part of dw is summed together; columns of a block that sums; shared memory that any
- * device has. */
+/* Rows whose contributions to dw are summed by one block, and columns of that block; shared memory
+ * of a block on any device. */
 enum { ROWS = 32, COLUMNS = 64, SHARED = 48 << 10 };
 
 template <class T, int N>
@@ -33,7 +33,7 @@ __global__ void rmsnorm_forward_kernel(int64_t H, float eps, const T *x, const T
         r[blockIdx.x] = scale;
 }
 
-/* dx += r (w dy - x r^2 mean(w dy x)), of `each` rows a block. With has_dw: partial[block][column]
+/* dx += r (w dy - x r^2 mean(w dy x)), `each` rows per block. With has_dw: partial[block][column]
  * = sum of x r dy over its rows; a thread sums the columns that it reads anyway, in shared
  * memory. */
 template <class T, int N, bool has_dw>
@@ -81,8 +81,8 @@ __global__ void rmsnorm_backward_kernel(int64_t rows, int64_t H, int64_t each, c
         store_pack(partial + blockIdx.x * H + i, load_pack<N>((const float *)dw + i));
 }
 
-/* partial[block of ROWS rows][column] = sum x r dy, where a row is too long for shared memory. Grid
- * (columns, blocks). */
+/* partial[block of ROWS rows][column] = sum x r dy, for rows that are too long for shared memory.
+ * Grid (columns, blocks). */
 template <class T>
 __global__ void rmsnorm_dw_kernel(int64_t rows, int64_t H, const T *x, const float *r, const T *dy,
                                   float *partial)
@@ -98,17 +98,12 @@ __global__ void rmsnorm_dw_kernel(int64_t rows, int64_t H, const T *x, const flo
     partial[(int64_t)blockIdx.y * H + column] = sum;
 }
 
-template <class T> static hy3_status forward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
+template <class T, int N>
+static hy3_status forward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
 {
-    cudaStream_t s = hy3_cuda_stream(stream)->stream;
-    const int wide = 16 / (int)sizeof(T);
-
-    if (is_wide<T>(a->H, a->x, a->w, a->y))
-        HY3_CUDA_LAUNCH((rmsnorm_forward_kernel<T, wide>), (unsigned)a->T, threads_for(a->H / wide),
-                        0, s, a->H, a->eps, (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
-    else
-        HY3_CUDA_LAUNCH((rmsnorm_forward_kernel<T, 1>), (unsigned)a->T, threads_for(a->H), 0, s,
-                        a->H, a->eps, (const T *)a->x, (const T *)a->w, (T *)a->y, a->r);
+    HY3_CUDA_LAUNCH((rmsnorm_forward_kernel<T, N>), (unsigned)a->T, threads_for(a->H / N), 0,
+                    hy3_cuda_stream(stream)->stream, a->H, a->eps, (const T *)a->x, (const T *)a->w,
+                    (T *)a->y, a->r);
     return HY3_OK;
 }
 
@@ -124,8 +119,8 @@ static hy3_status input_gradient(struct hy3_stream *stream, const struct hy3_rms
     return HY3_OK;
 }
 
-/* Rows of a block that sums dw: enough blocks to keep a device busy, not so many that their sums
- * are much to read. */
+/* Rows of a block that sums dw: enough blocks to keep a device busy, few enough that reading their
+ * sums is cheap. */
 static int64_t rows_each(int64_t T)
 {
     return T > 8 * 1024 ? (T + 1023) / 1024 : 8;
@@ -136,40 +131,35 @@ static hy3_status backward(struct hy3_stream *stream, const struct hy3_rmsnorm *
 {
     bool fused = (size_t)a->H * sizeof(float) <= SHARED;
     int64_t each = fused ? rows_each(a->T) : (int64_t)ROWS, blocks = (a->T + each - 1) / each;
-    void *partial;
+    float *partial;
 
     if (!a->dw)
         return input_gradient<T, N, false>(stream, a, 1, NULL);
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
-                                    (size_t)(blocks * a->H) * sizeof(float), &partial));
+    HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL, (size_t)(blocks * a->H) * sizeof *partial,
+                             &partial));
     if (fused) {
-        HY3_STATUS_TRY((input_gradient<T, N, true>(stream, a, each, (float *)partial)));
+        HY3_TRY((input_gradient<T, N, true>(stream, a, each, partial)));
     } else {
-        HY3_STATUS_TRY((input_gradient<T, N, false>(stream, a, 1, NULL)));
+        HY3_TRY((input_gradient<T, N, false>(stream, a, 1, NULL)));
         HY3_CUDA_LAUNCH(rmsnorm_dw_kernel<T>, dim3(blocks_for(a->H, COLUMNS), (unsigned)blocks),
                         COLUMNS, 0, hy3_cuda_stream(stream)->stream, a->T, a->H, (const T *)a->x,
-                        a->r, (const T *)a->dy, (float *)partial);
+                        a->r, (const T *)a->dy, partial);
     }
-    return hy3_cuda_add_rows(stream, blocks, a->H, (const float *)partial, a->dw);
-}
-
-template <class T>
-static hy3_status backward_of(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
-{
-    return is_wide<T>(a->H, a->x, a->w, a->dy, a->dx) ? backward<T, 16 / (int)sizeof(T)>(stream, a)
-                                                      : backward<T, 1>(stream, a);
+    return hy3_cuda_add_rows(stream, blocks, a->H, partial, a->dw);
 }
 
 hy3_status hy3_cuda_rmsnorm_forward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
 {
     if (a->T == 0)
         return HY3_OK;
-    return a->dtype == HY3_FP32 ? forward<float>(stream, a) : forward<bf16>(stream, a);
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->x, a->w, a->y), N,
+                 return forward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_rmsnorm_backward(struct hy3_stream *stream, const struct hy3_rmsnorm *a)
 {
     if (a->T == 0)
         return HY3_OK;
-    HY3_BY_TYPE(a->dtype, T, return backward_of<T>(stream, a));
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->x, a->w, a->dy, a->dx), N,
+                 return backward<T, N>(stream, a));
 }

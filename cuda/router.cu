@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* router.cu - choice of experts and their weights, a warp a token; the order of rows by expert. */
+/* router.cu - choice of experts and their weights, one warp per token; order of rows by expert. */
 #include "cuda/cuda.h"
 
-/* An expert that may be chosen; expert -1: none. */
+/* An expert that may be chosen; -1: none. */
 struct candidate {
     float value;
     int expert;
 };
 
-/* Larger first, then the smaller expert: the CPU's order. NaN never wins against what is there. */
+/* By value, then by the smaller expert number, as on the CPU. NaN is never better. */
 HY3_DEVICE bool is_better(struct candidate a, struct candidate b)
 {
     if (a.expert < 0 || b.expert < 0)
@@ -38,7 +38,7 @@ HY3_DEVICE void choose(int E, int k, const float *bias, const float *scores, int
             if (is_better(c, best))
                 best = c;
         }
-        best.expert = __shfl_sync(0xffffffffu, best.expert, 0); /* NaNs: one answer for all lanes */
+        best.expert = __shfl_sync(0xffffffffu, best.expert, 0); /* with NaNs lanes may differ */
         if (lane == best.expert % 32)                           /* the lane that reads it */
             taken[best.expert] = 1;
     }
@@ -120,11 +120,10 @@ hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_
     return HY3_OK;
 }
 
-/* ---- order of the rows by expert: a stable counting sort in chunks of a block each, no thread
- * waits for another's place ---- */
+/* ---- order of the rows by expert: a stable counting sort, one block per chunk of rows ---- */
 
-/* Threads of a block, hence rows of a chunk, at most; of the block that sums; shared memory that
- * any device has. */
+/* Threads of a block, which is also rows of a chunk, at most; threads of the block that scans;
+ * shared memory of a block on any device. */
 enum { CHUNK = 512, SCAN = 1024, SHARED = 48 << 10 };
 
 /* counts[expert][chunk] */
@@ -138,16 +137,16 @@ __global__ void route_count_kernel(int64_t n, int E, const int32_t *ids, int32_t
         count[e] = 0;
     __syncthreads();
     if (i < n)
-        atomicAdd(&count[ids[i]], 1); /* whole numbers: any order gives the same */
+        atomicAdd(&count[ids[i]], 1); /* integers: independent of order */
     __syncthreads();
     for (int e = threadIdx.x; e < E; e += blockDim.x)
         counts[(int64_t)e * gridDim.x + blockIdx.x] = count[e];
 }
 
-/* Sum of x over the threads before this one; sums [32] is shared. */
+/* Sum of x over the threads before this one; sums [32] is shared memory. */
 HY3_DEVICE int block_sum_before(int x, int *sums)
 {
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5, sum = x;
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, sum = x;
 
     for (int distance = 1; distance < 32; distance *= 2) {
         int before = __shfl_up_sync(0xffffffffu, sum, distance);
@@ -158,13 +157,12 @@ HY3_DEVICE int block_sum_before(int x, int *sums)
         sums[warp] = sum;
     __syncthreads();
     sum -= x;
-    for (int i = 0; i < warp && i < warps; i++)
+    for (int i = 0; i < warp; i++)
         sum += sums[i];
     return sum;
 }
 
-/* counts become the places where each chunk's rows of an expert begin: sums of all before, as they
- * lie in memory. One block. */
+/* Exclusive prefix sum of counts: where each chunk's rows of an expert begin. One block. */
 __global__ void route_scan_kernel(int64_t n, int32_t *counts)
 {
     HY3_SHARED(int, sums, [32]);
@@ -183,7 +181,7 @@ __global__ void route_scan_kernel(int64_t n, int32_t *counts)
     }
 }
 
-/* Lanes of the warp that have the same expert, below 2^bits. */
+/* Lanes of the warp with the same expert; experts are below 2^bits. */
 HY3_DEVICE unsigned lanes_of(int expert, int bits)
 {
     unsigned same = 0xffffffffu;
@@ -197,7 +195,7 @@ HY3_DEVICE unsigned lanes_of(int expert, int bits)
     return same;
 }
 
-/* Places go from chunks to warps, and from warps to lanes. */
+/* Each chunk hands its places to its warps, and each warp to its lanes. */
 __global__ void route_place_kernel(int64_t n, int E, int k, int bits, const int32_t *ids,
                                    const int32_t *places, int32_t *position, int32_t *token,
                                    int64_t *starts)
@@ -257,7 +255,7 @@ hy3_status hy3_cuda_route_index(struct hy3_stream *stream, const struct hy3_rout
     while (threads > 32 && threads / 32 * row > SHARED)
         threads -= 32;
     chunks = blocks_for(n, threads);
-    HY3_STATUS_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, chunks * row, (void **)&counts));
+    HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, chunks * row, &counts));
     HY3_CUDA_LAUNCH(route_count_kernel, chunks, threads, row, s, n, (int)a->E, a->ids, counts);
     HY3_CUDA_LAUNCH(route_scan_kernel, 1, threads_for(chunks * a->E, SCAN), 0, s, chunks * a->E,
                     counts);

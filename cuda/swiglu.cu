@@ -67,24 +67,15 @@ static hy3_status launch(struct hy3_stream *stream, const struct hy3_swiglu *a, 
     return HY3_OK;
 }
 
-template <class T>
-static hy3_status by_width(struct hy3_stream *stream, const struct hy3_swiglu *a, bool backward)
-{
-    const int wide = 16 / (int)sizeof(T);
-    bool is = is_wide<T>(a->I, a->gate, a->up, backward ? a->dy : a->y) && a->ld % wide == 0 &&
-              (!backward || is_wide<T>(a->I, a->dgate, a->dup));
-
-    return is ? launch<T, wide>(stream, a, backward) : launch<T, 1>(stream, a, backward);
-}
-
 hy3_status hy3_cuda_swiglu_forward(struct hy3_stream *stream, const struct hy3_swiglu *a)
 {
-    return a->dtype == HY3_FP32 ? by_width<float>(stream, a, false)
-                                : by_width<bf16>(stream, a, false);
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->I, a->gate, a->up, a->y) && is_wide<T>(a->ld, a->gate),
+                 N, return launch<T, N>(stream, a, false));
 }
 
 hy3_status hy3_cuda_swiglu_backward(struct hy3_stream *stream, const struct hy3_swiglu *a)
 {
-    return a->dtype == HY3_FP32 ? by_width<float>(stream, a, true)
-                                : by_width<bf16>(stream, a, true);
+    HY3_BY_WIDTH(a->dtype, T,
+                 is_wide<T>(a->I, a->gate, a->up, a->dy) && is_wide<T>(a->ld, a->dgate, a->dup), N,
+                 return launch<T, N>(stream, a, true));
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* table.cu - the table of the GPU, and its door. */
+/* table.cu - the table of the GPU backend, and the entry point of the library. */
 #define MPICH_SKIP_MPICXX 1
 #define OMPI_SKIP_MPICXX  1
 #include "cuda/module.h"
@@ -28,20 +28,20 @@ static void fill_in(const struct hy3_module_host *host)
 extern "C" __attribute__((visibility("default"))) hy3_status hy3_cuda_open(
     const struct hy3_module_host *host, const struct hy3_backend **out)
 {
-    int devices = 0; /* not written where there is no driver */
+    int devices = 0; /* not written where there is no NVIDIA driver */
     cudaError_t error;
 
     *out = NULL;
     if (host->abi != HY3_BACKEND_ABI)
         return host->fail(HY3_EDEVICE, __FILE__, __LINE__,
-                          "the GPU library is of another hy3 (interface %d, not %u)",
+                          "the GPU library is from another version of hy3 (interface %d, not %u)",
                           (int)HY3_BACKEND_ABI, host->abi);
     hy3_cuda_host.fail = host->fail;
     hy3_cuda_host.wait_for = host->wait_for;
     error = cudaGetDeviceCount(&devices);
     if (error != cudaSuccess || devices == 0)
         return host->fail(HY3_EDEVICE, __FILE__, __LINE__, "no GPU can be used here: %s",
-                          error != cudaSuccess ? cudaGetErrorString(error) : "there is none");
+                          error != cudaSuccess ? cudaGetErrorString(error) : "none was found");
     HY3_CUDA_TRY(cudaSetDevice(host->node_rank % devices));
     fill_in(host);
     host->watch(hy3_cuda_trouble, hy3_cuda_abort);

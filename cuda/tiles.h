@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tiles.h - the work of attention, cut by the host, so that kernels search for nothing. */
+/* tiles.h - the work lists of attention: tiles of queries and of keys, cut by the host and cached
+ * on the device. */
 #ifndef HY3_CUDA_TILES_H
 #define HY3_CUDA_TILES_H
 
-enum { HY3_TILE = 64 };
+#include "cuda/cuda.h"
 
 /* `rows` queries from row q_first on; query i of them sees the keys kv_first .. kv_first + seen + i
  * - 1. */
@@ -16,5 +17,20 @@ struct hy3_query_tile {
 struct hy3_key_tile {
     int kv_first, rows, q_first, q_count, before;
 };
+
+struct hy3_tiles {
+    int64_t rows;                       /* of a tile, at most */
+    int queries, keys;                  /* tiles of each kind */
+    const struct hy3_query_tile *query; /* device [queries] */
+    const struct hy3_key_tile *key;     /* device [keys] */
+    /* what they were cut for */
+    int64_t S, *starts; /* host [2][S+1]: q_starts, kv_starts; NULL: nothing yet */
+};
+
+/* Tiles of `rows` rows for the samples of `a`, on the device. They are uploaded unless they are
+ * those of the stream's last call: the layers of a micro-batch share them. *out is valid until the
+ * stream's next call. */
+hy3_status hy3_tiles_find(struct hy3_stream *stream, const struct hy3_attention *a, int64_t rows,
+                          const struct hy3_tiles **out);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// cublas.cpp - stands in for cuBLAS: plain loops, stream-ordered, with the checks that a wrong call would need.
+/* cublas.cpp - replaces cuBLAS: plain loops, stream-ordered, which check their arguments. */
 #include "cuda/emulation/emu.h"
 
 #include <cublasLt.h>
@@ -74,9 +74,9 @@ float at(const void *matrix, cudaDataType_t type, size_t i)
 struct product {
     bool ta, tb;
     int m, n, k;
-    float alpha, beta;
-    const void *A, *B;
-    void *C;
+    float alpha = 1, beta = 0;
+    const void *A = nullptr, *B = nullptr;
+    void *C = nullptr;
     cudaDataType_t type, c_type;
     int lda, ldb, ldc;
 };
@@ -136,7 +136,7 @@ cublasStatus_t judge(const product &p, cublasComputeType_t compute)
 
 } // namespace
 
-/* ---- cublasLt: descriptors are what we keep in their opaque words ---- */
+/* ---- cublasLt: the opaque words of a descriptor hold these structs ---- */
 
 namespace
 {
@@ -240,7 +240,7 @@ API cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t out,
 namespace
 {
 
-/* The product that the descriptors name, without its matrices. */
+/* The product of these descriptors, without its matrices. */
 cublasStatus_t describe(const operation &o, const layout &a, const layout &b, const layout &c,
                         product *out)
 {
@@ -250,8 +250,16 @@ cublasStatus_t describe(const operation &o, const layout &a, const layout &b, co
     if (a.type != b.type || c.rows != (ta ? a.columns : a.rows) ||
         c.columns != (tb ? b.rows : b.columns) || k != (tb ? b.columns : b.rows))
         return CUBLAS_STATUS_INVALID_VALUE;
-    *out = {ta,      tb,      (int)c.rows, (int)c.columns, (int)k,    1,         0,        nullptr,
-            nullptr, nullptr, a.type,      c.type,         (int)a.ld, (int)b.ld, (int)c.ld};
+    *out = {.ta = ta,
+            .tb = tb,
+            .m = (int)c.rows,
+            .n = (int)c.columns,
+            .k = (int)k,
+            .type = a.type,
+            .c_type = c.type,
+            .lda = (int)a.ld,
+            .ldb = (int)b.ld,
+            .ldc = (int)c.ld};
     return judge(*out, o.compute);
 }
 
@@ -282,9 +290,8 @@ API cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* An algorithm refuses matrices that are less aligned or larger than those it was chosen for, and a
- * single row if it was chosen for
- * more: what cuBLAS may do, too. */
+/* An algorithm rejects matrices that are less aligned or larger than those it was chosen for, and a
+ * single row if it was chosen for more, as cuBLAS may. */
 API cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *A,
                    cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b,
                    const void *beta, const void *C, cublasLtMatrixLayout_t c, void *D,
@@ -330,27 +337,24 @@ API cublasGemmGroupedBatchedEx(cublasHandle_t handle, const cublasOperation_t ta
     std::vector<int> sizes(size, size + groups);
 
     MAY_FAIL;
-    /* the arrays of pointers live on the device */
+    /* the arrays of pointers are in device memory */
     hy3_emu_check_pointer("cublasGemmGroupedBatchedEx", 7, A);
     hy3_emu_check_pointer("cublasGemmGroupedBatchedEx", 10, B);
     hy3_emu_check_pointer("cublasGemmGroupedBatchedEx", 14, C);
     for (int i = 0; i < groups; i++) {
-        product p = {ta[i] != CUBLAS_OP_N,
-                     tb[i] != CUBLAS_OP_N,
-                     m[i],
-                     n[i],
-                     k[i],
-                     ((const float *)alpha)[i],
-                     ((const float *)beta)[i],
-                     nullptr,
-                     nullptr,
-                     nullptr,
-                     a_type,
-                     c_type,
-                     lda[i],
-                     ldb[i],
-                     ldc[i]};
-        /* an H200 refused bf16 with results in fp32 */
+        product p = {.ta = ta[i] != CUBLAS_OP_N,
+                     .tb = tb[i] != CUBLAS_OP_N,
+                     .m = m[i],
+                     .n = n[i],
+                     .k = k[i],
+                     .alpha = ((const float *)alpha)[i],
+                     .beta = ((const float *)beta)[i],
+                     .type = a_type,
+                     .c_type = c_type,
+                     .lda = lda[i],
+                     .ldb = ldb[i],
+                     .ldc = ldc[i]};
+        /* an H200 rejected bf16 with results in fp32 */
         cublasStatus_t status =
             a_type == b_type && c_type == a_type ? judge(p, compute) : CUBLAS_STATUS_NOT_SUPPORTED;
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* emu.h - what the files of the emulation offer each other and the kernels.
+/* emu.h - the interfaces of the emulation: what its files offer each other and the kernels.
  *
- * Environment: HY3_EMU_SEED chooses the schedule (0 ascending, 1 descending, others random),
- * HY3_EMU_FAIL_AT=N lets the N-th call of the CUDA runtime, cuBLAS or NCCL fail, HY3_EMU_MEMORY is
- * the device's memory in MiB (default 65536). */
+ * The emulation is for tests only: it is never installed, and is opened only where HY3_CUDA_MODULE
+ * names it. Environment:
+ *   HY3_EMU_SEED        the schedule: 0 ascending, 1 descending, others random
+ *   HY3_EMU_FAIL_AT=N   the N-th call of the CUDA runtime, cuBLAS or NCCL fails
+ *   HY3_EMU_MEMORY      the device's memory in MiB (default 65536)
+ *   HY3_EMU_CAPABILITY  its major compute capability (default 9) */
 #ifndef HY3_CUDA_EMU_EMU_H
 #define HY3_CUDA_EMU_EMU_H
 
@@ -13,7 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- fibers.cpp: a kernel ---- */
+/* ---- warp.cpp: operations of a warp ---- */
+
+enum { HY3_EMU_WARP = 32 };
 
 enum hy3_emu_warp_op {
     HY3_WARP_SYNC,
@@ -23,7 +28,7 @@ enum hy3_emu_warp_op {
     HY3_WARP_LDMATRIX
 };
 
-/* What a lane brings to a warp operation, and what it takes away. */
+/* Inputs and outputs of one lane. */
 struct hy3_emu_shuffle_slot {
     uint64_t value;
     int kind, arg, width; /* kind 0 index, 1 up, 2 down, 3 xor */
@@ -46,6 +51,14 @@ struct hy3_emu_ldmatrix_slot {
     int trans;
 };
 
+extern const char *const hy3_emu_op_names[];
+/* Computes an operation for the lanes of `mask`: slots [32]. */
+void hy3_emu_fire(int op, void *const slots[], unsigned mask);
+
+/* ---- fibers.cpp: a kernel ---- */
+
+/* Reports an error of the running kernel (printf style), and aborts. */
+[[noreturn]] void hy3_emu_stop(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void *hy3_emu_shared(const void *key, size_t bytes);
 void hy3_emu_barrier(const char *file, int line);
 void hy3_emu_warp(int op, const char *file, int line, unsigned mask, void *slot);
@@ -55,34 +68,31 @@ void hy3_emu_cp_wait(int newest);
 void hy3_emu_run(const char *name, dim3 grid, dim3 block, size_t shared,
                  const std::function<void()> &body);
 
-/* The schedule from now on. */
+/* Sets the schedule. */
 void hy3_emu_seed(int seed);
-/* The next number of the schedule's generator. */
+/* The next random number of the schedule. */
 uint32_t hy3_emu_random();
 int hy3_emu_mode(); /* the seed */
 
-/* Counted since the start of the program. */
-extern uint64_t hy3_emu_threads, hy3_emu_ldmatrix_phases, hy3_emu_ldmatrix_conflicts;
-
 /* ---- runtime.cpp: memory and streams ---- */
 
-/* An operation of a stream; it returns false while it must wait. */
+/* Appends an operation to a stream; a waiting one returns false while it must wait. */
 void hy3_emu_enqueue_waiting(cudaStream_t stream, std::function<bool()> operation);
 void hy3_emu_enqueue(cudaStream_t stream, std::function<void()> operation);
 
-/* An operation that waits calls it before it reaches for device memory. */
+/* A waiting operation calls it before it accesses device memory. */
 void hy3_emu_touch_device();
 
-/* Does some of the work of all streams, as a device does while the host goes on. */
+/* Runs a few operations of the streams, as a device does while the host continues. */
 void hy3_emu_progress();
 
-/* Stops the program unless a pointer is NULL or device or pinned memory. */
+/* Aborts unless `pointer` is NULL, or device or pinned memory. */
 void hy3_emu_check_pointer(const char *what, int argument, const void *pointer);
 
-/* Whether this call, to be reported under that name, is the one that HY3_EMU_FAIL_AT chose. */
+/* Whether this call is the one that HY3_EMU_FAIL_AT chose; `call` is its name in the report. */
 bool hy3_emu_fails(const char *call);
 
-/* Whether a launch has legal dimensions; else cudaGetLastError will say so. */
+/* Whether the dimensions of a launch are legal; cudaGetLastError reports it otherwise. */
 bool hy3_emu_may_launch(const char *kernel, dim3 grid, dim3 block, size_t shared);
 
 #endif

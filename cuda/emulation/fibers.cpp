@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// fibers.cpp - runs a kernel on the CPU: one fiber per CUDA thread, one block after the other.
-//
-// A warp operation is computed by its last lane for all; a barrier opens when every thread of the block stands at it. What
-// would be undefined on a device stops the program with both places. Never built with a sanitizer (the kernels are): the
-// sanitizers are told of fibers and of the memory order that barriers give, so ThreadSanitizer finds races by what happens
-// before what, not by luck.
+/* fibers.cpp - runs a kernel on the CPU: one fiber per CUDA thread, one block after another.
+ *
+ * A barrier opens when every thread of the block has reached it; a warp operation is computed by
+ * its last lane for all (warp.cpp). What would be undefined on a device stops the program and names
+ * both places. Never built with a sanitizer (the kernels are): the sanitizers are told about fibers
+ * and about the memory order that barriers give, so ThreadSanitizer finds races by happens-before,
+ * not by luck. */
 #include "cuda/emulation/emu.h"
 
 #include <algorithm>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +19,9 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 void *hy3_emu_dynamic_shared;
-uint64_t hy3_emu_threads, hy3_emu_ldmatrix_phases, hy3_emu_ldmatrix_conflicts;
 
-extern "C" { // hooks of the sanitizers: weak, present only in a program built with one
+/* Hooks of the sanitizers: weak, present only in a program that is built with one. */
+extern "C" {
 void __sanitizer_start_switch_fiber(void **, const void *, size_t) __attribute__((weak));
 void __sanitizer_finish_switch_fiber(void *, const void **, size_t *) __attribute__((weak));
 void __asan_poison_memory_region(const volatile void *, size_t) __attribute__((weak));
@@ -37,22 +37,22 @@ void hy3_emu_entry();
 }
 
 #ifndef __x86_64__
-#    error \
-        "the emulation switches fibers by x86-64 code; other processors need their own hy3_emu_swap"
+#    error "fibers are switched by x86-64 code; other processors need their own hy3_emu_swap"
 #endif
 asm(".text\n.globl hy3_emu_swap\n.type hy3_emu_swap,@function\nhy3_emu_swap:\n"
-    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\nmov %rsp,(%rdi)\nmov %rsi,%rsp\n"
-    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n.size hy3_emu_swap,.-hy3_emu_swap\n");
+    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+    "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
+    ".size hy3_emu_swap,.-hy3_emu_swap\n");
 
 namespace
 {
 
 enum state { READY, AT_BARRIER, AT_WARP, DONE };
 
-enum { MAX_COPIES = 256, MAX_SHARED = 64, WARP = 32 };
+enum { MAX_COPIES = 256, MAX_SHARED = 64, WARP = HY3_EMU_WARP };
 
 const size_t STACK = 256 << 10, POOL = 512 << 10, RED_ZONE = 128;
-const char *const op_names[] = {"syncwarp", "shfl", "vote", "mma", "ldmatrix"};
 
 struct copy {
     void *shared;
@@ -80,7 +80,7 @@ char *stacks;
 std::vector<fiber> fibers;
 std::vector<copy> pending; /* [threads][MAX_COPIES] */
 
-/* Who of a warp waits. While all that wait named the same operation, counting is enough. */
+/* Lanes that wait. As long as all of them named the same operation, counting is enough. */
 struct warp_state {
     unsigned alive; /* lanes that exist and have not exited */
     int waiting, op, line;
@@ -97,31 +97,13 @@ const std::function<void()> *body;
 const char *kernel_name = "?";
 uint64_t generator = 0x9e3779b97f4a7c15ull;
 int seed;
-/* two of each in turn: a late waker must not see the next round's releases */
+/* used alternately: a thread that wakes late must not see the releases of the next round */
 char barrier_token[2], warp_token[WARP][3], kernel_token;
-shared_variable
-    shared_variables[MAX_SHARED]; /* no heap inside fibers: ThreadSanitizer would see it */
+/* no heap inside fibers: ThreadSanitizer would see it */
+shared_variable shared_variables[MAX_SHARED];
 int shared_count;
 char *pool; /* shared memory of the block */
 size_t pool_used;
-
-[[noreturn]] void stop(const char *format, ...)
-{
-    va_list arguments;
-    int shown = 0;
-
-    va_start(arguments, format);
-    fprintf(stderr, "hy3_emu: kernel %s block (%u,%u,%u): ", kernel_name, blockIdx.x, blockIdx.y,
-            blockIdx.z);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    for (const fiber &f : fibers)
-        if ((f.state == AT_BARRIER || f.state == AT_WARP) && shown++ < 6)
-            fprintf(stderr, "  thread %d waits at %s:%d (%s mask %08x)\n", f.number, f.file, f.line,
-                    f.state == AT_BARRIER ? "syncthreads" : op_names[f.op], f.mask);
-    abort();
-}
 
 copy *pending_of(const fiber *f)
 {
@@ -155,136 +137,13 @@ void to_fiber(fiber *f)
         __sanitizer_finish_switch_fiber(scheduler_fake, nullptr, nullptr);
 }
 
-float bf16(uint32_t word, int high)
-{
-    uint32_t bits = high ? word & 0xffff0000u : word << 16;
-    float x;
-
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-void fire_shuffle(fiber *warp, unsigned mask)
-{
-    uint64_t in[WARP];
-
-    for (int l = 0; l < WARP; l++)
-        if (mask >> l & 1)
-            in[l] = ((hy3_emu_shuffle_slot *)warp[l].slot)->value;
-    for (int l = 0; l < WARP; l++) {
-        hy3_emu_shuffle_slot *s = (hy3_emu_shuffle_slot *)warp[l].slot;
-        int base, from;
-
-        if (!(mask >> l & 1))
-            continue;
-        base = l & ~(s->width - 1);
-        from = s->kind == 0   ? base + (s->arg & (s->width - 1))
-               : s->kind == 1 ? l - s->arg
-               : s->kind == 2 ? l + s->arg
-                              : l ^ s->arg;
-        if (from < base || from >= base + s->width)
-            from = l;
-        if (!(mask >> from & 1))
-            stop("shfl: lane %d reads lane %d, which is not in mask %08x", l, from, mask);
-        s->value = in[from];
-    }
-}
-
-void fire_vote(fiber *warp, unsigned mask)
-{
-    unsigned out = 0;
-
-    for (int l = 0; l < WARP; l++)
-        if (mask >> l & 1)
-            out |= (unsigned)!!((hy3_emu_vote_slot *)warp[l].slot)->predicate << l;
-    for (int l = 0; l < WARP; l++)
-        if (mask >> l & 1)
-            ((hy3_emu_vote_slot *)warp[l].slot)->out = out;
-}
-
-/* The fragments of mma.m16n8k16 .bf16: PTX ISA, "Matrix Fragments for mma.m16n8k16". */
-void fire_mma(fiber *warp)
-{
-    float A[16][16], B[16][8], D[16][8];
-
-    for (int l = 0; l < WARP; l++) {
-        const hy3_emu_mma_slot *m = (hy3_emu_mma_slot *)warp[l].slot;
-        int row = l >> 2, pair = (l & 3) * 2;
-
-        for (int i = 0; i < 8; i++)
-            A[row + (i >> 1 & 1) * 8][pair + (i & 1) + (i >> 2) * 8] = bf16(m->a[i >> 1], i & 1);
-        for (int i = 0; i < 4; i++)
-            B[pair + (i & 1) + (i >> 1) * 8][row] = bf16(m->b[i >> 1], i & 1);
-        for (int i = 0; i < 4; i++)
-            D[row + (i >> 1) * 8][pair + (i & 1)] = m->c[i];
-    }
-    for (int i = 0; i < 16; i++)
-        for (int k = 0; k < 16; k++)
-            for (int j = 0; j < 8; j++)
-                D[i][j] += A[i][k] * B[k][j];
-    for (int l = 0; l < WARP; l++)
-        for (int i = 0; i < 4; i++)
-            ((hy3_emu_mma_slot *)warp[l].slot)->c[i] =
-                D[(l >> 2) + (i >> 1) * 8][(l & 3) * 2 + (i & 1)];
-}
-
-/* Matrix q of an .x4: PTX ISA, "Warp-level matrix load instruction: ldmatrix". */
-void fire_ldmatrix_part(fiber *warp, int q)
-{
-    int banks[8] = {0}, most = 0;
-
-    for (int r = 0; r < 8; r++) {
-        const hy3_emu_ldmatrix_slot *a = (hy3_emu_ldmatrix_slot *)warp[q * 8 + r].slot;
-
-        if ((uintptr_t)a->address & 15)
-            stop("ldmatrix: the address of lane %d is not 16-byte aligned", q * 8 + r);
-        most = std::max(most, ++banks[(uintptr_t)a->address >> 4 & 7]);
-    }
-    hy3_emu_ldmatrix_phases++;
-    hy3_emu_ldmatrix_conflicts += (uint64_t)(most - 1);
-    for (int l = 0; l < WARP; l++) {
-        const hy3_emu_ldmatrix_slot *d = (hy3_emu_ldmatrix_slot *)warp[l].slot;
-        uint16_t pair[2];
-
-        for (int e = 0; e < 2; e++) {
-            int row = d->trans ? (l & 3) * 2 + e : l >> 2,
-                column = d->trans ? l >> 2 : (l & 3) * 2 + e;
-
-            memcpy(&pair[e], ((hy3_emu_ldmatrix_slot *)warp[q * 8 + row].slot)->row + 2 * column,
-                   2);
-        }
-        memcpy(&d->out[q], pair, sizeof pair);
-    }
-}
-
-void fire(int op, fiber *warp, unsigned mask)
-{
-    switch (op) {
-    case HY3_WARP_SHUFFLE:
-        fire_shuffle(warp, mask);
-        break;
-    case HY3_WARP_VOTE:
-        fire_vote(warp, mask);
-        break;
-    case HY3_WARP_MMA:
-        fire_mma(warp);
-        break;
-    case HY3_WARP_LDMATRIX:
-        for (int q = 0; q < 4; q++)
-            fire_ldmatrix_part(warp, q);
-        break;
-    default:
-        break;
-    }
-}
-
 void *new_shared(size_t bytes)
 {
     size_t step = (bytes + 127) / 128 * 128 + (__asan_poison_memory_region ? RED_ZONE : 0);
     char *place = pool + pool_used, *to = place;
 
     if (pool_used + step > POOL)
-        stop("out of shared memory");
+        hy3_emu_stop("out of shared memory");
     pool_used += step;
     if (__asan_unpoison_memory_region)
         __asan_unpoison_memory_region(place, bytes);
@@ -306,7 +165,7 @@ void new_stacks()
                           /* cppcheck-suppress invalidFunctionArg ; MAP_ANONYMOUS asks for -1 */
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (stacks == MAP_FAILED)
-        stop("no memory for the stacks of %d threads", thread_count);
+        hy3_emu_stop("no memory for the stacks of %d threads", thread_count);
     have = total;
     for (fiber &f : fibers)
         f.stack_pointer = nullptr;
@@ -353,7 +212,7 @@ void begin_fiber(int number)
         f.tsan = __tsan_create_fiber(0);
 }
 
-/* Nobody can run: a barrier is complete, or something is wrong. */
+/* No thread can run: a barrier is complete, or there is an error. */
 void open_barrier()
 {
     const fiber *first = nullptr;
@@ -364,16 +223,16 @@ void open_barrier()
         if (f.state == DONE)
             continue;
         if (f.state == AT_WARP)
-            stop("deadlock: thread %d waits for lanes of its warp that are elsewhere", i);
+            hy3_emu_stop("deadlock: thread %d waits for lanes of its warp that are elsewhere", i);
         if (!first)
             first = &f;
         else if (first->line != f.line || first->file != f.file)
-            stop("divergent __syncthreads: %s:%d and %s:%d", first->file, first->line, f.file,
-                 f.line);
+            hy3_emu_stop("divergent __syncthreads: %s:%d and %s:%d", first->file, first->line,
+                         f.file, f.line);
     }
     if (done_count && first)
-        stop("__syncthreads at %s:%d is missed by %d thread(s) that have exited", first->file,
-             first->line, done_count);
+        hy3_emu_stop("__syncthreads at %s:%d is missed by %d thread(s) that have exited",
+                     first->file, first->line, done_count);
     for (int i = 0; i < thread_count; i++)
         fibers[(size_t)i].state = READY;
 }
@@ -422,6 +281,24 @@ void run_block(size_t shared)
 
 } // namespace
 
+void hy3_emu_stop(const char *format, ...)
+{
+    va_list arguments;
+    int shown = 0;
+
+    va_start(arguments, format);
+    fprintf(stderr, "hy3_emu: kernel %s block (%u,%u,%u): ", kernel_name, blockIdx.x, blockIdx.y,
+            blockIdx.z);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    for (const fiber &f : fibers)
+        if ((f.state == AT_BARRIER || f.state == AT_WARP) && shown++ < 6)
+            fprintf(stderr, "  thread %d waits at %s:%d (%s mask %08x)\n", f.number, f.file, f.line,
+                    f.state == AT_BARRIER ? "syncthreads" : hy3_emu_op_names[f.op], f.mask);
+    abort();
+}
+
 extern "C" void hy3_emu_entry()
 {
     if (__sanitizer_finish_switch_fiber)
@@ -429,7 +306,7 @@ extern "C" void hy3_emu_entry()
     for (;;) {
         (*body)();
         if (current->copies)
-            stop("thread %d exits with cp.async still in flight", current->number);
+            hy3_emu_stop("thread %d exits with cp.async still in flight", current->number);
         if (__tsan_release)
             __tsan_release(&kernel_token);
         current->state = DONE;
@@ -461,13 +338,13 @@ void hy3_emu_seed(int new_seed)
 void hy3_emu_cp_async(void *shared, const void *global, void (*run)(void *, const void *))
 {
     if (((uintptr_t)shared | (uintptr_t)global) & 15)
-        stop("thread %d: cp.async is not 16-byte aligned", current->number);
+        hy3_emu_stop("thread %d: cp.async is not 16-byte aligned", current->number);
     if (seed >= 2 && hy3_emu_random() % 2) /* a device may do it at any time up to the wait */
         run(shared, global);
     else if (current->copies < MAX_COPIES)
         pending_of(current)[current->copies++] = {shared, global, run, current->group};
     else
-        stop("thread %d: more than %d cp.async in flight", current->number, MAX_COPIES);
+        hy3_emu_stop("thread %d: more than %d cp.async in flight", current->number, MAX_COPIES);
 }
 
 void hy3_emu_cp_commit()
@@ -508,7 +385,7 @@ void hy3_emu_barrier(const char *file, int line)
 namespace
 {
 
-/* Notes that `me` waits; whether all lanes of its mask do, for the same operation. */
+/* Records that `me` waits. Whether all lanes of its mask now wait for the same operation. */
 bool has_arrived(const fiber *me, const fiber *lanes)
 {
     warp_state &w = warps[me->number >> 5];
@@ -540,11 +417,11 @@ void hy3_emu_warp(int op, const char *file, int line, unsigned mask, void *slot)
     bool orders = op == HY3_WARP_SYNC; /* shuffles and products give no memory order */
 
     if (!(mask >> (me->number & 31) & 1))
-        stop("%s at %s:%d: thread %d is not in its own mask %08x", op_names[op], file, line,
-             me->number, mask);
+        hy3_emu_stop("%s at %s:%d: thread %d is not in its own mask %08x", hy3_emu_op_names[op],
+                     file, line, me->number, mask);
     if (mask & ~w.alive)
-        stop("%s at %s:%d: mask %08x names lane %d, which has exited or does not exist",
-             op_names[op], file, line, mask, __builtin_ctz(mask & ~w.alive));
+        hy3_emu_stop("%s at %s:%d: mask %08x names lane %d, which has exited or does not exist",
+                     hy3_emu_op_names[op], file, line, mask, __builtin_ctz(mask & ~w.alive));
     me->state = AT_WARP;
     me->op = op;
     me->file = file;
@@ -556,7 +433,12 @@ void hy3_emu_warp(int op, const char *file, int line, unsigned mask, void *slot)
     if (orders && __tsan_release)
         __tsan_release(token);
     if (has_arrived(me, lanes)) {
-        fire(op, lanes, mask);
+        void *slots[WARP] = {};
+
+        for (int l = 0; l < WARP; l++)
+            if (mask >> l & 1)
+                slots[l] = lanes[l].slot;
+        hy3_emu_fire(op, slots, mask);
         for (int l = 0; l < WARP; l++)
             if (mask >> l & 1)
                 lanes[l].state = READY;
@@ -573,7 +455,7 @@ void *hy3_emu_shared(const void *key, size_t bytes)
         if (shared_variables[i].key == key)
             return shared_variables[i].place;
     if (shared_count == MAX_SHARED)
-        stop("more than %d shared variables", MAX_SHARED);
+        hy3_emu_stop("more than %d shared variables", MAX_SHARED);
     shared_variables[shared_count] = {key, new_shared(bytes)};
     return shared_variables[shared_count++].place;
 }
@@ -601,7 +483,6 @@ void hy3_emu_run(const char *name, dim3 grid, dim3 block, size_t shared,
     for (uint64_t i = 0; i < blocks; i++, at = (at + step) % blocks) {
         blockIdx = {(unsigned)(at % grid.x), (unsigned)(at / grid.x % grid.y),
                     (unsigned)(at / ((uint64_t)grid.x * grid.y))};
-        hy3_emu_threads += (uint64_t)thread_count;
         run_block(shared);
     }
     if (__tsan_acquire)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* launch.h - the emulated half of cuda/launch.h: what CUDA gives a kernel, on the CPU.
+/* launch.h - the emulated half of cuda/launch.h: CUDA's device functions, and launches, on the CPU.
  *
- * A CUDA thread is a fiber; a warp operation is a meeting of the lanes that its mask names; shared
- * memory is new, and full of NaN, for each block. fibers.cpp runs it, runtime.cpp stands in for the
+ * A CUDA thread is a fiber; a warp operation waits for the lanes that its mask names; shared memory
+ * is new, and full of NaN, for each block. fibers.cpp runs the kernels, runtime.cpp replaces the
  * CUDA runtime. */
 #ifndef HY3_CUDA_EMU_LAUNCH_H
 #define HY3_CUDA_EMU_LAUNCH_H
@@ -11,12 +11,14 @@
 
 #include <tuple>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #define HY3_UNROLL
 #define HY3_DEVICE static inline
 #undef __shared__
-#define __shared__ \
-    use_HY3_SHARED /* each block gets fresh memory, so a plain __shared__ must not compile */
+/* each block gets fresh memory, so a plain __shared__ must not compile */
+#define __shared__ use_HY3_SHARED
 #define HY3_SHARED(type, name, dimensions) \
     typedef type name##_t dimensions;      \
     static char name##_key;                \
@@ -114,8 +116,8 @@ template <int N> HY3_DEVICE void hy3_cp_async_wait()
     hy3_emu_cp_wait(N);
 }
 
-/* ---- warpgroup products: every lane computes what it keeps, so the sanitizers see what is read
- * ---- */
+/* ---- warpgroup products: every lane computes its own results, so the sanitizers see all
+ * reads ---- */
 
 #define HY3_HAS_WGMMA 1
 
@@ -158,7 +160,7 @@ HY3_DEVICE void hy3_wgmma_rs(float (&c)[N / 8][4], const uint32_t (&a)[4], const
     int lane = threadIdx.x & 31;
     float rows[2][16]; /* of a: this lane's, and 8 below */
 
-    for (int i = 0; i < 16; i++) { /* word i / 4 of lane i % 4 of the four that share the rows */
+    for (int i = 0; i < 16; i++) { /* word i / 4 of lane i % 4 of the four with the same rows */
         uint32_t word = __shfl_sync(0xffffffffu, a[i >> 2], (lane & ~3) + (i & 3));
         int k = (i >> 3) * 8 + (i & 3) * 2;
 
@@ -236,10 +238,53 @@ template <class T> static inline T __ldg(const T *p)
     return *p;
 }
 
-template <class T> static inline void hy3_emu_check(const char *kernel, int index, T argument)
+/* ---- launches: pointers among the arguments, and in structs among them, are checked ---- */
+
+/* Initializes any field of a struct, and records where the pointers are. */
+struct hy3_emu_field {
+    size_t *end;
+    std::vector<size_t> *pointers;
+
+    template <class T> operator T() const
+    {
+        *end = (*end + alignof(T) - 1) / alignof(T) * alignof(T);
+        if (std::is_pointer<T>::value)
+            pointers->push_back(*end);
+        *end += sizeof(T);
+        return T();
+    }
+};
+
+template <class T, class... F> constexpr size_t hy3_emu_fields(long)
+{
+    return sizeof...(F) - 1;
+}
+
+template <class T, class... F, class = decltype(T{std::declval<F>()...})>
+constexpr size_t hy3_emu_fields(int)
+{
+    return hy3_emu_fields<T, F..., hy3_emu_field>(0);
+}
+
+/* The offsets of a struct's pointers. */
+template <class T, size_t... I> std::vector<size_t> hy3_emu_pointers(std::index_sequence<I...>)
+{
+    size_t end = 0;
+    std::vector<size_t> pointers;
+    const hy3_emu_field field = {&end, &pointers};
+
+    (void)T{((void)I, field)...};
+    return pointers;
+}
+
+template <class T>
+static inline void hy3_emu_check(const char *kernel, int index, const T &argument)
 {
     if constexpr (std::is_pointer<T>::value)
         hy3_emu_check_pointer(kernel, index, (const void *)argument);
+    if constexpr (std::is_class<T>::value)
+        for (size_t at : hy3_emu_pointers<T>(std::make_index_sequence<hy3_emu_fields<T>(0)>()))
+            hy3_emu_check_pointer(kernel, index, *(void *const *)((const char *)&argument + at));
 }
 
 template <class... P, class... A>
@@ -251,7 +296,8 @@ void hy3_emu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 bloc
 
     if (!hy3_emu_may_launch(name, grid, block, shared))
         return;
-    std::apply([&](auto... value) { (hy3_emu_check(name, index++, value), ...); }, arguments);
+    std::apply([&](const auto &...value) { (hy3_emu_check(name, index++, value), ...); },
+               arguments);
     hy3_emu_enqueue(stream, [=] {
         hy3_emu_run(name, grid, block, shared, [=] { std::apply(kernel, arguments); });
     });

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// nccl.cpp - stands in for NCCL: a group of calls is one operation of its stream, carried by non-blocking MPI.
-//
-// Messages pass through host memory, so MPI touches no device memory while the host runs. Asking for asynchronous errors lets
-// the streams go on, as a device does by itself: whoever waits for another rank must ask, or both wait for ever.
+/* nccl.cpp - replaces NCCL: a group of calls is one operation of its stream, done by non-blocking
+ * MPI.
+ *
+ * Messages pass through host memory, so MPI accesses no device memory while the host runs. A query
+ * for asynchronous errors lets the streams progress, as a device does by itself: a rank that waits
+ * for another must query, or both wait forever. */
 #include "cuda/emulation/emu.h"
 
 #include <cuda_bf16.h>
@@ -31,7 +33,7 @@ namespace
 
 typedef std::vector<char> bytes;
 
-/* One call: what it posts, and what it does when all of its group has arrived. */
+/* A call: what it posts, and what it does once its group is complete. */
 struct call {
     std::function<void(std::vector<MPI_Request> &)> post;
     std::function<void()> end;
@@ -105,7 +107,7 @@ API ncclGetUniqueId(ncclUniqueId *id)
     return ncclSuccess;
 }
 
-/* The root named by the id collects who the others are and tells them. */
+/* The root in `id` gathers the world ranks of all and sends them to all. */
 API ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int rank)
 {
     int root[2], me, pair[2], tag;

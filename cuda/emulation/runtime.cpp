@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// runtime.cpp - stands in for the CUDA runtime: device memory that the host cannot touch, streams that run late.
-//
-// Device memory is an arena that is readable only while device work runs; a block ends at a page that never is, begins as
-// NaN, and its address is not used again. Streams are queues: nothing runs before somebody waits or asks, and which
-// stream runs next depends on the seed, so a missing event shows as NaN or stale data. Host memory of a copy is read when the
-// copy runs, not when it is asked for.
+/* runtime.cpp - replaces the CUDA runtime: device memory that the host cannot access, streams that
+ * run late.
+ *
+ * Device memory is an arena that is readable only while device work runs; a block ends at a guard
+ * page, begins as NaN, and its address is never used again. Streams are queues: nothing runs before
+ * a wait or a query, and the seed decides which stream runs next, so a missing event shows as NaN
+ * or stale data. A copy reads its host memory when it runs, not when it is issued. */
 #include "cuda/emulation/emu.h"
 
 #include <algorithm>
@@ -153,7 +154,7 @@ bool may_run(const CUstream_st *s)
     return true;
 }
 
-/* Runs one operation of some stream; false when there is none that can go on. */
+/* Runs one operation of some stream; false if none can run. */
 bool run_one()
 {
     std::vector<CUstream_st *> ready;
@@ -185,7 +186,7 @@ void drain(const std::function<bool()> &until)
             idle = 0;
             continue;
         }
-        sched_yield(); /* for another rank, or for ever */
+        sched_yield(); /* another rank may have to run first */
         if (++idle > 200000000) {
             fprintf(stderr, "hy3_emu: the streams wait for each other\n");
             abort();
@@ -272,15 +273,14 @@ void hy3_emu_progress()
 }
 
 #define API extern "C" cudaError_t CUDARTAPI
-/* An API function begins with it. */
+/* The first statement of an API function. */
 #define MAY_FAIL(error)              \
     do {                             \
         if (hy3_emu_fails(__func__)) \
             return give(error);      \
     } while (0)
 
-/* The same for a call that reports what went wrong on the device: then nothing runs there any
- * more. */
+/* The same for a call that reports an error of the device, on which nothing runs afterwards. */
 #define MAY_DIE                                  \
     do {                                         \
         if (hy3_emu_fails(__func__)) {           \
@@ -318,7 +318,6 @@ API cudaGetDevice(int *device)
     return cudaSuccess;
 }
 
-/* HY3_EMU_CAPABILITY: the major number of the compute capability (default 9). */
 API cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int)
 {
     const char *chosen = getenv("HY3_EMU_CAPABILITY");
@@ -341,16 +340,16 @@ API cudaMemGetInfo(size_t *free_bytes, size_t *total)
 API cudaMalloc(void **out, size_t bytes)
 {
     size_t room = (bytes + PAGE - 1) / PAGE * PAGE;
-    size_t at =
-        (room - bytes) & ~(size_t)255; /* as close to the guard page as 256-byte alignment allows */
+    /* as close to the guard page as 256-byte alignment allows */
+    size_t at = (room - bytes) & ~(size_t)255;
 
     MAY_FAIL(cudaErrorMemoryAllocation);
     if (live_bytes + bytes > device_bytes() || arena_used + room + PAGE > ARENA)
         return give(cudaErrorMemoryAllocation);
     *out = arena + arena_used + at;
     mprotect(arena + arena_used, room, PROT_READ | PROT_WRITE);
-    /* NaN in bf16, fp32 and fp64. Pages of a workspace that nobody touches would slow every change
-     * of protection down. */
+    /* NaN in bf16, fp32 and fp64. Not all of a large workspace: each page in use slows every change
+     * of protection. */
     memset(arena + arena_used, 0xff, room < FILLED ? room : FILLED);
     if (__asan_poison_memory_region)
         __asan_poison_memory_region((char *)*out + bytes, room - at - bytes);

@@ -9,7 +9,8 @@
  * 5 two barriers in two branches            12 a copy is read before it was waited for
  * 6 blocks add without atomics              13 a kernel is given freed memory
  * 7 no barrier at the end of a tile         14 a stream does not wait for another one's event
- *                                           15 as 4, inside the last page */
+ *                                           15 as 4, inside the last page
+ *                                           16 as 11, in a struct */
 #include "cuda/launch.h"
 
 #include <stdio.h>
@@ -68,14 +69,20 @@ __global__ void normalize(float *y, const float *x, int n)
         y[blockIdx.x * n + i] = row[i < n ? i : 0] / sum;
 }
 
-__global__ void column_sums(float *sums, const float *x, int rows, int n)
+struct columns {
+    int rows, n;
+    float *sums;
+    const float *x;
+};
+
+__global__ void column_sums(const struct columns a)
 {
-    for (int row = blockIdx.x; row < rows; row += gridDim.x)
-        for (int i = threadIdx.x; i < n; i += blockDim.x) {
+    for (int row = blockIdx.x; row < a.rows; row += gridDim.x)
+        for (int i = threadIdx.x; i < a.n; i += blockDim.x) {
             if (fault == 6)
-                sums[i] += x[row * n + i];
+                a.sums[i] += a.x[row * a.n + i];
             else
-                atomicAdd(&sums[i], x[row * n + i]);
+                atomicAdd(&a.sums[i], a.x[row * a.n + i]);
         }
 }
 
@@ -232,7 +239,8 @@ static int run_column_sums(void)
 
     for (int i = 0; i < rows * n; i++)
         wanted[(size_t)(i % n)] += x[(size_t)i];
-    HY3_LAUNCH(column_sums, 4, 64, 0, 0, out, in, rows, n);
+    const struct columns a = {.rows = rows, .n = n, .sums = out, .x = fault == 16 ? x.data() : in};
+    HY3_LAUNCH(column_sums, 4, 64, 0, 0, a);
     return compare("column_sums", out, wanted);
 }
 
@@ -279,7 +287,7 @@ int main(int argc, char **argv)
         return 2;
     fault = atoi(argv[2]);
     hy3_emu_seed(atoi(argv[1]));
-    wrong = fault == 6                 ? run_column_sums()
+    wrong = fault == 6 || fault == 16  ? run_column_sums()
             : fault == 7               ? run_tiled()
             : fault == 8 || fault == 9 ? run_tensor_cores()
                                        : run_normalize();

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Tests the kernels on a GPU and times them: needs nvcc and gcc, no MPI, no Python, no configure. One command:
-#   bash tests/gpu/check.sh [BUILD_DIRECTORY]        (default: build-gpu; `make gpu-check` runs it, too)
-# HY3_EMULATED=1 does the same on the emulated GPU, to try this script where there is none (CUDA's headers are needed); with
-# HY3_SANITIZE=thread (or address,undefined) the kernels are built so, the timings are left out, and HY3_SMALL=1 takes the small shapes.
-# 1. every kernel against the reference  2. timings, as a share of the peak  3. the kernel tests under compute-sanitizer, where installed
+# Tests the kernels on a GPU and times them: needs nvcc and gcc, no MPI, no Python, no configure.
+#   bash tests/gpu/check.sh [BUILD_DIRECTORY]   (default: build-gpu; `make gpu-check` runs it, too)
+# 1. every kernel against the reference
+# 2. timings, as a share of the peak
+# 3. the kernel tests under compute-sanitizer, where installed
+# HY3_EMULATED=1 runs it on the emulated GPU, to test this script without one (needs the CUDA
+# headers). With HY3_SANITIZE=thread (or address,undefined) the emulated kernels are built with that
+# sanitizer and not timed; HY3_SMALL=1 restricts the tests to small shapes.
 set -eu
 
 source=$(cd "$(dirname "$0")/../.." && pwd)
@@ -12,23 +15,28 @@ mkdir -p "${1:-build-gpu}"
 build=$(cd "${1:-build-gpu}" && pwd)
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
-c_flags="-std=gnu17 -O2 -g -D_GNU_SOURCE -I$source/tests/gpu/shim -I$source/tests -I$source/src"
-kernels="adamw attention device elementwise embedding gemm loss permute rmsnorm rope router swiglu"
+include="-D_GNU_SOURCE -I$source/tests -I$source/src -I$source"
+c_flags="-std=gnu17 -O2 -g -I$source/tests/gpu/shim $include"
+kernels="adamw attention device elementwise embedding gemm loss permute rmsnorm rope router swiglu
+    tiles"
+tested="src/base/error src/base/memory src/base/random src/base/dtype
+    tests/backend/reference tests/backend/mirror tests/backend/kernels"
 
-[ -x "$nvcc" ] || { echo "gpu-check: error: there is no nvcc; set NVCC or put it into PATH"; exit 1; }
+[ -x "$nvcc" ] || { echo "gpu-check: error: no nvcc found; set NVCC or add it to PATH"; exit 1; }
+# shellcheck disable=SC2086 # lists of words
 if [ -n "${HY3_EMULATED:-}" ]; then
     sanitize=${HY3_SANITIZE:+-fsanitize=$HY3_SANITIZE}
     c_flags="$c_flags $sanitize"
-    # shellcheck disable=SC2086 # one word or none
-    compile() { g++ -std=gnu++17 -O2 -g $sanitize -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$source" -I"$cuda/include" -x c++ -c "$1" -o "$2"; }
-    # shellcheck disable=SC2086
+    cxx="g++ -std=gnu++17 -O2 $include -I$cuda/include"
+    compile() { $cxx -g $sanitize -x c++ -c "$1" -o "$2"; }
     link() { g++ $sanitize "$@"; }
 else
-    # "native" leaves out what only 9.0 has (wgmma)
-    arch=-arch=native
-    if nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -q '^9\.0'; then arch="-gencode=arch=compute_90a,code=sm_90a"; fi
+    arch=-arch=native # leaves out what only 9.0 has (wgmma)
+    if nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -q '^9\.0'; then
+        arch="-gencode=arch=compute_90a,code=sm_90a"
+    fi
     [ -z "${HY3_GPU_ARCH:-}" ] || arch=-arch=$HY3_GPU_ARCH
-    compile() { "$nvcc" "$arch" -std=c++17 -O3 -D_GNU_SOURCE -I"$source/tests" -I"$source/src" -I"$source" -c "$1" -o "$2"; }
+    compile() { "$nvcc" "$arch" -std=c++17 -O3 $include -c "$1" -o "$2"; }
     link() { "$nvcc" "$@" -lcublas -lcublasLt; }
 fi
 
@@ -42,19 +50,19 @@ done
 compile "$source/tests/gpu/open.cu" "$build/open.o" &
 compile "$source/tests/gpu/bench.cu" "$build/bench.o" &
 objects+=("$build/open.o")
-for file in src/base/error src/base/memory src/base/random src/base/dtype tests/backend/reference tests/backend/mirror tests/backend/kernels; do
+for file in $tested; do
     # shellcheck disable=SC2086 # a list of words
     gcc $c_flags -c "$source/$file.c" -o "$build/$(basename $file).o"
 done
 wait
 for name in error memory random dtype; do objects+=("$build/$name.o"); done
 if [ -n "${HY3_EMULATED:-}" ]; then
-    for name in fibers runtime cublas; do
-        g++ -std=gnu++17 -O2 -D_GNU_SOURCE -I"$source/src" -I"$source" -I"$cuda/include" -c "$source/cuda/emulation/$name.cpp" -o "$build/emu_$name.o"
+    for name in fibers runtime warp cublas; do
+        $cxx -c "$source/cuda/emulation/$name.cpp" -o "$build/emu_$name.o"
         objects+=("$build/emu_$name.o")
     done
 fi
-link -o "$build/kernels" "$build/kernels.o" "$build/mirror.o" "$build/reference.o" "${objects[@]}" -lm
+link -o "$build/kernels" "$build"/{kernels,mirror,reference}.o "${objects[@]}" -lm
 link -o "$build/bench" "$build/bench.o" "${objects[@]}" -lm
 
 failed=0
@@ -62,27 +70,33 @@ echo "== every kernel against the reference"
 "$build/kernels" '*_on_gpu' || failed=1
 echo "== timings"
 if [ -n "${HY3_SANITIZE:-}" ]; then echo "skipped: sanitized"
-elif [ -n "${HY3_EMULATED:-}" ]; then "$build/bench" 64; else "$build/bench" 4096 && "$build/bench" 32768; fi || failed=1
+elif [ -n "${HY3_EMULATED:-}" ]; then "$build/bench" 64
+else "$build/bench" 4096 && "$build/bench" 32768
+fi || failed=1
 sanitizer=$(command -v compute-sanitizer || echo "$cuda/bin/compute-sanitizer")
-# sanitized TOOL: its verdict on the kernel tests, into a file beside the programs; races are not looked for in cuBLAS's kernels, which
-# takes minutes a product
+# sanitized TOOL: runs the kernel tests under it; racecheck without the products of cuBLAS, which
+# would take minutes each
 sanitized() {
     local tests='*_on_gpu'
     [ "$1" != racecheck ] || tests='[!g]*_on_gpu'
-    timeout "${HY3_SANITIZER_SECONDS:-900}" "$sanitizer" --tool "$1" --error-exitcode 9 "$build/kernels" "$tests" >"$build/$1.log" 2>&1
+    timeout "${HY3_SANITIZER_SECONDS:-900}" "$sanitizer" --tool "$1" --error-exitcode 9 \
+        "$build/kernels" "$tests" >"$build/$1.log" 2>&1
 }
 if [ -x "$sanitizer" ] && [ -z "${HY3_EMULATED:-}" ]; then
     tools="memcheck racecheck synccheck initcheck"
     for tool in $tools; do
-        sanitized "$tool" && echo passed >"$build/$tool.verdict" || echo FAILED >"$build/$tool.verdict" &
+        (sanitized "$tool" && echo passed || echo FAILED) >"$build/$tool.verdict" &
     done
     wait
     for tool in $tools; do
         echo "== compute-sanitizer $tool: $(cat "$build/$tool.verdict")"
-        grep -q passed "$build/$tool.verdict" || { failed=1; tail -n 30 "$build/$tool.log"; }
+        grep -q passed "$build/$tool.verdict" || {
+            failed=1
+            tail -n 30 "$build/$tool.log"
+        }
     done
 else
-    echo "== compute-sanitizer: skipped, it is not installed"
+    echo "== compute-sanitizer: skipped, not installed"
 fi
 [ $failed -eq 0 ] && echo "gpu-check: passed" || echo "gpu-check: FAILED"
 exit $failed
