@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench.cu - seconds of each kernel at the published shape, as a share of what the device can do at
- * most.
+/* bench.cu - time of each kernel at the published shape, as a share of the roofline.
  *   bench [TOKENS]     (default 4096)
- * Bytes and operations are those of doc/gpu.md: what a kernel must move and multiply, not what it
- * does. Peaks are the vendor's figures for dense bf16 and memory. */
+ * Bytes and operations are those of doc/gpu.md: the minimum a kernel must move and multiply. Peaks
+ * are the vendor's figures for dense bf16 and memory. */
 #include "cuda/cuda.h"
 
 #include <stdio.h>
@@ -69,11 +68,11 @@ static void *memory(int64_t bytes)
     return out;
 }
 
-/* Device memory of n elements of a size: PATTERN of them made by `draw` from a random word each,
- * again and again. */
+/* Device memory of n elements: PATTERN of them, each computed by `draw` from a random word,
+ * repeated. */
 template <class T, class Draw> static T *repeated(int64_t n, Draw draw)
 {
-    const int64_t PATTERN = (1 << 20) - 3; /* no row begins where another does */
+    const int64_t PATTERN = (1 << 20) - 3; /* no two rows begin at the same element */
     int64_t most = n < PATTERN ? n : PATTERN;
     T *host = (T *)malloc((size_t)most * sizeof *host),
       *out = (T *)memory(n * (int64_t)sizeof *out);
@@ -91,7 +90,7 @@ template <class T, class Draw> static T *repeated(int64_t n, Draw draw)
     return out;
 }
 
-/* bf16 numbers of a small range; zeros would let the device clock higher than real work does. */
+/* bf16 numbers of a small range; with zeros the device would clock higher than in real work. */
 static void *numbers(int64_t n)
 {
     return repeated<uint16_t>(n, [](uint32_t word) {
@@ -231,7 +230,7 @@ static void heads(int64_t T)
     TIME("q norm + RoPE backward", rope_backward, rope, 6 * elements);
 }
 
-/* From scores to rows in the order of the experts, and back. */
+/* From router scores to rows in expert order, and back. */
 static void routing(int64_t T)
 {
     struct hy3_router router = {T, EXPERTS, TOP_K, 2.826f};
@@ -252,15 +251,15 @@ static void routing(int64_t T)
     index.position = (int32_t *)memory(T * TOP_K * 4);
     index.token = (int32_t *)memory(T * TOP_K * 4);
     index.starts = (int64_t *)memory((EXPERTS + 1) * 8);
-    TIME("order of the rows by expert", route_index, index, 12 * r);
+    TIME("order of rows by expert", route_index, index, 12 * r);
     rows.token = index.token;
     rows.position = sum.position = index.position;
     rows.x = numbers(T * HIDDEN);
     rows.y = memory(T * TOP_K * HIDDEN * 2);
     rows.dy = numbers(T * TOP_K * HIDDEN);
     rows.dx = memory(T * HIDDEN * 2);
-    TIME("rows to their experts forward", permute_forward, rows, row * (n + r));
-    TIME("rows to their experts backward", permute_backward, rows, row * (n + r));
+    TIME("permute forward", permute_forward, rows, row * (n + r));
+    TIME("permute backward", permute_backward, rows, row * (n + r));
     sum.weights = router.weights;
     sum.y = rows.dy;
     sum.shared = rows.x;
@@ -268,8 +267,8 @@ static void routing(int64_t T)
     sum.dout = rows.x;
     sum.dy = rows.y;
     sum.dweights = (float *)memory(T * TOP_K * 4);
-    TIME("rows back, weighted, forward", unpermute_forward, sum, row * (r + 3 * n));
-    TIME("rows back, weighted, backward", unpermute_backward, sum, row * (2 * r + n));
+    TIME("unpermute forward", unpermute_forward, sum, row * (r + 3 * n));
+    TIME("unpermute backward", unpermute_backward, sum, row * (2 * r + n));
 }
 
 static void ends(int64_t T)
@@ -317,7 +316,7 @@ static void elements(int64_t T)
     TIME("sum of squares", square_sum, sum, 4.0 * (double)n);
 }
 
-/* [M,N] = a product over K of any form; fp32: as the router's scores. */
+/* A product [M,N] over K of any form; fp32 for router scores. */
 static void product(const char *name, enum hy3_gemm_form form, int64_t M, int64_t N, int64_t K,
                     hy3_dtype dtype = HY3_BF16)
 {
@@ -343,16 +342,16 @@ static void products(int64_t T, bool is_small)
     const int64_t chunk = is_small ? 16 : 256, vocabulary = is_small ? HEAD : VOCABULARY;
 
     product("cuBLAS: q_proj", HY3_NT, T, wide, hidden);
-    product("cuBLAS: q_proj, input's gradient", HY3_NN, T, hidden, wide);
-    product("cuBLAS: q_proj, weight's gradient", HY3_TN, wide, hidden, T);
+    product("cuBLAS: q_proj, input gradient", HY3_NN, T, hidden, wide);
+    product("cuBLAS: q_proj, weight gradient", HY3_TN, wide, hidden, T);
     product("cuBLAS: k_proj", HY3_NT, T, KV_HEADS * HEAD, hidden);
     product("cuBLAS: router, fp32", HY3_NT, T, EXPERTS, hidden, HY3_FP32);
     product("cuBLAS: a chunk of the head", HY3_NT, chunk, vocabulary, hidden);
-    product("cuBLAS: the same, input's gradient", HY3_NN, chunk, hidden, vocabulary);
-    product("cuBLAS: the same, weight's gradient", HY3_TN, vocabulary, hidden, chunk);
+    product("cuBLAS: the same, input gradient", HY3_NN, chunk, hidden, vocabulary);
+    product("cuBLAS: the same, weight gradient", HY3_TN, vocabulary, hidden, chunk);
 }
 
-/* The experts' product both ways, to find where one call beats several streams (cuda/gemm.cu,
+/* The expert product in one call and in several streams, to find the better one (cuda/gemm.cu,
  * hy3_cuda_grouped_rows). */
 static bool is_better_in_streams(enum hy3_gemm_form form, int64_t each)
 {
@@ -395,10 +394,10 @@ static bool is_better_in_streams(enum hy3_gemm_form form, int64_t each)
     return times[0] < times[1];
 }
 
-/* What hy3_cuda_grouped_rows should be here. */
+/* Prints what hy3_cuda_grouped_rows should be on this device. */
 static void choose_grouped_rows(void)
 {
-    int64_t most = 0; /* that are better in one call */
+    int64_t most = 0; /* rows that are faster in one call */
 
     for (int64_t each = 16; each <= 1024; each *= 2) {
         bool forward = is_better_in_streams(HY3_NT, each),
@@ -439,7 +438,7 @@ static void update(int64_t n)
 int main(int argc, char **argv)
 {
     int64_t T = argc > 1 ? strtol(argv[1], NULL, 10) : 4096;
-    bool is_small = T < 1024; /* a trial of this program, not of a device */
+    bool is_small = T < 1024; /* a test of this program, not of a device */
     cudaDeviceProp about;
 
     need(hy3_test_gpu(&device, &kernels));
@@ -451,7 +450,7 @@ int main(int argc, char **argv)
             peak_bytes = peaks[i].bytes;
             peak_flops = peaks[i].flops;
         }
-    printf("%s: %.2f TB/s, %.0f TFLOP/s bf16 at most (0: not known); %lld tokens\n", about.name,
+    printf("%s: peak %.2f TB/s, %.0f TFLOP/s bf16 (0: unknown); %lld tokens\n", about.name,
            1e-12 * peak_bytes, 1e-12 * peak_flops, (long long)T);
     rows(T);
     attention(T);

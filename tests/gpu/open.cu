@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* open.cu - the GPU's kernels and device without MPI and without the program: for
+/* open.cu - the kernels and the device of the GPU backend without MPI and without the programs, for
  * tests/gpu/check.sh. */
 #include "cuda/cuda.h"
 

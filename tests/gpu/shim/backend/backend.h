@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* backend.h - what tests/backend/kernels.c needs of the real one where there is no MPI
- * (tests/gpu/check.sh): no table of the CPU. */
+/* backend.h - replaces src/backend/backend.h for tests/backend/kernels.c without MPI
+ * (tests/gpu/check.sh): there is no CPU table. */
 #ifndef HY3_BACKEND_BACKEND_H
 #define HY3_BACKEND_BACKEND_H
 
