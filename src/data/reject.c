@@ -109,7 +109,7 @@ static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, in
         int64_t count = rejects - at < PACKET ? rejects - at : PACKET;
 
         if (is_mine && status == HY3_OK)
-            status = hy3_tokenized_rejects(t, p, at, count, packet);
+            status = hy3_tokenized_rejects(t, p, (struct hy3_span){at, count}, packet);
         if (is_mine || w)
             move(comm, packet, count, hy3_tokenized_owner(t, p));
         for (int64_t i = 0; i < count && w && status == HY3_OK; i++)

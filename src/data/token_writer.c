@@ -110,7 +110,8 @@ static hy3_status fill_samples(const struct writer *w, const struct hy3_token_co
             break;
         }
         part = part < there ? part : there;
-        HY3_TRY(hy3_tokenized_samples(w->tokenized, at->portion, at->element, part, w->samples));
+        HY3_TRY(hy3_tokenized_samples(w->tokenized, at->portion,
+                                      (struct hy3_span){at->element, part}, w->samples));
         convert(w, column, at, part, out);
         out += (size_t)part * column->size;
         at->element += part;
@@ -122,34 +123,35 @@ static hy3_status fill_samples(const struct writer *w, const struct hy3_token_co
 static hy3_status fill(const struct writer *w, const struct hy3_token_column *column,
                        struct cursor *at, int64_t count, void *out)
 {
+    struct hy3_span span = {at->element, count};
     hy3_status status;
 
     if (column->kind != HY3_TOKENS)
         return fill_samples(w, column, at, count, out);
     if (column->size == sizeof(uint32_t))
-        status = hy3_tokenized_ids(w->tokenized, at->portion, at->element, count, out);
+        status = hy3_tokenized_ids(w->tokenized, at->portion, span, out);
     else
-        status = hy3_tokenized_mask(w->tokenized, at->portion, at->element, count, out);
+        status = hy3_tokenized_mask(w->tokenized, at->portion, span, out);
     at->element += count;
     return status;
 }
 
-/* Adds elements first .. first + count to the selection of a call. */
-static void select_range(hid_t space, int64_t first, int64_t count, bool is_first)
+/* Adds elements to the selection of a call. */
+static void select_span(hid_t space, struct hy3_span span, bool is_first)
 {
-    hsize_t start = (hsize_t)first, size = (hsize_t)count;
+    hsize_t start = (hsize_t)span.first, size = (hsize_t)span.count;
 
     H5Sselect_hyperslab(space, is_first ? H5S_SELECT_SET : H5S_SELECT_OR, &start, NULL, &size,
                         NULL);
 }
 
 /* Fills the buffer with what is left of this rank's portions and selects their places; neighbours
- * become one range. */
+ * become one span. */
 static hy3_status gather(const struct writer *w, const struct hy3_token_column *column,
                          struct cursor *at, hid_t space, int64_t *used)
 {
     const int64_t room = BUFFER / (int64_t)column->size;
-    int64_t first = 0, count = 0;
+    struct hy3_span span = {0}; /* not selected yet */
     bool is_first = true;
 
     H5Sselect_none(space);
@@ -163,17 +165,18 @@ static hy3_status gather(const struct writer *w, const struct hy3_token_column *
         left = left < room - *used ? left : room - *used;
         place = first_element(w, column, at->portion) + at->element;
         HY3_TRY(fill(w, column, at, left, w->buffer + (size_t)*used * column->size));
-        if (count > 0 && place != first + count) {
-            select_range(space, first, count, is_first);
+        if (span.count > 0 && place != hy3_span_end(span)) {
+            select_span(space, span, is_first);
             is_first = false;
-            count = 0;
+            span.count = 0;
         }
-        first = count > 0 ? first : place;
-        count += left;
+        if (span.count == 0)
+            span.first = place;
+        span.count += left;
         *used += left;
     }
-    if (count > 0)
-        select_range(space, first, count, is_first);
+    if (span.count > 0)
+        select_span(space, span, is_first);
     return HY3_OK;
 }
 

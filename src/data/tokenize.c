@@ -245,12 +245,12 @@ static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
     struct hy3_reject reject;
 
     for (int64_t i = 0; i < samples; i++) {
-        HY3_TRY(hy3_tokenized_samples(t, p, i, 1, &sample));
+        HY3_TRY(hy3_tokenized_samples(t, p, (struct hy3_span){i, 1}, &sample));
         add_sample(&cut, &sample);
     }
     cut.lines = sample.line + 1;
     for (int64_t i = 0; i < rejects; i++) {
-        HY3_TRY(hy3_tokenized_rejects(t, p, i, 1, &reject));
+        HY3_TRY(hy3_tokenized_rejects(t, p, (struct hy3_span){i, 1}, &reject));
         if (reject.line >= cut.lines)
             break;
         cut.bad += reject.is_bad;
@@ -364,31 +364,32 @@ const char *hy3_tokenized_path(const struct hy3_tokenized *tokenized, int64_t p)
     return tokenized->sources[tokenized->portions[p].file].path;
 }
 
-hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                             int64_t count, uint32_t *out)
+hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, struct hy3_span span,
+                             uint32_t *out)
 {
-    return hy3_spool_read(tokenized->ids, out, (size_t)count * sizeof *out,
-                          (tokenized->places[p].token + first) * (int64_t)sizeof *out);
+    return hy3_spool_read(tokenized->ids, out, (size_t)span.count * sizeof *out,
+                          (tokenized->places[p].token + span.first) * (int64_t)sizeof *out);
 }
 
-hy3_status hy3_tokenized_mask(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                              int64_t count, uint8_t *out)
+hy3_status hy3_tokenized_mask(const struct hy3_tokenized *tokenized, int64_t p,
+                              struct hy3_span span, uint8_t *out)
 {
-    return hy3_spool_read(tokenized->mask, out, (size_t)count, tokenized->places[p].token + first);
+    return hy3_spool_read(tokenized->mask, out, (size_t)span.count,
+                          tokenized->places[p].token + span.first);
 }
 
-hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                                 int64_t count, struct hy3_sample *out)
+hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t p,
+                                 struct hy3_span span, struct hy3_sample *out)
 {
-    return hy3_spool_read(tokenized->samples, out, (size_t)count * sizeof *out,
-                          (tokenized->places[p].sample + first) * (int64_t)sizeof *out);
+    return hy3_spool_read(tokenized->samples, out, (size_t)span.count * sizeof *out,
+                          (tokenized->places[p].sample + span.first) * (int64_t)sizeof *out);
 }
 
-hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                                 int64_t count, struct hy3_reject *out)
+hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t p,
+                                 struct hy3_span span, struct hy3_reject *out)
 {
-    return hy3_spool_read(tokenized->rejects, out, (size_t)count * sizeof *out,
-                          (tokenized->places[p].reject + first) * (int64_t)sizeof *out);
+    return hy3_spool_read(tokenized->rejects, out, (size_t)span.count * sizeof *out,
+                          (tokenized->places[p].reject + span.first) * (int64_t)sizeof *out);
 }
 
 int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized)

@@ -7,6 +7,7 @@
 #ifndef HY3_DATA_TOKENIZE_H
 #define HY3_DATA_TOKENIZE_H
 
+#include "base/span.h"
 #include "data/dataset_options.h"
 #include "data/portions.h"
 #include "data/sample.h"
@@ -39,15 +40,15 @@ bool hy3_tokenized_is_mine(const struct hy3_tokenized *tokenized, int64_t p);
 int hy3_tokenized_file(const struct hy3_tokenized *tokenized, int64_t p);
 const char *hy3_tokenized_path(const struct hy3_tokenized *tokenized, int64_t p); /* of that file */
 
-/* Local. Elements of a portion of this rank: `count` from `first` (in the portion). */
-hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                             int64_t count, uint32_t *out);
-hy3_status hy3_tokenized_mask(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                              int64_t count, uint8_t *out);
-hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                                 int64_t count, struct hy3_sample *out);
-hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t p, int64_t first,
-                                 int64_t count, struct hy3_reject *out);
+/* Local. Elements of a portion of this rank. */
+hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, struct hy3_span span,
+                             uint32_t *out);
+hy3_status hy3_tokenized_mask(const struct hy3_tokenized *tokenized, int64_t p,
+                              struct hy3_span span, uint8_t *out);
+hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t p,
+                                 struct hy3_span span, struct hy3_sample *out);
+hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t p,
+                                 struct hy3_span span, struct hy3_reject *out);
 
 /* The source fingerprint: sizes of all files and bytes of the first `hashed` portions, those
  * that were needed. */
