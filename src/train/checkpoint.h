@@ -24,8 +24,9 @@ hy3_status hy3_checkpoints_open(const struct hy3_config *config,
 /* Collective. Waits for a running save, whose failure is lost: call hy3_checkpoints_wait first. */
 void hy3_checkpoints_close(struct hy3_checkpoints *checkpoints);
 
-/* Collective. Saves a checkpoint after step info->step; done on return unless save_async. A failed
- * save, this one or the one that was running, is an error or (save_failure = continue) a warning. */
+/* Collective. Saves a checkpoint after step info->step; done on return unless save_async. A
+ * failed save, this one or the one that was running, is an error or (save_failure = continue) a
+ * warning. */
 hy3_status hy3_checkpoints_save(struct hy3_checkpoints *checkpoints,
                                 const struct hy3_state_info *info);
 
@@ -36,9 +37,9 @@ hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_stall(const struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *checkpoints);
 
-/* Collective. Loads the checkpoint that resume_from_checkpoint names into the optimizer; *found says
- * whether there was one. Damaged checkpoints are skipped with a warning; it is an error if all are
- * damaged or one is of another run. expected: seed, global batch and data of this run. */
+/* Collective. Loads the checkpoint that resume_from_checkpoint names into the optimizer; *found
+ * says whether there was one. Damaged checkpoints are skipped with a warning; it is an error if all
+ * are damaged or one is of another run. expected: seed, global batch and data of this run. */
 hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *checkpoints,
                                   const struct hy3_state_info *expected,
                                   struct hy3_state_info *info, bool *found);
