@@ -12,17 +12,19 @@ int main(int argc, char **argv)
     struct hy3_check check = {.spot_check = 16};
     struct hy3_check_summary sum;
     bool finished, all = false;
-    const struct hy3_argument table[] = {
-        {"DIR", HY3_ARG_WORD, &check.directory, NULL, "a checkpoint with inner or outer names"},
-        {"spot-check", HY3_ARG_COUNT, &check.spot_check, "N",
-         "read the values of N tensors (16); names, shapes and dtypes are checked of all"},
-        {"all", HY3_ARG_FLAG, &all, NULL, "read the values of all tensors"},
+    const struct hy3_option table[] = {
+        {HY3_ARGUMENT("DIR", HY3_WORD, &check.directory, NULL,
+                      "model directory with inner or outer names")},
+        {HY3_ARGUMENT(
+            "spot-check", HY3_COUNT, &check.spot_check, "N",
+            "read the values of N tensors (default 16); names, shapes and dtypes of all are checked")},
+        {HY3_ARGUMENT("all", HY3_BOOL, &all, NULL, "read the values of all tensors")},
+        {.key = NULL},
     };
-    const struct hy3_usage usage = {"hy3_check", "Checks a checkpoint directory.", table,
-                                    sizeof table / sizeof *table};
+    const struct hy3_usage usage = {"hy3_check", "Checks a model directory.", table, NULL};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
-    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));
     if (finished) /* --help, --version */
         goto done;
     if (all)
@@ -34,7 +36,7 @@ int main(int argc, char **argv)
                       (long long)sum.findings, check.directory);
     if (hy3_rank(MPI_COMM_WORLD) == 0)
         printf(
-            "'%s' is sound: %lld tensors in %lld shards, %.3f GB; the values of %lld were read\n",
+            "'%s' is valid: %lld tensors in %lld shards, %.3f GB; the values of %lld were read\n",
             check.directory, (long long)sum.tensors, (long long)sum.shards,
             1e-9 * (double)sum.bytes, (long long)sum.read);
 done:

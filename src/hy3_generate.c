@@ -2,7 +2,6 @@
 /* hy3_generate - text from a (fine-tuned) model, to look at the result. */
 #include "app/generate.h"
 #include "comm/end.h"
-#include "comm/group.h"
 #include "comm/launch.h"
 #include "config/arguments.h"
 
@@ -10,30 +9,35 @@ int main(int argc, char **argv)
 {
     hy3_status status = HY3_OK;
     struct hy3_generate *generate = NULL;
-    struct hy3_generate_options o = {.device = "auto", .max_new_tokens = 128};
+    struct hy3_generate_options o = {.max_new_tokens = 128, .seed = 42};
     const char *prompt = NULL, *messages = NULL;
-    int64_t seed = 42;
+    static const char *const devices[] = {HY3_DEVICES(HY3_CHOICE_WORD, ) NULL};
+    enum hy3_device_choice device = HY3_DEVICE_auto;
     bool finished;
-    const struct hy3_argument table[] = {
-        {"MODEL_DIR", HY3_ARG_WORD, &o.directory, NULL, "a Hugging Face model directory"},
-        {"prompt", HY3_ARG_TEXT, &prompt, "TEXT", "one user message to answer"},
-        {"messages", HY3_ARG_TEXT, &messages, "FILE", "JSONL: answer every conversation of it"},
-        {"adapter", HY3_ARG_TEXT, &o.adapter, "DIR", "a PEFT adapter of the model to answer with"},
-        {"max_new_tokens", HY3_ARG_COUNT, &o.max_new_tokens, "N", "end an answer there (128)"},
-        {"temperature", HY3_ARG_REAL, &o.temperature, "T", "0: the likeliest token (default)"},
-        {"seed", HY3_ARG_COUNT, &seed, "N", "of the draws at a temperature (42)"},
-        {"device", HY3_ARG_TEXT, &o.device, "NAME", "auto or cpu (auto)"},
+    const struct hy3_option table[] = {
+        {HY3_ARGUMENT("MODEL_DIR", HY3_WORD, &o.directory, NULL, "model directory")},
+        {HY3_ARGUMENT("prompt", HY3_TEXT, &prompt, "TEXT", "user message to answer")},
+        {HY3_ARGUMENT("messages", HY3_TEXT, &messages, "FILE",
+                      "JSONL file of conversations to answer")},
+        {HY3_ARGUMENT("adapter", HY3_TEXT, &o.adapter, "DIR", "PEFT adapter to apply")},
+        {HY3_ARGUMENT("max_new_tokens", HY3_COUNT, &o.max_new_tokens, "N",
+                      "maximum length of an answer (default 128)")},
+        {HY3_ARGUMENT("temperature", HY3_REAL, &o.temperature, "T",
+                      "sampling temperature; 0: greedy (default)")},
+        {HY3_ARGUMENT("seed", HY3_COUNT, &o.seed, "N", "random seed of sampling (default 42)")},
+        {HY3_ARGUMENT("device", HY3_CHOICE, &device, "NAME", "auto, cpu or cuda (default auto)"),
+         .words = devices},
+        {.key = NULL},
     };
-    const struct hy3_usage usage = {"hy3_generate", "Prints what a model answers.", table,
-                                    sizeof table / sizeof *table};
+    const struct hy3_usage usage = {"hy3_generate", "Generates answers of a model.", table, NULL};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
-    HY3_TRY_DONE(hy3_arguments_parse(&usage, argc, argv, hy3_rank(MPI_COMM_WORLD) == 0, &finished));
+    HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));
     if (finished)
         goto done;
     if (!prompt == !messages)
         HY3_FAIL_DONE(HY3_EUSAGE, "give either --prompt or --messages; see --help");
-    o.seed = (uint64_t)seed;
+    o.device = devices[device];
     HY3_TRY_DONE(hy3_generate_open(MPI_COMM_WORLD, &o, &generate));
     HY3_TRY_DONE(prompt ? hy3_generate_prompt(generate, prompt, stdout)
                         : hy3_generate_file(generate, messages, stdout));

@@ -38,7 +38,7 @@ int main(int argc, char **argv)
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, "hy3_tokenize"));
     HY3_TRY_DONE(hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv,
-                                  "Turns conversations (JSONL) into token files.", &finished));
+                                  "Tokenizes conversations (JSONL).", &finished));
     if (finished)
         goto done; /* --help, --version */
     HY3_TRY_DONE(tokenize(&config, "train"));

@@ -164,38 +164,19 @@ static hy3_status open_run(struct export *e)
                      "checking the checkpoint");
 }
 
-static hy3_status choose_dtype(const struct export *e, hy3_dtype *out)
+static struct hy3_save save_options(const struct export *e)
 {
-    static const hy3_dtype dtypes[] = {HY3_BF16, HY3_FP16, HY3_FP32};
-    const char *name = e->options->dtype;
-    size_t i = 0;
+    const struct hy3_export *o = e->options;
+    hy3_dtype computed = e->config.bf16 ? HY3_BF16 : HY3_FP32;
 
-    *out = e->config.bf16 ? HY3_BF16 : HY3_FP32;
-    if (!name)
-        return HY3_OK;
-    while (i < 3 && strcmp(name, hy3_dtype_name(dtypes[i])) != 0)
-        i++;
-    if (i == 3)
-        HY3_FAIL(HY3_EUSAGE, "--dtype is '%s', it must be bf16, fp16 or fp32", name);
-    *out = dtypes[i];
-    return HY3_OK;
-}
-
-static hy3_status save_options(const struct export *e, struct hy3_save *out)
-{
-    const char *format = e->options->format;
-
-    *out = (struct hy3_save){.model = &e->model,
-                             .output = e->options->output,
+    return (struct hy3_save){.model = &e->model,
+                             .output = o->output,
                              .base_path = e->config.model_name_or_path,
-                             .tokenizer_directory = e->options->checkpoint,
-                             .names = hy3_hf_dir_names(e->model.base)};
-    if (format && strcmp(format, "inner") != 0 && strcmp(format, "outer") != 0)
-        HY3_FAIL(HY3_EUSAGE, "--format is '%s', it must be inner or outer", format);
-    if (format)
-        out->names = strcmp(format, "inner") == 0 ? HY3_INNER : HY3_OUTER;
-    HY3_TRY(choose_dtype(e, &out->dtype));
-    return hy3_config_bytes(e->options->max_shard_size, "--max_shard_size", &out->max_shard_bytes);
+                             .tokenizer_directory = o->checkpoint,
+                             .names = o->names < 0 ? hy3_hf_dir_names(e->model.base)
+                                                   : (enum hy3_names)o->names,
+                             .dtype = o->dtype < 0 ? computed : (hy3_dtype)o->dtype,
+                             .max_shard_bytes = o->max_shard_bytes};
 }
 
 hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
@@ -207,7 +188,7 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
 
     HY3_AGREE_DONE(comm, check_output(&e), "opening the output directory");
     HY3_TRY_DONE(open_run(&e));
-    HY3_AGREE_DONE(comm, save_options(&e, &save), "reading the arguments");
+    save = save_options(&e);
     HY3_AGREE_DONE(comm, list_pieces(&e), "opening the model");
     HY3_TRY_DONE(hy3_save_weights(comm, &save, values));
     hy3_log(HY3_LOG_INFO, "the %s of step %lld is in '%s'",

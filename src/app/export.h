@@ -11,9 +11,9 @@ struct hy3_export {
     const char *checkpoint; /* checkpoint-N of a run */
     const char *output;     /* new or empty directory */
     const char *base;       /* the model that was trained; NULL: the run's model_name_or_path */
-    const char *format;     /* "inner", "outer"; NULL: as the base */
-    const char *dtype;      /* "bf16", "fp16", "fp32"; NULL: the run's compute precision */
-    const char *max_shard_size;
+    int names;              /* enum hy3_names; -1: as the base */
+    int dtype;              /* hy3_dtype; -1: the run's compute precision */
+    int64_t max_shard_bytes;
 };
 
 /* Collective on `comm`. All ranks write. Trained tensors come from the checkpoint's fp32 masters,

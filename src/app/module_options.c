@@ -12,9 +12,11 @@ const char *hy3_module_options_tokenizer(const struct hy3_config *config)
 
 enum hy3_training hy3_module_options_training(const struct hy3_config *config)
 {
-    if (strcmp(config->finetuning_type, "lora") == 0)
-        return HY3_TRAIN_ADAPTER;
-    return strcmp(config->finetuning_type, "attention") == 0 ? HY3_TRAIN_ATTENTION : HY3_TRAIN_FULL;
+    static const enum hy3_training types[] = {[HY3_FINETUNING_full] = HY3_TRAIN_FULL,
+                                              [HY3_FINETUNING_lora] = HY3_TRAIN_ADAPTER,
+                                              [HY3_FINETUNING_attention] = HY3_TRAIN_ATTENTION};
+
+    return types[config->finetuning_type];
 }
 
 /* The adapter that the configuration describes. */
@@ -27,14 +29,11 @@ static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lo
     return HY3_OK;
 }
 
-static bool offloads(const struct hy3_config *config, const char *what)
+static struct hy3_placement placement(const struct hy3_config *config, enum hy3_offload what)
 {
-    return strcmp(config->offload, what) == 0 || strcmp(config->offload, "full") == 0;
-}
-
-static struct hy3_placement placement(const struct hy3_config *config, const char *what)
-{
-    return (struct hy3_placement){.host = offloads(config, what), .directory = config->offload_dir};
+    return (struct hy3_placement){.host = config->offload == what ||
+                                          config->offload == HY3_OFFLOAD_full,
+                                  .directory = config->offload_dir};
 }
 
 hy3_status hy3_module_options_model(const struct hy3_config *config,
@@ -42,7 +41,7 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
 {
     *out =
         (struct hy3_loaded_model_options){.directory = config->model_name_or_path,
-                                          .device = config->device,
+                                          .device = hy3_config_word(config, "device"),
                                           .expert_parallel_size = (int)config->expert_parallel_size,
                                           .training = hy3_module_options_training(config),
                                           .adapter = config->adapter_name_or_path};
@@ -50,7 +49,7 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
         (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
                                    .zero_stage = (int)config->zero_stage,
                                    .whole_experts = config->make_moe_param_leaf_module,
-                                   .placement = placement(config, "param"),
+                                   .placement = placement(config, HY3_OFFLOAD_param),
                                    .persistence = config->stage3_param_persistence_threshold,
                                    .prefetch = config->stage3_prefetch_bucket_size,
                                    .reuse = config->stage3_max_reuse_distance};
@@ -67,7 +66,7 @@ struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_confi
                                           .eps = c->adam_epsilon,
                                           .weight_decay = c->weight_decay,
                                           .dtype = dtype,
-                                          .placement = placement(c, "optimizer")};
+                                          .placement = placement(c, HY3_OFFLOAD_optimizer)};
 }
 
 struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
@@ -79,28 +78,15 @@ struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
                                      .checkpointing = c->gradient_checkpointing};
 }
 
-static enum hy3_schedule_type schedule_type(const char *name)
-{
-    static const struct {
-        const char *name;
-        enum hy3_schedule_type type;
-    } types[] = {
-        {"cosine_with_min_lr", HY3_COSINE_WITH_MIN_LR},
-        {"cosine", HY3_COSINE},
-        {"linear", HY3_LINEAR},
-        {"constant", HY3_CONSTANT},
-        {"constant_with_warmup", HY3_CONSTANT_WITH_WARMUP},
-    };
-
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcmp(name, types[i].name) == 0)
-            return types[i].type;
-    HY3_BUG("schedule '%s' passed the option table", name);
-}
-
 struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int64_t steps)
 {
-    struct hy3_schedule schedule = {.type = schedule_type(c->lr_scheduler_type),
+    static const enum hy3_schedule_type types[] = {
+        [HY3_LR_cosine_with_min_lr] = HY3_COSINE_WITH_MIN_LR,
+        [HY3_LR_cosine] = HY3_COSINE,
+        [HY3_LR_linear] = HY3_LINEAR,
+        [HY3_LR_constant] = HY3_CONSTANT,
+        [HY3_LR_constant_with_warmup] = HY3_CONSTANT_WITH_WARMUP};
+    struct hy3_schedule schedule = {.type = types[c->lr_scheduler_type],
                                     .peak = c->learning_rate,
                                     .warmup = c->warmup_steps,
                                     .total_steps = steps};

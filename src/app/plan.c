@@ -168,7 +168,7 @@ static double kernel_bytes(const struct hy3_config *config, const struct hy3_sha
     const double fixed = 224 << 20;
     double tokens = (double)(config->per_device_train_batch_size * config->max_seq_length);
 
-    return strcmp(config->device, "cpu") == 0 ? 0 : fixed + 8 * tokens * (double)shape->heads;
+    return config->device == HY3_DEVICE_cpu ? 0 : fixed + 8 * tokens * (double)shape->heads;
 }
 
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
@@ -191,7 +191,7 @@ hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape
     plan->gathered = (double)memory.gathered;
     plan->optimizer = (double)hy3_optimizer_bytes(r.optimizer.optimizer);
     plan->workspace = (double)hy3_pass_bytes(r.pass);
-    plan->mpi = strcmp(config->device, "cpu") == 0 ? counts.largest_sum : 0;
+    plan->mpi = config->device == HY3_DEVICE_cpu ? counts.largest_sum : 0;
     plan->kernels = kernel_bytes(config, shape);
     plan->device = (double)counts.device_peak + plan->kernels;
     plan->host = (double)counts.host_peak + plan->saving + plan->mpi;

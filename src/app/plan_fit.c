@@ -4,7 +4,7 @@
 
 static bool is_cpu(const struct hy3_config *config)
 {
-    return strcmp(config->device, "cpu") == 0;
+    return config->device == HY3_DEVICE_cpu;
 }
 
 double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
@@ -26,8 +26,6 @@ bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options
 
 const char *hy3_plan_fit_change(struct hy3_config *c, int i)
 {
-    static char full[] = "full", optimizer[] = "optimizer";
-
     switch (i) {
     case 0:
         c->gradient_checkpointing = true;
@@ -43,10 +41,10 @@ const char *hy3_plan_fit_change(struct hy3_config *c, int i)
         c->stage3_max_reuse_distance = c->stage3_prefetch_bucket_size = 0;
         return "stage3_max_reuse_distance = 0, stage3_prefetch_bucket_size = 0";
     case 4:
-        c->offload = optimizer;
+        c->offload = HY3_OFFLOAD_optimizer;
         return "offload = optimizer";
     case 5:
-        c->offload = full;
+        c->offload = HY3_OFFLOAD_full;
         return "offload = full";
     case 6:
         c->save_async = false;

@@ -32,8 +32,9 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     printf(
         "%d ranks, %d per node; expert groups of %d; zero_stage %lld, offload %s; %s; "
         "%.4g of %.4g G parameters trainable\n",
-        o->ranks, o->ranks_per_node, p->group, (long long)c->zero_stage, c->offload,
-        c->bf16 ? "bf16" : "fp32", 1e-9 * p->trained, 1e-9 * p->parameters);
+        o->ranks, o->ranks_per_node, p->group, (long long)c->zero_stage,
+        hy3_config_word(c, "offload"), c->bf16 ? "bf16" : "fp32", 1e-9 * p->trained,
+        1e-9 * p->parameters);
     printf("memory per rank\n");
     print_size("weights", p->weights);
     print_size("gradients", p->grads);

@@ -15,9 +15,9 @@ hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_lo
                              .tokenizer_directory = hy3_module_options_tokenizer(config),
                              .names = hy3_hf_dir_names(model->base),
                              .dtype = hy3_store_dtype(model->store)};
-    if (strcmp(config->save_format, "inner") == 0)
+    if (config->save_format == HY3_SAVE_FORMAT_inner)
         out->names = HY3_INNER;
-    if (strcmp(config->save_format, "outer") == 0)
+    if (config->save_format == HY3_SAVE_FORMAT_outer)
         out->names = HY3_OUTER;
     return hy3_config_bytes(config->max_shard_size, "max_shard_size", &out->max_shard_bytes);
 }

@@ -95,7 +95,10 @@ void hy3_convert(const void *from, hy3_dtype from_dtype, void *to, hy3_dtype to_
     }
 }
 
+const char *const hy3_dtype_names[] = {
+    [HY3_FP32] = "fp32", [HY3_BF16] = "bf16", [HY3_FP16] = "fp16", NULL};
+
 const char *hy3_dtype_name(hy3_dtype dtype)
 {
-    return dtype == HY3_FP32 ? "fp32" : dtype == HY3_BF16 ? "bf16" : "fp16";
+    return hy3_dtype_names[dtype];
 }

@@ -72,7 +72,9 @@ hy3_fp16 hy3_fp16_from_float(float x);
 /* Converts n elements; `from` and `to` must not overlap. Host memory. */
 void hy3_convert(const void *from, hy3_dtype from_dtype, void *to, hy3_dtype to_dtype, size_t n);
 
-/* "fp32", "bf16", "fp16". */
+/* "fp32", "bf16", "fp16", NULL. */
+extern const char *const hy3_dtype_names[];
+
 const char *hy3_dtype_name(hy3_dtype dtype);
 
 #endif

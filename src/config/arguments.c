@@ -1,190 +1,228 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* arguments.c - a table of arguments, parsed and explained. */
+/* arguments.c - the command line, read once, on all ranks alike. */
 #include "config/arguments.h"
 
-#include "config/help.h"
-#include "config/nearest.h"
+#include "base/log.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "config/assign.h"
+#include "config/load.h"
 #include "config/version.h"
 
-#include <errno.h>
-#include <math.h>
+#include <ctype.h>
 
-static void print_help(const struct hy3_usage *u)
+struct command { /* what the arguments ask for */
+    const struct hy3_usage *usage;
+    const char *file;   /* CONFIG, borrowed from argv */
+    const char *prints; /* --help, --version, --write-reference=…: borrowed from argv */
+    uint64_t given;     /* a bit for each entry of the arguments */
+    struct hy3_settings overrides;
+    struct hy3_problems problems;
+};
+
+/* Characters of the key of "key=value", 0 if it is none: a path may hold a '=' too. */
+static size_t key_length(const char *argument)
 {
-    printf("usage: %s", u->program);
-    for (int i = 0; i < u->count; i++)
-        if (u->arguments[i].type == HY3_ARG_WORD)
-            printf(" %s", u->arguments[i].name);
-    printf(" [--name value ...]\n%s\n\n", u->summary);
-    for (int i = 0; i < u->count; i++) {
-        const struct hy3_argument *a = &u->arguments[i];
-        char left[64];
+    size_t n = 0;
 
-        if (a->type == HY3_ARG_WORD)
-            snprintf(left, sizeof left, "%s", a->name);
-        else
-            snprintf(left, sizeof left, "--%s %s", a->name, a->value ? a->value : "");
-        printf("  %-26s %s\n", left, a->help);
-    }
-    printf("  %-26s %s\n  %-26s %s\n", "--help", "this text", "--version", "the version");
+    while (isalnum((unsigned char)argument[n]) || argument[n] == '_')
+        n++;
+    return argument[n] == '=' ? n : 0;
 }
 
-/* `text` with the characters that troff reads itself. */
-static void print_troff(const char *text)
+static hy3_status take_override(struct command *c, const char *argument, size_t length)
 {
-    for (; *text; text++)
-        printf(*text == '-' || *text == '\\' ? "\\%c" : "%c", *text);
+    char key[64], where[160];
+    struct hy3_setting *setting;
+    const char *value = argument + length + 1;
+
+    snprintf(key, sizeof key, "%.*s", (int)(length < 63 ? length : 63), argument);
+    snprintf(where, sizeof where, "argument '%.120s'", argument);
+    HY3_TRY(hy3_settings_add(&c->overrides, key, where, &setting));
+    return hy3_list_add(&setting->texts, value, strlen(value));
 }
 
-/* The body of a manual page, checked in under doc/man. */
-static void print_manual(const struct hy3_usage *u)
+static bool asks_for_text(const struct hy3_usage *u, const char *argument)
 {
-    printf(".\\\" made by %s \\-\\-write\\-reference=man\n.TH %s 1 \"\" \"hy3 %s\" hy3\n",
-           u->program, u->program, HY3_VERSION);
-    printf(".SH NAME\n%s \\- %c%.*s", u->program, u->summary[0] | 0x20,
-           (int)strcspn(u->summary + 1, "."), u->summary + 1);
-    printf("\n.SH SYNOPSIS\n.B %s\n", u->program);
-    for (int i = 0; i < u->count; i++)
-        if (u->arguments[i].type == HY3_ARG_WORD)
-            printf(".I %s\n", u->arguments[i].name);
-    printf(".RI [\\-\\- name \" \" value \" ...]\"\n.SH ARGUMENTS\n");
-    for (int i = 0; i < u->count; i++) {
-        const struct hy3_argument *a = &u->arguments[i];
-
-        if (a->value)
-            printf(".TP\n.BI \\-\\-%s \" %s\"\n", a->name, a->value);
-        else
-            printf(".TP\n.B %s%s\n", a->type == HY3_ARG_WORD ? "" : "\\-\\-", a->name);
-        print_troff(a->help);
-        putchar('\n');
-    }
-    hy3_reference_write_exit(stdout);
-    printf(".SH SEE ALSO\n.BR hy3_sft (1)\n");
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 ||
+           strcmp(argument, "--version") == 0 || strcmp(argument, "--write-reference=man") == 0 ||
+           (u->config && strcmp(argument, "--write-reference=md") == 0);
 }
 
-/* The argument `name` of `length` characters, NULL if there is none. */
-static const struct hy3_argument *find(const struct hy3_usage *u, const char *name, size_t length)
+static void refuse_unknown(struct command *c, const char *argument, const char *name)
 {
-    for (int i = 0; i < u->count; i++)
-        if (u->arguments[i].type != HY3_ARG_WORD && strlen(u->arguments[i].name) == length &&
-            memcmp(u->arguments[i].name, name, length) == 0)
-            return &u->arguments[i];
-    return NULL;
+    const char *nearest = hy3_option_nearest(c->usage->arguments, name);
+    const char *bare = argument + strspn(argument, "-");
+
+    if (nearest)
+        hy3_problem(&c->problems, "", "unknown argument '%.120s'; did you mean '--%s'?", argument,
+                    nearest);
+    else if (c->usage->config && key_length(bare) > 0)
+        hy3_problem(&c->problems, "", "unknown argument '%.120s'; keys have no dashes: %.120s",
+                    argument, bare);
+    else
+        hy3_problem(&c->problems, "", "unknown argument '%.120s'; see --help", argument);
 }
 
-static hy3_status unknown(const struct hy3_usage *u, const char *name, size_t length)
+/* value: NULL for a flag. */
+static hy3_status set(struct command *c, const struct hy3_option *o, char *value)
 {
-    const char *best = NULL;
-    int best_distance;
-    char word[64];
+    char where[160];
+    struct hy3_setting s = {.where = where, .texts = {.items = &value, .count = 1}};
 
-    snprintf(word, sizeof word, "%.*s", (int)(length < 63 ? length : 63), name);
-    best_distance = hy3_edit_limit(word) + 1;
-    for (int i = 0; i < u->count; i++) {
-        int distance = hy3_edit_distance(word, u->arguments[i].name);
-
-        if (u->arguments[i].type != HY3_ARG_WORD && distance < best_distance) {
-            best = u->arguments[i].name;
-            best_distance = distance;
-        }
-    }
-    HY3_FAIL(HY3_EUSAGE,
-             best ? "unknown argument '--%s'; did you mean '--%s'?"
-                  : "unknown argument '--%s'; see --help",
-             word, best);
-}
-
-static hy3_status set(const struct hy3_argument *a, const char *value)
-{
-    char *end;
-
-    errno = 0;
-    if (a->type == HY3_ARG_TEXT) {
-        memcpy(a->target, &value, sizeof value);
+    c->given |= (uint64_t)1 << (o - c->usage->arguments);
+    if (o->type == HY3_TEXT || o->type == HY3_WORD) {
+        memcpy(o->target, &value, sizeof value);
         return HY3_OK;
     }
-    if (a->type == HY3_ARG_COUNT) {
-        long long n = strtoll(value, &end, 10);
-
-        if (errno == 0 && end != value && *end == '\0' && n >= 0) {
-            *(int64_t *)a->target = n;
-            return HY3_OK;
-        }
-        HY3_FAIL(HY3_EUSAGE, "'--%s %s': the value must be a whole number, 0 or more", a->name,
-                 value);
-    }
-    *(double *)a->target = strtod(value, &end);
-    if (end != value && *end == '\0' && isfinite(*(double *)a->target) && *(double *)a->target >= 0)
+    if (o->type == HY3_BOOL) {
+        *(bool *)o->target = true;
         return HY3_OK;
-    HY3_FAIL(HY3_EUSAGE, "'--%s %s': the value must be a number, 0 or more", a->name, value);
+    }
+    snprintf(where, sizeof where, "argument '--%s %.80s'", o->key, value);
+    return hy3_option_assign(o, &s, NULL, &c->problems);
 }
 
 /* Takes argv[*i], a "--name…", and its value. */
-static hy3_status take_named(const struct hy3_usage *u, int argc, char **argv, int *i)
+static hy3_status take_named(struct command *c, int argc, char **argv, int *i)
 {
-    const char *name = argv[*i] + 2, *equals = strchr(name, '=');
-    size_t length = equals ? (size_t)(equals - name) : strlen(name);
-    const struct hy3_argument *a = find(u, name, length);
+    char name[64], *equals = strchr(argv[*i], '=');
+    const char *begin = argv[*i] + 2;
+    int length = equals ? (int)(equals - begin) : (int)strlen(begin);
+    const struct hy3_option *o;
 
-    if (!a)
-        return unknown(u, name, length);
-    if (a->type == HY3_ARG_FLAG) {
-        if (equals)
-            HY3_FAIL(HY3_EUSAGE, "'--%s' takes no value", a->name);
-        *(bool *)a->target = true;
+    snprintf(name, sizeof name, "%.*s", length, begin);
+    o = hy3_option_find(c->usage->arguments, name);
+    if (!o || o->type == HY3_WORD) {
+        refuse_unknown(c, argv[*i], name);
+        *i += !equals && *i + 1 < argc && argv[*i + 1][0] != '-'; /* likely its value */
         return HY3_OK;
     }
-    if (equals)
-        return set(a, equals + 1);
-    if (*i + 1 >= argc)
-        HY3_FAIL(HY3_EUSAGE, "'--%s' needs a value", a->name);
-    return set(a, argv[++*i]);
+    if (o->type == HY3_BOOL && equals)
+        hy3_problem(&c->problems, "", "'--%s' takes no value", name);
+    else if (o->type == HY3_BOOL || equals)
+        return set(c, o, equals ? equals + 1 : NULL);
+    else if (*i + 1 < argc)
+        return set(c, o, argv[++*i]);
+    else
+        hy3_problem(&c->problems, "", "'--%s' needs a value", name);
+    return HY3_OK;
 }
 
-static const struct hy3_argument *word(const struct hy3_usage *u, int number)
+/* Takes a word: CONFIG, or the next positional argument. */
+static hy3_status take_word(struct command *c, char *word)
 {
-    for (int i = 0; i < u->count; i++)
-        if (u->arguments[i].type == HY3_ARG_WORD && number-- == 0)
-            return &u->arguments[i];
-    return NULL;
+    const struct hy3_option *o = c->usage->arguments;
+
+    while (o->key && (o->type != HY3_WORD || c->given >> (o - c->usage->arguments) & 1))
+        o++;
+    if (o->key)
+        return set(c, o, word);
+    if (!c->usage->config)
+        hy3_problem(&c->problems, "", "unexpected argument '%.200s'; see --help", word);
+    else if (c->file)
+        hy3_problem(&c->problems, "", "two configuration files, '%.200s' and '%.200s'; give one",
+                    c->file, word);
+    else
+        c->file = word;
+    return HY3_OK;
 }
 
-hy3_status hy3_arguments_parse(const struct hy3_usage *u, int argc, char **argv, bool writes,
+static hy3_status read_command(struct command *c, int argc, char **argv)
+{
+    const struct hy3_option *table = c->usage->arguments;
+    bool is_clean; /* else what seems to be missing may be misspelt */
+
+    for (int i = 1; i < argc; i++) {
+        size_t length = c->usage->config ? key_length(argv[i]) : 0;
+
+        if (asks_for_text(c->usage, argv[i]))
+            c->prints = c->prints ? c->prints : argv[i];
+        else if (strncmp(argv[i], "--", 2) == 0)
+            HY3_TRY(take_named(c, argc, argv, &i));
+        else if (argv[i][0] == '-' && c->usage->config)
+            refuse_unknown(c, argv[i], argv[i]);
+        else if (length > 0)
+            HY3_TRY(take_override(c, argv[i], length));
+        else
+            HY3_TRY(take_word(c, argv[i]));
+    }
+    is_clean = c->problems.count == 0;
+    for (int i = 0; is_clean && table[i].key; i++)
+        if ((table[i].type == HY3_WORD || table[i].required) && !(c->given >> i & 1))
+            hy3_problem(&c->problems, "", "the argument %s%s is missing; see --help",
+                        table[i].type == HY3_WORD ? "" : "--", table[i].key);
+    return HY3_OK;
+}
+
+/* What --help and its like ask for, on standard output. */
+static hy3_status print(const struct hy3_usage *u, const char *what)
+{
+    if (strcmp(what, "--version") == 0) {
+        printf("%s %s\n", u->program, HY3_VERSION);
+        return HY3_OK;
+    }
+    if (strcmp(what, "--write-reference=md") == 0)
+        return hy3_reference_write_md(stdout);
+    if (strcmp(what, "--write-reference=man") == 0)
+        return hy3_reference_write_man(stdout, u);
+    return hy3_help_write(stdout, u);
+}
+
+/* Collective. Whether every rank was started with the same arguments: all that follows takes that
+ * for granted. */
+static hy3_status compare_commands(MPI_Comm comm, int argc, char **argv)
+{
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    int64_t lowest[2];
+
+    for (int i = 1; i < argc; i++)
+        for (const char *p = argv[i];; p++) {
+            hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
+            if (*p == '\0')
+                break;
+        }
+    lowest[0] = (int64_t)(hash >> 1);
+    lowest[1] = -lowest[0];
+    hy3_allreduce_int(comm, lowest, 2, MPI_MIN, "comparing the arguments");
+    if (lowest[0] == -lowest[1])
+        return HY3_OK;
+    HY3_FAIL(HY3_EUSAGE,
+             "the ranks were started with different arguments; start all with the same");
+}
+
+hy3_status hy3_arguments_parse(MPI_Comm comm, const struct hy3_usage *usage, int argc, char **argv,
                                bool *finished)
 {
-    int words = 0;
+    hy3_status status = HY3_OK;
+    struct command c = {.usage = usage};
 
     *finished = false;
-    for (int i = 1; i < argc; i++) {
-        const char *text = argv[i];
-
-        if (strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0) {
-            if (writes)
-                print_help(u);
-            *finished = true;
-            return HY3_OK;
-        }
-        if (strcmp(text, "--write-reference=man") == 0) {
-            if (writes)
-                print_manual(u);
-            *finished = true;
-            return HY3_OK;
-        }
-        if (strcmp(text, "--version") == 0) {
-            if (writes)
-                printf("%s %s\n", u->program, HY3_VERSION);
-            *finished = true;
-            return HY3_OK;
-        }
-        if (strncmp(text, "--", 2) == 0) {
-            HY3_TRY(take_named(u, argc, argv, &i));
-            continue;
-        }
-        if (!word(u, words))
-            HY3_FAIL(HY3_EUSAGE, "unexpected argument '%s'; see --help", text);
-        memcpy(word(u, words++)->target, &text, sizeof text);
+    if (usage->config)
+        *usage->config = (struct hy3_config){0};
+    HY3_TRY_DONE(compare_commands(comm, argc, argv));
+    HY3_AGREE_DONE(comm, read_command(&c, argc, argv), "reading the arguments");
+    if (c.prints) {
+        *finished = true;
+        if (hy3_rank(comm) == 0)
+            status = print(usage, c.prints);
+        HY3_AGREE_DONE(comm, status, "printing");
+    } else if (usage->config && (c.file || c.problems.count == 0)) {
+        status =
+            hy3_config_load(usage->config, comm, c.file, &c.overrides, usage->program, &c.problems);
+    } else {
+        status = hy3_problems_status(&c.problems);
     }
-    if (word(u, words))
-        HY3_FAIL(HY3_EUSAGE, "the argument %s is missing; see --help", word(u, words)->name);
-    return HY3_OK;
+done:
+    hy3_settings_free(&c.overrides);
+    return status;
+}
+
+hy3_status hy3_config_parse(struct hy3_config *config, MPI_Comm comm, int argc, char **argv,
+                            const char *summary, bool *finished)
+{
+    static const struct hy3_option none = {.key = NULL};
+    const struct hy3_usage usage = {hy3_log_program(), summary, &none, config};
+
+    return hy3_arguments_parse(comm, &usage, argc, argv, finished);
 }

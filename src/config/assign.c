@@ -34,7 +34,7 @@ static hy3_status split_words(const char *words, struct hy3_list *list)
 static hy3_status set_default(const struct hy3_option *o, struct hy3_config *config)
 {
     void *field = hy3_option_field(o, config);
-    char **text = field, word[64];
+    char **text = field;
 
     switch (o->type) {
     case HY3_BOOL:
@@ -50,8 +50,8 @@ static hy3_status set_default(const struct hy3_option *o, struct hy3_config *con
         hy3_list_free(field);
         return o->text ? split_words(o->text, field) : HY3_OK;
     case HY3_CHOICE:
-        snprintf(word, sizeof word, "%.*s", (int)strcspn(o->text, " "), o->text);
-        return set_text(text, word);
+        *(int *)field = 0;
+        return HY3_OK;
     case HY3_TEXT:
     case HY3_SIZE:
         if (o->text)
@@ -77,7 +77,7 @@ void hy3_config_free(struct hy3_config *config)
     for (const struct hy3_option *o = hy3_options; o->key; o++) {
         void *field = hy3_option_field(o, config);
 
-        if (o->type == HY3_TEXT || o->type == HY3_CHOICE || o->type == HY3_SIZE)
+        if (o->type == HY3_TEXT || o->type == HY3_SIZE)
             hy3_free(*(char **)field);
         else if (o->type == HY3_LIST)
             hy3_list_free(field);
@@ -193,7 +193,7 @@ static bool is_valid(const struct hy3_option *o, const struct hy3_list *texts)
 
         if (length == 0 || length >= HY3_PATH_MAX)
             return false;
-        if (o->type == HY3_CHOICE && !hy3_option_has_word(o->text, texts->items[i]))
+        if (o->type == HY3_CHOICE && hy3_option_choice(o, texts->items[i]) < 0)
             return false;
         if (o->type == HY3_SIZE && hy3_config_bytes(texts->items[i], o->key, &bytes) != HY3_OK)
             return false;
@@ -201,33 +201,47 @@ static bool is_valid(const struct hy3_option *o, const struct hy3_list *texts)
     return true;
 }
 
+/* Puts valid texts into the field. */
+static hy3_status set_texts(const struct hy3_option *o, const struct hy3_list *texts, void *field)
+{
+    if (o->type == HY3_CHOICE) {
+        *(int *)field = hy3_option_choice(o, texts->items[0]);
+        return HY3_OK;
+    }
+    if (o->type == HY3_SIZE && o->target)
+        return hy3_config_bytes(texts->items[0], o->key, field);
+    if (o->type != HY3_LIST)
+        return set_text(field, texts->items[0]);
+    hy3_list_free(field);
+    for (int i = 0; i < texts->count; i++)
+        HY3_TRY(hy3_list_add(field, texts->items[i], strlen(texts->items[i])));
+    return HY3_OK;
+}
+
 static hy3_status assign_texts(const struct hy3_option *o, const struct hy3_setting *s,
                                struct hy3_config *config, struct hy3_problems *problems)
 {
     hy3_status status = HY3_OK;
-    struct hy3_list own = {0}, *list = hy3_option_field(o, config);
+    struct hy3_list own = {0};
     const struct hy3_list *texts;
+    bool is_empty;
 
     HY3_TRY_DONE(get_texts(o, s, &own, &texts));
-    if (texts && (texts->count == 0 || (texts->count == 1 && texts->items[0][0] == '\0'))) {
-        HY3_TRY_DONE(set_default(o, config));
-        goto done;
-    }
-    if (!texts || !is_valid(o, texts)) {
+    is_empty = texts && (texts->count == 0 || (texts->count == 1 && texts->items[0][0] == '\0'));
+    if (is_empty && !o->target)
+        status = set_default(o, config);
+    else if (!texts || is_empty || !is_valid(o, texts))
         refuse(o, s, problems);
-        goto done;
-    }
-    if (o->type != HY3_LIST) {
-        HY3_TRY_DONE(set_text(hy3_option_field(o, config), texts->items[0]));
-        goto done;
-    }
-    hy3_list_free(list);
-    for (int i = 0; i < texts->count; i++)
-        HY3_TRY_DONE(hy3_list_add(list, texts->items[i], strlen(texts->items[i])));
+    else
+        status = set_texts(o, texts, hy3_option_field(o, config));
 done:
     hy3_list_free(&own);
     return status;
 }
+
+/* Whether `value` is in a range whose upper limit 0 is none. */
+#define IS_WITHIN(value, range) \
+    ((value) >= (range).low && ((range).high == 0 || (value) <= (range).high))
 
 hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_setting *s,
                              struct hy3_config *config, struct hy3_problems *problems)
@@ -247,11 +261,11 @@ hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_settin
             *(int64_t *)field = 0;
             return HY3_OK;
         }
-        if ((fits = get_count(s, &count) && count >= o->count.low && count <= o->count.high))
+        if ((fits = get_count(s, &count) && IS_WITHIN(count, o->count)))
             *(int64_t *)field = count;
         break;
     case HY3_REAL:
-        if ((fits = get_real(s, &real) && real >= o->real.low && real <= o->real.high))
+        if ((fits = get_real(s, &real) && IS_WITHIN(real, o->real)))
             *(double *)field = real + 0.0; /* no negative zero */
         break;
     default:

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check.c - values this version cannot do, keys that contradict each other, keys that are
- * missing. */
+/* check.c - values that this version does not support, contradicting keys, missing keys. */
 #include "config/check.h"
 
 #include "base/log.h"
@@ -18,7 +17,7 @@ struct check {
 
 static const struct hy3_setting *given(const struct check *c, const char *key)
 {
-    return c->given[hy3_option_index(hy3_option_find(key))];
+    return c->given[hy3_option_index(hy3_option_find(hy3_options, key))];
 }
 
 /* Where the key was given, "" where it was not. */
@@ -94,7 +93,7 @@ static void check_numbers(const struct check *c)
 
     if (config->max_steps == 0)
         hy3_problem(c->problems, where(c, "max_steps"),
-                    "max_steps = 0 leaves nothing to do; -1 takes the steps from num_train_epochs");
+                    "max_steps = 0 is no training; -1: num_train_epochs counts");
     if (config->min_lr >= 0 && config->min_lr_rate >= 0)
         hy3_problem(c->problems, where(c, "min_lr_rate"),
                     "min_lr and min_lr_rate are both given; keep one");
@@ -103,7 +102,7 @@ static void check_numbers(const struct check *c)
                     config->min_lr, config->learning_rate);
     if (config->val_size > 1 && config->val_size != floor(config->val_size))
         hy3_problem(c->problems, where(c, "val_size"),
-                    "val_size = %g is neither a share below 1 nor a whole number of samples",
+                    "val_size = %g is neither a fraction below 1 nor a whole number of samples",
                     config->val_size);
 }
 
@@ -119,7 +118,7 @@ static void check_data(const struct check *c)
         hy3_problem(c->problems, where(c, "dataset"),
                     "dataset needs dataset_dir, the directory of dataset_info.json");
     if (!files && !sets && !config->use_dummy_data)
-        hy3_problem(c->problems, "", "train_data_file is missing: the JSONL file to learn from");
+        hy3_problem(c->problems, "", "train_data_file is missing: the JSONL training files");
     if (config->eval_data_file.count > 0 && config->val_size > 0)
         hy3_problem(c->problems, where(c, "val_size"),
                     "eval_data_file and val_size are both given; keep one");
@@ -130,7 +129,7 @@ static void check_sft(const struct check *c)
     if (!c->config->model_name_or_path)
         hy3_problem(c->problems, "", "model_name_or_path is missing: the directory of the model");
     if (!c->config->output_dir)
-        hy3_problem(c->problems, "", "output_dir is missing: the directory of the results");
+        hy3_problem(c->problems, "", "output_dir is missing: the directory for all output");
 }
 
 static void check_tokenize(const struct check *c)
@@ -139,45 +138,45 @@ static void check_tokenize(const struct check *c)
         hy3_problem(c->problems, "",
                     "tokenizer_name_or_path is missing: the directory of the tokenizer");
     if (!c->config->output_dir && !c->config->cache_dir)
-        hy3_problem(c->problems, "", "cache_dir is missing: the directory of the token file");
+        hy3_problem(c->problems, "", "cache_dir is missing: the directory of tokenized data");
     if (c->config->use_dummy_data)
         hy3_problem(c->problems, where(c, "use_dummy_data"),
-                    "use_dummy_data leaves nothing to tokenize");
+                    "with use_dummy_data there is nothing to tokenize");
 }
 
 static void check_adapter(const struct check *c)
 {
     const struct hy3_config *config = c->config;
 
-    if (strcmp(config->finetuning_type, "lora") != 0 && config->adapter_name_or_path)
+    if (config->finetuning_type != HY3_FINETUNING_lora && config->adapter_name_or_path)
         hy3_problem(c->problems, where(c, "adapter_name_or_path"),
-                    "adapter_name_or_path is continued with finetuning_type = \"lora\" only, not "
-                    "\"%s\"; merge it into the model first, or leave it out",
-                    config->finetuning_type);
-    if (strcmp(config->finetuning_type, "lora") == 0 && config->lora_target.count == 0)
+                    "adapter_name_or_path needs finetuning_type = \"lora\", not \"%s\"; merge the "
+                    "adapter into the model first, or leave it out",
+                    hy3_config_word(config, "finetuning_type"));
+    if (config->finetuning_type == HY3_FINETUNING_lora && config->lora_target.count == 0)
         hy3_problem(c->problems, where(c, "lora_target"), "lora_target is empty");
 }
 
 static void check_parallel(const struct check *c)
 {
     const struct hy3_config *config = c->config;
-    bool weights = strcmp(config->offload, "param") == 0 || strcmp(config->offload, "full") == 0;
+    bool weights = config->offload == HY3_OFFLOAD_param || config->offload == HY3_OFFLOAD_full;
 
     if (weights && config->zero_stage != 3)
         hy3_problem(c->problems, where(c, "offload"),
                     "offload = \"%s\" moves weights, which needs zero_stage = 3, not %lld",
-                    config->offload, (long long)config->zero_stage);
-    if (config->offload_dir && strcmp(config->offload, "none") == 0)
+                    hy3_config_word(config, "offload"), (long long)config->zero_stage);
+    if (config->offload_dir && config->offload == HY3_OFFLOAD_none)
         hy3_problem(c->problems, where(c, "offload_dir"),
-                    "offload_dir has no effect with offload = \"none\"; say what is to be "
-                    "offloaded, or leave it out");
+                    "offload_dir has no effect with offload = \"none\"; set offload, or leave it "
+                    "out");
 }
 
 /* Whether the key has another value than its default; a run's own config.cfg gives all keys. */
 static bool is_changed(const struct check *c, const char *key)
 {
     struct hy3_config defaults = {0};
-    const struct hy3_option *o = hy3_option_find(key);
+    const struct hy3_option *o = hy3_option_find(hy3_options, key);
     char *value = NULL, *initial = NULL;
     bool changed = hy3_config_defaults(&defaults) == HY3_OK &&
                    hy3_option_format(o, c->config, &value) == HY3_OK &&
@@ -190,7 +189,7 @@ static bool is_changed(const struct check *c, const char *key)
     return changed;
 }
 
-/* What is allowed and may still surprise. */
+/* Settings that are allowed but have no effect. */
 static void warn(const struct check *c)
 {
     const struct hy3_config *config = c->config;
@@ -201,17 +200,18 @@ static void warn(const struct check *c)
     if (config->warmup_steps > 0 && config->warmup_ratio > 0)
         hy3_log(HY3_LOG_WARN, "warmup_steps = %lld overrides warmup_ratio",
                 (long long)config->warmup_steps);
-    if (has_minimum && strcmp(config->lr_scheduler_type, "cosine_with_min_lr") != 0)
+    if (has_minimum && config->lr_scheduler_type != HY3_LR_cosine_with_min_lr)
         hy3_log(HY3_LOG_WARN, "%s has no effect with lr_scheduler_type = \"%s\"",
-                config->min_lr >= 0 ? "min_lr" : "min_lr_rate", config->lr_scheduler_type);
+                config->min_lr >= 0 ? "min_lr" : "min_lr_rate",
+                hy3_config_word(config, "lr_scheduler_type"));
     for (size_t i = 0; i < sizeof adapter_keys / sizeof *adapter_keys; i++) {
         if (!is_changed(c, adapter_keys[i]))
             continue;
-        if (strcmp(config->finetuning_type, "lora") != 0)
+        if (config->finetuning_type != HY3_FINETUNING_lora)
             hy3_log(HY3_LOG_WARN, "%s has no effect with finetuning_type = \"%s\"", adapter_keys[i],
-                    config->finetuning_type);
+                    hy3_config_word(config, "finetuning_type"));
         else if (config->adapter_name_or_path && strcmp(adapter_keys[i], "lora_dropout") != 0)
-            hy3_log(HY3_LOG_WARN, "%s has no effect: that of adapter_name_or_path holds",
+            hy3_log(HY3_LOG_WARN, "%s has no effect: that of adapter_name_or_path applies",
                     adapter_keys[i]);
     }
     if (config->eval_steps > 0 && config->eval_data_file.count == 0 && config->val_size <= 0)

@@ -11,6 +11,43 @@
 
 #include <mpi.h>
 
+/* The choices of the configuration: their words in the file, of which enum constants and entries
+ * of the option table are made. The first word is the default. */
+/* clang-format off */
+#define HY3_FINETUNING_TYPES(X, P)   X(P, full) X(P, lora) X(P, attention)
+#define HY3_TEMPLATES(X, P)          X(P, hy_v3)
+#define HY3_LR_SCHEDULER_TYPES(X, P) X(P, cosine_with_min_lr) X(P, cosine) X(P, linear) \
+                                     X(P, constant) X(P, constant_with_warmup)
+#define HY3_FLASH_ATTNS(X, P)        X(P, auto) X(P, fa2) X(P, sdpa) X(P, disabled)
+#define HY3_SAVE_FAILURES(X, P)      X(P, stop) X(P, continue)
+#define HY3_SAVE_FORMATS(X, P)       X(P, input) X(P, inner) X(P, outer)
+#define HY3_REPORT_TOS(X, P)         X(P, none) X(P, tensorboard) X(P, mlflow)
+#define HY3_OFFLOADS(X, P)           X(P, none) X(P, optimizer) X(P, param) X(P, full)
+#define HY3_DEVICES(X, P)            X(P, auto) X(P, cpu) X(P, cuda)
+
+#define HY3_CHOICE_ENUM(prefix, word) prefix##word,
+#define HY3_CHOICE_WORD(prefix, word) #word,
+
+/* clang-format on */
+
+enum hy3_finetuning_type { HY3_FINETUNING_TYPES(HY3_CHOICE_ENUM, HY3_FINETUNING_) };
+
+enum hy3_template { HY3_TEMPLATES(HY3_CHOICE_ENUM, HY3_TEMPLATE_) };
+
+enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
+
+enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
+
+enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
+
+enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
+
+enum hy3_report_to { HY3_REPORT_TOS(HY3_CHOICE_ENUM, HY3_REPORT_TO_) };
+
+enum hy3_offload { HY3_OFFLOADS(HY3_CHOICE_ENUM, HY3_OFFLOAD_) };
+
+enum hy3_device_choice { HY3_DEVICES(HY3_CHOICE_ENUM, HY3_DEVICE_) };
+
 struct hy3_list { /* texts, owned by the configuration */
     char **items;
     int count;
@@ -18,7 +55,8 @@ struct hy3_list { /* texts, owned by the configuration */
 
 struct hy3_config {
     /* model */
-    char *model_name_or_path, *tokenizer_name_or_path, *finetuning_type;
+    char *model_name_or_path, *tokenizer_name_or_path;
+    enum hy3_finetuning_type finetuning_type;
     int64_t lora_rank;
     double lora_alpha, lora_dropout;
     struct hy3_list lora_target;
@@ -31,7 +69,7 @@ struct hy3_config {
     bool packing;
     char *cache_dir;
     bool overwrite_cache, disable_shuffling;
-    char *template;
+    enum hy3_template template;
     struct hy3_list eval_data_file;
     double val_size;
     int64_t eval_steps;
@@ -43,33 +81,34 @@ struct hy3_config {
     double num_train_epochs;
     int64_t max_steps;
     double learning_rate, min_lr, min_lr_rate; /* min_*: negative where not given */
-    char *lr_scheduler_type;
+    enum hy3_lr_scheduler_type lr_scheduler_type;
     double warmup_ratio;
     int64_t warmup_steps;
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
     int64_t seed;
     bool bf16, gradient_checkpointing;
-    char *flash_attn;
+    enum hy3_flash_attn flash_attn;
     /* saving, logging */
     int64_t save_steps;
     double max_hours;
     int64_t save_total_limit;
     bool save_only_model, save_async;
-    char *save_failure;
-    char *save_format, *max_shard_size, *resume_from_checkpoint;
+    enum hy3_save_failure save_failure;
+    enum hy3_save_format save_format;
+    char *max_shard_size, *resume_from_checkpoint;
     int64_t logging_steps;
-    char *report_to;
-    bool plot_loss;
-    bool profile;
+    enum hy3_report_to report_to;
+    bool plot_loss, profile;
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
     double expert_capacity;
     int64_t zero_stage;
-    char *offload, *offload_dir;
+    enum hy3_offload offload;
+    char *offload_dir;
     bool make_moe_param_leaf_module;
     int64_t stage3_param_persistence_threshold, stage3_prefetch_bucket_size;
     int64_t stage3_max_reuse_distance, ddp_timeout;
-    char *device;
+    enum hy3_device_choice device;
 };
 
 /* Collective on `comm`. Fills *config from the arguments: CONFIG [key=value …]; rank 0 reads the
@@ -83,6 +122,9 @@ void hy3_config_free(struct hy3_config *config);
 /* Local. The resolved configuration as a libconfig file that can be run again; the caller owns
  * *text (hy3_free). */
 hy3_status hy3_config_format(const struct hy3_config *config, char **text);
+
+/* Local. The word of a choice, by its key: "lora" of "finetuning_type". */
+const char *hy3_config_word(const struct hy3_config *config, const char *key);
 
 /* Local. Bytes of "5GB", "300MB", "1000" (powers of 1000; GiB, MiB, KiB of 1024). key: for the
  * message. */

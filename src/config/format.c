@@ -55,6 +55,9 @@ static void write_value(FILE *out, const struct hy3_option *o, const struct hy3_
     case HY3_BOOL:
         fputs(*(const bool *)value ? "true" : "false", out);
         return;
+    case HY3_CHOICE:
+        write_text(out, o->words[*(const int *)value]);
+        return;
     case HY3_LIST:
         for (int i = 0; i < list->count; i++) {
             fputs(i == 0 ? "[" : ", ", out);
@@ -135,4 +138,12 @@ hy3_status hy3_config_format(const struct hy3_config *config, char **text)
         *text = NULL;
     }
     return status;
+}
+
+const char *hy3_config_word(const struct hy3_config *config, const char *key)
+{
+    const struct hy3_option *o = hy3_option_find(hy3_options, key);
+
+    HY3_ASSERT(o && o->type == HY3_CHOICE);
+    return o->words[*(const int *)hy3_option_value(o, config)];
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* help.c - --help from the option table. */
+/* help.c - --help from the tables. */
 #include "config/help.h"
 
 #include "base/memory.h"
 #include "config/assign.h"
-#include "config/options.h"
 
 enum { LEFT = 38, RIGHT = 98 }; /* columns */
 
@@ -47,19 +46,45 @@ done:
     return status;
 }
 
-hy3_status hy3_help_write(FILE *out, const char *program, const char *summary)
+static void write_arguments(FILE *out, const struct hy3_usage *u)
+{
+    fprintf(out, "usage: %s%s", u->program, u->config ? " CONFIG" : "");
+    for (const struct hy3_option *o = u->arguments; o->key; o++)
+        if (o->type == HY3_WORD)
+            fprintf(out, " %s", o->key);
+    fprintf(out, " [--name value ...]\n%s\n\n", u->summary);
+    if (u->config)
+        fprintf(out, "  %-26s %s\n", "CONFIG", HY3_HELP_CONFIG);
+    for (const struct hy3_option *o = u->arguments; o->key; o++) {
+        char left[64];
+
+        if (o->type == HY3_WORD)
+            snprintf(left, sizeof left, "%s", o->key);
+        else
+            snprintf(left, sizeof left, "--%s %s", o->key, o->value ? o->value : "");
+        fprintf(out, "  %-26s %s\n", left, o->help);
+    }
+    fprintf(out, "  %-26s %s\n  %-26s %s\n", "--help", "this text", "--version", "the version");
+}
+
+hy3_status hy3_help_write(FILE *out, const struct hy3_usage *u)
 {
     hy3_status status = HY3_OK;
     struct hy3_config defaults = {0};
 
+    if (u->arguments->key) {
+        write_arguments(out, u);
+        return HY3_OK;
+    }
     HY3_TRY_DONE(hy3_config_defaults(&defaults));
-    fprintf(
-        out,
-        "usage: %s CONFIG [key=value ...]\n%s\n\n"
-        "CONFIG is a libconfig file of lines key = value; the arguments key=value override it.\n"
-        "Lists are [\"a\", \"b\"] in the file, a,b or [\"a\",\"b\"] as an argument. --help shows this,\n"
-        "--version the version. Keys with their defaults:\n",
-        program, summary);
+    fprintf(out,
+            "usage: %s CONFIG [key=value ...]\n%s\n\n"
+            "CONFIG is a libconfig file of lines key = value; the arguments key=value override "
+            "it.\n"
+            "Lists are [\"a\", \"b\"] in the file, a,b or [\"a\",\"b\"] as an argument. --help "
+            "shows this,\n"
+            "--version the version. Keys with their defaults:\n",
+            u->program, u->summary);
     for (const struct hy3_option *o = hy3_options; o->key; o++) {
         if (o->type == HY3_GROUP)
             fprintf(out, "\n%s\n", o->key);

@@ -3,17 +3,29 @@
 #ifndef HY3_CONFIG_HELP_H
 #define HY3_CONFIG_HELP_H
 
-#include "base/error.h"
+#include "config/options.h"
 
 #include <stdio.h>
 
-/* Local. The text of --help, at most 100 columns wide. */
-hy3_status hy3_help_write(FILE *out, const char *program, const char *summary);
+/* What the command line of a program may hold. */
+struct hy3_usage {
+    const char *program, *summary;      /* "hy3_init", "Makes a small random checkpoint." */
+    const struct hy3_option *arguments; /* at most 64 entries, then HY3_OPTION_END */
+    struct hy3_config *config;          /* CONFIG and key=value fill it; NULL: they are none */
+};
 
-/* Local. The key reference in Markdown (doc/config.md), or the manual page of a program that takes
- * a configuration (doc/man/PROGRAM.1; the keys are listed in that of hy3_sft). */
+/* The help of CONFIG in a program with other arguments. */
+#define HY3_HELP_CONFIG "configuration of the run"
+
+/* Local. The text of --help: of the arguments, or of the keys if there are none. */
+hy3_status hy3_help_write(FILE *out, const struct hy3_usage *usage);
+
+/* Local. The key reference in Markdown (doc/config.md). */
 hy3_status hy3_reference_write_md(FILE *out);
-hy3_status hy3_reference_write_man(FILE *out, const char *program, const char *summary);
+
+/* Local. The manual page of a program (doc/man/PROGRAM.1; the keys are listed in that of
+ * hy3_sft). */
+hy3_status hy3_reference_write_man(FILE *out, const struct hy3_usage *usage);
 
 /* Local. The section EXIT STATUS of every manual page, from HY3_STATUSES. */
 void hy3_reference_write_exit(FILE *out);

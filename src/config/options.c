@@ -10,183 +10,175 @@
 /* Bounds of open intervals, and none. */
 #define ABOVE_0 DBL_MIN
 #define BELOW_1 0x1.fffffffffffffp-1
-#define ANY     DBL_MAX
-#define MANY    INT64_MAX
+#define MANY    0
 
 #define ALL     NULL /* every value is available in this version */
 #define DEFAULT ""   /* none but the default is */
 
 /* clang-format off */
-#define TAIL(only_, aliases_, help_) .only = only_, .aliases = aliases_, .help = help_
+#define FIELD(field, type_, only_, aliases_, help_) \
+    .key = #field, .type = type_, .offset = offsetof(struct hy3_config, field), .only = only_, .aliases = aliases_, \
+    .help = help_
 #define GROUP(title) {.key = title, .type = HY3_GROUP}
-#define TEXT(field, initial, only, aliases, help) \
-    {.key = #field, .type = HY3_TEXT, .offset = offsetof(struct hy3_config, field), .text = initial, TAIL(only, aliases, help)}
-#define LIST(field, initial, only, aliases, help) \
-    {.key = #field, .type = HY3_LIST, .offset = offsetof(struct hy3_config, field), .text = initial, TAIL(only, aliases, help)}
-#define SIZE(field, initial, only, aliases, help) \
-    {.key = #field, .type = HY3_SIZE, .offset = offsetof(struct hy3_config, field), .text = initial, TAIL(only, aliases, help)}
-#define CHOICE(field, words, only, aliases, help) \
-    {.key = #field, .type = HY3_CHOICE, .offset = offsetof(struct hy3_config, field), .text = words, TAIL(only, aliases, help)}
-#define BOOL(field, initial, only, aliases, help) \
-    {.key = #field, .type = HY3_BOOL, .offset = offsetof(struct hy3_config, field), .truth = initial, TAIL(only, aliases, help)}
-#define COUNT(field, initial, low, high, only, aliases, help) \
-    {.key = #field, .type = HY3_COUNT, .offset = offsetof(struct hy3_config, field), .count = {initial, low, high, false}, \
-     TAIL(only, aliases, help)}
-#define AUTO_COUNT(field, high, only, aliases, help) \
-    {.key = #field, .type = HY3_COUNT, .offset = offsetof(struct hy3_config, field), .count = {0, 0, high, true}, \
-     TAIL(only, aliases, help)}
-#define REAL(field, initial, low, high, only, aliases, help) \
-    {.key = #field, .type = HY3_REAL, .offset = offsetof(struct hy3_config, field), .real = {initial, low, high}, \
-     TAIL(only, aliases, help)}
+#define TEXT(field, initial, ...) {FIELD(field, HY3_TEXT, __VA_ARGS__), .text = initial}
+#define LIST(field, initial, ...) {FIELD(field, HY3_LIST, __VA_ARGS__), .text = initial}
+#define SIZE(field, initial, ...) {FIELD(field, HY3_SIZE, __VA_ARGS__), .text = initial}
+#define BOOL(field, initial, ...) {FIELD(field, HY3_BOOL, __VA_ARGS__), .truth = initial}
+#define CHOICE(field, list, ...) \
+    {FIELD(field, HY3_CHOICE, __VA_ARGS__), .words = (const char *const[]){list(HY3_CHOICE_WORD, ) NULL}}
+#define COUNT(field, initial, low, high, ...) \
+    {FIELD(field, HY3_COUNT, __VA_ARGS__), .count = {initial, low, high, false}}
+#define AUTO_COUNT(field, high, ...) {FIELD(field, HY3_COUNT, __VA_ARGS__), .count = {0, 0, high, true}}
+#define REAL(field, initial, low, high, ...) {FIELD(field, HY3_REAL, __VA_ARGS__), .real = {initial, low, high}}
 
 const struct hy3_option hy3_options[] = {
-    /*     key, default (choice: first), range, available values, aliases,
+    /*     key, default (choice: its words, the first), range, available values, aliases,
            help */
     GROUP("model"),
     TEXT(model_name_or_path, NULL, ALL, NULL,
-         "directory of the base model in Hugging Face layout, inner or outer names"),
+         "directory of the base model in Hugging Face format, inner or outer names"),
     TEXT(tokenizer_name_or_path, NULL, ALL, "tokenizer_name",
-         "directory of the tokenizer; not set: the model's"),
-    CHOICE(finetuning_type, "full lora attention", ALL, NULL,
-         "what learns: all weights, an adapter, or the attention projections"),
+         "directory of the tokenizer (default: the model's)"),
+    CHOICE(finetuning_type, HY3_FINETUNING_TYPES, ALL, NULL,
+         "weights to train: all, a LoRA adapter, or attention only"),
     COUNT(lora_rank, 64, 1, 65536, ALL, NULL,
-         "rank of the adapter"),
-    REAL(lora_alpha, 128, ABOVE_0, ANY, ALL, NULL,
-         "the adapter is scaled by lora_alpha / lora_rank"),
+         "rank of the LoRA adapter"),
+    REAL(lora_alpha, 128, ABOVE_0, MANY, ALL, NULL,
+         "scale of the adapter: lora_alpha / lora_rank"),
     REAL(lora_dropout, 0.05, 0, BELOW_1, ALL, NULL,
-         "share of the adapter's inputs dropped while training"),
+         "dropout probability of the adapter's inputs"),
     LIST(lora_target, "q_proj k_proj v_proj o_proj", ALL, "target_modules",
          "modules with an adapter: q_proj k_proj v_proj o_proj, gate_proj up_proj down_proj, experts, all"),
     TEXT(adapter_name_or_path, NULL, ALL, NULL,
-         "directory of a PEFT adapter to continue; its rank, alpha and targets hold"),
+         "PEFT adapter to continue training; its rank, alpha and targets apply"),
 
     GROUP("data"),
     LIST(train_data_file, NULL, ALL, "train_file",
-         "JSONL file or files of conversations to learn from"),
+         "JSONL training files, a conversation per line"),
     TEXT(dataset_dir, NULL, ALL, NULL,
-         "directory of dataset_info.json, for dataset"),
+         "directory of dataset_info.json"),
     LIST(dataset, NULL, ALL, NULL,
-         "names in dataset_info.json, in place of train_data_file"),
+         "data sets named in dataset_info.json, instead of train_data_file"),
     COUNT(max_seq_length, 4096, 1, MANY, ALL, "cutoff_len max_length",
-         "longer samples are cut there; tokens"),
+         "maximum length of a sample in tokens; longer ones are truncated"),
     COUNT(max_samples, 0, 0, MANY, ALL, "max_train_samples",
-         "use the first so many samples; 0: all"),
+         "use only the first N samples; 0: all"),
     COUNT(max_bad_samples, 0, 0, MANY, ALL, NULL,
-         "bad lines of the data that are left out before the run stops"),
+         "malformed input lines to skip before aborting"),
     BOOL(packing, false, DEFAULT, NULL,
-         "fill sequences of max_seq_length with several samples"),
+         "pack several samples into one sequence of max_seq_length"),
     TEXT(cache_dir, NULL, ALL, NULL,
-         "directory of the token files; not set: output_dir"),
+         "directory of tokenized data (default: output_dir)"),
     BOOL(overwrite_cache, false, ALL, NULL,
-         "tokenize again even if the token file fits"),
+         "tokenize again even if the token file is up to date"),
     BOOL(disable_shuffling, false, ALL, NULL,
-         "take the samples in the order of the files"),
-    CHOICE(template, "hy_v3", ALL, NULL,
-         "chat template; its dialect follows the tokenizer"),
+         "keep the samples in file order"),
+    CHOICE(template, HY3_TEMPLATES, ALL, NULL,
+         "chat template; the tokenizer selects its dialect"),
     LIST(eval_data_file, NULL, ALL, "validation_file",
-         "JSONL file or files to evaluate on"),
-    REAL(val_size, 0, 0, ANY, ALL, NULL,
-         "samples taken from the training data to evaluate on: below 1 a share, else a number"),
+         "JSONL evaluation files"),
+    REAL(val_size, 0, 0, MANY, ALL, NULL,
+         "training samples held out for evaluation: a fraction below 1, or a number"),
     COUNT(eval_steps, 0, 0, MANY, ALL, NULL,
-         "evaluate every so many steps, and at the end; 0: at the end"),
+         "evaluate every N steps and at the end; 0: only at the end"),
     BOOL(use_dummy_data, false, ALL, NULL,
-         "learn random tokens, to measure speed and memory without data"),
+         "train on random tokens, to measure speed and memory without data"),
 
     GROUP("training"),
     TEXT(output_dir, NULL, ALL, NULL,
-         "directory of everything the run writes"),
+         "directory for all output"),
     BOOL(overwrite_output_dir, false, ALL, NULL,
-         "write into an output_dir that holds another run"),
+         "allow an output_dir that holds another run"),
     COUNT(per_device_train_batch_size, 1, 1, 1 << 20, ALL, NULL,
-         "samples of a micro-batch on each rank"),
+         "samples per micro-batch and rank"),
     COUNT(gradient_accumulation_steps, 1, 1, 1 << 20, ALL, NULL,
-         "micro-batches of a step on each rank"),
-    REAL(num_train_epochs, 3, ABOVE_0, ANY, ALL, NULL,
-         "passes over the data"),
+         "micro-batches per step and rank"),
+    REAL(num_train_epochs, 3, ABOVE_0, MANY, ALL, NULL,
+         "number of epochs"),
     COUNT(max_steps, -1, -1, MANY, ALL, NULL,
-         "steps, in place of num_train_epochs; -1: by the epochs"),
+         "number of steps, overrides num_train_epochs; -1: not set"),
     REAL(learning_rate, 1e-5, 0, 1, ALL, NULL,
-         "peak learning rate, reached after warmup"),
+         "peak learning rate, after warmup"),
     REAL(min_lr, -1, 0, 1, ALL, NULL,
-         "learning rate at the end of cosine_with_min_lr"),
+         "final learning rate of cosine_with_min_lr"),
     REAL(min_lr_rate, -1, 0, 1, ALL, NULL,
-         "the same as a share of learning_rate"),
-    CHOICE(lr_scheduler_type, "cosine_with_min_lr cosine linear constant constant_with_warmup", ALL, NULL,
-         "how the learning rate falls"),
+         "final learning rate as a fraction of learning_rate"),
+    CHOICE(lr_scheduler_type, HY3_LR_SCHEDULER_TYPES, ALL, NULL,
+         "learning rate schedule"),
     REAL(warmup_ratio, 0, 0, 1, ALL, NULL,
-         "share of all steps in which the learning rate rises from 0"),
+         "fraction of all steps used for linear warmup"),
     COUNT(warmup_steps, 0, 0, MANY, ALL, NULL,
-         "the same as a number of steps; above 0 it overrides warmup_ratio"),
-    REAL(weight_decay, 0, 0, ANY, ALL, NULL,
-         "AdamW's decay of the matrices; norms have none"),
+         "warmup steps; above 0 they override warmup_ratio"),
+    REAL(weight_decay, 0, 0, MANY, ALL, NULL,
+         "AdamW weight decay; norms have none"),
     REAL(adam_beta1, 0.9, 0, BELOW_1, ALL, NULL,
-         "AdamW's decay of the mean gradient"),
+         "AdamW beta1, decay of the first moment"),
     REAL(adam_beta2, 0.999, 0, BELOW_1, ALL, NULL,
-         "AdamW's decay of the mean squared gradient"),
-    REAL(adam_epsilon, 1e-8, ABOVE_0, ANY, ALL, NULL,
-         "AdamW's guard against division by zero"),
-    REAL(max_grad_norm, 1, 0, ANY, ALL, NULL,
-         "larger gradients are scaled down to this norm; 0: never"),
+         "AdamW beta2, decay of the second moment"),
+    REAL(adam_epsilon, 1e-8, ABOVE_0, MANY, ALL, NULL,
+         "AdamW epsilon"),
+    REAL(max_grad_norm, 1, 0, MANY, ALL, NULL,
+         "clip the global gradient norm to this; 0: no clipping"),
     COUNT(seed, 42, 0, MANY, ALL, NULL,
-         "of the sample order and everything else that is drawn"),
+         "random seed (sample order, initialization, dropout)"),
     BOOL(bf16, true, ALL, NULL,
-         "weights and activations in bf16, master weights in fp32; false: all in fp32"),
+         "bf16 weights and activations with fp32 master weights; false: all fp32"),
     BOOL(gradient_checkpointing, true, ALL, NULL,
-         "keep the input of each layer only and compute the rest again: less memory, same result"),
-    CHOICE(flash_attn, "auto fa2 sdpa disabled", ALL, NULL,
-         "accepted for other tools' files; there is one attention, which needs no T x T matrix"),
+         "recompute activations in the backward pass: less memory, same result"),
+    CHOICE(flash_attn, HY3_FLASH_ATTNS, ALL, NULL,
+         "accepted for compatibility, no effect: attention never forms the T x T matrix"),
 
     GROUP("saving and logging"),
     COUNT(save_steps, 500, 1, MANY, ALL, NULL,
-         "a checkpoint every so many steps"),
+         "save a checkpoint every N steps"),
     BOOL(save_async, false, ALL, NULL,
-         "training goes on while a checkpoint is written, from a copy in host memory"),
-    CHOICE(save_failure, "stop continue", ALL, NULL,
-         "what a checkpoint that cannot be saved means; the one before it stays either way"),
-    REAL(max_hours, 0, 0, ANY, ALL, NULL,
-         "stop with a checkpoint before so many hours have passed; 0: no limit"),
+         "write checkpoints in the background from a copy in host memory"),
+    CHOICE(save_failure, HY3_SAVE_FAILURES, ALL, NULL,
+         "stop or continue when a checkpoint cannot be saved; the previous one is kept"),
+    REAL(max_hours, 0, 0, MANY, ALL, NULL,
+         "save a checkpoint and stop before N hours have passed; 0: no limit"),
     COUNT(save_total_limit, 0, 0, MANY, ALL, NULL,
-         "keep the newest so many checkpoints; 0: all"),
+         "keep the N newest checkpoints; 0: all"),
     BOOL(save_only_model, false, ALL, NULL,
-         "checkpoints without the optimizer, which cannot be resumed"),
-    CHOICE(save_format, "input inner outer", ALL, NULL,
-         "names and layout of the written model; input: the base model's"),
+         "save checkpoints without optimizer state; they cannot be resumed"),
+    CHOICE(save_format, HY3_SAVE_FORMATS, ALL, NULL,
+         "tensor names of the saved model; input: as in the base model"),
     SIZE(max_shard_size, "5GB", ALL, NULL,
-         "a weight file is closed before it grows beyond this"),
+         "maximum size of a weight file"),
     TEXT(resume_from_checkpoint, "auto", ALL, NULL,
-         "checkpoint to continue from: auto (the newest in output_dir), none, or a directory"),
+         "checkpoint to resume: auto (the newest in output_dir), none, or a directory"),
     COUNT(logging_steps, 1, 1, MANY, ALL, NULL,
-         "a line of train_log.jsonl every so many steps"),
-    CHOICE(report_to, "none tensorboard mlflow", "none", NULL,
-         "where else the log goes"),
+         "log to train_log.jsonl every N steps"),
+    CHOICE(report_to, HY3_REPORT_TOS, "none", NULL,
+         "additional logging backend"),
     BOOL(plot_loss, true, ALL, NULL,
-         "draw loss.png at the end"),
+         "plot loss.png at the end"),
     BOOL(profile, false, ALL, NULL,
-         "log the seconds of each kind of operation at the end; the run is slower, since nothing overlaps"),
+         "log the time of each operation at the end; slows the run: no overlap"),
 
     GROUP("parallel"),
     AUTO_COUNT(expert_parallel_size, 65536, ALL, NULL,
-         "ranks that share the experts of a layer; auto: the most that divide experts and the ranks of a node"),
-    REAL(expert_capacity, 1.25, ABOVE_0, ANY, ALL, NULL,
-         "rows the experts of a rank work on at a time, in shares of an even load; more take several rounds"),
+         "ranks per expert group; auto: the largest divisor of the experts and of a node's ranks"),
+    REAL(expert_capacity, 1.25, ABOVE_0, MANY, ALL, NULL,
+         "rows per rank and round of expert work, relative to a balanced load"),
     COUNT(zero_stage, 3, 0, 3, ALL, NULL,
-         "what is divided over the ranks: 1 the optimizer, 2 also gradients, 3 also weights"),
-    CHOICE(offload, "none optimizer param full", ALL, NULL,
-         "what stays in host memory: optimizer states, weights (zero_stage 3), or both"),
+         "sharded over the ranks: 1 optimizer state, 2 also gradients, 3 also weights"),
+    CHOICE(offload, HY3_OFFLOADS, ALL, NULL,
+         "what to keep in host memory: optimizer state, weights (zero_stage 3), or both"),
     TEXT(offload_dir, NULL, ALL, NULL,
-         "directory on a disk of the node: what is offloaded lies in files there instead of memory"),
+         "offload to memory-mapped files in this directory, on a local disk"),
     BOOL(make_moe_param_leaf_module, false, ALL, NULL,
-         "do not divide the experts at zero_stage 3"),
+         "do not shard the experts at zero_stage 3"),
     COUNT(stage3_param_persistence_threshold, 100000, 0, MANY, ALL, NULL,
-         "units (a layer's dense part, its experts, …) of up to so many elements are not divided"),
+         "do not shard units (a layer's dense part, its experts, …) of up to N elements"),
     COUNT(stage3_prefetch_bucket_size, 50000000, 0, MANY, ALL, NULL,
-         "elements that are gathered ahead of their use, but at least a unit; 0: none"),
+         "prefetch up to N elements, at least one unit; 0: no prefetch"),
     COUNT(stage3_max_reuse_distance, 1000000000, 0, MANY, ALL, NULL,
-         "a gathered unit is kept if it is used again before so many elements"),
+         "keep a gathered unit that is used again within N elements"),
     COUNT(ddp_timeout, 1800, 0, MANY, ALL, NULL,
-         "the run ends when a rank has not answered for so long; seconds, 0: never"),
-    CHOICE(device, "auto cpu cuda", ALL, NULL,
-         "what computes"),
+         "abort after N seconds without an answer from a rank; 0: never"),
+    CHOICE(device, HY3_DEVICES, ALL, NULL,
+         "device to run on"),
     {.key = NULL},
 };
 
@@ -222,26 +214,26 @@ bool hy3_option_has_word(const char *list, const char *word)
     return false;
 }
 
-const struct hy3_option *hy3_option_find(const char *key)
+const struct hy3_option *hy3_option_find(const struct hy3_option *table, const char *key)
 {
-    for (const struct hy3_option *o = hy3_options; o->key; o++)
+    for (const struct hy3_option *o = table; o->key; o++)
         if (o->type != HY3_GROUP &&
             (strcmp(o->key, key) == 0 || (o->aliases && hy3_option_has_word(o->aliases, key))))
             return o;
     return NULL;
 }
 
-const char *hy3_option_nearest(const char *key)
+const char *hy3_option_nearest(const struct hy3_option *table, const char *key)
 {
     static _Thread_local char best[64];
     int nearest = hy3_edit_limit(key) + 1;
 
-    for (const struct hy3_option *o = hy3_options; o->key; o++) {
+    for (const struct hy3_option *o = table; o->key; o++) {
         char names[256];
         const char *list = names, *word;
         size_t length;
 
-        if (o->type == HY3_GROUP)
+        if (o->type == HY3_GROUP || o->type == HY3_WORD)
             continue;
         snprintf(names, sizeof names, "%s %s", o->key, o->aliases ? o->aliases : "");
         while ((word = hy3_option_word(&list, &length))) {
@@ -257,6 +249,14 @@ const char *hy3_option_nearest(const char *key)
         }
     }
     return nearest <= hy3_edit_limit(key) ? best : NULL;
+}
+
+int hy3_option_choice(const struct hy3_option *option, const char *word)
+{
+    for (int i = 0; option->words[i]; i++)
+        if (strcmp(option->words[i], word) == 0)
+            return i;
+    return -1;
 }
 
 static void describe_count(const struct hy3_option *o, char *out, size_t size)
@@ -277,7 +277,7 @@ static void describe_real(const struct hy3_option *o, char *out, size_t size)
         snprintf(out, size, "a number above 0");
     else if (high == BELOW_1)
         snprintf(out, size, "a number from %g to below 1", low);
-    else if (high == ANY)
+    else if (high == MANY)
         snprintf(out, size, "a number, %g or more", low);
     else
         snprintf(out, size, "a number, %g to %g", low, high);
@@ -285,8 +285,7 @@ static void describe_real(const struct hy3_option *o, char *out, size_t size)
 
 void hy3_option_describe(const struct hy3_option *option, char *out, size_t size)
 {
-    const char *list = option->text, *word, *before = "one of ";
-    size_t length, used = 0;
+    size_t used = 0;
 
     switch (option->type) {
     case HY3_COUNT:
@@ -299,8 +298,9 @@ void hy3_option_describe(const struct hy3_option *option, char *out, size_t size
         snprintf(out, size, "true or false");
         return;
     case HY3_CHOICE:
-        for (; (word = hy3_option_word(&list, &length)) && used < size; before = ", ")
-            used += (size_t)snprintf(out + used, size - used, "%s%.*s", before, (int)length, word);
+        for (int i = 0; option->words[i] && used < size; i++)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", i == 0 ? "one of " : ", ",
+                                     option->words[i]);
         return;
     case HY3_SIZE:
         snprintf(out, size, "a size such as \"5GB\" or \"512MiB\"");
@@ -340,7 +340,6 @@ bool hy3_option_is_set(const struct hy3_option *option, const struct hy3_config 
     switch (option->type) {
     case HY3_TEXT:
     case HY3_SIZE:
-    case HY3_CHOICE:
         return *(char *const *)value != NULL;
     case HY3_LIST:
         return ((const struct hy3_list *)value)->count > 0;

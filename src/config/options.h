@@ -12,50 +12,62 @@
 enum hy3_option_type {
     HY3_OPTION_END, /* of the table */
     HY3_GROUP,      /* a heading: the key is its title */
-    HY3_TEXT,       /* char *; NULL: not set */
+    HY3_TEXT,       /* char *; NULL: not set; of an argument const char *, borrowed from argv */
     HY3_LIST,       /* struct hy3_list; empty: not set */
     HY3_COUNT,      /* int64_t */
     HY3_REAL,       /* double; below the range: not set */
-    HY3_BOOL,       /* bool */
-    HY3_CHOICE,     /* char *, one of some words */
-    HY3_SIZE,       /* char *, "5GB" */
+    HY3_BOOL,       /* bool; of an argument a flag without a value */
+    HY3_CHOICE,     /* an enum: the place of the word among `words` */
+    HY3_SIZE,       /* char *, "5GB"; of an argument int64_t, bytes */
+    HY3_WORD,       /* of an argument: positional, as HY3_TEXT */
 };
 
+/* An entry: a key of the configuration, or an argument of one program. */
 struct hy3_option {
-    const char *key;
+    const char *key; /* of an argument: without dashes */
     enum hy3_option_type type;
-    size_t offset; /* in struct hy3_config */
+    size_t offset;     /* in struct hy3_config */
+    void *target;      /* of an argument: its variable, which holds the default */
+    const char *value; /* of an argument: the name of its value in the help, "FILE" */
+    bool required;     /* of an argument; a positional one always is */
 
     union {
-        /* text, size: the default; list: its words; choice: all words, the default first */
-        const char *text;
+        const char *text; /* text, size: the default; list: its words */
         bool truth;
+        const char *const *words; /* choice: the default first, NULL at the end */
 
         struct {
-            int64_t initial, low, high;
-            bool automatic; /* 0 is written "auto" */
+            int64_t initial, low, high; /* high 0: no limit */
+            bool automatic;             /* 0 is written "auto" */
         } count;
 
         struct {
-            double initial, low, high;
+            double initial, low, high; /* high 0: no limit */
         } real;
     };
 
-    /* the values this version can do, as words; NULL: all; "": just the default */
-    const char *only;
+    const char *only; /* the values this version supports, as words; NULL: all; "": the default */
     const char *aliases; /* words; NULL: none */
     const char *help;    /* one line, lower case */
 };
 
+/* The first fields of an argument's entry. */
+#define HY3_ARGUMENT(key_, type_, target_, value_, help_) \
+    .key = key_, .type = type_, .target = target_, .value = value_, .help = help_
+
+/* The configuration's; as every table it ends with HY3_OPTION_END. */
 extern const struct hy3_option hy3_options[];
 
-/* The option of that key or alias, NULL if there is none. */
-const struct hy3_option *hy3_option_find(const char *key);
+/* The entry of that key or alias, NULL if there is none. */
+const struct hy3_option *hy3_option_find(const struct hy3_option *table, const char *key);
 
-/* The known key or alias that is most like `key`, NULL if none is. */
-const char *hy3_option_nearest(const char *key);
+/* The key or alias of the table that is most like `key`, NULL if none is. */
+const char *hy3_option_nearest(const struct hy3_option *table, const char *key);
 
-/* Place of the option in the table. */
+/* The place of `word` among the words of a choice, -1 if it is none of them. */
+int hy3_option_choice(const struct hy3_option *option, const char *word);
+
+/* Place of the option in the table of the configuration. */
 int hy3_option_index(const struct hy3_option *option);
 int hy3_option_count(void);
 
@@ -81,10 +93,10 @@ bool hy3_option_is_set(const struct hy3_option *option, const struct hy3_config 
 hy3_status hy3_option_format(const struct hy3_option *option, const struct hy3_config *config,
                              char **out);
 
-/* The field of the option in *config. */
+/* The variable of an argument, or the field of *config. */
 static inline void *hy3_option_field(const struct hy3_option *option, struct hy3_config *config)
 {
-    return (char *)config + option->offset;
+    return option->target ? option->target : (char *)config + option->offset;
 }
 
 static inline const void *hy3_option_value(const struct hy3_option *option,

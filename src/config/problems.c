@@ -38,6 +38,5 @@ hy3_status hy3_problems_status(const struct hy3_problems *problems)
         HY3_FAIL(HY3_EUSAGE, "%s", problems->text + 3);
     if (problems->count > problems->shown)
         snprintf(more, sizeof more, "\n  and %d more", problems->count - problems->shown);
-    HY3_FAIL(HY3_EUSAGE, "%d things are wrong in the configuration%s%s", problems->count,
-             problems->text, more);
+    HY3_FAIL(HY3_EUSAGE, "%d problems:%s%s", problems->count, problems->text, more);
 }

@@ -3,7 +3,6 @@
 #include "base/memory.h"
 #include "config/assign.h"
 #include "config/help.h"
-#include "config/options.h"
 #include "config/version.h"
 
 /* Writes one option; value: its default, values: what it must be. */
@@ -71,19 +70,23 @@ static void md_option(FILE *out, const struct hy3_option *o, const char *value, 
 
 hy3_status hy3_reference_write_md(FILE *out)
 {
-    fprintf(
-        out,
-        "# Configuration keys of hy3 %s\n\n"
-        "Made by `hy3_sft --write-reference=md` from the option table (src/config/options.c).\n\n"
-        "A configuration is a libconfig file of lines `key = value;` with comments from `#` to the end "
-        "of the line. Arguments\n`key=value` override it: `hy3_sft run.cfg max_steps=10 "
-        "train_data_file=a.jsonl,b.jsonl`; an empty text (`cache_dir=`) takes\nthe default back. "
-        "Numbers are decimal, truth values `true` and `false`, texts stand in double quotes (on the "
-        "command line\nonly where a list needs them), lists are `[\"a\", \"b\"]`. Paths are relative to the "
-        "working directory. A key that is not\nlisted here is an error, and all errors of a file and "
-        "its arguments are reported together. The resolved configuration is\nwritten to "
-        "`output_dir/config.cfg`.\n",
-        HY3_VERSION);
+    fprintf(out,
+            "# Configuration keys of hy3 %s\n\n"
+            "Written by `hy3_sft --write-reference=md` from the option table "
+            "(src/config/options.c).\n\n"
+            "A configuration is a libconfig file of lines `key = value;` with comments from `#` "
+            "to the end of the line.\n"
+            "Arguments `key=value` override it: `hy3_sft run.cfg max_steps=10 "
+            "train_data_file=a.jsonl,b.jsonl`;\n"
+            "an empty text (`cache_dir=`) restores the default. Numbers are decimal, booleans "
+            "`true` and `false`, texts\n"
+            "are in double quotes (on the command line only where a list needs them), lists are "
+            "`[\"a\", \"b\"]`.\n"
+            "Paths are relative to the working directory. An unknown key is an error, and all "
+            "errors of a file and its\n"
+            "arguments are reported together. The resolved configuration is written to "
+            "`output_dir/config.cfg`.\n",
+            HY3_VERSION);
     return walk(out, md_group, md_option);
 }
 
@@ -164,40 +167,70 @@ static void write_environment(FILE *out)
         out);
 }
 
-hy3_status hy3_reference_write_man(FILE *out, const char *program, const char *summary)
+static void write_arguments(FILE *out, const struct hy3_usage *u)
+{
+    if (u->config)
+        fputs(".I CONFIG\n", out);
+    for (const struct hy3_option *o = u->arguments; o->key; o++)
+        if (o->type == HY3_WORD)
+            fprintf(out, ".I %s\n", o->key);
+    fputs(".RI [\\-\\- name \" \" value \" ...]\"\n.SH ARGUMENTS\n", out);
+    if (u->config)
+        fputs(".TP\n.B CONFIG\n" HY3_HELP_CONFIG "\n", out);
+    for (const struct hy3_option *o = u->arguments; o->key; o++) {
+        if (o->value)
+            fprintf(out, ".TP\n.BI \\-\\-%s \" %s\"\n", o->key, o->value);
+        else
+            fprintf(out, ".TP\n.B %s%s\n", o->type == HY3_WORD ? "" : "\\-\\-", o->key);
+        man_text(out, o->help);
+        fputc('\n', out);
+    }
+    hy3_reference_write_exit(out);
+    fputs(".SH SEE ALSO\n.BR hy3_sft (1)\n", out);
+}
+
+/* Of a program with a configuration and no arguments of its own. */
+static hy3_status write_configuration(FILE *out, const char *program)
 {
     bool lists_keys = strcmp(program, "hy3_sft") == 0;
 
-    fprintf(out, ".\\\" made by %s \\-\\-write\\-reference=man\n.TH %s 1 \"\" \"hy3 %s\" hy3\n",
-            program, program, HY3_VERSION);
-    fprintf(out, ".SH NAME\n%s \\- %c%.*s\n", program, summary[0] | 0x20,
-            (int)strcspn(summary + 1, "."), summary + 1);
-    fprintf(
-        out,
-        ".SH SYNOPSIS\n.B %s\n.I CONFIG\n.RI [ key = value \" ...\"]\n.br\n.B mpiexec \\-n\n.I N\n.B %s\n.I CONFIG\n"
-        ".RI [ key = value \" ...\"]\n",
-        program, program);
+    fprintf(out,
+            ".I CONFIG\n.RI [ key = value \" ...\"]\n.br\n.B mpiexec \\-n\n.I N\n.B %s\n.I CONFIG\n"
+            ".RI [ key = value \" ...\"]\n",
+            program);
     fputs(
         ".SH DESCRIPTION\n"
         ".I CONFIG\nis a libconfig file of lines key = value; the arguments override it.\n"
-        "In the file, texts stand in double quotes and lists are [\"a\", \"b\"];\n"
-        "as an argument a list is a,b or [\"a\",\"b\"], and an empty text takes the default back.\n"
+        "In the file, texts are in double quotes and lists are [\"a\", \"b\"];\n"
+        "as an argument a list is a,b or [\"a\",\"b\"], and an empty text restores the default.\n"
         "Paths are relative to the working directory.\n"
         "All errors of the file and the arguments are reported together.\n"
         ".SH OPTIONS\n.TP\n.B \\-\\-help\nlists all keys.\n"
-        ".TP\n.B \\-\\-version\nprints the version.\n",
+        ".TP\n.B \\-\\-version\nprints the version.\n"
+        ".SH KEYS\n",
         out);
-    if (lists_keys) {
-        fputs(".SH KEYS\n", out);
+    if (lists_keys)
         HY3_TRY(walk(out, man_group, man_option));
-    } else {
+    else
         fputs(
-            ".SH KEYS\nThe same as those of\n.BR hy3_sft (1);\nthe keys of the groups model and data count.\n",
+            "As for\n.BR hy3_sft (1);\n"
+            "only the groups model and data have an effect.\n",
             out);
-    }
     hy3_reference_write_exit(out);
     write_environment(out);
     fprintf(out, ".SH SEE ALSO\n.BR hy3_init (1),\n.BR %s (1),\n.BR hy3_generate (1)\n",
             lists_keys ? "hy3_tokenize" : "hy3_sft");
+    return HY3_OK;
+}
+
+hy3_status hy3_reference_write_man(FILE *out, const struct hy3_usage *u)
+{
+    fprintf(out, ".\\\" written by %s \\-\\-write\\-reference=man\n.TH %s 1 \"\" \"hy3 %s\" hy3\n",
+            u->program, u->program, HY3_VERSION);
+    fprintf(out, ".SH NAME\n%s \\- %c%.*s\n.SH SYNOPSIS\n.B %s\n", u->program, u->summary[0] | 0x20,
+            (int)strcspn(u->summary + 1, "."), u->summary + 1, u->program);
+    if (!u->arguments->key)
+        return write_configuration(out, u->program);
+    write_arguments(out, u);
     return HY3_OK;
 }

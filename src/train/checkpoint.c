@@ -267,7 +267,7 @@ static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
     snprintf(why, sizeof why, "%s", hy3_error_text());
     if (hy3_rank(c->comm) == 0 && path_of(c, c->info.step, ".part", part) == HY3_OK)
         (void)hy3_directory_remove(part);
-    if (strcmp(c->config->save_failure, "continue") == 0) {
+    if (c->config->save_failure == HY3_SAVE_FAILURE_continue) {
         hy3_log(HY3_LOG_WARN,
                 "checkpoint-%lld was not saved: %s; training goes on (save_failure), the previous "
                 "one is untouched",

@@ -96,7 +96,7 @@ static void announce(const struct hy3_run *run)
     if (hy3_module_options_training(c) != HY3_TRAIN_FULL)
         hy3_log(HY3_LOG_INFO,
                 "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",
-                c->finetuning_type, 1e-6 * trained, 100 * trained / total);
+                hy3_config_word(c, "finetuning_type"), 1e-6 * trained, 100 * trained / total);
 }
 
 /* The lines of the resolved configuration that set something. */

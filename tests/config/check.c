@@ -81,14 +81,14 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"max_shard_size=0GB", "'max_shard_size' is 0GB; it must be a size such as \"5GB\" or \"512MiB\""},
         {"eval_data_file=a,,b", "'eval_data_file' is a,,b; it must be text or a list of texts"},
         {"cache_dir=\"a\",\"b\"", "'cache_dir' is \"a\",\"b\"; it must be text"},
-        {"max_steps=0", "max_steps = 0 leaves nothing to do; -1 takes the steps from num_train_epochs"},
+        {"max_steps=0", "max_steps = 0 is no training; -1: num_train_epochs counts"},
         {"min_lr=0.5", "min_lr = 0.5 is above learning_rate = 1e-05"},
-        {"val_size=1.5", "val_size = 1.5 is neither a share below 1 nor a whole number of samples"},
+        {"val_size=1.5", "val_size = 1.5 is neither a fraction below 1 nor a whole number of samples"},
         {"report_to=mlflow", "report_to = \"mlflow\" is not available in this version (" HY3_VERSION "); use \"none\""},
         {"zero_stage=4", "'zero_stage' is 4; it must be a whole number, 0 to 3"},
         {"expert_parallel_size=some", "'expert_parallel_size' is some; it must be a whole number, 1 to 65536, or auto"},
-        {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; say what is to be offloaded, or leave it out"},
-        {"adapter_name_or_path=a", "adapter_name_or_path is continued with finetuning_type = \"lora\" only, not \"full\"; merge it into the model first, or leave it out"},
+        {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; set offload, or leave it out"},
+        {"adapter_name_or_path=a", "adapter_name_or_path needs finetuning_type = \"lora\", not \"full\"; merge the adapter into the model first, or leave it out"},
         {"packing=true", "packing = true is not available in this version (" HY3_VERSION "); leave it at false"},
     };
 
@@ -143,7 +143,7 @@ static void several_mistakes_stand_one_a_line(void **state)
     (void)state;
     snprintf(
         wanted, sizeof wanted,
-        "3 things are wrong in the configuration\n"
+        "3 problems:\n"
         "  %s/run.cfg:2: 'seed' is -1; it must be a whole number, 0 or more\n"
         "  argument 'nothing=1': unknown key 'nothing'; see --help\n"
         "  argument 'packing=true': packing = true is not available in this version (" HY3_VERSION
@@ -165,7 +165,7 @@ static void more_mistakes_than_a_message_holds_are_counted(void **state)
     fclose(out);
     assert_int_equal(parse(text, NULL, NULL), HY3_EUSAGE);
     free(text);
-    assert_non_null(strstr(hy3_error_text(), "503 things are wrong")); /* three keys are missing */
+    assert_non_null(strstr(hy3_error_text(), "503 problems:")); /* three keys are missing */
     assert_non_null(strstr(hy3_error_text(), ":1: unknown key 'unheard_of_0'"));
     assert_non_null(strstr(hy3_error_text(), "\n  and 4"));
     assert_true(strlen(hy3_error_text()) < HY3_ERROR_MAX - 1);
@@ -188,9 +188,9 @@ static void wrong_arguments_have_these_messages(void **state)
                    "); write the "
                    "keys as a libconfig file");
     assert_message(hy3_config_parse(&config, MPI_COMM_WORLD, 2, dashes, "", &finished),
-                   "unknown option '--seed=1'; keys have no dashes: seed=1");
+                   "unknown argument '--seed=1'; keys have no dashes: seed=1");
     assert_message(hy3_config_parse(&config, MPI_COMM_WORLD, 2, unknown, "", &finished),
-                   "unknown option '--verbose'; see --help");
+                   "unknown argument '--verbose'; see --help");
 }
 
 static void a_second_file_is_refused(void **state)
@@ -218,10 +218,10 @@ static void hy3_sft_needs_model_output_and_data(void **state)
 {
     (void)state;
     assert_message(parse("seed = 1;", NULL, NULL),
-                   "3 things are wrong in the configuration\n"
-                   "  train_data_file is missing: the JSONL file to learn from\n"
+                   "3 problems:\n"
+                   "  train_data_file is missing: the JSONL training files\n"
                    "  model_name_or_path is missing: the directory of the model\n"
-                   "  output_dir is missing: the directory of the results");
+                   "  output_dir is missing: the directory for all output");
     assert_ok(parse("model_name_or_path = \"m\"; output_dir = \"o\"; use_dummy_data = true;", NULL,
                     NULL));
     assert_message(
@@ -244,13 +244,14 @@ static void hy3_tokenize_needs_a_tokenizer_and_a_place(void **state)
     (void)state;
     hy3_log_start("hy3_tokenize", true);
     assert_message(parse("train_data_file = \"t\";", NULL, NULL),
-                   "2 things are wrong in the configuration\n"
+                   "2 problems:\n"
                    "  tokenizer_name_or_path is missing: the directory of the tokenizer\n"
-                   "  cache_dir is missing: the directory of the token file");
+                   "  cache_dir is missing: the directory of tokenized data");
     assert_ok(parse("train_data_file = \"t\";", "tokenizer_name_or_path=t", "cache_dir=c"));
     assert_ok(parse("train_data_file = \"t\";", "model_name_or_path=t", "output_dir=c"));
-    assert_message(parse(SFT, "use_dummy_data=true", NULL),
-                   "argument 'use_dummy_data=true': use_dummy_data leaves nothing to tokenize");
+    assert_message(
+        parse(SFT, "use_dummy_data=true", NULL),
+        "argument 'use_dummy_data=true': with use_dummy_data there is nothing to tokenize");
 }
 
 static void offloading_weights_needs_their_division(void **state)
@@ -338,7 +339,7 @@ static void a_failing_allocation_is_a_status(void **state)
         status = parse(NULL, "eval_data_file=a,b", "cutoff_len=9");
         hy3_alloc_fail_at(0);
         if (status != HY3_OK)
-            assert_null(config.template);
+            assert_null(config.max_shard_size);
     }
     assert_int_equal(status, HY3_OK);
     assert_true(n > 40);

@@ -4,13 +4,9 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "ckpt/hf/names.h"
 #include "ckpt/hf/rewrite.h"
 #include "comm/agree.h"
-
-static const char *name_of(enum hy3_names names)
-{
-    return names == HY3_INNER ? "inner" : "outer";
-}
 
 static hy3_status plan_all(const struct hy3_hf_conversion *c, struct hy3_hf_dir **base,
                            struct hy3_hf_plan **plan)
@@ -25,7 +21,7 @@ static hy3_status plan_all(const struct hy3_hf_conversion *c, struct hy3_hf_dir 
     HY3_TRY(hy3_hf_dir_open(c->input, base));
     if (hy3_hf_dir_names(*base) == c->layout.names)
         HY3_FAIL(HY3_EUSAGE, "'%s' has %s names already; there is nothing to convert", c->input,
-                 name_of(c->layout.names));
+                 hy3_names_words[c->layout.names]);
     HY3_TRY(hy3_hf_plan_rewrite(*base, shape.experts, &c->layout, plan));
     return hy3_hf_plan_lay_out(*plan);
 }
@@ -35,7 +31,7 @@ hy3_status hy3_hf_convert(MPI_Comm comm, const struct hy3_hf_conversion *c)
     hy3_status status = HY3_OK;
     struct hy3_hf_dir *base = NULL;
     struct hy3_hf_plan *plan = NULL;
-    const char *names = name_of(c->layout.names);
+    const char *names = hy3_names_words[c->layout.names];
     char settings[128];
 
     HY3_AGREE_DONE(comm, plan_all(c, &base, &plan), "reading the checkpoint");

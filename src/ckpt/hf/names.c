@@ -2,6 +2,8 @@
 /* names.c - names of a checkpoint against the entries of model/kinds.h. */
 #include "ckpt/hf/names.h"
 
+const char *const hy3_names_words[] = {[HY3_INNER] = "inner", [HY3_OUTER] = "outer", NULL};
+
 static const char prefix[] = HY3_LAYER_PREFIX;
 
 /* Reads "<number>." without leading zeros; returns what follows, NULL if it is something else. */

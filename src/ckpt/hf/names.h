@@ -12,6 +12,9 @@
 
 enum hy3_names { HY3_INNER, HY3_OUTER };
 
+/* "inner", "outer", NULL. */
+extern const char *const hy3_names_words[];
+
 /* What a tensor of a file is: a range of an outer tensor. */
 struct hy3_name {
     char outer[HY3_PARAM_NAME]; /* outer name of the tensor it is (a part of) */

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* load.c - file and overrides to a configuration.
+ *
+ * Each reader turns what is written into settings, and the settings enter the option table here:
+ * libconfig text (libconfig.c), key=value (arguments.c). A third reader, for files and flags of
+ * other tools, gives settings whose keys are keys or aliases of the table, and its own defaults as
+ * settings before them. */
+#include "config/load.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+#include "config/assign.h"
+#include "config/check.h"
+#include "config/version.h"
+
+enum { FILE_LIMIT = 1 << 20 };
+
+static hy3_status check_path(const char *path, const char *program)
+{
+    if (!path)
+        HY3_FAIL(HY3_EUSAGE, "no configuration file; usage: %s CONFIG [key=value ...], see --help",
+                 program);
+    if (hy3_ends_with(path, ".yaml") || hy3_ends_with(path, ".yml"))
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s': reading YAML is not available in this version (%s); write the keys as a "
+                 "libconfig file",
+                 path, HY3_VERSION);
+    return HY3_OK;
+}
+
+/* Collective. The bytes of the file on every rank, read by rank 0; the caller owns *text. */
+static hy3_status read_file(MPI_Comm comm, const char *path, char **text, size_t *size)
+{
+    hy3_status status = HY3_OK;
+    int64_t bytes = 0;
+    bool reads = hy3_rank(comm) == 0;
+
+    if (reads)
+        status = hy3_file_read(path, FILE_LIMIT, text, size);
+    HY3_AGREE(comm, status, "reading the configuration");
+    bytes = (int64_t)*size;
+    hy3_broadcast(comm, 0, &bytes, sizeof bytes, "sharing the configuration");
+    *size = (size_t)bytes;
+    if (!reads)
+        status = hy3_alloc(text, *size + 1, 1);
+    HY3_AGREE(comm, status, "sharing the configuration");
+    hy3_broadcast(comm, 0, *text, *size, "sharing the configuration");
+    return status;
+}
+
+static void refuse_unknown(const struct hy3_setting *s, struct hy3_problems *problems)
+{
+    const char *nearest = hy3_option_nearest(hy3_options, s->key);
+
+    if (nearest)
+        hy3_problem(problems, s->where, "unknown key '%.64s'; did you mean '%s'?", s->key, nearest);
+    else
+        hy3_problem(problems, s->where, "unknown key '%.64s'; see --help", s->key);
+}
+
+/* Puts the settings into the configuration. given: who gave each option its value, so far. A file
+ * may name a key once, by whichever name; of arguments the last counts. */
+static hy3_status assign(const struct hy3_settings *settings, bool once, struct hy3_config *config,
+                         const struct hy3_setting **given, struct hy3_problems *problems)
+{
+    for (size_t i = 0; i < settings->count; i++) {
+        const struct hy3_setting *s = &settings->items[i];
+        const struct hy3_option *o = hy3_option_find(hy3_options, s->key);
+        const struct hy3_setting **giver;
+
+        if (!o) {
+            refuse_unknown(s, problems);
+            continue;
+        }
+        giver = &given[hy3_option_index(o)];
+        if (once && *giver)
+            hy3_problem(problems, s->where, "'%s' and '%s' are the same key; keep one",
+                        (*giver)->key, s->key);
+        *giver = s;
+        HY3_TRY(hy3_option_assign(o, s, config, problems));
+    }
+    return HY3_OK;
+}
+
+/* Local, with the same outcome on every rank unless memory runs out. file: the text of `path`. */
+static hy3_status resolve(struct hy3_config *config, const struct hy3_settings *file,
+                          const struct hy3_settings *overrides, const char *program,
+                          struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_setting **given = NULL;
+
+    HY3_TRY_DONE(hy3_config_defaults(config));
+    HY3_TRY_DONE(hy3_alloc(&given, (size_t)hy3_option_count(), sizeof(void *)));
+    HY3_TRY_DONE(assign(file, true, config, given, problems));
+    HY3_TRY_DONE(assign(overrides, false, config, given, problems));
+    if (file->count > 0 || problems->count == 0) /* a file that is no libconfig lacks everything */
+        HY3_TRY_DONE(hy3_config_check(config, given, program, problems));
+    HY3_TRY_DONE(hy3_problems_status(problems));
+done:
+    hy3_free(given);
+    return status;
+}
+
+hy3_status hy3_config_load(struct hy3_config *config, MPI_Comm comm, const char *path,
+                           const struct hy3_settings *overrides, const char *program,
+                           struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_settings file = {0};
+    char *text = NULL;
+    size_t size = 0;
+
+    HY3_TRY_DONE(check_path(path, program));
+    HY3_TRY_DONE(read_file(comm, path, &text, &size));
+    status = hy3_libconfig_read(text, size, path, &file, problems);
+    if (status == HY3_OK)
+        status = resolve(config, &file, overrides, program, problems);
+    HY3_AGREE_DONE(comm, status, "reading the configuration");
+done:
+    if (status != HY3_OK)
+        hy3_config_free(config);
+    hy3_settings_free(&file);
+    hy3_free(text);
+    return status;
+}
