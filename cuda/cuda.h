@@ -4,8 +4,7 @@
  *
  * C-style CUDA C++: templates for the two dtypes and vector widths, no other C++ features.
  * No MPI here, so that kernels and device build where there is only nvcc (make gpu-check). */
-#ifndef HY3_CUDA_CUDA_H
-#define HY3_CUDA_CUDA_H
+#pragma once
 
 #include "cuda/launch.h"
 
@@ -353,5 +352,3 @@ static inline unsigned threads_for(int64_t work, unsigned most = 256)
             __VA_ARGS__;                           \
         }                                          \
     })
-
-#endif

@@ -12,8 +12,7 @@
  * Query head h uses kv head h / (Q / K). All sums are fp32 in a fixed order, without atomics, so
  * results do not depend on the schedule. Pointers must be 16-byte aligned; scale must be > 0.
  */
-#ifndef HY3_CUDA_FLASH_H
-#define HY3_CUDA_FLASH_H
+#pragma once
 
 #include "cuda/tiles.h"
 
@@ -450,5 +449,3 @@ HY3_DEVICE void hy3_flash_end_keys(const struct hy3_attend<bf16> &a, const struc
     hy3_flash_store<D>(a.dk + b.at_k, b.stride_k, b.tile.rows, tile_k, acc_k, a.scale, a.scale);
     hy3_flash_store<D>(a.dv + b.at_k, b.stride_k, b.tile.rows, tile_v, acc_v, 1.0f, 1.0f);
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flash_ampere.cuh - attention with mma.sync m16n8k16, which every GPU from compute capability 8.0
  * on has: forward, dq, dk and dv. */
-#ifndef HY3_CUDA_FLASH_AMPERE_H
-#define HY3_CUDA_FLASH_AMPERE_H
+#pragma once
 
 #include "cuda/flash.cuh"
 
@@ -271,5 +270,3 @@ __global__ void __launch_bounds__(HY3_AMPERE_THREADS)
     }
     hy3_flash_end_keys<D>(a, b, tile_k, tile_v, acc_k, acc_v);
 }
-
-#endif

@@ -9,8 +9,7 @@
  * al. 2024 (FlashAttention-3, arXiv 2407.08608), section 3.2: the scores of a step run beside the
  * weighted sum of the step before.
  */
-#ifndef HY3_CUDA_FLASH_HOPPER_H
-#define HY3_CUDA_FLASH_HOPPER_H
+#pragma once
 
 #include "cuda/flash.cuh"
 
@@ -295,5 +294,3 @@ __global__ void __launch_bounds__(HY3_HOPPER_THREADS, 1)
     hy3_flash_end_keys<D>(a, b, tile_k, tile_v, acc_k, acc_v);
 #endif
 }
-
-#endif

@@ -5,8 +5,7 @@
  * Rules that make both possible: kernels are launched with HY3_LAUNCH, shared memory is declared
  * with HY3_SHARED or HY3_DYNAMIC_SHARED, and PTX and what the emulation lacks are only in the
  * wrappers below. Everything else is ordinary CUDA. */
-#ifndef HY3_CUDA_LAUNCH_H
-#define HY3_CUDA_LAUNCH_H
+#pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -222,6 +221,4 @@ HY3_DEVICE void hy3_store16_once(void *to, const void *from)
 {
     hy3_store16(to, from);
 }
-#endif
-
 #endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* module.h - the part of the CUDA backend that uses MPI: collectives, and the table returned to the
  * program. */
-#ifndef HY3_CUDA_MODULE_H
-#define HY3_CUDA_MODULE_H
+#pragma once
 
 #include "cuda/cuda.h"
 
@@ -17,5 +16,3 @@ extern const struct hy3_collectives hy3_cuda_collectives;
 const char *hy3_cuda_trouble(void);
 /* Aborts all NCCL communicators of this process: a peer has vanished. */
 void hy3_cuda_abort(void);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tiles.h - the work lists of attention: tiles of queries and of keys, cut by the host and cached
  * on the device. */
-#ifndef HY3_CUDA_TILES_H
-#define HY3_CUDA_TILES_H
+#pragma once
 
 #include "cuda/cuda.h"
 
@@ -32,5 +31,3 @@ struct hy3_tiles {
  * stream's next call. */
 hy3_status hy3_tiles_find(struct hy3_stream *stream, const struct hy3_attention *a, int64_t rows,
                           const struct hy3_tiles **out);
-
-#endif

@@ -7,8 +7,7 @@
  *   HY3_EMU_FAIL_AT=N   the N-th call of the CUDA runtime, cuBLAS or NCCL fails
  *   HY3_EMU_MEMORY      the device's memory in MiB (default 65536)
  *   HY3_EMU_CAPABILITY  its major compute capability (default 9) */
-#ifndef HY3_CUDA_EMU_EMU_H
-#define HY3_CUDA_EMU_EMU_H
+#pragma once
 
 #include <cuda_runtime.h>
 
@@ -94,5 +93,3 @@ bool hy3_emu_fails(const char *call);
 
 /* Whether the dimensions of a launch are legal; cudaGetLastError reports it otherwise. */
 bool hy3_emu_may_launch(const char *kernel, dim3 grid, dim3 block, size_t shared);
-
-#endif

@@ -4,8 +4,7 @@
  * A CUDA thread is a fiber; a warp operation waits for the lanes that its mask names; shared memory
  * is new, and full of NaN, for each block. fibers.cpp runs the kernels, runtime.cpp replaces the
  * CUDA runtime. */
-#ifndef HY3_CUDA_EMU_LAUNCH_H
-#define HY3_CUDA_EMU_LAUNCH_H
+#pragma once
 
 #include "cuda/emulation/emu.h"
 
@@ -305,5 +304,3 @@ void hy3_emu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 bloc
 
 #define HY3_LAUNCH(kernel, grid, block, shared, stream, ...) \
     hy3_emu_launch(#kernel, kernel, dim3(grid), dim3(block), shared, stream, __VA_ARGS__)
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* datasets.h - the data that a configuration names, as token files. */
-#ifndef HY3_APP_DATASETS_H
-#define HY3_APP_DATASETS_H
+#pragma once
 
 #include "config/config.h"
 #include "data/dataset.h"
@@ -11,5 +10,3 @@
  * HY3_EUSAGE where nothing or no tokenizer is named; see hy3_dataset_open. The caller owns *out. */
 hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
                              struct hy3_dataset **out, struct hy3_dataset_summary *summary);
-
-#endif

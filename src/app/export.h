@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* export.h - a training checkpoint as a Hugging Face directory. */
-#ifndef HY3_APP_EXPORT_H
-#define HY3_APP_EXPORT_H
+#pragma once
 
 #include "base/error.h"
 
@@ -21,5 +20,3 @@ struct hy3_export {
  * adapter directory. All of state.h5 is checked first. Needs about 100 MiB for any size of
  * model. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options);
-
-#endif

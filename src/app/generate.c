@@ -63,8 +63,7 @@ hy3_status hy3_generate_open(MPI_Comm comm, const struct hy3_generate_options *o
     HY3_TRY_DONE(hy3_loaded_model_load(&g->model, &model));
     if (options->adapter)
         HY3_TRY_DONE(hy3_loaded_model_load_adapter(&g->model, 0, hy3_store_values(g->model.store)));
-    *out = g;
-    g = NULL;
+    *out = HY3_TAKE(g);
 done:
     hy3_generate_close(g);
     return status;

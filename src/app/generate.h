@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* generate.h - text from a model directory: template, tokens, generation, text. */
-#ifndef HY3_APP_GENERATE_H
-#define HY3_APP_GENERATE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -34,5 +33,3 @@ hy3_status hy3_generate_prompt(struct hy3_generate *generate, const char *prompt
 /* Local. The same for each conversation of a JSONL file; a trailing assistant turn is left out.
  * Errors: HY3_EFORMAT with file and line. */
 hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FILE *out);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* loaded_model.h - a model directory in memory, ready to run: backend, layout, shape, tensors,
  * weights. */
-#ifndef HY3_APP_LOADED_MODEL_H
-#define HY3_APP_LOADED_MODEL_H
+#pragma once
 
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/hf/directory.h"
@@ -45,5 +44,3 @@ hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *model, uint64_
                                          struct hy3_values values);
 
 void hy3_loaded_model_close(struct hy3_loaded_model *model);
-
-#endif

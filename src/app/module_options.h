@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* module_options.h - the options of each module, from the configuration. */
-#ifndef HY3_APP_MODULE_OPTIONS_H
-#define HY3_APP_MODULE_OPTIONS_H
+#pragma once
 
 #include "app/loaded_model.h"
 #include "config/config.h"
@@ -25,5 +24,3 @@ struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_confi
 struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *config);
 
 struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *config, int64_t steps);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * A timeline of a step would be a second reader of the same steps: it takes the place of the
  * counting backend, or stands beside it, and gets each operation with its stream. */
-#ifndef HY3_APP_PLAN_H
-#define HY3_APP_PLAN_H
+#pragma once
 
 #include "config/config.h"
 #include "model/shape.h"
@@ -31,5 +30,3 @@ struct hy3_plan {
 /* Local. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
                          const struct hy3_plan_options *options, struct hy3_plan *plan);
-
-#endif

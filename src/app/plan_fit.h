@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan_fit.h - whether a run fits the memory limits, and changes that make it fit. */
-#ifndef HY3_APP_PLAN_FIT_H
-#define HY3_APP_PLAN_FIT_H
+#pragma once
 
 #include "app/plan.h"
 
@@ -23,5 +22,3 @@ enum { HY3_PLAN_FIT_RANKS = 4096 };
 hy3_status hy3_plan_fit_ranks(const struct hy3_config *config, const struct hy3_shape *shape,
                               const struct hy3_plan_options *options, int *ranks,
                               struct hy3_plan *plan);
-
-#endif

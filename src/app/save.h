@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* save.h - what a directory of weights holds: the model or its adapter, the configuration that
  * other programs read, the tokenizer's files. */
-#ifndef HY3_APP_SAVE_H
-#define HY3_APP_SAVE_H
+#pragma once
 
 #include "app/loaded_model.h"
 #include "config/config.h"
@@ -31,5 +30,3 @@ hy3_status hy3_save_trained(const struct hy3_save *save, struct hy3_sharded_opti
 
 /* Local. All but the weights, of a model. */
 hy3_status hy3_save_small_files(const struct hy3_save *save);
-
-#endif

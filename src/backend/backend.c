@@ -249,9 +249,12 @@ static hy3_status open_module(int node_rank, const struct hy3_backend **out)
         HY3_FAIL(HY3_EDEVICE, "this host has no driver of NVIDIA (libcuda.so.1)");
     if (!(library = dlopen(path, RTLD_NOW | RTLD_LOCAL)))
         HY3_FAIL(HY3_EDEVICE, "the GPU library cannot be opened: %s", dlerror());
-    if (!(symbol = dlsym(library, "hy3_cuda_open")))
+    if (!(symbol = dlsym(library, "hy3_cuda_open"))) {
+        dlclose(library);
         HY3_FAIL(HY3_EDEVICE, "'%s' is not a GPU library of hy3", path);
+    }
     memcpy(&open, &symbol, sizeof open); /* ISO C has no cast from an object to a function */
+    /* cppcheck-suppress resourceLeak ; the module stays open */
     return open(&host, out);
 }
 

@@ -5,8 +5,7 @@
  * hy3_backend_open. Everything above this folder talks to the table alone: no #ifdef, no device
  * pointer dereferenced outside it. The table handed out checks the arguments of each kernel before
  * it calls it. */
-#ifndef HY3_BACKEND_BACKEND_H
-#define HY3_BACKEND_BACKEND_H
+#pragma once
 
 #include "backend/device.h"
 #include "backend/kernels.h"
@@ -70,5 +69,3 @@ hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_
 /* The CPU's table, without argument checks. isa: "best", "avx512", "avx2" or "portable"; NULL if
  * this machine lacks it. Tests compare the three. */
 const struct hy3_backend *hy3_cpu_backend(const char *isa);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device.h - memory, streams, events and copies of a backend. No MPI: a device is known to one
  * process. */
-#ifndef HY3_BACKEND_DEVICE_H
-#define HY3_BACKEND_DEVICE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -29,5 +28,3 @@ struct hy3_device {
     /* Bytes of the device that are free; NULL: its memory is the host's. */
     hy3_status (*available)(size_t *bytes);
 };
-
-#endif

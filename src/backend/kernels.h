@@ -10,8 +10,7 @@
  * weights are fp32; a NULL gradient pointer means frozen: it is not computed. Kernels do not
  * allocate in the step loop beyond what their first use of a shape caches, do not synchronise and
  * know no ranks; backend.c has checked the shapes. */
-#ifndef HY3_BACKEND_KERNELS_H
-#define HY3_BACKEND_KERNELS_H
+#pragma once
 
 #include "backend/device.h"
 #include "base/dtype.h"
@@ -277,5 +276,3 @@ struct hy3_kernels {
     HY3_PAIRS(X)
 #undef X
 };
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* module.h - a backend in a library of its own, opened at run time: what it is given, and what it
  * gives. */
-#ifndef HY3_BACKEND_MODULE_H
-#define HY3_BACKEND_MODULE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -25,5 +24,3 @@ struct hy3_module_host {
  * HY3_ENOMEM. */
 typedef hy3_status hy3_module_open(const struct hy3_module_host *host,
                                    const struct hy3_backend **out);
-
-#endif

@@ -4,8 +4,7 @@
  *
  * Offloading is a choice of placement; whoever uses the array copies to the device what it computes
  * with. */
-#ifndef HY3_BACKEND_PLACEMENT_H
-#define HY3_BACKEND_PLACEMENT_H
+#pragma once
 
 #include "backend/backend.h"
 
@@ -21,5 +20,3 @@ hy3_status hy3_placement_alloc(const struct hy3_device *device,
                                const struct hy3_placement *placement, size_t bytes, void *out);
 void hy3_placement_free(const struct hy3_device *device, const struct hy3_placement *placement,
                         size_t bytes, void *memory);
-
-#endif

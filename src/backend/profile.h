@@ -4,8 +4,7 @@
  *
  * What is measured so is longer than what runs: nothing overlaps, and every call waits. It tells
  * where the time goes. */
-#ifndef HY3_BACKEND_PROFILE_H
-#define HY3_BACKEND_PROFILE_H
+#pragma once
 
 #include "backend/backend.h"
 
@@ -19,5 +18,3 @@ void hy3_profile_reset(void);
  * the last reset; TFLOP/s of products and attention, GB/s of copies. Nothing without
  * hy3_profile_begin. */
 void hy3_profile_log(void);
-
-#endif

@@ -4,8 +4,7 @@
  * The owner brings the memory; the arena only does arithmetic on addresses, so it serves host and
  * device memory. Without memory (base NULL) it counts: running the same code once that way gives
  * the size to allocate, and the planner's numbers are the program's own. */
-#ifndef HY3_BASE_ARENA_H
-#define HY3_BASE_ARENA_H
+#pragma once
 
 #include "base/error.h"
 
@@ -29,5 +28,3 @@ static inline void hy3_arena_reset(struct hy3_arena *arena, size_t mark)
 {
     arena->used = mark;
 }
-
-#endif

@@ -3,8 +3,7 @@
  *
  * bf16 is the upper half of an fp32. Conversions to a narrower type round to nearest, ties to even,
  * as PyTorch does; NaN stays NaN. */
-#ifndef HY3_BASE_DTYPE_H
-#define HY3_BASE_DTYPE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -76,5 +75,3 @@ void hy3_convert(const void *from, hy3_dtype from_dtype, void *to, hy3_dtype to_
 extern const char *const hy3_dtype_names[];
 
 const char *hy3_dtype_name(hy3_dtype dtype);
-
-#endif

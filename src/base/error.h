@@ -4,8 +4,7 @@
  * A function that can fail returns hy3_status and has written, once, what happened, where, and what
  * to do. Callers pass a status up untouched (HY3_TRY, HY3_TRY_DONE). Agreement over ranks is
  * comm/agree.h. */
-#ifndef HY3_BASE_ERROR_H
-#define HY3_BASE_ERROR_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -83,5 +82,3 @@ _Noreturn void hy3_bug(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 #include "base/banned.h"
-
-#endif

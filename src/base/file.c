@@ -92,9 +92,6 @@ hy3_status hy3_directory_is_empty(const char *path, bool *empty)
 
 static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
 {
-    (void)status;
-    (void)kind;
-    (void)place;
     return remove(path);
 }
 

@@ -2,8 +2,7 @@
 /* file.h - paths, directories, whole reads, exact reads and writes.
  *
  * A file that must survive is written through base/output.h, whose steps are here. */
-#ifndef HY3_BASE_FILE_H
-#define HY3_BASE_FILE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -68,5 +67,3 @@ hy3_status hy3_file_flush(int fd, const char *path);
 /* Local. Renames a file or a directory and flushes the directory that holds it, without which the
  * new name may be lost. */
 hy3_status hy3_file_rename(const char *from, const char *to);
-
-#endif

@@ -4,8 +4,7 @@
  * What is read is checked before it is read: class, size and number of elements of an attribute,
  * type, layout and place of a data set. Texts of reading say what is wrong and not in which file,
  * which the caller knows. */
-#ifndef HY3_BASE_HDF5_H
-#define HY3_BASE_HDF5_H
+#pragma once
 
 #include "base/error.h"
 
@@ -58,5 +57,3 @@ hy3_status hy3_hdf5_open_set(hid_t group, const char *name, hid_t type, int64_t 
  * count and offset are set. The caller closes *set, which is -1 after an error. Errors: HY3_EIO. */
 hy3_status hy3_hdf5_create_set(hid_t group, const char *name, hid_t type, const char *path,
                                struct hy3_hdf5_place *place, hid_t *set);
-
-#endif

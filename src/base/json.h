@@ -4,8 +4,7 @@
  * A getter of a missing key fails; the _or forms take a default. Wrong types always fail. `where`
  * is the name of the file for messages. Texts are bytes of valid UTF-8, possibly with NUL
  * inside. */
-#ifndef HY3_BASE_JSON_H
-#define HY3_BASE_JSON_H
+#pragma once
 
 #include "base/error.h"
 
@@ -34,5 +33,3 @@ hy3_status hy3_json_bool_or(const json_t *object, const char *key, const char *w
 /* *out stays owned by the document. */
 hy3_status hy3_json_text(const json_t *object, const char *key, const char *where,
                          const char **out);
-
-#endif

@@ -4,8 +4,7 @@
  * Messages go to standard error, results of a program to standard output. HY3_LOG is quiet, info
  * (the default) or debug. On a terminal the progress line is redrawn in place; in a file it is a
  * new line at most every few seconds, so a batch log stays readable. */
-#ifndef HY3_BASE_LOG_H
-#define HY3_BASE_LOG_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,5 +33,3 @@ void hy3_log_progress_bytes(const char *label, int64_t done, int64_t total, doub
 
 /* Local. Seconds of a monotonic clock. */
 double hy3_seconds(void);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * Allocation returns a status and counts its calls, so that a test can make the n-th one fail.
  * Device memory, and the workspace of a step, come from the backend (backend/backend.h). */
-#ifndef HY3_BASE_MEMORY_H
-#define HY3_BASE_MEMORY_H
+#pragma once
 
 #include "base/error.h"
 
@@ -24,6 +23,14 @@ hy3_status hy3_strdup(const char *text, char **out);
 
 void hy3_free(void *memory); /* NULL is fine */
 
+/* The value of the variable `pointer`, which becomes NULL: what it pointed to has a new owner. */
+#define HY3_TAKE(pointer)                      \
+    ({                                         \
+        __typeof__(pointer) taken = (pointer); \
+        (pointer) = NULL;                      \
+        taken;                                 \
+    })
+
 /* Local. Bytes of memory that this process has resident now, and the most it had; 0 where the
  * system does not say. */
 size_t hy3_memory_resident(void);
@@ -31,5 +38,3 @@ size_t hy3_memory_peak(void);
 
 /* Test only: the n-th allocation from now fails (n = 1: the next one); 0 switches this off. */
 void hy3_alloc_fail_at(int64_t n);
-
-#endif

@@ -11,8 +11,7 @@
  *
  * A crash at any moment leaves the old file or the new one, never a part. The steps by themselves,
  * for files that become final with their directory, are in base/file.h. */
-#ifndef HY3_BASE_OUTPUT_H
-#define HY3_BASE_OUTPUT_H
+#pragma once
 
 #include "base/file.h"
 
@@ -50,5 +49,3 @@ hy3_status hy3_output_replace(const char *path, const void *data, size_t size);
 
 /* Local. Replaces `to` by a copy of `from`, in pieces. */
 hy3_status hy3_output_copy(const char *from, const char *to);
-
-#endif

@@ -5,8 +5,7 @@
  * is (seed, purpose); the counter is up to 128 bits that name the place: step, sample, position. So
  * dropout, order and initial weights do not depend on the number of ranks, and a resumed run needs
  * no saved state. */
-#ifndef HY3_BASE_RANDOM_H
-#define HY3_BASE_RANDOM_H
+#pragma once
 
 #include <stdint.h>
 
@@ -35,5 +34,3 @@ void hy3_random_normal(uint32_t a, uint32_t b, double out[2]);
  * below n (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). */
 uint64_t hy3_random_permute(uint64_t seed, enum hy3_random_purpose purpose, uint64_t which,
                             uint64_t n, uint64_t i);
-
-#endif

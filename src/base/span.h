@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* span.h - a range of consecutive elements: of a flattened tensor, unless a comment says of what
  * else. */
-#ifndef HY3_BASE_SPAN_H
-#define HY3_BASE_SPAN_H
+#pragma once
 
 #include <stdint.h>
 
@@ -40,5 +39,3 @@ static inline struct hy3_span hy3_span_share(int64_t count, int64_t rank, int64_
 
     return (struct hy3_span){each * rank + (rank < rest ? rank : rest), each + (rank < rest)};
 }
-
-#endif

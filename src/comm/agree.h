@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agree.h - one status for all ranks. */
-#ifndef HY3_COMM_AGREE_H
-#define HY3_COMM_AGREE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -17,5 +16,3 @@ hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase);
 /* Local work, then agreement; on a failure of any rank all return, or go to the label `done`. */
 #define HY3_AGREE(comm, call, phase)      HY3_TRY(hy3_agree((comm), (call), (phase)))
 #define HY3_AGREE_DONE(comm, call, phase) HY3_TRY_DONE(hy3_agree((comm), (call), (phase)))
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* comm.h - small host messages between ranks. */
-#ifndef HY3_COMM_COMM_H
-#define HY3_COMM_COMM_H
+#pragma once
 
 #include "base/error.h"
 #include "comm/group.h"
@@ -25,5 +24,3 @@ void hy3_allgather_int(MPI_Comm comm, int64_t value, int64_t *all, const char *p
 
 /* Collective on `comm`. Returns when every rank has come. */
 void hy3_barrier(MPI_Comm comm, const char *phase);
-
-#endif

@@ -13,7 +13,6 @@ static int code_of_end;
 
 static void leave(int signal)
 {
-    (void)signal;
     _exit(code_of_end);
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* end.h - how the program ends: all ranks together, or the whole job at once. */
-#ifndef HY3_COMM_END_H
-#define HY3_COMM_END_H
+#pragma once
 
 #include "base/error.h"
 
@@ -17,5 +16,3 @@ _Noreturn void hy3_abort(hy3_status status, const char *phase);
 /* Local. Ends the whole job at once with this status's exit code, after its message has been
  * written to standard error. */
 _Noreturn void hy3_end_job(hy3_status status);
-
-#endif

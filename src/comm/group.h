@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* group.h - a communicator, with this rank's place in it and its size. */
-#ifndef HY3_COMM_GROUP_H
-#define HY3_COMM_GROUP_H
+#pragma once
 
 #include <mpi.h>
 
@@ -34,5 +33,3 @@ static inline struct hy3_group hy3_group_of(MPI_Comm comm)
 {
     return (struct hy3_group){comm, hy3_rank(comm), hy3_size(comm)};
 }
-
-#endif

@@ -4,8 +4,7 @@
  * While open it observes the waits (wait.h): a rank whose wait times out reports its own position
  * and which ranks of its node are behind. Before hy3_heartbeat_open, and on threads other than the
  * one that called it, nothing is recorded. */
-#ifndef HY3_COMM_HEARTBEAT_H
-#define HY3_COMM_HEARTBEAT_H
+#pragma once
 
 #include <mpi.h>
 
@@ -18,5 +17,3 @@ void hy3_heartbeat_close(void);
 /* Local. What this rank does from now on: `work` is a literal, "forward"; step from 1, 0: none;
  * layer -1: none. */
 void hy3_heartbeat(const char *work, int64_t step, int layer);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * Between them every phase is local work, then agreement (agree.h), then collective work; every
  * wait is hy3_wait (wait.h). */
-#ifndef HY3_COMM_LAUNCH_H
-#define HY3_COMM_LAUNCH_H
+#pragma once
 
 #include "base/error.h"
 
@@ -16,5 +15,3 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program);
 
 /* Threads this rank computes with. */
 int hy3_threads(void);
-
-#endif

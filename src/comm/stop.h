@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stop.h - SIGUSR1 and SIGTERM as a wish to stop: Slurm's warning before the time limit, and
  * scancel. */
-#ifndef HY3_COMM_STOP_H
-#define HY3_COMM_STOP_H
+#pragma once
 
 #include <mpi.h>
 
@@ -15,5 +14,3 @@ int hy3_stop_noted(void);
 
 /* "SIGUSR1", "SIGTERM". */
 const char *hy3_stop_name(int signal);
-
-#endif

@@ -5,8 +5,7 @@
  * that is tested and yields is hundreds of times faster, and where cores suffice it costs nothing.
  * A wait that outlasts the deadline means a vanished or hanging peer: the job ends with a message
  * and exit code 4. */
-#ifndef HY3_COMM_WAIT_H
-#define HY3_COMM_WAIT_H
+#pragma once
 
 #include <mpi.h>
 
@@ -46,5 +45,3 @@ void hy3_wait_observe(struct hy3_wait_observer observer);
 
 /* Seconds without progress after which a wait gives up; ddp_timeout. 0: never. */
 void hy3_wait_deadline(double seconds);
-
-#endif

@@ -7,7 +7,6 @@
 
 #include <mpi.h>
 
-#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -65,8 +64,7 @@ hy3_status hy3_worker_create(struct hy3_worker **out)
         (error = pthread_create(&w->thread, NULL, run, w)) != 0)
         HY3_FAIL_DONE(HY3_ENOMEM, "cannot start a thread: %s", strerror(error));
     w->has_thread = provided >= MPI_THREAD_SERIALIZED;
-    *out = w;
-    w = NULL;
+    *out = HY3_TAKE(w);
 done:
     hy3_worker_free(w);
     return status;

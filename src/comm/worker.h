@@ -2,8 +2,7 @@
 /* worker.h - a thread for calls that block, so that its owner can wait for them as for everything
  * else: with the deadline and the signs of life of wait.h, and without taking a core from those it
  * waits for. */
-#ifndef HY3_COMM_WORKER_H
-#define HY3_COMM_WORKER_H
+#pragma once
 
 #include "base/error.h"
 
@@ -25,5 +24,3 @@ void hy3_worker_begin(struct hy3_worker *worker, hy3_work work, void *context);
 /* Local. The status and the error text of the work under way, HY3_OK if there is none. The wait is
  * hy3_wait_own: a piece of work that outlasts the deadline ends the job. */
 hy3_status hy3_worker_end(struct hy3_worker *worker, const char *phase);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* arguments.h - the command line of every program: --name value, --name=value, words, and with a
  * configuration also CONFIG and key=value. */
-#ifndef HY3_CONFIG_ARGUMENTS_H
-#define HY3_CONFIG_ARGUMENTS_H
+#pragma once
 
 #include "config/help.h"
 
@@ -14,5 +13,3 @@
  * errors of arguments and file are reported together: HY3_EUSAGE. */
 hy3_status hy3_arguments_parse(MPI_Comm comm, const struct hy3_usage *usage, int argc, char **argv,
                                bool *finished);
-
-#endif

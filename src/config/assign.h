@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* assign.h - puts settings into the configuration: types, ranges, defaults. */
-#ifndef HY3_CONFIG_ASSIGN_H
-#define HY3_CONFIG_ASSIGN_H
+#pragma once
 
 #include "config/options.h"
 #include "config/settings.h"
@@ -18,5 +17,3 @@ hy3_status hy3_option_assign(const struct hy3_option *option, const struct hy3_s
  * where a text has no comma and no blank at its ends. *valid is false for an open quote. Errors:
  * HY3_ENOMEM. */
 hy3_status hy3_word_split(const char *word, struct hy3_list *texts, bool *valid);
-
-#endif

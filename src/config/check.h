@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check.h - what must hold between keys, and what a program cannot do without. */
-#ifndef HY3_CONFIG_CHECK_H
-#define HY3_CONFIG_CHECK_H
+#pragma once
 
 #include "config/options.h"
 #include "config/settings.h"
@@ -11,5 +10,3 @@
  * HY3_ENOMEM. */
 hy3_status hy3_config_check(const struct hy3_config *config, const struct hy3_setting *const *given,
                             const char *program, struct hy3_problems *problems);
-
-#endif

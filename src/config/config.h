@@ -4,8 +4,7 @@
  * The name of a field is the key in files, on the command line, in --help, in the manual and in
  * messages. Only train/ and the programs see this struct; every module below takes its own small
  * one. */
-#ifndef HY3_CONFIG_CONFIG_H
-#define HY3_CONFIG_CONFIG_H
+#pragma once
 
 #include "base/error.h"
 
@@ -129,5 +128,3 @@ const char *hy3_config_word(const struct hy3_config *config, const char *key);
 /* Local. Bytes of "5GB", "300MB", "1000" (powers of 1000; GiB, MiB, KiB of 1024). key: for the
  * message. */
 hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes);
-
-#endif

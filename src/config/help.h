@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* help.h - what the option table says to people: --help, the key reference, manual pages. */
-#ifndef HY3_CONFIG_HELP_H
-#define HY3_CONFIG_HELP_H
+#pragma once
 
 #include "config/options.h"
 
@@ -29,5 +28,3 @@ hy3_status hy3_reference_write_man(FILE *out, const struct hy3_usage *usage);
 
 /* Local. The section EXIT STATUS of every manual page, from HY3_STATUSES. */
 void hy3_reference_write_exit(FILE *out);
-
-#endif

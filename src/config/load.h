@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* load.h - a configuration from its file and the arguments that override it. */
-#ifndef HY3_CONFIG_LOAD_H
-#define HY3_CONFIG_LOAD_H
+#pragma once
 
 #include "config/settings.h"
 
@@ -13,5 +12,3 @@
 hy3_status hy3_config_load(struct hy3_config *config, MPI_Comm comm, const char *path,
                            const struct hy3_settings *overrides, const char *program,
                            struct hy3_problems *problems);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nearest.h - how far one word is from another, for "did you mean". */
-#ifndef HY3_CONFIG_NEAREST_H
-#define HY3_CONFIG_NEAREST_H
+#pragma once
 
 /* Fewest insertions, deletions, replacements and exchanges of neighbours that turn `a` into `b`
  * (Damerau 1964, restricted: no place is edited twice). Only the first 63 bytes of a word count. */
@@ -10,5 +9,3 @@ int hy3_edit_distance(const char *a, const char *b);
 /* Whether a word at that distance is worth suggesting for `word`: at most a third of its letters
  * differ, and at most 4. */
 int hy3_edit_limit(const char *word);
-
-#endif

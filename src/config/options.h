@@ -4,8 +4,7 @@
  * The key is the name of the field of struct hy3_config. Parsing, defaults, ranges, availability,
  * --help, the manual, the nearest-key hint and the echo at the start all come from an entry. A new
  * key is a field in config.h and an entry in options.c. */
-#ifndef HY3_CONFIG_OPTIONS_H
-#define HY3_CONFIG_OPTIONS_H
+#pragma once
 
 #include "config/config.h"
 
@@ -104,5 +103,3 @@ static inline const void *hy3_option_value(const struct hy3_option *option,
 {
     return (const char *)config + option->offset;
 }
-
-#endif

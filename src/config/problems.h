@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* problems.h - collects what is wrong in a file and its overrides, so that all of it is reported at
  * once. */
-#ifndef HY3_CONFIG_PROBLEMS_H
-#define HY3_CONFIG_PROBLEMS_H
+#pragma once
 
 #include "base/error.h"
 
@@ -19,5 +18,3 @@ void hy3_problem(struct hy3_problems *problems, const char *where, const char *f
 
 /* Local. HY3_OK if there is none; else HY3_EUSAGE with all of them, one a line. */
 hy3_status hy3_problems_status(const struct hy3_problems *problems);
-
-#endif

@@ -112,7 +112,6 @@ static void man_option(FILE *out, const struct hy3_option *o, const char *value,
 {
     char note[512];
 
-    (void)values;
     hy3_option_note(o, note, sizeof note);
     fprintf(out, ".TP\n.B %s", o->key);
     if (*value) {

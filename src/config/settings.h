@@ -2,8 +2,7 @@
 /* settings.h - what a file or an argument says: a key, a value as it was written, and where.
  *
  * Nothing here knows which keys exist; assign.h brings settings and options together. */
-#ifndef HY3_CONFIG_SETTINGS_H
-#define HY3_CONFIG_SETTINGS_H
+#pragma once
 
 #include "config/config.h"
 #include "config/problems.h"
@@ -47,5 +46,3 @@ void hy3_list_free(struct hy3_list *list);
  * beyond 64 bits. Errors: HY3_ENOMEM. */
 hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
                               struct hy3_settings *settings, struct hy3_problems *problems);
-
-#endif

@@ -47,8 +47,7 @@ hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch 
     HY3_TRY_DONE(hy3_alloc(&b->mask, (size_t)b->token_capacity, sizeof *b->mask));
     HY3_TRY_DONE(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
     HY3_TRY_DONE(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
-    *out = b;
-    b = NULL;
+    *out = HY3_TAKE(b);
 done:
     hy3_batch_free(b);
     return status;

@@ -5,8 +5,7 @@
  * epoch takes the samples at [s G, min((s+1) G, n)) of it, G = batch * accumulation * ranks,
  * whatever the layout. The place p in that range belongs to micro-batch p / (batch ranks), then
  * rank p / batch % ranks. An epoch has ceil(n / G) steps; the last may be partial. */
-#ifndef HY3_DATA_BATCHES_H
-#define HY3_DATA_BATCHES_H
+#pragma once
 
 #include "data/dataset.h"
 
@@ -52,5 +51,3 @@ void hy3_batch_free(struct hy3_batch *batch);
  * an epoch's end. */
 hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int64_t micro,
                             struct hy3_batch *out);
-
-#endif

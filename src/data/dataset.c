@@ -298,8 +298,7 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     if (hy3_rank(comm) == 0)
         status = hy3_directory_create(options->cache_directory);
     HY3_AGREE_DONE(comm, status, "opening the dataset");
-    *out = d;
-    d = NULL;
+    *out = HY3_TAKE(d);
 done:
     hy3_dataset_close(d);
     return status;
@@ -332,8 +331,7 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
     hy3_log(HY3_LOG_INFO, "%s: %lld samples, %lld tokens, %s '%s'", options->name,
             (long long)d->header.summary.samples, (long long)d->header.summary.tokens,
             fits ? "read from" : "written to", d->path);
-    *out = d;
-    d = NULL;
+    *out = HY3_TAKE(d);
 done:
     hy3_tokenizer_close(tokenizer);
     hy3_dataset_close(d);

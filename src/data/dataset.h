@@ -12,8 +12,7 @@
  * Layout (doc/formats.md): tokens u32 [total], label_mask u8 [total], offsets u64 [n+1],
  * source_line u64 [n], source_file u32 [n], checksum u64 [n], all contiguous; root attributes:
  * fingerprints, template, max_seq_length, counts. */
-#ifndef HY3_DATA_DATASET_H
-#define HY3_DATA_DATASET_H
+#pragma once
 
 #include "data/dataset_options.h"
 
@@ -51,5 +50,3 @@ hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_
 
 /* Local. "FILE:LINE" of sample i, for messages; writes at most `size` bytes. */
 void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, size_t size);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_info.h - data sets by name, as LLaMA-Factory's dataset_info.json describes them. */
-#ifndef HY3_DATA_DATASET_INFO_H
-#define HY3_DATA_DATASET_INFO_H
+#pragma once
 
 #include "base/error.h"
 
@@ -12,5 +11,3 @@
 hy3_status hy3_dataset_info_resolve(const char *directory, char *const *names, int count,
                                     char ***files, int *file_count);
 void hy3_dataset_info_free(char **files, int count);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_options.h - what a dataset is built from, and its counts. */
-#ifndef HY3_DATA_DATASET_OPTIONS_H
-#define HY3_DATA_DATASET_OPTIONS_H
+#pragma once
 
 #include "base/error.h"
 
@@ -26,5 +25,3 @@ struct hy3_dataset_summary {
     double seconds; /* from opening to done */
     bool reused;    /* an existing file was usable */
 };
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fingerprint.h - a number that changes when the text of the data files changes. */
-#ifndef HY3_DATA_FINGERPRINT_H
-#define HY3_DATA_FINGERPRINT_H
+#pragma once
 
 #include "data/portions.h"
 
@@ -13,5 +12,3 @@ uint64_t hy3_fingerprint_combine(const struct hy3_source *sources, int count,
 /* Collective on `comm`. The same by reading the files, all ranks together. */
 hy3_status hy3_fingerprint_read(MPI_Comm comm, const struct hy3_source *sources, int count,
                                 int64_t piece_bytes, int64_t hashed, uint64_t *out);
-
-#endif

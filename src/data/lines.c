@@ -44,8 +44,7 @@ hy3_status hy3_lines_create(struct hy3_lines **out)
     r->fd = -1;
     if (!(r->hash = XXH3_createState()))
         HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory");
-    *out = r;
-    r = NULL;
+    *out = HY3_TAKE(r);
 done:
     hy3_lines_free(r);
     return status;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lines.h - the lines of a portion of a JSONL file, read in bounded memory. */
-#ifndef HY3_DATA_LINES_H
-#define HY3_DATA_LINES_H
+#pragma once
 
 #include "data/portions.h"
 
@@ -25,5 +24,3 @@ hy3_status hy3_lines_next(struct hy3_lines *lines, const char **line, int64_t *s
 
 /* 64-bit xxh3 of all bytes of the lines returned for this portion. */
 uint64_t hy3_lines_hash(const struct hy3_lines *lines);
-
-#endif

@@ -46,8 +46,7 @@ hy3_status hy3_portions_plan(const struct hy3_source *sources, int count, int64_
         before += sources[f].size;
     }
     *portions = (int64_t)used;
-    *out = all;
-    all = NULL;
+    *out = HY3_TAKE(all);
 done:
     hy3_free(all);
     return status;

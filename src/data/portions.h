@@ -5,8 +5,7 @@
  * portion is what a piece has of one file. A line belongs to the portion in which it begins, so
  * line ends need not be known before reading. The cut depends on the sizes of the files
  * alone, never on the number of ranks. */
-#ifndef HY3_DATA_PORTIONS_H
-#define HY3_DATA_PORTIONS_H
+#pragma once
 
 #include "data/sources.h"
 
@@ -25,5 +24,3 @@ void hy3_portions_override(int64_t bytes);
 /* Local. All portions in order; the caller owns *out (hy3_free). Empty files have none. */
 hy3_status hy3_portions_plan(const struct hy3_source *sources, int count, int64_t piece_bytes,
                              struct hy3_portion **out, int64_t *portions);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* reject.h - the file of rejected lines. */
-#ifndef HY3_DATA_REJECT_H
-#define HY3_DATA_REJECT_H
+#pragma once
 
 #include "data/tokenize.h"
 
@@ -16,5 +15,3 @@ struct hy3_bad_list { /* the first bad lines, for a message: "\n  FILE:LINE: rea
  * file and line; *list is filled on rank 0. Errors: HY3_EIO. */
 hy3_status hy3_reject_write(MPI_Comm comm, const struct hy3_tokenized *tokenized, const char *path,
                             struct hy3_bad_list *list);
-
-#endif

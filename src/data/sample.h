@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sample.h - one line of text to one sample: parsed, rendered, encoded, labelled, truncated; or the
  * reason why it is rejected. */
-#ifndef HY3_DATA_SAMPLE_H
-#define HY3_DATA_SAMPLE_H
+#pragma once
 
 #include "text/tokenizer.h"
 
@@ -45,5 +44,3 @@ void hy3_sample_reject(int64_t line, bool is_bad, const char *reason, struct hy3
 
 /* 64-bit xxh3 of the ids and the mask, as they stand in the file. */
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length);
-
-#endif

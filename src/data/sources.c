@@ -8,7 +8,6 @@
 #include "comm/comm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,8 +52,7 @@ hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
         sources[f].size = facts[2L * f];
         sources[f].mtime_ns = facts[2L * f + 1];
     }
-    *out = sources;
-    sources = NULL;
+    *out = HY3_TAKE(sources);
 done:
     hy3_sources_free(sources, count);
     hy3_free(facts);

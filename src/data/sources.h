@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sources.h - the JSONL files that a run reads, and where its token files go. */
-#ifndef HY3_DATA_SOURCES_H
-#define HY3_DATA_SOURCES_H
+#pragma once
 
 #include "base/error.h"
 
@@ -22,5 +21,3 @@ void hy3_sources_free(struct hy3_source *sources, int count);
  * NULL: not given. */
 hy3_status hy3_cache_directory(const char *cache_dir, const char *output_dir,
                                const char *first_file, char *out, size_t size);
-
-#endif

@@ -31,8 +31,7 @@ hy3_status hy3_spool_open(const char *directory, struct hy3_spool **out)
     if ((s->fd = mkstemp(s->path)) < 0)
         HY3_FAIL_DONE(HY3_EIO, "cannot create a file in '%s': %s", directory, strerror(errno));
     unlink(s->path);
-    *out = s;
-    s = NULL;
+    *out = HY3_TAKE(s);
 done:
     hy3_spool_close(s);
     return status;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spool.h - an unlinked temporary file of one rank: appended to, then read back. It vanishes
  * with the process. */
-#ifndef HY3_DATA_SPOOL_H
-#define HY3_DATA_SPOOL_H
+#pragma once
 
 #include "base/error.h"
 
@@ -18,5 +17,3 @@ hy3_status hy3_spool_append(struct hy3_spool *spool, const void *data, size_t si
 
 /* Local. Exactly `size` bytes at `offset` of what was appended. */
 hy3_status hy3_spool_read(struct hy3_spool *spool, void *data, size_t size, int64_t offset);
-
-#endif

@@ -208,8 +208,7 @@ static hy3_status read_offsets(const char *path, const struct hy3_token_header *
     if (offsets[0] != 0 || offsets[samples] != (uint64_t)h->summary.tokens ||
         longest != (uint64_t)h->summary.longest)
         HY3_FAIL_DONE(HY3_EFORMAT, "its offsets do not fit its counts");
-    *out = offsets;
-    offsets = NULL;
+    *out = HY3_TAKE(offsets);
 done:
     if (fd >= 0)
         close(fd);

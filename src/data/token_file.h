@@ -3,8 +3,7 @@
  *
  * HDF5 reads the structure only; tokens are read with pread at the offsets found here.
  * Writing: token_writer.h. */
-#ifndef HY3_DATA_TOKEN_FILE_H
-#define HY3_DATA_TOKEN_FILE_H
+#pragma once
 
 #include "base/hdf5.h"
 #include "data/dataset_options.h"
@@ -59,5 +58,3 @@ hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sou
 
 /* Local. Opens it for reading; it must be the file that was inspected, perhaps on another rank. */
 hy3_status hy3_token_file_open(const char *path, const struct hy3_token_header *header, int *fd);
-
-#endif

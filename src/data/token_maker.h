@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* token_maker.h - builds a token file from the data files. */
-#ifndef HY3_DATA_TOKEN_MAKER_H
-#define HY3_DATA_TOKEN_MAKER_H
+#pragma once
 
 #include "data/dataset_options.h"
 #include "data/sources.h"
@@ -12,5 +11,3 @@
 hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *options,
                                struct hy3_tokenizer *tokenizer, const struct hy3_source *sources,
                                const char *path);
-
-#endif

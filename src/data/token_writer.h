@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* token_writer.h - all ranks write the token file that token_file.h describes. */
-#ifndef HY3_DATA_TOKEN_WRITER_H
-#define HY3_DATA_TOKEN_WRITER_H
+#pragma once
 
 #include "data/token_file.h"
 #include "data/tokenize.h"
@@ -16,5 +15,3 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
 
 /* Test only: datasets of `bytes` or more are written by collective calls. */
 void hy3_token_file_collective(int64_t bytes);
-
-#endif

@@ -79,8 +79,7 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->mask));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->samples));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->rejects));
-    *out = t;
-    t = NULL;
+    *out = HY3_TAKE(t);
 done:
     hy3_tokenized_free(t);
     return status;
@@ -327,8 +326,7 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
     hy3_allreduce_int(comm, (int64_t *)t->rows, (int)(t->count * ROW), MPI_SUM, "tokenizing");
     HY3_TRY_DONE(cut(comm, t));
     place_rows(t, summary);
-    *out = t;
-    t = NULL;
+    *out = HY3_TAKE(t);
 done:
     hy3_tokenized_free(t);
     return status;

@@ -4,8 +4,7 @@
  * Every rank keeps the samples of its pieces in spools (spool.h); in memory is one row per
  * portion. The samples and their order depend on the files alone: with max_samples the data ends
  * behind the line of the last sample. */
-#ifndef HY3_DATA_TOKENIZE_H
-#define HY3_DATA_TOKENIZE_H
+#pragma once
 
 #include "base/span.h"
 #include "data/dataset_options.h"
@@ -54,5 +53,3 @@ hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t 
  * that were needed. */
 int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized);
 uint64_t hy3_tokenized_fingerprint(const struct hy3_tokenized *tokenized);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bind.h - weights, gradients and adapter in the store as arguments of model/. */
-#ifndef HY3_ENGINE_BIND_H
-#define HY3_ENGINE_BIND_H
+#pragma once
 
 #include "model/head.h"
 #include "model/layer.h"
@@ -15,5 +14,3 @@ void hy3_bind_head(const struct hy3_store *store, struct hy3_head *out);
 
 /* The adapter of the store's model, NULL if it has none. */
 const struct hy3_lora *hy3_bind_lora(const struct hy3_store *store);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* chain.h - the parts of a layer (model/layer.h) one after the other, with the exchange between
  * them. Training, evaluation and generation run this chain. */
-#ifndef HY3_ENGINE_CHAIN_H
-#define HY3_ENGINE_CHAIN_H
+#pragma once
 
 #include "engine/experts.h"
 
@@ -14,5 +13,3 @@ hy3_status hy3_chain_forward(struct hy3_experts *experts, const struct hy3_layer
 /* Collective on the expert group. d: from d(out) to d(x). */
 hy3_status hy3_chain_backward(struct hy3_experts *experts, const struct hy3_layer *layer,
                               const int64_t *counts, void *d);
-
-#endif

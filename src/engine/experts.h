@@ -4,8 +4,7 @@
  *
  * Forward: rows -> rows_out of the layer's activations. Backward: scratch->drows from d(rows_out)
  * to d(rows). The exchange takes place in every layer, also for a rank without tokens. */
-#ifndef HY3_ENGINE_EXPERTS_H
-#define HY3_ENGINE_EXPERTS_H
+#pragma once
 
 #include "model/layer.h"
 #include "parallel/exchange.h"
@@ -22,5 +21,3 @@ hy3_status hy3_experts_forward(struct hy3_experts *experts, const struct hy3_lay
                                int64_t *counts);
 hy3_status hy3_experts_backward(struct hy3_experts *experts, const struct hy3_layer *layer,
                                 const int64_t *counts);
-
-#endif

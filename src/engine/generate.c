@@ -107,8 +107,7 @@ hy3_status hy3_generator_open(const struct hy3_backend *backend, struct hy3_stor
     for (int i = 0; i < g->params->units; i++) /* whole for the generator's life */
         HY3_TRY_DONE(hy3_store_gather(store, g->stream, i));
     HY3_TRY_DONE(allocate(g));
-    *out = g;
-    g = NULL;
+    *out = HY3_TAKE(g);
 done:
     hy3_generator_close(g);
     return status;

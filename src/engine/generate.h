@@ -3,8 +3,7 @@
  * values.
  *
  * One sample at a time on one rank. Layers run the same chain as in training (engine/chain.h). */
-#ifndef HY3_ENGINE_GENERATE_H
-#define HY3_ENGINE_GENERATE_H
+#pragma once
 
 #include "parallel/store.h"
 
@@ -28,5 +27,3 @@ void hy3_generator_reset(struct hy3_generator *generator);
  * softmax(logits / temperature) with the random number of (seed, place). */
 int32_t hy3_sample_token(const float *logits, int64_t V, double temperature, uint64_t seed,
                          uint64_t place);
-
-#endif

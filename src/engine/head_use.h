@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* head_use.h - the end of a forward pass: gathers the head, sums the losses of a micro-batch. */
-#ifndef HY3_ENGINE_HEAD_USE_H
-#define HY3_ENGINE_HEAD_USE_H
+#pragma once
 
 #include "engine/inputs.h"
 #include "engine/probe.h"
@@ -29,5 +28,3 @@ struct hy3_head_use {
  * the last layer's output in stream->d. */
 hy3_status hy3_head_use_run(struct hy3_head_use *use, bool training,
                             struct hy3_pass_result *result);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * Ranks that split the tokens of a sample (sequence parallelism) would each upload their part of it
  * here: positions, labels and keys remain those of the whole sample. */
-#ifndef HY3_ENGINE_INPUTS_H
-#define HY3_ENGINE_INPUTS_H
+#pragma once
 
 #include "data/batches.h"
 #include "engine/workspace.h"
@@ -30,5 +29,3 @@ hy3_status hy3_inputs_upload(struct hy3_inputs *inputs, const struct hy3_backend
 hy3_status hy3_inputs_upload_keys(struct hy3_inputs *inputs, const struct hy3_backend *backend,
                                   struct hy3_stream *stream, const struct hy3_batch *batch,
                                   uint64_t seed, const struct hy3_stream_buffers *buffers);
-
-#endif

@@ -107,8 +107,7 @@ hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *st
     HY3_TRY_DONE(hy3_units_order(p->params, options->backward, &p->order));
     HY3_TRY_DONE(backend->device.stream_create(&p->stream));
     HY3_TRY_DONE(allocate(p));
-    *out = p;
-    p = NULL;
+    *out = HY3_TAKE(p);
 done:
     hy3_pass_close(p);
     return status;

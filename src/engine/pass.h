@@ -6,8 +6,7 @@
  * divides by the number of labels of the global batch (optim/optimizer.h, grad_scale). The
  * schedule of collectives depends on the shape alone, never on tokens or routing: a rank without
  * tokens takes part in every one. */
-#ifndef HY3_ENGINE_PASS_H
-#define HY3_ENGINE_PASS_H
+#pragma once
 
 #include "engine/head_use.h"
 
@@ -48,5 +47,3 @@ hy3_status hy3_pass_evaluate(struct hy3_pass *pass, const struct hy3_batch *batc
  * on it. */
 hy3_status hy3_pass_train(struct hy3_pass *pass, const struct hy3_batch *batch, bool last,
                           struct hy3_pass_result *result);
-
-#endif

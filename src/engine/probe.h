@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* probe.h - arrays of a pass that a test or a diagnosis reads. */
-#ifndef HY3_ENGINE_PROBE_H
-#define HY3_ENGINE_PROBE_H
+#pragma once
 
 #include "model/head.h"
 #include "model/layer.h"
@@ -23,5 +22,3 @@ hy3_status hy3_probe_embedding(const struct hy3_probe *probe, const struct hy3_b
                                struct hy3_stream *stream, const struct hy3_embedding *embedding);
 hy3_status hy3_probe_layer(const struct hy3_probe *probe, const struct hy3_layer *layer);
 hy3_status hy3_probe_head(const struct hy3_probe *probe, const struct hy3_head *head);
-
-#endif

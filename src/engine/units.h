@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* units.h - the units that a layer has, in the order in which a pass needs them. */
-#ifndef HY3_ENGINE_UNITS_H
-#define HY3_ENGINE_UNITS_H
+#pragma once
 
 #include "parallel/store.h"
 
@@ -22,5 +21,3 @@ void hy3_units_release(struct hy3_store *store, int layer);
 hy3_status hy3_units_open_grads(struct hy3_store *store, struct hy3_stream *stream, int layer);
 hy3_status hy3_units_reduce(struct hy3_store *store, struct hy3_stream *stream, int layer,
                             bool last);
-
-#endif

@@ -6,8 +6,7 @@
  *     batch, residual of every layer, chosen experts             for the whole micro-batch
  *     activations: of every layer, or (gradient checkpointing) of one at a time
  *     the head's buffers, later gradient scratch                  one after the other */
-#ifndef HY3_ENGINE_WORKSPACE_H
-#define HY3_ENGINE_WORKSPACE_H
+#pragma once
 
 #include "model/layer.h"
 
@@ -39,5 +38,3 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
 
 /* Bytes of device memory a pass needs at its peak. Errors: HY3_ENOMEM. */
 hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t *bytes);
-
-#endif

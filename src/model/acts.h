@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* acts.h - the memory of a layer: activations that a forward leaves for its backward, and gradients
  * that a backward needs at a time. */
-#ifndef HY3_MODEL_ACTS_H
-#define HY3_MODEL_ACTS_H
+#pragma once
 
 #include "base/arena.h"
 #include "base/dtype.h"
@@ -54,5 +53,3 @@ void hy3_acts_take(const struct hy3_shape *shape, int index, const struct hy3_la
 /* Scratch large enough for every layer of the model. */
 void hy3_scratch_take(const struct hy3_shape *shape, const struct hy3_layer_size *size,
                       struct hy3_arena *arena, struct hy3_layer_scratch *scratch);
-
-#endif

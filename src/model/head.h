@@ -2,8 +2,7 @@
 /* head.h - from the output of the last layer to logits and losses, and back: final norm, head and
  * cross-entropy. Losses are calculated for tokens that have a label, in chunks: all logits never
  * exist at a time. */
-#ifndef HY3_MODEL_HEAD_H
-#define HY3_MODEL_HEAD_H
+#pragma once
 
 #include "backend/backend.h"
 #include "model/acts.h"
@@ -52,5 +51,3 @@ hy3_status hy3_head_loss(const struct hy3_head *head, bool training);
 
 /* drows -> d, and the gradient of the norm. */
 hy3_status hy3_head_backward(const struct hy3_head *head);
-
-#endif

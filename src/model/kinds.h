@@ -4,8 +4,7 @@
  * Everything else is derived from the entries: the tensors of a model and their units (params.h),
  * which of them are trained and have weight decay, the matrices of a LoRA target, and the names in
  * both layouts of a checkpoint (ckpt/hf/names.h). */
-#ifndef HY3_MODEL_KINDS_H
-#define HY3_MODEL_KINDS_H
+#pragma once
 
 #include "model/shape.h"
 
@@ -172,5 +171,3 @@ static inline uint32_t hy3_kind_place(int layer, enum hy3_param_kind kind)
     return kind < first_kinds ? (uint32_t)layer * first_kinds + kind
                               : (uint32_t)kind << 24 | (uint32_t)layer;
 }
-
-#endif

@@ -9,8 +9,7 @@
  * Each part's forward fills the activations its backward reads. The residual runs x -> mid
  * -> out; backward parts take its gradient `d` and change it in place, from d(out) to d(x). Nothing
  * here depends on ranks, units or files. */
-#ifndef HY3_MODEL_LAYER_H
-#define HY3_MODEL_LAYER_H
+#pragma once
 
 #include "backend/backend.h"
 #include "model/acts.h"
@@ -109,5 +108,3 @@ hy3_status hy3_experts_part_backward(const struct hy3_layer *layer);
 hy3_status hy3_combine_part_forward(const struct hy3_layer *layer);
 /* From d(out): drows = d(rows_out), dweights. */
 hy3_status hy3_combine_part_backward(const struct hy3_layer *layer, const void *d);
-
-#endif

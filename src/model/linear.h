@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* linear.h - the product of rows with a layer's matrix, its adapter included. Rows are the tokens,
  * or those of the experts. */
-#ifndef HY3_MODEL_LINEAR_H
-#define HY3_MODEL_LINEAR_H
+#pragma once
 
 #include "model/layer.h"
 
@@ -13,5 +12,3 @@ hy3_status hy3_linear_forward(const struct hy3_layer *layer, enum hy3_param_kind
 /* dW += dy^T x unless frozen; dx (= or +=) dy W; and the gradients of an adapter. */
 hy3_status hy3_linear_backward(const struct hy3_layer *layer, enum hy3_param_kind kind,
                                const void *x, const void *dy, bool accumulate, void *dx);
-
-#endif

@@ -5,8 +5,7 @@
  * Hu et al. 2021; layout and scaling as in PEFT (tuners/lora/layer.py). Nothing is kept from the
  * forward pass: A x is calculated again for the gradients, which costs rank / out of the layer's
  * own product and no memory. */
-#ifndef HY3_MODEL_LORA_H
-#define HY3_MODEL_LORA_H
+#pragma once
 
 #include "model/layer.h"
 
@@ -27,5 +26,3 @@ hy3_status hy3_lora_forward(const struct hy3_layer *layer, enum hy3_param_kind k
 /* dA, dB += and dx +=, from x and dy as above. */
 hy3_status hy3_lora_backward(const struct hy3_layer *layer, enum hy3_param_kind kind, const void *x,
                              const void *dy, void *dx);
-
-#endif

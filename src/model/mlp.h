@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mlp.h - the gated MLP on the tokens: a dense layer's, or the shared expert's. */
-#ifndef HY3_MODEL_MLP_H
-#define HY3_MODEL_MLP_H
+#pragma once
 
 #include "model/layer.h"
 
@@ -17,5 +16,3 @@ hy3_status hy3_mlp_forward(const struct hy3_layer *layer, const struct hy3_mlp *
 /* From dy: d(n2) = or += into dn. Overwrites gate and up with their gradients. */
 hy3_status hy3_mlp_backward(const struct hy3_layer *layer, const struct hy3_mlp *mlp,
                             const void *dy, bool accumulate, void *dn);
-
-#endif

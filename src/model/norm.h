@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* norm.h - the RMS norms of a layer's residual. */
-#ifndef HY3_MODEL_NORM_H
-#define HY3_MODEL_NORM_H
+#pragma once
 
 #include "model/layer.h"
 
@@ -12,5 +11,3 @@ hy3_status hy3_norm_forward(const struct hy3_layer *layer, enum hy3_param_kind k
 /* dx += from dy; dw += unless frozen. x, y and r as in the forward. */
 hy3_status hy3_norm_backward(const struct hy3_layer *layer, enum hy3_param_kind kind, const void *x,
                              void *y, float *r, const void *dy, void *dx);
-
-#endif

@@ -146,8 +146,7 @@ static hy3_status create(const struct hy3_shape *shape, int64_t first_expert, in
     hy3_params_train(p, HY3_TRAIN_FULL);
     for (int64_t i = shape->layers - mtp_layers; i < shape->layers; i++)
         add_mtp(p, (int)i);
-    *out = p;
-    p = NULL;
+    *out = HY3_TAKE(p);
 done:
     hy3_params_free(p);
     return status;

@@ -9,8 +9,7 @@
  * A unit is what is gathered and freed together: the embedding; per layer its dense part; per layer
  * its experts; final norm and head. Inside a unit a tensor starts at a multiple of HY3_PARAM_ALIGN
  * elements. Buffers (the router's bias) are fp32, have no gradient and lie outside the units. */
-#ifndef HY3_MODEL_PARAMS_H
-#define HY3_MODEL_PARAMS_H
+#pragma once
 
 #include "base/span.h"
 #include "model/kinds.h"
@@ -129,5 +128,3 @@ static inline bool hy3_shape_is_moe(const struct hy3_shape *shape, int layer)
 {
     return shape->experts > 0 && layer >= shape->dense_layers;
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* product.h - one product with the matrix of a kind: plain, or grouped over the experts. */
-#ifndef HY3_MODEL_PRODUCT_H
-#define HY3_MODEL_PRODUCT_H
+#pragma once
 
 #include "model/layer.h"
 
@@ -18,5 +17,3 @@ struct hy3_product {
 
 hy3_status hy3_product_run(const struct hy3_layer *layer, enum hy3_param_kind kind,
                            const struct hy3_product *product);
-
-#endif

@@ -7,8 +7,6 @@
 
 #include "base/json.h"
 
-#include <math.h>
-
 enum { NAMES = 4, ABSENT = -1, CONFIG_LIMIT = 16 << 20 };
 
 struct int_key {

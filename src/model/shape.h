@@ -2,8 +2,7 @@
 /* shape.h - the shape of a Hy3 model, read from config.json and checked.
  *
  * Key names differ between publications; all are accepted, a contradiction is an error. */
-#ifndef HY3_MODEL_SHAPE_H
-#define HY3_MODEL_SHAPE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -37,5 +36,3 @@ hy3_status hy3_shape_read(const json_t *config, const char *where, struct hy3_sh
 
 /* Local. The same from a file. */
 hy3_status hy3_shape_open(const char *path, struct hy3_shape *out);
-
-#endif

@@ -4,8 +4,7 @@
  *
  * Readers and writers of files are given this struct and know nothing of who stands behind it.
  * Functions that nobody will call may be NULL. All are local. */
-#ifndef HY3_MODEL_VALUES_H
-#define HY3_MODEL_VALUES_H
+#pragma once
 
 #include "model/params.h"
 
@@ -26,5 +25,3 @@ struct hy3_values {
     /* The elements that this rank has to be given; those of several ranks may overlap. */
     struct hy3_span (*kept)(void *of, const struct hy3_param *param);
 };
-
-#endif

@@ -147,8 +147,7 @@ hy3_status hy3_optimizer_create(const struct hy3_backend *backend,
         o->updater = backend->on_host;
     HY3_TRY_DONE(copy_ranges(o, ranges, count));
     HY3_TRY_DONE(allocate(o));
-    *out = o;
-    o = NULL;
+    *out = HY3_TAKE(o);
 done:
     hy3_optimizer_free(o);
     return status;

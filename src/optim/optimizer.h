@@ -7,8 +7,7 @@
  * The fp32 master of a bf16 weight is the weight and 16 bits more (base/dtype.h, hy3_split), so the
  * state of a weight is 10 bytes instead of 12. An fp32 weight is its own master. State in host
  * memory is updated by the CPU. */
-#ifndef HY3_OPTIM_OPTIMIZER_H
-#define HY3_OPTIM_OPTIMIZER_H
+#pragma once
 
 #include "backend/placement.h"
 #include "model/values.h"
@@ -62,5 +61,3 @@ hy3_status hy3_optimizer_get(const struct hy3_optimizer *optimizer, enum hy3_fie
 /* The factor of gradient clipping: min(1, max_norm / (norm + 1e-6)); 1 if max_norm is 0.
  * Source: torch.nn.utils.clip_grad_norm_. */
 double hy3_clip_factor(double norm, double max_norm);
-
-#endif

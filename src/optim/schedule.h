@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* schedule.h - learning rate as a pure function of the step. */
-#ifndef HY3_OPTIM_SCHEDULE_H
-#define HY3_OPTIM_SCHEDULE_H
+#pragma once
 
 #include <stdint.h>
 
@@ -27,5 +26,3 @@ double hy3_schedule_rate(const struct hy3_schedule *schedule, int64_t step);
 
 /* Warm-up steps of a ratio: ceil(ratio * total). */
 int64_t hy3_schedule_warmup(double ratio, int64_t total_steps);
-
-#endif

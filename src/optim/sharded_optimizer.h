@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sharded_optimizer.h - the optimizer over what this rank owns of the trained tensors: the update
  * of a step, and masters and moments by tensor. */
-#ifndef HY3_OPTIM_SHARDED_OPTIMIZER_H
-#define HY3_OPTIM_SHARDED_OPTIMIZER_H
+#pragma once
 
 #include "optim/optimizer.h"
 #include "parallel/store.h"
@@ -34,5 +33,3 @@ hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *optimizer,
 /* Masters and moments of the trained tensors. kept: what this rank owns; get leaves other elements
  * untouched. Putting a master sets the weights in the store as well, those of other ranks too. */
 struct hy3_values hy3_sharded_optimizer_values(struct hy3_sharded_optimizer *optimizer);
-
-#endif

@@ -9,8 +9,7 @@
  * The rows that a destination receives have one order, by expert, then by source rank, then by
  * place; round q takes the q-th `capacity` of them. What a source sends in a round is then
  * consecutive in its own rows. */
-#ifndef HY3_PARALLEL_EXCHANGE_H
-#define HY3_PARALLEL_EXCHANGE_H
+#pragma once
 
 #include "backend/backend.h"
 
@@ -59,5 +58,3 @@ hy3_status hy3_exchange_dispatch(const struct hy3_exchange *exchange, struct hy3
 hy3_status hy3_exchange_return(const struct hy3_exchange *exchange, struct hy3_stream *stream,
                                const struct hy3_exchange_round *round, const void *received,
                                void *rows);
-
-#endif

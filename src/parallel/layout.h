@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layout.h - the communicators of a run: world, node, expert group, expert replicas. */
-#ifndef HY3_PARALLEL_LAYOUT_H
-#define HY3_PARALLEL_LAYOUT_H
+#pragma once
 
 #include "comm/comm.h"
 
@@ -24,5 +23,3 @@ void hy3_layout_close(struct hy3_layout *layout);
 /* The largest size of an expert group for `ranks` ranks in nodes of `per_node` ranks each (1: nodes
  * differ). */
 int hy3_expert_group_size(int64_t experts, int ranks, int per_node);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pool.h - device buffers that are reused: allocated during the first step, taken and given back in
  * all others. */
-#ifndef HY3_PARALLEL_POOL_H
-#define HY3_PARALLEL_POOL_H
+#pragma once
 
 #include "backend/backend.h"
 
@@ -21,5 +20,3 @@ hy3_status hy3_pool_take(struct hy3_pool *pool, size_t bytes, void *out);
 void hy3_pool_give(struct hy3_pool *pool, const void *memory);
 
 void hy3_pool_close(struct hy3_pool *pool);
-
-#endif

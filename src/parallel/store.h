@@ -18,8 +18,7 @@
  *  4. Weights are in compute precision, gradients and buffers in fp32.
  *  5. Every rank gathers and reduces the same units in the same order, whatever its tokens.
  * The optimizer state is optim/optimizer.h; files are ckpt/. */
-#ifndef HY3_PARALLEL_STORE_H
-#define HY3_PARALLEL_STORE_H
+#pragma once
 
 #include "backend/placement.h"
 #include "model/values.h"
@@ -121,5 +120,3 @@ struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_
 
 /* The weights by the functions above, as field HY3_MASTER. */
 struct hy3_values hy3_store_values(struct hy3_store *store);
-
-#endif

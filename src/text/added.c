@@ -114,8 +114,7 @@ hy3_status hy3_added_create(const json_t *list, const json_t *words, const char 
             qsort(added->matchers[m].tokens, added->matchers[m].count, sizeof(struct token),
                   compare);
     HY3_TRY_DONE(hy3_pattern_create(WORD, false, where, &added->word));
-    *out = added;
-    added = NULL;
+    *out = HY3_TAKE(added);
 done:
     hy3_added_free(added);
     return status;

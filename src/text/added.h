@@ -5,8 +5,7 @@
  * Tokens with "normalized" are looked for in what the others leave, as Hugging Face does even
  * without a normalizer. A match that does not count (single_word inside a word, a special token
  * read as text) still uses up its text. */
-#ifndef HY3_TEXT_ADDED_H
-#define HY3_TEXT_ADDED_H
+#pragma once
 
 #include "text/piece.h"
 #include "text/vocab.h"
@@ -32,5 +31,3 @@ typedef hy3_status hy3_added_emit(void *context, struct hy3_piece piece, int32_t
 /* Local. Cuts `whole` and calls `emit` in order; its first failure ends the cutting. */
 hy3_status hy3_added_cut(const struct hy3_added *added, struct hy3_piece whole,
                          bool specials_as_text, hy3_added_emit *emit, void *context);
-
-#endif

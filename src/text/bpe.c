@@ -159,8 +159,7 @@ hy3_status hy3_bpe_create(const json_t *model, const char *where, struct hy3_voc
     }
     if (bpe->ignores_merges)
         HY3_TRY_DONE(index_words(bpe));
-    *out = bpe;
-    bpe = NULL;
+    *out = HY3_TAKE(bpe);
 done:
     hy3_bpe_free(bpe);
     return status;

@@ -3,8 +3,7 @@
  * leftmost of equals.
  *
  * Short words are cached; long ones are merged through a heap in O(n log n). */
-#ifndef HY3_TEXT_BPE_H
-#define HY3_TEXT_BPE_H
+#pragma once
 
 #include "text/ids.h"
 #include "text/vocab.h"
@@ -21,5 +20,3 @@ void hy3_bpe_free(struct hy3_bpe *bpe);
 
 /* Local. Appends the ids of one pre-token. */
 hy3_status hy3_bpe_encode(struct hy3_bpe *bpe, const char *word, size_t size, struct hy3_ids *ids);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dialect.h - the names of the tokens in Hy3-preview (plain) and Hy3 (":opensource"). */
-#ifndef HY3_TEXT_DIALECT_H
-#define HY3_TEXT_DIALECT_H
+#pragma once
 
 enum hy3_dialect { HY3_DIALECT_PREVIEW, HY3_DIALECT_FINAL };
 
@@ -11,5 +10,3 @@ struct hy3_dialect_names {
 };
 
 const struct hy3_dialect_names *hy3_dialect_names(enum hy3_dialect dialect);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* labels.h - which tokens of a rendered conversation are learned. */
-#ifndef HY3_TEXT_LABELS_H
-#define HY3_TEXT_LABELS_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -11,5 +10,3 @@
  * inside as well. Works on the whole sample, before truncation. Returns the number of labels. */
 size_t hy3_labels_mark(const int32_t *ids, size_t count, int32_t assistant, int32_t eos,
                        uint8_t *mask);
-
-#endif

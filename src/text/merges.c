@@ -142,8 +142,7 @@ hy3_status hy3_merges_create(const json_t *list, const json_t *vocab, const char
             continue;
         HY3_TRY_DONE(add(merges, merge, rank++, vocab, where));
     }
-    *out = merges;
-    merges = NULL;
+    *out = HY3_TAKE(merges);
 done:
     hy3_merges_free(merges);
     return status;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merges.h - which two neighbouring ids become one, and in which order. */
-#ifndef HY3_TEXT_MERGES_H
-#define HY3_TEXT_MERGES_H
+#pragma once
 
 #include "base/error.h"
 
@@ -18,5 +17,3 @@ void hy3_merges_free(struct hy3_merges *merges);
 /* Local. Merges ids[0..*count) in place until no pair is left. O(n^2) with a tiny constant for
  * short words, else O(n log n). */
 hy3_status hy3_merges_apply(struct hy3_merges *merges, int32_t *ids, size_t *count);
-
-#endif

@@ -318,8 +318,7 @@ hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conv
     HY3_TRY_DONE(hy3_alloc(&conversation, 1, sizeof *conversation));
     HY3_TRY_DONE(parse_line(line, size, &conversation->document));
     HY3_TRY_DONE(check_document(conversation->document));
-    *out = conversation;
-    conversation = NULL;
+    *out = HY3_TAKE(conversation);
 done:
     hy3_conversation_free(conversation);
     return status;
@@ -344,8 +343,7 @@ hy3_status hy3_conversation_prompt(const char *prompt, struct hy3_conversation *
         json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", prompt);
     if (!conversation->document)
         HY3_FAIL_DONE(HY3_EFORMAT, "the prompt is not valid UTF-8");
-    *out = conversation;
-    conversation = NULL;
+    *out = HY3_TAKE(conversation);
 done:
     hy3_conversation_free(conversation);
     return status;

@@ -3,8 +3,7 @@
  *
  * {"messages": [{"role", "content", "reasoning_content", "tool_calls"} …], "reasoning_effort",
  * "tools"} */
-#ifndef HY3_TEXT_MESSAGE_H
-#define HY3_TEXT_MESSAGE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -24,5 +23,3 @@ hy3_status hy3_conversation_prompt(const char *prompt, struct hy3_conversation *
 
 /* The document, borrowed: read by template.c. */
 const json_t *hy3_conversation_json(const struct hy3_conversation *conversation);
-
-#endif

@@ -72,8 +72,7 @@ hy3_status hy3_pattern_create(const char *source, bool is_literal, const char *w
         HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory for a pattern");
     pcre2_set_match_limit(pattern->context, STEPS_MAX);
     pcre2_jit_stack_assign(pattern->context, NULL, pattern->stack);
-    *out = pattern;
-    pattern = NULL;
+    *out = HY3_TAKE(pattern);
 done:
     hy3_pattern_free(pattern);
     hy3_free(translated.data);

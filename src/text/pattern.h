@@ -4,8 +4,7 @@
  *
  * What the two read differently is rewritten; what cannot be rewritten is refused by name. Whether
  * code points newer than PCRE2's tables are letters is utf8.h's business (hy3_utf8_stand_in). */
-#ifndef HY3_TEXT_PATTERN_H
-#define HY3_TEXT_PATTERN_H
+#pragma once
 
 #include "base/error.h"
 
@@ -21,5 +20,3 @@ void hy3_pattern_free(struct hy3_pattern *pattern);
  * well-formed UTF-8. */
 hy3_status hy3_pattern_find(struct hy3_pattern *pattern, const char *text, size_t size, size_t from,
                             bool *found, size_t *start, size_t *end);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* piece.h - a stretch of text on its way from the whole to the pre-token. */
-#ifndef HY3_TEXT_PIECE_H
-#define HY3_TEXT_PIECE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -15,5 +14,3 @@ static inline struct hy3_piece hy3_piece_part(struct hy3_piece whole, size_t sta
 {
     return (struct hy3_piece){whole.text + start, whole.shape + start, end - start};
 }
-
-#endif

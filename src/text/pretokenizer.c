@@ -127,8 +127,7 @@ hy3_status hy3_pretokenizer_create(const json_t *value, const char *where,
     HY3_TRY_DONE(read_step(p, value, where, 0));
     if (!p->is_complete)
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: the pre-tokenizer has no ByteLevel at its end", where);
-    *out = p;
-    p = NULL;
+    *out = HY3_TAKE(p);
 done:
     hy3_pretokenizer_free(p);
     return status;

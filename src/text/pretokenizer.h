@@ -4,8 +4,7 @@
  *
  * Known: Split (Regex or String, all behaviours, invert), Digits, Sequence, and ByteLevel at the
  * end. Each step sees each piece of the step before as a text of its own. */
-#ifndef HY3_TEXT_PRETOKENIZER_H
-#define HY3_TEXT_PRETOKENIZER_H
+#pragma once
 
 #include "text/piece.h"
 
@@ -24,5 +23,3 @@ typedef hy3_status hy3_pretokenizer_emit(void *context, const char *word, size_t
  * returns. */
 hy3_status hy3_pretokenizer_split(struct hy3_pretokenizer *pretokenizer, struct hy3_piece piece,
                                   hy3_pretokenizer_emit *emit, void *context);
-
-#endif

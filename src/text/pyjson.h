@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pyjson.h - JSON as Python's json.dumps(value, ensure_ascii=False) writes it, which is what chat
  * templates print. */
-#ifndef HY3_TEXT_PYJSON_H
-#define HY3_TEXT_PYJSON_H
+#pragma once
 
 #include "text/text.h"
 
@@ -18,5 +17,3 @@ hy3_status hy3_pyjson_append(struct hy3_text *out, const json_t *value);
 /* Local. Appends a float as Python's repr() writes it: the shortest digits that read back as the
  * same double. */
 hy3_status hy3_pyjson_append_real(struct hy3_text *out, double value);
-
-#endif

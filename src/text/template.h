@@ -3,8 +3,7 @@
  * tokens.
  *
  * Equals the upstream chat template; what is known of it and how is golden/README.md. */
-#ifndef HY3_TEXT_TEMPLATE_H
-#define HY3_TEXT_TEMPLATE_H
+#pragma once
 
 #include "text/dialect.h"
 #include "text/message.h"
@@ -23,5 +22,3 @@ struct hy3_template_options {   /* zero is what training uses, but for is_traini
 hy3_status hy3_template_render(const struct hy3_conversation *conversation,
                                enum hy3_dialect dialect, const struct hy3_template_options *options,
                                struct hy3_text *out);
-
-#endif

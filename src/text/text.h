@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* text.h - a growing text. */
-#ifndef HY3_TEXT_TEXT_H
-#define HY3_TEXT_TEXT_H
+#pragma once
 
 #include "base/error.h"
 
@@ -12,5 +11,3 @@ struct hy3_text { /* owned by the caller (hy3_free(text.data)); not NUL-terminat
 
 /* Local. Appends `size` bytes. */
 hy3_status hy3_text_append(struct hy3_text *out, const char *bytes, size_t size);
-
-#endif

@@ -82,8 +82,7 @@ hy3_status hy3_tokenizer_parse(const char *text, size_t size, const char *where,
     HY3_TRY_DONE(hy3_json_parse(text, size, where, &document));
     HY3_TRY_DONE(build(tokenizer, document, where));
     tokenizer->fingerprint = XXH3_64bits(text, size);
-    *out = tokenizer;
-    tokenizer = NULL;
+    *out = HY3_TAKE(tokenizer);
 done:
     json_decref(document);
     hy3_tokenizer_close(tokenizer);
@@ -185,8 +184,7 @@ hy3_status hy3_tokenizer_open(const char *directory, struct hy3_tokenizer **out)
         tokenizer->fingerprint = XXH3_64bits_withSeed(config_text, size, tokenizer->fingerprint);
     }
     HY3_TRY_DONE(read_specials(tokenizer, config, path));
-    *out = tokenizer;
-    tokenizer = NULL;
+    *out = HY3_TAKE(tokenizer);
 done:
     json_decref(config);
     hy3_free(text);

@@ -4,8 +4,7 @@
  * Added tokens are cut out first (their flags single_word, lstrip, rstrip, normalized, special),
  * the rest is split by the pre-tokenizer's patterns (PCRE2 with JIT), mapped to bytes and merged by
  * rank. Reads no other files. One tokenizer may be used by one thread at a time. */
-#ifndef HY3_TEXT_TOKENIZER_H
-#define HY3_TEXT_TOKENIZER_H
+#pragma once
 
 #include "base/error.h"
 #include "text/dialect.h"
@@ -51,5 +50,3 @@ int64_t hy3_tokenizer_size(const struct hy3_tokenizer *tokenizer);
 
 /* 64-bit xxh3 of the files it was read from. */
 uint64_t hy3_tokenizer_fingerprint(const struct hy3_tokenizer *tokenizer);
-
-#endif

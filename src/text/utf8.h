@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* utf8.h - UTF-8 by hand: where text is broken, and the printable characters that byte-level BPE
  * writes for bytes. */
-#ifndef HY3_TEXT_UTF8_H
-#define HY3_TEXT_UTF8_H
+#pragma once
 
 #include "base/error.h"
 
@@ -34,5 +33,3 @@ bool hy3_chars_to_bytes(const char *text, size_t size, char *out, size_t *out_si
 /* A code point of the same length and category that PCRE2 has known since Unicode 14, for one that
  * Hugging Face's Oniguruma (Unicode 16) classifies otherwise; 0 if both agree. */
 uint32_t hy3_utf8_stand_in(uint32_t code);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vocab.h - the bytes of each id, from the vocabulary and the added tokens of a tokenizer.json. */
-#ifndef HY3_TEXT_VOCAB_H
-#define HY3_TEXT_VOCAB_H
+#pragma once
 
 #include "base/error.h"
 
@@ -27,5 +26,3 @@ struct hy3_vocab {
 hy3_status hy3_vocab_add(struct hy3_vocab *vocab, int32_t id, const char *text, const char *where);
 
 void hy3_vocab_release(struct hy3_vocab *vocab);
-
-#endif

@@ -12,7 +12,6 @@
 #include "comm/end.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <pthread.h>
 
 /* A copy of this rank's share of a trained tensor. */

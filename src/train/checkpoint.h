@@ -4,8 +4,7 @@
  *
  * A checkpoint is written as checkpoint-N.part and renamed when it is complete and flushed; an
  * older one is removed only after that. One save at a time: a new one waits for the one before. */
-#ifndef HY3_TRAIN_CHECKPOINT_H
-#define HY3_TRAIN_CHECKPOINT_H
+#pragma once
 
 #include "app/loaded_model.h"
 #include "ckpt/state/state.h"
@@ -51,5 +50,3 @@ hy3_status hy3_checkpoints_list(const char *directory, int64_t **steps, size_t *
 /* Whether checkpoints in output_dir are to be continued: resume_from_checkpoint = auto, and no wish
  * to overwrite, unless Slurm has requeued the job. */
 bool hy3_checkpoints_continues(const struct hy3_config *config);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* output_dir.h - the output directory of a run: whose it is, and what is written into it first. */
-#ifndef HY3_TRAIN_OUTPUT_DIR_H
-#define HY3_TRAIN_OUTPUT_DIR_H
+#pragma once
 
 #include "config/config.h"
 
@@ -10,5 +9,3 @@
  * model of another configuration, unless overwrite_output_dir. A run that was cut short, or the
  * same configuration again, may start over. */
 hy3_status hy3_output_dir_open(MPI_Comm comm, const struct hy3_config *config);
-
-#endif

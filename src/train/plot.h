@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plot.h - loss.png, the loss over the steps. */
-#ifndef HY3_TRAIN_PLOT_H
-#define HY3_TRAIN_PLOT_H
+#pragma once
 
 #include <stddef.h>
 
@@ -11,5 +10,3 @@ struct hy3_plot_point {
 
 /* Local. Draws directory/loss.png from one point or more. Without gnuplot: one warning. */
 void hy3_plot_draw(const char *directory, const struct hy3_plot_point *points, size_t count);
-
-#endif

@@ -109,8 +109,7 @@ hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t 
         HY3_TRY_DONE(keep_lines(r, path, from->step));
     if (writes && !(r->log = fopen(path, from->step > 0 ? "ae" : "we")))
         HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
-    *out = r;
-    r = NULL;
+    *out = HY3_TAKE(r);
 done:
     hy3_report_close(r);
     return status;

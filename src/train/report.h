@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* report.h - what a run reports: train_log.jsonl, progress, loss.png. By rank 0 only; on the other
  * ranks the functions do nothing. */
-#ifndef HY3_TRAIN_REPORT_H
-#define HY3_TRAIN_REPORT_H
+#pragma once
 
 #include "base/error.h"
 
@@ -46,5 +45,3 @@ struct hy3_report_state hy3_report_state(const struct hy3_report *report);
 
 /* Mean tokens per second of the steps so far. */
 double hy3_report_rate(const struct hy3_report *report);
-
-#endif

@@ -155,8 +155,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     HY3_TRY_DONE(open_pass(run));
     HY3_TRY_DONE(hy3_run_state_restore(run));
     announce(run);
-    *out = run;
-    run = NULL;
+    *out = HY3_TAKE(run);
 done:
     hy3_run_close(run);
     return status;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run.h - a fine-tuning run from its configuration to the saved model. */
-#ifndef HY3_TRAIN_RUN_H
-#define HY3_TRAIN_RUN_H
+#pragma once
 
 #include "config/config.h"
 
@@ -17,5 +16,3 @@ void hy3_run_close(struct hy3_run *run);
 /* Collective. Trains, evaluates, logs, and leaves a complete Hugging Face directory in
  * output_dir. */
 hy3_status hy3_run_train(struct hy3_run *run);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run_data.h - the data of a run: samples for training and evaluation, batches, number of steps. */
-#ifndef HY3_TRAIN_RUN_DATA_H
-#define HY3_TRAIN_RUN_DATA_H
+#pragma once
 
 #include "config/config.h"
 #include "data/batches.h"
@@ -22,5 +21,3 @@ struct hy3_run_data {
 hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_group *world,
                              int64_t vocab, struct hy3_run_data *data);
 void hy3_run_data_close(struct hy3_run_data *data);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run_memory.h - the memory of a run: whether it fits the device, and what it used. */
-#ifndef HY3_TRAIN_RUN_MEMORY_H
-#define HY3_TRAIN_RUN_MEMORY_H
+#pragma once
 
 #include "app/loaded_model.h"
 #include "config/config.h"
@@ -20,5 +19,3 @@ hy3_status hy3_run_memory_check(const struct hy3_config *config,
 /* Collective. Logs the largest memory use of a rank, and for a GPU the planned one. */
 hy3_status hy3_run_memory_log(const struct hy3_loaded_model *model,
                               const struct hy3_run_memory *memory);
-
-#endif

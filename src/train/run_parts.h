@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run_parts.h - what a run consists of, for the files of train/ only. */
-#ifndef HY3_TRAIN_RUN_PARTS_H
-#define HY3_TRAIN_RUN_PARTS_H
+#pragma once
 
 #include "app/loaded_model.h"
 #include "engine/pass.h"
@@ -26,5 +25,3 @@ struct hy3_run {
     double started;     /* hy3_seconds() */
     int64_t first_step; /* steps done by an earlier part of the run */
 };
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run_state.h - the progress of a run: saved with a checkpoint, restored from one. */
-#ifndef HY3_TRAIN_RUN_STATE_H
-#define HY3_TRAIN_RUN_STATE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -13,5 +12,3 @@ hy3_status hy3_run_state_restore(struct hy3_run *run);
 
 /* Collective. Saves a checkpoint of the run in its present state. */
 hy3_status hy3_run_state_save(struct hy3_run *run);
-
-#endif

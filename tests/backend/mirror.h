@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mirror.h - a device's kernels for callers with host memory: tests whose cases are written once
  * for all tables. */
-#ifndef HY3_TESTS_BACKEND_MIRROR_H
-#define HY3_TESTS_BACKEND_MIRROR_H
+#pragma once
 
 #include "backend/kernels.h"
 
@@ -13,5 +12,3 @@ const struct hy3_kernels *hy3_mirror(const struct hy3_device *device,
                                      const struct hy3_kernels *kernels);
 void hy3_mirror_add(void *data, size_t bytes);
 void hy3_mirror_forget(void); /* all arrays */
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fixture.h - a store in plain host memory with the golden model in it. */
-#ifndef HY3_TESTS_CKPT_FIXTURE_H
-#define HY3_TESTS_CKPT_FIXTURE_H
+#pragma once
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -134,5 +133,3 @@ static inline bool same_file(const char *a, const char *b)
     hy3_free(y);
     return same;
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leaks.h - what the leak detector is told: libconfig 1.5 loses the text at which a syntax error
  * was found. */
-#ifndef HY3_TESTS_CONFIG_LEAKS_H
-#define HY3_TESTS_CONFIG_LEAKS_H
+#pragma once
 
 const char *__lsan_default_suppressions(void);
 
@@ -10,5 +9,3 @@ const char *__lsan_default_suppressions(void)
 {
     return "leak:libconfig.so\n";
 }
-
-#endif

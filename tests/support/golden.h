@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* golden.h - tensors of the golden case, and comparison within its tolerances. */
-#ifndef HY3_TESTS_SUPPORT_GOLDEN_H
-#define HY3_TESTS_SUPPORT_GOLDEN_H
+#pragma once
 
 #include "ckpt/hf/safetensors.h"
 #include "support/test.h"
@@ -20,5 +19,3 @@ double hy3_mean_difference(const float *a, const float *b, int64_t n);
 /* Fails, naming `what`, unless value <= limit. Prints value and limit either way when HY3_VERBOSE
  * is set. */
 void hy3_assert_within(const char *what, double value, double limit);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * On several ranks only rank 0 writes TAP, and every assertion is collective (assert_all): a rank
  * that left through longjmp would let the others hang. */
-#ifndef HY3_TESTS_SUPPORT_TEST_H
-#define HY3_TESTS_SUPPORT_TEST_H
+#pragma once
 
 #include "base/error.h"
 #include "base/json.h"
@@ -50,5 +49,3 @@ const char *hy3_test_directory(void);
 /* The emulated GPU becomes what device = "cuda" opens; false if it was not built (configure
  * --enable-cuda-emulation). A HY3_CUDA_MODULE in the environment stays what it is. */
 bool hy3_test_gpu_module(void);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* training.h - a run of hy3_sft inside a test, and what it logged. */
-#ifndef HY3_TESTS_SUPPORT_TRAINING_H
-#define HY3_TESTS_SUPPORT_TRAINING_H
+#pragma once
 
 #include "support/test.h"
 
@@ -19,5 +18,3 @@ void hy3_test_train(MPI_Comm comm, const char *out, const char *const *settings)
 json_t *hy3_test_logged(const char *out, size_t step);
 
 double hy3_json_number(const json_t *object, const char *key);
-
-#endif

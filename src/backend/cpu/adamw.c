@@ -19,7 +19,6 @@ hy3_status hy3_cpu_adamw(struct hy3_stream *s, const struct hy3_adamw *a)
         .eps = (float)a->eps,
     };
 
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < a->n; i += PIECE) {
         int64_t n = a->n - i < PIECE ? a->n - i : PIECE;

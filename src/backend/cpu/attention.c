@@ -46,8 +46,7 @@ static void transpose(const float *tile, int64_t width, float *out)
     for (int64_t d = 0; d < width; d += 16)
         for (int64_t i = 0; i < ROWS; i++)
             for (int64_t j = 0; j < 16; j++)
-                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): pack_keys has allocated
-                 * it */
+                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): allocated by pack_keys */
                 out[(d + j) * ROWS + i] = tile[i * width + d + j];
 }
 
@@ -209,7 +208,6 @@ hy3_status hy3_cpu_attention_forward(struct hy3_stream *s, const struct hy3_atte
     struct key_tiles keys;
     float *scratch;
 
-    (void)s;
     HY3_TRY(pack_keys(a, false, &keys));
     HY3_TRY(hy3_cpu_scratch(HY3_SLOT_ATTENTION, (size_t)(threads * floats) * sizeof *scratch,
                             &scratch));
@@ -331,7 +329,6 @@ hy3_status hy3_cpu_attention_backward(struct hy3_stream *s, const struct hy3_att
     struct key_tiles keys;
     float *scratch;
 
-    (void)s;
     for (int64_t i = 0; i < a->S; i++)
         longest = a->q_starts[i + 1] - a->q_starts[i] > longest
                       ? a->q_starts[i + 1] - a->q_starts[i]

@@ -10,7 +10,6 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
 {
     MPI_Request request;
 
-    (void)stream;
     MPI_Iallreduce_c(MPI_IN_PLACE, data, count, MPI_FLOAT, MPI_SUM, group->comm, &request);
     hy3_wait(&request, phase);
     return HY3_OK;
@@ -21,7 +20,6 @@ static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *
 {
     MPI_Count bytes = count * (int64_t)hy3_dtype_size(dtype);
 
-    (void)stream;
     MPI_Iallgather_c(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, bytes, MPI_BYTE, group->comm,
                      &transfer->request);
     return HY3_OK;
@@ -31,7 +29,6 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
                                  const float *data, float *own, int64_t count,
                                  struct hy3_transfer *transfer)
 {
-    (void)stream;
     MPI_Ireduce_scatter_block_c(data, own, count, MPI_FLOAT, MPI_SUM, group->comm,
                                 &transfer->request);
     return HY3_OK;
@@ -40,7 +37,6 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
 static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfer,
                          const char *phase)
 {
-    (void)stream;
     hy3_wait(&transfer->request, phase);
     return HY3_OK;
 }
@@ -55,7 +51,6 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     MPI_Datatype row;
     MPI_Request request;
 
-    (void)stream;
     HY3_TRY_DONE(hy3_alloc(&counts, 2 * n, sizeof *counts));
     HY3_TRY_DONE(hy3_alloc(&places, 2 * n, sizeof *places));
     for (size_t i = 0; i < n; i++) {

@@ -4,8 +4,7 @@
  *
  * A kernel splits its work over OpenMP threads; inside, vector loops (loops.h) work on fp32 rows. A
  * bf16 row is widened into a buffer of the thread first and narrowed afterwards. */
-#ifndef HY3_BACKEND_CPU_CPU_H
-#define HY3_BACKEND_CPU_CPU_H
+#pragma once
 
 #include "backend/backend.h"
 #include "backend/cpu/loops.h"
@@ -67,5 +66,3 @@ static inline void hy3_cpu_row_put(void *matrix, hy3_dtype dtype, int64_t row, i
     if (dtype != HY3_FP32)
         hy3_cpu_loops->narrow(buffer, (hy3_bf16 *)matrix + row * width, width);
 }
-
-#endif

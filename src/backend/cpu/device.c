@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device.c - the CPU as a device: its memory is host memory, its streams are immediate. */
 #include "backend/cpu/cpu.h"
+#include "backend/immediate.h"
 #include "base/memory.h"
 
 static hy3_status device_alloc(size_t bytes, void **out)
@@ -8,44 +9,8 @@ static hy3_status device_alloc(size_t bytes, void **out)
     return hy3_alloc(out, bytes, 1);
 }
 
-static hy3_status stream_create(struct hy3_stream **out)
-{
-    *out = NULL;
-    return HY3_OK;
-}
-
-static void stream_free(struct hy3_stream *stream)
-{
-    (void)stream;
-}
-
-static hy3_status synchronize(struct hy3_stream *stream)
-{
-    (void)stream;
-    return HY3_OK;
-}
-
-static hy3_status event_create(struct hy3_event **out)
-{
-    *out = NULL;
-    return HY3_OK;
-}
-
-static void event_free(struct hy3_event *event)
-{
-    (void)event;
-}
-
-static hy3_status event_at(struct hy3_event *event, struct hy3_stream *stream)
-{
-    (void)event;
-    (void)stream;
-    return HY3_OK;
-}
-
 static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, size_t bytes)
 {
-    (void)stream;
     if (bytes > 0)
         memcpy(to, from, bytes);
     return HY3_OK;
@@ -53,7 +18,6 @@ static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, si
 
 static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
 {
-    (void)stream;
     if (bytes > 0)
         memset(memory, 0, bytes);
     return HY3_OK;
@@ -64,13 +28,13 @@ const struct hy3_device hy3_cpu_device = {
     .free = hy3_free,
     .alloc_host = device_alloc,
     .free_host = hy3_free,
-    .stream_create = stream_create,
-    .stream_free = stream_free,
-    .synchronize = synchronize,
-    .event_create = event_create,
-    .event_free = event_free,
-    .event_record = event_at,
-    .event_wait = event_at,
+    .stream_create = hy3_immediate_stream_create,
+    .stream_free = hy3_immediate_stream_free,
+    .synchronize = hy3_immediate_synchronize,
+    .event_create = hy3_immediate_event_create,
+    .event_free = hy3_immediate_event_free,
+    .event_record = hy3_immediate_event,
+    .event_wait = hy3_immediate_event,
     .copy = copy,
     .zero = zero,
 };

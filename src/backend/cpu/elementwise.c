@@ -17,7 +17,6 @@ static void *at_mutable(void *array, hy3_dtype dtype, int64_t i)
 
 hy3_status hy3_cpu_cast(struct hy3_stream *s, const struct hy3_cast *a)
 {
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < a->n; i += PIECE) {
         int64_t n = a->n - i < PIECE ? a->n - i : PIECE;
@@ -36,7 +35,6 @@ hy3_status hy3_cpu_cast(struct hy3_stream *s, const struct hy3_cast *a)
 
 hy3_status hy3_cpu_add(struct hy3_stream *s, const struct hy3_add *a)
 {
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < a->n; i += PIECE) {
         int64_t n = a->n - i < PIECE ? a->n - i : PIECE;
@@ -58,7 +56,6 @@ hy3_status hy3_cpu_dropout(struct hy3_stream *s, const struct hy3_dropout *a)
     uint64_t limit = (uint64_t)((double)a->p * 0x1p32);
     float keep = 1 / (1 - a->p);
 
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         float xs[a->C], ys[a->C];
@@ -84,7 +81,6 @@ hy3_status hy3_cpu_square_sum(struct hy3_stream *s, const struct hy3_square_sum 
     int64_t pieces = (a->n + PIECE - 1) / PIECE;
     double *partial, sum = 0;
 
-    (void)s;
     HY3_TRY(hy3_cpu_scratch(HY3_SLOT_PARTIAL, (size_t)pieces * sizeof *partial, &partial));
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < pieces; i++) {

@@ -6,7 +6,6 @@ hy3_status hy3_cpu_embedding_forward(struct hy3_stream *s, const struct hy3_embe
 {
     size_t row = (size_t)a->H * hy3_dtype_size(a->dtype);
 
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++)
         memcpy((char *)a->y + (size_t)t * row, (const char *)a->W + (size_t)a->ids[t] * row, row);
@@ -21,7 +20,6 @@ hy3_status hy3_cpu_embedding_backward(struct hy3_stream *s, const struct hy3_emb
 
     int64_t strips = (a->H + COLUMNS - 1) / COLUMNS;
 
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t strip = 0; strip < strips; strip++) {
         int64_t first = strip * COLUMNS, n = a->H - first < COLUMNS ? a->H - first : COLUMNS;

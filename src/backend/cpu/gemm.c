@@ -139,8 +139,8 @@ static hy3_status find_product(const struct key *key, struct product **out)
             destroy_product(&library.places[i]);
         library.taken = 0;
     }
-    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): alpha is not calculated, so equal
-     * means equal bits */
+    /* alpha is not calculated, so equal means equal bits */
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
     while (library.places[at].primitive && memcmp(&library.places[at].key, key, sizeof *key) != 0)
         at = (at + 1) % TABLE;
     *out = &library.places[at];
@@ -296,7 +296,6 @@ static hy3_status multiply_wide(const struct hy3_gemm *g)
 
 hy3_status hy3_cpu_gemm(struct hy3_stream *s, const struct hy3_gemm *g)
 {
-    (void)s;
     if (g->dtype != HY3_FP32 && !hy3_cpu_bf16_products)
         return multiply_wide(g);
     return multiply(g);

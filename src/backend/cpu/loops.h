@@ -3,8 +3,7 @@
  * (loops.inc).
  *
  * All arrays of a call may be the same where a comment does not say otherwise; n may be 0. */
-#ifndef HY3_BACKEND_CPU_LOOPS_H
-#define HY3_BACKEND_CPU_LOOPS_H
+#pragma once
 
 #include "base/dtype.h"
 
@@ -48,5 +47,3 @@ struct hy3_loops {
 };
 
 extern const struct hy3_loops hy3_loops_portable, hy3_loops_avx2, hy3_loops_avx512;
-
-#endif

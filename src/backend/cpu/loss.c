@@ -10,7 +10,6 @@ hy3_status hy3_cpu_loss_forward(struct hy3_stream *s, const struct hy3_loss *a)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         const float *x = a->logits + n * a->V;
@@ -31,7 +30,6 @@ hy3_status hy3_cpu_loss_backward(struct hy3_stream *s, const struct hy3_loss *a)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         int64_t target = a->targets[n];

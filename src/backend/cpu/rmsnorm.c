@@ -10,7 +10,6 @@ hy3_status hy3_cpu_rmsnorm_forward(struct hy3_stream *s, const struct hy3_rmsnor
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         float xs[a->H], ws[a->H], ys[a->H];
@@ -50,7 +49,6 @@ hy3_status hy3_cpu_rmsnorm_backward(struct hy3_stream *s, const struct hy3_rmsno
     int64_t blocks = (a->T + BLOCK - 1) / BLOCK;
     float *partial = NULL;
 
-    (void)s;
     if (a->dw) {
         HY3_TRY(
             hy3_cpu_scratch(HY3_SLOT_PARTIAL, (size_t)(blocks * a->H) * sizeof *partial, &partial));

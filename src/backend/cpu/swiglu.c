@@ -22,7 +22,6 @@ static void put_strided(void *matrix, const struct hy3_swiglu *a, int64_t n, con
 
 hy3_status hy3_cpu_swiglu_forward(struct hy3_stream *s, const struct hy3_swiglu *a)
 {
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         float gates[a->I], ups[a->I], ys[a->I];
@@ -36,7 +35,6 @@ hy3_status hy3_cpu_swiglu_forward(struct hy3_stream *s, const struct hy3_swiglu 
 
 hy3_status hy3_cpu_swiglu_backward(struct hy3_stream *s, const struct hy3_swiglu *a)
 {
-    (void)s;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         float gates[a->I], ups[a->I], dys[a->I], dgate[a->I], dup[a->I];

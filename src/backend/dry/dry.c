@@ -2,6 +2,8 @@
 /* dry.c - addresses, counters, and kernels that return at once. */
 #include "backend/dry/dry.h"
 
+#include "backend/immediate.h"
+
 #include <sys/mman.h>
 
 enum { MAX_BLOCKS = 1 << 16 };
@@ -71,47 +73,11 @@ static void give(void *memory)
     }
 }
 
-static hy3_status stream_create(struct hy3_stream **out)
-{
-    *out = NULL;
-    return HY3_OK;
-}
-
-static void stream_free(struct hy3_stream *stream)
-{
-    (void)stream;
-}
-
-static hy3_status synchronize(struct hy3_stream *stream)
-{
-    (void)stream;
-    return HY3_OK;
-}
-
-static hy3_status event_create(struct hy3_event **out)
-{
-    *out = NULL;
-    return HY3_OK;
-}
-
-static void event_free(struct hy3_event *event)
-{
-    (void)event;
-}
-
-static hy3_status event_at(struct hy3_event *event, struct hy3_stream *stream)
-{
-    (void)event;
-    (void)stream;
-    return HY3_OK;
-}
-
 /* What is read back is zero, but for the numbers of routed rows: these are even. */
 static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, size_t bytes)
 {
     int64_t *starts = to;
 
-    (void)stream;
     if (is_dry(to) || bytes == 0)
         return HY3_OK;
     if (!is_dry(from))
@@ -126,7 +92,6 @@ static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, si
 
 static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
 {
-    (void)stream;
     if (bytes > 0 && !is_dry(memory))
         memset(memory, 0, bytes);
     return HY3_OK;
@@ -135,8 +100,6 @@ static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
 #define X(op)                                                                    \
     static hy3_status op(struct hy3_stream *stream, const struct hy3_##op *args) \
     {                                                                            \
-        (void)stream;                                                            \
-        (void)args;                                                              \
         return HY3_OK;                                                           \
     }
 HY3_OPS(X)
@@ -165,9 +128,6 @@ static void count_sum(const struct hy3_group *group, double bytes)
 static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *group, float *data,
                              int64_t count, const char *phase)
 {
-    (void)stream;
-    (void)data;
-    (void)phase;
     count_sum(group, (double)count * sizeof *data);
     dry.counts.reduced += 2 * others(group) / group->size * (double)count * sizeof *data;
     return HY3_OK;
@@ -176,9 +136,6 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
 static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *group, void *data,
                              int64_t count, hy3_dtype dtype, struct hy3_transfer *transfer)
 {
-    (void)stream;
-    (void)data;
-    (void)transfer;
     dry.counts.gathered += others(group) * (double)count * (double)hy3_dtype_size(dtype);
     return HY3_OK;
 }
@@ -187,10 +144,6 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
                                  const float *data, float *own, int64_t count,
                                  struct hy3_transfer *transfer)
 {
-    (void)stream;
-    (void)data;
-    (void)own;
-    (void)transfer;
     count_sum(group, (double)count * group->size * sizeof *data);
     dry.counts.scattered += others(group) * (double)count * sizeof *own;
     return HY3_OK;
@@ -199,17 +152,12 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
 static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfer,
                          const char *phase)
 {
-    (void)stream;
-    (void)transfer;
-    (void)phase;
     return HY3_OK;
 }
 
 static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
                              const struct hy3_all_to_all *rows, const char *phase)
 {
-    (void)stream;
-    (void)phase;
     for (int r = 0; r < group->size; r++)
         if (r != group->rank)
             dry.counts.exchanged += (double)rows->send_count[r] * (double)rows->row_bytes;
@@ -223,13 +171,13 @@ static const struct hy3_backend table = {
                .free = give,
                .alloc_host = host_alloc,
                .free_host = give,
-               .stream_create = stream_create,
-               .stream_free = stream_free,
-               .synchronize = synchronize,
-               .event_create = event_create,
-               .event_free = event_free,
-               .event_record = event_at,
-               .event_wait = event_at,
+               .stream_create = hy3_immediate_stream_create,
+               .stream_free = hy3_immediate_stream_free,
+               .synchronize = hy3_immediate_synchronize,
+               .event_create = hy3_immediate_event_create,
+               .event_free = hy3_immediate_event_free,
+               .event_record = hy3_immediate_event,
+               .event_wait = hy3_immediate_event,
                .copy = copy,
                .zero = zero},
     .kernels =

@@ -8,8 +8,7 @@
  *
  * Groups on it have no communicator (MPI_COMM_NULL): agreement and small messages then stay local.
  * Routing is even. One plan at a time. */
-#ifndef HY3_BACKEND_DRY_DRY_H
-#define HY3_BACKEND_DRY_DRY_H
+#pragma once
 
 #include "backend/backend.h"
 
@@ -27,5 +26,3 @@ struct hy3_dry_counts hy3_dry_counts(void);
 
 /* Local. Sets the counts of traffic to zero. */
 void hy3_dry_forget_traffic(void);
-
-#endif

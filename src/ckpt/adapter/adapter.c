@@ -90,8 +90,7 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", directory));
     HY3_TRY_DONE(hy3_shard_open(path, &a->shard));
     HY3_TRY_DONE(read_targets(a, params, config.gate_up_alone));
-    *out = a;
-    a = NULL;
+    *out = HY3_TAKE(a);
 done:
     hy3_adapter_close(a);
     return status;
@@ -226,7 +225,6 @@ static hy3_status load_factor(const struct hy3_adapter *a, const struct hy3_para
 static hy3_status keep(void *of, enum hy3_field field, const struct hy3_param *p,
                        struct hy3_span span, const float *in)
 {
-    (void)field;
     memcpy((float *)of + span.first - p->first, in, (size_t)span.count * sizeof *in);
     return HY3_OK;
 }

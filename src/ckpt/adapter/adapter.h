@@ -4,8 +4,7 @@
  * Fused experts (PEFT's target_parameters) have A as [rank E, in], which is our [E, rank, in], and
  * B as [out, rank E] with the expert as its fastest index, which is our [E, out, rank] in another
  * order: it is reordered here and nowhere else. Writing: writer.h; a new adapter: draw.h. */
-#ifndef HY3_CKPT_ADAPTER_ADAPTER_H
-#define HY3_CKPT_ADAPTER_ADAPTER_H
+#pragma once
 
 #include "model/values.h"
 
@@ -33,5 +32,3 @@ hy3_status hy3_adapter_read(const struct hy3_adapter *adapter, const struct hy3_
 /* Local. Checks the file and puts what this rank holds. Errors as above. */
 hy3_status hy3_adapter_load(const struct hy3_adapter *adapter, const struct hy3_params *params,
                             struct hy3_values values);
-
-#endif

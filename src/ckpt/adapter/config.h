@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.h - PEFT's adapter_config.json, read and made. */
-#ifndef HY3_CKPT_ADAPTER_CONFIG_H
-#define HY3_CKPT_ADAPTER_CONFIG_H
+#pragma once
 
 #include "model/params.h"
 
@@ -16,5 +15,3 @@ hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *
 
 /* Local. The document of an adapter, NULL without memory. The caller owns it (json_decref). */
 json_t *hy3_adapter_config_create(const struct hy3_lora *lora, const char *base_path);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* draw.h - a new adapter of random weights. */
-#ifndef HY3_CKPT_ADAPTER_DRAW_H
-#define HY3_CKPT_ADAPTER_DRAW_H
+#pragma once
 
 #include "model/values.h"
 
@@ -9,5 +8,3 @@
  * element depends on the seed and its place alone. */
 hy3_status hy3_adapter_draw(const struct hy3_params *params, uint64_t seed,
                             struct hy3_values values);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merge.h - folds an adapter into its model: W + scale B A, written as a new directory. */
-#ifndef HY3_CKPT_ADAPTER_MERGE_H
-#define HY3_CKPT_ADAPTER_MERGE_H
+#pragma once
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -20,5 +19,3 @@ struct hy3_merge {
  * round(delta)). A worker holds the factors of one shard's tensors. Progress, restart and errors as
  * in hf/rewrite.h; HY3_EDIVERGED naming a tensor that overflows `dtype`. */
 hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options);
-
-#endif

@@ -4,8 +4,7 @@
  * The B factor of fused experts is [E,out,rank] for us and [out,rank,E] in PEFT's file: what is
  * consecutive on a rank lies scattered in the file. So the ranks exchange it before writing: each
  * gets its rows of the file, all E values of some (out, rank). */
-#ifndef HY3_CKPT_ADAPTER_TRANSPOSE_H
-#define HY3_CKPT_ADAPTER_TRANSPOSE_H
+#pragma once
 
 #include "model/values.h"
 
@@ -24,5 +23,3 @@ struct hy3_span hy3_transpose_share(const struct hy3_param *param, int rank, int
  * The caller owns *rows. Needs twice the tensor's bytes over the ranks while it works. */
 hy3_status hy3_transpose(MPI_Comm comm, const struct hy3_param *param, struct hy3_values values,
                          float **rows);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* writer.h - writes an adapter as PEFT's files, all ranks together. */
-#ifndef HY3_CKPT_ADAPTER_WRITER_H
-#define HY3_CKPT_ADAPTER_WRITER_H
+#pragma once
 
 #include "ckpt/hf/writer.h"
 
@@ -15,5 +14,3 @@ struct hy3_adapter_writer {
  * its promises. */
 hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *options,
                              const struct hy3_params *params, struct hy3_values values);
-
-#endif

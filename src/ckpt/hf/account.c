@@ -62,8 +62,7 @@ hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_sto
     *account = (struct hy3_account){.dir = dir, .store = store, .params = params};
     HY3_TRY_DONE(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
     HY3_TRY_DONE(hy3_seen_create(params, params->base_count, &account->seen));
-    *out = account;
-    account = NULL;
+    *out = HY3_TAKE(account);
 done:
     hy3_account_free(account);
     return status;

@@ -2,8 +2,7 @@
 /* account.h - checks the tensors of a directory against the parameter table: each parameter present
  * exactly once, with the right shape and a float dtype, and no other tensor. Findings are collected
  * and reported together. */
-#ifndef HY3_CKPT_HF_ACCOUNT_H
-#define HY3_CKPT_HF_ACCOUNT_H
+#pragma once
 
 #include "ckpt/hf/directory.h"
 #include "parallel/store.h"
@@ -25,5 +24,3 @@ int64_t hy3_account_kept_bytes(const struct hy3_account *account);
 /* Local. After the last shard. Errors: HY3_EFORMAT listing what is missing, unexpected, of a wrong
  * shape … */
 hy3_status hy3_account_end(struct hy3_account *account);
-
-#endif

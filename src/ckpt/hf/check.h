@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check.h - is a checkpoint directory complete and sound? */
-#ifndef HY3_CKPT_HF_CHECK_H
-#define HY3_CKPT_HF_CHECK_H
+#pragma once
 
 #include "base/error.h"
 
@@ -26,5 +25,3 @@ struct hy3_check_summary {
  * Findings are not errors. Errors: HY3_ENOMEM; HY3_EIO if there is no such directory. */
 hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
                      struct hy3_check_summary *summary);
-
-#endif

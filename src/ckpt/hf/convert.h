@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* convert.h - a model directory in the other layout: inner names (as published) or outer names (as
  * transformers has them). */
-#ifndef HY3_CKPT_HF_CONVERT_H
-#define HY3_CKPT_HF_CONVERT_H
+#pragma once
 
 #include "ckpt/hf/plan.h"
 
@@ -17,5 +16,3 @@ struct hy3_hf_conversion {
 /* Collective on `comm`. Tensors keep their values and dtypes. Progress, restart and errors as in
  * hf/rewrite.h; HY3_EUSAGE if the input has these names already. */
 hy3_status hy3_hf_convert(MPI_Comm comm, const struct hy3_hf_conversion *conversion);
-
-#endif

@@ -253,8 +253,7 @@ hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out)
     if (dir->tensors > 0)
         qsort(dir->entries, (size_t)dir->tensors, sizeof *dir->entries, compare_entries);
     dir->names = detect_names(dir);
-    *out = dir;
-    dir = NULL;
+    *out = HY3_TAKE(dir);
 done:
     hy3_hf_dir_close(dir);
     return status;

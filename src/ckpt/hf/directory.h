@@ -2,8 +2,7 @@
 /* directory.h - a Hugging Face model directory: which tensor is in which shard. Loading: hf/load.h.
  *
  * Inner and outer names, one file or many, F32, F16 and BF16 are all read directly (names.h). */
-#ifndef HY3_CKPT_HF_DIRECTORY_H
-#define HY3_CKPT_HF_DIRECTORY_H
+#pragma once
 
 #include "ckpt/hf/names.h"
 #include "ckpt/hf/safetensors.h"
@@ -29,5 +28,3 @@ int hy3_hf_dir_find(const struct hy3_hf_dir *dir, const char *name);
 int64_t hy3_hf_dir_total_bytes(const struct hy3_hf_dir *dir);
 /* Local. Opens the shard with this number. The caller owns *out (hy3_shard_close). */
 hy3_status hy3_hf_dir_open_shard(const struct hy3_hf_dir *dir, int shard, struct hy3_shard **out);
-
-#endif

@@ -82,8 +82,7 @@ static hy3_status read_shape(struct init *init)
         HY3_FAIL_DONE(HY3_EFORMAT,
                       "%s: 'vocab_size' is %lld, the tokenizer '%s' needs at least %lld", o->shape,
                       (long long)init->shape.vocab, o->tokenizer, (long long)o->tokenizer_size);
-    init->config = given;
-    given = NULL;
+    init->config = HY3_TAKE(given);
 done:
     json_decref(given);
     return status;
@@ -231,7 +230,6 @@ static hy3_status draw(void *of, enum hy3_field field, const struct hy3_param *p
     uint64_t index = (uint64_t)(param - init->params->params);
     int64_t low = span.first / 4, high = (hy3_span_end(span) + 3) / 4;
 
-    (void)field;
     if (!param->decay) { /* norms one, router biases zero */
         for (int64_t i = 0; i < span.count; i++)
             out[i] = param->unit < 0 ? 0 : 1;

@@ -4,8 +4,7 @@
  *
  * A weight is a function of seed, tensor and element, so the files do not depend on the number of
  * ranks. */
-#ifndef HY3_CKPT_HF_INIT_H
-#define HY3_CKPT_HF_INIT_H
+#pragma once
 
 #include "base/dtype.h"
 #include "ckpt/hf/names.h"
@@ -29,5 +28,3 @@ struct hy3_init_options {
  * router biases zero; MTP layers are made too. Errors: HY3_EUSAGE (output not empty), HY3_EFORMAT
  * (shape), HY3_EIO. */
 hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options);
-
-#endif

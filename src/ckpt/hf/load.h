@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* load.h - reads a model directory into the parameter store. */
-#ifndef HY3_CKPT_HF_LOAD_H
-#define HY3_CKPT_HF_LOAD_H
+#pragma once
 
 #include "ckpt/hf/directory.h"
 #include "parallel/store.h"
@@ -11,5 +10,3 @@
  * its store holds, in large reads, shard by shard. Progress in bytes. Values are rounded to nearest
  * even to the dtype of the store. NaN and infinity are an error naming the tensor. */
 hy3_status hy3_hf_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store);
-
-#endif

@@ -5,8 +5,7 @@
  * down_proj [E,H,I]. Inner: as published, one tensor an expert
  * (mlp.experts.N.{gate,up,down}_proj.weight), mlp.router.gate.weight, mlp.expert_bias,
  * mlp.shared_mlp.*; older: mlp.gate.wg.weight. */
-#ifndef HY3_CKPT_HF_NAMES_H
-#define HY3_CKPT_HF_NAMES_H
+#pragma once
 
 #include "model/params.h"
 
@@ -58,5 +57,3 @@ struct hy3_place {
 
 /* Local. Looks up the name, of either layout, of a checkpoint's tensor. */
 void hy3_name_locate(const struct hy3_params *params, const char *name, struct hy3_place *out);
-
-#endif

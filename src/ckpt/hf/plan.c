@@ -375,8 +375,7 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
     HY3_TRY_DONE(
         cut_files(plan, options->adapter ? "adapter_model" : "model", options->max_shard_bytes));
     HY3_TRY_DONE(hy3_hf_plan_lay_out(plan));
-    *out = plan;
-    plan = NULL;
+    *out = HY3_TAKE(plan);
 done:
     hy3_hf_plan_free(plan);
     return status;
@@ -455,8 +454,7 @@ hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
         plan->entries[i].order = i;
     HY3_TRY_DONE(layout->max_shard_bytes > 0 ? cut_files(plan, "model", layout->max_shard_bytes)
                                              : keep_files(plan, base, layout->keep_residue));
-    *out = plan;
-    plan = NULL;
+    *out = HY3_TAKE(plan);
 done:
     hy3_hf_plan_free(plan);
     return status;

@@ -5,8 +5,7 @@
  * The plan is a pure function of the parameter table, the base's headers and the options: all ranks
  * make the same one without a message. Inside a shard wider dtypes come first, so that every tensor
  * is aligned to its elements. */
-#ifndef HY3_CKPT_HF_PLAN_H
-#define HY3_CKPT_HF_PLAN_H
+#pragma once
 
 #include "ckpt/hf/directory.h"
 
@@ -91,5 +90,3 @@ hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
                                struct hy3_hf_plan **out);
 hy3_status hy3_hf_plan_lay_out(struct hy3_hf_plan *plan);
 void hy3_hf_plan_free(struct hy3_hf_plan *plan);
-
-#endif

@@ -5,8 +5,7 @@
  * Order: small files; the old index is removed (from here on the directory is visibly incomplete);
  * the shards get their final names; the new index; old shards that are no longer listed are
  * removed; the directory is flushed. */
-#ifndef HY3_CKPT_HF_PUBLISH_H
-#define HY3_CKPT_HF_PUBLISH_H
+#pragma once
 
 #include "base/output.h"
 #include "ckpt/hf/plan.h"
@@ -31,5 +30,3 @@ hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
 
 /* Local, on one rank. Removes what is left under temporary names after a failure. */
 void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan);
-
-#endif

@@ -6,8 +6,7 @@
  * and flushed; the index comes last. So a run that was killed at any moment is continued by running
  * it again: shards that are there and are of the same plan and sources (output/.hy3_rewrite.json)
  * are kept. No worker holds more than a few pieces of some MB. */
-#ifndef HY3_CKPT_HF_REWRITE_H
-#define HY3_CKPT_HF_REWRITE_H
+#pragma once
 
 #include "ckpt/hf/plan.h"
 
@@ -37,5 +36,3 @@ struct hy3_hf_rewrite {
  * before anything is written; what `change` returns. */
 hy3_status hy3_hf_rewrite(MPI_Comm comm, const struct hy3_hf_rewrite *rewrite,
                           const struct hy3_hf_plan *plan);
-
-#endif

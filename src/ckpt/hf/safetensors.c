@@ -237,8 +237,7 @@ hy3_status hy3_shard_open(const char *path, struct hy3_shard **out)
     if (!json_is_object(header))
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: the header is not an object", path);
     HY3_TRY_DONE(read_header(shard, header, data, size));
-    *out = shard;
-    shard = NULL;
+    *out = HY3_TAKE(shard);
 done:
     json_decref(header);
     hy3_free(text);

@@ -4,8 +4,7 @@
  * A shard is an 8-byte length, a JSON header and raw little-endian data. Opening reads the header
  * only; data is read on request with pread, so several ranks may share a file.
  * Not here: names across shards (hf/directory.h), writing (hf/writer.h). */
-#ifndef HY3_CKPT_HF_SAFETENSORS_H
-#define HY3_CKPT_HF_SAFETENSORS_H
+#pragma once
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -54,5 +53,3 @@ hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_
 /* Local. Reads `bytes` raw bytes from byte `at` of the tensor. */
 hy3_status hy3_shard_read_raw(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
                               int64_t at, int64_t bytes, void *data);
-
-#endif

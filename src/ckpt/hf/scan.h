@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* scan.h - what the values of a tensor are: all zero, finite, or not finite. */
-#ifndef HY3_CKPT_HF_SCAN_H
-#define HY3_CKPT_HF_SCAN_H
+#pragma once
 
 #include "base/dtype.h"
 
@@ -13,5 +12,3 @@ enum hy3_content hy3_scan(const void *data, hy3_dtype dtype, int64_t count);
 
 /* Local. The place of the first NaN or infinity, -1: there is none. */
 int64_t hy3_scan_not_finite(const void *data, hy3_dtype dtype, int64_t count);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* seen.h - which tensors of the parameter table have been found in a directory, piece by piece: for
  * loading and for checking. */
-#ifndef HY3_CKPT_HF_SEEN_H
-#define HY3_CKPT_HF_SEEN_H
+#pragma once
 
 #include "ckpt/hf/names.h"
 
@@ -24,5 +23,3 @@ bool hy3_seen_mark(struct hy3_seen *seen, const struct hy3_place *place);
  * that is there in part, with the inner names of the missing parts. */
 void hy3_seen_missing(const struct hy3_seen *seen, enum hy3_names names,
                       void (*tell)(void *context, const char *name), void *context);
-
-#endif

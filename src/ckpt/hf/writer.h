@@ -5,8 +5,7 @@
  * is gathered on a rank, each writes its share of every tensor (hy3_store_share) to its place;
  * tensors of the base that are not parameters (MTP layers) are copied byte by byte; nothing is
  * published if a tensor contains NaN or infinity. */
-#ifndef HY3_CKPT_HF_WRITER_H
-#define HY3_CKPT_HF_WRITER_H
+#pragma once
 
 #include "ckpt/hf/plan.h"
 #include "model/values.h"
@@ -20,5 +19,3 @@
  * untouched after an error. */
 hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *options,
                         const struct hy3_params *params, struct hy3_values values);
-
-#endif

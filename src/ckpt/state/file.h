@@ -12,8 +12,7 @@
  *
  * Metadata has HDF5's own checksums (format of 1.8). doc/formats.md describes the file for readers
  * other than hy3. */
-#ifndef HY3_CKPT_STATE_FILE_H
-#define HY3_CKPT_STATE_FILE_H
+#pragma once
 
 #include "base/hdf5.h"
 #include "model/values.h"
@@ -72,5 +71,3 @@ void hy3_state_index_free(struct hy3_state_index *index);
 
 /* "param", "adam_m", "adam_v". */
 const char *hy3_state_field_name(enum hy3_field field);
-
-#endif

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 enum { PIECE = 1 << 16 }; /* bytes copied or compared at a time */
@@ -229,8 +228,7 @@ hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *ind
     HY3_TRY_DONE(create(l, index));
     close(l->fd);
     l->fd = -1;
-    *out = l;
-    l = NULL;
+    *out = HY3_TAKE(l);
 done:
     hy3_state_layout_free(l);
     return status;

@@ -6,8 +6,7 @@
  * fails leaves HDF5 1.10 half open, to crash in MPI_Finalize (seen). The mark `complete` is set in
  * memory as well; the bytes that it changes (HDF5's checksums among them) are kept, to be written
  * at the end. */
-#ifndef HY3_CKPT_STATE_LAYOUT_H
-#define HY3_CKPT_STATE_LAYOUT_H
+#pragma once
 
 #include "ckpt/state/file.h"
 
@@ -22,5 +21,3 @@ void hy3_state_layout_free(struct hy3_state_layout *layout);
 
 /* Local. Writes the mark that the file is complete, and flushes it. */
 hy3_status hy3_state_layout_complete(const struct hy3_state_layout *layout);
-
-#endif

@@ -44,8 +44,7 @@ hy3_status hy3_state_output_create(const char *path, int64_t bytes, struct hy3_s
     if ((o->nowhere = memfd_create("discarded", MFD_CLOEXEC)) < 0 ||
         ftruncate(o->nowhere, (off_t)bytes) != 0)
         HY3_FAIL_DONE(HY3_EIO, "cannot prepare the end of '%s': %s", path, strerror(errno));
-    *out = o;
-    o = NULL;
+    *out = HY3_TAKE(o);
 done:
     hy3_state_output_free(o);
     return status;

@@ -5,8 +5,7 @@
  * are called by the thread that alone calls HDF5 (comm/worker.h), since MPI-IO blocks. No other
  * part of the process may have the file open when it is closed: all descriptors of it but this
  * module's own are taken for HDF5's. */
-#ifndef HY3_CKPT_STATE_OUTPUT_H
-#define HY3_CKPT_STATE_OUTPUT_H
+#pragma once
 
 #include "ckpt/state/file.h"
 
@@ -39,5 +38,3 @@ hy3_status hy3_state_output_checksums(struct hy3_state_output *output, struct hy
 
 /* Local. Flushes what this rank wrote to the disk. */
 hy3_status hy3_state_output_flush(struct hy3_state_output *output);
-
-#endif

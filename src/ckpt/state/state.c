@@ -8,8 +8,6 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
@@ -76,8 +74,7 @@ hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **ou
     HY3_AGREE_DONE(comm, status, "reading a checkpoint");
     HY3_TRY_DONE(share_index(comm, &state->index));
     HY3_AGREE_DONE(comm, open_here(state), "reading a checkpoint");
-    *out = state;
-    state = NULL;
+    *out = HY3_TAKE(state);
 done:
     hy3_state_close(state);
     return status;

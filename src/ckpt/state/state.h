@@ -43,8 +43,7 @@
  *  6. A slab's checksum is of the values that were handed to HDF5. hy3_state_load checks every slab
  *     that it reads, so that a damaged file is noticed before training continues.
  *  7. An older checkpoint is removed only after PUBLISHED. */
-#ifndef HY3_CKPT_STATE_STATE_H
-#define HY3_CKPT_STATE_STATE_H
+#pragma once
 
 #include "ckpt/state/file.h"
 
@@ -85,5 +84,3 @@ struct hy3_values hy3_state_values(struct hy3_state *state);
 
 /* Whether the file has a tensor of that name. */
 bool hy3_state_has(const struct hy3_state *state, const char *name);
-
-#endif

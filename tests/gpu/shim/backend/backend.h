@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* backend.h - replaces src/backend/backend.h for tests/backend/kernels.c without MPI
  * (tests/gpu/check.sh): there is no CPU table. */
-#ifndef HY3_BACKEND_BACKEND_H
-#define HY3_BACKEND_BACKEND_H
+#pragma once
 
 #include "backend/kernels.h"
 
@@ -15,5 +14,3 @@ static inline const struct hy3_backend *hy3_cpu_backend(const char *isa)
     (void)isa;
     return NULL;
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test.h - the part of cmocka that tests/backend/kernels.c uses, for machines without it
  * (tests/gpu/check.sh). Writes TAP. */
-#ifndef HY3_TESTS_SUPPORT_TEST_H
-#define HY3_TESTS_SUPPORT_TEST_H
+#pragma once
 
 #include "base/error.h"
 
@@ -72,5 +71,3 @@ static inline int hy3_test_run(int *argc, char ***argv, const struct CMUnitTest 
     printf("1..%zu\n", number);
     return failed != 0 || number == 0;
 }
-
-#endif
