@@ -17,7 +17,7 @@ int main(int argc, char **argv)
                       "model directory with inner or outer names")},
         {HY3_ARGUMENT(
             "spot-check", HY3_COUNT, &check.spot_check, "N",
-            "read the values of N tensors (default 16); names, shapes and dtypes of all are checked")},
+            "read the values of N tensors (default 16), else only name, shape and dtype")},
         {HY3_ARGUMENT("all", HY3_BOOL, &all, NULL, "read the values of all tensors")},
         {.key = NULL},
     };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* backend.c - the choice of a backend, and the door every kernel call goes through.
+/* backend.c - the choice of a backend, and the argument checks of every kernel call.
  *
- * A call whose arguments contradict its struct's comment is our own fault, so it ends in HY3_BUG:
+ * Arguments that contradict the comment of their struct are a bug of hy3 and end in HY3_BUG:
  * kernels may trust what they get. The checked table wraps the chosen one; both have the same
  * type. */
 #include "backend/backend.h"
@@ -197,7 +197,7 @@ static const struct hy3_backend *wrap(const struct hy3_backend *table)
     return &checked;
 }
 
-/* Where the library may lie: named by the environment, beside a program that is not installed,
+/* Where the library may be: named by the environment, beside a program that is not installed,
  * installed. */
 static bool find_module(char path[HY3_PATH_MAX])
 {
@@ -218,7 +218,7 @@ static bool find_module(char path[HY3_PATH_MAX])
            access(path, R_OK) == 0;
 }
 
-/* Without a driver the library need not be opened, which takes long: it brings cuBLAS and NCCL
+/* Without a driver the library is not opened, which takes long, since it loads cuBLAS and NCCL
  * along. */
 static bool has_driver(void)
 {
@@ -246,7 +246,7 @@ static hy3_status open_module(int node_rank, const struct hy3_backend **out)
         HY3_FAIL(HY3_EDEVICE,
                  "the GPU library hy3_cuda.so is not installed (configure --with-cuda builds it)");
     if (!has_driver())
-        HY3_FAIL(HY3_EDEVICE, "this host has no driver of NVIDIA (libcuda.so.1)");
+        HY3_FAIL(HY3_EDEVICE, "no NVIDIA driver on this host (libcuda.so.1)");
     if (!(library = dlopen(path, RTLD_NOW | RTLD_LOCAL)))
         HY3_FAIL(HY3_EDEVICE, "the GPU library cannot be opened: %s", dlerror());
     if (!(symbol = dlsym(library, "hy3_cuda_open"))) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* module.h - a backend in a library of its own, opened at run time: what it is given, and what it
- * gives. */
+/* module.h - the interface of a backend in a library that is opened at run time: what it gets and
+ * what it gives. */
 #pragma once
 
 #include "base/error.h"
 
 struct hy3_backend; /* backend.h */
 
-/* What the program lends the library, which links nothing of it. */
+/* What the program gives the library, which does not link against it. */
 struct hy3_module_host {
     uint32_t abi;  /* HY3_BACKEND_ABI */
     int node_rank; /* of this process among those of its node; chooses the device */

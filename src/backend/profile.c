@@ -1,36 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* profile.c - one wrapper an operation, made from the list of operations. */
+/* profile.c - one timing wrapper per operation, made from the list of operations. */
 #include "backend/profile.h"
 
 #include "base/log.h"
 
 #include <stdlib.h>
 
+/* clang-format off */
 enum {
-
 #define X(op) AT_##op,
     HY3_OPS(X)
 #undef X
 #define X(op) AT_##op##_forward, AT_##op##_backward,
-        HY3_PAIRS(X)
+    HY3_PAIRS(X)
 #undef X
-            AT_COPY,
-    AT_ZERO,
-    AT_ALL_REDUCE,
-    AT_FINISH,
-    AT_ALL_TO_ALL,
-    OPERATIONS
+    AT_COPY, AT_ZERO, AT_ALL_REDUCE, AT_FINISH, AT_ALL_TO_ALL, OPERATIONS
 };
 
 static const char *const names[OPERATIONS] = {
-#define X(op) #op,
+#define X(op) [AT_##op] = #op,
     HY3_OPS(X)
 #undef X
-#define X(op) #op " forward", #op " backward",
-        HY3_PAIRS(X)
+#define X(op) [AT_##op##_forward] = #op " forward", [AT_##op##_backward] = #op " backward",
+    HY3_PAIRS(X)
 #undef X
-            "copy",
-    "zero", "all-reduce", "gather, reduce-scatter: waiting", "all-to-all"};
+    [AT_COPY] = "copy",
+    [AT_ZERO] = "zero",
+    [AT_ALL_REDUCE] = "all-reduce",
+    [AT_FINISH] = "gather, reduce-scatter: waiting",
+    [AT_ALL_TO_ALL] = "all-to-all",
+};
+
+/* clang-format on */
 
 static struct {
     const struct hy3_backend *inner;
@@ -46,7 +47,7 @@ static struct {
 
 static double begin(struct hy3_stream *stream)
 {
-    (void)profile.inner->device.synchronize(stream); /* an error comes back from the call itself */
+    (void)profile.inner->device.synchronize(stream); /* the call itself reports the error */
     return hy3_seconds();
 }
 

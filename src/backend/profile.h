@@ -2,7 +2,7 @@
 /* profile.h - seconds of each kind of operation: a table around another that waits for the device
  * after every call.
  *
- * What is measured so is longer than what runs: nothing overlaps, and every call waits. It tells
+ * The times are longer than in a normal run, since nothing overlaps and every call waits; they show
  * where the time goes. */
 #pragma once
 

@@ -11,16 +11,16 @@
 #include <stdint.h>
 
 /* clang-format off */
-#define HY3_STATUSES(X) /* name, exit code, meaning; in ascending order of gravity */ \
+#define HY3_STATUSES(X) /* name, exit code, meaning; in ascending order of severity */ \
     X(HY3_OK,        0, "done")                                                       \
     X(HY3_STOPPED,  75, "stopped by a signal; a checkpoint was written")              \
     X(HY3_EUSAGE,    2, "wrong arguments or configuration")                           \
-    X(HY3_EFORMAT,   1, "a file does not say what it must")                           \
+    X(HY3_EFORMAT,   1, "a file has invalid contents")                           \
     X(HY3_EIO,       1, "a file could not be read or written")                        \
     X(HY3_ENOMEM,    1, "out of host or device memory")                               \
     X(HY3_EDEVICE,   1, "a GPU, its driver or one of its libraries failed")             \
     X(HY3_EDIVERGED, 3, "loss or gradient is not finite")                             \
-    X(HY3_EPEER,     4, "a rank has vanished or hangs")
+    X(HY3_EPEER,     4, "a rank has died or hangs")
 
 typedef enum {
 #define X(name, code, meaning) name,
@@ -51,7 +51,7 @@ typedef enum {
         goto done;                                                  \
     } while (0)
 
-/* A broken invariant of our own: message, backtrace, abort. No user input can reach it. */
+/* A broken invariant of hy3: message, backtrace, abort. No user input can reach it. */
 #define HY3_BUG(...) hy3_bug(__FILE__, __LINE__, __VA_ARGS__)
 #define HY3_ASSERT(fact)                              \
     do {                                              \

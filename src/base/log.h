@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* log.h - what a run says while it works: one writer (rank 0), levels, one progress line.
+/* log.h - messages of a run: one writer (rank 0), levels, one progress line.
  *
  * Messages go to standard error, results of a program to standard output. HY3_LOG is quiet, info
  * (the default) or debug. On a terminal the progress line is redrawn in place; in a file it is a

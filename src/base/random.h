@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* random.h - counter-based random numbers: a value depends on where it is used, never on who asks.
+/* random.h - counter-based random numbers: a value depends on the place it is used at, never on the
+ * rank.
  *
  * Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key
  * is (seed, purpose); the counter is up to 128 bits that name the place: step, sample, position. So

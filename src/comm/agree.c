@@ -22,7 +22,7 @@ hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase)
     if (in[1] == worst[1]) {
         int room = (int)sizeof text - 64 - (int)strlen(phase);
 
-        if (worst[1] == 0) /* the rank that prints needs no introduction */
+        if (worst[1] == 0) /* rank 0 prints, it need not be named */
             snprintf(text, sizeof text, "%s", hy3_error_text());
         else
             snprintf(text, sizeof text, "%.*s (rank %d, %s)", room, hy3_error_text(), worst[1],

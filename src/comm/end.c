@@ -20,7 +20,7 @@ int hy3_finish(hy3_status status)
 {
     if (status != HY3_OK && hy3_error_text()[0] != '\0')
         hy3_log(status == HY3_STOPPED ? HY3_LOG_INFO : HY3_LOG_ERROR, "%s", hy3_error_text());
-    /* all work is done: a launcher or a peer that is gone must not keep this process for ever (seen
+    /* all work is done: a lost launcher or peer must not block this process for ever (seen
      * with MPICH's) */
     code_of_end = hy3_exit_code(status);
     signal(SIGALRM, leave);

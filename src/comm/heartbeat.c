@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* heartbeat.c - an MPI window of records, written by their owners, read when something is wrong. */
+/* heartbeat.c - an MPI window of records, written by their owners, read when a wait fails. */
 #include "comm/heartbeat.h"
 
 #include "base/log.h"
@@ -95,7 +95,7 @@ static void describe_all(char *out, size_t size)
             used += (size_t)snprintf(out + used, size - used, ", silent for %.0f s", now - b->time);
     }
     if (shown == 0 && used < size)
-        snprintf(out + used, size - used, "; all ranks of this node wait");
+        snprintf(out + used, size - used, "; all ranks of this node are waiting");
 }
 
 static bool claim(void)

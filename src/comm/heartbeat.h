@@ -14,6 +14,6 @@
 void hy3_heartbeat_open(MPI_Comm comm);
 void hy3_heartbeat_close(void);
 
-/* Local. What this rank does from now on: `work` is a literal, "forward"; step from 1, 0: none;
+/* Local. What this rank is doing: `work` is a literal, "forward"; step from 1, 0: none;
  * layer -1: none. */
 void hy3_heartbeat(const char *work, int64_t step, int layer);

@@ -17,8 +17,8 @@ static int env_count(const char *name)
     return text ? (int)strtol(text, NULL, 10) : 0;
 }
 
-/* What the launcher meant to start. PMI_SIZE comes from whoever started this process for MPI,
- * mpiexec inside an allocation included; only without it does Slurm's own count speak. */
+/* Compares the world with what the launcher started. PMI_SIZE is set by what started the process
+ * for MPI, mpiexec inside an allocation included; only without it Slurm's own count is used. */
 static hy3_status check_launch(void)
 {
     int wanted = env_count("PMI_SIZE"), size = hy3_size(MPI_COMM_WORLD);
@@ -67,7 +67,7 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program)
     int provided;
 
     signal(SIGXFSZ,
-           SIG_IGN); /* a limit on file sizes is the error of a write, not the end of a program */
+           SIG_IGN); /* beyond a limit on file sizes a write fails; the program does not end */
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     hy3_log_start(program, hy3_rank(MPI_COMM_WORLD) == 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stop.c - a flag. */
+/* stop.c - a flag set by signals. */
 #include "comm/stop.h"
 
 #include <signal.h>

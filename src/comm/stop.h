@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stop.h - SIGUSR1 and SIGTERM as a wish to stop: Slurm's warning before the time limit, and
+/* stop.h - SIGUSR1 and SIGTERM as requests to stop: Slurm's warning before the time limit, and
  * scancel. */
 #pragma once
 

@@ -16,7 +16,7 @@ static double deadline_s = 1800;
 
 static struct hy3_wait_observer observer; /* zero: none */
 
-/* Who else must be asked while the main thread waits. */
+/* Polled while the main thread waits. */
 static struct {
     const char *(*trouble)(void);
     void (*abandon)(void);
@@ -45,13 +45,13 @@ static _Noreturn void give_up(const char *phase, const char *why)
     if (observer.describe)
         observer.describe(where, sizeof where);
     fprintf(stderr, "%s: error: rank %d on %s, %s: %s%s%s\n", hy3_log_program(),
-            hy3_rank(MPI_COMM_WORLD), host, phase, why, where[0] ? ". It stands at " : "", where);
+            hy3_rank(MPI_COMM_WORLD), host, phase, why, where[0] ? ". Position: " : "", where);
     if (watch.abandon)
         watch.abandon();
     hy3_end_job(HY3_EPEER);
 }
 
-/* Ends the job if what is waited for cannot come any more. whose: what does not answer then. */
+/* Ends the job after an error or at the deadline. whose: who does not answer then. */
 static void look(double *begin, const char *phase, const char *whose)
 {
     const char *text =
@@ -70,9 +70,8 @@ static void look(double *begin, const char *phase, const char *whose)
         *begin = hy3_seconds();
     if (hy3_seconds() - *begin <= deadline_s)
         return;
-    snprintf(why, sizeof why,
-             "no answer from %s for %.0f s (ddp_timeout); it has vanished or hangs", whose,
-             deadline_s);
+    snprintf(why, sizeof why, "no answer from %s for %.0f s (ddp_timeout); it has died or hangs",
+             whose, deadline_s);
     give_up(phase, why);
 }
 

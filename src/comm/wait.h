@@ -3,7 +3,7 @@
  *
  * MPICH spins in blocking calls and never yields: with more ranks than cores a non-blocking call
  * that is tested and yields is hundreds of times faster, and where cores suffice it costs nothing.
- * A wait that outlasts the deadline means a vanished or hanging peer: the job ends with a message
+ * A wait that outlasts the deadline means a dead or hanging peer: the job ends with a message
  * and exit code 4. */
 #pragma once
 
@@ -23,12 +23,12 @@ void hy3_wait_all(int count, MPI_Request *requests, const char *phase);
 /* As hy3_wait, for anything else that ends: until is_done(context). */
 void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase);
 
-/* As hy3_wait_for, for work of this rank that the others need not have, or not as often: it is not
- * counted among the waits by which a rank is found to be behind. */
+/* As hy3_wait_for, for work that other ranks may not have, or not as often: it is not counted among
+ * the waits that show which rank is behind. */
 void hy3_wait_own(bool (*is_done)(void *context), void *context, const char *phase);
 
-/* While the main thread waits, `trouble` is asked now and then: a text ends the job with it.
- * `abandon` is called before a job is ended by a wait. Both belong to whoever communicates outside
+/* While the main thread waits, `trouble` is polled: a text ends the job with that message.
+ * `abandon` is called before a job is ended by a wait. Both are for communication outside
  * MPI (NCCL). */
 void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void));
 

@@ -13,13 +13,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { NAP = 1000000 }; /* ns for which the owner sleeps before it looks at its deadline */
+enum { NAP = 1000000 }; /* ns that the owner sleeps before it checks its deadline */
 
 struct hy3_worker {
     pthread_t thread;
     bool has_thread, is_busy; /* known to the owner only */
     sem_t begin, end;
-    hy3_work work; /* NULL: no more will come */
+    hy3_work work; /* NULL: the end */
     void *context;
     hy3_status status;
     char text[HY3_ERROR_MAX];

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.h - a thread for calls that block, so that its owner can wait for them as for everything
- * else: with the deadline and the signs of life of wait.h, and without taking a core from those it
- * waits for. */
+/* worker.h - a thread for blocking calls, so that its owner waits for them as for everything else:
+ * with the deadline and the heartbeat of wait.h, and without occupying a core. */
 #pragma once
 
 #include "base/error.h"

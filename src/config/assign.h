@@ -8,8 +8,9 @@
 /* Local. Frees what *config holds and fills it with the defaults. Errors: HY3_ENOMEM. */
 hy3_status hy3_config_defaults(struct hy3_config *config);
 
-/* Local. Puts the setting into the option's field, or an argument into its variable. A wrong value goes to `problems` and leaves the
- * field alone. An empty text or list is the default of a key. Errors: HY3_ENOMEM. */
+/* Local. Puts the setting into the option's field, or an argument into its variable. A wrong value
+ * goes to `problems` and leaves the field alone. An empty text or list is the default of a key.
+ * Errors: HY3_ENOMEM. */
 hy3_status hy3_option_assign(const struct hy3_option *option, const struct hy3_setting *setting,
                              struct hy3_config *config, struct hy3_problems *problems);
 

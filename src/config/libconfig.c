@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libconfig.c - libconfig text to settings.
  *
- * libconfig 1.5 cuts integers above 32 bits without a word unless they end in L, opens files named
+ * libconfig 1.5 silently truncates integers above 32 bits unless they end in L, opens files named
  * by @include, ends texts at a NUL escape and refuses a comment at the very end. So the text is
  * first copied, with L and a line end added where they are needed, and what must not be is
  * refused. */
@@ -56,7 +56,7 @@ static bool starts_with(const struct scan *s, const char *word)
     return left(s) >= strlen(word) && strncasecmp(s->at, word, strlen(word)) == 0;
 }
 
-/* Where a text or comment began that the file ends in: libconfig would name the last line. */
+/* Names the line where an unterminated text or comment began; libconfig would name the last. */
 static void refuse_open(struct scan *s, int line, const char *text)
 {
     s->line = line;
@@ -157,7 +157,7 @@ static void copy_item(struct scan *s)
     }
 }
 
-/* The text as libconfig reads it rightly; the caller owns *out. */
+/* The text in a form that libconfig reads correctly; the caller owns *out. */
 static hy3_status prepare(const char *text, size_t size, const char *path,
                           struct hy3_problems *problems, char **out)
 {
@@ -236,7 +236,7 @@ hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
                               struct hy3_settings *settings, struct hy3_problems *problems)
 {
     hy3_status status = HY3_OK;
-    struct hy3_problems found = {0}; /* by the scan, which must know whether there are any */
+    struct hy3_problems found = {0}; /* of the scan, which stops at the first */
     char place[WHERE_MAX], *prepared = NULL;
     const config_setting_t *root;
     config_t config;

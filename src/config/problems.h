@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* problems.h - collects what is wrong in a file and its overrides, so that all of it is reported at
- * once. */
+/* problems.h - collects the errors of a file and the arguments, so that all are reported at once.
+ * */
 #pragma once
 
 #include "base/error.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* settings.h - what a file or an argument says: a key, a value as it was written, and where.
+/* settings.h - settings as read from a file or an argument: key, value as written, and place.
  *
  * Nothing here knows which keys exist; assign.h brings settings and options together. */
 #pragma once

@@ -74,8 +74,8 @@ done:
     return status;
 }
 
-/* Numbers that jansson cannot hold become objects that pyjson.c knows: a field nobody reads must
- * not refuse a line. */
+/* Numbers that jansson cannot hold become objects that pyjson.c knows: a field that is not read
+ * must not make a line invalid. */
 static hy3_status wrap_numbers(const char *line, size_t size, struct hy3_text *out)
 {
     const char *end = line + size, *begin = line, *stop;

@@ -2,7 +2,7 @@
 /* template.h - a conversation as the text the model was trained on, in both dialects of special
  * tokens.
  *
- * Equals the upstream chat template; what is known of it and how is golden/README.md. */
+ * Equals the upstream chat template, see tests/golden/README.md. */
 #pragma once
 
 #include "text/dialect.h"
@@ -14,7 +14,7 @@ struct hy3_template_options {   /* zero is what training uses, but for is_traini
     bool add_generation_prompt; /* open an assistant turn at the end */
     bool raw_last_assistant;    /* last plain answer without think pair and eos */
     bool retry_tool_call;       /* fallback_strategy reasoning_toolcall_retry */
-    int keep_thinking; /* interleaved_thinking / preserved_thinking: 1, 0, or -1 not given */
+    int keep_thinking;          /* interleaved_ or preserved_thinking: 1, 0; -1: not given */
 };
 
 /* Local. Appends the rendered conversation. Tools and reasoning_effort are the conversation's own.

@@ -132,8 +132,8 @@ static hy3_status read_special(struct hy3_tokenizer *tokenizer, const json_t *co
                   id);
 }
 
-/* The template writes these; if one is several tokens, the model has never seen what would be
- * trained on. */
+/* The template writes these; one that is several tokens would train on ids the model has never
+ * seen. */
 static hy3_status check_names(struct hy3_tokenizer *tokenizer, const char *where)
 {
     const struct hy3_dialect_names *names = hy3_dialect_names(tokenizer->dialect);

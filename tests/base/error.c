@@ -74,7 +74,7 @@ static void statuses_are_in_order_of_gravity_and_have_their_exit_codes(void **st
     assert_int_equal(hy3_exit_code(HY3_ENOMEM), 1);
     assert_int_equal(hy3_exit_code(HY3_EDIVERGED), 3);
     assert_int_equal(hy3_exit_code(HY3_EPEER), 4);
-    assert_string_equal(hy3_status_text(HY3_EPEER), "a rank has vanished or hangs");
+    assert_string_equal(hy3_status_text(HY3_EPEER), "a rank has died or hangs");
 }
 
 /* In a child, whose standard error is read. */
