@@ -66,8 +66,7 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program)
     hy3_status status;
     int provided;
 
-    signal(SIGXFSZ,
-           SIG_IGN); /* beyond a limit on file sizes a write fails; the program does not end */
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond the file size limit fails instead */
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     hy3_log_start(program, hy3_rank(MPI_COMM_WORLD) == 0);

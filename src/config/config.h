@@ -27,25 +27,17 @@
 #define HY3_CHOICE_ENUM(prefix, word) prefix##word,
 #define HY3_CHOICE_WORD(prefix, word) #word,
 
-/* clang-format on */
-
 enum hy3_finetuning_type { HY3_FINETUNING_TYPES(HY3_CHOICE_ENUM, HY3_FINETUNING_) };
-
 enum hy3_template { HY3_TEMPLATES(HY3_CHOICE_ENUM, HY3_TEMPLATE_) };
-
 enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
-
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
-
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
-
 enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
-
 enum hy3_report_to { HY3_REPORT_TOS(HY3_CHOICE_ENUM, HY3_REPORT_TO_) };
-
 enum hy3_offload { HY3_OFFLOADS(HY3_CHOICE_ENUM, HY3_OFFLOAD_) };
-
 enum hy3_device_choice { HY3_DEVICES(HY3_CHOICE_ENUM, HY3_DEVICE_) };
+
+/* clang-format on */
 
 struct hy3_list { /* texts, owned by the configuration */
     char **items;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* options.h - the option table: every key of the configuration, declared once.
+/* options.h - tables of options: the keys of the configuration, and the arguments of a program.
  *
- * The key is the name of the field of struct hy3_config. Parsing, defaults, ranges, availability,
- * --help, the manual, the nearest-key hint and the echo at the start all come from an entry. A new
- * key is a field in config.h and an entry in options.c. */
+ * Parsing, defaults, ranges, availability, --help, the manual, the nearest-key hint and the echo at
+ * the start all come from an entry. A new key is a field in config.h, which has its name, and an
+ * entry in options.c. */
 #pragma once
 
 #include "config/config.h"

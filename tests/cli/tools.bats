@@ -225,16 +225,16 @@ big_model() {
         run_ok $program --version
         run_fails 2 "" $program
     done
-    run_fails 2 "--to is 'both'" hy3_convert --to both --input_dir "$GOLDEN/inner" \
-        --output_dir "$D/x"
+    run_fails 2 "'to' is both; it must be one of inner, outer" hy3_convert --to both \
+        --input_dir "$GOLDEN/inner" --output_dir "$D/x"
     run_fails 2 "inner names already" hy3_convert --to inner --input_dir "$GOLDEN/inner" \
         --output_dir "$D/x"
     run_fails 1 "does not exist" hy3_convert --to outer --input_dir /no/such --output_dir "$D/x"
     run_fails 2 "--workers" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/x" \
         --workers 0
-    run_fails 2 "--save_dtype is 'int8'" hy3_merge --base_model_path "$GOLDEN/inner" \
-        --adapter_model_path "$GOLDEN/adapter/final" \
-        --save_dtype int8 --output_path "$D/x"
+    run_fails 2 "'save_dtype' is int8; it must be one of" hy3_merge --save_dtype int8 \
+        --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter/final" \
+        --output_path "$D/x"
     run_fails 1 "adapter_config.json" hy3_merge --base_model_path "$GOLDEN/inner" \
         --adapter_model_path /none --output_path "$D/x"
     run_fails 1 "does not exist" hy3_check /no/such
