@@ -144,6 +144,7 @@ const char *hy3_config_word(const struct hy3_config *config, const char *key)
 {
     const struct hy3_option *o = hy3_option_find(hy3_options, key);
 
-    HY3_ASSERT(o && o->type == HY3_CHOICE);
-    return o->words[*(const int *)hy3_option_value(o, config)];
+    if (o && o->type == HY3_CHOICE)
+        return o->words[*(const int *)hy3_option_value(o, config)];
+    HY3_BUG("'%s' is no key with a choice", key);
 }
