@@ -2,8 +2,8 @@
 /* config.h - the configuration of a run: one struct, filled from the option table (options.h).
  *
  * The name of a field is the key in files, on the command line, in --help, in the manual and in
- * messages. Only train/ and the programs see this struct; every module below takes its own small
- * one. */
+ * messages. Only app/, train/ and the programs see this struct; every module below takes its own
+ * small one. */
 #pragma once
 
 #include "base/error.h"
