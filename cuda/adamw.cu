@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* adamw.cu - the optimizer step, in one pass. Bound by memory: 28 bytes per parameter. */
+#include "backend/adamw.h"
 #include "cuda/cuda.h"
 
 enum { THREADS = 256 };
 
-struct adamw_step {
-    float keep, grad_scale, m_share, v_keep, v_share, step_size, inverse_v_root, eps;
-};
-
-HY3_DEVICE float adamw_element(const struct adamw_step &s, float w, float *m, float *v, float grad)
+HY3_DEVICE float adamw_element(const struct hy3_adamw_step &s, float w, float *m, float *v,
+                               float grad)
 {
     float g = grad * s.grad_scale;
 
@@ -65,8 +63,8 @@ HY3_DEVICE void store_master(const float (&w)[N], uint16_t *weight, int16_t *low
 
 /* A thread has two groups of N adjacent elements, and loads both before it computes. */
 template <class W, int N>
-__global__ void adamw_kernel(int64_t n, struct adamw_step step, W *weight, int16_t *low, float *m,
-                             float *v, const float *grad)
+__global__ void adamw_kernel(int64_t n, struct hy3_adamw_step step, W *weight, int16_t *low,
+                             float *m, float *v, const float *grad)
 {
     int64_t at[2];
     float ws[2][N], ms[2][N], vs[2][N], gs[2][N];
@@ -97,7 +95,7 @@ __global__ void adamw_kernel(int64_t n, struct adamw_step step, W *weight, int16
 /* The elements from `begin` to `end`. */
 template <class W, int N>
 static hy3_status update(struct hy3_stream *stream, const struct hy3_adamw *a,
-                         const struct adamw_step &step, int64_t begin, int64_t end)
+                         const struct hy3_adamw_step &step, int64_t begin, int64_t end)
 {
     if (begin < end)
         HY3_CUDA_LAUNCH((adamw_kernel<W, N>), blocks_for(end - begin, 2 * THREADS * N), THREADS, 0,
@@ -111,16 +109,7 @@ hy3_status hy3_cuda_adamw(struct hy3_stream *stream, const struct hy3_adamw *a)
 {
     bool wide = is_wide<float>(0, a->weight, a->m, a->v, a->grad) && is_wide<float>(0, a->low);
     int64_t fours = wide ? a->n / 4 * 4 : 0; /* elements that are updated four at a time */
-    const struct adamw_step step = {
-        .keep = (float)(1 - a->lr * a->decay),
-        .grad_scale = (float)a->grad_scale,
-        .m_share = (float)(1 - a->beta1),
-        .v_keep = (float)a->beta2,
-        .v_share = (float)(1 - a->beta2),
-        .step_size = (float)(a->lr / (1 - pow(a->beta1, (double)a->step))),
-        .inverse_v_root = (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))),
-        .eps = (float)a->eps,
-    };
+    const struct hy3_adamw_step step = hy3_adamw_factors(a);
 
     if (a->low) {
         HY3_TRY((update<uint16_t, 4>(stream, a, step, 0, fours)));

@@ -2,22 +2,11 @@
 /* adamw.c - the update, in one pass over memory. */
 #include "backend/cpu/cpu.h"
 
-#include <math.h>
-
 enum { PIECE = 4096 };
 
 hy3_status hy3_cpu_adamw(struct hy3_stream *s, const struct hy3_adamw *a)
 {
-    const struct hy3_adamw_step step = {
-        .keep = (float)(1 - a->lr * a->decay),
-        .grad_scale = (float)a->grad_scale,
-        .m_share = (float)(1 - a->beta1),
-        .v_keep = (float)a->beta2,
-        .v_share = (float)(1 - a->beta2),
-        .step_size = (float)(a->lr / (1 - pow(a->beta1, (double)a->step))),
-        .inverse_v_root = (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))),
-        .eps = (float)a->eps,
-    };
+    const struct hy3_adamw_step step = hy3_adamw_factors(a);
 
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < a->n; i += PIECE) {

@@ -5,18 +5,8 @@
  * All arrays of a call may be the same where a comment does not say otherwise; n may be 0. */
 #pragma once
 
+#include "backend/adamw.h"
 #include "base/dtype.h"
-
-/* The factors of an AdamW step. */
-struct hy3_adamw_step {
-    float keep; /* 1 - lr decay */
-    float grad_scale;
-    float m_share;         /* 1 - beta1 */
-    float v_keep, v_share; /* beta2, 1 - beta2 */
-    float step_size;       /* lr / (1 - beta1^step) */
-    float inverse_v_root;  /* 1 / sqrt(1 - beta2^step) */
-    float eps;
-};
 
 struct hy3_loops {
     const char *isa; /* "portable", "avx2", "avx512" */
