@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* adamw.cu - the optimizer step, in one pass. Bound by memory: 28 bytes per parameter. */
-#include "backend/adamw.h"
 #include "cuda/cuda.h"
 
 enum { THREADS = 256 };

@@ -11,8 +11,11 @@
 #include <cublasLt.h>
 #include <cublas_v2.h>
 
+#include <math.h>
+
 #define _Noreturn __attribute__((noreturn))
 extern "C" {
+#include "backend/adamw.h"
 #include "backend/kernels.h"
 }
 
