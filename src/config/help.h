@@ -9,7 +9,7 @@
 /* What the command line of a program may hold. */
 struct hy3_usage {
     const char *program, *summary;      /* "hy3_init", "Makes a small random checkpoint." */
-    const struct hy3_option *arguments; /* at most 64 entries, then HY3_OPTION_END */
+    const struct hy3_option *arguments; /* at most 64, then an entry of zeros */
     struct hy3_config *config;          /* CONFIG and key=value fill it; NULL: they are none */
 };
 

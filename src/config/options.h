@@ -54,7 +54,7 @@ struct hy3_option {
 #define HY3_ARGUMENT(key_, type_, target_, value_, help_) \
     .key = key_, .type = type_, .target = target_, .value = value_, .help = help_
 
-/* The configuration's; as every table it ends with HY3_OPTION_END. */
+/* The configuration's; as every table it ends with an entry of zeros (HY3_OPTION_END). */
 extern const struct hy3_option hy3_options[];
 
 /* The entry of that key or alias, NULL if there is none. */

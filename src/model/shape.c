@@ -314,7 +314,8 @@ static hy3_status check_heads(const char *where, struct hy3_shape *shape)
     return HY3_OK;
 }
 
-/* The sum of all parameters must fit 64-bit byte counts with room to spare. */
+/* The sum of all parameters must fit 64-bit byte counts with room to spare: a bound from the large
+ * matrices, not the table of kinds, which is built on shapes that were checked. */
 static hy3_status check_total(const char *where, const struct hy3_shape *s)
 {
     double h = (double)s->hidden, q = (double)(s->heads * s->head_dim);

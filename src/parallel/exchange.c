@@ -3,6 +3,7 @@
 #include "parallel/exchange.h"
 
 #include "base/memory.h"
+#include "base/span.h"
 
 /* host_counts: four arrays [P], then starts [E/P+1], then a rank's own counts [E]. */
 enum { SEND_FIRST, SEND_COUNT, RECEIVE_FIRST, RECEIVE_COUNT, ARRAYS };
@@ -61,27 +62,26 @@ int64_t hy3_exchange_rounds(const struct hy3_exchange *x, const int64_t *all, in
     return *most > x->capacity ? (*most + x->capacity - 1) / x->capacity : 1;
 }
 
-/* The part of an interval of a destination's order that falls into a round. */
+/* The rows of a round in a destination's order, and where the next interval begins. */
 struct window {
-    int64_t begin, end; /* of the round */
-    int64_t at;         /* where the next interval begins */
+    struct hy3_span round;
+    int64_t at;
 };
 
 /* Advances over an interval of `count` rows; how many of them are in the round, and the first of
  * these. */
 static int64_t take(struct window *w, int64_t count, int64_t *first)
 {
-    int64_t low = w->at > w->begin ? w->at : w->begin;
-    int64_t high = w->at + count < w->end ? w->at + count : w->end;
+    struct hy3_span part = hy3_span_intersect((struct hy3_span){w->at, count}, w->round);
 
-    *first = low - w->at;
+    *first = part.first - w->at;
     w->at += count;
-    return high > low ? high - low : 0;
+    return part.count;
 }
 
 static struct window window_of(const struct hy3_exchange *x, int64_t round)
 {
-    return (struct window){.begin = round * x->capacity, .end = (round + 1) * x->capacity};
+    return (struct window){.round = {round * x->capacity, x->capacity}};
 }
 
 /* Which of the own rows go to each rank. */

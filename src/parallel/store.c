@@ -330,7 +330,7 @@ const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_par
 
 hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
-    struct unit *u = &store->units[unit];
+    struct unit *u = unit_at(store, unit);
     size_t bytes = (size_t)padded(u) * sizeof(float);
 
     if (!u->grad || !u->divides_grad)

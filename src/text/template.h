@@ -9,7 +9,8 @@
 #include "text/message.h"
 #include "text/text.h"
 
-struct hy3_template_options {   /* zero is what training uses, but for is_training */
+/* Zero is what training uses, but for is_training. */
+struct hy3_template_options {
     bool is_training;           /* keep reasoning in every turn, close the last answer */
     bool add_generation_prompt; /* open an assistant turn at the end */
     bool raw_last_assistant;    /* last plain answer without think pair and eos */

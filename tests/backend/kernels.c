@@ -6,6 +6,7 @@
  * outputs. It is run on both tables, and on the tested one twice: the outputs must agree within
  * rounding, and with themselves bit by bit. */
 #include "backend/backend.h"
+#include "backend/dims.h"
 #include "backend/gpu.h"
 #include "backend/mirror.h"
 #include "backend/reference.h"
@@ -16,14 +17,6 @@
 #include <math.h>
 
 enum { MAX_OUTPUTS = 16, MAX_BUFFERS = 128 };
-
-/* What a case is run with. */
-struct dims {
-    hy3_dtype dtype;
-    int64_t T, H, heads, kv_heads, D, I, E, k, V;
-    int64_t starts[5]; /* of samples, starts[S] = T */
-    int64_t S;
-};
 
 struct output {
     void *data;
@@ -500,118 +493,14 @@ static void compare(const struct output *ours, const struct output *theirs, hy3_
         fail_msg("%s, output %d: off by %g of %g", name, number, worst, largest);
 }
 
-static const struct dims shapes[] = {
-    {.T = 0, .H = 8, .heads = 2, .kv_heads = 1, .D = 4, .I = 5, .E = 3, .k = 2, .V = 7, .S = 0},
-    {.T = 1,
-     .H = 1,
-     .heads = 1,
-     .kv_heads = 1,
-     .D = 2,
-     .I = 1,
-     .E = 1,
-     .k = 1,
-     .V = 1,
-     .S = 1,
-     .starts = {0, 1}},
-    {.T = 7,
-     .H = 40,
-     .heads = 4,
-     .kv_heads = 2,
-     .D = 16,
-     .I = 24,
-     .E = 8,
-     .k = 2,
-     .V = 33,
-     .S = 2,
-     .starts = {0, 3, 7}},
-    {.T = 201,
-     .H = 67,
-     .heads = 6,
-     .kv_heads = 3,
-     .D = 34,
-     .I = 95,
-     .E = 5,
-     .k = 3,
-     .V = 1500,
-     .S = 4,
-     .starts = {0, 130, 131, 131, 201}},
-    {.T = 64,
-     .H = 128,
-     .heads = 2,
-     .kv_heads = 2,
-     .D = 64,
-     .I = 80,
-     .E = 4,
-     .k = 4,
-     .V = 1024,
-     .S = 1,
-     .starts = {0, 64}},
-    {.T = 150,
-     .H = 64,
-     .heads = 4,
-     .kv_heads = 2,
-     .D = 128,
-     .I = 16,
-     .E = 8,
-     .k = 8,
-     .V = 40,
-     .S = 3,
-     .starts = {0, 1, 80, 150}},
-    /* several tiles of attention, several steps in each */
-    {.T = 333,
-     .H = 16,
-     .heads = 2,
-     .kv_heads = 1,
-     .D = 128,
-     .I = 8,
-     .E = 3,
-     .k = 2,
-     .V = 9,
-     .S = 2,
-     .starts = {0, 40, 333}},
-    {.T = 270,
-     .H = 16,
-     .heads = 2,
-     .kv_heads = 1,
-     .D = 64,
-     .I = 8,
-     .E = 3,
-     .k = 2,
-     .V = 9,
-     .S = 1,
-     .starts = {0, 270}},
-    {.T = 6, /* long rows of logits, many experts */
-     .H = 72,
-     .heads = 3,
-     .kv_heads = 3,
-     .D = 128,
-     .I = 16,
-     .E = 70,
-     .k = 10,
-     .V = 16420,
-     .S = 1,
-     .starts = {0, 6}},
-    {.T = 3, /* rows longer than what a block takes at once, or keeps of them */
-     .H = 12304,
-     .heads = 2,
-     .kv_heads = 1,
-     .D = 72,
-     .I = 6,
-     .E = 3,
-     .k = 2,
-     .V = 9,
-     .S = 1,
-     .starts = {0, 3}},
-};
-
 static void check(kernel_case body, const struct hy3_kernels *tested, const char *name)
 {
-    size_t count_of_shapes = getenv("HY3_SMALL") ? 3 : sizeof shapes / sizeof *shapes;
+    size_t count_of_shapes = getenv("HY3_SMALL") ? 3 : sizeof all_dims / sizeof *all_dims;
 
     for (size_t i = 0; i < count_of_shapes; i++) {
         for (int bf16 = 0; bf16 < 2; bf16++) {
             struct output first[MAX_OUTPUTS], again[MAX_OUTPUTS], reference[MAX_OUTPUTS];
-            struct dims d = shapes[i];
+            struct dims d = all_dims[i];
             int count;
 
             d.dtype = bf16 ? HY3_BF16 : HY3_FP32;

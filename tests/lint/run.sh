@@ -61,7 +61,7 @@ columns() {
 }
 
 functions() {
-    awk -f "$here/functions.awk" "${sources[@]}" </dev/null |
+    awk -f "$here/functions.awk" "${c[@]}" </dev/null |
         awk -F '\t' -v limit=$max_function -v exempt="$exempt" '$3 > limit && $1 !~ exempt {
             printf "%s:%d: functions: %s has %d lines, at most %d\n", $1, $2, $4, $3, limit
         }'

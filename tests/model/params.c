@@ -4,6 +4,7 @@
 #include "model/params.h"
 
 #include "base/memory.h"
+#include "config/options.h"
 #include "support/test.h"
 
 static struct hy3_params *golden_params(int64_t first_expert, int64_t held)
@@ -253,6 +254,16 @@ static void factors_have_pefts_names_and_shapes(void **state)
     json_decref(train);
 }
 
+static void lora_target_offers_every_target_of_the_table(void **state)
+{
+    const char *help = hy3_option_find(hy3_options, "lora_target")->help;
+
+    (void)state;
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++)
+        if (hy3_kinds[kind].target && !strstr(help, hy3_kinds[kind].target))
+            fail_msg("'%s' is not in the help: %s", hy3_kinds[kind].target, help);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +275,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(models_without_experts_or_shared_experts_have_none),
         cmocka_unit_test(what_is_frozen_has_no_gradient_memory),
         cmocka_unit_test(factors_have_pefts_names_and_shapes),
+        cmocka_unit_test(lora_target_offers_every_target_of_the_table),
     };
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
 }

@@ -76,13 +76,56 @@ static bool check_round(const struct hy3_exchange *x, enum pattern pattern, int6
     return right;
 }
 
+/* The rows of this rank, sorted by expert; starts [EXPERTS + 1]. */
+static void fill(const struct hy3_group *group, enum pattern pattern, int64_t *starts, float *rows)
+{
+    starts[0] = 0;
+    for (int64_t e = 0; e < EXPERTS; e++) {
+        starts[e + 1] = starts[e] + rows_of(pattern, group->rank, e);
+        for (int64_t i = starts[e]; i < starts[e + 1]; i++)
+            for (int h = 0; h < HIDDEN; h++)
+                rows[i * HIDDEN + h] = value(group->rank, e, i - starts[e], h);
+    }
+}
+
+/* The rows of the rank that receives the most. */
+static int64_t most_received(const struct hy3_group *group, enum pattern pattern)
+{
+    int64_t most = 0;
+
+    for (int d = 0; d < group->size; d++) {
+        int64_t sum = 0;
+
+        for (int64_t e = d * (EXPERTS / group->size); e < (d + 1) * (EXPERTS / group->size); e++)
+            for (int p = 0; p < group->size; p++)
+                sum += rows_of(pattern, p, e);
+        most = sum > most ? sum : most;
+    }
+    return most;
+}
+
+/* No less can be sent: every row whose expert is elsewhere, there, and every row that came,
+ * back. */
+static int64_t least_sent(const struct hy3_group *group, enum pattern pattern)
+{
+    int64_t rows = 0;
+
+    for (int64_t e = 0; e < EXPERTS; e++) {
+        bool here = e / (EXPERTS / group->size) == group->rank;
+
+        for (int p = 0; p < group->size; p++)
+            rows += (p == group->rank) != here ? rows_of(pattern, p, e) : 0;
+    }
+    return rows;
+}
+
 static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_t capacity)
 {
     static float rows[MOST * HIDDEN], back[MOST * HIDDEN], arrival[MOST * HIDDEN],
         received[MOST * HIDDEN];
     static int32_t token[MOST], position[MOST];
     struct hy3_backend counting;
-    int64_t starts[EXPERTS + 1] = {0}, elsewhere = 0, *all, rounds, most, expected = 0;
+    int64_t starts[EXPERTS + 1], *all, rounds, most;
     struct hy3_exchange x = {.group = group,
                              .experts = EXPERTS,
                              .capacity = capacity,
@@ -91,7 +134,7 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
                              .arrival = arrival,
                              .token = token,
                              .position = position};
-    bool right = true;
+    bool right;
 
     assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &plain));
     counting = *plain;
@@ -100,23 +143,11 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
     rows_sent = 0;
     assert_ok(hy3_exchange_open(&x));
     assert_ok(hy3_alloc(&all, (size_t)(EXPERTS * group->size), sizeof *all));
-    for (int64_t e = 0; e < EXPERTS; e++) {
-        starts[e + 1] = starts[e] + rows_of(pattern, group->rank, e);
-        for (int64_t i = starts[e]; i < starts[e + 1]; i++)
-            for (int h = 0; h < HIDDEN; h++)
-                rows[i * HIDDEN + h] = value(group->rank, e, i - starts[e], h);
-    }
+    fill(group, pattern, starts, rows);
     hy3_exchange_count(&x, starts, all);
     rounds = hy3_exchange_rounds(&x, all, &most);
-    for (int d = 0; d < group->size; d++) {
-        int64_t sum = 0;
-
-        for (int64_t e = d * (EXPERTS / group->size); e < (d + 1) * (EXPERTS / group->size); e++)
-            for (int p = 0; p < group->size; p++)
-                sum += rows_of(pattern, p, e);
-        expected = sum > expected ? sum : expected;
-    }
-    right = most == expected && rounds == (most > capacity ? (most + capacity - 1) / capacity : 1);
+    right = most == most_received(group, pattern) &&
+            rounds == (most > capacity ? (most + capacity - 1) / capacity : 1);
     memset(back, 0, sizeof back);
     for (int64_t r = 0; r < rounds; r++) {
         struct hy3_exchange_round round;
@@ -126,15 +157,7 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
         right = check_round(&x, pattern, r * capacity, &round, received) && right;
         assert_ok(hy3_exchange_return(&x, NULL, &round, received, back));
     }
-    /* no less can be sent: every row whose expert is elsewhere, there, and every row that came,
-     * back */
-    for (int64_t e = 0; e < EXPERTS; e++) {
-        bool here = e / (EXPERTS / group->size) == group->rank;
-
-        for (int p = 0; p < group->size; p++)
-            elsewhere += (p == group->rank) != here ? rows_of(pattern, p, e) : 0;
-    }
-    right = right && rows_sent == elsewhere;
+    right = right && rows_sent == least_sent(group, pattern);
     right = right && memcmp(rows, back, (size_t)(starts[EXPERTS] * HIDDEN) * sizeof *rows) == 0;
     hy3_exchange_close(&x);
     hy3_free(all);
