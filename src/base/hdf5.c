@@ -2,6 +2,7 @@
 /* hdf5.c - the innermost complaint; one function for all attributes that are read. */
 #include "base/hdf5.h"
 
+#include "base/file.h"
 #include "base/memory.h"
 
 #include <stdio.h>
@@ -13,6 +14,9 @@ void hy3_hdf5_quiet(void)
 {
     H5open();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    H5PLset_loading_state(0);
+    if (H5Lis_registered(H5L_TYPE_EXTERNAL) > 0)
+        H5Lunregister(H5L_TYPE_EXTERNAL);
 }
 
 enum { TEXT = 200 };
@@ -55,6 +59,26 @@ void hy3_hdf5_discard(hid_t file)
     if (nowhere >= 0)
         close(nowhere);
     H5Fclose(file);
+}
+
+hy3_status hy3_hdf5_open_file(const char *path, hid_t *file)
+{
+    int fd;
+
+    hy3_hdf5_quiet();
+    *file = -1;
+    HY3_TRY(hy3_file_open(path, &fd));
+    *file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    close(fd);
+    if (*file < 0)
+        HY3_FAIL(HY3_EFORMAT, "it is no HDF5 file, or a damaged one: %s", hy3_hdf5_text());
+    return HY3_OK;
+}
+
+void hy3_hdf5_close(hid_t file)
+{
+    if (file >= 0)
+        hy3_hdf5_discard(file);
 }
 
 /* The one place where attributes are read: one element of the class and size of the type that `out`

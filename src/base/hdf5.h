@@ -10,8 +10,17 @@
 
 #include <hdf5.h>
 
-/* Local. Keeps HDF5 from printing; its texts go into ours. */
+/* Local. Keeps HDF5 from printing: its texts go into ours. Also from following links into other
+ * files, and from loading filters of the environment. */
 void hy3_hdf5_quiet(void);
+
+/* Local. Opens a file for reading: a regular one, not a FIFO or a device, which would block; links
+ * of HDF5 into other files are not followed. The caller closes *file (hy3_hdf5_close), which is -1
+ * after an error. Errors: HY3_EIO, HY3_EFORMAT. */
+hy3_status hy3_hdf5_open_file(const char *path, hid_t *file);
+
+/* Local. Closes a file that was only read, even where the disk fails; -1: nothing. */
+void hy3_hdf5_close(hid_t file);
 
 /* Local. What HDF5 last complained about, "" if nothing. Static memory. */
 const char *hy3_hdf5_text(void);

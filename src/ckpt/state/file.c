@@ -2,7 +2,12 @@
 /* file.c - reads groups, datasets and attributes of state.h5. */
 #include "ckpt/state/file.h"
 
+#include "base/file.h"
 #include "base/memory.h"
+#include "ckpt/state/seal.h"
+
+#include <math.h>
+#include <unistd.h>
 
 enum { MAX_TENSORS = 1 << 20, MAX_SLABS = 1 << 26 };
 
@@ -54,6 +59,8 @@ static hy3_status get_tensor(hid_t file, const char *name, struct hy3_state_inde
         HY3_FAIL_DONE(HY3_EFORMAT, "'%.100s' has a number that no tensor has", path);
     t = &index->tensors[number];
     if (field == HY3_MASTER) {
+        if (t->count > 0)
+            HY3_FAIL_DONE(HY3_EFORMAT, "'%.100s' has the number of '%s'", path, t->name);
         snprintf(t->name, sizeof t->name, "%s", name);
         t->dims = place.dims;
         memcpy(t->shape, place.shape, sizeof t->shape);
@@ -69,31 +76,47 @@ done:
     return status;
 }
 
+struct reader {
+    hid_t file;
+    struct hy3_state_index *index;
+    enum hy3_field field;
+    hy3_status status; /* of the last tensor */
+};
+
+/* A link of a group, as H5Literate hands it over. Names are visited in the order in which they lie:
+ * sorting them makes libhdf5 1.10.8 crash on some damaged groups. */
+static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *link, void *reader)
+{
+    struct reader *r = reader;
+
+    if (link->type != H5L_TYPE_HARD || strlen(name) >= HY3_PARAM_NAME)
+        r->status = hy3_fail(HY3_EFORMAT, __FILE__, __LINE__, "'%s/%.100s' is no tensor",
+                             hy3_state_field_name(r->field), name);
+    else
+        r->status = get_tensor(r->file, name, r->index, r->field);
+    return r->status == HY3_OK ? 0 : -1;
+}
+
 static hy3_status get_field(hid_t file, struct hy3_state_index *index, enum hy3_field field)
 {
     hy3_status status = HY3_OK;
-    hid_t group = H5Gopen2(file, hy3_state_field_name(field), H5P_DEFAULT);
+    struct reader reader = {.file = file, .index = index, .field = field};
+    const char *name = hy3_state_field_name(field);
+    hid_t group = H5Gopen2(file, name, H5P_DEFAULT);
     H5G_info_t info;
 
     if (group < 0 || H5Gget_info(group, &info) < 0 || info.nlinks > MAX_TENSORS)
-        HY3_FAIL_DONE(HY3_EFORMAT, "it has no group '%s', or a damaged one",
-                      hy3_state_field_name(field));
+        HY3_FAIL_DONE(HY3_EFORMAT, "it has no group '%s', or a damaged one", name);
     if (field == HY3_MASTER) {
         index->tensor_count = (int64_t)info.nlinks;
         HY3_TRY_DONE(hy3_alloc(&index->tensors, info.nlinks, sizeof *index->tensors));
     }
     if ((int64_t)info.nlinks != index->tensor_count)
-        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' holds %lld tensors instead of %lld",
-                      hy3_state_field_name(field), (long long)info.nlinks,
-                      (long long)index->tensor_count);
-    for (hsize_t i = 0; i < info.nlinks; i++) {
-        char name[HY3_PARAM_NAME] = "";
-
-        if (H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name,
-                               H5P_DEFAULT) < 0)
-            HY3_FAIL_DONE(HY3_EFORMAT, "the names in '%s' cannot be read",
-                          hy3_state_field_name(field));
-        HY3_TRY_DONE(get_tensor(file, name, index, field));
+        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' holds %lld tensors instead of %lld", name,
+                      (long long)info.nlinks, (long long)index->tensor_count);
+    if (H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, visit_link, &reader) < 0) {
+        HY3_TRY_DONE(reader.status);
+        HY3_FAIL_DONE(HY3_EFORMAT, "the names in '%s' cannot be read", name);
     }
 done:
     if (group >= 0)
@@ -164,7 +187,26 @@ done:
     return status;
 }
 
-static hy3_status inspect(hid_t file, struct hy3_state_index *index)
+/* Counts that a run can have reached; beyond them arithmetic overflows or loops never end. */
+static hy3_status check_info(const struct hy3_state_info *i)
+{
+    const int64_t most = (int64_t)1 << 50;
+
+    if (i->step < 0 || i->step > i->total_steps || i->total_steps > most)
+        HY3_FAIL(HY3_EFORMAT, "it is of step %lld of %lld, which no run has reached",
+                 (long long)i->step, (long long)i->total_steps);
+    if (i->global_batch < 1 || i->global_batch > most || i->data_samples < 1 ||
+        i->data_samples > most)
+        HY3_FAIL(HY3_EFORMAT, "its global batch (%lld) or number of samples (%lld) is out of range",
+                 (long long)i->global_batch, (long long)i->data_samples);
+    if (i->tokens < 0 || i->tokens > most || i->log_steps < 0 || i->log_steps > i->step ||
+        i->log_tokens < 0 || i->log_tokens > i->tokens || !isfinite(i->log_loss) ||
+        !(i->elapsed >= 0 && i->elapsed < 1e12))
+        HY3_FAIL(HY3_EFORMAT, "its counts of tokens, steps or seconds are out of range");
+    return HY3_OK;
+}
+
+static hy3_status inspect(hid_t file, bool is_sealed, struct hy3_state_index *index)
 {
     int64_t complete = 0, version = 0;
     hsize_t bytes = 0;
@@ -174,15 +216,18 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
     if (complete != 1)
         HY3_FAIL(HY3_EFORMAT, "its mark 'complete' is missing: it was cut short");
     HY3_TRY(hy3_hdf5_get_number(file, "version", H5T_NATIVE_INT64, &version));
-    if (version != HY3_STATE_VERSION)
-        HY3_FAIL(HY3_EFORMAT, "it is of version %lld, this program reads %d", (long long)version,
-                 HY3_STATE_VERSION);
+    if (version < 1 || version > HY3_STATE_VERSION)
+        HY3_FAIL(HY3_EFORMAT, "it is of version %lld, this program reads 1 to %d",
+                 (long long)version, HY3_STATE_VERSION);
+    if (version > 1 && !is_sealed)
+        HY3_FAIL(HY3_EFORMAT, "the checksum of its metadata is missing: it was cut short");
     if (H5Fget_filesize(file, &bytes) < 0)
         HY3_FAIL(HY3_EFORMAT, "its size is unknown");
     index->file_bytes = (int64_t)bytes;
     for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
         HY3_TRY(hy3_hdf5_get_number(file, a->name, hy3_state_memory_type(a->type),
                                     (char *)&index->info + a->offset));
+    HY3_TRY(check_info(&index->info));
     HY3_TRY(hy3_hdf5_get_text(file, "configuration", HY3_STATE_CONFIGURATION_LIMIT,
                               &index->configuration));
     for (int field = 0; field < HY3_FIELDS; field++)
@@ -190,25 +235,36 @@ static hy3_status inspect(hid_t file, struct hy3_state_index *index)
     return get_slabs(file, index);
 }
 
+/* The bytes that HDF5 interprets are compared before it does. */
+static hy3_status check_and_inspect(int fd, const char *path, struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    hid_t file = -1;
+    bool is_sealed;
+
+    HY3_TRY_DONE(hy3_state_seal_check(fd, path, &is_sealed));
+    HY3_TRY_DONE(hy3_hdf5_open_file(path, &file));
+    HY3_TRY_DONE(inspect(file, is_sealed, index));
+done:
+    hy3_hdf5_close(file);
+    return status;
+}
+
 hy3_status hy3_state_file_inspect(const char *path, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
     char why[HY3_ERROR_MAX];
-    hid_t file;
+    int fd;
 
     *index = (struct hy3_state_index){0};
-    hy3_hdf5_quiet();
-    if ((file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "'%s' cannot be opened: %s", path, hy3_hdf5_text());
-    status = inspect(file, index);
-    H5Fclose(file);
+    HY3_TRY(hy3_file_open(path, &fd));
+    status = check_and_inspect(fd, path, index);
+    close(fd);
     if (status != HY3_OK) {
         snprintf(why, sizeof why, "%s", hy3_error_text());
         status = hy3_fail(status, __FILE__, __LINE__, "'%s': %s", path, why);
-    }
-done:
-    if (status != HY3_OK)
         hy3_state_index_free(index);
+    }
     return status;
 }
 

@@ -10,14 +10,14 @@
  *     attributes of the root
  *         see hy3_state_attributes; configuration; complete: 1, set last
  *
- * Metadata has HDF5's own checksums (format of 1.8). doc/formats.md describes the file for readers
- * other than hy3. */
+ * Metadata has HDF5's own checksums (format of 1.8), and one of ours behind the end (state/seal.h).
+ * doc/formats.md describes the file for readers other than hy3. */
 #pragma once
 
 #include "base/hdf5.h"
 #include "model/values.h"
 
-enum { HY3_STATE_VERSION = 1, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
+enum { HY3_STATE_VERSION = 2, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
 
 /* What resuming needs besides tensors. */
 struct hy3_state_info {

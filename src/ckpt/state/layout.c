@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "ckpt/state/seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,8 @@ struct hy3_state_layout {
     int fd;                      /* during hy3_state_layout_create */
     struct hy3_state_byte *mark; /* [mark_bytes] */
     size_t mark_bytes, capacity;
+    struct hy3_state_seal seal;
+    int64_t file_bytes; /* where it is put */
 };
 
 static hy3_status create_field(hid_t file, const char *path, struct hy3_state_index *index,
@@ -191,6 +194,53 @@ static hy3_status walk(struct hy3_state_layout *l, int image, visit each)
     return HY3_OK;
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const struct hy3_span *x = a, *y = b;
+
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* The places of all values, ascending, neighbours joined. The caller owns *out. */
+static hy3_status list_runs(const struct hy3_state_index *index, struct hy3_span **out,
+                            int64_t *count)
+{
+    struct hy3_span *runs;
+    int64_t n = 0, kept = 0;
+
+    HY3_TRY(hy3_alloc(&runs, (size_t)(index->tensor_count * HY3_FIELDS + 1), sizeof *runs));
+    for (int64_t i = 0; i < index->tensor_count; i++)
+        for (int field = 0; field < HY3_FIELDS; field++)
+            runs[n++] = (struct hy3_span){index->tensors[i].offset[field],
+                                          index->tensors[i].count * (int64_t)sizeof(float)};
+    if (index->slab_count > 0)
+        runs[n++] =
+            (struct hy3_span){index->slabs_offset, index->slab_count * HY3_STATE_SLAB_COLUMNS * 8};
+    qsort(runs, (size_t)n, sizeof *runs, by_place);
+    for (int64_t i = 0; i < n; i++)
+        if (kept > 0 && hy3_span_end(runs[kept - 1]) == runs[i].first)
+            runs[kept - 1].count += runs[i].count;
+        else
+            runs[kept++] = runs[i];
+    *out = runs;
+    *count = kept;
+    return HY3_OK;
+}
+
+static hy3_status seal(struct hy3_state_layout *l, int image, const struct hy3_state_index *index)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_span *runs = NULL;
+    int64_t count;
+
+    l->file_bytes = index->file_bytes;
+    HY3_TRY_DONE(list_runs(index, &runs, &count));
+    HY3_TRY_DONE(hy3_state_seal_create(image, l->path, runs, count, index->file_bytes, &l->seal));
+done:
+    hy3_free(runs);
+    return status;
+}
+
 static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
@@ -205,6 +255,7 @@ static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *ind
     HY3_TRY_DONE(walk(l, image, copy));
     HY3_TRY_DONE(complete_image(name, l->path));
     HY3_TRY_DONE(walk(l, image, compare));
+    HY3_TRY_DONE(seal(l, image, index));
 done:
     if (image >= 0) {
         close(image);
@@ -243,6 +294,7 @@ hy3_status hy3_state_layout_complete(const struct hy3_state_layout *l)
         HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
     for (size_t i = 0; i < l->mark_bytes; i++)
         HY3_TRY_DONE(hy3_file_write_at(fd, &l->mark[i].value, 1, l->mark[i].offset, l->path));
+    HY3_TRY_DONE(hy3_file_write_at(fd, l->seal.bytes, l->seal.size, l->file_bytes, l->path));
     HY3_TRY_DONE(hy3_file_flush(fd, l->path));
 done:
     if (fd >= 0)
@@ -256,6 +308,7 @@ void hy3_state_layout_free(struct hy3_state_layout *l)
         return;
     if (l->fd >= 0)
         close(l->fd);
+    hy3_free(l->seal.bytes);
     hy3_free(l->mark);
     hy3_free(l);
 }

@@ -5,7 +5,7 @@
  * HDF5 lays the file out in memory, and the bytes it wrote are copied to the disk: a disk that
  * fails leaves HDF5 1.10 half open, to crash in MPI_Finalize (seen). The mark `complete` is set in
  * memory as well; the bytes that it changes (HDF5's checksums among them) are kept, to be written
- * at the end. */
+ * at the end, with the seal of the metadata (state/seal.h). */
 #pragma once
 
 #include "ckpt/state/file.h"
@@ -19,5 +19,5 @@ hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *ind
                                    struct hy3_state_layout **out);
 void hy3_state_layout_free(struct hy3_state_layout *layout);
 
-/* Local. Writes the mark that the file is complete, and flushes it. */
+/* Local. Writes the mark that the file is complete and the seal, and flushes them. */
 hy3_status hy3_state_layout_complete(const struct hy3_state_layout *layout);
