@@ -84,7 +84,8 @@ hy3_status hy3_directory_is_empty(const char *path, bool *empty)
         HY3_FAIL(HY3_EIO, "cannot look into '%s': %s", path, strerror(errno));
     *empty = true;
     while ((entry = readdir(open)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            strncmp(entry->d_name, ".hy3_lock", 9) != 0)
             *empty = false;
     closedir(open);
     return HY3_OK;

@@ -26,7 +26,7 @@ const char *hy3_path_name(const char *path);
 /* Local. Creates `path` and its parents (mode 0777 less umask); an existing directory is fine. */
 hy3_status hy3_directory_create(const char *path);
 
-/* Local. Whether nothing lies in the directory. */
+/* Local. Whether nothing lies in the directory but lock files (lock.h). */
 hy3_status hy3_directory_is_empty(const char *path, bool *empty);
 
 /* Local. Removes `path` and everything below it, if it is there. Links are removed, not

@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/lock_wait.h"
 #include "data/fingerprint.h"
 #include "data/sample.h"
 #include "data/token_file.h"
@@ -203,10 +204,10 @@ static bool inspect(const struct hy3_dataset_options *options, uint64_t tokenize
 
 /* Collective. Whether the file at d->path is usable; rank 0 then holds header and offsets. Names,
  * sizes and times of the data files are compared; if they differ (a copied file has another time),
- * the contents. */
+ * the contents. tells: why it will be rebuilt. */
 static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *options,
                             const struct hy3_tokenizer *tokenizer, struct hy3_dataset *d,
-                            bool *fits)
+                            bool tells, bool *fits)
 {
     char reason[512] = "";
     uint64_t source;
@@ -225,7 +226,7 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
         *fits = source == d->header.source;
         snprintf(reason, sizeof reason, "the data files have changed");
     }
-    if (!*fits && reason[0] != '\0')
+    if (tells && !*fits && reason[0] != '\0')
         hy3_log(HY3_LOG_INFO, "%s: rebuilding '%s': %s", options->name, d->path, reason);
     if (!*fits) {
         hy3_free(d->offsets);
@@ -304,12 +305,24 @@ done:
     return status;
 }
 
+/* Collective. Programs that share the directory build one after the other, and each looks first
+ * whether what it needs is there by then. Reading needs no lock: token files are replaced whole. */
+static hy3_status lock_cache(MPI_Comm comm, const char *directory, struct hy3_lock **out)
+{
+    char path[HY3_PATH_MAX];
+
+    HY3_AGREE(comm, hy3_path_format(path, sizeof path, "%s/.hy3_lock_of_tokens", directory),
+              "opening the dataset");
+    return hy3_lock_wait(comm, path, true, out);
+}
+
 hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *options,
                             struct hy3_dataset **out, struct hy3_dataset_summary *summary)
 {
     hy3_status status = HY3_OK;
     struct hy3_dataset *d = NULL;
     struct hy3_tokenizer *tokenizer = NULL;
+    struct hy3_lock *lock = NULL;
     double begin = hy3_seconds();
     bool fits = false;
 
@@ -317,7 +330,11 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
     HY3_TRY_DONE(create(comm, options, &d));
     HY3_TRY_DONE(
         open_tokenizer(comm, options->tokenizer_directory, hy3_rank(comm) == 0, &tokenizer));
-    HY3_TRY_DONE(find_file(comm, options, tokenizer, d, &fits));
+    HY3_TRY_DONE(find_file(comm, options, tokenizer, d, false, &fits));
+    if (!fits) {
+        HY3_TRY_DONE(lock_cache(comm, options->cache_directory, &lock));
+        HY3_TRY_DONE(find_file(comm, options, tokenizer, d, true, &fits));
+    }
     HY3_TRY_DONE(open_tokenizer(comm, options->tokenizer_directory, !fits, &tokenizer));
     if (!fits) {
         HY3_TRY_DONE(hy3_token_file_make(comm, options, tokenizer, d->sources, d->path));
@@ -333,6 +350,7 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
             fits ? "read from" : "written to", d->path);
     *out = HY3_TAKE(d);
 done:
+    hy3_lock_close(lock);
     hy3_tokenizer_close(tokenizer);
     hy3_dataset_close(d);
     return status;

@@ -45,6 +45,27 @@ static bool continues(const struct hy3_config *config)
            (strcmp(from, "auto") != 0 && strcmp(from, "none") != 0);
 }
 
+/* Rank 0. */
+static hy3_status create_directory(MPI_Comm comm, const char *directory)
+{
+    if (hy3_rank(comm) != 0)
+        return HY3_OK;
+    if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
+        HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
+    return hy3_directory_create(directory);
+}
+
+hy3_status hy3_output_dir_lock(MPI_Comm comm, const struct hy3_config *config,
+                               struct hy3_lock **out)
+{
+    char path[HY3_PATH_MAX];
+
+    HY3_AGREE(comm, create_directory(comm, config->output_dir), "opening the output directory");
+    HY3_AGREE(comm, hy3_path_format(path, sizeof path, "%s/.hy3_lock", config->output_dir),
+              "opening the output directory");
+    return hy3_lock_wait(comm, path, false, out);
+}
+
 static hy3_status open_local(const struct hy3_config *config, const char *text)
 {
     hy3_status status = HY3_OK;
@@ -54,9 +75,6 @@ static hy3_status open_local(const struct hy3_config *config, const char *text)
     size_t count = 0;
     bool empty;
 
-    if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
-        HY3_FAIL_DONE(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
-    HY3_TRY_DONE(hy3_directory_create(directory));
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
     HY3_TRY_DONE(hy3_directory_is_empty(directory, &empty));
     if (!empty && !config->overwrite_output_dir && !hy3_path_exists(path))

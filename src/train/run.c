@@ -140,6 +140,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     if (config->profile)
         run->model.backend = hy3_profile_begin(run->model.backend);
     HY3_TRY_DONE(check(run));
+    HY3_TRY_DONE(hy3_output_dir_lock(run->comm, config, &run->lock));
     HY3_TRY_DONE(hy3_output_dir_open(run->comm, config));
     HY3_AGREE_DONE(run->comm, show_configuration(config), "printing the configuration");
     HY3_TRY_DONE(
@@ -172,5 +173,6 @@ void hy3_run_close(struct hy3_run *run)
     hy3_run_data_close(&run->data);
     hy3_loaded_model_close(&run->model);
     hy3_heartbeat_close();
+    hy3_lock_close(run->lock);
     hy3_free(run);
 }

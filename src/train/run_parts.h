@@ -3,6 +3,7 @@
 #pragma once
 
 #include "app/loaded_model.h"
+#include "base/lock.h"
 #include "engine/pass.h"
 #include "optim/schedule.h"
 #include "optim/sharded_optimizer.h"
@@ -22,6 +23,7 @@ struct hy3_run {
     struct hy3_checkpoints *checkpoints;
     struct hy3_report *report;
     struct hy3_run_memory memory;
-    double started;     /* hy3_seconds() */
-    int64_t first_step; /* steps done by an earlier part of the run */
+    struct hy3_lock *lock; /* of output_dir, on rank 0 */
+    double started;        /* hy3_seconds() */
+    int64_t first_step;    /* steps done by an earlier part of the run */
 };

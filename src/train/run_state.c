@@ -52,5 +52,6 @@ hy3_status hy3_run_state_save(struct hy3_run *run)
 {
     struct hy3_state_info info = describe(run);
 
+    HY3_AGREE(run->comm, hy3_lock_check(run->lock), "saving");
     return hy3_checkpoints_save(run->checkpoints, &info);
 }

@@ -110,6 +110,7 @@ static hy3_status save_result(struct hy3_run *run)
 {
     struct hy3_save save;
 
+    HY3_AGREE(run->comm, hy3_lock_check(run->lock), "saving");
     HY3_AGREE(run->comm, hy3_save_options(run->config, &run->model, run->config->output_dir, &save),
               "saving");
     return hy3_save_trained(&save, &run->optimizer);

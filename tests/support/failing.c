@@ -5,14 +5,18 @@
  *     HY3_FAIL="CALL RANK N END"   CALL: pwrite, pread, fsync, close, fallocate, ftruncate; END: of
  *     the file's path
  *
- * The rank is the launcher's (PMI_RANK). */
+ * The rank is the launcher's (PMI_RANK).
+ *
+ *     HY3_FAIL_LOCKS=1    flock and the locks of fcntl are not available (ENOLCK) */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -100,3 +104,46 @@ int close(int fd)
     errno = fate;
     return -1;
 }
+
+int flock(int fd, int operation)
+{
+    union {
+        void *object;
+        int (*function)(int, int);
+    } next = {dlsym(RTLD_NEXT, "flock")};
+
+    if (!getenv("HY3_FAIL_LOCKS"))
+        return next.function(fd, operation);
+    errno = ENOLCK;
+    return -1;
+}
+
+static bool is_lock(int command)
+{
+    return command == F_SETLK || command == F_SETLKW || command == F_GETLK ||
+           command == F_OFD_SETLK || command == F_OFD_SETLKW || command == F_OFD_GETLK;
+}
+
+/* The third argument is an int, a pointer or nothing: as a register it is passed on in any case. */
+#define DEFINE_FCNTL(name)                                  \
+    int name(int fd, int command, ...);                     \
+    int name(int fd, int command, ...)                      \
+    {                                                       \
+        union {                                             \
+            void *object;                                   \
+            int (*function)(int, int, void *);              \
+        } next = {dlsym(RTLD_NEXT, #name)};                 \
+        va_list arguments;                                  \
+        void *argument;                                     \
+                                                            \
+        va_start(arguments, command);                       \
+        argument = va_arg(arguments, void *);               \
+        va_end(arguments);                                  \
+        if (!getenv("HY3_FAIL_LOCKS") || !is_lock(command)) \
+            return next.function(fd, command, argument);    \
+        errno = ENOLCK;                                     \
+        return -1;                                          \
+    }
+
+DEFINE_FCNTL(fcntl)
+DEFINE_FCNTL(fcntl64)
