@@ -298,6 +298,13 @@ int64_t hy3_params_trained(const struct hy3_params *params)
     return total;
 }
 
+/* Whether the adapter adds to the matrix of a kind in a layer, if the layer has it. */
+static bool is_target(const struct hy3_lora *lora, enum hy3_param_kind kind, int layer)
+{
+    return lora->targets[kind] && hy3_kinds[kind].target &&
+           (!lora->matrices || lora->matrices[layer * HY3_PARAM_KIND_COUNT + (int)kind]);
+}
+
 /* PEFT's name: of a module the factors stand below it; of fused experts, which are no modules,
  * below the module that holds them, the first of the two in an inner wrapper. */
 static void format_factor_name(const struct hy3_params *params, struct hy3_param *p)
@@ -307,7 +314,7 @@ static void format_factor_name(const struct hy3_params *params, struct hy3_param
 
     format_name(p->kind, p->layer, name);
     *strrchr(name, '.') = '\0'; /* ".weight", or the name of the experts' tensor */
-    if (p->kind == HY3_P_GATE_UP && params->lora.targets[HY3_P_EXPERT_DOWN])
+    if (p->kind == HY3_P_GATE_UP && is_target(&params->lora, HY3_P_EXPERT_DOWN, p->layer))
         experts = ".base_layer";
     snprintf(p->name, sizeof p->name, "base_model.model.%.60s%s.lora_%s.weight", name, experts,
              letter);
@@ -333,8 +340,8 @@ static void add_factors(struct hy3_params *params, int layer, bool expert)
     int first = params->count;
 
     for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
-        if (!params->lora.targets[kind] || !hy3_kinds[kind].target ||
-            hy3_kind_is_expert(kind) != expert || !hy3_params_find(params, kind, layer))
+        if (!is_target(&params->lora, kind, layer) || hy3_kind_is_expert(kind) != expert ||
+            !hy3_params_find(params, kind, layer))
             continue;
         if (params->count == first)
             open_unit(params, layer, expert, " adapter");
@@ -360,6 +367,7 @@ hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lo
         add_factors(params, i, true);
     }
     params->adapter_first[layers] = params->count;
+    params->lora.matrices = NULL;
     hy3_params_train(params, HY3_TRAIN_ADAPTER);
     return HY3_OK;
 }

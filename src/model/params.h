@@ -25,6 +25,9 @@ struct hy3_lora {
     int64_t rank; /* 0: no adapter */
     double alpha, dropout;
     bool targets[HY3_PARAM_KIND_COUNT];
+    /* [layers, HY3_PARAM_KIND_COUNT] the matrices of the targets that it adds to; NULL: those of
+     * all layers. Borrowed, for hy3_params_add_adapter only. */
+    const bool *matrices;
 };
 
 /* Weights to train. */

@@ -10,11 +10,15 @@
 #include "ckpt/hf/safetensors.h"
 #include "ckpt/hf/scan.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 enum { PIECE = 4 << 20 }; /* elements read at a time */
 
 struct hy3_adapter {
     struct hy3_shard *shard;
     struct hy3_lora lora;
+    bool *matrices; /* [layers, HY3_PARAM_KIND_COUNT] that have factors */
 };
 
 static const char prefix[] = "base_model.model.";
@@ -33,45 +37,91 @@ static bool module_name(const char *tensor, char *out, size_t size)
     return true;
 }
 
-/* The kind of a tensor's module. HY3_PARAM_KIND_COUNT: not a matrix of the model. */
-static enum hy3_param_kind kind_of(const struct hy3_params *params, const char *tensor,
-                                   bool wrapped, bool gate_up_alone)
+/* Which of the two fused matrices of experts a module's factors are for: their shapes tell. NULL:
+ * neither. */
+static const struct hy3_param *experts_of(const struct hy3_adapter *a,
+                                          const struct hy3_params *params, const char *module)
+{
+    const struct hy3_shard_tensor *ta, *tb;
+    const struct hy3_param *up, *down;
+    char name[HY3_PARAM_NAME + 32];
+    bool wrapped = hy3_ends_with(module, ".base_layer");
+    int length = (int)strlen(module) - (wrapped ? (int)strlen(".base_layer") : 0);
+
+    snprintf(name, sizeof name, "%s%s.lora_A.weight", prefix, module);
+    ta = hy3_shard_find(a->shard, name);
+    snprintf(name, sizeof name, "%s%s.lora_B.weight", prefix, module);
+    tb = hy3_shard_find(a->shard, name);
+    snprintf(name, sizeof name, "%.*s.gate_up_proj", length, module);
+    up = hy3_params_named(params, name);
+    snprintf(name, sizeof name, "%.*s.down_proj", length, module);
+    down = hy3_params_named(params, name);
+    if (!up || !down)
+        return NULL;
+    if (tb && tb->dims == 2 && up->shape[1] != down->shape[1] &&
+        (tb->shape[0] == up->shape[1] || tb->shape[0] == down->shape[1]))
+        return tb->shape[0] == up->shape[1] ? up : down;
+    if (ta && ta->dims == 2 && up->shape[2] != down->shape[2] &&
+        (ta->shape[1] == up->shape[2] || ta->shape[1] == down->shape[2]))
+        return ta->shape[1] == up->shape[2] ? up : down;
+    return wrapped ? up : down;
+}
+
+/* The matrix that a tensor is a factor for. NULL: none of the model, or none that has adapters. */
+static const struct hy3_param *matrix_of(const struct hy3_adapter *a,
+                                         const struct hy3_params *params, const char *tensor)
 {
     char module[HY3_PARAM_NAME - 16], name[HY3_PARAM_NAME];
     const struct hy3_param *param;
 
     if (!module_name(tensor, module, sizeof module))
-        return HY3_PARAM_KIND_COUNT;
-    if (hy3_ends_with(module, ".mlp.experts.base_layer"))
-        return HY3_P_GATE_UP;
-    if (hy3_ends_with(module, ".mlp.experts"))
-        return !wrapped && gate_up_alone ? HY3_P_GATE_UP : HY3_P_EXPERT_DOWN;
+        return NULL;
+    if (hy3_ends_with(module, ".mlp.experts") || hy3_ends_with(module, ".mlp.experts.base_layer"))
+        return experts_of(a, params, module);
     snprintf(name, sizeof name, "%s.weight", module);
     param = hy3_params_named(params, name);
-    return param && hy3_kinds[param->kind].target ? param->kind : HY3_PARAM_KIND_COUNT;
+    return param && param->layer >= 0 && hy3_kinds[param->kind].target ? param : NULL;
 }
 
 /* The targets are the matrices with tensors: target_modules may be anything from a list of endings
- * to a regular expression. */
-static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *params,
-                               bool gate_up_alone)
+ * to a regular expression. Unless it leaves out layers, a target without a tensor is a loss. */
+static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *params, bool partial)
 {
-    bool wrapped = false;
-
-    for (int i = 0; i < hy3_shard_count(a->shard); i++)
-        wrapped |= strstr(hy3_shard_tensor(a->shard, i)->name, ".experts.base_layer.") != NULL;
+    HY3_TRY(hy3_alloc(&a->matrices, (size_t)params->shape.layers * HY3_PARAM_KIND_COUNT,
+                      sizeof *a->matrices));
     for (int i = 0; i < hy3_shard_count(a->shard); i++) {
         const char *name = hy3_shard_tensor(a->shard, i)->name;
-        enum hy3_param_kind kind = kind_of(params, name, wrapped, gate_up_alone);
+        const struct hy3_param *p = matrix_of(a, params, name);
 
-        if (kind == HY3_PARAM_KIND_COUNT)
-            HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' belongs to no matrix of the model",
+        if (!p)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s: tensor '%s' belongs to no matrix of the model that hy3 has adapters for "
+                     "(attention, MLP, experts); merge this adapter with PEFT",
                      hy3_shard_path(a->shard), name);
-        a->lora.targets[kind] = true;
+        a->lora.targets[p->kind] = true;
+        a->matrices[p->layer * HY3_PARAM_KIND_COUNT + (int)p->kind] = true;
     }
     if (hy3_shard_count(a->shard) == 0)
         HY3_FAIL(HY3_EFORMAT, "'%s' holds no tensor", hy3_shard_path(a->shard));
+    if (partial)
+        a->lora.matrices = a->matrices;
     return HY3_OK;
+}
+
+/* The file of weights; what else there may be is named. */
+static hy3_status open_weights(struct hy3_adapter *a, const char *directory)
+{
+    char path[HY3_PATH_MAX], other[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", directory));
+    HY3_TRY(hy3_path_format(other, sizeof other, "%s/adapter_model.bin", directory));
+    if (!hy3_path_exists(path) && hy3_path_exists(other))
+        HY3_FAIL(HY3_EFORMAT,
+                 "'%s' is a file of Python's pickle, which hy3 does not read; with PEFT make it "
+                 "safetensors: PeftModel.from_pretrained(model, directory).save_pretrained("
+                 "new_directory, safe_serialization=True)",
+                 other);
+    return hy3_shard_open(path, &a->shard);
 }
 
 hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *params,
@@ -87,9 +137,8 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_config.json", directory));
     HY3_TRY_DONE(hy3_adapter_config_read(path, &config));
     a->lora = config.lora;
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", directory));
-    HY3_TRY_DONE(hy3_shard_open(path, &a->shard));
-    HY3_TRY_DONE(read_targets(a, params, config.gate_up_alone));
+    HY3_TRY_DONE(open_weights(a, directory));
+    HY3_TRY_DONE(read_targets(a, params, config.partial));
     *out = HY3_TAKE(a);
 done:
     hy3_adapter_close(a);
@@ -101,6 +150,7 @@ void hy3_adapter_close(struct hy3_adapter *a)
     if (!a)
         return;
     hy3_shard_close(a->shard);
+    hy3_free(a->matrices);
     hy3_free(a);
 }
 
@@ -241,4 +291,75 @@ hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params
     for (int i = params->base_count; i < params->count; i++)
         HY3_TRY(load_factor(a, &params->params[i], values));
     return HY3_OK;
+}
+
+/* Whether all of a tensor of the file is zero. */
+static hy3_status is_zero(const struct hy3_adapter *a, const struct hy3_shard_tensor *t, bool *zero)
+{
+    hy3_status status = HY3_OK;
+    int64_t most = PIECE < t->count ? PIECE : t->count;
+    float *piece = NULL;
+
+    *zero = true;
+    HY3_TRY_DONE(hy3_alloc(&piece, (size_t)most, sizeof *piece));
+    for (int64_t i = 0; i < t->count && *zero; i += PIECE) {
+        struct hy3_span span = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
+
+        HY3_TRY_DONE(read_piece(a, t, span, piece));
+        *zero = hy3_scan(piece, HY3_FP32, span.count) == HY3_ALL_ZERO;
+    }
+done:
+    hy3_free(piece);
+    return status;
+}
+
+hy3_status hy3_adapter_zeros(const struct hy3_adapter *a, const struct hy3_params *params,
+                             struct hy3_adapter_zeros *out)
+{
+    *out = (struct hy3_adapter_zeros){0};
+    for (int i = params->base_count; i < params->count; i++) {
+        const struct hy3_shard_tensor *tensor;
+        bool zero;
+
+        if (params->params[i].part != HY3_LORA_B)
+            continue;
+        HY3_TRY(check_tensor(a, &params->params[i], &tensor));
+        HY3_TRY(is_zero(a, tensor, &zero));
+        out->matrices++;
+        out->zeros += zero;
+        out->first = zero && !out->first ? params->params[i].name : out->first;
+    }
+    return HY3_OK;
+}
+
+const char *hy3_adapter_path(const struct hy3_adapter *a)
+{
+    return hy3_shard_path(a->shard);
+}
+
+hy3_status hy3_adapter_fingerprint(const struct hy3_adapter *a, uint64_t *out)
+{
+    hy3_status status = HY3_OK;
+    double scale[2] = {(double)a->lora.rank, a->lora.alpha};
+    XXH3_state_t *state = XXH3_createState();
+    const char *path = hy3_shard_path(a->shard);
+    char *piece = NULL;
+    int64_t bytes;
+
+    HY3_TRY_DONE(hy3_alloc(&piece, PIECE, 1));
+    HY3_TRY_DONE(hy3_file_size(path, &bytes));
+    if (!state || XXH3_64bits_reset(state) != XXH_OK)
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for the fingerprint of '%s'", path);
+    XXH3_64bits_update(state, scale, sizeof scale);
+    for (int64_t at = 0; at < bytes; at += PIECE) {
+        size_t size = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
+
+        HY3_TRY_DONE(hy3_file_read_at(hy3_shard_fd(a->shard), piece, size, at, path));
+        XXH3_64bits_update(state, piece, size);
+    }
+    *out = XXH3_64bits_digest(state);
+done:
+    XXH3_freeState(state);
+    hy3_free(piece);
+    return status;
 }

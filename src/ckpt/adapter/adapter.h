@@ -17,7 +17,8 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
                             struct hy3_adapter **out);
 void hy3_adapter_close(struct hy3_adapter *adapter);
 
-/* Rank, alpha and targets; no dropout. */
+/* Rank, alpha, targets and, of an adapter of some layers only, the matrices; no dropout. Borrowed
+ * from the adapter. */
 const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
 
 /* Local. Checks every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT naming the
@@ -32,3 +33,19 @@ hy3_status hy3_adapter_read(const struct hy3_adapter *adapter, const struct hy3_
 /* Local. Checks the file and puts what this rank holds. Errors as above. */
 hy3_status hy3_adapter_load(const struct hy3_adapter *adapter, const struct hy3_params *params,
                             struct hy3_values values);
+
+/* Factors B of zeros only: they add nothing. */
+struct hy3_adapter_zeros {
+    int matrices, zeros;
+    const char *first; /* NULL: none */
+};
+
+/* Local. Reads every B. Errors as above. */
+hy3_status hy3_adapter_zeros(const struct hy3_adapter *adapter, const struct hy3_params *params,
+                             struct hy3_adapter_zeros *out);
+
+/* The file of its weights. */
+const char *hy3_adapter_path(const struct hy3_adapter *adapter);
+
+/* Local. Of all bytes of that file, rank and alpha. */
+hy3_status hy3_adapter_fingerprint(const struct hy3_adapter *adapter, uint64_t *out);

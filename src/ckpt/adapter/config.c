@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 
 #include <math.h>
 
@@ -26,10 +27,37 @@ static const char *const refused[] = {
     "arrow_config",
     "corda_config",
     "eva_config",
+    "lora_ga_config",
     "velora_config",
     "monteclora_config",
     "kasa_config",
+};
+
+/* Keys that change neither; of any other key that is set the user is told. */
+static const char *const harmless[] = {
+    "peft_type",
+    "task_type",
+    "peft_version",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "bias",
+    "init_lora_weights",
+    "target_modules",
+    "target_parameters",
+    "exclude_modules",
     "layers_to_transform",
+    "layers_pattern",
+    "megatron_config",
+    "megatron_core",
+    "loftq_config",
+    "qalora_group_size",
+    "runtime_config",
+    "ensure_weight_tying",
 };
 
 static bool is_off(const json_t *value)
@@ -37,6 +65,29 @@ static bool is_off(const json_t *value)
     return !value || json_is_null(value) || json_is_false(value) ||
            (json_is_object(value) && json_object_size(value) == 0) ||
            (json_is_array(value) && json_array_size(value) == 0);
+}
+
+static bool is_in(const char *const *list, size_t count, const char *text)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(list[i], text) == 0)
+            return true;
+    return false;
+}
+
+/* Tells of keys that nobody here knows: a later PEFT may mean something by them. */
+static void tell_unknown(const json_t *config, const char *path)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)config, key, value)
+    {
+        if (!is_off(value) && !is_in(harmless, sizeof harmless / sizeof *harmless, key) &&
+            !is_in(refused, sizeof refused / sizeof *refused, key))
+            hy3_log(HY3_LOG_WARN, "%s: the key '%.100s' is not known and has no effect here", path,
+                    key);
+    }
 }
 
 static bool is_text(const json_t *value, const char *text)
@@ -48,10 +99,10 @@ static bool is_text(const json_t *value, const char *text)
  * adapter is meant for the changed weights. */
 static bool changes_base(const json_t *init)
 {
-    static const char *const harmless[] = {"gaussian", "orthogonal", "eva"};
+    static const char *const usual[] = {"gaussian", "orthogonal", "eva"};
 
-    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
-        if (is_text(init, harmless[i]))
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+        if (is_text(init, usual[i]))
             return false;
     return json_is_string(init);
 }
@@ -67,7 +118,9 @@ static hy3_status check_config(const json_t *config, const char *path)
         HY3_FAIL(HY3_EFORMAT, "%s: 'bias' must be \"none\"; hy_v3 has no biases", path);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (!is_off(json_object_get(config, refused[i])))
-            HY3_FAIL(HY3_EFORMAT, "%s: '%s' is set; only plain LoRA is read, W + alpha / r * B A",
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s: '%s' is set; only plain LoRA is read, W + alpha / r * B A; merge this "
+                     "adapter with PEFT (merge_and_unload)",
                      path, refused[i]);
     if (changes_base(init))
         HY3_FAIL(HY3_EFORMAT,
@@ -77,18 +130,41 @@ static hy3_status check_config(const json_t *config, const char *path)
     return HY3_OK;
 }
 
-/* Whether one of target_parameters ends so. */
-static bool has_target_parameter(const json_t *config, const char *end)
+/* Whether a name has the number of a layer in it: "layers.3.self_attn.q_proj". */
+static bool has_number(const char *name)
 {
-    const json_t *list = json_object_get(config, "target_parameters"), *item;
-    size_t i;
+    for (; name; name = strchr(name, '.')) {
+        name += *name == '.';
+        size_t digits = strspn(name, "0123456789");
 
-    json_array_foreach(list, i, item)
-    {
-        if (json_is_string(item) && hy3_ends_with(json_string_value(item), end))
+        if (digits > 0 && (name[digits] == '.' || name[digits] == '\0'))
             return true;
     }
     return false;
+}
+
+/* Whether one of the names is of one layer; a text is a regular expression. */
+static bool names_layers(const json_t *value)
+{
+    const json_t *item;
+    size_t i;
+
+    if (json_is_string(value))
+        return !is_text(value, "all-linear");
+    json_array_foreach(value, i, item)
+    {
+        if (json_is_string(item) && has_number(json_string_value(item)))
+            return true;
+    }
+    return false;
+}
+
+static bool is_partial(const json_t *config)
+{
+    return !is_off(json_object_get(config, "layers_to_transform")) ||
+           !is_off(json_object_get(config, "exclude_modules")) ||
+           names_layers(json_object_get(config, "target_modules")) ||
+           names_layers(json_object_get(config, "target_parameters"));
 }
 
 hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *out)
@@ -103,8 +179,8 @@ hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *
     HY3_TRY_DONE(hy3_json_real_or(config, "lora_alpha", path, 0, &out->lora.alpha));
     if (!isfinite(out->lora.alpha) || out->lora.alpha <= 0)
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'lora_alpha' is missing or not above 0", path);
-    out->gate_up_alone =
-        has_target_parameter(config, "gate_up_proj") && !has_target_parameter(config, "down_proj");
+    out->partial = is_partial(config);
+    tell_unknown(config, path);
 done:
     json_decref(config);
     return status;
@@ -122,16 +198,52 @@ static void insert_name(json_t *list, const char *name)
         json_array_insert_new(list, i, json_string(name));
 }
 
-json_t *hy3_adapter_config_create(const struct hy3_lora *lora, const char *base_path)
+/* Whether the adapter has factors in every layer that has the kind. */
+static bool is_whole(const struct hy3_params *params, enum hy3_param_kind kind)
 {
+    for (int layer = 0; layer < params->shape.layers; layer++)
+        if (hy3_params_find(params, kind, layer) &&
+            !hy3_params_factor(params, HY3_LORA_A, kind, layer))
+            return false;
+    return true;
+}
+
+/* Whether the name that PEFT has for a target, "up_proj" of dense and shared MLPs, may stand for
+ * all factors of it. */
+static bool is_whole_target(const struct hy3_params *params, const char *target)
+{
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++)
+        if (hy3_kinds[kind].target && strcmp(hy3_kinds[kind].target, target) == 0 &&
+            !is_whole(params, kind))
+            return false;
+    return true;
+}
+
+/* The target of a factor: a name for all layers, or that of the one matrix. */
+static void insert_target(json_t *names, json_t *parameters, const struct hy3_params *params,
+                          const struct hy3_param *p)
+{
+    char module[HY3_PARAM_NAME];
+    const struct hy3_kind *kind = &hy3_kinds[p->kind];
+
+    snprintf(module, sizeof module, "%s", hy3_params_find(params, p->kind, p->layer)->name);
+    if (hy3_kind_is_expert(p->kind)) {
+        insert_name(parameters, is_whole(params, p->kind) ? kind->name : module);
+        return;
+    }
+    *strrchr(module, '.') = '\0'; /* ".weight" */
+    insert_name(names, is_whole_target(params, kind->target) ? kind->target : module);
+}
+
+json_t *hy3_adapter_config_create(const struct hy3_params *params, const char *base_path)
+{
+    const struct hy3_lora *lora = &params->lora;
     json_t *names = json_array(), *parameters = json_array(), *config;
     bool whole = lora->alpha == floor(lora->alpha), experts;
 
-    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++)
-        if (lora->targets[kind] && hy3_kind_is_expert(kind))
-            insert_name(parameters, hy3_kinds[kind].name);
-        else if (lora->targets[kind] && hy3_kinds[kind].target)
-            insert_name(names, hy3_kinds[kind].target);
+    for (int i = params->base_count; i < params->count; i++)
+        if (params->params[i].part == HY3_LORA_A)
+            insert_target(names, parameters, params, &params->params[i]);
     experts = json_array_size(parameters) > 0;
     /* PEFT refuses to load target_parameters with a dropout, which matters in training only */
     config = json_pack(

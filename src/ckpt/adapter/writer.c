@@ -63,7 +63,7 @@ hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *opt
 {
     hy3_status status = HY3_OK;
     struct ordered ordered = {.comm = comm, .params = params, .values = values};
-    json_t *config = hy3_adapter_config_create(&params->lora, options->base_path);
+    json_t *config = hy3_adapter_config_create(params, options->base_path);
     struct hy3_hf_writer_options writer = {.output = options->output,
                                            .adapter = true,
                                            .config = config,
