@@ -25,6 +25,8 @@ int main(int argc, char **argv)
         {HY3_ARGUMENT("workers", HY3_COUNT, &workers, "N",
                       "threads per rank (default: its share of the CPUs)"),
          .count = {.low = 1, .high = 1024}},
+        {HY3_ARGUMENT("verbose", HY3_BOOL, &m.verbose, NULL,
+                      "print what became of each tensor, as in merge_report.tsv")},
         {.key = NULL},
     };
     const struct hy3_usage usage = {"hy3_merge", "Merges a LoRA adapter into its base model.",

@@ -5,8 +5,11 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
+#include "model/shape.h"
 #include "support/golden.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* The model of `prefix` "ADAPTER.DTYPE." merged by us against all tensors that the golden file has
@@ -68,11 +71,129 @@ static void merged_weights_in_fp32_differ_by_the_order_of_a_sum(void **state)
     compare("adapter_experts", HY3_FP32, 6e-8, 7);
 }
 
+enum { RANK = 4, LAST = 2 }; /* the golden model has 3 layers */
+
+/* An adapter of q_proj of the last layer only: every element of A is 0.5, of B 0.25. `config`: its
+ * keys beside those that every adapter has. */
+static void write_partial(const char *directory, const char *config)
+{
+    char path[HY3_PATH_MAX], *text;
+    static float values[2 * 65536];
+    char header[1024] = "", name[] = "base_model.model.model.layers.2.self_attn.q_proj";
+    struct hy3_shape s;
+    size_t a, b;
+
+    assert_ok(hy3_shape_open(hy3_golden("a/inner/config.json"), &s));
+    a = (size_t)(RANK * s.hidden);
+    b = (size_t)(RANK * s.heads * s.head_dim);
+    assert_true(a + b < sizeof values / sizeof *values);
+    for (size_t i = 0; i < a + b; i++)
+        values[i] = i < a ? 0.5f : 0.25f;
+    snprintf(
+        header, sizeof header,
+        "{\"%s.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[%d,%lld],\"data_offsets\":[0,%zu]},"
+        "\"%s.lora_B.weight\":{\"dtype\":\"F32\",\"shape\":[%lld,%d],\"data_offsets\":[%zu,%zu]}}",
+        name, RANK, (long long)s.hidden, 4 * a, name, (long long)(s.heads * s.head_dim), RANK,
+        4 * a, 4 * (a + b));
+    memset(header + strlen(header), ' ', sizeof header - strlen(header));
+    assert_ok(hy3_alloc(&text, 8 + sizeof header + 4 * (a + b), 1));
+    text[1] = (char)(sizeof header >> 8);
+    memcpy(text + 8, header, sizeof header);
+    memcpy(text + 8 + sizeof header, values, 4 * (a + b));
+    assert_ok(hy3_directory_create(directory));
+    snprintf(path, sizeof path, "%.1000s/adapter_model.safetensors", directory);
+    assert_ok(hy3_output_replace(path, text, 8 + sizeof header + 4 * (a + b)));
+    hy3_free(text);
+    snprintf(path, sizeof path, "%.1000s/adapter_config.json", directory);
+    snprintf(header, sizeof header, "{\"peft_type\": \"LORA\", \"r\": %d, \"lora_alpha\": 8, %s}",
+             RANK, config);
+    assert_ok(hy3_output_replace(path, header, strlen(header)));
+}
+
+/* Tensors of two directories of the golden model's shards: equal but for one, which is `delta`
+ * larger. */
+static void differ_by(const char *base, const char *merged, const char *changed, float delta)
+{
+    int seen = 0;
+
+    for (int s = 1; s <= 5; s++) {
+        char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
+        struct hy3_shard *x, *y;
+
+        snprintf(from, sizeof from, "%.1000s/model-%05d-of-00005.safetensors", base, s);
+        snprintf(to, sizeof to, "%.1000s/model-%05d-of-00005.safetensors", merged, s);
+        assert_ok(hy3_shard_open(from, &x));
+        assert_ok(hy3_shard_open(to, &y));
+        assert_int_equal(hy3_shard_count(x), hy3_shard_count(y));
+        for (int i = 0; i < hy3_shard_count(x); i++) {
+            const char *name = hy3_shard_tensor(x, i)->name;
+            float *a, *b, more = strcmp(name, changed) == 0 ? delta : 0;
+            int64_t n;
+
+            a = hy3_golden_floats(x, name, &n);
+            b = hy3_golden_floats(y, name, NULL);
+            for (int64_t j = 0; j < n; j++)
+                assert_true(fabsf(a[j] + more - b[j]) <= (more > 0 ? 1e-6f : 0));
+            seen += more > 0;
+            hy3_free(a);
+            hy3_free(b);
+        }
+        hy3_shard_close(x);
+        hy3_shard_close(y);
+    }
+    assert_int_equal(seen, 1);
+}
+
+static void an_adapter_of_some_layers_changes_those_only(void **state)
+{
+    static const char *const ways[] = {
+        "\"target_modules\": \".*layers\\\\.2\\\\.self_attn\\\\.q_proj\"",
+        "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [2], "
+        "\"layers_pattern\": \"layers\"",
+        "\"target_modules\": [\"q_proj\"], \"exclude_modules\": [\"layers.0.self_attn.q_proj\"]",
+        "\"target_modules\": [\"model.layers.2.self_attn.q_proj\"]",
+    };
+    char base[HY3_PATH_MAX], adapter[HY3_PATH_MAX], output[HY3_PATH_MAX];
+    struct hy3_merge merge = {
+        .base = base, .adapter = adapter, .output = output, .dtype = HY3_FP32, .workers = 1};
+
+    (void)state;
+    snprintf(base, sizeof base, "%s", hy3_golden("a/inner"));
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        snprintf(adapter, sizeof adapter, "%s/partial%zu", hy3_test_directory(), i);
+        snprintf(output, sizeof output, "%s/merged%zu", hy3_test_directory(), i);
+        write_partial(adapter, ways[i]);
+        assert_ok(hy3_merge(MPI_COMM_WORLD, &merge));
+        /* 8 / 4 * 4 * 0.25 * 0.5 */
+        differ_by(base, output, "model.layers.2.self_attn.q_proj.weight", 1);
+    }
+}
+
+static void an_adapter_that_misses_a_layer_it_should_have_is_refused(void **state)
+{
+    char base[HY3_PATH_MAX], adapter[HY3_PATH_MAX], output[HY3_PATH_MAX];
+    struct hy3_merge merge = {
+        .base = base, .adapter = adapter, .output = output, .dtype = HY3_FP32, .workers = 1};
+
+    (void)state;
+    snprintf(base, sizeof base, "%s", hy3_golden("a/inner"));
+    snprintf(adapter, sizeof adapter, "%s/lacking", hy3_test_directory());
+    snprintf(output, sizeof output, "%s/nothing", hy3_test_directory());
+    write_partial(adapter, "\"target_modules\": [\"q_proj\"]");
+    assert_fails(HY3_EFORMAT, "layers.0.self_attn.q_proj.lora_A.weight' is missing",
+                 hy3_merge(MPI_COMM_WORLD, &merge));
+    write_partial(adapter, "\"target_modules\": \".*2.*\", \"rank_pattern\": {\"q_proj\": 2}");
+    assert_fails(HY3_EFORMAT, "'rank_pattern' is set", hy3_merge(MPI_COMM_WORLD, &merge));
+    assert_false(hy3_path_exists(output));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merged_weights_in_16_bits_are_equal),
         cmocka_unit_test(merged_weights_in_fp32_differ_by_the_order_of_a_sum),
+        cmocka_unit_test(an_adapter_of_some_layers_changes_those_only),
+        cmocka_unit_test(an_adapter_that_misses_a_layer_it_should_have_is_refused),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

@@ -170,7 +170,8 @@ big_model() {
     run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" \
         --output_dir "$D/outer" --max_shard_size 1MB
     cp -r "$GOLDEN/inner" "$D/other"
-    touch "$D/other/model-00001-of-00005.safetensors"
+    chmod -R u+w "$D/other"
+    sed -i 's/"rope_theta": [0-9.]*/"rope_theta": 5.0/' "$D/other/config.json"
     run_fails 2 "not empty" hy3_convert --to outer --input_dir "$D/other" --output_dir "$D/outer"
     mkdir "$D/mine" && touch "$D/mine/thesis.tex"
     run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" \
@@ -181,10 +182,99 @@ big_model() {
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
     cp -r "$D/outer" "$D/good"
     truncate -s 1000 "$D/outer/model-00003-of-00005.safetensors"
-    rm "$D/outer/model-00001-of-00005.safetensors" "$D/outer/model.safetensors.index.json"
+    rm "$D/outer/model-00001-of-00005.safetensors"
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
     grep -q "1 of 3 shards .* kept" "$ERR"
     same_directories "$D/outer" "$D/good"
+    rm "$D/outer/model-00001-of-00005.safetensors" "$D/outer/model.safetensors.index.json"
+    run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" \
+        --output_dir "$D/outer" # without a mark the shards may be of another model
+    run_ok hy3_merge --base_model_path "$GOLDEN/inner" \
+        --adapter_model_path "$GOLDEN/adapter/final" --output_path "$D/merged"
+    cp -r "$D/merged" "$D/good-merged"
+    rm "$D/merged/model-00001-of-00005.safetensors" "$D/merged/model.safetensors.index.json"
+    run_ok hy3_merge --base_model_path "$GOLDEN/inner" \
+        --adapter_model_path "$GOLDEN/adapter/final" --output_path "$D/merged"
+    same_directories "$D/merged" "$D/good-merged"
+}
+
+# A base directory with everything that a run, a download and a user leave in one.
+littered() {
+    cp -r "$GOLDEN/inner" "$1"
+    chmod -R u+w "$1"
+    mkdir "$1/checkpoint-5" "$1/cache" "$1/.git"
+    for name in train.h5 eval.h5 train_log.jsonl config.cfg loss.png train.rejected.jsonl .env \
+        .hy3_rewrite.json .hy3_run adapter_model.safetensors notes.txt stray.py; do
+        echo private >"$1/$name"
+    done
+    for name in generation_config.json tokenizer.json tokenizer_config.json vocab.json merges.txt \
+        special_tokens_map.json hy.tiktoken chat_template.jinja LICENSE.txt NOTICE README.md; do
+        echo '{}' >"$1/$name"
+    done
+    echo '{"auto_map": {"AutoTokenizer": ["tokenization_hy.HYTokenizer", null]}}' \
+        >"$1/tokenizer_config.json"
+    echo 'from .helpers_hy import text' >"$1/tokenization_hy.py"
+    echo 'text = 1' >"$1/helpers_hy.py"
+}
+
+only_the_model() { # of the files in DIRECTORY, besides weights and index
+    find "$1" -mindepth 1 ! -name 'model*.safetensors' ! -name '*.index.json' -printf '%P\n' |
+        sort | diff - <(printf '%s\n' "${@:2}" LICENSE.txt NOTICE README.md chat_template.jinja \
+            config.json generation_config.json \
+            helpers_hy.py hy.tiktoken merges.txt special_tokens_map.json \
+            tokenization_hy.py tokenizer.json tokenizer_config.json vocab.json | sort)
+}
+
+@test "hy3_convert and hy3_merge publish the model and nothing of a run" {
+    littered "$D/base"
+    run_ok hy3_convert --to outer --input_dir "$D/base" --output_dir "$D/outer"
+    grep -q "not copied .* adapter_model.safetensors, cache, .* and [0-9]* more" "$ERR"
+    only_the_model "$D/outer"
+    run_ok hy3_merge --base_model_path "$D/base" --adapter_model_path "$GOLDEN/adapter/final" \
+        --output_path "$D/merged"
+    only_the_model "$D/merged" merge_report.tsv
+    ! grep -rq private "$D/outer" "$D/merged"
+}
+
+@test "a complete result is recognised by its own mark, on any number of ranks, and left as it is" {
+    local again
+    for again in "hy3_convert --to outer --input_dir $GOLDEN/inner --output_dir $D/result" \
+        "hy3_convert --to outer --max_shard_size 1GB --input_dir $GOLDEN/inner \
+            --output_dir $D/result" \
+        "hy3_merge --base_model_path $GOLDEN/inner --adapter_model_path $GOLDEN/adapter/final \
+            --output_path $D/result"; do
+        rm -rf "$D/result"
+        run_ok $again
+        [ -z "$(find "$D/result" -name '.*' -type f)" ]
+        grep -aq '"hy3_program": *"hy3_[a-z]*"' "$D"/result/model*
+        find "$D/result" -printf '%p %s %T@\n' | sort >"$D/before"
+        run_ok "$MPIEXEC" -n 2 $again
+        grep -q "shards .* complete and kept: all is done already" "$ERR"
+        find "$D/result" -printf '%p %s %T@\n' | sort | cmp - "$D/before"
+    done
+    run_fails 2 "not empty" hy3_merge --base_model_path "$GOLDEN/inner" \
+        --adapter_model_path "$GOLDEN/adapter_experts/final" --output_path "$D/result"
+}
+
+@test "hy3_merge tells what became of each tensor, and of an adapter that changes nothing" {
+    local names
+    run_ok hy3_merge --base_model_path "$GOLDEN/inner" --save_dtype fp32 --verbose \
+        --adapter_model_path "$GOLDEN/adapter/final" --output_path "$D/merged"
+    cmp "$OUT" "$D/merged/merge_report.tsv"
+    names=$(grep -ao 'lora_A\.weight"' "$GOLDEN/adapter/final/adapter_model.safetensors" | wc -l)
+    [ "$(grep -c "$(printf '\tupdated\tyes\t')" "$OUT")" -eq "$names" ]
+    [ "$(grep -vc "$(printf '\tunchanged\tno\t0$')" "$OUT")" -eq $((names + 1)) ]
+    awk -F'\t' '$3 == "yes" && $4 > 1e-6 { bad = 1 } END { exit bad }' "$OUT"
+    make_model "$D/model" >/dev/null
+    make_config "$D/model"
+    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 learning_rate=0 max_steps=1
+    run_ok hy3_merge --base_model_path "$D/model" --adapter_model_path "$OUTPUT" \
+        --output_path "$D/same"
+    grep -q "warning: .* B is zero for all 8 matrices: the adapter changes nothing" "$ERR"
+    grep -q " 0 of [0-9]* tensors updated" "$ERR"
+    run_ok hy3_merge --base_model_path "$D/model" --adapter_model_path "$OUTPUT" \
+        --output_path "$D/same"
+    grep -q "warning: .* B is zero for all 8" "$ERR"
 }
 
 @test "a disk that is too small is told before anything is written" {

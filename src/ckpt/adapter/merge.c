@@ -6,10 +6,15 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/adapter/adapter.h"
+#include "ckpt/adapter/report.h"
+#include "ckpt/hf/fingerprint.h"
 #include "ckpt/hf/rewrite.h"
 #include "ckpt/hf/scan.h"
 #include "comm/agree.h"
+#include "comm/comm.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 struct merge {
@@ -19,6 +24,8 @@ struct merge {
     struct hy3_adapter *adapter;
     struct hy3_hf_plan *plan;
     float **factors; /* [params->count] of the current shard, in our layout; NULL: not needed */
+    struct hy3_merge_change *changes; /* [plan->count] of the shards that this rank writes */
+    struct hy3_shape shape;
     char settings[2 * HY3_PATH_MAX];
 };
 
@@ -77,29 +84,60 @@ static hy3_status plan(struct merge *m)
 {
     const struct hy3_merge *o = m->options;
     struct hy3_hf_rewrite_layout layout = {0};
-    struct hy3_shape shape;
     char path[HY3_PATH_MAX];
 
     if (!hy3_path_is_directory(o->base))
         HY3_FAIL(HY3_EIO, "the directory '%s' does not exist (--base_model_path)", o->base);
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", o->base));
-    HY3_TRY(hy3_shape_open(path, &shape));
-    HY3_TRY(hy3_params_create(&shape, 0, shape.experts, &m->params));
+    HY3_TRY(hy3_shape_open(path, &m->shape));
+    HY3_TRY(hy3_params_create(&m->shape, 0, m->shape.experts, &m->params));
     HY3_TRY(hy3_adapter_open(o->adapter, m->params, &m->adapter));
     HY3_TRY(hy3_params_add_adapter(m->params, hy3_adapter_lora(m->adapter)));
     HY3_TRY(hy3_adapter_account(m->adapter, m->params));
     HY3_TRY(describe(m));
     HY3_TRY(hy3_hf_dir_open(o->base, &m->base));
     layout.names = hy3_hf_dir_names(m->base);
-    HY3_TRY(hy3_hf_plan_rewrite(m->base, shape.experts, &layout, &m->plan));
+    HY3_TRY(hy3_hf_plan_rewrite(m->base, m->shape.experts, &layout, &m->plan));
     m->plan->bare = false;
     m->plan->total_bytes = 0;
     for (int i = 0; i < m->plan->count; i++) {
         HY3_TRY(plan_entry(m, &m->plan->entries[i]));
         m->plan->total_bytes += m->plan->entries[i].bytes;
     }
-    HY3_TRY(hy3_hf_plan_lay_out(m->plan));
+    HY3_TRY(hy3_alloc(&m->changes, (size_t)m->plan->count, sizeof *m->changes));
     return hy3_alloc(&m->factors, (size_t)m->params->count, sizeof *m->factors);
+}
+
+/* Marks the result by what it was made from: the base and the adapter. */
+static hy3_status mark(MPI_Comm comm, struct merge *m)
+{
+    uint64_t base, adapter = 0;
+
+    HY3_TRY(hy3_hf_fingerprint(comm, m->base, &m->shape, &base));
+    HY3_AGREE(comm, hy3_rank(comm) == 0 ? hy3_adapter_fingerprint(m->adapter, &adapter) : HY3_OK,
+              "reading the adapter");
+    hy3_broadcast(comm, 0, &adapter, sizeof adapter, "reading the adapter");
+    m->plan->program = "hy3_merge";
+    snprintf(m->plan->source, sizeof m->plan->source, "%016llx",
+             (unsigned long long)(base ^ adapter));
+    return hy3_agree(comm, hy3_hf_plan_lay_out(m->plan), "planning the output");
+}
+
+/* Warns of factors that add nothing. */
+static hy3_status tell_zeros(const struct merge *m)
+{
+    struct hy3_adapter_zeros z;
+
+    HY3_TRY(hy3_adapter_zeros(m->adapter, m->params, &z));
+    if (z.zeros == z.matrices)
+        hy3_log(HY3_LOG_WARN,
+                "'%s': B is zero for all %d matrices: the adapter changes nothing; was it trained?",
+                hy3_adapter_path(m->adapter), z.matrices);
+    else if (z.zeros > 0)
+        hy3_log(HY3_LOG_WARN, "'%s': B is zero for %d of %d matrices, which do not change: %s%s",
+                hy3_adapter_path(m->adapter), z.zeros, z.matrices, z.first,
+                z.zeros > 1 ? ", …" : "");
+    return HY3_OK;
 }
 
 static void free_factors(struct merge *m)
@@ -169,9 +207,33 @@ static void round_to(hy3_dtype dtype, float *values, int64_t count, void *narrow
     hy3_convert(narrow, dtype, values, HY3_FP32, (size_t)count);
 }
 
-/* values [span.count], elements of the parameter, += the adapter's. row: [in] space. */
+/* Working memory for some elements of a tensor. */
+struct elements {
+    float *values; /* [count] */
+    float *before; /* [count] the base's, as they would be written */
+    double *exact; /* [count] W + scale B A, not rounded */
+    float *row;    /* [2,in] */
+};
+
+static hy3_status allocate(struct elements *e, int64_t count, int64_t in)
+{
+    HY3_TRY(hy3_alloc(&e->values, (size_t)count, sizeof *e->values));
+    HY3_TRY(hy3_alloc(&e->before, (size_t)count, sizeof *e->before));
+    HY3_TRY(hy3_alloc(&e->exact, (size_t)count, sizeof *e->exact));
+    return hy3_alloc(&e->row, (size_t)in, 2 * sizeof *e->row);
+}
+
+static void release(struct elements *e)
+{
+    hy3_free(e->values);
+    hy3_free(e->before);
+    hy3_free(e->exact);
+    hy3_free(e->row);
+}
+
+/* values, elements of the span of the parameter, += the adapter's. */
 static void add_delta(const struct merge *m, const struct hy3_param *p, struct hy3_span span,
-                      float *values, float *row, void *narrow)
+                      struct elements *e)
 {
     int64_t in = p->shape[p->dims - 1];
 
@@ -179,12 +241,27 @@ static void add_delta(const struct merge *m, const struct hy3_param *p, struct h
         int64_t column = (span.first + at) % in;
         struct hy3_span piece = hy3_span_piece(span, at, in - column);
 
-        delta_row(m, p, piece.first / in, row);
-        if (p->dims == 3)
-            round_to(m->options->dtype, row, in, narrow);
+        delta_row(m, p, piece.first / in, e->row);
         for (int64_t j = 0; j < piece.count; j++)
-            values[at + j] += row[column + j];
+            e->exact[at + j] += (double)e->row[column + j];
+        if (p->dims == 3)
+            round_to(m->options->dtype, e->row, in, e->row + in);
+        for (int64_t j = 0; j < piece.count; j++)
+            e->values[at + j] += e->row[column + j];
         at += piece.count;
+    }
+}
+
+/* Notes what became of the elements; `to`: as written. */
+static void note_change(struct hy3_merge_change *change, const struct elements *e,
+                        const struct hy3_hf_entry *entry, int64_t count, const void *to)
+{
+    hy3_convert(to, entry->dtype, e->values, HY3_FP32, (size_t)count);
+    for (int64_t i = 0; i < count; i++) {
+        double error = fabs((double)e->values[i] - e->exact[i]);
+
+        change->largest = error > change->largest ? error : change->largest;
+        change->updated |= e->values[i] != e->before[i];
     }
 }
 
@@ -194,28 +271,38 @@ static hy3_status change(void *context, int index, struct hy3_span span, const v
     const struct merge *m = context;
     const struct hy3_hf_entry *entry = &m->plan->entries[index];
     const struct hy3_param *p = entry->param;
-    int64_t in = p->shape[p->dims - 1], bad;
-    float *values = NULL, *row = NULL;
+    hy3_dtype dtype = m->plan->pieces[entry->piece].tensor->dtype;
+    struct elements e = {0};
+    int64_t bad;
 
-    HY3_TRY_DONE(hy3_alloc(&values, (size_t)span.count, sizeof *values));
-    HY3_TRY_DONE(hy3_alloc(&row, (size_t)in, 2 * sizeof *row));
-    hy3_convert(from, m->plan->pieces[entry->piece].tensor->dtype, values, HY3_FP32,
-                (size_t)span.count);
-    if (m->plan->pieces[entry->piece].tensor->dtype != entry->dtype)
-        round_to(entry->dtype, values, span.count, to);
-    if (p->layer >= 0 && factor(m, p, HY3_LORA_A))
-        add_delta(m, p, (struct hy3_span){entry->span.first + span.first, span.count}, values, row,
-                  row + in);
-    hy3_convert(values, HY3_FP32, to, entry->dtype, (size_t)span.count);
+    HY3_TRY_DONE(allocate(&e, span.count, p->shape[p->dims - 1]));
+    hy3_convert(from, dtype, e.values, HY3_FP32, (size_t)span.count);
+    for (int64_t i = 0; i < span.count; i++)
+        e.exact[i] = (double)e.values[i];
+    if (dtype != entry->dtype)
+        round_to(entry->dtype, e.values, span.count, to);
+    memcpy(e.before, e.values, (size_t)span.count * sizeof *e.values);
+    if (p->layer >= 0 && factor(m, p, HY3_LORA_A)) {
+        m->changes[index].has_adapter = true;
+        add_delta(m, p, (struct hy3_span){entry->span.first + span.first, span.count}, &e);
+    }
+    hy3_convert(e.values, HY3_FP32, to, entry->dtype, (size_t)span.count);
     if ((bad = hy3_scan_not_finite(to, entry->dtype, span.count)) >= 0)
         HY3_FAIL_DONE(HY3_EDIVERGED,
                       "element %lld of tensor '%s' is NaN or infinite as %s; try another "
                       "--save_dtype, or check the base with hy3_check",
                       (long long)(span.first + bad), entry->name, hy3_dtype_name(entry->dtype));
+    note_change(&m->changes[index], &e, entry, span.count, to);
 done:
-    hy3_free(values);
-    hy3_free(row);
+    release(&e);
     return status;
+}
+
+static hy3_status describe_file(void *context, const struct hy3_hf_file *file, char **text)
+{
+    const struct merge *m = context;
+
+    return hy3_merge_report_format(m->plan, file, m->changes, text);
 }
 
 hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
@@ -225,6 +312,8 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
     struct hy3_hf_writer_options config = {.output = options->output, .dtype = options->dtype};
 
     HY3_AGREE_DONE(comm, plan(&m), "reading the model and the adapter");
+    HY3_TRY_DONE(mark(comm, &m));
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? tell_zeros(&m) : HY3_OK, "reading the adapter");
     config.base = m.base;
     HY3_TRY_DONE(hy3_hf_rewrite(comm,
                                 &(struct hy3_hf_rewrite){.base = m.base,
@@ -235,14 +324,20 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
                                                          .begin = load_factors,
                                                          .change = change,
                                                          .context = &m,
-                                                         .config = &config},
+                                                         .config = &config,
+                                                         .report = HY3_MERGE_REPORT,
+                                                         .describe = describe_file},
                                 m.plan));
     hy3_log(HY3_LOG_INFO, "%d tensors of the adapter merged, %.3f GB in '%s'",
             m.params->count - m.params->base_count, 1e-9 * (double)m.plan->total_bytes,
             options->output);
+    if (hy3_rank(comm) == 0)
+        status = hy3_merge_report_tell(options->output, options->verbose ? stdout : NULL);
+    status = hy3_agree(comm, status, "reading the report");
 done:
     free_factors(&m);
     hy3_free(m.factors);
+    hy3_free(m.changes);
     hy3_hf_plan_free(m.plan);
     hy3_adapter_close(m.adapter);
     hy3_hf_dir_close(m.base);

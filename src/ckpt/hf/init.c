@@ -266,7 +266,8 @@ hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
                                            .names = options->names,
                                            .dtype = options->dtype,
                                            .max_shard_bytes = options->max_shard_bytes,
-                                           .tokenizer_directory = options->tokenizer};
+                                           .tokenizer_directory = options->tokenizer,
+                                           .program = "hy3_init"};
 
     HY3_AGREE_DONE(comm, prepare(&init), "preparing the model");
     writer.config = init.config;

@@ -327,16 +327,33 @@ done:
     return status;
 }
 
+bool hy3_hf_plan_is_single(const struct hy3_hf_plan *plan)
+{
+    return plan->file_count == 1 && strcmp(plan->files[0].name, "model.safetensors") == 0;
+}
+
+void hy3_hf_plan_mark(const struct hy3_hf_plan *plan, json_t *metadata)
+{
+    if (plan->program)
+        json_object_set_new(metadata, "hy3_program", json_string(plan->program));
+    if (plan->source[0])
+        json_object_set_new(metadata, "hy3_source", json_string(plan->source));
+}
+
 static hy3_status lay_out_file(struct hy3_hf_plan *plan, struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
     struct hy3_hf_entry *entries = &plan->entries[file->first];
     int count = file->end - file->first;
-    json_t *header = count > 0 && !plan->bare
-                         ? json_pack("{s:{s:s}}", "__metadata__", "format", "pt")
-                         : json_object();
+    json_t *header = json_object();
     int64_t at = 0;
 
+    if (count > 0 && !plan->bare) {
+        json_t *metadata = json_pack("{s:s}", "format", "pt");
+
+        json_object_set_new(header, "__metadata__", metadata);
+        hy3_hf_plan_mark(plan, metadata);
+    }
     qsort(entries, (size_t)count, sizeof *entries, compare_entries);
     for (int i = 0; i < count; i++) {
         if (json_object_get(header, entries[i].name))
@@ -371,6 +388,7 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
 
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&plan, 1, sizeof *plan));
+    plan->program = options->program ? options->program : "hy3_sft";
     HY3_TRY_DONE(list_entries(plan, options, params));
     HY3_TRY_DONE(
         cut_files(plan, options->adapter ? "adapter_model" : "model", options->max_shard_bytes));

@@ -19,7 +19,8 @@ struct hy3_hf_writer_options {
     hy3_dtype dtype; /* of weights; router biases stay fp32 */
     int64_t max_shard_bytes;
     const char *tokenizer_directory; /* its tokenizer files are copied; NULL: none */
-    bool adapter; /* the adapter's tensors instead of the model's, under PEFT's file names */
+    bool adapter;        /* the adapter's tensors instead of the model's, under PEFT's file names */
+    const char *program; /* stands in the headers of the shards as hy3_program; NULL: hy3_sft */
 };
 
 /* Bytes copied from a tensor of the base. */
@@ -62,7 +63,10 @@ struct hy3_hf_plan {
     struct hy3_hf_piece *pieces;
     struct hy3_hf_file *files;
     int count, file_count;
-    bool bare; /* no {"format": "pt"} in the headers: the public converter writes none */
+    bool bare; /* no __metadata__ in the headers: the public converter writes none */
+    /* metadata of the headers, or of the index where they have none; "" and NULL: none */
+    const char *program; /* hy3_program */
+    char source[20];     /* hy3_source: what the result was made from, 16 digits */
     size_t piece_count, entry_capacity, piece_capacity, file_capacity;
     int64_t total_bytes;     /* of all tensors */
     struct hy3_shard **base; /* [shards of the base]; those with tensors to copy are open */
@@ -89,4 +93,10 @@ hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
                                const struct hy3_hf_rewrite_layout *layout,
                                struct hy3_hf_plan **out);
 hy3_status hy3_hf_plan_lay_out(struct hy3_hf_plan *plan);
+
+/* Whether the plan is one file, model.safetensors, which needs no index. */
+bool hy3_hf_plan_is_single(const struct hy3_hf_plan *plan);
+
+/* Adds the marks of the plan, by which a result of hy3 is recognised. */
+void hy3_hf_plan_mark(const struct hy3_hf_plan *plan, json_t *metadata);
 void hy3_hf_plan_free(struct hy3_hf_plan *plan);

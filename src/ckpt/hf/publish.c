@@ -149,6 +149,7 @@ hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan
             json_object_set_new(map, plan->entries[j].name, json_string(plan->files[i].name));
     index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)plan->total_bytes,
                       "weight_map", map);
+    hy3_hf_plan_mark(plan, json_object_get(index, "metadata"));
     text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     if (!text)
         HY3_FAIL_DONE(HY3_ENOMEM, "no memory for '%s'", index_name);
@@ -180,7 +181,7 @@ static bool is_planned(const struct hy3_hf_plan *plan, const char *name)
     return false;
 }
 
-static hy3_status remove_file(const char *directory, const char *name)
+hy3_status hy3_hf_remove_file(const char *directory, const char *name)
 {
     char path[HY3_PATH_MAX];
 
@@ -201,7 +202,7 @@ static hy3_status remove_stale(const char *output, const struct hy3_hf_plan *pla
         HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", output, strerror(errno));
     while ((entry = readdir(directory)))
         if (is_weight_name(entry->d_name) && !is_planned(plan, entry->d_name))
-            HY3_TRY_DONE(remove_file(output, entry->d_name));
+            HY3_TRY_DONE(hy3_hf_remove_file(output, entry->d_name));
 done:
     if (directory)
         closedir(directory);
@@ -227,7 +228,7 @@ hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
 
     HY3_TRY(hy3_hf_write_small_files(options));
     if (!options->adapter)
-        HY3_TRY(remove_file(output, index_name));
+        HY3_TRY(hy3_hf_remove_file(output, index_name));
     HY3_TRY(rename_files(output, plan));
     if (plan->file_count > 1)
         HY3_TRY(hy3_hf_write_index(output, plan));

@@ -18,6 +18,9 @@ hy3_status hy3_hf_name_shard(const char *directory, const struct hy3_hf_file *fi
 hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
                           const struct hy3_hf_plan *plan);
 
+/* Local. Removes a file of the directory, if it is there. */
+hy3_status hy3_hf_remove_file(const char *directory, const char *name);
+
 /* Local. The index of the planned shards; atomically. */
 hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan);
 

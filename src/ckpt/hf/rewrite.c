@@ -7,18 +7,18 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "ckpt/hf/companions.h"
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <libgen.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PIECE = 8 << 20, COPIED = 32 << 20, RECORD_LIMIT = 16 << 20 }; /* bytes */
+enum { PIECE = 8 << 20, COPIED = 32 << 20, RECORD_LIMIT = 16 << 20, INDEX_LIMIT = 256 << 20 };
 
 static const char record_name[] = ".hy3_rewrite.json";
 static const char index_name[] = "model.safetensors.index.json";
@@ -94,38 +94,6 @@ done:
     return status;
 }
 
-/* An empty directory gets the record; one that has the same record is continued. */
-static hy3_status claim_output(const struct work *w)
-{
-    hy3_status status = HY3_OK;
-    const char *output = w->rewrite->output;
-    json_t *record = NULL, *old = NULL;
-    char path[HY3_PATH_MAX];
-    bool empty = true;
-
-    HY3_TRY_DONE(refuse_source(w));
-    HY3_TRY_DONE(make_record(w, &record));
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, record_name));
-    if (hy3_path_exists(output))
-        HY3_TRY_DONE(hy3_directory_is_empty(output, &empty));
-    if (!empty) {
-        if (!hy3_path_exists(path) || hy3_json_read(path, RECORD_LIMIT, &old) != HY3_OK ||
-            !json_equal(old, record))
-            HY3_FAIL_DONE(
-                HY3_EUSAGE,
-                "the output '%s' is not empty and was not started from the same source with the "
-                "same settings; name another directory, or remove it",
-                output);
-        goto done;
-    }
-    HY3_TRY_DONE(hy3_directory_create(output));
-    HY3_TRY_DONE(hy3_json_write(path, record));
-done:
-    json_decref(old);
-    json_decref(record);
-    return status;
-}
-
 /* Whether the shard is complete: it has its name, its size and the header of the plan. */
 static bool is_kept(const struct work *w, const struct hy3_hf_file *file)
 {
@@ -146,6 +114,95 @@ static bool is_kept(const struct work *w, const struct hy3_hf_file *file)
     return kept;
 }
 
+/* The text of a shard, until all shards are there. */
+static hy3_status note_path(const struct work *w, const struct hy3_hf_file *file, char *path)
+{
+    return hy3_path_format(path, HY3_PATH_MAX, "%s/.hy3_rewrite.%s", w->rewrite->output,
+                           file->name);
+}
+
+static bool has_note(const struct work *w, const struct hy3_hf_file *file)
+{
+    char path[HY3_PATH_MAX];
+
+    return !w->rewrite->report || (note_path(w, file, path) == HY3_OK && hy3_path_exists(path));
+}
+
+static bool has_file(const struct work *w, const char *name)
+{
+    char path[HY3_PATH_MAX];
+
+    return hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, name) == HY3_OK &&
+           hy3_path_exists(path);
+}
+
+/* Whether the output's index has the mark of this result. */
+static bool has_marked_index(const struct work *w)
+{
+    char path[HY3_PATH_MAX];
+    json_t *index = NULL;
+    const char *source;
+    bool marked = false;
+
+    if (hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, index_name) == HY3_OK &&
+        hy3_path_exists(path) && hy3_json_read(path, INDEX_LIMIT, &index) == HY3_OK) {
+        source =
+            json_string_value(json_object_get(json_object_get(index, "metadata"), "hy3_source"));
+        marked = source && strcmp(source, w->plan->source) == 0;
+    }
+    json_decref(index);
+    return marked;
+}
+
+/* What an output without a record is. own: a result of the same sources, maybe damaged since. */
+static void examine(const struct work *w, bool *own, bool *complete)
+{
+    bool single = hy3_hf_plan_is_single(w->plan), marked = !single && has_marked_index(w);
+    int kept = 0;
+
+    for (int i = 0; i < w->plan->file_count; i++)
+        kept += is_kept(w, &w->plan->files[i]);
+    *own = kept > 0 && (marked || !w->plan->bare);
+    *complete = *own && kept == w->plan->file_count && (single || marked) &&
+                has_file(w, "config.json") &&
+                (!w->rewrite->report || has_file(w, w->rewrite->report));
+}
+
+/* An empty directory gets the record; one that has the same record, or is a result of the same
+ * sources, is continued. */
+static hy3_status claim_output(const struct work *w, bool *complete)
+{
+    hy3_status status = HY3_OK;
+    const char *output = w->rewrite->output;
+    json_t *record = NULL, *old = NULL;
+    char path[HY3_PATH_MAX];
+    bool empty = true, own = false;
+
+    HY3_TRY_DONE(refuse_source(w));
+    HY3_TRY_DONE(make_record(w, &record));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, record_name));
+    if (hy3_path_exists(output))
+        HY3_TRY_DONE(hy3_directory_is_empty(output, &empty));
+    if (!empty && hy3_path_exists(path))
+        own = hy3_json_read(path, RECORD_LIMIT, &old) == HY3_OK && json_equal(old, record);
+    else if (!empty)
+        examine(w, &own, complete);
+    if (!empty && !own)
+        HY3_FAIL_DONE(
+            HY3_EUSAGE,
+            "the output '%s' is not empty and was not started from the same source with the "
+            "same settings; name another directory, or remove it",
+            output);
+    if (*complete)
+        goto done;
+    HY3_TRY_DONE(hy3_directory_create(output));
+    HY3_TRY_DONE(hy3_json_write(path, record));
+done:
+    json_decref(old);
+    json_decref(record);
+    return status;
+}
+
 static hy3_status check_space(const struct work *w, int64_t needed)
 {
     struct statvfs disk;
@@ -162,23 +219,25 @@ static hy3_status check_space(const struct work *w, int64_t needed)
 
 /* Rank 0: claims the output, finds what is left to do and deals it out, the largest shard to the
  * rank with the least. */
-static hy3_status deal(const struct work *w)
+static hy3_status deal(const struct work *w, bool *complete)
 {
     hy3_status status = HY3_OK;
     const struct hy3_hf_plan *plan = w->plan;
     int ranks = hy3_size(w->comm), kept = 0;
     int64_t *load = NULL, needed = 0;
 
-    HY3_TRY_DONE(claim_output(w));
+    HY3_TRY_DONE(claim_output(w, complete));
     HY3_TRY_DONE(hy3_alloc(&load, (size_t)ranks, sizeof *load));
     for (int i = 0; i < plan->file_count; i++) {
-        w->owner[i] = is_kept(w, &plan->files[i]) ? -1 : ranks;
+        bool keep = *complete || (is_kept(w, &plan->files[i]) && has_note(w, &plan->files[i]));
+
+        w->owner[i] = keep ? -1 : ranks;
         kept += w->owner[i] < 0;
         needed += w->owner[i] < 0 ? 0 : plan->files[i].bytes;
     }
     if (kept > 0)
-        hy3_log(HY3_LOG_INFO, "%d of %d shards in '%s' are complete and kept", kept,
-                plan->file_count, w->rewrite->output);
+        hy3_log(HY3_LOG_INFO, "%d of %d shards in '%s' are complete and kept%s", kept,
+                plan->file_count, w->rewrite->output, *complete ? ": all is done already" : "");
     HY3_TRY_DONE(check_space(w, needed));
     for (;;) {
         int largest = -1, least = 0;
@@ -311,6 +370,19 @@ static hy3_status write_entries(struct work *w, const struct hy3_hf_file *file, 
     return status;
 }
 
+static hy3_status write_note(const struct work *w, const struct hy3_hf_file *file)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX], *text = NULL;
+
+    HY3_TRY_DONE(w->rewrite->describe(w->rewrite->context, file, &text));
+    HY3_TRY_DONE(note_path(w, file, path));
+    HY3_TRY_DONE(hy3_output_replace(path, text, strlen(text)));
+done:
+    hy3_free(text);
+    return status;
+}
+
 static hy3_status write_file(struct work *w, const struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
@@ -325,6 +397,8 @@ static hy3_status write_file(struct work *w, const struct hy3_hf_file *file)
         HY3_FAIL_DONE(HY3_EIO, "cannot make '%s' %lld bytes long: %s", shard.part,
                       (long long)file->bytes, strerror(errno));
     HY3_TRY_DONE(write_entries(w, file, shard.fd, shard.part));
+    if (w->rewrite->describe)
+        HY3_TRY_DONE(write_note(w, file));
     HY3_TRY_DONE(hy3_output_publish(&shard));
 done:
     hy3_output_discard(&shard);
@@ -345,51 +419,58 @@ static hy3_status write_files(struct work *w)
     return HY3_OK;
 }
 
-/* All but weights, the index and the record. */
-static bool is_copied(const struct work *w, const char *name)
+/* Removes what only an unfinished output needs; the record first, so that no shard is found without
+ * its text under a record. */
+static hy3_status remove_traces(const struct work *w)
 {
-    if (strcmp(name, index_name) == 0 || strcmp(name, record_name) == 0 ||
-        (w->rewrite->config && strcmp(name, "config.json") == 0))
-        return false;
-    return !hy3_ends_with(name, ".safetensors");
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_hf_remove_file(w->rewrite->output, record_name));
+    for (int i = 0; w->rewrite->report && i < w->plan->file_count; i++) {
+        HY3_TRY(note_path(w, &w->plan->files[i], path));
+        HY3_TRY(hy3_hf_remove_file(w->rewrite->output, hy3_path_name(path)));
+    }
+    return HY3_OK;
 }
 
-static hy3_status copy_small_files(const struct work *w)
+/* The texts of all shards as one file. */
+static hy3_status write_report(const struct work *w)
 {
     hy3_status status = HY3_OK;
-    const char *base = hy3_hf_dir_path(w->rewrite->base);
-    DIR *directory = opendir(base);
-    const struct dirent *entry;
-    struct stat info;
+    char path[HY3_PATH_MAX], *all = NULL, *text = NULL;
+    size_t length = 0, capacity = 0, size;
 
-    if (!directory)
-        HY3_FAIL_DONE(HY3_EIO, "cannot open the directory '%s': %s", base, strerror(errno));
-    while ((entry = readdir(directory))) {
-        char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
-
-        HY3_TRY_DONE(hy3_path_format(from, sizeof from, "%s/%s", base, entry->d_name));
-        HY3_TRY_DONE(hy3_path_format(to, sizeof to, "%s/%s", w->rewrite->output, entry->d_name));
-        if (is_copied(w, entry->d_name) && stat(from, &info) == 0 && S_ISREG(info.st_mode))
-            HY3_TRY_DONE(hy3_output_copy(from, to));
+    if (!w->rewrite->report)
+        return HY3_OK;
+    for (int i = 0; i < w->plan->file_count; i++) {
+        HY3_TRY_DONE(note_path(w, &w->plan->files[i], path));
+        HY3_TRY_DONE(hy3_file_read(path, INDEX_LIMIT, &text, &size));
+        HY3_TRY_DONE(hy3_grow(&all, &capacity, length + size + 1, 1));
+        memcpy(all + length, text, size);
+        length += size;
+        hy3_free(HY3_TAKE(text));
     }
-    if (w->rewrite->config)
-        HY3_TRY_DONE(hy3_hf_write_config(w->rewrite->config));
+    HY3_TRY_DONE(
+        hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, w->rewrite->report));
+    HY3_TRY_DONE(hy3_output_replace(path, all, length));
 done:
-    if (directory)
-        closedir(directory);
+    hy3_free(all);
+    hy3_free(text);
     return status;
 }
 
-/* Rank 0: small files and the index. */
+/* Rank 0: small files, the report and the index. */
 static hy3_status complete(const struct work *w)
 {
     char path[HY3_PATH_MAX];
-    bool single =
-        w->plan->file_count == 1 && strcmp(w->plan->files[0].name, "model.safetensors") == 0;
 
-    HY3_TRY(copy_small_files(w));
-    if (!single)
+    HY3_TRY(hy3_hf_copy_companions(hy3_hf_dir_path(w->rewrite->base), w->rewrite->output));
+    if (w->rewrite->config)
+        HY3_TRY(hy3_hf_write_config(w->rewrite->config));
+    HY3_TRY(write_report(w));
+    if (!hy3_hf_plan_is_single(w->plan))
         HY3_TRY(hy3_hf_write_index(w->rewrite->output, w->plan));
+    HY3_TRY(remove_traces(w));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, index_name));
     return hy3_directory_sync(path);
 }
@@ -399,15 +480,18 @@ hy3_status hy3_hf_rewrite(MPI_Comm comm, const struct hy3_hf_rewrite *rewrite,
 {
     hy3_status status = HY3_OK;
     struct work w = {.rewrite = rewrite, .plan = plan, .comm = comm};
+    bool finished = false;
 
     status = hy3_alloc(&w.owner, (size_t)plan->file_count, sizeof *w.owner);
     if (status == HY3_OK && hy3_rank(comm) == 0)
-        status = deal(&w);
+        status = deal(&w, &finished);
     HY3_AGREE_DONE(comm, status, "preparing the output");
     hy3_broadcast(comm, 0, w.owner, (size_t)plan->file_count * sizeof *w.owner,
                   "preparing the output");
     HY3_AGREE_DONE(comm, write_files(&w), "writing the weights");
-    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? complete(&w) : HY3_OK, "completing the directory");
+    if (hy3_rank(comm) == 0)
+        status = finished ? remove_traces(&w) : complete(&w);
+    HY3_AGREE_DONE(comm, status, "completing the directory");
 done:
     hy3_free(w.owner);
     return status;

@@ -4,8 +4,9 @@
  *
  * Invariants: the source is only read; a shard has its final name only when all of it is written
  * and flushed; the index comes last. So a run that was killed at any moment is continued by running
- * it again: shards that are there and are of the same plan and sources (output/.hy3_rewrite.json)
- * are kept. No worker holds more than a few pieces of some MB. */
+ * it again: shards that are there and are of the same plan and sources (output/.hy3_rewrite.json,
+ * which goes when all is done) are kept; a complete result is recognised by hy3_source and left as
+ * it is. No worker holds more than a few pieces of some MB. */
 #pragma once
 
 #include "ckpt/hf/plan.h"
@@ -28,10 +29,14 @@ struct hy3_hf_rewrite {
     hy3_hf_change change; /* for entries that convert; NULL: none do */
     void *context;
     const struct hy3_hf_writer_options *config; /* config.json is written anew; NULL: copied */
+    const char *report; /* file of the output with a text for every shard, in order; NULL: none */
+    /* after a shard, on the rank that wrote it: its text (hy3_free) */
+    hy3_status (*describe)(void *context, const struct hy3_hf_file *file, char **text);
 };
 
 /* Collective on `comm`; all ranks have the same plan, laid out. Shards are dealt out to the ranks,
- * tensors of a shard to the workers. All other files of the base are copied. Errors: HY3_EUSAGE if
+ * tensors of a shard to the workers. The files beside the weights are copied
+ * (hf/companions.h). Errors: HY3_EUSAGE if
  * the output lies in the base or holds something else; HY3_EIO, also for a disk that is too small,
  * before anything is written; what `change` returns. */
 hy3_status hy3_hf_rewrite(MPI_Comm comm, const struct hy3_hf_rewrite *rewrite,

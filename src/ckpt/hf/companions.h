@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* companions.h - the files that are published beside weights: a white list, so that nothing of a
+ * run (training data, logs, configuration) gets into a model directory. */
+#pragma once
+
+#include "base/error.h"
+
+/* Local. Copies from `base` what belongs to a model: configuration, tokenizer, chat template,
+ * licence, model card, and the modules that auto_map names. All else but weights and their index is
+ * left out and named in one line of the log. Errors: HY3_EIO. */
+hy3_status hy3_hf_copy_companions(const char *base, const char *output);
+
+/* Whether a directory of weights has files of this name, other than weights and their index. */
+bool hy3_hf_is_companion(const char *name);
