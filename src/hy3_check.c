@@ -14,7 +14,8 @@ int main(int argc, char **argv)
     bool finished, all = false;
     const struct hy3_option table[] = {
         {HY3_ARGUMENT("DIR", HY3_WORD, &check.directory, NULL,
-                      "model directory with inner or outer names")},
+                      "model directory with inner or outer names"),
+         .path = HY3_PATH_MODEL},
         {HY3_ARGUMENT(
             "spot-check", HY3_COUNT, &check.spot_check, "N",
             "read the values of N tensors (default 16), else only name, shape and dtype")},

@@ -15,11 +15,14 @@ int main(int argc, char **argv)
     enum hy3_device_choice device = HY3_DEVICE_auto;
     bool finished;
     const struct hy3_option table[] = {
-        {HY3_ARGUMENT("MODEL_DIR", HY3_WORD, &o.directory, NULL, "model directory")},
+        {HY3_ARGUMENT("MODEL_DIR", HY3_WORD, &o.directory, NULL, "model directory"),
+         .path = HY3_PATH_MODEL},
         {HY3_ARGUMENT("prompt", HY3_TEXT, &prompt, "TEXT", "user message to answer")},
         {HY3_ARGUMENT("messages", HY3_TEXT, &messages, "FILE",
-                      "JSONL file of conversations to answer")},
-        {HY3_ARGUMENT("adapter", HY3_TEXT, &o.adapter, "DIR", "PEFT adapter to apply")},
+                      "JSONL file of conversations to answer"),
+         .path = HY3_PATH_FILE},
+        {HY3_ARGUMENT("adapter", HY3_TEXT, &o.adapter, "DIR", "PEFT adapter to apply"),
+         .path = HY3_PATH_MODEL},
         {HY3_ARGUMENT("max_new_tokens", HY3_COUNT, &o.max_new_tokens, "N",
                       "maximum length of an answer (default 128)")},
         {HY3_ARGUMENT("temperature", HY3_REAL, &o.temperature, "T",

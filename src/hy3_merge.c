@@ -13,12 +13,12 @@ int main(int argc, char **argv)
     bool finished;
     const struct hy3_option table[] = {
         {HY3_ARGUMENT("base_model_path", HY3_TEXT, &m.base, "DIR", "base model; only read"),
-         .required = true},
+         .required = true, .path = HY3_PATH_MODEL},
         {HY3_ARGUMENT("adapter_model_path", HY3_TEXT, &m.adapter, "DIR", "PEFT adapter"),
-         .required = true},
+         .required = true, .path = HY3_PATH_MODEL},
         {HY3_ARGUMENT("output_path", HY3_TEXT, &m.output, "DIR",
                       "new model directory; an unfinished merge is resumed"),
-         .required = true},
+         .required = true, .path = HY3_PATH_OUTPUT},
         {HY3_ARGUMENT("save_dtype", HY3_CHOICE, &m.dtype, "TYPE",
                       "fp16, bf16 or fp32 (default bf16)"),
          .words = hy3_dtype_names},

@@ -24,7 +24,8 @@ int main(int argc, char **argv)
         {HY3_ARGUMENT("host-memory", HY3_SIZE, &host, "SIZE",
                       "memory of a node, e.g. 1.5TB (default: no limit)")},
         {HY3_ARGUMENT("shape", HY3_TEXT, &o.shape, "FILE",
-                      "config.json, where the model directory is not here")},
+                      "config.json, where the model directory is not here"),
+         .path = HY3_PATH_FILE},
         {.key = NULL},
     };
     const struct hy3_usage usage = {

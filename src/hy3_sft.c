@@ -19,6 +19,7 @@ int main(int argc, char **argv)
                                   "Fine-tunes a Hy3 model on conversations.", &finished));
     if (finished) /* --help, --version */
         goto done;
+    HY3_TRY_DONE(hy3_config_find(MPI_COMM_WORLD, &config, "hy3_sft"));
     HY3_TRY_DONE(hy3_run_open(MPI_COMM_WORLD, &config, &run));
     HY3_TRY_DONE(hy3_run_train(run));
 done:

@@ -41,6 +41,7 @@ int main(int argc, char **argv)
                                   "Tokenizes conversations (JSONL).", &finished));
     if (finished)
         goto done; /* --help, --version */
+    HY3_TRY_DONE(hy3_config_find(MPI_COMM_WORLD, &config, "hy3_tokenize"));
     HY3_TRY_DONE(tokenize(&config, "train"));
     if (config.eval_data_file.count > 0)
         HY3_TRY_DONE(tokenize(&config, "eval"));

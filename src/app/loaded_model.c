@@ -30,11 +30,10 @@ static hy3_status add_adapter(const struct hy3_loaded_model_options *options,
 static hy3_status open_local(const struct hy3_loaded_model_options *options,
                              struct hy3_loaded_model *model)
 {
-    char path[HY3_PATH_MAX];
+    char path[HY3_PATH_MAX], why[HY3_PATH_WHY];
 
-    if (!hy3_path_is_directory(options->directory))
-        HY3_FAIL(HY3_EIO, "the model directory '%s' does not exist (model_name_or_path)",
-                 options->directory);
+    if (hy3_path_fault(options->directory, HY3_PATH_INPUT, why, sizeof why))
+        HY3_FAIL(HY3_EIO, "the model directory '%s' %s", options->directory, why);
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->directory));
     HY3_TRY(hy3_shape_open(path, &model->shape));
     return hy3_hf_dir_open(options->directory, &model->base);

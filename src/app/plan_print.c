@@ -14,7 +14,7 @@ static hy3_status read_shape(const struct hy3_config *config, const struct hy3_p
         return hy3_shape_open(o->shape, shape);
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", config->model_name_or_path));
     if (!hy3_path_exists(path))
-        HY3_FAIL(HY3_EIO,
+        HY3_FAIL(HY3_EUSAGE,
                  "'%s' does not exist; for a model that is elsewhere give its config.json with "
                  "--shape (etc/hy3_295b.json is the published one)",
                  path);

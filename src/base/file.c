@@ -8,54 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <stdarg.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
-{
-    va_list args;
-    int used;
-
-    va_start(args, format);
-    used = vsnprintf(out, size, format, args);
-    va_end(args);
-    if (used < 0 || (size_t)used >= size)
-        HY3_FAIL(HY3_EUSAGE, "the path '%.200s…' is too long", out);
-    return HY3_OK;
-}
-
-bool hy3_path_exists(const char *path)
-{
-    struct stat info;
-
-    return stat(path, &info) == 0;
-}
-
-bool hy3_path_is_directory(const char *path)
-{
-    struct stat info;
-
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-bool hy3_ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), tail = strlen(end);
-
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
-const char *hy3_path_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
-}
-
 hy3_status hy3_directory_create(const char *path)
 {
-    char part[HY3_PATH_MAX];
+    char part[HY3_PATH_MAX], why[HY3_PATH_WHY];
     int error;
 
     HY3_TRY(hy3_path_format(part, sizeof part, "%s", path));
@@ -66,6 +24,8 @@ hy3_status hy3_directory_create(const char *path)
             continue;
         *p = '\0';
         error = mkdir(part, 0777) == 0 ? 0 : errno;
+        if (error == EEXIST && hy3_path_fault(part, HY3_PATH_OUTPUT, why, sizeof why))
+            HY3_FAIL(HY3_EIO, "cannot create the directory '%s': '%s' %s", path, part, why);
         if (error != 0 && !hy3_path_is_directory(part))
             HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", part, strerror(error));
         *p = kept;
@@ -79,7 +39,10 @@ hy3_status hy3_directory_is_empty(const char *path, bool *empty)
 {
     DIR *open = opendir(path);
     const struct dirent *entry;
+    char why[HY3_PATH_WHY];
 
+    if (!open && hy3_path_fault(path, HY3_PATH_INPUT, why, sizeof why))
+        HY3_FAIL(HY3_EIO, "'%s' %s", path, why);
     if (!open)
         HY3_FAIL(HY3_EIO, "cannot look into '%s': %s", path, strerror(errno));
     *empty = true;
@@ -128,22 +91,28 @@ done:
 hy3_status hy3_file_open(const char *path, int *fd)
 {
     struct stat info;
+    char why[HY3_PATH_WHY];
+    int error;
 
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
-    if (*fd < 0)
-        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
-    if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    error = errno;
+    if (*fd >= 0 && fstat(*fd, &info) == 0 && S_ISREG(info.st_mode))
+        return HY3_OK;
+    if (*fd >= 0)
         close(*fd);
-        *fd = -1;
-        HY3_FAIL(HY3_EIO, "'%s' is not a regular file", path);
-    }
-    return HY3_OK;
+    *fd = -1;
+    if (hy3_path_fault(path, HY3_PATH_FILE, why, sizeof why))
+        HY3_FAIL(HY3_EIO, "'%s' %s", path, why);
+    HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(error));
 }
 
 hy3_status hy3_file_size(const char *path, int64_t *size)
 {
     struct stat info;
+    char why[HY3_PATH_WHY];
 
+    if (hy3_path_fault(path, HY3_PATH_FILE, why, sizeof why))
+        HY3_FAIL(HY3_EIO, "'%s' %s", path, why);
     if (stat(path, &info) != 0)
         HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
     *size = (int64_t)info.st_size;

@@ -1,27 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* file.h - paths, directories, whole reads, exact reads and writes.
+/* file.h - directories, whole reads, exact reads and writes.
  *
  * A file that must survive is written through base/output.h, whose steps are here. */
 #pragma once
 
-#include "base/error.h"
+#include "base/path.h"
 
 #include <sys/types.h>
-
-enum { HY3_PATH_MAX = 4096 };
-
-/* Local. Formats a path. Errors: HY3_EUSAGE when it is longer than `size`. */
-hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-bool hy3_path_exists(const char *path);
-bool hy3_path_is_directory(const char *path);
-
-/* Whether the text, a name or a path, ends so. */
-bool hy3_ends_with(const char *text, const char *end);
-
-/* The part of `path` after its last slash. */
-const char *hy3_path_name(const char *path);
 
 /* Local. Creates `path` and its parents (mode 0777 less umask); an existing directory is fine. */
 hy3_status hy3_directory_create(const char *path);

@@ -7,6 +7,7 @@
 #include "comm/comm.h"
 #include "config/assign.h"
 #include "config/load.h"
+#include "config/paths.h"
 #include "config/version.h"
 
 #include <ctype.h>
@@ -191,6 +192,16 @@ static hy3_status compare_commands(MPI_Comm comm, int argc, char **argv)
              "the ranks were started with different arguments; start all with the same");
 }
 
+/* Collective. Whether the files and directories that the arguments name can be used. */
+static hy3_status find_paths(MPI_Comm comm, const struct hy3_option *arguments)
+{
+    struct hy3_problems problems = {0};
+
+    if (hy3_rank(comm) == 0)
+        hy3_paths_of_arguments(arguments, &problems);
+    return hy3_agree(comm, hy3_problems_status(&problems), "looking for the files");
+}
+
 hy3_status hy3_arguments_parse(MPI_Comm comm, const struct hy3_usage *usage, int argc, char **argv,
                                bool *finished)
 {
@@ -213,6 +224,8 @@ hy3_status hy3_arguments_parse(MPI_Comm comm, const struct hy3_usage *usage, int
     } else {
         status = hy3_problems_status(&c.problems);
     }
+    if (status == HY3_OK && !c.prints)
+        status = find_paths(comm, usage->arguments);
 done:
     hy3_settings_free(&c.overrides);
     return status;

@@ -110,6 +110,11 @@ hy3_status hy3_config_parse(struct hy3_config *config, MPI_Comm comm, int argc, 
                             const char *summary, bool *finished);
 void hy3_config_free(struct hy3_config *config);
 
+/* Collective on `comm`. Whether the files and directories that the keys name can be used, as rank 0
+ * sees them: each that cannot is reported with its key and the reason (HY3_EUSAGE). program: only
+ * the keys it reads are looked at. Output directories need not be there. */
+hy3_status hy3_config_find(MPI_Comm comm, const struct hy3_config *config, const char *program);
+
 /* Local. The resolved configuration as a libconfig file that can be run again; the caller owns
  * *text (hy3_free). */
 hy3_status hy3_config_format(const struct hy3_config *config, char **text);

@@ -17,8 +17,12 @@
 
 enum { FILE_LIMIT = 1 << 20 };
 
-static hy3_status check_path(const char *path, const char *program)
+/* Collective. Whether the argument CONFIG names a file that can be read, and of which kind. */
+static hy3_status check_path(MPI_Comm comm, const char *path, const char *program)
 {
+    hy3_status status = HY3_OK;
+    char why[HY3_PATH_WHY];
+
     if (!path)
         HY3_FAIL(HY3_EUSAGE, "no configuration file; usage: %s CONFIG [key=value ...], see --help",
                  program);
@@ -27,7 +31,9 @@ static hy3_status check_path(const char *path, const char *program)
                  "'%s': reading YAML is not available in this version (%s); write the keys as a "
                  "libconfig file",
                  path, HY3_VERSION);
-    return HY3_OK;
+    if (hy3_rank(comm) == 0 && hy3_path_fault(path, HY3_PATH_FILE, why, sizeof why))
+        status = hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "CONFIG: '%.300s' %s", path, why);
+    return hy3_agree(comm, status, "opening the configuration");
 }
 
 /* Collective. The bytes of the file on every rank, read by rank 0; the caller owns *text. */
@@ -113,7 +119,7 @@ hy3_status hy3_config_load(struct hy3_config *config, MPI_Comm comm, const char 
     char *text = NULL;
     size_t size = 0;
 
-    HY3_TRY_DONE(check_path(path, program));
+    HY3_TRY_DONE(check_path(comm, path, program));
     HY3_TRY_DONE(read_file(comm, path, &text, &size));
     status = hy3_libconfig_read(text, size, path, &file, problems);
     if (status == HY3_OK)

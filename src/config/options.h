@@ -6,6 +6,7 @@
  * entry in options.c. */
 #pragma once
 
+#include "base/path.h"
 #include "config/config.h"
 
 enum hy3_option_type {
@@ -25,10 +26,11 @@ enum hy3_option_type {
 struct hy3_option {
     const char *key; /* of an argument: without dashes */
     enum hy3_option_type type;
-    size_t offset;     /* in struct hy3_config */
-    void *target;      /* of an argument: its variable, which holds the default */
-    const char *value; /* of an argument: the name of its value in the help, "FILE" */
-    bool required;     /* of an argument; a positional one always is */
+    size_t offset;          /* in struct hy3_config */
+    void *target;           /* of an argument: its variable, which holds the default */
+    const char *value;      /* of an argument: the name of its value in the help, "FILE" */
+    bool required;          /* of an argument; a positional one always is */
+    enum hy3_path_use path; /* of an argument that is one: what it is used for */
 
     union {
         const char *text; /* text, size: the default; list: its words */

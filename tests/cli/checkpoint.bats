@@ -98,7 +98,7 @@ same_model() { # FILE DIRECTORY DIRECTORY
     run_ok hy3_export "$D/lora/checkpoint-2" "$D/adapter"
     same_model adapter_model.safetensors "$D/lora" "$D/adapter"
     run_fails 2 "not empty" hy3_export "$OUTPUT/checkpoint-3" "$D/same"
-    run_fails 1 "checkpoint-9" hy3_export "$OUTPUT/checkpoint-9" "$D/none"
+    run_fails 2 "checkpoint-9" hy3_export "$OUTPUT/checkpoint-9" "$D/none"
     printf x | dd of="$OUTPUT/checkpoint-3/state.h5" bs=1 seek=40000 conv=notrunc 2>/dev/null
     run_fails 1 "state.h5" hy3_export "$OUTPUT/checkpoint-3" "$D/none"
     [ ! -e "$D/none/model.safetensors" ]

@@ -103,10 +103,12 @@ same_losses() {
 
 @test "wrong use of adapters" {
     run_fails 2 "there is no 'q_prj'" hy3_sft "$CFG" lora_target=q_prj
-    run_fails 1 "adapter_config.json" hy3_sft "$CFG" adapter_name_or_path="$BATS_TEST_TMPDIR/none"
+    run_fails 2 "adapter_name_or_path: " hy3_sft "$CFG" \
+        adapter_name_or_path="$BATS_TEST_TMPDIR/none"
     run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=full \
         adapter_name_or_path="$BATS_TEST_TMPDIR/none"
     run_fails 1 "belongs to no matrix" hy3_sft "$CFG" adapter_name_or_path="$GOLDEN/adapter/final"
-    run_fails 1 "adapter_config.json" hy3_generate "$BATS_FILE_TMPDIR/model" --prompt a \
+    run_fails 2 "--adapter: '/none' does not exist" hy3_generate \
+        "$BATS_FILE_TMPDIR/model" --prompt a \
         --adapter /none
 }

@@ -29,7 +29,7 @@ copy_model() {
     run_fails 2 "" hy3_init
     run_fails 2 "--shape" hy3_init --shap "$QUICK/shape.json" --tokenizer "$QUICK/tokenizer" \
         --output_dir "$BATS_TEST_TMPDIR/m"
-    run_fails 1 "nowhere.json" hy3_init --shape nowhere.json --tokenizer "$QUICK/tokenizer" \
+    run_fails 2 "nowhere.json" hy3_init --shape nowhere.json --tokenizer "$QUICK/tokenizer" \
         --output_dir "$BATS_TEST_TMPDIR/m"
 }
 
@@ -60,7 +60,7 @@ copy_model() {
     run_fails 2 "MODEL_DIR" hy3_generate
     run_fails 2 "--prompt" hy3_generate "$MODEL"
     run_fails 2 "--temperature" hy3_generate "$MODEL" --prompt hi --temperatur 1
-    run_fails 1 "no-model" hy3_generate "$BATS_TEST_TMPDIR/no-model" --prompt hi
+    run_fails 2 "no-model" hy3_generate "$BATS_TEST_TMPDIR/no-model" --prompt hi
 }
 
 @test "hy3_generate: greedy answers repeat, draws depend on the seed alone" {

@@ -40,7 +40,7 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
 
 @test "wrong use is told" {
     run_fails 2 "the argument --ranks is missing" hy3_plan "$HY3_SOURCE/etc/lora.cfg"
-    run_fails 1 "give its config.json with --shape" hy3_plan "$HY3_SOURCE/etc/lora.cfg" --ranks 8
+    run_fails 2 "give its config.json with --shape" hy3_plan "$HY3_SOURCE/etc/lora.cfg" --ranks 8
     run_fails 2 "CONFIG" hy3_plan --ranks 8
     run_fails 2 "does not divide" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
         expert_parallel_size=3

@@ -33,7 +33,7 @@ numbers() {
 }
 
 @test "a configuration file that is not there is named" {
-    run_fails 1 "nowhere.cfg" hy3_sft "$BATS_TEST_TMPDIR/nowhere.cfg"
+    run_fails 2 "nowhere.cfg" hy3_sft "$BATS_TEST_TMPDIR/nowhere.cfg"
 }
 
 @test "an unknown key names file, line and the nearest known key" {
@@ -64,13 +64,13 @@ numbers() {
 
 @test "one message from one rank on two ranks" {
     run_fails 2 "max_steps" "$MPIEXEC" -n 2 hy3_sft "$CFG" max_step=3
-    run_fails 1 "nowhere.jsonl" "$MPIEXEC" -n 2 hy3_sft "$CFG" \
+    run_fails 2 "nowhere.jsonl" "$MPIEXEC" -n 2 hy3_sft "$CFG" \
         train_data_file="$BATS_TEST_TMPDIR/nowhere.jsonl"
 }
 
 @test "a missing data file and a missing model are named" {
-    run_fails 1 "nowhere.jsonl" hy3_sft "$CFG" train_data_file="$BATS_TEST_TMPDIR/nowhere.jsonl"
-    run_fails 1 "no-model" hy3_sft "$CFG" model_name_or_path="$BATS_TEST_TMPDIR/no-model"
+    run_fails 2 "nowhere.jsonl" hy3_sft "$CFG" train_data_file="$BATS_TEST_TMPDIR/nowhere.jsonl"
+    run_fails 2 "no-model" hy3_sft "$CFG" model_name_or_path="$BATS_TEST_TMPDIR/no-model"
 }
 
 @test "an output_dir with somebody else's files is refused and left as it is" {

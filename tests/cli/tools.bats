@@ -319,15 +319,16 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
         --input_dir "$GOLDEN/inner" --output_dir "$D/x"
     run_fails 2 "inner names already" hy3_convert --to inner --input_dir "$GOLDEN/inner" \
         --output_dir "$D/x"
-    run_fails 1 "does not exist" hy3_convert --to outer --input_dir /no/such --output_dir "$D/x"
+    run_fails 2 "--input_dir: '/no/such' does not exist: there is no directory '/no'" \
+        hy3_convert --to outer --input_dir /no/such --output_dir "$D/x"
     run_fails 2 "--workers" hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/x" \
         --workers 0
     run_fails 2 "'save_dtype' is int8; it must be one of" hy3_merge --save_dtype int8 \
         --base_model_path "$GOLDEN/inner" --adapter_model_path "$GOLDEN/adapter/final" \
         --output_path "$D/x"
-    run_fails 1 "adapter_config.json" hy3_merge --base_model_path "$GOLDEN/inner" \
-        --adapter_model_path /none --output_path "$D/x"
-    run_fails 1 "does not exist" hy3_check /no/such
+    run_fails 2 "--adapter_model_path: '/none' does not exist" hy3_merge \
+        --base_model_path "$GOLDEN/inner" --adapter_model_path /none --output_path "$D/x"
+    run_fails 2 "DIR: '/no/such' does not exist" hy3_check /no/such
     [ ! -e "$D/x" ]
 }
 

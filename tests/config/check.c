@@ -181,7 +181,7 @@ static void wrong_arguments_have_these_messages(void **state)
     (void)state;
     assert_message(hy3_config_parse(&config, MPI_COMM_WORLD, 1, none, "", &finished),
                    "no configuration file; usage: hy3_sft CONFIG [key=value ...], see --help");
-    assert_fails(HY3_EIO, "cannot open 'a.cfg'",
+    assert_fails(HY3_EUSAGE, "CONFIG: 'a.cfg' does not exist",
                  hy3_config_parse(&config, MPI_COMM_WORLD, 3, two, "", &finished));
     assert_message(hy3_config_parse(&config, MPI_COMM_WORLD, 2, yaml, "", &finished),
                    "'sft.yaml': reading YAML is not available in this version (" HY3_VERSION

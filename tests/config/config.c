@@ -159,8 +159,8 @@ static void a_missing_file_is_one_status_on_all(void **state)
     bool finished;
 
     (void)state;
-    assert_all(hy3_config_parse(&c, MPI_COMM_WORLD, 2, argv, "", &finished) == HY3_EIO);
-    assert_all(says("cannot open 'nowhere.cfg': No such file or directory") && !says("rank"));
+    assert_all(hy3_config_parse(&c, MPI_COMM_WORLD, 2, argv, "", &finished) == HY3_EUSAGE);
+    assert_all(says("CONFIG: 'nowhere.cfg' does not exist") && !says("rank"));
     assert_all(!c.max_shard_size);
 }
 

@@ -86,8 +86,6 @@ static hy3_status plan(struct merge *m)
     struct hy3_hf_rewrite_layout layout = {0};
     char path[HY3_PATH_MAX];
 
-    if (!hy3_path_is_directory(o->base))
-        HY3_FAIL(HY3_EIO, "the directory '%s' does not exist (--base_model_path)", o->base);
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", o->base));
     HY3_TRY(hy3_shape_open(path, &m->shape));
     HY3_TRY(hy3_params_create(&m->shape, 0, m->shape.experts, &m->params));

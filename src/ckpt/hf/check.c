@@ -299,9 +299,11 @@ static hy3_status check_values(struct check *c)
 /* Everything but the values, by every rank alike. */
 static hy3_status check_structure(struct check *c, bool *sound)
 {
+    char why[HY3_PATH_WHY];
+
     *sound = false;
-    if (!hy3_path_is_directory(c->options->directory))
-        HY3_FAIL(HY3_EIO, "the directory '%s' does not exist", c->options->directory);
+    if (hy3_path_fault(c->options->directory, HY3_PATH_INPUT, why, sizeof why))
+        HY3_FAIL(HY3_EIO, "the directory '%s' %s", c->options->directory, why);
     HY3_TRY(check_config(c, sound));
     HY3_TRY(as_finding(c, hy3_hf_dir_open(c->options->directory, &c->dir)));
     if (!c->dir) {

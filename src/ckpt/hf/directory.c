@@ -204,12 +204,12 @@ static hy3_status no_weights(const char *path)
 
 static hy3_status read_directory(struct hy3_hf_dir *dir)
 {
-    char index[HY3_PATH_MAX], single[HY3_PATH_MAX];
+    char index[HY3_PATH_MAX], single[HY3_PATH_MAX], why[HY3_PATH_WHY];
 
     HY3_TRY(hy3_path_format(index, sizeof index, "%s/%s", dir->path, index_name));
     HY3_TRY(hy3_path_format(single, sizeof single, "%s/%s", dir->path, single_name));
-    if (!hy3_path_is_directory(dir->path))
-        HY3_FAIL(HY3_EIO, "the model directory '%s' does not exist", dir->path);
+    if (hy3_path_fault(dir->path, HY3_PATH_INPUT, why, sizeof why))
+        HY3_FAIL(HY3_EIO, "the model directory '%s' %s", dir->path, why);
     if (hy3_path_exists(index)) {
         HY3_TRY(read_index(dir, index));
         if (hy3_path_exists(single) && find_shard(dir, single_name) < 0)

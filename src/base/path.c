@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* path.c - one stat, one access, and what their errors mean to whoever wrote the path. */
+#include "base/path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
+{
+    va_list args;
+    int used;
+
+    va_start(args, format);
+    used = vsnprintf(out, size, format, args);
+    va_end(args);
+    if (used < 0 || (size_t)used >= size)
+        HY3_FAIL(HY3_EUSAGE, "the path '%.200s…' is too long", out);
+    return HY3_OK;
+}
+
+bool hy3_path_exists(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0;
+}
+
+bool hy3_path_is_directory(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool hy3_ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), tail = strlen(end);
+
+    return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+const char *hy3_path_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* The place of the slash, or the end, behind the first part of the path that fails `is_good`. */
+static size_t first_bad(const char *path, bool (*is_good)(const char *path))
+{
+    char part[HY3_PATH_MAX];
+    size_t length = strnlen(path, sizeof part - 1);
+
+    memcpy(part, path, length);
+    part[length] = '\0';
+    for (size_t i = 1; i < length; i++) {
+        bool good;
+
+        if (part[i] != '/')
+            continue;
+        part[i] = '\0';
+        good = is_good(part);
+        part[i] = '/';
+        if (!good)
+            return i;
+    }
+    return length;
+}
+
+static bool may_enter(const char *path)
+{
+    return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
+}
+
+/* Nothing has that name: a link without an end, a parent that is missing, or simply that. */
+static void say_missing(const char *path, char *why, size_t size)
+{
+    char target[HY3_PATH_MAX];
+    ssize_t length = readlink(path, target, sizeof target - 1);
+    size_t bad = first_bad(path, hy3_path_exists);
+
+    if (length >= 0) {
+        target[length] = '\0';
+        snprintf(why, size, "is a symbolic link to '%.300s', which does not exist", target);
+    } else if (path[bad] == '/' && path[bad + strspn(path + bad, "/")] != '\0') {
+        snprintf(why, size, "does not exist: there is no directory '%.*s'", (int)bad, path);
+    } else {
+        snprintf(why, size, "does not exist");
+    }
+}
+
+static void say_error(const char *path, int error, char *why, size_t size)
+{
+    size_t bad;
+
+    switch (error) {
+    case ENOENT:
+        say_missing(path, why, size);
+        return;
+    case ENOTDIR:
+        bad = first_bad(path, hy3_path_is_directory);
+        snprintf(why, size, "cannot exist: '%.*s' is a file, not a directory", (int)bad, path);
+        return;
+    case EACCES:
+        bad = first_bad(path, may_enter);
+        snprintf(why, size, "cannot be reached: no permission to enter '%.*s'", (int)bad, path);
+        return;
+    case ELOOP:
+        snprintf(why, size, "cannot be reached: its symbolic links form a circle");
+        return;
+    case ENAMETOOLONG:
+        snprintf(why, size, "is too long for a path: %zu bytes", strlen(path));
+        return;
+    default:
+        snprintf(why, size, "cannot be reached: %s", strerror(error));
+    }
+}
+
+static const char *kind_of(mode_t mode)
+{
+    return S_ISDIR(mode)    ? "a directory"
+           : S_ISREG(mode)  ? "a file"
+           : S_ISFIFO(mode) ? "a pipe"
+           : S_ISSOCK(mode) ? "a socket"
+                            : "a device";
+}
+
+bool hy3_path_fault(const char *path, enum hy3_path_use use, char *why, size_t size)
+{
+    struct stat info;
+    bool wants_file = use == HY3_PATH_FILE;
+
+    if (stat(path, &info) != 0) {
+        int error = errno;
+        bool is_new = use == HY3_PATH_OUTPUT && error == ENOENT && lstat(path, &info) != 0;
+
+        if (!is_new)
+            say_error(path, error, why, size);
+        return !is_new;
+    }
+    if (wants_file ? !S_ISREG(info.st_mode) : !S_ISDIR(info.st_mode)) {
+        snprintf(why, size, "is %s, not a %s", kind_of(info.st_mode),
+                 !wants_file             ? "directory"
+                 : S_ISDIR(info.st_mode) ? "file"
+                                         : "regular file");
+        return true;
+    }
+    if (faccessat(AT_FDCWD, path, wants_file ? R_OK : R_OK | X_OK, AT_EACCESS) != 0) {
+        snprintf(why, size, "cannot be read: %s",
+                 errno == EACCES ? "no permission" : strerror(errno));
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* paths.c - the paths of arguments and of keys, looked at before any work. */
+#include "config/paths.h"
+
+#include "base/file.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+#include <ctype.h>
+
+/* "ORG/NAME" of the Hugging Face hub, maybe behind its address; NULL: the text cannot be one. */
+static const char *hub_id(const char *text)
+{
+    static const char *const addresses[] = {"https://huggingface.co/", "https://hf.co/", "hf://"};
+    int slashes = 0;
+
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
+        if (strncmp(text, addresses[i], strlen(addresses[i])) == 0)
+            text += strlen(addresses[i]);
+    for (const char *p = text; *p; p++) {
+        bool begins = p == text || p[-1] == '/';
+
+        slashes += *p == '/';
+        if (!isalnum((unsigned char)*p) && (begins || !strchr("-_./", *p)))
+            return NULL;
+    }
+    return slashes == 1 && text[strlen(text) - 1] != '/' ? text : NULL;
+}
+
+/* name: of the key or argument. */
+static void check(const char *name, const char *path, enum hy3_path_use use,
+                  struct hy3_problems *problems)
+{
+    char why[HY3_PATH_WHY];
+    const char *hub = use == HY3_PATH_MODEL ? hub_id(path) : NULL;
+
+    if (*path == '\0')
+        hy3_problem(problems, "", "%s is empty; it must be a path", name);
+    else if (!hy3_path_fault(path, use, why, sizeof why))
+        return;
+    else if (hub && !hy3_path_exists(path))
+        hy3_problem(problems, "",
+                    "%s: '%.200s' does not exist; hy3 does not download: if it is a model of the "
+                    "Hugging Face hub, run 'hf download %.200s --local-dir models/%.200s' and give "
+                    "that directory",
+                    name, path, hub, hy3_path_name(hub));
+    else
+        hy3_problem(problems, "", "%s: '%.300s' %s", name, path, why);
+}
+
+void hy3_paths_of_arguments(const struct hy3_option *arguments, struct hy3_problems *problems)
+{
+    for (const struct hy3_option *o = arguments; o->key; o++) {
+        char name[64];
+        const char *path;
+
+        if (o->path == HY3_PATH_UNCHECKED)
+            continue;
+        memcpy(&path, o->target, sizeof path);
+        snprintf(name, sizeof name, "%s%s", o->type == HY3_WORD ? "" : "--", o->key);
+        if (path)
+            check(name, path, o->path, problems);
+    }
+}
+
+static void check_key(const char *key, const char *path, enum hy3_path_use use,
+                      struct hy3_problems *problems)
+{
+    if (path)
+        check(key, path, use, problems);
+}
+
+static void check_list(const char *key, const struct hy3_list *list, struct hy3_problems *problems)
+{
+    for (int i = 0; i < list->count; i++)
+        check(key, list->items[i], HY3_PATH_FILE, problems);
+}
+
+void hy3_paths_of_config(const struct hy3_config *c, const char *program,
+                         struct hy3_problems *problems)
+{
+    bool trains = strcmp(program, "hy3_tokenize") != 0;
+
+    if (trains || !c->tokenizer_name_or_path)
+        check_key("model_name_or_path", c->model_name_or_path, HY3_PATH_MODEL, problems);
+    check_key("tokenizer_name_or_path", c->tokenizer_name_or_path, HY3_PATH_MODEL, problems);
+    if (trains)
+        check_key("adapter_name_or_path", c->adapter_name_or_path, HY3_PATH_MODEL, problems);
+    if (!c->use_dummy_data) {
+        check_list("train_data_file", &c->train_data_file, problems);
+        check_key("dataset_dir", c->dataset.count > 0 ? c->dataset_dir : NULL, HY3_PATH_INPUT,
+                  problems);
+    }
+    check_list("eval_data_file", &c->eval_data_file, problems);
+    check_key("output_dir", c->output_dir, HY3_PATH_OUTPUT, problems);
+    check_key("cache_dir", c->cache_dir, HY3_PATH_OUTPUT, problems);
+    if (trains)
+        check_key("offload_dir", c->offload_dir, HY3_PATH_OUTPUT, problems);
+}
+
+hy3_status hy3_config_find(MPI_Comm comm, const struct hy3_config *config, const char *program)
+{
+    struct hy3_problems problems = {0};
+
+    if (hy3_rank(comm) == 0)
+        hy3_paths_of_config(config, program, &problems);
+    return hy3_agree(comm, hy3_problems_status(&problems), "looking for the files");
+}

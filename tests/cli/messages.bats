@@ -1,0 +1,63 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# What the programs say to wrong use: which argument or key, what is wrong with it, what to do; and
+# the exit code that goes with it.
+
+load helper
+
+setup_file() {
+    make_model "$BATS_FILE_TMPDIR/model" >/dev/null
+}
+
+setup() {
+    D=$BATS_TEST_TMPDIR
+    MODEL=$BATS_FILE_TMPDIR/model
+    make_config "$MODEL"
+}
+
+@test "the name of a model on a hub says how to download it, in every program that reads one" {
+    local command="hf download tencent/Hy3-preview --local-dir models/Hy3-preview"
+    run_fails 2 "$command" hy3_sft "$CFG" model_name_or_path=tencent/Hy3-preview
+    grep -q "model_name_or_path: 'tencent/Hy3-preview' does not exist; hy3 does not download" "$ERR"
+    run_fails 2 "$command" hy3_tokenize "$CFG" tokenizer_name_or_path=tencent/Hy3-preview
+    run_fails 2 "$command" hy3_check tencent/Hy3-preview
+    run_fails 2 "$command" hy3_generate tencent/Hy3-preview --prompt hi
+    run_fails 2 "$command" hy3_generate "$MODEL" --adapter tencent/Hy3-preview --prompt hi
+    run_fails 2 "$command" hy3_convert --to outer --output_dir "$D/x" \
+        --input_dir https://huggingface.co/tencent/Hy3-preview
+    run_fails 2 "does not exist: there is no directory '/no'" hy3_check /no/such
+    ! grep -q "hf download" "$ERR" || fail "$(shown)"
+}
+
+@test "a file for a directory, a directory for a file and what is missing have words of their own" {
+    run_fails 2 "model_name_or_path: '$CFG' is a file, not a directory" hy3_sft "$CFG" \
+        model_name_or_path="$CFG"
+    run_fails 2 "train_data_file: '$D' is a directory, not a file" hy3_sft "$CFG" \
+        train_data_file="$D"
+    run_fails 2 "eval_data_file: '$D/none.jsonl' does not exist" hy3_sft "$CFG" \
+        eval_data_file="$D/none.jsonl"
+    run_fails 2 "output_dir: '$CFG/out' cannot exist: '$CFG' is a file, not a directory" \
+        hy3_sft "$CFG" output_dir="$CFG/out"
+    run_fails 2 "cache_dir: '$CFG' is a file, not a directory" hy3_tokenize "$CFG" cache_dir="$CFG"
+    run_fails 2 "CONFIG: '$D' is a directory, not a file" hy3_sft "$D"
+    run_fails 2 "MODEL_DIR: '$CFG' is a file, not a directory" hy3_generate "$CFG" --prompt hi
+    run_fails 2 "--messages: '$D' is a directory, not a file" hy3_generate "$MODEL" --messages "$D"
+    run_fails 2 "--shape: '$MODEL' is a directory, not a file" hy3_plan "$CFG" --ranks 1 \
+        --shape "$MODEL"
+    run_fails 2 "CHECKPOINT_DIR: '$D/none' does not exist" hy3_export "$D/none" "$D/x"
+    run_fails 2 "--tokenizer: '$CFG' is a file" hy3_init --shape "$MODEL.json" --tokenizer "$CFG" \
+        --output_dir "$D/x"
+    run_fails 2 "--output_path: '$CFG' is a file" hy3_merge --base_model_path "$MODEL" \
+        --adapter_model_path "$MODEL" --output_path "$CFG"
+    run_fails 2 "--input_dir is empty" hy3_convert --to outer --input_dir "" --output_dir "$D/x"
+    ln -s gone "$D/link.jsonl"
+    run_fails 2 "is a symbolic link to 'gone', which does not exist" hy3_sft "$CFG" \
+        train_data_file="$D/link.jsonl"
+    [ ! -e "$D/x" ] && [ ! -e "$OUTPUT" ]
+}
+
+@test "all paths that cannot be used are named at once" {
+    run_fails 2 "3 problems:" "$MPIEXEC" -n 2 hy3_sft "$CFG" model_name_or_path="$D/m" \
+        train_data_file="$D/t.jsonl" eval_data_file="$D/e.jsonl"
+    [ "$(grep -c "^  .*'$D/.*' does not exist" "$ERR")" -eq 3 ] || fail "$(shown)"
+}
