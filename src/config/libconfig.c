@@ -7,6 +7,7 @@
  * refused. */
 #include "base/memory.h"
 #include "config/settings.h"
+#include "config/syntax.h"
 
 #include <libconfig.h>
 
@@ -81,12 +82,12 @@ static void copy_text(struct scan *s)
     int line = s->line;
 
     copy(s, 1);
-    while (s->at < s->end && *s->at != '"') {
+    while (s->at < s->end && *s->at != '"' && *s->at != '\n') {
         if (starts_with(s, "\\x00"))
             refuse(s, "a text must not hold a NUL");
         copy(s, *s->at == '\\' ? 2 : 1);
     }
-    if (s->at == s->end)
+    if (s->at == s->end || *s->at == '\n')
         refuse_open(s, line, "a text without its closing quote");
     copy(s, 1);
 }
@@ -232,12 +233,38 @@ static hy3_status read_setting(const config_setting_t *from, const char *path,
     return read_value(from, setting);
 }
 
+/* libconfig's errors are a line and two words. */
+static void explain(const char *text, const char *path, const config_t *config,
+                    struct hy3_problems *problems)
+{
+    char place[WHERE_MAX], why[HY3_SYNTAX_MAX], key[64], values[2][64];
+    const char *error = config_error_text(config);
+    int line = config_error_line(config), earlier;
+
+    hy3_syntax_pair(text, line, key, sizeof key, values[1], sizeof values[1]);
+    earlier = strstr(error, "duplicate") ? hy3_syntax_earlier(text, line, key) : 0;
+    if (earlier > 0) {
+        hy3_syntax_pair(text, earlier, key, sizeof key, values[0], sizeof values[0]);
+        hy3_problem(problems, where(place, path, line),
+                    "'%s' is given twice, %s in line %d and %s here; keep one", key, values[0],
+                    earlier, values[1]);
+    } else if (strstr(error, "duplicate")) {
+        hy3_problem(problems, where(place, path, line), "a key is given twice; keep one");
+    } else if (strstr(error, "mismatched")) {
+        hy3_problem(problems, where(place, path, line),
+                    "the elements of a list must all be texts in double quotes");
+    } else {
+        hy3_syntax_explain(text, &line, why, sizeof why);
+        hy3_problem(problems, where(place, path, line), "%s", why);
+    }
+}
+
 hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
                               struct hy3_settings *settings, struct hy3_problems *problems)
 {
     hy3_status status = HY3_OK;
     struct hy3_problems found = {0}; /* of the scan, which stops at the first */
-    char place[WHERE_MAX], *prepared = NULL;
+    char *prepared = NULL;
     const config_setting_t *root;
     config_t config;
 
@@ -248,8 +275,7 @@ hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
         goto done;
     }
     if (!config_read_string(&config, prepared)) {
-        hy3_problem(problems, where(place, path, config_error_line(&config)), "%s",
-                    config_error_text(&config));
+        explain(text, path, &config, problems);
         goto done;
     }
     root = config_root_setting(&config);

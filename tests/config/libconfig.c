@@ -87,7 +87,7 @@ static void include_is_refused_and_nothing_opened(void **state)
     assert_int_equal(mkfifo(pipe, 0600), 0);
     snprintf(text, sizeof text, "a = 1;\n @Include \"%s\"\n", pipe);
     assert_refused(text, "run.cfg:2: @include is not supported; put all keys into one file");
-    snprintf(text, sizeof text, "/*\n@include \"%s\"\n*/ b = \"x\n@include \\\"%s\"; # @include",
+    snprintf(text, sizeof text, "/*\n@include \"%s\"\n*/ b = \"x@include \\\"%s\"; # @include",
              pipe, pipe);
     read_text(text);
     assert_int_equal(problems.count, 0);
@@ -108,10 +108,68 @@ static void groups_duplicates_and_syntax_errors_name_their_line(void **state)
     (void)state;
     assert_refused("a = 1;\nmodel = {\n b = 1;\n};",
                    "run.cfg:2: 'model' is a group; keys stand by themselves here");
-    assert_refused("a = 1;\nb = 2;\na = 3;\n", "run.cfg:3: duplicate setting name");
-    assert_refused("a = 1;\n\nb = = 2;\n", "run.cfg:3: syntax error");
+    assert_refused("a = 1;\nb = 2;\na = 3;\n",
+                   "run.cfg:3: 'a' is given twice, 1 in line 1 and 3 here; keep one");
+    assert_refused("a = \"never closed;\nb = \"2\";\n",
+                   "run.cfg:1: a text without its closing quote");
     assert_refused("a = 1;\nb = \"never closed\n\n", "run.cfg:2: a text without its closing quote");
     assert_refused("a = 1;\n/* never closed\n\n*", "run.cfg:2: a comment without its */");
+}
+
+/* What people write who know another format, and what they are told. */
+static void a_syntax_error_shows_the_line_and_what_to_write(void **state)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"a = 1;\nmodel = models/Hy3; # mine\n",
+         "2: syntax error in 'model = models/Hy3;': texts stand in double quotes: model = "
+         "\"models/Hy3\";"},
+        {"a: 1\nb: cosine",
+         "2: syntax error in 'b: cosine': texts stand in double quotes: b = "
+         "\"cosine\";"},
+        {"a = 'x';",
+         "1: syntax error in 'a = 'x';': texts stand in double quotes, not in single "
+         "ones"},
+        {"{\"a\": 1}",
+         "1: syntax error in '{\"a\": 1}': this is JSON; a configuration is lines "
+         "key = value;"},
+        {"[model]\na = 1",
+         "1: syntax error in '[model]': there are no [sections]; a configuration "
+         "is lines key = value;"},
+        {"---\na: 1",
+         "1: syntax error in '---': this is YAML; a configuration is lines key = "
+         "value;"},
+        {"a = None;",
+         "1: syntax error in 'a = None;': there is no None; to keep the default leave "
+         "the line out"},
+        {"a = yes", "1: syntax error in 'a = yes': write true or false"},
+        {"a =\n\nb = 1;",
+         "1: syntax error in 'a =': the value is missing; to keep the default "
+         "leave the line out"},
+        {"a\n", "1: syntax error in 'a': a setting is key = value;"},
+        {"a = 3d-out\n",
+         "1: syntax error in 'a = 3d-out': '3d-out' is no number; a text stands in "
+         "double quotes: a = \"3d-out\";"},
+        {"a = b,c;",
+         "1: syntax error in 'a = b,c;': a list is [\"a\", \"b\"], its texts in double "
+         "quotes"},
+        {"a = \"b\", \"c\";",
+         "1: syntax error in 'a = \"b\", \"c\";': a list stands in brackets, "
+         "[\"a\", \"b\"]"},
+        {"a = 1;\n\nb = = 2;\n",
+         "3: syntax error in 'b = = 2;': a setting is key = value; with "
+         "texts in double quotes and lists as [\"a\", \"b\"]"},
+        {"a = [\"x\", 3];", "1: the elements of a list must all be texts in double quotes"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char message[512];
+
+        snprintf(message, sizeof message, "run.cfg:%s", cases[i].message);
+        assert_refused(cases[i].text, message);
+    }
 }
 
 static void texts_keep_their_bytes(void **state)
@@ -253,6 +311,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(numbers_in_names_texts_and_comments_are_left_alone, release),
         cmocka_unit_test_teardown(include_is_refused_and_nothing_opened, release),
         cmocka_unit_test_teardown(bytes_that_end_a_text_early_are_refused, release),
+        cmocka_unit_test_teardown(a_syntax_error_shows_the_line_and_what_to_write, release),
         cmocka_unit_test_teardown(groups_duplicates_and_syntax_errors_name_their_line, release),
         cmocka_unit_test_teardown(texts_keep_their_bytes, release),
         cmocka_unit_test_teardown(lists_and_arrays_are_lists_of_texts_or_mixed, release),
