@@ -14,9 +14,10 @@
 
 struct command { /* what the arguments ask for */
     const struct hy3_usage *usage;
-    const char *file;   /* CONFIG, borrowed from argv */
-    const char *prints; /* --help, --version, --write-reference=…: borrowed from argv */
-    uint64_t given;     /* a bit for each entry of the arguments */
+    const char *file;       /* CONFIG, borrowed from argv */
+    const char *prints;     /* --help, --version, --write-reference=…: borrowed from argv */
+    uint64_t given;         /* a bit for each entry of the arguments */
+    const char *values[64]; /* of those, as written: borrowed from argv */
     struct hy3_settings overrides;
     struct hy3_problems problems;
 };
@@ -38,6 +39,11 @@ static hy3_status take_override(struct command *c, const char *argument, size_t 
     const char *value = argument + length + 1;
 
     snprintf(key, sizeof key, "%.*s", (int)(length < 63 ? length : 63), argument);
+    if (!hy3_option_find(hy3_options, key) && hy3_option_find(c->usage->arguments, key)) {
+        hy3_problem(&c->problems, "", "'%.120s' is an argument of %s, not a key: write --%s %.80s",
+                    argument, c->usage->program, key, value);
+        return HY3_OK;
+    }
     snprintf(where, sizeof where, "argument '%.120s'", argument);
     HY3_TRY(hy3_settings_add(&c->overrides, key, where, &setting));
     return hy3_list_add(&setting->texts, value, strlen(value));
@@ -61,6 +67,9 @@ static void refuse_unknown(struct command *c, const char *argument, const char *
     else if (c->usage->config && key_length(bare) > 0)
         hy3_problem(&c->problems, "", "unknown argument '%.120s'; keys have no dashes: %.120s",
                     argument, bare);
+    else if (c->usage->config && hy3_option_find(hy3_options, bare))
+        hy3_problem(&c->problems, "", "unknown argument '%.120s'; keys have no dashes: %.120s=…",
+                    argument, bare);
     else
         hy3_problem(&c->problems, "", "unknown argument '%.120s'; see --help", argument);
 }
@@ -71,7 +80,13 @@ static hy3_status set(struct command *c, const struct hy3_option *o, char *value
     char where[160];
     struct hy3_setting s = {.where = where, .texts = {.items = &value, .count = 1}};
 
-    c->given |= (uint64_t)1 << (o - c->usage->arguments);
+    int place = (int)(o - c->usage->arguments);
+
+    if (c->given >> place & 1 && value && strcmp(value, c->values[place]) != 0)
+        hy3_log(HY3_LOG_WARN, "--%s is given twice, as %.80s and as %.80s; the last counts: %.80s",
+                o->key, c->values[place], value, value);
+    c->values[place] = value;
+    c->given |= (uint64_t)1 << place;
     if (o->type == HY3_TEXT || o->type == HY3_WORD) {
         memcpy(o->target, &value, sizeof value);
         return HY3_OK;

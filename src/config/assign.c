@@ -230,10 +230,12 @@ static hy3_status assign_texts(const struct hy3_option *o, const struct hy3_sett
     is_empty = texts && (texts->count == 0 || (texts->count == 1 && texts->items[0][0] == '\0'));
     if (is_empty && !o->target)
         status = set_default(o, config);
-    else if (!texts || is_empty || !is_valid(o, texts))
-        refuse(o, s, problems);
-    else
+    else if (texts && !is_empty && is_valid(o, texts))
         status = set_texts(o, texts, hy3_option_field(o, config));
+    else if (texts && !is_empty && o->type == HY3_SIZE && strlen(texts->items[0]) < HY3_PATH_MAX)
+        hy3_problem(problems, s->where, "%s", hy3_error_text()); /* of hy3_config_bytes */
+    else
+        refuse(o, s, problems);
 done:
     hy3_list_free(&own);
     return status;
@@ -243,6 +245,12 @@ done:
 #define IS_WITHIN(value, range) \
     ((value) >= (range).low && ((range).high == 0 || (value) <= (range).high))
 
+/* Whether the setting is an empty text: whatever the type of its key, that is the default. */
+static bool is_empty_text(const struct hy3_setting *s)
+{
+    return (s->type == HY3_VALUE_WORD || s->type == HY3_VALUE_TEXT) && s->texts.items[0][0] == '\0';
+}
+
 hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_setting *s,
                              struct hy3_config *config, struct hy3_problems *problems)
 {
@@ -251,6 +259,8 @@ hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_settin
     double real = 0;
     bool truth = false, fits;
 
+    if (!o->target && is_empty_text(s))
+        return set_default(o, config);
     switch (o->type) {
     case HY3_BOOL:
         if ((fits = get_bool(s, &truth)))

@@ -122,6 +122,6 @@ hy3_status hy3_config_format(const struct hy3_config *config, char **text);
 /* Local. The word of a choice, by its key: "lora" of "finetuning_type". */
 const char *hy3_config_word(const struct hy3_config *config, const char *key);
 
-/* Local. Bytes of "5GB", "300MB", "1000" (powers of 1000; GiB, MiB, KiB of 1024). key: for the
- * message. */
+/* Local. Bytes of "5GB", "300M" (powers of 1000), "1.5GiB", "4Ki" (of 1024). key: for the
+ * message; a number without a unit has one of its own. */
 hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes);

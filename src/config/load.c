@@ -8,6 +8,7 @@
 #include "config/load.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -45,6 +46,8 @@ static hy3_status read_file(MPI_Comm comm, const char *path, char **text, size_t
 
     if (reads)
         status = hy3_file_read(path, FILE_LIMIT, text, size);
+    if (status == HY3_EFORMAT) /* too large: no configuration */
+        status = HY3_EUSAGE;
     HY3_AGREE(comm, status, "reading the configuration");
     bytes = (int64_t)*size;
     hy3_broadcast(comm, 0, &bytes, sizeof bytes, "sharing the configuration");
@@ -66,8 +69,16 @@ static void refuse_unknown(const struct hy3_setting *s, struct hy3_problems *pro
         hy3_problem(problems, s->where, "unknown key '%.64s'; see --help", s->key);
 }
 
+static bool is_of(const struct hy3_settings *settings, const struct hy3_setting *s)
+{
+    for (size_t i = 0; i < settings->count; i++)
+        if (s == &settings->items[i])
+            return true;
+    return false;
+}
+
 /* Puts the settings into the configuration. given: who gave each option its value, so far. A file
- * may name a key once, by whichever name; of arguments the last counts. */
+ * may name a key once, by whichever name; of arguments the last counts, with a warning. */
 static hy3_status assign(const struct hy3_settings *settings, bool once, struct hy3_config *config,
                          const struct hy3_setting **given, struct hy3_problems *problems)
 {
@@ -82,8 +93,11 @@ static hy3_status assign(const struct hy3_settings *settings, bool once, struct 
         }
         giver = &given[hy3_option_index(o)];
         if (once && *giver)
-            hy3_problem(problems, s->where, "'%s' and '%s' are the same key; keep one",
-                        (*giver)->key, s->key);
+            hy3_problem(problems, s->where, "'%s' and '%s' (%s) are the same key; keep one", s->key,
+                        (*giver)->key, (*giver)->where);
+        else if (is_of(settings, *giver) && strcmp((*giver)->where, s->where) != 0)
+            hy3_log(HY3_LOG_WARN, "%s is given twice: %s and %s; the last counts", o->key,
+                    (*giver)->where, s->where);
         *giver = s;
         HY3_TRY(hy3_option_assign(o, s, config, problems));
     }

@@ -66,8 +66,9 @@ hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes)
     static const struct {
         const char *unit;
         double size;
-    } units[] = {{"", 1},         {"B", 1},       {"KB", 1e3},     {"MB", 1e6},
-                 {"GB", 1e9},     {"TB", 1e12},   {"KiB", 1024.0}, {"MiB", 1048576.0},
+    } units[] = {{"B", 1},        {"K", 1e3},     {"M", 1e6},     {"G", 1e9},      {"T", 1e12},
+                 {"KB", 1e3},     {"MB", 1e6},    {"GB", 1e9},    {"TB", 1e12},    {"Ki", 0x1p10},
+                 {"Mi", 0x1p20},  {"Gi", 0x1p30}, {"Ti", 0x1p40}, {"KiB", 0x1p10}, {"MiB", 0x1p20},
                  {"GiB", 0x1p30}, {"TiB", 0x1p40}};
 
     const char *unit = text + strspn(text, "0123456789.");
@@ -85,6 +86,11 @@ hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes)
         *bytes = (int64_t)all;
         return HY3_OK;
     }
-    HY3_FAIL(HY3_EUSAGE, "'%s' is \"%.80s\"; it must be a size such as \"5GB\" or \"512MiB\"", key,
+    if (*unit == '\0' && value > 0) /* 80 is not meant as 80 bytes, 5000000000 may be */
+        HY3_FAIL(HY3_EUSAGE, "'%s' is %.80s without a unit; write %.80s%s, or %s", key, text, text,
+                 value < 1e6 ? "G" : "B",
+                 value < 1e6 ? "another of K M G T (powers of 1000) and KiB MiB GiB TiB (of 1024)"
+                             : "K M G T (powers of 1000) or KiB MiB GiB TiB (of 1024)");
+    HY3_FAIL(HY3_EUSAGE, "'%s' is %.80s; it must be a size such as \"5GB\" or \"512MiB\"", key,
              text);
 }

@@ -61,3 +61,37 @@ setup() {
         train_data_file="$D/t.jsonl" eval_data_file="$D/e.jsonl"
     [ "$(grep -c "^  .*'$D/.*' does not exist" "$ERR")" -eq 3 ] || fail "$(shown)"
 }
+
+@test "a size needs a unit, and says which" {
+    local plan=(hy3_plan "$HY3_SOURCE/etc/lora.cfg" --shape "$HY3_SOURCE/etc/hy3_295b.json")
+    run_fails 2 "'device-memory' is 80 without a unit; write 80G" "${plan[@]}" --ranks 8 \
+        --device-memory 80
+    run_ok "${plan[@]}" --ranks 8 --device-memory 80G --host-memory 2T
+    run_ok "${plan[@]}" --ranks 8 --device-memory 80GiB
+    run_fails 2 "'max_shard_size' is 5 without a unit; write 5G" hy3_sft "$CFG" max_shard_size=5
+    run_fails 2 "'max_shard_size' is 5000000000 without a unit; write 5000000000B" hy3_convert \
+        --to outer --input_dir "$MODEL" --output_dir "$D/x" --max_shard_size 5000000000
+}
+
+@test "an argument that is given twice is a warning with both values" {
+    run_ok hy3_sft "$CFG" seed=1 max_steps=1 seed=2
+    grep -q "warning: seed is given twice: argument 'seed=1' and argument 'seed=2'; the last" "$ERR"
+    grep -q "^hy3_sft:   seed = 2;" "$ERR" || fail "$(shown)"
+    run_ok hy3_plan "$CFG" --ranks 8 --ranks 4
+    grep -q "warning: --ranks is given twice, as 8 and as 4; the last counts: 4" "$ERR"
+    run_ok hy3_plan "$CFG" --ranks 4 --ranks 4 cutoff_len=64 max_seq_length=64
+    [ "$(grep -c warning "$ERR")" -eq 1 ] || fail "$(shown)"
+}
+
+@test "an argument written as a key, and a key written as an argument, are told apart" {
+    run_fails 2 "'ranks=8' is an argument of hy3_plan, not a key: write --ranks 8" \
+        hy3_plan "$CFG" ranks=8
+    run_fails 2 "unknown argument '--seed'; keys have no dashes: seed=…" hy3_sft "$CFG" --seed 3
+    run_fails 2 "unknown argument '--seed=3'; keys have no dashes: seed=3" hy3_sft "$CFG" --seed=3
+}
+
+@test "an empty value unsets a number of the file" {
+    echo 'min_lr_rate = 0.1;' >>"$CFG"
+    run_ok hy3_sft "$CFG" max_steps=1 min_lr_rate= min_lr=1e-5
+    grep -q "^# min_lr_rate is not set" "$OUTPUT/config.cfg"
+}

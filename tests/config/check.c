@@ -67,7 +67,6 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"max_step=3", "unknown key 'max_step'; did you mean 'max_steps'?"},
         {"weather=3", "unknown key 'weather'; see --help"},
         {"seed=many", "'seed' is many; it must be a whole number, 0 or more"},
-        {"seed=", "'seed' is empty; it must be a whole number, 0 or more"},
         {"seed=1.0", "'seed' is 1.0; it must be a whole number, 0 or more"},
         {"seed=9223372036854775808", "'seed' is 9223372036854775808; it must be a whole number, 0 or more"},
         {"lora_rank=0", "'lora_rank' is 0; it must be a whole number, 1 to 65536"},
@@ -78,6 +77,9 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"weight_decay=-1", "'weight_decay' is -1; it must be a number, 0 or more"},
         {"bf16=1", "'bf16' is 1; it must be true or false"},
         {"device=gpu", "'device' is gpu; it must be one of auto, cpu, cuda"},
+        {"max_shard_size=80", "'max_shard_size' is 80 without a unit; write 80G, or another of K M G T (powers of 1000) and KiB MiB GiB TiB (of 1024)"},
+        {"max_shard_size=5000000000", "'max_shard_size' is 5000000000 without a unit; write 5000000000B, or K M G T (powers of 1000) or KiB MiB GiB TiB (of 1024)"},
+        {"max_shard_size=0", "'max_shard_size' is 0; it must be a size such as \"5GB\" or \"512MiB\""},
         {"max_shard_size=0GB", "'max_shard_size' is 0GB; it must be a size such as \"5GB\" or \"512MiB\""},
         {"eval_data_file=a,,b", "'eval_data_file' is a,,b; it must be text or a list of texts"},
         {"cache_dir=\"a\",\"b\"", "'cache_dir' is \"a\",\"b\"; it must be text"},
@@ -121,7 +123,6 @@ static void a_mistake_in_a_file_has_this_message(void **state)
         {"template = \"\x1b[31m\";", "'template' is \"?[31m\"; it must be one of hy_v3"},
         {"training = { seed = 1; };", "'training' is a group; keys stand by themselves here"},
         {"report_to = \"mlflow\";", "report_to = \"mlflow\" is not available in this version (" HY3_VERSION "); use \"none\""},
-        {"max_length = 5; cutoff_len = 6;", "'max_length' and 'cutoff_len' are the same key; keep one"},
     };
 
     /* clang-format on */
@@ -134,6 +135,53 @@ static void a_mistake_in_a_file_has_this_message(void **state)
         snprintf(wanted, sizeof wanted, "*run.cfg:4: %s", cases[i].message);
         assert_message(parse(text, NULL, NULL), wanted);
     }
+}
+
+static void a_key_that_stands_twice_in_a_file_is_refused_with_both_places(void **state)
+{
+    (void)state;
+    assert_fails(HY3_EUSAGE, "run.cfg:3: 'cutoff_len' and 'max_length' (",
+                 parse(SFT "max_length = 5;\ncutoff_len = 6;", NULL, NULL));
+    assert_non_null(strstr(hy3_error_text(), "run.cfg:2) are the same key; keep one"));
+    assert_fails(HY3_EUSAGE, "run.cfg:4: 'seed' is given twice, 5 in line 2 and 6 here; keep one",
+                 parse(SFT "seed = 5; # first\n\nseed = 6;", NULL, NULL));
+}
+
+/* Whatever its type, from a file and from an argument. */
+static void an_empty_value_is_the_default_of_any_key(void **state)
+{
+    static const char *const lines[] = {"min_lr_rate = 0.5;",
+                                        "seed = 7;",
+                                        "bf16 = false;",
+                                        "finetuning_type = \"lora\";",
+                                        "cache_dir = \"c\";",
+                                        "lora_target = [\"all\"];",
+                                        "max_shard_size = \"1MB\";",
+                                        "learning_rate = 0.5;",
+                                        "expert_parallel_size = 2;"};
+    char *before, *after;
+
+    (void)state;
+    assert_ok(parse(SFT, NULL, NULL));
+    assert_ok(hy3_config_format(&config, &before));
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        int key = (int)strcspn(lines[i], " ");
+        char text[256], unset[64];
+
+        snprintf(text, sizeof text, SFT "\n%s", lines[i]);
+        snprintf(unset, sizeof unset, "%.*s=", key, lines[i]);
+        assert_ok(parse(text, unset, NULL));
+        assert_ok(hy3_config_format(&config, &after));
+        assert_string_equal(after, before);
+        hy3_free(after);
+        snprintf(text, sizeof text, SFT "\n%.*s = \"\";", key, lines[i]);
+        assert_ok(parse(text, NULL, NULL));
+        assert_ok(hy3_config_format(&config, &after));
+        assert_string_equal(after, before);
+        hy3_free(after);
+    }
+    assert_ok(parse(SFT "\nmin_lr_rate = 0.5;", "min_lr_rate=", "min_lr=1e-6"));
+    hy3_free(before);
 }
 
 static void several_mistakes_stand_one_a_line(void **state)
@@ -208,7 +256,7 @@ static void a_file_that_is_too_large_is_refused(void **state)
     (void)state;
     assert_ok(hy3_alloc(&text, size + 1, 1));
     memset(text, '\n', size);
-    assert_fails(HY3_EFORMAT, "more than", parse(text, NULL, NULL));
+    assert_fails(HY3_EUSAGE, "more than", parse(text, NULL, NULL));
     text[size - 1] = '\0';
     assert_fails(HY3_EUSAGE, "is missing", parse(text, NULL, NULL)); /* read, and empty */
     hy3_free(text);
@@ -351,6 +399,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(a_mistake_in_an_argument_has_this_message),
         TEST(a_mistake_in_a_file_has_this_message),
+        TEST(a_key_that_stands_twice_in_a_file_is_refused_with_both_places),
+        TEST(an_empty_value_is_the_default_of_any_key),
         TEST(several_mistakes_stand_one_a_line),
         TEST(more_mistakes_than_a_message_holds_are_counted),
         TEST(wrong_arguments_have_these_messages),

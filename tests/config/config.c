@@ -84,21 +84,13 @@ static void all_mistakes_are_reported_together(void **state)
 static void wrong_values_and_combinations_are_refused(void **state)
 {
     static const char *const wrong[] = {
-        "learning_rate=nan",
-        "learning_rate=-1",
-        "learning_rate=",
-        "max_seq_length=0",
-        "max_seq_length=99999999999999999999",
-        "bf16=maybe",
-        "finetuning_type=freeze",
-        "zero_stage=4",
-        "report_to=mlflow",
-        "packing=true",
-        "offload=half",
-        "max_shard_size=5XB",
-        "val_size=nan",
-        "adam_beta1=1",
-        "nothing=1",
+        "learning_rate=nan",  "learning_rate=-1",
+        "max_seq_length=0",   "max_seq_length=99999999999999999999",
+        "bf16=maybe",         "finetuning_type=freeze",
+        "zero_stage=4",       "report_to=mlflow",
+        "packing=true",       "offload=half",
+        "max_shard_size=5XB", "val_size=nan",
+        "adam_beta1=1",       "nothing=1",
         "save_steps=0",
     };
 
@@ -224,6 +216,12 @@ static void help_and_version_are_no_runs(void **state)
 
 static void sizes_have_units(void **state)
 {
+    static const struct {
+        const char *text;
+        int64_t bytes;
+    } units[] = {{"3K", 3000},  {"3M", 3000000},   {"80G", 80000000000}, {"1.5t", 1500000000000},
+                 {"2Ki", 2048}, {"2 Mi", 2 << 20}, {"1Gi", 1 << 30},     {"4KiB", 4096}};
+
     int64_t n;
 
     (void)state;
@@ -232,8 +230,14 @@ static void sizes_have_units(void **state)
     assert_ok(hy3_config_bytes("3MiB", "k", &n));
     assert_true(n == 3 << 20);
     assert_fails(HY3_EUSAGE, "max_shard_size", hy3_config_bytes("lots", "max_shard_size", &n));
-    assert_ok(hy3_config_bytes("1", "k", &n));
+    assert_ok(hy3_config_bytes("1B", "k", &n));
     assert_true(n == 1);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        assert_ok(hy3_config_bytes(units[i].text, "k", &n));
+        assert_true(n == units[i].bytes);
+    }
+    assert_fails(HY3_EUSAGE, "'k' is 80 without a unit; write 80G",
+                 hy3_config_bytes("80", "k", &n));
     assert_ok(hy3_config_bytes("1.5 kb", "k", &n));
     assert_true(n == 1500);
     assert_ok(hy3_config_bytes("2TiB", "k", &n));
