@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_check - checks that a model directory is complete and valid. */
+#include "base/plural.h"
 #include "ckpt/hf/check.h"
 #include "comm/end.h"
 #include "comm/group.h"
@@ -33,13 +34,13 @@ int main(int argc, char **argv)
     HY3_TRY_DONE(hy3_check(MPI_COMM_WORLD, &check, stdout, &sum));
     fflush(stdout);
     if (sum.findings > 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "%lld findings in '%s', a line each on standard output",
-                      (long long)sum.findings, check.directory);
+        HY3_FAIL_DONE(HY3_EFORMAT, "%lld finding%s in '%s', a line each on standard output",
+                      (long long)sum.findings, hy3_s(sum.findings), check.directory);
     if (hy3_rank(MPI_COMM_WORLD) == 0)
         printf(
-            "'%s' is valid: %lld tensors in %lld shards, %.3f GB; the values of %lld were read\n",
-            check.directory, (long long)sum.tensors, (long long)sum.shards,
-            1e-9 * (double)sum.bytes, (long long)sum.read);
+            "'%s' is valid: %lld tensor%s in %lld shard%s, %.3f GB; the values of %lld were read\n",
+            check.directory, (long long)sum.tensors, hy3_s(sum.tensors), (long long)sum.shards,
+            hy3_s(sum.shards), 1e-9 * (double)sum.bytes, (long long)sum.read);
 done:
     return hy3_finish(status);
 }

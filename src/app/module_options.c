@@ -2,6 +2,8 @@
 /* module_options.c - options of the modules from the configuration. */
 #include "app/module_options.h"
 
+#include "base/log.h"
+#include "base/plural.h"
 #include "model/lora.h"
 
 const char *hy3_module_options_tokenizer(const struct hy3_config *config)
@@ -78,6 +80,19 @@ struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
                                      .checkpointing = c->gradient_checkpointing};
 }
 
+/* A schedule that the run is too short for is most likely a mistake, but may be meant. */
+static void check_warmup(const struct hy3_config *c, const struct hy3_schedule *s)
+{
+    if (s->type == HY3_CONSTANT || s->warmup < s->total_steps || s->total_steps < 1)
+        return;
+    hy3_log(HY3_LOG_WARN,
+            "the warmup of %lld step%s (%s) does not end within the %lld step%s of the run: the "
+            "learning rate reaches %.3g of %.3g",
+            (long long)s->warmup, hy3_s(s->warmup),
+            c->warmup_steps > 0 ? "warmup_steps" : "warmup_ratio", (long long)s->total_steps,
+            hy3_s(s->total_steps), hy3_schedule_rate(s, s->total_steps - 1), s->peak);
+}
+
 struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int64_t steps)
 {
     static const enum hy3_schedule_type types[] = {
@@ -97,5 +112,6 @@ struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int6
         schedule.min_rate = c->min_lr / c->learning_rate;
     if (c->warmup_steps <= 0)
         schedule.warmup = hy3_schedule_warmup(c->warmup_ratio, steps);
+    check_warmup(c, &schedule);
     return schedule;
 }

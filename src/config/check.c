@@ -204,6 +204,14 @@ static void warn(const struct check *c)
         hy3_log(HY3_LOG_WARN, "%s has no effect with lr_scheduler_type = \"%s\"",
                 config->min_lr >= 0 ? "min_lr" : "min_lr_rate",
                 hy3_config_word(config, "lr_scheduler_type"));
+    if (config->lr_scheduler_type == HY3_LR_constant &&
+        (config->warmup_steps > 0 || config->warmup_ratio > 0))
+        hy3_log(HY3_LOG_WARN,
+                "%s has no effect with lr_scheduler_type = \"constant\"; constant_with_warmup is "
+                "the one with a warmup",
+                config->warmup_steps > 0 ? "warmup_steps" : "warmup_ratio");
+    if (config->dataset_dir && config->dataset.count == 0)
+        hy3_log(HY3_LOG_WARN, "dataset_dir has no effect without dataset");
     for (size_t i = 0; i < sizeof adapter_keys / sizeof *adapter_keys; i++) {
         if (!is_changed(c, adapter_keys[i]))
             continue;

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/plural.h"
 #include "base/random.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -345,9 +346,9 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
     d->header.summary.seconds = hy3_seconds() - begin;
     if (summary)
         *summary = d->header.summary;
-    hy3_log(HY3_LOG_INFO, "%s: %lld samples, %lld tokens, %s '%s'", options->name,
-            (long long)d->header.summary.samples, (long long)d->header.summary.tokens,
-            fits ? "read from" : "written to", d->path);
+    hy3_log(HY3_LOG_INFO, "%s: %lld sample%s, %lld tokens, %s '%s'", options->name,
+            (long long)d->header.summary.samples, hy3_s(d->header.summary.samples),
+            (long long)d->header.summary.tokens, fits ? "read from" : "written to", d->path);
     *out = HY3_TAKE(d);
 done:
     hy3_lock_close(lock);

@@ -3,6 +3,7 @@
 #include "data/token_maker.h"
 
 #include "base/file.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "data/reject.h"
@@ -32,12 +33,12 @@ static hy3_status judge_empty(const struct hy3_dataset_options *options,
     if (sum->samples > 0)
         return HY3_OK;
     if (options->file_count > 1)
-        snprintf(others, sizeof others, " and %d other files", options->file_count - 1);
+        snprintf(others, sizeof others, " and %d other file%s", options->file_count - 1,
+                 hy3_s(options->file_count - 1));
     if (sum->dropped + sum->bad == 0)
         HY3_FAIL(HY3_EFORMAT, "'%s'%s: no samples", options->files[0], others);
     HY3_FAIL(HY3_EFORMAT,
-             "'%s'%s: no sample is left, %lld were dropped and %lld lines are bad; '%s' "
-             "has the reasons",
+             "'%s'%s: no sample is left: dropped %lld, bad lines %lld; '%s' has the reasons",
              options->files[0], others, (long long)sum->dropped, (long long)sum->bad, rejected);
 }
 

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/heartbeat.h"
@@ -84,14 +85,17 @@ static void announce(const struct hy3_run *run)
     double total = (double)run->model.params->total;
     double trained = (double)hy3_params_trained(run->model.params);
 
-    hy3_log(HY3_LOG_INFO, "model: %lld layers, %.4g M parameters, %lld experts (top %lld), %s",
-            (long long)s->layers, 1e-6 * total, (long long)s->experts, (long long)s->top_k,
+    hy3_log(HY3_LOG_INFO, "model: %lld layer%s, %.4g M parameters, %lld expert%s (top %lld), %s",
+            (long long)s->layers, hy3_s(s->layers), 1e-6 * total, (long long)s->experts,
+            hy3_s(s->experts), (long long)s->top_k,
             c->bf16 ? "bf16 with fp32 master weights" : "fp32");
     hy3_log(HY3_LOG_INFO,
-            "run: %d ranks x %d threads on %s; global batch %lld samples = %lld x %lld x %d; "
-            "%lld steps, %lld per epoch; workspace %.1f MB per rank",
-            b->ranks, hy3_threads(), run->model.backend->name, (long long)hy3_batches_global(b),
-            (long long)b->batch, (long long)b->accumulation, b->ranks, (long long)run->data.steps,
+            "run: %d rank%s x %d thread%s on %s; global batch %lld sample%s = %lld x %lld x %d; "
+            "%lld step%s, %lld per epoch; workspace %.1f MB per rank",
+            b->ranks, hy3_s(b->ranks), hy3_threads(), hy3_s(hy3_threads()),
+            run->model.backend->name, (long long)hy3_batches_global(b),
+            hy3_s(hy3_batches_global(b)), (long long)b->batch, (long long)b->accumulation, b->ranks,
+            (long long)run->data.steps, hy3_s(run->data.steps),
             (long long)run->data.steps_per_epoch, 1e-6 * (double)hy3_pass_bytes(run->pass));
     if (hy3_module_options_training(c) != HY3_TRAIN_FULL)
         hy3_log(HY3_LOG_INFO,

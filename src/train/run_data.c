@@ -3,6 +3,7 @@
 #include "train/run_data.h"
 
 #include "app/datasets.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 
 #include <math.h>
@@ -55,8 +56,8 @@ static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_grou
     d->eval.split_drawn = d->train.split_drawn && !d->eval_set;
     d->eval.count = d->eval_set ? hy3_dataset_count(d->eval_set) : held;
     if (d->train.count < 1)
-        HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld samples; nothing is left to train on",
-                 (long long)samples);
+        HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld sample%s; nothing is left to train on",
+                 (long long)samples, hy3_s(samples));
     HY3_TRY(hy3_batch_create(&d->train, &d->batch));
     return d->eval.dataset ? hy3_batch_create(&d->eval, &d->eval_batch) : HY3_OK;
 }

@@ -4,6 +4,7 @@
 #include "backend/profile.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/end.h"
@@ -197,8 +198,8 @@ hy3_status hy3_run_train(struct hy3_run *run)
     HY3_TRY(save_result(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
-    hy3_log(HY3_LOG_INFO, "done: %lld steps, %.0f tokens/s; the %s is in '%s'",
-            (long long)run->data.steps, hy3_report_rate(run->report),
+    hy3_log(HY3_LOG_INFO, "done: %lld step%s, %.0f tokens/s; the %s is in '%s'",
+            (long long)run->data.steps, hy3_s(run->data.steps), hy3_report_rate(run->report),
             run->model.params->lora.rank > 0 ? "adapter" : "model", run->config->output_dir);
     return HY3_OK;
 }

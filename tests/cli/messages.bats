@@ -95,3 +95,28 @@ setup() {
     run_ok hy3_sft "$CFG" max_steps=1 min_lr_rate= min_lr=1e-5
     grep -q "^# min_lr_rate is not set" "$OUTPUT/config.cfg"
 }
+
+@test "a warmup that the run is too short for is a warning with both numbers" {
+    run_ok hy3_sft "$CFG" lr_scheduler_type=linear warmup_steps=100
+    grep -q "warning: the warmup of 100 steps (warmup_steps) does not end within the 4 steps" \
+        "$ERR" || fail "$(shown)"
+    run_ok hy3_sft "$CFG" output_dir="$D/one" lr_scheduler_type=cosine warmup_ratio=1 max_steps=1
+    grep -q "warning: the warmup of 1 step (warmup_ratio) does not end within the 1 step of" "$ERR"
+    run_ok hy3_sft "$CFG" output_dir="$D/two" warmup_steps=1
+    grep -q 'warmup_steps has no effect with lr_scheduler_type = "constant"' "$ERR"
+    run_ok hy3_sft "$CFG" output_dir="$D/good" lr_scheduler_type=linear warmup_steps=3
+    ! grep -q warning "$ERR" || fail "$(shown)"
+}
+
+@test "one of a thing is written as one" {
+    run_ok hy3_sft "$CFG" max_samples=1 max_steps=1 per_device_train_batch_size=1
+    grep -q "1 rank x 1 thread on cpu; global batch 1 sample = .*; 1 step, 1 per epoch" "$ERR" ||
+        fail "$(shown)"
+    grep -q "train: 1 sample, " "$ERR"
+    grep -q "done: 1 step, " "$ERR"
+    run_ok hy3_check "$MODEL"
+    grep -q " tensors in 1 shard, " "$OUT"
+    rm -r "$OUTPUT"
+    run_ok hy3_sft "$CFG"
+    grep -q "1 rank x .* global batch 2 samples = .*; 4 steps, 4 per epoch" "$ERR"
+}

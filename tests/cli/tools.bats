@@ -303,9 +303,9 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
     chmod -R u+w "$D/model"
     rm "$D/model/model-00004-of-00005.safetensors"
     cp "$GOLDEN/inner/model-00002-of-00005.safetensors" "$D/model/model-00004-of-00005.safetensors"
-    run_fails 1 "findings in" hy3_check "$D/model" --all
+    run_fails 1 "finding" hy3_check "$D/model" --all
     cp "$OUT" "$D/one"
-    run_fails 1 "findings in" "$MPIEXEC" -n 3 hy3_check "$D/model" --all
+    run_fails 1 "finding" "$MPIEXEC" -n 3 hy3_check "$D/model" --all
     cmp "$OUT" "$D/one"
 }
 
@@ -348,7 +348,7 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
             try_bad reject "" hy3_convert --to outer --input_dir "$model" --output_dir "$D/new"
             try_bad reject "" hy3_merge --base_model_path "$model" \
                 --adapter_model_path "$GOLDEN/adapter/final" --output_path "$D/new"
-            try_bad reject "findings in" hy3_check "$model"
+            try_bad reject "finding" hy3_check "$model"
             [ ! -e "$D/new" ] || fail "$file: something was written"
             rm -rf "$model"
         done < <(bad_inputs $kind)

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "ckpt/hf/fingerprint.h"
 #include "ckpt/hf/names.h"
 #include "ckpt/hf/rewrite.h"
@@ -55,8 +56,9 @@ hy3_status hy3_hf_convert(MPI_Comm comm, const struct hy3_hf_conversion *c)
                                                          .verb = "converting",
                                                          .workers = c->workers},
                                 plan));
-    hy3_log(HY3_LOG_INFO, "%d tensors in %d shards, %.3f GB, now with %s names in '%s'",
-            plan->count, plan->file_count, 1e-9 * (double)plan->total_bytes, names, c->output);
+    hy3_log(HY3_LOG_INFO, "%d tensor%s in %d shard%s, %.1f GB, written with %s names to '%s'",
+            plan->count, hy3_s(plan->count), plan->file_count, hy3_s(plan->file_count),
+            1e-9 * (double)plan->total_bytes, names, c->output);
 done:
     hy3_hf_plan_free(plan);
     hy3_hf_dir_close(base);

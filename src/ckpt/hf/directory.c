@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/plural.h"
 
 #include <jansson.h>
 
@@ -195,9 +196,9 @@ static hy3_status no_weights(const char *path)
     closedir(directory);
     if (shards > 0)
         HY3_FAIL(HY3_EFORMAT,
-                 "'%s' has %d safetensors files but no '%s'; copy it from the place the "
+                 "'%s' has %d safetensors file%s but no '%s'; copy it from the place the "
                  "files came from",
-                 path, shards, index_name);
+                 path, shards, hy3_s(shards), index_name);
     HY3_FAIL(HY3_EFORMAT, "'%s' has no '%s' and no '%s'%s", path, index_name, single_name,
              others > 0 ? "; its .bin or .pt files must be converted to safetensors first" : "");
 }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/plural.h"
 #include "ckpt/hf/companions.h"
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
@@ -236,8 +237,9 @@ static hy3_status deal(const struct work *w, bool *complete)
         needed += w->owner[i] < 0 ? 0 : plan->files[i].bytes;
     }
     if (kept > 0)
-        hy3_log(HY3_LOG_INFO, "%d of %d shards in '%s' are complete and kept%s", kept,
-                plan->file_count, w->rewrite->output, *complete ? ": all is done already" : "");
+        hy3_log(HY3_LOG_INFO, "%d of %d shard%s in '%s' %s complete and kept%s", kept,
+                plan->file_count, hy3_s(plan->file_count), w->rewrite->output,
+                kept == 1 ? "is" : "are", *complete ? ": all is done already" : "");
     HY3_TRY_DONE(check_space(w, needed));
     for (;;) {
         int largest = -1, least = 0;
