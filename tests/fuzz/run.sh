@@ -35,14 +35,12 @@ cflags="-std=gnu17 -D_GNU_SOURCE -g -O1 -w -I$source/src $(pkg-config --cflags $
 [ -n "$(echo 'int main(void){return 0;}' | "$clang" -fopenmp -x c - -o "$work/probe" 2>&1)" ] ||
     cflags="$cflags -fopenmp"
 rm -rf "$work/objects" && mkdir -p "$work/objects"
-for folder in base comm text config model parallel ckpt; do
-    for file in "$source/src/$folder"/*.c; do
-        # shellcheck disable=SC2086
-        "$clang" $cflags $sanitize -fsanitize=fuzzer-no-link -DPACKAGE_VERSION='"fuzz"' \
-            -DHY3_DATADIR='""' \
-            -c "$file" -o "$work/objects/$folder-$(basename "$file" .c).o" || exit 1
-    done
-done
+# shellcheck disable=SC2016 # expanded by the inner shell
+find "$source/src" -mindepth 2 -name '*.c' ! -path '*/cpu/*' -print0 |
+    CC="$clang $cflags $sanitize -fsanitize=fuzzer-no-link" OBJECTS=$work/objects \
+        xargs -0 -P "$(nproc)" -I {} sh -c '
+        exec $CC "-DPACKAGE_VERSION=\"fuzz\"" "-DHY3_DATADIR=\"\"" "-DHY3_PKGLIBDIR=\"\"" \
+            -c "$1" -o "$OBJECTS/$(echo "${1#*/src/}" | tr / -).o"' sh {} || exit 1
 rm -f "$work/libfuzz.a" && ar rcs "$work/libfuzz.a" "$work/objects"/*.o || exit 1
 
 # the files a fuzzer starts from
@@ -55,6 +53,7 @@ seeds() {
     index) cp "$golden"/bad_inputs/index_*.json "$golden/inner/model.safetensors.index.json" \
         "$work/corpus-$1" ;;
     config) cp "$golden"/bad_inputs/config_*.json "$golden/inner/config.json" "$work/corpus-$1" ;;
+    state) cp "$source/tests/fuzz/seeds/state.h5" "$work/corpus-$1" ;;
     tokenizer*) cp "$golden"/bad_inputs/tokenizer_*.json "$work/corpus-$1" ;;
     *) split -l 1 -a 5 "$golden/dataset.jsonl" "$work/corpus-$1/line-" &&
         cp "$golden"/bad_inputs/*.jsonl "$work/corpus-$1" ;;
