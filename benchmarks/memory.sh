@@ -37,8 +37,9 @@ planned() { # RANKS key=value …: megabytes per rank
     local ranks=$1
     shift
     "$build/hy3_plan" "$work/run.cfg" "$@" --ranks "$ranks" --ranks-per-node "$ranks" |
-        awk '/device, peak/ { gb = $(NF - 1) }
-            /host, peak/ { printf "%.1f", 1000 * (gb + $(NF - 1)) }'
+        awk 'function mb() { return $NF == "GB" ? 1000 * $(NF - 1) : $(NF - 1) }
+            /device, peak/ { device = mb() }
+            /host, peak/ { printf "%.1f", device + mb() }'
 }
 
 failed=0
@@ -60,9 +61,10 @@ compare 4 bf16=true zero_stage=3 expert_parallel_size=4 offload=full stage3_max_
 compare 4 bf16=false zero_stage=1 expert_parallel_size=1 gradient_checkpointing=false
 compare 2 bf16=true zero_stage=0 expert_parallel_size=2 save_async=true
 
-printf '\nweights per rank at ZeRO 3\n%-7s %12s %14s\n' ranks 'weights GB' 'times ranks'
+printf '\nweights per rank at ZeRO 3\n%-7s %12s %14s\n' ranks 'weights MB' 'times ranks'
 for ranks in 1 2 4 8 16 32; do
     "$build/hy3_plan" "$work/run.cfg" zero_stage=3 expert_parallel_size=1 --ranks "$ranks" |
-        awk -v r="$ranks" '$1 == "weights" { printf "%-7d %12.3f %14.3f\n", r, $2, r * $2 }'
+        awk -v r="$ranks" '$1 == "weights" { mb = $3 == "GB" ? 1000 * $2 : $2
+            printf "%-7d %12.1f %14.1f\n", r, mb, r * mb }'
 done
 exit $failed

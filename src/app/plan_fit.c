@@ -24,30 +24,62 @@ bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options
            (host <= 0 || hy3_plan_fit_node(config, options, plan) <= host);
 }
 
-const char *hy3_plan_fit_change(struct hy3_config *c, int i)
+static bool set(int64_t *field, int64_t value)
+{
+    bool changed = *field != value;
+
+    *field = value;
+    return changed;
+}
+
+static bool set_bool(bool *field, bool value)
+{
+    bool changed = *field != value;
+
+    *field = value;
+    return changed;
+}
+
+/* More than `now` only: what is in host memory stays there. */
+static bool set_offload(enum hy3_offload *field, enum hy3_offload now, enum hy3_offload value)
+{
+    bool changed = *field == now;
+
+    if (changed)
+        *field = value;
+    return changed;
+}
+
+const char *hy3_plan_fit_change(struct hy3_config *c, int i, bool *changed)
 {
     switch (i) {
     case 0:
-        c->gradient_checkpointing = true;
+        *changed = set_bool(&c->gradient_checkpointing, true);
         return "gradient_checkpointing = true";
     case 1:
-        c->zero_stage = 3;
-        c->make_moe_param_leaf_module = false;
+        *changed = set(&c->zero_stage, 3);
         return "zero_stage = 3";
     case 2:
-        c->per_device_train_batch_size = 1;
-        return "per_device_train_batch_size = 1";
+        *changed = set_bool(&c->make_moe_param_leaf_module, false);
+        return "make_moe_param_leaf_module = false";
     case 3:
-        c->stage3_max_reuse_distance = c->stage3_prefetch_bucket_size = 0;
-        return "stage3_max_reuse_distance = 0, stage3_prefetch_bucket_size = 0";
+        *changed = set(&c->per_device_train_batch_size, 1);
+        return "per_device_train_batch_size = 1";
     case 4:
-        c->offload = HY3_OFFLOAD_optimizer;
-        return "offload = optimizer";
+        *changed = set(&c->stage3_max_reuse_distance, 0);
+        return "stage3_max_reuse_distance = 0";
     case 5:
-        c->offload = HY3_OFFLOAD_full;
-        return "offload = full";
+        *changed = set(&c->stage3_prefetch_bucket_size, 0);
+        return "stage3_prefetch_bucket_size = 0";
     case 6:
-        c->save_async = false;
+        *changed = set_offload(&c->offload, HY3_OFFLOAD_none, HY3_OFFLOAD_optimizer);
+        return "offload = optimizer";
+    case 7:
+        *changed = set_offload(&c->offload, HY3_OFFLOAD_optimizer, HY3_OFFLOAD_full) ||
+                   set_offload(&c->offload, HY3_OFFLOAD_param, HY3_OFFLOAD_full);
+        return "offload = full";
+    case 8:
+        *changed = set_bool(&c->save_async, false);
         return "save_async = false";
     default:
         return NULL;

@@ -12,8 +12,8 @@ bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options
                   const struct hy3_plan *plan);
 
 /* Sets the i-th setting that may make a run fit, to be tried in this order, each with those before
- * it. Returns it as text; NULL: there is none. */
-const char *hy3_plan_fit_change(struct hy3_config *config, int i);
+ * it. Returns it as text; NULL: there is none. *changed: whether it was not set so before. */
+const char *hy3_plan_fit_change(struct hy3_config *config, int i, bool *changed);
 
 /* Local. The smallest power of two of ranks, at most HY3_PLAN_FIT_RANKS, on which the run fits as
  * configured, and the plan for them; *ranks 0: none. */

@@ -4,6 +4,7 @@
 
 #include "app/plan_fit.h"
 #include "base/file.h"
+#include "base/plural.h"
 
 static hy3_status read_shape(const struct hy3_config *config, const struct hy3_plan_options *o,
                              struct hy3_shape *shape)
@@ -21,18 +22,33 @@ static hy3_status read_shape(const struct hy3_config *config, const struct hy3_p
     return hy3_shape_open(path, shape);
 }
 
+enum { SIZE_TEXT = 24 }; /* bytes of a size as text */
+
+/* "97.4 GB", "3.2 MB". */
+static const char *size_text(double bytes, char out[SIZE_TEXT])
+{
+    bool large = bytes >= 1e9 || bytes == 0;
+
+    snprintf(out, SIZE_TEXT, "%.1f %s", (large ? 1e-9 : 1e-6) * bytes, large ? "GB" : "MB");
+    return out;
+}
+
 static void print_size(const char *what, double bytes)
 {
-    printf("  %-42s %10.3f GB\n", what, 1e-9 * bytes);
+    char size[SIZE_TEXT];
+
+    printf("  %-42s %12s\n", what, size_text(bytes, size));
 }
 
 static void print_table(const struct hy3_config *c, const struct hy3_plan_options *o,
                         const struct hy3_plan *p)
 {
+    char size[SIZE_TEXT];
+
     printf(
-        "%d ranks, %d per node; expert groups of %d; zero_stage %lld, offload %s; %s; "
+        "%d rank%s, %d per node; expert groups of %d; zero_stage %lld, offload %s; %s; "
         "%.4g of %.4g G parameters trainable\n",
-        o->ranks, o->ranks_per_node, p->group, (long long)c->zero_stage,
+        o->ranks, hy3_s(o->ranks), o->ranks_per_node, p->group, (long long)c->zero_stage,
         hy3_config_word(c, "offload"), c->bf16 ? "bf16" : "fp32", 1e-9 * p->trained,
         1e-9 * p->parameters);
     printf("memory per rank\n");
@@ -40,8 +56,8 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("gradients", p->grads);
     print_size("optimizer", p->optimizer);
     print_size("gathered units, reduction buffers", p->gathered);
-    printf("  %-42s %10.3f GB   %lld x %lld tokens\n", "activations and workspace",
-           1e-9 * p->workspace, (long long)c->per_device_train_batch_size,
+    printf("  %-42s %12s   %lld x %lld tokens\n", "activations and workspace",
+           size_text(p->workspace, size), (long long)c->per_device_train_batch_size,
            (long long)c->max_seq_length);
     print_size("kernel workspaces", p->kernels);
     print_size("copy for save_async", p->saving);
@@ -59,27 +75,56 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("model or adapter", p->model);
 }
 
+/* What does not fit, and into what. */
+static void print_lack(const struct hy3_config *config, const struct hy3_plan_options *o,
+                       const struct hy3_plan *plan)
+{
+    const struct {
+        double needed, given;
+        const char *where;
+    } limits[] = {{plan->device, config->device == HY3_DEVICE_cpu ? 0 : o->device_memory, "device"},
+                  {hy3_plan_fit_node(config, o, plan), o->host_memory, "node"}};
+
+    const char *before = "does not fit: ";
+    char size[2][SIZE_TEXT];
+
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        if (limits[i].given <= 0 || limits[i].needed <= limits[i].given)
+            continue;
+        printf("%s%s per %s, %s given", before, size_text(limits[i].needed, size[0]),
+               limits[i].where, size_text(limits[i].given, size[1]));
+        before = "; ";
+    }
+    putchar('\n');
+}
+
 /* Setting after setting until the run fits on these ranks. */
 static hy3_status print_settings(const struct hy3_config *config, const struct hy3_shape *shape,
                                  const struct hy3_plan_options *o)
 {
     struct hy3_config c = *config; /* shares its texts, is not freed */
-    const char *change;
+    const char *change, *before = "    ";
+    char size[2][SIZE_TEXT];
+    bool changed;
 
     c.gradient_accumulation_steps = 1;
-    printf("with these %d ranks\n", o->ranks);
-    for (int i = 0; (change = hy3_plan_fit_change(&c, i)); i++) {
+    printf("with %s %d rank%s\n", o->ranks == 1 ? "this" : "these", o->ranks, hy3_s(o->ranks));
+    for (int i = 0; (change = hy3_plan_fit_change(&c, i, &changed)); i++) {
         struct hy3_plan plan;
         bool fits;
 
+        if (!changed) /* it is set so */
+            continue;
         HY3_TRY(hy3_plan_make(&c, shape, o, &plan));
         fits = hy3_plan_fit(&c, o, &plan);
-        printf("  %s%-62s device %9.3f GB, node %9.3f GB%s\n", i > 0 ? "and " : "    ", change,
-               1e-9 * plan.device, 1e-9 * hy3_plan_fit_node(&c, o, &plan), fits ? "   fits" : "");
+        printf("  %s%-62s device %9s, node %9s%s\n", before, change,
+               size_text(plan.device, size[0]), size_text(hy3_plan_fit_node(&c, o, &plan), size[1]),
+               fits ? "   fits" : "");
         if (fits)
             return HY3_OK;
+        before = "and ";
     }
-    printf("  does not fit\n");
+    printf("  does not fit with any setting\n");
     return HY3_OK;
 }
 
@@ -88,11 +133,13 @@ static hy3_status print_ranks(const struct hy3_config *config, const struct hy3_
 {
     struct hy3_plan_options o = *options;
     struct hy3_plan plan;
+    char size[2][SIZE_TEXT];
 
     HY3_TRY(hy3_plan_fit_ranks(config, shape, options, &o.ranks, &plan));
     if (o.ranks > 0)
-        printf("as configured it fits on %d ranks (device %.3f GB, node %.3f GB)\n", o.ranks,
-               1e-9 * plan.device, 1e-9 * hy3_plan_fit_node(config, &o, &plan));
+        printf("as configured it fits on %d rank%s (device %s, node %s)\n", o.ranks, hy3_s(o.ranks),
+               size_text(plan.device, size[0]),
+               size_text(hy3_plan_fit_node(config, &o, &plan), size[1]));
     else
         printf("as configured it does not fit on %d ranks either\n", HY3_PLAN_FIT_RANKS);
     return HY3_OK;
@@ -112,10 +159,9 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
         printf("fits\n");
         return print_ranks(config, &shape, options);
     }
-    printf("does not fit: %.3f GB per device, %.3f GB per node (0: not limited)\n",
-           1e-9 * options->device_memory, 1e-9 * options->host_memory);
+    print_lack(config, options, &plan);
     HY3_TRY(print_settings(config, &shape, options));
     HY3_TRY(print_ranks(config, &shape, options));
     fflush(stdout);
-    HY3_FAIL(HY3_EUSAGE, "the run does not fit into the given memory; see the table");
+    HY3_FAIL(HY3_ENOMEM, "the run does not fit into the given memory; see the table");
 }

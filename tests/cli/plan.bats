@@ -19,22 +19,37 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
 @test "a run that does not fit is refused with what would" {
     capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
         --host-memory 2TB
-    [ "$status" -eq 2 ] || fail "$(shown)"
+    [ "$status" -eq 1 ] || fail "$(shown)"
     grep -q "^does not fit" "$OUT"
     grep -q "it fits on 32 ranks" "$OUT"
     capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --device-memory 80GB \
         --host-memory 2TB offload=none
-    [ "$status" -eq 2 ] || fail "$(shown)"
+    [ "$status" -eq 1 ] || fail "$(shown)"
     grep -q "offload = optimizer .* fits" "$OUT"
+}
+
+@test "only settings that are not set yet are advised, and only the memory that lacks is named" {
+    capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
+        --host-memory 4T
+    [ "$status" -eq 1 ] || fail "$(shown)"
+    grep -q "the run does not fit into the given memory" "$ERR"
+    grep -qx "does not fit: 97.4 GB per device, 80.0 GB given" "$OUT" || fail "$(shown)"
+    ! grep -qE "zero_stage = 3|gradient_checkpointing = |batch_size = 1|offload = " "$OUT" ||
+        fail "$(shown)"
+    grep -qE "^      stage3_max_reuse_distance = 0 +device" "$OUT"
+    grep -qE "^  and save_async = false +device" "$OUT"
+    capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --host-memory 2T
+    grep -qx "does not fit: 3540.6 GB per node, 2000.0 GB given" "$OUT" || fail "$(shown)"
+    ! grep -qE "[0-9]\.[0-9]{3} GB" "$OUT"
 }
 
 @test "weights of a rank fall as one over the ranks at ZeRO 3, gradients and optimizer too" {
     weights() { hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks "$1" expert_parallel_size=1 |
         awk -v what="$2" '$1 == what { print $2 }'; }
     for what in weights gradients optimizer; do
-        awk -v a="$(weights 8 $what)" -v b="$(weights 64 $what)" \
+        awk -v a="$(weights 1 $what)" -v b="$(weights 8 $what)" \
             'BEGIN { exit !(a / b > 7.99 && a / b < 8.01) }' ||
-            fail "$what: $(weights 8 $what) on 8 ranks, $(weights 64 $what) on 64"
+            fail "$what: $(weights 1 $what) on 1 rank, $(weights 8 $what) on 8"
     done
 }
 
