@@ -29,9 +29,7 @@ int main(int argc, char **argv)
         {.key = NULL},
     };
     const struct hy3_usage usage = {
-        "hy3_plan",
-        "Predicts memory, traffic and disk space of a run of hy3_sft; key=value overrides CONFIG.",
-        table, &config};
+        "hy3_plan", "Predicts memory, traffic and disk space of a run of hy3_sft.", table, &config};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));

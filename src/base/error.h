@@ -11,15 +11,16 @@
 #include <stdint.h>
 
 /* clang-format off */
-#define HY3_STATUSES(X) /* name, exit code, meaning; in ascending order of severity */ \
-    X(HY3_OK,        0, "done")                                                       \
-    X(HY3_STOPPED,  75, "stopped by a signal; a checkpoint was written")              \
-    X(HY3_EUSAGE,    2, "wrong arguments or configuration")                           \
-    X(HY3_EFORMAT,   1, "a file has invalid contents")                           \
-    X(HY3_EIO,       1, "a file could not be read or written")                        \
-    X(HY3_ENOMEM,    1, "out of host or device memory")                               \
-    X(HY3_EDEVICE,   1, "a GPU, its driver or one of its libraries failed")             \
-    X(HY3_EDIVERGED, 3, "loss or gradient is not finite")                             \
+#define HY3_STATUSES(X) /* name, exit code, meaning; in ascending order of severity */     \
+    X(HY3_OK,        0, "done")                                                            \
+    X(HY3_STOPPED,  75, "stopped by a signal; a checkpoint was written")                   \
+    X(HY3_EUSAGE,    2, "the command line or the configuration is wrong, or a file or "    \
+                        "directory that it names is missing or cannot be used")            \
+    X(HY3_EFORMAT,   1, "a file has invalid contents")                                     \
+    X(HY3_EIO,       1, "a file could not be read or written")                             \
+    X(HY3_ENOMEM,    1, "out of host or device memory")                                    \
+    X(HY3_EDEVICE,   1, "a GPU, its driver or one of its libraries failed")                \
+    X(HY3_EDIVERGED, 3, "loss, gradient or weights are not finite")                        \
     X(HY3_EPEER,     4, "a rank has died or hangs")
 
 typedef enum {

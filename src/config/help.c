@@ -52,9 +52,10 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
     for (const struct hy3_option *o = u->arguments; o->key; o++)
         if (o->type == HY3_WORD)
             fprintf(out, " %s", o->key);
-    fprintf(out, " [--name value ...]\n%s\n\n", u->summary);
+    fprintf(out, " [--name value ...]%s\n%s\n\n", u->config ? " [key=value ...]" : "", u->summary);
     if (u->config)
-        fprintf(out, "  %-26s %s\n", "CONFIG", HY3_HELP_CONFIG);
+        fprintf(out, "  %-26s %s\n  %-26s %s\n", "CONFIG", HY3_HELP_CONFIG, "key=value",
+                HY3_HELP_KEYS "; hy3_sft --help lists them");
     for (const struct hy3_option *o = u->arguments; o->key; o++) {
         char left[64];
 

@@ -15,6 +15,7 @@ struct hy3_usage {
 
 /* The help of CONFIG in a program with other arguments. */
 #define HY3_HELP_CONFIG "configuration of the run"
+#define HY3_HELP_KEYS   "overrides a key of the configuration"
 
 /* Local. The text of --help: of the arguments, or of the keys if there are none. */
 hy3_status hy3_help_write(FILE *out, const struct hy3_usage *usage);
@@ -26,5 +27,6 @@ hy3_status hy3_reference_write_md(FILE *out);
  * hy3_sft). */
 hy3_status hy3_reference_write_man(FILE *out, const struct hy3_usage *usage);
 
-/* Local. The section EXIT STATUS of every manual page, from HY3_STATUSES. */
-void hy3_reference_write_exit(FILE *out);
+/* Local. The section EXIT STATUS of a program's manual page: the codes it can end with, their
+ * meanings from HY3_STATUSES. */
+void hy3_reference_write_exit(FILE *out, const char *program);

@@ -126,7 +126,23 @@ static void man_option(FILE *out, const struct hy3_option *o, const char *value,
     fputc('\n', out);
 }
 
-void hy3_reference_write_exit(FILE *out)
+/* What each program can end with. Those that compute on one rank alone lose no other. */
+static const struct ending {
+    const char *program, *codes;
+    const char *failure; /* what code 1 means besides; NULL: nothing more */
+} endings[] = {
+    {"hy3_sft", "0 1 2 3 4 75", NULL},
+    {"hy3_tokenize", "0 1 2 4", NULL},
+    {"hy3_init", "0 1 2 4", NULL},
+    {"hy3_generate", "0 1 2", NULL},
+    {"hy3_check", "0 1 2 4", "the directory is not valid"},
+    {"hy3_convert", "0 1 2 4", NULL},
+    {"hy3_merge", "0 1 2 3 4", NULL},
+    {"hy3_export", "0 1 2 3 4", NULL},
+    {"hy3_plan", "0 1 2", "the run does not fit into the given memory"},
+};
+
+static void write_code(FILE *out, int code, const char *failure)
 {
     static const struct {
         int code;
@@ -137,23 +153,32 @@ void hy3_reference_write_exit(FILE *out)
         HY3_STATUSES(X)
 #undef X
     };
-    const int count = sizeof rows / sizeof *rows;
+    const char *before = code == 1 ? "failed while working: " : "";
 
-    fputs(".SH EXIT STATUS\n", out);
-    for (int code = 0; code < 256; code++) {
-        const char *before = "";
-
-        for (int i = 0; i < count; i++) {
-            if (rows[i].code != code)
-                continue;
-            if (*before == '\0')
-                fprintf(out, ".TP\n.B %d\n", code);
-            fprintf(out, "%s%s", before, rows[i].meaning);
-            before = "; or ";
-        }
-        if (*before != '\0')
-            fputc('\n', out);
+    fprintf(out, ".TP\n.B %d\n", code);
+    if (code == 1 && failure)
+        fprintf(out, "%s; or ", failure);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].code != code)
+            continue;
+        fprintf(out, "%s%s", before, rows[i].meaning);
+        before = "; or ";
     }
+    fputc('\n', out);
+}
+
+void hy3_reference_write_exit(FILE *out, const char *program)
+{
+    const struct ending *e = endings;
+    const char *list, *word;
+    size_t length;
+
+    while (strcmp(e->program, program) != 0)
+        if (++e == endings + sizeof endings / sizeof *endings)
+            HY3_BUG("'%s' has no exit codes", program);
+    fputs(".SH EXIT STATUS\n", out);
+    for (list = e->codes; (word = hy3_option_word(&list, &length));)
+        write_code(out, (int)strtol(word, NULL, 10), e->failure);
 }
 
 static void write_environment(FILE *out)
@@ -174,9 +199,14 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
     for (const struct hy3_option *o = u->arguments; o->key; o++)
         if (o->type == HY3_WORD)
             fprintf(out, ".I %s\n", o->key);
-    fputs(".RI [\\-\\- name \" \" value \" ...]\"\n.SH ARGUMENTS\n", out);
+    fputs(".RI [\\-\\- name \" \" value \" ...]\"\n", out);
     if (u->config)
-        fputs(".TP\n.B CONFIG\n" HY3_HELP_CONFIG "\n", out);
+        fputs(".RI [ key = value \" ...]\"\n", out);
+    fputs(".SH ARGUMENTS\n", out);
+    if (u->config)
+        fputs(".TP\n.B CONFIG\n" HY3_HELP_CONFIG "\n.TP\n.IR key = value\n" HY3_HELP_KEYS
+              "; they are those of\n.BR hy3_sft (1)\n",
+              out);
     for (const struct hy3_option *o = u->arguments; o->key; o++) {
         if (o->value)
             fprintf(out, ".TP\n.BI \\-\\-%s \" %s\"\n", o->key, o->value);
@@ -185,7 +215,7 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
         man_text(out, o->help);
         fputc('\n', out);
     }
-    hy3_reference_write_exit(out);
+    hy3_reference_write_exit(out, u->program);
     fputs(".SH SEE ALSO\n.BR hy3_sft (1)\n", out);
 }
 
@@ -216,7 +246,7 @@ static hy3_status write_configuration(FILE *out, const char *program)
             "As for\n.BR hy3_sft (1);\n"
             "only the groups model and data have an effect.\n",
             out);
-    hy3_reference_write_exit(out);
+    hy3_reference_write_exit(out, program);
     write_environment(out);
     fprintf(out, ".SH SEE ALSO\n.BR hy3_init (1),\n.BR %s (1),\n.BR hy3_generate (1)\n",
             lists_keys ? "hy3_tokenize" : "hy3_sft");

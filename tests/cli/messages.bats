@@ -120,3 +120,34 @@ setup() {
     run_ok hy3_sft "$CFG"
     grep -q "1 rank x .* global batch 2 samples = .*; 4 steps, 4 per epoch" "$ERR"
 }
+
+@test "code 2 is a wrong command line, configuration or path; code 1 is a failure at work" {
+    echo 'no JSON' >"$D/bad.jsonl"
+    mkdir "$D/empty" "$D/taken"
+    echo mine >"$D/taken/thesis.txt"
+    cp -r "$MODEL" "$D/torn"
+    truncate -s -100 "$D/torn/model.safetensors"
+
+    run_fails 2 "" hy3_sft
+    run_fails 2 "" hy3_sft "$D/none.cfg"
+    run_fails 2 "" hy3_sft "$CFG" seed=x
+    run_fails 2 "" hy3_sft "$CFG" model_name_or_path="$D/none"
+    run_fails 2 "" hy3_sft "$CFG" train_data_file="$D/none"
+    run_fails 2 "" hy3_sft "$CFG" output_dir="$D/taken"
+    run_fails 2 "" hy3_tokenize "$CFG" train_data_file="$D/none"
+    run_fails 2 "" hy3_check "$D/none"
+    run_fails 2 "" hy3_generate "$MODEL" --messages "$D/none"
+    run_fails 2 "" hy3_export "$D/none" "$D/x"
+    run_fails 2 "" hy3_merge --base_model_path "$D/none" --adapter_model_path "$D/none" \
+        --output_path "$D/x"
+    run_fails 2 "" hy3_init --shape "$D/none" --tokenizer "$D/none" --output_dir "$D/x"
+
+    run_fails 1 "bad.jsonl:1" hy3_sft "$CFG" train_data_file="$D/bad.jsonl"
+    run_fails 1 "bad.jsonl:1" hy3_tokenize "$CFG" train_data_file="$D/bad.jsonl"
+    run_fails 1 "bad.jsonl:1" hy3_generate "$MODEL" --messages "$D/bad.jsonl"
+    run_fails 1 "model.safetensors" hy3_sft "$CFG" model_name_or_path="$D/torn"
+    run_fails 1 "model.safetensors" hy3_convert --to inner --input_dir "$D/torn" --output_dir "$D/x"
+    run_fails 1 "finding" hy3_check "$D/torn"
+    run_fails 1 "config.json" hy3_sft "$CFG" model_name_or_path="$D/empty"
+    run_fails 1 "does not fit" hy3_plan "$CFG" --ranks 1 --host-memory 1KB --device-memory 1KB
+}

@@ -262,7 +262,7 @@ static void the_manual_lists_every_exit_code_once(void **state)
     FILE *out = open_memstream(&text, &size);
 
     (void)state;
-    hy3_reference_write_exit(out);
+    hy3_reference_write_exit(out, "hy3_sft");
     fclose(out);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *found;
@@ -274,6 +274,35 @@ static void the_manual_lists_every_exit_code_once(void **state)
         assert_non_null(strstr(found, rows[i].meaning));
     }
     free(text);
+}
+
+/* A program that computes on one rank alone loses no other, and trains nothing. */
+static void the_manual_lists_only_codes_that_the_program_can_return(void **state)
+{
+    static const struct {
+        const char *program, *has, *has_not;
+    } cases[] = {
+        {"hy3_plan", "0 1 2", "3 4 75"},  {"hy3_generate", "0 1 2", "3 4 75"},
+        {"hy3_check", "0 1 2 4", "3 75"}, {"hy3_merge", "0 1 2 3 4", "75"},
+        {"hy3_sft", "0 1 2 3 4 75", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *lists[] = {cases[i].has, cases[i].has_not}, *word;
+        char *text = NULL, line[32];
+        size_t size, length;
+        FILE *out = open_memstream(&text, &size);
+
+        hy3_reference_write_exit(out, cases[i].program);
+        fclose(out);
+        for (int has_not = 0; has_not < 2; has_not++)
+            while ((word = hy3_option_word(&lists[has_not], &length))) {
+                snprintf(line, sizeof line, "\n.B %.*s\n", (int)length, word);
+                assert_int_equal(strstr(text, line) == NULL, has_not);
+            }
+        free(text);
+    }
 }
 
 int main(int argc, char **argv)
@@ -290,6 +319,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(numbers_are_written_short_and_exact),
         cmocka_unit_test(help_fits_100_columns_and_names_every_key),
         cmocka_unit_test(the_manual_lists_every_exit_code_once),
+        cmocka_unit_test(the_manual_lists_only_codes_that_the_program_can_return),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
