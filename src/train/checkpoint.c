@@ -2,6 +2,7 @@
 /* checkpoint.c - checkpoints: copy, write, rename, list, load. */
 #include "train/checkpoint.h"
 
+#include "app/identity.h"
 #include "app/save.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -415,6 +416,10 @@ static hy3_status load(struct hy3_checkpoints *c, const char *directory,
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/state.h5", directory));
     HY3_TRY_DONE(hy3_state_open(c->comm, path, &state));
     HY3_AGREE_DONE(c->comm, check_run(path, hy3_state_info(state), expected), "resuming");
+    HY3_AGREE_DONE(
+        c->comm,
+        hy3_identity_check(c->model, path, &hy3_state_info(state)->identity, &expected->identity),
+        "resuming");
     HY3_AGREE_DONE(
         c->comm,
         hy3_state_load(state, c->model->params, hy3_sharded_optimizer_values(c->optimizer)),

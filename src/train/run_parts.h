@@ -16,6 +16,7 @@ struct hy3_run {
     const struct hy3_config *config;
     MPI_Comm comm; /* of the model's layout */
     struct hy3_loaded_model model;
+    struct hy3_state_identity identity; /* of the model, for checkpoints */
     struct hy3_run_data data;
     struct hy3_pass *pass;
     struct hy3_sharded_optimizer optimizer;

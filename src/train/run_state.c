@@ -2,6 +2,7 @@
 /* run_state.c - the state of a run in the form that checkpoints store. */
 #include "train/run_state.h"
 
+#include "app/identity.h"
 #include "comm/agree.h"
 #include "train/run_parts.h"
 
@@ -22,16 +23,19 @@ static struct hy3_state_info describe(const struct hy3_run *run)
                                    .log_loss = r.loss_sum,
                                    .log_steps = r.loss_steps,
                                    .log_tokens = r.tokens_since,
-                                   .elapsed = r.elapsed};
+                                   .elapsed = r.elapsed,
+                                   .identity = run->identity};
 }
 
 hy3_status hy3_run_state_restore(struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
-    struct hy3_state_info expected = describe(run), info = {0};
+    struct hy3_state_info expected, info = {0};
     struct hy3_report_state from = {0};
     bool found;
 
+    HY3_TRY(hy3_identity_of(&run->model, c->model_name_or_path, &run->identity));
+    expected = describe(run);
     HY3_TRY(hy3_checkpoints_open(c, &run->model, &run->optimizer, &run->checkpoints));
     HY3_TRY(hy3_checkpoints_resume(run->checkpoints, &expected, &info, &found));
     if (found)

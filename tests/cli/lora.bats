@@ -112,3 +112,43 @@ same_losses() {
         "$BATS_FILE_TMPDIR/model" --prompt a \
         --adapter /none
 }
+
+# An adapter run of four steps as it was after two, in $OUTPUT.
+half_a_run() {
+    run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 plot_loss=false "$@"
+    rm -f "$OUTPUT"/adapter* "$OUTPUT"/model*
+}
+
+@test "an adapter run continues with its own base and settings only" {
+    hy3_init --shape "$BATS_FILE_TMPDIR/model.json" --tokenizer "$QUICK/tokenizer" --seed 2 \
+        --output_dir "$BATS_TEST_TMPDIR/other"
+    half_a_run
+    run_fails 2 "the base '$BATS_TEST_TMPDIR/other' has other weights" hy3_sft "$CFG" \
+        model_name_or_path="$BATS_TEST_TMPDIR/other"
+    grep -q "trained on the base '$BATS_FILE_TMPDIR/model' (fingerprint [0-9a-f]\{16\})" "$ERR"
+    run_fails 2 "an adapter with rank 4, alpha 16, dropout 0.05" hy3_sft "$CFG" lora_alpha=8
+    grep -q "this one trains an adapter with rank 4, alpha 8, dropout 0.05" "$ERR"
+    run_fails 2 "dropout 0.5" hy3_sft "$CFG" lora_dropout=0.5
+    run_fails 2 "rank 8" hy3_sft "$CFG" lora_rank=8
+    run_fails 2 "targets q_proj;" hy3_sft "$CFG" lora_target=q_proj
+    # the same weights elsewhere, with other names, in other shards, on two ranks
+    run_ok hy3_convert --to outer --max_shard_size 50kB --input_dir "$BATS_FILE_TMPDIR/model" \
+        --output_dir "$BATS_TEST_TMPDIR/moved"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" model_name_or_path="$BATS_TEST_TMPDIR/moved" \
+        per_device_train_batch_size=1
+    cat "$OUT" "$ERR" | grep -q "continuing after step 2"
+    run_fails 2 "has other weights" hy3_export "$OUTPUT/checkpoint-2" "$BATS_TEST_TMPDIR/exported" \
+        --base "$BATS_TEST_TMPDIR/other"
+}
+
+@test "trained attention continues on its own base, a full model on any, with a warning" {
+    hy3_init --shape "$BATS_FILE_TMPDIR/model.json" --tokenizer "$QUICK/tokenizer" --seed 2 \
+        --output_dir "$BATS_TEST_TMPDIR/other"
+    half_a_run finetuning_type=attention
+    run_fails 2 "has other weights" hy3_sft "$CFG" finetuning_type=attention \
+        model_name_or_path="$BATS_TEST_TMPDIR/other"
+    rm -rf "$OUTPUT"
+    half_a_run finetuning_type=full
+    run_ok hy3_sft "$CFG" finetuning_type=full model_name_or_path="$BATS_TEST_TMPDIR/other"
+    grep -q "warning: .*the biases of routers" "$ERR"
+}

@@ -279,6 +279,22 @@ static void delete_mark(const char *path)
     H5Fclose(file);
 }
 
+/* Makes a state file as versions before wrote it, without the base and the adapter's settings. */
+static void forget_identity(const char *path)
+{
+    static const char *const names[] = {"base_fingerprint", "base", "adapter"};
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), version;
+    const int64_t one = 1;
+
+    assert_true(file >= 0);
+    assert_true((version = H5Aopen(file, "version", H5P_DEFAULT)) >= 0);
+    assert_true(H5Awrite(version, H5T_NATIVE_INT64, &one) >= 0);
+    H5Aclose(version);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        assert_true(H5Adelete(file, names[i]) >= 0);
+    H5Fclose(file);
+}
+
 static void damage(const char *path, int kind)
 {
     int64_t bytes;
@@ -364,6 +380,23 @@ static void a_checkpoint_of_another_run_is_refused(void **state)
     }
 }
 
+static void a_checkpoint_of_a_version_that_kept_no_base_continues(void **state)
+{
+    static const struct layout one = {1, {NULL}};
+    char path[HY3_PATH_MAX];
+
+    (void)state;
+    assert_all(train("whole", &lora, &one, afresh) == HY3_OK);
+    cut_short("whole", "cut");
+    snprintf(path, sizeof path, "%s/checkpoint-%d/state.h5", path_of("cut", ""), MIDDLE);
+    if (hy3_rank(MPI_COMM_WORLD) == 0)
+        forget_identity(path);
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+    assert_all(train("cut", &lora, &one, go_on) == HY3_OK);
+    if (hy3_rank(MPI_COMM_WORLD) == 0)
+        assert_true(same_file("whole", "cut", "/adapter_model.safetensors"));
+}
+
 static void old_checkpoints_go_and_small_files_are_there(void **state)
 {
     static const struct layout one = {1, {"save_total_limit=2"}};
@@ -387,6 +420,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(another_layout_continues_with_the_same_numbers),
         cmocka_unit_test(a_damaged_checkpoint_is_skipped),
         cmocka_unit_test(a_checkpoint_of_another_run_is_refused),
+        cmocka_unit_test(a_checkpoint_of_a_version_that_kept_no_base_continues),
         cmocka_unit_test(old_checkpoints_go_and_small_files_are_there),
     };
 

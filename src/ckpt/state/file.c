@@ -25,6 +25,9 @@ const struct hy3_state_attribute hy3_state_attributes[] = {
     {"log_steps", FIELD(log_steps), 'i'},
     {"log_tokens", FIELD(log_tokens), 'i'},
     {"elapsed_seconds", FIELD(elapsed), 'r'},
+    {"base_fingerprint", FIELD(identity.fingerprint), 't'},
+    {"base", FIELD(identity.base), 't'},
+    {"adapter", FIELD(identity.adapter), 't'},
     {NULL, 0, 0},
 };
 
@@ -206,6 +209,21 @@ static hy3_status check_info(const struct hy3_state_info *i)
     return HY3_OK;
 }
 
+static hy3_status get_attribute(hid_t file, const struct hy3_state_attribute *a, char *out)
+{
+    char *text = NULL;
+
+    if (a->type != 't')
+        return hy3_hdf5_get_number(file, a->name, hy3_state_memory_type(a->type), out);
+    HY3_TRY(hy3_hdf5_get_text(file, a->name, HY3_STATE_TEXT, &text));
+    snprintf(out, HY3_STATE_TEXT, "%s", text);
+    hy3_free(text);
+    for (char *c = out; *c; c++) /* it is shown: a file must not control a terminal */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    return HY3_OK;
+}
+
 static hy3_status inspect(hid_t file, bool is_sealed, struct hy3_state_index *index)
 {
     int64_t complete = 0, version = 0;
@@ -225,8 +243,7 @@ static hy3_status inspect(hid_t file, bool is_sealed, struct hy3_state_index *in
         HY3_FAIL(HY3_EFORMAT, "its size is unknown");
     index->file_bytes = (int64_t)bytes;
     for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
-        HY3_TRY(hy3_hdf5_get_number(file, a->name, hy3_state_memory_type(a->type),
-                                    (char *)&index->info + a->offset));
+        HY3_TRY(get_attribute(file, a, (char *)&index->info + a->offset));
     HY3_TRY(check_info(&index->info));
     HY3_TRY(hy3_hdf5_get_text(file, "configuration", HY3_STATE_CONFIGURATION_LIMIT,
                               &index->configuration));

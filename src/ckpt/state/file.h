@@ -19,6 +19,15 @@
 
 enum { HY3_STATE_VERSION = 2, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
 
+enum { HY3_STATE_TEXT = 512 }; /* bytes of a text with its final NUL */
+
+/* What the tensors belong to; all texts are "" in a file of an earlier version. */
+struct hy3_state_identity {
+    char fingerprint[HY3_STATE_TEXT]; /* of the base's shape and values, 16 digits */
+    char base[HY3_STATE_TEXT];        /* its path then, for messages */
+    char adapter[HY3_STATE_TEXT];     /* settings that are no tensors; "": no adapter */
+};
+
 /* What resuming needs besides tensors. */
 struct hy3_state_info {
     int64_t step;         /* steps done */
@@ -30,10 +39,11 @@ struct hy3_state_info {
     double log_loss;               /* sum of losses since the last line of the log */
     int64_t log_steps, log_tokens; /* steps and tokens since then */
     double elapsed;                /* seconds of training so far */
+    struct hy3_state_identity identity;
 };
 
-/* Attributes of the root, 64 bits each: one list for writing and reading, ended by a name of NULL.
- * type: i, u, or r, a real number. */
+/* Attributes of the root: one list for writing and reading, ended by a name of NULL. type: i, u, or
+ * r, a real number, of 64 bits each; t, a text of at most HY3_STATE_TEXT, which may be missing. */
 struct hy3_state_attribute {
     const char *name;
     size_t offset; /* in struct hy3_state_info */

@@ -96,9 +96,15 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
 
     HY3_TRY(hy3_hdf5_put_number(file, "version", H5T_NATIVE_INT64, &version, path));
     HY3_TRY(hy3_hdf5_put_number(file, "complete", H5T_NATIVE_INT64, &complete, path));
-    for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
-        HY3_TRY(hy3_hdf5_put_number(file, a->name, hy3_state_memory_type(a->type),
-                                    (const char *)&index->info + a->offset, path));
+    for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++) {
+        const char *value = (const char *)&index->info + a->offset;
+
+        if (a->type == 't')
+            HY3_TRY(hy3_hdf5_put_text(file, a->name, value, path));
+        else
+            HY3_TRY(
+                hy3_hdf5_put_number(file, a->name, hy3_state_memory_type(a->type), value, path));
+    }
     if (strlen(index->configuration) < HY3_STATE_CONFIGURATION_LIMIT)
         HY3_TRY(hy3_hdf5_put_text(file, "configuration", index->configuration, path));
     for (int field = 0; field < HY3_FIELDS; field++)
