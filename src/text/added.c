@@ -83,6 +83,7 @@ static hy3_status read_token(struct hy3_added *added, const json_t *entry, const
         HY3_FAIL(HY3_EFORMAT, "%s: the added token '%.60s' is given twice", where, text);
     HY3_TRY(take_id(added, words, text, (int32_t)in_file, where, &token.id));
     added->vocab->tokens[token.id].is_special |= special;
+    added->vocab->tokens[token.id].is_control |= special;
     matcher = &added->matchers[normalized];
     HY3_TRY(hy3_grow(&matcher->tokens, &matcher->capacity, matcher->count + 1, sizeof token));
     token.size = strlen(text);
@@ -236,7 +237,8 @@ static void strip(const struct token *token, struct hy3_piece whole, size_t from
 
 struct cut {
     const struct hy3_added *added;
-    bool specials_as_text;
+    const char *begin; /* of the whole text */
+    struct hy3_added_text *text;
     hy3_added_emit *emit;
     void *context;
 };
@@ -249,19 +251,44 @@ static hy3_status pass_on(const struct cut *cut, size_t m, struct hy3_piece piec
     return m == 0 ? cut_with(cut, 1, piece) : cut->emit(cut->context, piece, -1);
 }
 
+/* Whether a match at `place` is a token, or a text that looks like one. `next` is where the search
+ * goes on: a text within a content is used up; one that reaches beyond must not take a piece of the
+ * template's own token with it. */
+static bool counts_as_token(const struct cut *cut, const struct token *token, size_t place,
+                            size_t *next)
+{
+    struct hy3_added_text *text = cut->text;
+    const struct hy3_content *content;
+    size_t end = place + token->size;
+
+    if (text->all)
+        return !cut->added->vocab->tokens[token->id].is_special;
+    if (!text->contents || !cut->added->vocab->tokens[token->id].is_control ||
+        !(content = hy3_contents_find(text->contents, place, end)))
+        return true;
+    if (text->id < 0) {
+        text->id = token->id;
+        text->at = content->first > place ? content->first : place;
+    }
+    if (content->first > place || content->end < end)
+        *next -= token->size - 1;
+    return false;
+}
+
 static hy3_status cut_with(const struct cut *cut, size_t m, struct hy3_piece whole)
 {
-    const struct hy3_vocab *vocab = cut->added->vocab;
     size_t done_to = 0, at = 0, start, end;
     const struct token *token;
 
     while ((token = find(&cut->added->matchers[m], whole, &at))) {
-        bool counts = !(cut->specials_as_text && vocab->tokens[token->id].is_special);
+        bool counts = true;
 
         start = at;
         end = at += token->size;
-        if (counts && token->single_word)
+        if (token->single_word)
             HY3_TRY(stands_alone(cut->added, whole, start, end, &counts));
+        counts =
+            counts && counts_as_token(cut, token, (size_t)(whole.text - cut->begin) + start, &at);
         if (!counts)
             continue;
         strip(token, whole, done_to, &start, &end);
@@ -279,9 +306,9 @@ static hy3_status cut_with(const struct cut *cut, size_t m, struct hy3_piece who
 }
 
 hy3_status hy3_added_cut(const struct hy3_added *added, struct hy3_piece whole,
-                         bool specials_as_text, hy3_added_emit *emit, void *context)
+                         struct hy3_added_text *text, hy3_added_emit *emit, void *context)
 {
-    const struct cut cut = {added, specials_as_text, emit, context};
+    const struct cut cut = {added, whole.text, text, emit, context};
 
     return cut_with(&cut, 0, whole);
 }

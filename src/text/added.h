@@ -7,6 +7,7 @@
  * read as text) still uses up its text. */
 #pragma once
 
+#include "text/contents.h"
 #include "text/piece.h"
 #include "text/vocab.h"
 
@@ -28,6 +29,16 @@ bool hy3_added_mention(const struct hy3_added *added, const char *part);
  * empty). */
 typedef hy3_status hy3_added_emit(void *context, struct hy3_piece piece, int32_t id);
 
-/* Local. Cuts `whole` and calls `emit` in order; its first failure ends the cutting. */
+/* Which tokens are plain text. */
+struct hy3_added_text {
+    bool all; /* those flagged special; else control tokens where they are */
+    const struct hy3_contents *contents; /* in one of these, also in part; NULL: nowhere */
+    /* the first of those, and its place; id -1: there was none yet */
+    int32_t id;
+    size_t at;
+};
+
+/* Local. Cuts `whole` and calls `emit` in order; its first failure ends the cutting. The places of
+ * *text count from the beginning of `whole`. */
 hy3_status hy3_added_cut(const struct hy3_added *added, struct hy3_piece whole,
-                         bool specials_as_text, hy3_added_emit *emit, void *context);
+                         struct hy3_added_text *text, hy3_added_emit *emit, void *context);

@@ -3,18 +3,24 @@
 #include "text/message.h"
 
 #include "base/memory.h"
+#include "text/keys.h"
 #include "text/pyjson.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
-#include <strings.h>
 
 struct hy3_conversation {
     json_t *document;
+    json_t *unread; /* names of keys */
+    int64_t null_contents;
 };
 
-enum { SHOWN_MAX = 60 }; /* characters of a user's text in a message */
+enum {
+    SHOWN_MAX = 60, /* characters of a user's text in a message */
+    /* of two equal keys one would be lost */
+    FLAGS = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY
+};
 
 /* The end of the JSON number at `at`, or `at` if there is none. */
 static const char *number_end(const char *at, const char *end)
@@ -96,6 +102,24 @@ static hy3_status wrap_numbers(const char *line, size_t size, struct hy3_text *o
     return hy3_text_append(out, begin, (size_t)(end - begin));
 }
 
+static const char *type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_ARRAY:
+        return "a list";
+    case JSON_STRING:
+        return "a text";
+    case JSON_TRUE:
+        return "true";
+    case JSON_FALSE:
+        return "false";
+    case JSON_NULL:
+        return "null";
+    default: /* also one that was too big for jansson */
+        return "a number";
+    }
+}
+
 static hy3_status parse_line(const char *line, size_t size, json_t **out)
 {
     hy3_status status = HY3_OK;
@@ -106,70 +130,28 @@ static hy3_status parse_line(const char *line, size_t size, json_t **out)
         line += 3;
         size -= 3;
     }
-    *out = json_loadb(line, size, JSON_ALLOW_NUL, &error);
+    *out = json_loadb(line, size, FLAGS, &error);
     if (!*out && json_error_code(&error) == json_error_numeric_overflow) {
         HY3_TRY_DONE(wrap_numbers(line, size, &wrapped));
-        *out = json_loadb(wrapped.data, wrapped.size, JSON_ALLOW_NUL, &error);
+        *out = json_loadb(wrapped.data, wrapped.size, FLAGS, &error);
     }
     if (!*out && json_error_code(&error) == json_error_out_of_memory)
         HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory while reading a line");
     if (!*out)
         HY3_FAIL_DONE(HY3_EFORMAT, "not valid JSON at byte %d: %.200s", error.position, error.text);
-    if (!json_is_object(*out))
-        HY3_FAIL_DONE(HY3_EFORMAT, "a line must be an object with 'messages', not a list");
+    if (!json_is_object(*out) || json_object_get(*out, HY3_BIG_NUMBER))
+        HY3_FAIL_DONE(HY3_EFORMAT, "a line must be an object with 'messages', not %s",
+                      type_name(*out));
 done:
     hy3_free(wrapped.data);
     return status;
 }
 
-/* Levenshtein's distance without regard to case; large for words over 31 characters. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[32], n = strlen(b), diagonal, above;
-
-    if (strlen(a) > 31 || n > 31)
-        return 100;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i] != '\0'; i++) {
-        diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < n; j++) {
-            size_t change = diagonal + (tolower((unsigned char)a[i]) != b[j]);
-
-            diagonal = above = row[j + 1];
-            above = above < row[j] ? above + 1 : row[j] + 1;
-            row[j + 1] = change < above ? change : above;
-        }
-    }
-    return row[n];
-}
-
-/* An unknown key is ignored unless it looks like a misspelling of a known one that is absent. */
-static hy3_status check_spelling(json_t *object, const char *const *known, const char *place)
-{
-    const char *key;
-    json_t *value;
-
-    json_object_foreach(object, key, value)
-    {
-        bool is_known = false;
-
-        for (size_t i = 0; known[i] && !is_known; i++)
-            is_known = strcmp(key, known[i]) == 0;
-        for (size_t i = 0; known[i] && !is_known; i++)
-            if (!json_object_get(object, known[i]) &&
-                distance(key, known[i]) <= (strlen(known[i]) < 6 ? 1 : 2))
-                HY3_FAIL(HY3_EFORMAT, "%sunknown key '%s'; did you mean '%s'?", place, key,
-                         known[i]);
-    }
-    return HY3_OK;
-}
-
 /* A text, null, absent, or a list of texts and {"type": "text", "text": …}. */
-static hy3_status check_content(const json_t *content, const char *place)
+static hy3_status check_content(const json_t *content, const char *place, json_t *unread)
 {
-    const json_t *part, *type;
+    const json_t *type;
+    json_t *part;
     size_t i;
 
     if (!content || json_is_null(content) || json_is_string(content))
@@ -188,14 +170,15 @@ static hy3_status check_content(const json_t *content, const char *place)
                      place, i + 1);
         if (!json_is_string(json_object_get(part, "text")))
             HY3_FAIL(HY3_EFORMAT, "%spart %zu of 'content' has no 'text'", place, i + 1);
+        HY3_TRY(hy3_keys_check(part, HY3_LEVEL_PART, place, unread));
     }
     return HY3_OK;
 }
 
-static hy3_status check_call(const json_t *call, const char *place)
+static hy3_status check_call(json_t *call, const char *place, json_t *unread)
 {
-    const json_t *wrapped = json_object_get(call, "function");
-    const json_t *function = wrapped ? wrapped : call;
+    json_t *wrapped = json_object_get(call, "function");
+    json_t *function = wrapped ? wrapped : call;
 
     if (!json_is_object(function))
         HY3_FAIL(HY3_EFORMAT, "%sa tool call must be an object with 'function'", place);
@@ -206,19 +189,22 @@ static hy3_status check_call(const json_t *call, const char *place)
         HY3_FAIL(HY3_EFORMAT, "%sthe 'arguments' of a tool call must be an object, not %s", place,
                  json_is_string(json_object_get(function, "arguments")) ? "JSON as text"
                                                                         : "another value");
-    return HY3_OK;
+    if (wrapped)
+        HY3_TRY(hy3_keys_check(call, HY3_LEVEL_CALL, place, unread));
+    return hy3_keys_check(function, wrapped ? HY3_LEVEL_FUNCTION : HY3_LEVEL_PLAIN_CALL, place,
+                          unread);
 }
 
-static hy3_status check_calls(const json_t *calls, const char *place)
+static hy3_status check_calls(const json_t *calls, const char *place, json_t *unread)
 {
-    const json_t *call;
+    json_t *call;
     size_t i;
 
     if (!calls || json_is_null(calls))
         return HY3_OK;
     if (!json_is_array(calls))
         HY3_FAIL(HY3_EFORMAT, "%s'tool_calls' must be a list", place);
-    json_array_foreach(calls, i, call) HY3_TRY(check_call(call, place));
+    json_array_foreach(calls, i, call) HY3_TRY(check_call(call, place, unread));
     return HY3_OK;
 }
 
@@ -240,25 +226,104 @@ static hy3_status check_role(const json_t *message, const char *place)
     return HY3_OK;
 }
 
-static hy3_status check_message(json_t *message, size_t number)
+static const char *const reasoning_names[] = {"reasoning_content", "thinking", "reasoning"};
+
+enum { REASONING_NAMES = sizeof reasoning_names / sizeof *reasoning_names };
+
+static bool is_text_with_something(const json_t *value)
 {
-    static const char *const known[] = {"role", "content", "reasoning_content", "tool_calls", NULL};
-    static const char *const reasoning[] = {"reasoning_content", "thinking", "reasoning"};
+    return json_is_string(value) && json_string_length(value) > 0;
+}
+
+/* Reasoning and calls are the assistant's, and of several names of reasoning the first is read:
+ * what else is given is noted. *has_more: the message says something beside its content. */
+static hy3_status check_extras(const json_t *message, const char *place, json_t *unread,
+                               bool *has_more)
+{
+    const json_t *calls = json_object_get(message, "tool_calls");
+    const char *role = json_string_value(json_object_get(message, "role"));
+    bool is_assistant = strcmp(role, "assistant") == 0, is_taken = !is_assistant;
+    char why[24];
+
+    snprintf(why, sizeof why, " (%s)", role);
+    *has_more = is_assistant && json_array_size(calls) > 0;
+    for (size_t i = 0; i < REASONING_NAMES; i++) {
+        const json_t *text = json_object_get(message, reasoning_names[i]);
+
+        if (text && !json_is_null(text) && !json_is_string(text))
+            HY3_FAIL(HY3_EFORMAT, "%s'%s' must be a text", place, reasoning_names[i]);
+        if (is_text_with_something(text) && is_taken)
+            HY3_TRY(hy3_keys_note(HY3_LEVEL_MESSAGE, reasoning_names[i], why, unread));
+        *has_more |= is_text_with_something(text) && !is_taken;
+        is_taken |= json_is_string(text);
+    }
+    if (!is_assistant && json_array_size(calls) > 0)
+        HY3_TRY(hy3_keys_note(HY3_LEVEL_MESSAGE, "tool_calls", why, unread));
+    return HY3_OK;
+}
+
+/* A key of the message that is not read; NULL: there is none. */
+static const char *find_unread(json_t *message)
+{
+    static const char *const read[] = {"role", "content", NULL};
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(message, key, value)
+    {
+        bool is_read = false;
+
+        for (size_t i = 0; read[i]; i++)
+            is_read |= strcmp(key, read[i]) == 0;
+        for (size_t i = 0; i < REASONING_NAMES; i++)
+            is_read |= strcmp(key, reasoning_names[i]) == 0 && !is_text_with_something(value);
+        is_read |= strcmp(key, "tool_calls") == 0 && json_array_size(value) == 0;
+        if (!is_read)
+            return key;
+    }
+    return NULL;
+}
+
+/* A message that says nothing would be learned as an empty answer. null alone is what the template
+ * renders as nothing; beside another key the answer may be in that one. */
+static hy3_status check_emptiness(struct hy3_conversation *c, json_t *message, const char *place)
+{
+    const json_t *content = json_object_get(message, "content");
+    const char *key = find_unread(message);
+
+    if (!content)
+        HY3_FAIL(HY3_EFORMAT, "%s'content' is missing%s%.*s%s", place, key ? " ('" : "", SHOWN_MAX,
+                 key ? key : "", key ? "' is not read)" : "");
+    if (!json_is_null(content) && !(json_is_array(content) && json_array_size(content) == 0))
+        return HY3_OK;
+    if (key && strcmp(key, "function_call") == 0)
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'content' is null and 'function_call' is not read; write the call as "
+                 "'tool_calls', its arguments as an object",
+                 place);
+    if (key)
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'content' is null and '%.*s' is not read; an empty text would be learned; put "
+                 "the answer in 'content', or remove the message",
+                 place, SHOWN_MAX, key);
+    c->null_contents++;
+    return HY3_OK;
+}
+
+static hy3_status check_message(struct hy3_conversation *c, json_t *message, size_t number)
+{
     char place[40];
+    bool has_more;
 
     snprintf(place, sizeof place, "message %zu: ", number);
     if (!json_is_object(message))
         HY3_FAIL(HY3_EFORMAT, "%sit must be an object with 'role' and 'content'", place);
-    HY3_TRY(check_spelling(message, known, place));
+    HY3_TRY(hy3_keys_check(message, HY3_LEVEL_MESSAGE, place, c->unread));
     HY3_TRY(check_role(message, place));
-    HY3_TRY(check_content(json_object_get(message, "content"), place));
-    for (size_t i = 0; i < sizeof reasoning / sizeof *reasoning; i++) {
-        const json_t *text = json_object_get(message, reasoning[i]);
-
-        if (text && !json_is_null(text) && !json_is_string(text))
-            HY3_FAIL(HY3_EFORMAT, "%s'%s' must be a text", place, reasoning[i]);
-    }
-    return check_calls(json_object_get(message, "tool_calls"), place);
+    HY3_TRY(check_content(json_object_get(message, "content"), place, c->unread));
+    HY3_TRY(check_calls(json_object_get(message, "tool_calls"), place, c->unread));
+    HY3_TRY(check_extras(message, place, c->unread, &has_more));
+    return has_more ? HY3_OK : check_emptiness(c, message, place);
 }
 
 static hy3_status check_effort(const json_t *effort)
@@ -290,23 +355,31 @@ static hy3_status check_tools(const json_t *tools)
     return HY3_OK;
 }
 
-static hy3_status check_document(json_t *document)
+static hy3_status check_document(struct hy3_conversation *c)
 {
-    static const char *const known[] = {"messages", "reasoning_effort", "tools", NULL};
-    const json_t *messages = json_object_get(document, "messages");
+    const json_t *messages = json_object_get(c->document, "messages");
     size_t count = json_array_size(messages);
 
-    HY3_TRY(check_spelling(document, known, ""));
+    HY3_TRY(hy3_keys_check(c->document, HY3_LEVEL_LINE, "", c->unread));
     if (!messages)
         HY3_FAIL(HY3_EFORMAT, "'messages' is missing");
     if (!json_is_array(messages))
         HY3_FAIL(HY3_EFORMAT, "'messages' must be a list");
     if (count == 0)
         HY3_FAIL(HY3_EFORMAT, "'messages' is empty");
+    HY3_TRY(check_effort(json_object_get(c->document, "reasoning_effort")));
+    HY3_TRY(check_tools(json_object_get(c->document, "tools")));
     for (size_t i = 0; i < count; i++)
-        HY3_TRY(check_message(json_array_get(messages, i), i + 1));
-    HY3_TRY(check_effort(json_object_get(document, "reasoning_effort")));
-    return check_tools(json_object_get(document, "tools"));
+        HY3_TRY(check_message(c, json_array_get(messages, i), i + 1));
+    return HY3_OK;
+}
+
+static hy3_status create(struct hy3_conversation **out)
+{
+    HY3_TRY(hy3_alloc(out, 1, sizeof **out));
+    if (!((*out)->unread = json_object()))
+        HY3_FAIL(HY3_ENOMEM, "out of host memory while reading a line");
+    return HY3_OK;
 }
 
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out)
@@ -315,9 +388,9 @@ hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conv
     struct hy3_conversation *conversation = NULL;
 
     *out = NULL;
-    HY3_TRY_DONE(hy3_alloc(&conversation, 1, sizeof *conversation));
+    HY3_TRY_DONE(create(&conversation));
     HY3_TRY_DONE(parse_line(line, size, &conversation->document));
-    HY3_TRY_DONE(check_document(conversation->document));
+    HY3_TRY_DONE(check_document(conversation));
     *out = HY3_TAKE(conversation);
 done:
     hy3_conversation_free(conversation);
@@ -329,6 +402,7 @@ void hy3_conversation_free(struct hy3_conversation *conversation)
     if (!conversation)
         return;
     json_decref(conversation->document);
+    json_decref(conversation->unread);
     hy3_free(conversation);
 }
 
@@ -338,7 +412,7 @@ hy3_status hy3_conversation_prompt(const char *prompt, struct hy3_conversation *
     struct hy3_conversation *conversation = NULL;
 
     *out = NULL;
-    HY3_TRY_DONE(hy3_alloc(&conversation, 1, sizeof *conversation));
+    HY3_TRY_DONE(create(&conversation));
     conversation->document =
         json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", prompt);
     if (!conversation->document)
@@ -352,4 +426,14 @@ done:
 const json_t *hy3_conversation_json(const struct hy3_conversation *conversation)
 {
     return conversation->document;
+}
+
+json_t *hy3_conversation_unread(const struct hy3_conversation *conversation)
+{
+    return conversation->unread;
+}
+
+int64_t hy3_conversation_null_contents(const struct hy3_conversation *conversation)
+{
+    return conversation->null_contents;
 }

@@ -2,7 +2,10 @@
 /* message.h - one line of a JSONL file as a conversation.
  *
  * {"messages": [{"role", "content", "reasoning_content", "tool_calls"} …], "reasoning_effort",
- * "tools"} */
+ * "tools"}
+ *
+ * Nothing of a line is dropped in silence: it is read, refused, or named by
+ * hy3_conversation_unread. */
 #pragma once
 
 #include "base/error.h"
@@ -13,8 +16,8 @@ struct hy3_conversation; /* opaque: a checked JSON document */
 
 /* Local. Parses and checks `size` bytes of one line (no line end). Errors: HY3_EFORMAT, a text
  * without file and line (the caller knows them): not JSON, not UTF-8, a message without a role,
- * content that is no text … The caller owns
- * *out (hy3_conversation_free). */
+ * content that is no text, a message that says nothing, a key that is to change what is learned …
+ * The caller owns *out (hy3_conversation_free). */
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out);
 void hy3_conversation_free(struct hy3_conversation *conversation);
 
@@ -23,3 +26,9 @@ hy3_status hy3_conversation_prompt(const char *prompt, struct hy3_conversation *
 
 /* The document, borrowed: read by template.c. */
 const json_t *hy3_conversation_json(const struct hy3_conversation *conversation);
+
+/* The keys that are not read, as the keys of an object: "messages[].name". Borrowed. */
+json_t *hy3_conversation_unread(const struct hy3_conversation *conversation);
+
+/* Messages whose content is null and that say nothing else: rendered as an empty text. */
+int64_t hy3_conversation_null_contents(const struct hy3_conversation *conversation);

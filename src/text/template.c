@@ -2,11 +2,14 @@
 /* template.c - renders a checked conversation; every rule is one of the chat template's. */
 #include "text/template.h"
 
+#include "base/memory.h"
 #include "text/dialect.h"
 #include "text/pyjson.h"
 
 struct writer { /* keeps the first failure, so that the template reads as one */
     struct hy3_text *out;
+    struct hy3_contents *contents; /* NULL: nobody asks */
+    int64_t message;               /* whose content is being written, see struct hy3_content */
     const struct hy3_dialect_names *names;
     hy3_status status;
 };
@@ -31,15 +34,38 @@ static void put_tag(struct writer *w, const char *name)
     put(w, ">");
 }
 
+/* What was written since `first` is the line's own. */
+static void mark_content(struct writer *w, size_t first)
+{
+    struct hy3_contents *c = w->contents;
+
+    if (!c || w->status != HY3_OK || w->out->size == first)
+        return;
+    w->status = hy3_grow(&c->items, &c->capacity, c->count + 1, sizeof *c->items);
+    if (w->status == HY3_OK)
+        c->items[c->count++] = (struct hy3_content){first, w->out->size, w->message};
+}
+
+static void put_own_bytes(struct writer *w, const char *bytes, size_t size)
+{
+    size_t first = w->out->size;
+
+    put_bytes(w, bytes, size);
+    mark_content(w, first);
+}
+
 static void put_string(struct writer *w, const json_t *string)
 {
-    put_bytes(w, json_string_value(string), json_string_length(string));
+    put_own_bytes(w, json_string_value(string), json_string_length(string));
 }
 
 static void put_json(struct writer *w, const json_t *value)
 {
+    size_t first = w->out->size;
+
     if (w->status == HY3_OK)
         w->status = hy3_pyjson_append(w->out, value);
+    mark_content(w, first);
 }
 
 /* A text, the joined texts of a list of parts, or nothing. */
@@ -72,7 +98,10 @@ static void put_system(struct writer *w, const json_t *messages)
 
     put(w, w->names->bos);
     json_array_foreach(messages, i, message) if (is_role(message, "system"))
+    {
+        w->message = (int64_t)i + 1;
         put_content(w, message);
+    }
 }
 
 static void put_argument_form(struct writer *w, const char *number)
@@ -96,6 +125,7 @@ static void put_tools(struct writer *w, const json_t *tools, bool has_system)
     const json_t *tool;
     size_t i;
 
+    w->message = 0;
     put(w, has_system ? "\n\n" : "");
     put(w,
         "# Tools\n\nYou may call one or more functions to assist with the user query."
@@ -135,7 +165,7 @@ static void put_call(struct writer *w, const json_t *call)
     json_object_foreach(arguments, key, value)
     {
         put_tag(w, "arg_key");
-        put(w, key);
+        put_own_bytes(w, key, strlen(key));
         put_tag(w, "/arg_key");
         put(w, "\n");
         put_tag(w, "arg_value");
@@ -226,6 +256,7 @@ static void put_turns(struct writer *w, const json_t *messages, bool keep_all,
         struct place place = {i + 1 == count, keep_all || i >= first_kept};
         bool is_assistant = is_role(message, "assistant");
 
+        w->message = (int64_t)i + 1;
         if (in_results && (is_assistant || is_role(message, "user"))) {
             put_tag(w, "/tool_responses");
             in_results = false;
@@ -263,11 +294,19 @@ hy3_status hy3_template_render(const struct hy3_conversation *conversation,
                                enum hy3_dialect dialect, const struct hy3_template_options *options,
                                struct hy3_text *out)
 {
+    return hy3_template_render_marked(conversation, dialect, options, out, NULL);
+}
+
+hy3_status hy3_template_render_marked(const struct hy3_conversation *conversation,
+                                      enum hy3_dialect dialect,
+                                      const struct hy3_template_options *options,
+                                      struct hy3_text *out, struct hy3_contents *contents)
+{
     const json_t *document = hy3_conversation_json(conversation);
     const json_t *messages = json_object_get(document, "messages");
     const json_t *tools = json_object_get(document, "tools");
     const char *effort = json_string_value(json_object_get(document, "reasoning_effort"));
-    struct writer w = {out, hy3_dialect_names(dialect), HY3_OK};
+    struct writer w = {.out = out, .contents = contents, .names = hy3_dialect_names(dialect)};
     bool has_tools = json_array_size(tools) > 0;
     size_t begin = out->size;
 

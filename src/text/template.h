@@ -5,6 +5,7 @@
  * Equals the upstream chat template, see tests/golden/README.md. */
 #pragma once
 
+#include "text/contents.h"
 #include "text/dialect.h"
 #include "text/message.h"
 #include "text/text.h"
@@ -23,3 +24,10 @@ struct hy3_template_options {
 hy3_status hy3_template_render(const struct hy3_conversation *conversation,
                                enum hy3_dialect dialect, const struct hy3_template_options *options,
                                struct hy3_text *out);
+
+/* Local. The same; appends to *contents which bytes of `out` come from the line, whatever they look
+ * like. */
+hy3_status hy3_template_render_marked(const struct hy3_conversation *conversation,
+                                      enum hy3_dialect dialect,
+                                      const struct hy3_template_options *options,
+                                      struct hy3_text *out, struct hy3_contents *contents);

@@ -160,6 +160,16 @@ static hy3_status read_specials(struct hy3_tokenizer *tokenizer, const json_t *c
                         &ids->assistant);
 }
 
+/* A tokenizer.json may forget to flag them. */
+static void mark_controls(struct hy3_tokenizer *tokenizer)
+{
+    const struct hy3_specials *ids = &tokenizer->specials;
+    const int32_t controls[] = {ids->bos, ids->eos, ids->pad, ids->user, ids->assistant};
+
+    for (size_t i = 0; i < sizeof controls / sizeof *controls; i++)
+        tokenizer->vocab.tokens[controls[i]].is_control = true;
+}
+
 hy3_status hy3_tokenizer_open(const char *directory, struct hy3_tokenizer **out)
 {
     hy3_status status = HY3_OK;
@@ -184,6 +194,7 @@ hy3_status hy3_tokenizer_open(const char *directory, struct hy3_tokenizer **out)
         tokenizer->fingerprint = XXH3_64bits_withSeed(config_text, size, tokenizer->fingerprint);
     }
     HY3_TRY_DONE(read_specials(tokenizer, config, path));
+    mark_controls(tokenizer);
     *out = HY3_TAKE(tokenizer);
 done:
     json_decref(config);
@@ -240,8 +251,8 @@ static hy3_status emit_stretch(void *context, struct hy3_piece piece, int32_t id
     return HY3_OK;
 }
 
-hy3_status hy3_tokenizer_encode(struct hy3_tokenizer *tokenizer, const char *text, size_t size,
-                                bool specials_as_text, struct hy3_ids *ids)
+static hy3_status encode(struct hy3_tokenizer *tokenizer, const char *text, size_t size,
+                         struct hy3_added_text *as_text, struct hy3_ids *ids)
 {
     struct hy3_piece whole = {text, text, size};
 
@@ -249,7 +260,27 @@ hy3_status hy3_tokenizer_encode(struct hy3_tokenizer *tokenizer, const char *tex
         HY3_FAIL(HY3_EFORMAT, "a text of %zu bytes is too long to tokenize", size);
     HY3_TRY(shape_text(tokenizer, text, size, &whole.shape));
     tokenizer->ids = ids;
-    return hy3_added_cut(tokenizer->added, whole, specials_as_text, emit_stretch, tokenizer);
+    return hy3_added_cut(tokenizer->added, whole, as_text, emit_stretch, tokenizer);
+}
+
+hy3_status hy3_tokenizer_encode(struct hy3_tokenizer *tokenizer, const char *text, size_t size,
+                                bool specials_as_text, struct hy3_ids *ids)
+{
+    struct hy3_added_text as_text = {.all = specials_as_text, .id = -1};
+
+    return encode(tokenizer, text, size, &as_text, ids);
+}
+
+hy3_status hy3_tokenizer_encode_rendered(struct hy3_tokenizer *tokenizer, const char *text,
+                                         size_t size, const struct hy3_contents *contents,
+                                         struct hy3_ids *ids, int32_t *found, size_t *at)
+{
+    struct hy3_added_text as_text = {.contents = contents, .id = -1};
+
+    HY3_TRY(encode(tokenizer, text, size, &as_text, ids));
+    *found = as_text.id;
+    *at = as_text.at;
+    return HY3_OK;
 }
 
 static hy3_status token_of(const struct hy3_tokenizer *tokenizer, int32_t id,

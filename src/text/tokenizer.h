@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "text/contents.h"
 #include "text/dialect.h"
 #include "text/ids.h"
 
@@ -30,6 +31,14 @@ void hy3_tokenizer_close(struct hy3_tokenizer *tokenizer);
  * special are plain text (what encode_special_tokens does); others are recognised all the same. */
 hy3_status hy3_tokenizer_encode(struct hy3_tokenizer *tokenizer, const char *text, size_t size,
                                 bool specials_as_text, struct hy3_ids *ids);
+
+/* Local. The ids of a rendered text. Control tokens (flagged special, or in struct hy3_specials)
+ * are recognised where the template wrote them, never in `contents`: nothing that a line says
+ * becomes the end of a turn or another role. *found: the first token that a content looks like, -1:
+ * there is none; *at: its place. */
+hy3_status hy3_tokenizer_encode_rendered(struct hy3_tokenizer *tokenizer, const char *text,
+                                         size_t size, const struct hy3_contents *contents,
+                                         struct hy3_ids *ids, int32_t *found, size_t *at);
 
 /* Local. The text of ids, with U+FFFD for broken UTF-8 as Python's "replace" gives it; skip_special
  * leaves out tokens flagged special. *text ends in a NUL beyond *size; the caller owns it

@@ -12,7 +12,8 @@ struct hy3_token {
     size_t at; /* in vocab->bytes */
     uint32_t size;
     bool is_present, is_special;
-    bool is_bytes; /* all its characters stand for bytes (those are kept), else its own UTF-8 */
+    bool is_control; /* flagged special, or one of a turn's tokens */
+    bool is_bytes;   /* all its characters stand for bytes (those are kept), else its own UTF-8 */
 };
 
 struct hy3_vocab {

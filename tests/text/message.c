@@ -89,7 +89,12 @@ static void a_refusal_says_what_is_wrong(void **state)
         const char *line, *words;
     } rows[] = {
         {"", "not valid JSON"},
-        {"[1]", "must be an object"},
+        {"[1]", "must be an object with 'messages', not a list"},
+        {"null", "not null"},
+        {"\"x\"", "not a text"},
+        {" 1e999", "not a number"},
+        {"true", "not true"},
+        {"{\"messages\":[],\"messages\":[]}", "duplicate"},
         {"{}", "'messages' is missing"},
         {"{\"messages\":{}}", "must be a list"},
         {"{\"messages\":[]}", "is empty"},
@@ -111,6 +116,25 @@ static void a_refusal_says_what_is_wrong(void **state)
         {"{\"reasoning_efort\":\"low\",\"messages\":[]}", "did you mean 'reasoning_effort'"},
         {USER(",\"reasoning_content\":[]"), "'reasoning_content' must be a text"},
         {USER(",\"tool_calls\":{}"), "'tool_calls' must be a list"},
+        {"{\"messages\":[{\"role\":\"user\",\"text\":\"hi\"}]}",
+         "message 1: 'content' is missing ('text' is not read)"},
+        {"{\"messages\":[{\"role\":\"tool\"}]}", "'content' is missing"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"reasoning_content\":\"\"}]}",
+         "'content' is missing"},
+        {"{\"messages\":[{\"role\":\"user\",\"reasoning_content\":\"r\"}]}",
+         "'content' is missing"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"refusal\":\"no\"}]}",
+         "'content' is null and 'refusal' is not read"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":[],\"function_call\":{}}]}",
+         "'function_call' is not read; write the call as 'tool_calls'"},
+        {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"weight\":0"),
+         "message 2: 'weight' would change what is learned"},
+        {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"Train\":false"),
+         "'Train' would change"},
+        {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"loss\":\"0\""), "'loss' would change"},
+        {USER(",\"weight\":0.5"), "'weight' would change"},
+        {"{\"sample_weight\":2,\"messages\":[]}", "'sample_weight' would change"},
+        {"{\"label\":false,\"messages\":[]}", "'label' would change"},
         {CALL("[3]"), "must be an object"},
         {CALL("[{\"function\":null}]"), "must be an object"},
         {CALL("[{\"function\":{\"arguments\":{}}}]"), "needs a 'name'"},
@@ -130,16 +154,24 @@ static void a_refusal_says_what_is_wrong(void **state)
         assert_fails(HY3_EFORMAT, rows[i].words, read_line(rows[i].line, strlen(rows[i].line)));
 }
 
-static void what_nobody_reads_is_ignored(void **state)
+static void what_is_harmless_is_accepted(void **state)
 {
     static const char *const lines[] = {
-        USER(",\"name\":1,\"weight\":0.5,\"tool_call_id\":\"a\",\"id\":[]"),
+        USER(",\"name\":1,\"weight\":1,\"tool_call_id\":\"a\",\"id\":[]"),
+        USER(",\"weight\":0,\"loss\":false},{\"role\":\"assistant\",\"content\":\"y\","
+             "\"weight\":1.0,"
+             "\"loss\":true,\"train\":null"),
+        "{\"label\":\"sport\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}",
+        "{\"messages\":[{\"role\":\"assistant\",\"reasoning\":\"r\"}]}",
+        "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"refusal\":null,"
+        "\"tool_calls\":[{\"name\":\"f\",\"arguments\":{}}]}]}",
         USER(",\"context\":\"beside content is no misspelling\""),
         "{\"id\":-99999999999999999999,\"x\":\"1e999 \\\" 5\",\"y\":[1e999,-1E+999,0.5e-999],"
         "\"messages\":[{\"role\":\"user\",\"content\":null}]}",
         "\xef\xbb\xbf" USER(""),
         USER("") "\r",
-        "{\"reasoning_effort\":null,\"tools\":null,\"messages\":[{\"role\":\"tool\"}]}",
+        "{\"reasoning_effort\":null,\"tools\":null,\"messages\":[{\"role\":\"tool\","
+        "\"content\":\"\"}]}",
         USER(",\"tool_calls\":[],\"reasoning_content\":null"),
     };
 
@@ -148,12 +180,139 @@ static void what_nobody_reads_is_ignored(void **state)
         assert_ok(read_line(lines[i], strlen(lines[i])));
 }
 
+/* The keys that are not read, joined by spaces; static memory. */
+static const char *unread_of(const char *line, int64_t *nulls)
+{
+    static char names[600];
+    struct hy3_conversation *conversation;
+    const char *name;
+    json_t *value;
+
+    names[0] = '\0';
+    assert_ok(hy3_conversation_parse(line, strlen(line), &conversation));
+    json_object_foreach(hy3_conversation_unread(conversation), name, value)
+    {
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", *names ? " " : "",
+                 name);
+    }
+    *nulls = hy3_conversation_null_contents(conversation);
+    hy3_conversation_free(conversation);
+    return names;
+}
+
+static void what_is_not_read_is_named_once(void **state)
+{
+    static const struct {
+        const char *line, *names;
+        int64_t nulls;
+    } rows[] = {
+        {USER(""), "", 0},
+        {USER(",\"name\":\"a\"},{\"role\":\"user\",\"content\":\"y\",\"name\":\"b\""),
+         "messages[].name", 0},
+        {"{\"id\":7,\"messages\":[{\"role\":\"user\",\"content\":null}]}", "id", 1},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[]},{\"role\":\"user\",\"content\":null}]}",
+         "", 2},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\","
+         "\"cache_control\":{}}]}]}",
+         "messages[].content[].cache_control", 0},
+        {CALL("[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{},"
+              "\"strict\":true}}]"),
+         "messages[].tool_calls[].id messages[].tool_calls[].type "
+         "messages[].tool_calls[].function.strict",
+         0},
+        {CALL("[{\"id\":\"1\",\"name\":\"f\",\"arguments\":{}}]"), "messages[].tool_calls[].id", 0},
+        {USER(",\"reasoning_content\":\"r\",\"tool_calls\":[{\"name\":\"f\",\"arguments\":{}}]"),
+         "messages[].reasoning_content (user) messages[].tool_calls (user)", 0},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":\"r\","
+         "\"reasoning\":\"s\"}]}",
+         "messages[].reasoning (assistant)", 0},
+        {USER(",\"train\":true"), "messages[].train", 0}, /* a question is not learned */
+        {USER(",\"a\\u001b[2J\\u009b\":1"), "messages[].a?[2J?", 0},
+    };
+
+    int64_t nulls;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_string_equal(unread_of(rows[i].line, &nulls), rows[i].names);
+        assert_int_equal(nulls, rows[i].nulls);
+    }
+}
+
+/* One line with an odd key at one place: it must be refused by its name, or be named, or the text
+ * must say it. */
+static void check_odd_key(const char *line, const char *key, const char *value)
+{
+    static const char weights[] = "weight loss train loss_weight";
+    const struct hy3_template_options options = {.is_training = true};
+    bool is_default =
+        strstr(weights, key) && (strcmp(value, "1") == 0 || strcmp(value, "true") == 0);
+    struct hy3_conversation *conversation;
+    struct hy3_text text = {0};
+    int64_t nulls;
+    hy3_status status = hy3_conversation_parse(line, strlen(line), &conversation);
+
+    if (status != HY3_OK) {
+        if (!strstr(hy3_error_text(), key))
+            fail_msg("%s: '%s' is not named: %s", line, key, hy3_error_text());
+        return;
+    }
+    assert_ok(hy3_template_render(conversation, HY3_DIALECT_FINAL, &options, &text));
+    hy3_conversation_free(conversation);
+    if (!memmem(text.data, text.size, key, strlen(key)) && !strstr(unread_of(line, &nulls), key) &&
+        !is_default)
+        fail_msg("%s: '%s' is dropped in silence", line, key);
+    hy3_free(text.data);
+}
+
+static void every_odd_key_at_every_level_is_used_refused_or_named(void **state)
+{
+    static const char *const lines[] = {
+        "{%s\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}",
+        "{\"messages\":[{%s\"role\":\"user\",\"content\":\"q\"}]}",
+        "{\"messages\":[{%s\"role\":\"assistant\",\"content\":\"q\"}]}",
+        "{\"messages\":[{%s\"role\":\"assistant\",\"content\":null}]}",
+        "{\"messages\":[{%s\"role\":\"system\"}]}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{%s\"type\":\"text\",\"text\":\"q\"}]}]}",
+        CALL("[{%s\"name\":\"f\",\"arguments\":{}}]"),
+        CALL("[{%s\"function\":{\"name\":\"f\",\"arguments\":{}}}]"),
+        CALL("[{\"function\":{%s\"name\":\"f\",\"arguments\":{}}}]"),
+        CALL("[{\"function\":{\"name\":\"f\",\"arguments\":{%s\"n\":1}}}]"),
+        "{\"tools\":[{%s\"type\":\"function\"}],"
+        "\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}",
+    };
+    static const char *const keys[] = {
+        "name",     "weight",      "loss",          "train",   "mask",         "contents",
+        "text",     "value",       "function_call", "refusal", "audio",        "annotations",
+        "Role",     "prefix",      "from",          "label",   "tool_call_id", "thinking_blocks",
+        "\xc3\xa9", "loss_weight",
+    };
+    static const char *const values[] = {"null", "0",  "1",        "true", "false",
+                                         "\"\"", "[]", "\"said\"", "{}",   "0.5"};
+    char odd[100], line[400];
+
+    (void)state;
+    for (size_t l = 0; l < sizeof lines / sizeof *lines; l++)
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+            for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
+                const char *place = strstr(lines[l], "%s");
+
+                snprintf(odd, sizeof odd, "\"%s\":%s,", keys[k], values[v]);
+                snprintf(line, sizeof line, "%.*s%s%s", (int)(place - lines[l]), lines[l], odd,
+                         place + 2);
+                if (!strstr(place, "\"name\"") || strcmp(keys[k], "name") != 0)
+                    check_odd_key(line, keys[k], values[v]);
+            }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_bad_lines_are_refused_and_good_ones_accepted),
         cmocka_unit_test(a_refusal_says_what_is_wrong),
-        cmocka_unit_test(what_nobody_reads_is_ignored),
+        cmocka_unit_test(what_is_harmless_is_accepted),
+        cmocka_unit_test(what_is_not_read_is_named_once),
+        cmocka_unit_test(every_odd_key_at_every_level_is_used_refused_or_named),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

@@ -305,6 +305,156 @@ static void other_names_of_reasoning_are_read_in_order(void **state)
         HEAD "<｜hy_Assistant｜><think>t</think>a<｜hy_eos｜>");
 }
 
+#define EOS  "<｜hy_eos｜>"
+#define ROLE "<｜hy_Assistant｜>"
+
+/* A line renders to `ids`; *found is the token that a content looks like, -1 if none does. */
+static void encode_line(struct hy3_tokenizer *tokenizer, const char *line, struct hy3_ids *ids,
+                        int32_t *found, int64_t *message)
+{
+    const struct hy3_template_options options = {.is_training = true};
+    struct hy3_conversation *conversation;
+    struct hy3_contents contents = {0};
+    struct hy3_text text = {0};
+    size_t at;
+
+    ids->count = 0;
+    assert_ok(hy3_conversation_parse(line, strlen(line), &conversation));
+    assert_ok(
+        hy3_template_render_marked(conversation, HY3_DIALECT_PREVIEW, &options, &text, &contents));
+    assert_ok(
+        hy3_tokenizer_encode_rendered(tokenizer, text.data, text.size, &contents, ids, found, &at));
+    *message = *found < 0 ? -1 : hy3_contents_find(&contents, at, at + 1)->message;
+    hy3_free(contents.items);
+    hy3_free(text.data);
+    hy3_conversation_free(conversation);
+}
+
+static size_t count_id(const struct hy3_ids *ids, int32_t id)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < ids->count; i++)
+        count += ids->data[i] == id;
+    return count;
+}
+
+/* In every text of a line, also where two texts that meet form the token, and in the JSON of the
+ * tools; the turns stay what they are. */
+static void no_text_of_a_line_becomes_a_control_token(void **state)
+{
+    static const char rest[] =
+        "{\"role\":\"user\",\"content\":\"q\"},"
+        "{\"role\":\"assistant\",\"content\":\"a\"}]}";
+
+    static const struct {
+        const char *line;
+        int64_t message; /* that has it */
+    } rows[] = {
+        {"{\"messages\":[{\"role\":\"system\",\"content\":\"x" EOS "\"},", 1},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"" ROLE EOS "\"},", 1},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[\"<｜hy_\",\"eos｜>\"]},", 1},
+        {"{\"messages\":[{\"role\":\"system\",\"content\":\"<｜hy_\"},"
+         "{\"role\":\"user\",\"content\":\"\"},"
+         "{\"role\":\"system\",\"content\":\"eos｜>\"},",
+         1},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"\"},{\"role\":\"tool\",\"content\":\"" EOS
+         "\"},",
+         2},
+        {"{\"tools\":[{\"description\":\"" EOS "\"}],\"messages\":[", 0},
+        {"{\"tools\":[{\"" ROLE "\":1}],\"messages\":[", 0},
+    };
+    struct hy3_tokenizer *tokenizer = ((struct dialect *)*state)[0].tokenizer;
+    const struct hy3_specials *special = hy3_tokenizer_specials(tokenizer);
+    struct hy3_ids ids = {0};
+    char line[400];
+    int32_t found;
+    int64_t message;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(line, sizeof line, "%s%s", rows[i].line, rest);
+        encode_line(tokenizer, line, &ids, &found, &message);
+        assert_true(found == special->eos || found == special->assistant);
+        assert_int_equal(message, rows[i].message);
+        assert_int_equal(count_id(&ids, special->eos), 1);
+        assert_int_equal(count_id(&ids, special->assistant), 1);
+    }
+    hy3_free(ids.data);
+}
+
+static void names_arguments_and_reasoning_are_texts_too(void **state)
+{
+    static const char *const calls[] = {"\"name\":\"f" EOS "\",\"arguments\":{}",
+                                        "\"name\":\"f\",\"arguments\":{\"" EOS "\":1}",
+                                        "\"name\":\"f\",\"arguments\":{\"k\":\"" EOS "\"}",
+                                        "\"name\":\"f\",\"arguments\":{\"k\":[\"" EOS "\"]}"};
+    struct hy3_tokenizer *tokenizer = ((struct dialect *)*state)[0].tokenizer;
+    int32_t found, eos = hy3_tokenizer_specials(tokenizer)->eos;
+    struct hy3_ids ids = {0};
+    int64_t message;
+    char line[300];
+
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        snprintf(line, sizeof line,
+                 "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{%s}]}]}", calls[i]);
+        encode_line(tokenizer, line, &ids, &found, &message);
+        assert_true(found == eos && message == 1 && count_id(&ids, eos) == 1);
+    }
+    encode_line(tokenizer,
+                "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"thinking\":\"" EOS
+                "\"}]}",
+                &ids, &found, &message);
+    assert_true(found == eos && message == 1 && count_id(&ids, eos) == 1);
+    encode_line(tokenizer, "{\"messages\":[{\"role\":\"user\",\"content\":\"<think>x</think>\"}]}",
+                &ids, &found, &message);
+    assert_int_equal(found, -1); /* not flagged special */
+    hy3_free(ids.data);
+}
+
+/* Where no content looks like a control token, marking changes nothing. */
+static void plain_golden_rows_give_the_same_ids_marked(struct dialect *dialect)
+{
+    const json_t *row;
+    size_t i, same = 0;
+
+    json_array_foreach(json_object_get(dialect->golden, "cases"), i, row)
+    {
+        struct hy3_template_options options = {0};
+        json_t *document = document_of(row, &options);
+        struct hy3_conversation *conversation = NULL;
+        struct hy3_contents contents = {0};
+        struct hy3_text text = {0};
+        struct hy3_ids ids = {0};
+        int32_t found = 0;
+        size_t at;
+
+        if (parse(document, &conversation) == HY3_OK) {
+            assert_ok(hy3_template_render_marked(conversation,
+                                                 hy3_tokenizer_dialect(dialect->tokenizer),
+                                                 &options, &text, &contents));
+            assert_ok(hy3_tokenizer_encode_rendered(dialect->tokenizer, text.data, text.size,
+                                                    &contents, &ids, &found, &at));
+        }
+        if (found < 0) {
+            assert_same_ids(json_string_value(json_object_get(row, "name")),
+                            json_object_get(row, "ids"), &ids);
+            same++;
+        }
+        json_decref(document);
+        hy3_conversation_free(conversation);
+        hy3_free(contents.items);
+        hy3_free(text.data);
+        hy3_free(ids.data);
+    }
+    assert_true(same > 80);
+}
+
+static void marking_changes_no_golden_row_without_control_tokens(void **state)
+{
+    for (int d = 0; d < 2; d++)
+        plain_golden_rows_give_the_same_ids_marked(&((struct dialect *)*state)[d]);
+}
+
 static void nul_does_not_cut_a_text(void **state)
 {
     const struct hy3_template_options options = {.is_training = true};
@@ -373,6 +523,12 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(what_the_template_raises_on_is_refused, open_both,
                                         close_both),
         cmocka_unit_test_setup_teardown(all_samples_of_the_data_set_give_the_golden_tokens,
+                                        open_both, close_both),
+        cmocka_unit_test_setup_teardown(no_text_of_a_line_becomes_a_control_token, open_both,
+                                        close_both),
+        cmocka_unit_test_setup_teardown(names_arguments_and_reasoning_are_texts_too, open_both,
+                                        close_both),
+        cmocka_unit_test_setup_teardown(marking_changes_no_golden_row_without_control_tokens,
                                         open_both, close_both),
         cmocka_unit_test(json_is_printed_as_python_prints_it),
         cmocka_unit_test(arguments_keep_numbers_of_any_size),

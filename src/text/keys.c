@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* keys.c - the keys that are read, level by level, and what becomes of the others. */
+#include "text/keys.h"
+
+#include <ctype.h>
+#include <strings.h>
+
+enum { SHOWN_MAX = 60, NAME_MAX_BYTES = 160 }; /* bytes of a key in a message; of a noted name */
+
+struct level {
+    const char *name;         /* before the key */
+    const char *const *known; /* those a misspelling is compared with, then the others */
+    size_t aliases;           /* how many of `known` are only other names */
+};
+
+static const char *const line_keys[] = {"messages", "reasoning_effort", "tools", NULL};
+static const char *const message_keys[] = {
+    "role", "content", "reasoning_content", "tool_calls", "thinking", "reasoning", NULL};
+static const char *const part_keys[] = {"text", "type", NULL};
+static const char *const call_keys[] = {"function", NULL};
+static const char *const function_keys[] = {"name", "arguments", NULL};
+
+static const struct level levels[HY3_LEVELS] = {
+    [HY3_LEVEL_LINE] = {"", line_keys, 0},
+    [HY3_LEVEL_MESSAGE] = {"messages[].", message_keys, 2},
+    [HY3_LEVEL_PART] = {"messages[].content[].", part_keys, 2},
+    [HY3_LEVEL_CALL] = {"messages[].tool_calls[].", call_keys, 1},
+    [HY3_LEVEL_PLAIN_CALL] = {"messages[].tool_calls[].", function_keys, 2},
+    [HY3_LEVEL_FUNCTION] = {"messages[].tool_calls[].function.", function_keys, 2},
+};
+
+static bool is_one_of(const char *key, const char *const *list)
+{
+    for (; *list; list++)
+        if (strcasecmp(key, *list) == 0)
+            return true;
+    return false;
+}
+
+static bool is_known(const char *key, const char *const *known)
+{
+    for (; *known; known++)
+        if (strcmp(key, *known) == 0)
+            return true;
+    return false;
+}
+
+/* Levenshtein's distance without regard to case; large for words over 31 characters. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[32], n = strlen(b), diagonal, above;
+
+    if (strlen(a) > 31 || n > 31)
+        return 100;
+    for (size_t j = 0; j <= n; j++)
+        row[j] = j;
+    for (size_t i = 0; a[i] != '\0'; i++) {
+        diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            size_t change = diagonal + (tolower((unsigned char)a[i]) != b[j]);
+
+            diagonal = above = row[j + 1];
+            above = above < row[j] ? above + 1 : row[j] + 1;
+            row[j + 1] = change < above ? change : above;
+        }
+    }
+    return row[n];
+}
+
+/* An unknown key that looks like a misspelling of a known one that is absent. */
+static hy3_status check_spelling(json_t *object, const char *key, const struct level *level,
+                                 const char *place)
+{
+    size_t count = 0;
+
+    while (level->known[count])
+        count++;
+    for (size_t i = 0; i < count - level->aliases; i++)
+        if (!json_object_get(object, level->known[i]) &&
+            distance(key, level->known[i]) <= (strlen(level->known[i]) < 6 ? 1 : 2))
+            HY3_FAIL(HY3_EFORMAT, "%sunknown key '%s'; did you mean '%s'?", place, key,
+                     level->known[i]);
+    return HY3_OK;
+}
+
+static bool is_number(const json_t *value, double number)
+{
+    return json_is_number(value) && json_number_value(value) == number;
+}
+
+/* Other programs leave a message out of the loss, or weigh it, by these. The value that means what
+ * hy3 does anyway is accepted. is_learned: whether the object is, as an answer or a whole line. */
+static hy3_status check_learning(const char *key, const json_t *value, bool is_learned,
+                                 const char *place, bool *is_understood)
+{
+    static const char *const weights[] = {"weight",      "weights",    "loss",          "train",
+                                          "training",    "trainable",  "is_trained",    "cal_loss",
+                                          "loss_weight", "loss_scale", "sample_weight", NULL};
+    static const char *const masks[] = {"mask",       "masked",       "loss_mask",
+                                        "label_mask", "train_mask",   "training_mask",
+                                        "labels",     "train_detail", NULL};
+    bool is_weight = is_one_of(key, weights);
+    bool is_one = json_is_true(value) || is_number(value, 1);
+    bool is_none = json_is_false(value) || is_number(value, 0);
+
+    *is_understood = is_weight && is_learned && is_one;
+    if (*is_understood || json_is_null(value))
+        return HY3_OK; /* null: as if it were absent */
+    if (is_weight && !is_learned && (is_one || is_none))
+        return HY3_OK; /* a question is not learned, with or without */
+    /* "label": false marks an answer that is not wanted; other values are names of classes */
+    if (is_weight || is_one_of(key, masks) || (strcasecmp(key, "label") == 0 && is_none))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'%s' would change what is learned; hy3 learns all answers of a line with the "
+                 "same weight; remove the key, or leave out the line",
+                 place, key);
+    return HY3_OK;
+}
+
+/* Appends a key so that a terminal shows it harmlessly; a long one is truncated. */
+static void put_key(const char *key, char *out, size_t size)
+{
+    size_t length = strlen(key), used = 0, limit = SHOWN_MAX < size - 1 ? SHOWN_MAX : size - 1;
+
+    if (length > limit) {
+        length = limit;
+        while (length > 0 && ((unsigned char)key[length] & 0xc0) == 0x80)
+            length--;
+    }
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)key[i];
+        bool is_control = c < 0x20 || c == 0x7f ||
+                          (c == 0xc2 && i + 1 < length && (unsigned char)key[i + 1] < 0xa0);
+
+        out[used++] = is_control ? '?' : key[i];
+        i += is_control && c == 0xc2;
+    }
+    out[used] = '\0';
+}
+
+hy3_status hy3_keys_note(enum hy3_level level, const char *key, const char *why, json_t *unread)
+{
+    char name[NAME_MAX_BYTES], shown[SHOWN_MAX + 1];
+
+    put_key(key, shown, sizeof shown);
+    snprintf(name, sizeof name, "%s%s%s", levels[level].name, shown, why);
+    if (json_object_set_new(unread, name, json_true()) != 0)
+        HY3_FAIL(HY3_ENOMEM, "out of host memory while reading a line");
+    return HY3_OK;
+}
+
+hy3_status hy3_keys_check(json_t *object, enum hy3_level level, const char *place, json_t *unread)
+{
+    const struct level *l = &levels[level];
+    const char *key;
+    json_t *value;
+    const char *role = json_string_value(json_object_get(object, "role"));
+    bool is_learned = level != HY3_LEVEL_MESSAGE || !role || strcmp(role, "assistant") == 0;
+    bool is_understood;
+
+    json_object_foreach(object, key, value)
+    {
+        if (is_known(key, l->known))
+            continue;
+        HY3_TRY(check_learning(key, value, is_learned, place, &is_understood));
+        if (is_understood)
+            continue;
+        HY3_TRY(check_spelling(object, key, l, place));
+        HY3_TRY(hy3_keys_note(level, key, "", unread));
+    }
+    return HY3_OK;
+}
