@@ -6,13 +6,10 @@
 #include "comm/group.h"
 #include "comm/launch.h"
 
+/* The result; its counts are in the log, in the words of hy3_sft. */
 static void print(const char *name, const char *path, const struct hy3_dataset_summary *s)
 {
     printf("%s: %s%s\n", name, path, s->reused ? " (existing file reused)" : "");
-    printf("  samples %lld, tokens %lld, label tokens %lld, longest %lld\n", (long long)s->samples,
-           (long long)s->tokens, (long long)s->label_tokens, (long long)s->longest);
-    printf("  truncated %lld, dropped %lld, bad lines %lld of %lld\n", (long long)s->truncated,
-           (long long)s->dropped, (long long)s->bad, (long long)s->lines);
     if (!s->reused)
         printf("  %.1f MB in %.1f s: %.1f MB/s\n", 1e-6 * (double)s->bytes, s->seconds,
                1e-6 * (double)s->bytes / s->seconds);
@@ -23,7 +20,7 @@ static hy3_status tokenize(const struct hy3_config *config, const char *name)
     struct hy3_dataset *dataset;
     struct hy3_dataset_summary summary;
 
-    HY3_TRY(hy3_datasets_open(MPI_COMM_WORLD, config, name, &dataset, &summary));
+    HY3_TRY(hy3_datasets_open(MPI_COMM_WORLD, config, name, false, &dataset, &summary));
     if (hy3_rank(MPI_COMM_WORLD) == 0)
         print(name, hy3_dataset_path(dataset), &summary);
     hy3_dataset_close(dataset);

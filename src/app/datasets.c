@@ -19,8 +19,22 @@ static hy3_status complete(const struct hy3_config *c, struct hy3_dataset_option
     return hy3_cache_directory(c->cache_dir, c->output_dir, options->files[0], cache, HY3_PATH_MAX);
 }
 
+static enum hy3_content_tokens content_tokens(const struct hy3_config *c)
+{
+    switch (c->special_tokens_in_content) {
+    case HY3_SPECIAL_TOKENS_text:
+        return HY3_CONTENT_TEXT;
+    case HY3_SPECIAL_TOKENS_token:
+        return HY3_CONTENT_TOKEN;
+    case HY3_SPECIAL_TOKENS_reject:
+        break;
+    }
+    return HY3_CONTENT_REJECT;
+}
+
 hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
-                             struct hy3_dataset **out, struct hy3_dataset_summary *summary)
+                             bool is_tentative, struct hy3_dataset **out,
+                             struct hy3_dataset_summary *summary)
 {
     hy3_status status = HY3_OK;
     const struct hy3_config *c = config;
@@ -36,6 +50,8 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
                                           .max_samples = c->max_samples,
                                           .max_bad_samples = c->max_bad_samples,
                                           .keep_unlabelled = c->disable_shuffling,
+                                          .content_tokens = content_tokens(c),
+                                          .is_tentative = is_tentative,
                                           .overwrite = c->overwrite_cache};
 
     if (files->count == 0) {

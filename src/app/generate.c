@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "comm/comm.h"
+#include "data/kind.h"
 #include "engine/generate.h"
 #include "text/message.h"
 #include "text/template.h"
@@ -78,23 +79,29 @@ void hy3_generate_close(struct hy3_generate *g)
     hy3_free(g);
 }
 
-/* The prompt's ids, with an assistant turn opened at its end. */
+/* The prompt's ids, with an assistant turn opened at its end. What the messages say is plain text:
+ * it never ends a turn or speaks as another role. */
 static hy3_status encode(const struct hy3_generate *g, struct hy3_conversation *conversation,
                          struct hy3_ids *ids)
 {
     hy3_status status = HY3_OK;
     struct hy3_template_options options = {.add_generation_prompt = true, .keep_thinking = -1};
     struct hy3_text text = {0};
+    struct hy3_contents contents = {0};
+    int32_t found;
+    size_t at;
     json_t *messages = json_object_get(hy3_conversation_json(conversation), "messages");
     size_t count = json_array_size(messages);
     const json_t *role = json_object_get(json_array_get(messages, count - 1), "role");
 
     if (count > 1 && json_is_string(role) && strcmp(json_string_value(role), "assistant") == 0)
         json_array_remove(messages, count - 1);
-    HY3_TRY_DONE(
-        hy3_template_render(conversation, hy3_tokenizer_dialect(g->tokenizer), &options, &text));
-    HY3_TRY_DONE(hy3_tokenizer_encode(g->tokenizer, text.data, text.size, false, ids));
+    HY3_TRY_DONE(hy3_template_render_marked(conversation, hy3_tokenizer_dialect(g->tokenizer),
+                                            &options, &text, &contents));
+    HY3_TRY_DONE(hy3_tokenizer_encode_rendered(g->tokenizer, text.data, text.size, &contents, ids,
+                                               &found, &at));
 done:
+    hy3_free(contents.items);
     hy3_free(text.data);
     return status;
 }
@@ -165,6 +172,7 @@ hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FI
     size_t size, line = 0;
 
     HY3_TRY_DONE(hy3_file_read(path, (size_t)1 << 30, &text, &size));
+    HY3_TRY_DONE(hy3_kind_check(path, text, size < HY3_KIND_BYTES ? size : HY3_KIND_BYTES));
     for (char *at = text; at < text + size; at = end + 1) {
         end = memchr(at, '\n', (size_t)(text + size - at));
         end = end ? end : text + size;

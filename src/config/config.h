@@ -15,6 +15,7 @@
 /* clang-format off */
 #define HY3_FINETUNING_TYPES(X, P)   X(P, full) X(P, lora) X(P, attention)
 #define HY3_TEMPLATES(X, P)          X(P, hy_v3)
+#define HY3_SPECIAL_TOKENS(X, P)     X(P, reject) X(P, text) X(P, token)
 #define HY3_LR_SCHEDULER_TYPES(X, P) X(P, cosine_with_min_lr) X(P, cosine) X(P, linear) \
                                      X(P, constant) X(P, constant_with_warmup)
 #define HY3_FLASH_ATTNS(X, P)        X(P, auto) X(P, fa2) X(P, sdpa) X(P, disabled)
@@ -29,6 +30,7 @@
 
 enum hy3_finetuning_type { HY3_FINETUNING_TYPES(HY3_CHOICE_ENUM, HY3_FINETUNING_) };
 enum hy3_template { HY3_TEMPLATES(HY3_CHOICE_ENUM, HY3_TEMPLATE_) };
+enum hy3_special_tokens { HY3_SPECIAL_TOKENS(HY3_CHOICE_ENUM, HY3_SPECIAL_TOKENS_) };
 enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
@@ -61,6 +63,7 @@ struct hy3_config {
     char *cache_dir;
     bool overwrite_cache, disable_shuffling;
     enum hy3_template template;
+    enum hy3_special_tokens special_tokens_in_content;
     struct hy3_list eval_data_file;
     double val_size;
     int64_t eval_steps;

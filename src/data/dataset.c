@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/plural.h"
 #include "base/random.h"
 #include "comm/agree.h"
@@ -21,7 +22,10 @@
 struct hy3_dataset {
     struct hy3_token_header header;
     char *path;
-    int fd;
+    struct hy3_output output; /* the new file until it is published; discarded by rank 0 */
+    bool is_pending;
+    struct hy3_lock *lock; /* of the cache, while it is built and pending */
+    int rank, fd;
     uint64_t *offsets; /* [samples + 1]; NULL: dummy data, all samples of the same length */
     struct hy3_source *sources;
     int source_count;
@@ -35,6 +39,9 @@ void hy3_dataset_close(struct hy3_dataset *dataset)
         return;
     if (dataset->fd >= 0)
         close(dataset->fd);
+    if (dataset->rank == 0)
+        hy3_output_discard(&dataset->output);
+    hy3_lock_close(dataset->lock);
     hy3_sources_free(dataset->sources, dataset->source_count);
     hy3_free(dataset->offsets);
     hy3_free(dataset->path);
@@ -89,8 +96,11 @@ uint64_t hy3_dataset_fingerprint(const struct hy3_dataset *dataset)
                               (uint64_t)h->summary.longest,
                               dataset->seed,
                               (uint64_t)dataset->vocab};
+    uint64_t sum = XXH3_64bits(parts, sizeof parts);
 
-    return XXH3_64bits(parts, sizeof parts);
+    if (h->content_tokens == HY3_CONTENT_REJECT) /* as checkpoints have it that know no such key */
+        return sum;
+    return XXH3_64bits_withSeed(&h->content_tokens, sizeof h->content_tokens, sum);
 }
 
 int64_t hy3_dataset_length(const struct hy3_dataset *dataset, int64_t i)
@@ -177,6 +187,8 @@ static const char *find_fault(const struct hy3_dataset_options *options,
         return "it was built with another max_samples";
     if (h->keep_unlabelled != options->keep_unlabelled)
         return "it was built with another disable_shuffling";
+    if (h->content_tokens != (int64_t)options->content_tokens)
+        return "it was built with another special_tokens_in_content";
     if (h->summary.bad > options->max_bad_samples)
         return "it skipped more bad lines than max_bad_samples allows";
     return NULL;
@@ -219,8 +231,8 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
     hy3_broadcast(comm, 0, &d->header, sizeof d->header, "checking the token file");
     if (*fits && !d->header.has_same_sources) {
         hy3_log(HY3_LOG_INFO,
-                "%s: names, sizes or times of the data files have changed since '%s' was built; "
-                "comparing the contents",
+                "%s: names, sizes, times or contents of the data files have changed since '%s' "
+                "was built; comparing the contents",
                 options->name, d->path);
         HY3_TRY(hy3_fingerprint_read(comm, d->sources, d->source_count, d->header.piece_bytes,
                                      d->header.hashed, &source));
@@ -236,6 +248,12 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
     return HY3_OK;
 }
 
+/* Where the file is now. */
+static const char *path_now(const struct hy3_dataset *d)
+{
+    return d->is_pending ? d->output.part : d->path;
+}
+
 /* Collective. Every rank gets what rank 0 has read, and a descriptor of its own. */
 static hy3_status share_file(MPI_Comm comm, struct hy3_dataset *d)
 {
@@ -247,7 +265,7 @@ static hy3_status share_file(MPI_Comm comm, struct hy3_dataset *d)
     if (!d->offsets)
         status = hy3_alloc(&d->offsets, count, sizeof *d->offsets);
     if (status == HY3_OK)
-        status = hy3_token_file_open(d->path, &d->header, &d->fd);
+        status = hy3_token_file_open(path_now(d), &d->header, &d->fd);
     HY3_AGREE(comm, status, "opening the token file");
     hy3_broadcast(comm, 0, d->offsets, count * sizeof *d->offsets, "opening the token file");
     return HY3_OK;
@@ -259,11 +277,12 @@ static hy3_status reopen_file(MPI_Comm comm, struct hy3_dataset *d)
     hy3_status status = HY3_OK;
     char reason[512];
 
-    if (hy3_rank(comm) == 0 && hy3_token_file_inspect(d->path, d->sources, d->source_count,
+    if (hy3_rank(comm) == 0 && hy3_token_file_inspect(path_now(d), d->sources, d->source_count,
                                                       &d->header, &d->offsets) != HY3_OK) {
         snprintf(reason, sizeof reason, "%s", hy3_error_text());
-        status = hy3_fail(HY3_EIO, __FILE__, __LINE__,
-                          "'%s' cannot be used although it was just written: %s", d->path, reason);
+        status =
+            hy3_fail(HY3_EIO, __FILE__, __LINE__,
+                     "'%s' cannot be used although it was just written: %s", path_now(d), reason);
     }
     return hy3_agree(comm, status, "opening the token file");
 }
@@ -287,8 +306,10 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     char path[HY3_PATH_MAX];
 
     status = hy3_alloc(&d, 1, sizeof *d);
-    if (status == HY3_OK)
+    if (status == HY3_OK) {
         d->fd = -1;
+        d->rank = hy3_rank(comm);
+    }
     if (status == HY3_OK)
         status =
             hy3_path_format(path, sizeof path, "%s/%s.h5", options->cache_directory, options->name);
@@ -306,15 +327,83 @@ done:
     return status;
 }
 
-/* Collective. Programs that share the directory build one after the other, and each looks first
- * whether what it needs is there by then. Reading needs no lock: token files are replaced whole. */
-static hy3_status lock_cache(MPI_Comm comm, const char *directory, struct hy3_lock **out)
+/* Collective. Programs that share the directory build a file one after the other, and each looks
+ * first whether what it needs is there by then. Reading needs no lock: token files are replaced
+ * whole. */
+static hy3_status lock_cache(MPI_Comm comm, const struct hy3_dataset_options *options,
+                             struct hy3_lock **out)
 {
     char path[HY3_PATH_MAX];
 
-    HY3_AGREE(comm, hy3_path_format(path, sizeof path, "%s/.hy3_lock_of_tokens", directory),
+    HY3_AGREE(comm,
+              hy3_path_format(path, sizeof path, "%s/.hy3_lock_of_%s", options->cache_directory,
+                              options->name),
               "opening the dataset");
     return hy3_lock_wait(comm, path, true, out);
+}
+
+/* The lock of a dataset that holds none. */
+static struct hy3_lock *unlock(struct hy3_lock *lock)
+{
+    hy3_lock_close(lock);
+    return NULL;
+}
+
+/* Collective. Builds the file; one that is there and shall be kept for now is not replaced yet. */
+static hy3_status build(MPI_Comm comm, const struct hy3_dataset_options *options,
+                        struct hy3_tokenizer *tokenizer, struct hy3_dataset *d)
+{
+    bool waits = options->is_tentative && hy3_path_exists(d->path);
+
+    hy3_broadcast(comm, 0, &waits, sizeof waits, "opening the dataset");
+    HY3_TRY(hy3_token_file_make(comm, options, tokenizer, d->sources, d->path, &d->output));
+    d->is_pending = true;
+    HY3_TRY(reopen_file(comm, d));
+    return waits ? HY3_OK : hy3_dataset_publish(comm, d);
+}
+
+hy3_status hy3_dataset_publish(MPI_Comm comm, struct hy3_dataset *dataset)
+{
+    hy3_status status = HY3_OK;
+
+    if (!dataset->is_pending)
+        return HY3_OK;
+    if (hy3_rank(comm) == 0)
+        status = hy3_output_publish(&dataset->output);
+    HY3_AGREE(comm, status, "writing the token file");
+    dataset->is_pending = false;
+    dataset->lock = unlock(dataset->lock);
+    return HY3_OK;
+}
+
+static double percent(int64_t part, int64_t whole)
+{
+    return whole > 0 ? 100 * (double)part / (double)whole : 0;
+}
+
+/* What became of the data: the same lines in every program, also for a file that is reused. */
+static void report(const struct hy3_dataset_options *options, const struct hy3_dataset *d,
+                   const char *how)
+{
+    const struct hy3_dataset_summary *s = &d->header.summary;
+    const char *name = options->name;
+    char rejected[HY3_PATH_MAX];
+
+    snprintf(rejected, sizeof rejected, " -> '%s/%s.rejected.jsonl'", options->cache_directory,
+             name);
+    hy3_log(HY3_LOG_INFO,
+            "%s: samples %lld, tokens %lld, label tokens %lld, learned %.1f%%, longest %lld; %s "
+            "'%s'",
+            name, (long long)s->samples, (long long)s->tokens, (long long)s->label_tokens,
+            percent(s->label_tokens, s->tokens), (long long)s->longest, how, d->path);
+    hy3_log(HY3_LOG_INFO, "%s: truncated %lld (%.1f%%), dropped %lld, bad lines %lld of %lld%s",
+            name, (long long)s->truncated, percent(s->truncated, s->samples), (long long)s->dropped,
+            (long long)s->bad, (long long)s->lines, s->bad + s->dropped > 0 ? rejected : "");
+    if (s->null_contents > 0)
+        hy3_log(HY3_LOG_WARN, "%s: null contents %lld: these messages are empty texts", name,
+                (long long)s->null_contents);
+    if (s->unread[0] != '\0')
+        hy3_log(HY3_LOG_INFO, "%s: ignored keys: %s", name, s->unread);
 }
 
 hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *options,
@@ -323,7 +412,6 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
     hy3_status status = HY3_OK;
     struct hy3_dataset *d = NULL;
     struct hy3_tokenizer *tokenizer = NULL;
-    struct hy3_lock *lock = NULL;
     double begin = hy3_seconds();
     bool fits = false;
 
@@ -333,25 +421,22 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
         open_tokenizer(comm, options->tokenizer_directory, hy3_rank(comm) == 0, &tokenizer));
     HY3_TRY_DONE(find_file(comm, options, tokenizer, d, false, &fits));
     if (!fits) {
-        HY3_TRY_DONE(lock_cache(comm, options->cache_directory, &lock));
+        HY3_TRY_DONE(lock_cache(comm, options, &d->lock));
         HY3_TRY_DONE(find_file(comm, options, tokenizer, d, true, &fits));
     }
     HY3_TRY_DONE(open_tokenizer(comm, options->tokenizer_directory, !fits, &tokenizer));
-    if (!fits) {
-        HY3_TRY_DONE(hy3_token_file_make(comm, options, tokenizer, d->sources, d->path));
-        HY3_TRY_DONE(reopen_file(comm, d));
-    }
+    if (!fits)
+        HY3_TRY_DONE(build(comm, options, tokenizer, d));
     HY3_TRY_DONE(share_file(comm, d));
     d->header.summary.reused = fits;
     d->header.summary.seconds = hy3_seconds() - begin;
     if (summary)
         *summary = d->header.summary;
-    hy3_log(HY3_LOG_INFO, "%s: %lld sample%s, %lld tokens, %s '%s'", options->name,
-            (long long)d->header.summary.samples, hy3_s(d->header.summary.samples),
-            (long long)d->header.summary.tokens, fits ? "read from" : "written to", d->path);
+    if (!d->is_pending)
+        d->lock = unlock(d->lock);
+    report(options, d, fits ? "read from" : "written to");
     *out = HY3_TAKE(d);
 done:
-    hy3_lock_close(lock);
     hy3_tokenizer_close(tokenizer);
     hy3_dataset_close(d);
     return status;

@@ -21,11 +21,16 @@
 struct hy3_dataset; /* opaque */
 
 /* Collective on `comm`. Opens the dataset, tokenizing first if no usable token file exists. Reports
- * progress. Errors: HY3_EFORMAT listing the bad lines as file:line: reason (up to 20, then a
- * count); HY3_EFORMAT when no sample is left; HY3_EIO. The caller owns *out (hy3_dataset_close).
- * summary may be NULL. */
+ * progress and, in the same words for a file that was built and one that was read, its counts.
+ * Errors: HY3_EFORMAT listing the bad lines as file:line: reason (up to 20, then a count);
+ * HY3_EFORMAT when no sample is left; HY3_EIO. The caller owns *out (hy3_dataset_close). summary
+ * may be NULL. */
 hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *options,
                             struct hy3_dataset **out, struct hy3_dataset_summary *summary);
+
+/* Collective on `comm`. Gives a tentative file (struct hy3_dataset_options) its final name. Without
+ * it hy3_dataset_close removes the new file, and the old one stays. Nothing to do for others. */
+hy3_status hy3_dataset_publish(MPI_Comm comm, struct hy3_dataset *dataset);
 void hy3_dataset_close(struct hy3_dataset *dataset);
 
 /* Local. A dataset of random tokens below `vocab`, drawn when read, for use_dummy_data: every token

@@ -4,6 +4,9 @@
 
 #include "base/error.h"
 
+/* What a control token is that stands inside a text of a line. */
+enum hy3_content_tokens { HY3_CONTENT_REJECT, HY3_CONTENT_TEXT, HY3_CONTENT_TOKEN };
+
 struct hy3_dataset_options {
     const char *const *files; /* JSONL, in order */
     int file_count;
@@ -16,12 +19,19 @@ struct hy3_dataset_options {
     /* a sample without a label is kept, so that in file order every line keeps its place in its
      * step */
     bool keep_unlabelled;
+    enum hy3_content_tokens content_tokens;
     bool overwrite; /* rebuild even if it is usable */
+    /* a file that is there is replaced by hy3_dataset_publish alone, when the new one was found
+     * right */
+    bool is_tentative;
 };
 
 struct hy3_dataset_summary {
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
-    int64_t bytes;  /* of the JSONL files */
-    double seconds; /* from opening to done */
-    bool reused;    /* an existing file was usable */
+    int64_t null_contents; /* messages of the samples whose content is null */
+    char unread[1000]; /* the keys of the samples that were not read: "messages[].name (3 lines),
+                              …" */
+    int64_t bytes;     /* of the JSONL files */
+    double seconds;    /* from opening to done */
+    bool reused;       /* an existing file was usable */
 };

@@ -12,24 +12,29 @@
 struct hy3_sampler {
     struct hy3_tokenizer *tokenizer;
     size_t max_length;
+    struct hy3_conversation *conversation; /* of the last line */
     struct hy3_text text;
+    struct hy3_contents contents; /* of the text */
     struct hy3_ids ids;
     uint8_t *mask;
     size_t mask_capacity;
     char cut_reason[128];
     bool keep_unlabelled;
+    enum hy3_content_tokens content_tokens;
 };
 
-hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_length,
-                              bool keep_unlabelled, struct hy3_sampler **out)
+hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
+                              const struct hy3_dataset_options *options, struct hy3_sampler **out)
 {
+    int64_t length = options->max_seq_length;
     struct hy3_sampler *s = NULL;
 
     *out = NULL;
     HY3_TRY(hy3_alloc(&s, 1, sizeof *s));
     s->tokenizer = tokenizer;
-    s->max_length = max_seq_length < INT32_MAX ? (size_t)max_seq_length : INT32_MAX;
-    s->keep_unlabelled = keep_unlabelled;
+    s->max_length = length < INT32_MAX ? (size_t)length : INT32_MAX;
+    s->keep_unlabelled = options->keep_unlabelled;
+    s->content_tokens = options->content_tokens;
     snprintf(s->cut_reason, sizeof s->cut_reason,
              "no label token within the first %zu tokens (max_seq_length)", s->max_length);
     *out = s;
@@ -40,6 +45,8 @@ void hy3_sampler_free(struct hy3_sampler *sampler)
 {
     if (!sampler)
         return;
+    hy3_conversation_free(sampler->conversation);
+    hy3_free(sampler->contents.items);
     hy3_free(sampler->text.data);
     hy3_free(sampler->ids.data);
     hy3_free(sampler->mask);
@@ -54,25 +61,53 @@ static bool is_blank(const char *line, int64_t size)
     return true;
 }
 
+static hy3_status refuse_token(const struct hy3_sampler *s, int32_t token, size_t at)
+{
+    const struct hy3_content *content = hy3_contents_find(&s->contents, at, at + 1);
+    char place[40] = "the tools";
+    const char *bytes;
+    size_t size;
+
+    HY3_TRY(hy3_tokenizer_bytes(s->tokenizer, token, &bytes, &size));
+    if (content && content->message > 0)
+        snprintf(place, sizeof place, "message %lld", (long long)content->message);
+    HY3_FAIL(HY3_EFORMAT,
+             "%s: the text has the control token '%.*s'; remove it, or set "
+             "special_tokens_in_content = text to learn it as plain characters",
+             place, (int)(size < 60 ? size : 60), bytes);
+}
+
+static hy3_status encode_text(struct hy3_sampler *s)
+{
+    int32_t found;
+    size_t at;
+
+    if (s->content_tokens == HY3_CONTENT_TOKEN)
+        return hy3_tokenizer_encode(s->tokenizer, s->text.data, s->text.size, false, &s->ids);
+    HY3_TRY(hy3_tokenizer_encode_rendered(s->tokenizer, s->text.data, s->text.size, &s->contents,
+                                          &s->ids, &found, &at));
+    if (found >= 0 && s->content_tokens == HY3_CONTENT_REJECT)
+        return refuse_token(s, found, at);
+    return HY3_OK;
+}
+
 /* All ids and labels of a line, before truncation. */
 static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t size)
 {
     static const struct hy3_template_options training = {.is_training = true, .keep_thinking = -1};
-    hy3_status status = HY3_OK;
-    struct hy3_conversation *conversation = NULL;
     const struct hy3_specials *special = hy3_tokenizer_specials(s->tokenizer);
 
     s->text.size = 0;
+    s->contents.count = 0;
     s->ids.count = 0;
-    HY3_TRY_DONE(hy3_conversation_parse(line, (size_t)size, &conversation));
-    HY3_TRY_DONE(hy3_template_render(conversation, hy3_tokenizer_dialect(s->tokenizer), &training,
-                                     &s->text));
-    HY3_TRY_DONE(hy3_tokenizer_encode(s->tokenizer, s->text.data, s->text.size, false, &s->ids));
-    HY3_TRY_DONE(hy3_grow(&s->mask, &s->mask_capacity, s->ids.count, sizeof *s->mask));
+    hy3_conversation_free(s->conversation);
+    HY3_TRY(hy3_conversation_parse(line, (size_t)size, &s->conversation));
+    HY3_TRY(hy3_template_render_marked(s->conversation, hy3_tokenizer_dialect(s->tokenizer),
+                                       &training, &s->text, &s->contents));
+    HY3_TRY(encode_text(s));
+    HY3_TRY(hy3_grow(&s->mask, &s->mask_capacity, s->ids.count, sizeof *s->mask));
     hy3_labels_mark(s->ids.data, s->ids.count, special->assistant, special->eos, s->mask);
-done:
-    hy3_conversation_free(conversation);
-    return status;
+    return HY3_OK;
 }
 
 static size_t count_labels(const uint8_t *mask, size_t length)
@@ -106,6 +141,8 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     }
     out->length = length;
     out->is_truncated = length < s->ids.count;
+    out->unread = hy3_conversation_unread(s->conversation);
+    out->null_contents = hy3_conversation_null_contents(s->conversation);
     out->ids = s->ids.data;
     out->mask = s->mask;
     return HY3_OK;

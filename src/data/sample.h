@@ -3,7 +3,10 @@
  * reason why it is rejected. */
 #pragma once
 
+#include "data/dataset_options.h"
 #include "text/tokenizer.h"
+
+#include <jansson.h>
 
 struct hy3_sampler; /* opaque: a tokenizer and its buffers; for one thread */
 
@@ -14,12 +17,14 @@ struct hy3_encoded { /* arrays borrowed until the next line */
     const int32_t *ids;
     const uint8_t *mask;
     const char *dropped; /* why the sample is dropped; NULL: it is not */
+    json_t *unread;      /* keys of the line that were not read, see hy3_conversation_unread */
+    int64_t null_contents;
 };
 
-/* Local. keep_unlabelled: a sample without a label is not dropped. `tokenizer` is kept until
- * hy3_sampler_free. The caller owns *out. */
-hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer, int64_t max_seq_length,
-                              bool keep_unlabelled, struct hy3_sampler **out);
+/* Local. Of the options max_seq_length, keep_unlabelled and content_tokens are read. `tokenizer` is
+ * kept until hy3_sampler_free. The caller owns *out. */
+hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
+                              const struct hy3_dataset_options *options, struct hy3_sampler **out);
 void hy3_sampler_free(struct hy3_sampler *sampler);
 
 /* Local. size -1: a line too long to be read. Errors: HY3_EFORMAT, a text without file and line;
@@ -29,7 +34,7 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
 
 struct hy3_sample { /* without its ids and mask */
     int64_t line;   /* in its portion, from 0 */
-    int64_t length, labels, is_truncated;
+    int64_t length, labels, is_truncated, null_contents;
     uint64_t checksum;
 };
 

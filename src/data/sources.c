@@ -6,10 +6,39 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "data/kind.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
+
+/* First, last, and evenly spaced blocks; an edited file often has its old size, and a restored one
+ * its old time. */
+static hy3_status sample(int fd, struct hy3_source *source)
+{
+    enum { BLOCK = 4096, BLOCKS = 64 };
+
+    char block[BLOCK];
+    uint64_t sum = 0;
+
+    for (int64_t i = 0; i < BLOCKS; i++) {
+        bool is_small = source->size <= BLOCK * BLOCKS;
+        int64_t at = is_small ? i * BLOCK : (source->size - BLOCK) / (BLOCKS - 1) * i;
+        int64_t size = source->size - at < BLOCK ? source->size - at : BLOCK;
+
+        if (i == BLOCKS - 1 && !is_small)
+            at = source->size - BLOCK;
+        if (size <= 0)
+            break;
+        HY3_TRY(hy3_file_read_at(fd, block, (size_t)size, at, source->path));
+        if (i == 0)
+            HY3_TRY(hy3_kind_check(source->path, block, (size_t)size));
+        sum = XXH3_64bits_withSeed(block, (size_t)size, sum);
+    }
+    source->sampled = (int64_t)sum;
+    return HY3_OK;
+}
 
 static hy3_status stat_one(struct hy3_source *source)
 {
@@ -22,6 +51,7 @@ static hy3_status stat_one(struct hy3_source *source)
         HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", source->path, strerror(errno));
     source->size = info.st_size;
     source->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    HY3_TRY_DONE(sample(fd, source));
 done:
     if (fd >= 0)
         close(fd);
@@ -33,24 +63,27 @@ hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
 {
     hy3_status status = HY3_OK;
     struct hy3_source *sources = NULL;
-    int64_t *facts = NULL;
+    int64_t *facts = NULL; /* three of each file */
+    size_t size = 3 * (size_t)count * sizeof *facts;
 
     *out = NULL;
     status = hy3_alloc(&sources, (size_t)count, sizeof *sources);
     if (status == HY3_OK)
-        status = hy3_alloc(&facts, 2 * (size_t)count, sizeof *facts);
+        status = hy3_alloc(&facts, 3 * (size_t)count, sizeof *facts);
     for (int f = 0; f < count && status == HY3_OK; f++) {
         status = hy3_strdup(files[f], &sources[f].path);
         if (status == HY3_OK && hy3_rank(comm) == 0)
             status = stat_one(&sources[f]);
-        facts[2L * f] = sources[f].size;
-        facts[2L * f + 1] = sources[f].mtime_ns;
+        facts[3L * f] = sources[f].size;
+        facts[3L * f + 1] = sources[f].mtime_ns;
+        facts[3L * f + 2] = sources[f].sampled;
     }
     HY3_AGREE_DONE(comm, status, "examining the data files");
-    hy3_broadcast(comm, 0, facts, 2 * (size_t)count * sizeof *facts, "examining the data files");
+    hy3_broadcast(comm, 0, facts, size, "examining the data files");
     for (int f = 0; f < count; f++) {
-        sources[f].size = facts[2L * f];
-        sources[f].mtime_ns = facts[2L * f + 1];
+        sources[f].size = facts[3L * f];
+        sources[f].mtime_ns = facts[3L * f + 1];
+        sources[f].sampled = facts[3L * f + 2];
     }
     *out = HY3_TAKE(sources);
 done:
@@ -69,10 +102,12 @@ void hy3_sources_free(struct hy3_source *sources, int count)
 hy3_status hy3_cache_directory(const char *cache_dir, const char *output_dir,
                                const char *first_file, char *out, size_t size)
 {
-    const char *directory = cache_dir && *cache_dir ? cache_dir : output_dir, *slash;
+    const char *slash;
 
-    if (directory && *directory)
-        return hy3_path_format(out, size, "%s", directory);
+    if (cache_dir && *cache_dir)
+        return hy3_path_format(out, size, "%s", cache_dir);
+    if (output_dir && *output_dir) /* not beside the weights, with which it would be published */
+        return hy3_path_format(out, size, "%s/cache", output_dir);
     slash = strrchr(first_file, '/');
     if (!slash)
         return hy3_path_format(out, size, ".");

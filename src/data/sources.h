@@ -9,15 +9,17 @@
 struct hy3_source {
     char *path; /* as given */
     int64_t size, mtime_ns;
+    int64_t sampled; /* a hash of 64 blocks of the contents: all of a small file */
 };
 
-/* Collective on `comm`. Rank 0 opens every file once, so that a missing one is reported before any
- * work. Errors: HY3_EIO. The caller owns *out (hy3_sources_free). */
+/* Collective on `comm`. Rank 0 opens every file once, so that a missing one, and one that is no
+ * JSON Lines, is reported before any work. Errors: HY3_EIO, HY3_EFORMAT. The caller owns *out
+ * (hy3_sources_free). */
 hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
                             struct hy3_source **out);
 void hy3_sources_free(struct hy3_source *sources, int count);
 
-/* Local. Where token files go: cache_dir, else output_dir, else the directory of the first file.
- * NULL: not given. */
+/* Local. Where token files go: cache_dir, else output_dir/cache, else the directory of the first
+ * file. NULL: not given. */
 hy3_status hy3_cache_directory(const char *cache_dir, const char *output_dir,
                                const char *first_file, char *out, size_t size);

@@ -22,6 +22,7 @@ const struct hy3_token_attribute hy3_token_attributes[] = {
     {"max_seq_length",        FIELD(max_seq_length),       false},
     {"max_samples",           FIELD(max_samples),          false},
     {"keep_unlabelled",       FIELD(keep_unlabelled),      false},
+    {"content_tokens",        FIELD(content_tokens),       false},
     {"lines",                 FIELD(summary.lines),        false},
     {"samples",               FIELD(summary.samples),      false},
     {"tokens",                FIELD(summary.tokens),       false},
@@ -30,6 +31,7 @@ const struct hy3_token_attribute hy3_token_attributes[] = {
     {"truncated",             FIELD(summary.truncated),    false},
     {"dropped",               FIELD(summary.dropped),      false},
     {"bad",                   FIELD(summary.bad),          false},
+    {"null_contents",         FIELD(summary.null_contents), false},
     {NULL,                    0,                           false},
 };
 
@@ -42,6 +44,7 @@ const struct hy3_token_column hy3_token_columns[] = {
     {"checksum",        8, HY3_SAMPLES,       FIELD(checksum_at)},
     {"source_size",     8, HY3_FILES,         SIZE_MAX},
     {"source_mtime_ns", 8, HY3_FILES,         SIZE_MAX},
+    {"source_sampled",  8, HY3_FILES,         SIZE_MAX},
     {NULL,              0, HY3_TOKENS,        0},
 };
 
@@ -70,9 +73,27 @@ hid_t hy3_token_column_type(const struct hy3_token_column *column)
     return column->size == 8 ? H5T_STD_U64LE : column->size == 4 ? H5T_STD_U32LE : H5T_STD_U8LE;
 }
 
+int64_t hy3_token_column_value(const struct hy3_token_column *column,
+                               const struct hy3_source *source)
+{
+    if (strcmp(column->name, "source_size") == 0)
+        return source->size;
+    return strcmp(column->name, "source_sampled") == 0 ? source->sampled : source->mtime_ns;
+}
+
 hid_t hy3_token_attribute_type(const struct hy3_token_attribute *attribute)
 {
     return attribute->is_fingerprint ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64;
+}
+
+static hy3_status read_unread(hid_t file, struct hy3_token_header *h)
+{
+    char *text = NULL;
+
+    HY3_TRY(hy3_hdf5_get_text(file, "unread_keys", sizeof h->summary.unread - 1, &text));
+    snprintf(h->summary.unread, sizeof h->summary.unread, "%s", text);
+    hy3_free(text);
+    return HY3_OK;
 }
 
 static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
@@ -92,22 +113,22 @@ static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
     if (h->summary.samples < 1 || h->summary.tokens < h->summary.samples || h->hashed < 0 ||
         h->piece_bytes < 1)
         HY3_FAIL(HY3_EFORMAT, "its counts are inconsistent");
-    return HY3_OK;
+    return read_unread(file, h);
 }
 
 /* Differing sizes or times are no error: then the contents are compared. */
-static hy3_status compare_files(hid_t set, const char *name, const struct hy3_source *sources,
-                                int count, struct hy3_token_header *h)
+static hy3_status compare_files(hid_t set, const struct hy3_token_column *column,
+                                const struct hy3_source *sources, int count,
+                                struct hy3_token_header *h)
 {
     hy3_status status = HY3_OK;
-    bool is_size = strcmp(name, "source_size") == 0;
     int64_t *values = NULL;
 
     HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
     if (H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "its data set '%s' cannot be read", name);
+        HY3_FAIL_DONE(HY3_EFORMAT, "its data set '%s' cannot be read", column->name);
     for (int f = 0; f < count; f++)
-        if (values[f] != (is_size ? sources[f].size : sources[f].mtime_ns))
+        if (values[f] != hy3_token_column_value(column, &sources[f]))
             h->has_same_sources = false;
 done:
     hy3_free(values);
@@ -161,7 +182,7 @@ static hy3_status inspect_columns(hid_t file, const struct hy3_source *sources, 
             HY3_FAIL_DONE(HY3_EFORMAT, "its data set '%s' does not have %lld elements", c->name,
                           (long long)elements);
         if (c->kind == HY3_FILES)
-            HY3_TRY_DONE(compare_files(set, c->name, sources, count, h));
+            HY3_TRY_DONE(compare_files(set, c, sources, count, h));
         else
             *(int64_t *)(void *)((char *)h + c->offset) = place.offset;
         H5Dclose(set);

@@ -10,7 +10,7 @@
 #include "data/sources.h"
 
 /* Raised whenever the same text may give other tokens or another layout. */
-enum { HY3_TOKEN_FORMAT = 1 };
+enum { HY3_TOKEN_FORMAT = 2 };
 
 /* The contents of the file but its columns. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {
@@ -18,11 +18,12 @@ struct hy3_token_header {
     uint64_t tokenizer, source; /* fingerprints */
     int64_t max_seq_length, max_samples;
     int64_t keep_unlabelled;     /* 0, 1 */
+    int64_t content_tokens;      /* enum hy3_content_tokens */
     int64_t piece_bytes, hashed; /* of the source fingerprint: fingerprint.h */
     struct hy3_dataset_summary summary;
     int64_t tokens_at, mask_at, offsets_at, line_at, file_at, checksum_at; /* bytes in the file */
     int64_t size, device, inode, mtime_ns;                                 /* of the file */
-    bool has_same_sources; /* names, sizes and times are those of the sources given */
+    bool has_same_sources; /* names, sizes, times and samples of the contents are those given */
 };
 
 /* One list for writing and reading; the last has no name. */
@@ -49,6 +50,10 @@ extern const struct hy3_token_column hy3_token_columns[];
 int64_t hy3_token_column_count(const struct hy3_token_column *column,
                                const struct hy3_token_header *header, int file_count);
 hid_t hy3_token_column_type(const struct hy3_token_column *column);
+
+/* The element of a column of kind HY3_FILES. */
+int64_t hy3_token_column_value(const struct hy3_token_column *column,
+                               const struct hy3_source *source);
 
 /* Local. Reads and checks the structure of `path` and its offsets; *offsets [samples + 1] is the
  * caller's (hy3_free).

@@ -44,7 +44,7 @@ static hy3_status judge_empty(const struct hy3_dataset_options *options,
 
 hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *options,
                                struct hy3_tokenizer *tokenizer, const struct hy3_source *sources,
-                               const char *path)
+                               const char *path, struct hy3_output *output)
 {
     hy3_status status = HY3_OK;
     struct hy3_tokenized *tokenized = NULL;
@@ -53,7 +53,8 @@ hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *
                                  .tokenizer = hy3_tokenizer_fingerprint(tokenizer),
                                  .max_seq_length = options->max_seq_length,
                                  .max_samples = options->max_samples,
-                                 .keep_unlabelled = options->keep_unlabelled};
+                                 .keep_unlabelled = options->keep_unlabelled,
+                                 .content_tokens = options->content_tokens};
     char rejected[HY3_PATH_MAX];
     bool is_complete;
 
@@ -70,7 +71,7 @@ hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *
     h.hashed = hy3_tokenized_hashed(tokenized);
     h.source = hy3_tokenized_fingerprint(tokenized);
     HY3_TRY_DONE(hy3_token_file_write(comm, path, &h, hy3_tokenizer_dialect(tokenizer), sources,
-                                      options->file_count, tokenized));
+                                      options->file_count, tokenized, output));
 done:
     hy3_tokenized_free(tokenized);
     return status;

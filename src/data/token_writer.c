@@ -3,7 +3,6 @@
 #include "data/token_writer.h"
 
 #include "base/memory.h"
-#include "base/output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
@@ -47,6 +46,7 @@ static hy3_status put_attributes(const struct writer *w, enum hy3_dialect dialec
     for (const struct hy3_token_attribute *a = hy3_token_attributes; a->name; a++)
         HY3_TRY(hy3_hdf5_put_number(w->file, a->name, hy3_token_attribute_type(a),
                                     (const char *)w->header + a->offset, w->output.part));
+    HY3_TRY(hy3_hdf5_put_text(w->file, "unread_keys", w->header->summary.unread, w->output.part));
     HY3_TRY(hy3_hdf5_put_text(w->file, "template", "hy_v3", w->output.part));
     return hy3_hdf5_put_text(w->file, "dialect", dialect == HY3_DIALECT_FINAL ? "final" : "preview",
                              w->output.part);
@@ -244,7 +244,6 @@ static hy3_status put_column(const struct writer *w, const struct hy3_token_colu
     hy3_status status = HY3_OK;
     int64_t count = hy3_token_column_count(column, w->header, w->file_count), *values = NULL;
     struct hy3_hdf5_place place = {.dims = 1, .shape = {count}};
-    bool is_size = strcmp(column->name, "source_size") == 0;
     hid_t set = -1;
 
     HY3_TRY_DONE(hy3_hdf5_create_set(w->file, column->name, hy3_token_column_type(column),
@@ -255,7 +254,7 @@ static hy3_status put_column(const struct writer *w, const struct hy3_token_colu
     }
     HY3_AGREE_DONE(w->comm, hy3_alloc(&values, (size_t)count, sizeof *values), phase);
     for (int f = 0; f < w->file_count; f++)
-        values[f] = is_size ? w->sources[f].size : w->sources[f].mtime_ns;
+        values[f] = hy3_token_column_value(column, &w->sources[f]);
     HY3_TRY_DONE(write_files(w, set, H5T_NATIVE_INT64, values));
 done:
     if (set >= 0)
@@ -354,7 +353,7 @@ static hy3_status flush_output(struct writer *w)
 hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
                                 const struct hy3_token_header *header, enum hy3_dialect dialect,
                                 const struct hy3_source *sources, int file_count,
-                                const struct hy3_tokenized *tokenized)
+                                const struct hy3_tokenized *tokenized, struct hy3_output *output)
 {
     hy3_status status = HY3_OK;
     struct writer w = {.comm = comm,
@@ -381,7 +380,8 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
     HY3_TRY_DONE(put_names(&w));
     HY3_TRY_DONE(mark_and_close(&w));
     HY3_AGREE_DONE(comm, flush_output(&w), phase);
-    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_output_publish(&w.output) : HY3_OK, phase);
+    *output = w.output;
+    w.output.part[0] = '\0';
 done:
     if (w.file >= 0)
         H5Fclose(w.file);

@@ -11,6 +11,7 @@
 #include "data/fingerprint.h"
 #include "data/lines.h"
 #include "data/spool.h"
+#include "data/unread.h"
 
 struct place { /* where a portion of this rank begins in its spools: elements */
     int64_t token, sample, reject;
@@ -28,6 +29,7 @@ struct hy3_tokenized {
     struct hy3_sampler *sampler;
     struct hy3_spool *ids, *mask, *samples, *rejects;
     struct place end; /* of the spools */
+    struct hy3_unread *unread;
 };
 
 struct tally { /* summed over ranks after each round */
@@ -40,6 +42,7 @@ void hy3_tokenized_free(struct hy3_tokenized *t)
 {
     if (!t)
         return;
+    hy3_unread_free(t->unread);
     hy3_spool_close(t->ids);
     hy3_spool_close(t->mask);
     hy3_spool_close(t->samples);
@@ -73,8 +76,8 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     HY3_TRY_DONE(hy3_alloc(&t->rows, (size_t)t->count, sizeof *t->rows));
     HY3_TRY_DONE(hy3_alloc(&t->places, (size_t)t->count, sizeof *t->places));
     HY3_TRY_DONE(hy3_lines_create(&t->lines));
-    HY3_TRY_DONE(hy3_sampler_create(tokenizer, options->max_seq_length, options->keep_unlabelled,
-                                    &t->sampler));
+    HY3_TRY_DONE(hy3_sampler_create(tokenizer, options, &t->sampler));
+    HY3_TRY_DONE(hy3_unread_create(options->cache_directory, &t->unread));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->ids));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->mask));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->samples));
@@ -90,21 +93,25 @@ static void add_sample(struct hy3_row *row, const struct hy3_sample *sample)
     row->tokens += sample->length;
     row->label_tokens += sample->labels;
     row->truncated += sample->is_truncated;
+    row->null_contents += sample->null_contents;
     if (sample->length > row->longest)
         row->longest = sample->length;
 }
 
 static hy3_status keep(struct hy3_tokenized *t, struct hy3_row *row, const struct hy3_encoded *e)
 {
+    int64_t portion = row - t->rows;
     struct hy3_sample sample = {.line = row->lines,
                                 .length = (int64_t)e->length,
                                 .labels = (int64_t)e->labels,
                                 .checksum = hy3_sample_checksum(e->ids, e->mask, e->length),
-                                .is_truncated = e->is_truncated};
+                                .is_truncated = e->is_truncated,
+                                .null_contents = e->null_contents};
 
     HY3_TRY(hy3_spool_append(t->ids, e->ids, e->length * sizeof *e->ids));
     HY3_TRY(hy3_spool_append(t->mask, e->mask, e->length));
     HY3_TRY(hy3_spool_append(t->samples, &sample, sizeof sample));
+    HY3_TRY(hy3_unread_add(t->unread, portion, row->lines, e->unread));
     row->samples++;
     add_sample(row, &sample);
     t->end.token += sample.length;
@@ -307,6 +314,7 @@ static void place_rows(struct hy3_tokenized *t, struct hy3_dataset_summary *sum)
         sum->truncated += row->truncated;
         sum->dropped += row->dropped;
         sum->bad += row->bad;
+        sum->null_contents += row->null_contents;
         if (row->longest > sum->longest)
             sum->longest = row->longest;
     }
@@ -326,6 +334,8 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
     hy3_allreduce_int(comm, (int64_t *)t->rows, (int)(t->count * ROW), MPI_SUM, "tokenizing");
     HY3_TRY_DONE(cut(comm, t));
     place_rows(t, summary);
+    HY3_TRY_DONE(hy3_unread_sum(comm, t->unread, t->count > 0 ? &t->rows->lines : NULL, ROW,
+                                summary->unread, sizeof summary->unread));
     *out = HY3_TAKE(t);
 done:
     hy3_tokenized_free(t);

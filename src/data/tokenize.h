@@ -12,7 +12,7 @@
 #include "data/sample.h"
 
 struct hy3_row { /* of a portion, after tokenizing the same on all ranks */
-    int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
+    int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad, null_contents;
     uint64_t hash;
     int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
 };

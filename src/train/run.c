@@ -159,6 +159,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
                                                    hy3_sharded_optimizer_values(&run->optimizer)));
     HY3_TRY_DONE(open_pass(run));
     HY3_TRY_DONE(hy3_run_state_restore(run));
+    HY3_TRY_DONE(hy3_run_data_publish(&run->model.layout.world, &run->data));
     announce(run);
     *out = HY3_TAKE(run);
 done:

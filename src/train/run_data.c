@@ -3,6 +3,7 @@
 #include "train/run_data.h"
 
 #include "app/datasets.h"
+#include "base/log.h"
 #include "base/plural.h"
 #include "comm/agree.h"
 
@@ -18,17 +19,20 @@ static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm, int64
             comm,
             hy3_dataset_dummy(dummies, c->max_seq_length, vocab, (uint64_t)c->seed, &d->train_set),
             "creating dummy data");
-    HY3_TRY(hy3_datasets_open(comm, c, "train", &d->train_set, NULL));
+    HY3_TRY(hy3_datasets_open(comm, c, "train", true, &d->train_set, NULL));
     if (c->eval_data_file.count > 0)
-        HY3_TRY(hy3_datasets_open(comm, c, "eval", &d->eval_set, NULL));
+        HY3_TRY(hy3_datasets_open(comm, c, "eval", true, &d->eval_set, NULL));
     return HY3_OK;
 }
 
-/* Samples that val_size, a fraction or a number, holds out for evaluation. */
+/* Samples that val_size, a fraction or a number, holds out for evaluation: at least one where it is
+ * asked for. */
 static int64_t held_out(const struct hy3_config *c, int64_t samples)
 {
     double wanted = c->val_size < 1 ? c->val_size * (double)samples : c->val_size;
 
+    if (c->val_size > 0 && wanted < 1)
+        return 1;
     return (int64_t)(wanted + 0.5);
 }
 
@@ -69,6 +73,9 @@ hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_g
 
     HY3_TRY(open_datasets(config, world->comm, vocab, d));
     HY3_AGREE(world->comm, plan_batches(config, world, d), "planning the batches");
+    if (d->eval.dataset && !d->eval_set)
+        hy3_log(HY3_LOG_INFO, "eval: samples %lld of %lld, held out of the training data",
+                (long long)d->eval.count, (long long)hy3_dataset_count(d->train_set));
     d->longest = hy3_dataset_longest(d->train_set);
     if (d->eval_set && hy3_dataset_longest(d->eval_set) > d->longest)
         d->longest = hy3_dataset_longest(d->eval_set);
@@ -77,6 +84,12 @@ hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_g
                    ? config->max_steps
                    : (int64_t)ceil(config->num_train_epochs * (double)d->steps_per_epoch);
     return HY3_OK;
+}
+
+hy3_status hy3_run_data_publish(const struct hy3_group *world, struct hy3_run_data *data)
+{
+    HY3_TRY(hy3_dataset_publish(world->comm, data->train_set));
+    return data->eval_set ? hy3_dataset_publish(world->comm, data->eval_set) : HY3_OK;
 }
 
 void hy3_run_data_close(struct hy3_run_data *data)

@@ -20,4 +20,8 @@ struct hy3_run_data {
  * after an error. */
 hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_group *world,
                              int64_t vocab, struct hy3_run_data *data);
+
+/* Collective. What was tokenized replaces the token files that are there: call it when the data was
+ * found right for the checkpoint to be resumed. */
+hy3_status hy3_run_data_publish(const struct hy3_group *world, struct hy3_run_data *data);
 void hy3_run_data_close(struct hy3_run_data *data);

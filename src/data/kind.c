@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kind.c - what else a data file may be: compressed, a table, another encoding, a JSON document.
+ *
+ * Only what is certain is named here; a file that looks like lines is read line by line, and each
+ * bad line is reported by its number. */
+#include "data/kind.h"
+
+static const struct {
+    const char *magic;
+    size_t size;
+    const char *what, *remedy;
+} kinds[] = {
+
+/* clang-format off */
+#define MAGIC(bytes) bytes, sizeof bytes - 1
+    {MAGIC("\x1f\x8b"), "compressed by gzip", "decompress it: gunzip -k"},
+    {MAGIC("\x28\xb5\x2f\xfd"), "compressed by zstd", "decompress it: unzstd"},
+    {MAGIC("\xfd" "7zXZ"), "compressed by xz", "decompress it: unxz -k"},
+    {MAGIC("BZh"), "compressed by bzip2", "decompress it: bunzip2 -k"},
+    {MAGIC("\x04\x22\x4d\x18"), "compressed by lz4", "decompress it: unlz4"},
+    {MAGIC("PK\x03\x04"), "a ZIP archive", "unpack it: unzip"},
+    {MAGIC("PAR1"), "a Parquet file", "write it as JSON Lines: "
+     "python3 -c 'import sys, pandas; pandas.read_parquet(sys.argv[1])"
+     ".to_json(sys.argv[2], orient=\"records\", lines=True)' IN.parquet OUT.jsonl"},
+    {MAGIC("ARROW1"), "an Arrow file", "write it as JSON Lines: Dataset.to_json of datasets"},
+    {MAGIC("\xff\xff\xff\xff"), "an Arrow stream", "write it as JSON Lines: Dataset.to_json of "
+     "datasets"},
+    {MAGIC("\x89HDF"), "an HDF5 file", "name the JSON Lines it was made from"},
+    {MAGIC("\xff\xfe\0\0"), "text in UTF-32", "convert it: iconv -f UTF-32 -t UTF-8"},
+    {MAGIC("\0\0\xfe\xff"), "text in UTF-32", "convert it: iconv -f UTF-32 -t UTF-8"},
+    {MAGIC("\xff\xfe"), "text in UTF-16", "convert it: iconv -f UTF-16 -t UTF-8"},
+    {MAGIC("\xfe\xff"), "text in UTF-16", "convert it: iconv -f UTF-16 -t UTF-8"},
+    {MAGIC("{\0"), "text in UTF-16", "convert it: iconv -f UTF-16LE -t UTF-8"},
+    {MAGIC("\0{"), "text in UTF-16", "convert it: iconv -f UTF-16BE -t UTF-8"},
+#undef MAGIC
+    /* clang-format on */
+};
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static size_t skip_spaces(const char *text, size_t at, size_t size)
+{
+    while (at < size && is_space(text[at]))
+        at++;
+    return at;
+}
+
+/* "[{" or "[" and a line end: a list of objects, not a bad line such as [1, 2]. */
+static bool is_list(const char *text, size_t at, size_t size)
+{
+    size_t next;
+
+    if (text[at] != '[')
+        return false;
+    next = skip_spaces(text, at + 1, size);
+    return next < size && (text[next] == '{' || memchr(text + at, '\n', next - at));
+}
+
+/* "{" alone in its line. */
+static bool is_spread(const char *text, size_t at, size_t size)
+{
+    size_t next = skip_spaces(text, at + 1, size);
+
+    return text[at] == '{' && next < size && memchr(text + at, '\n', next - at);
+}
+
+/* A first line of names with commas or tabs between, and no line that begins with a brace. */
+static bool is_table(const char *text, size_t at, size_t size)
+{
+    size_t end = at, commas = 0;
+
+    for (; end < size && text[end] != '\n'; end++) {
+        commas += text[end] == ',' || text[end] == '\t';
+        if (strchr("{}[]:\\", text[end]))
+            return false;
+    }
+    for (size_t i = end; i < size; i++)
+        if (text[i] == '\n' && i + 1 < size && text[skip_spaces(text, i, size - 1)] == '{')
+            return false;
+    return commas > 0 && end < size;
+}
+
+hy3_status hy3_kind_check(const char *path, const char *bytes, size_t size)
+{
+    size_t at = size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (size >= kinds[i].size && memcmp(bytes, kinds[i].magic, kinds[i].size) == 0)
+            HY3_FAIL(HY3_EFORMAT, "'%s' is %s; hy3 reads JSON Lines in UTF-8; %s", path,
+                     kinds[i].what, kinds[i].remedy);
+    at = skip_spaces(bytes, at, size);
+    if (at == size)
+        return HY3_OK;
+    if (is_list(bytes, at, size))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s:1: the file is a JSON array, hy3 reads JSON Lines: an object per line; "
+                 "convert it: jq -c '.[]' IN.json > OUT.jsonl",
+                 path);
+    if (is_spread(bytes, at, size))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s:1: an object is spread over several lines, hy3 reads JSON Lines: an object "
+                 "per line; convert it: jq -c . IN.json > OUT.jsonl",
+                 path);
+    if (is_table(bytes, at, size))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s:1: the file looks like a table (CSV), hy3 reads JSON Lines: an object "
+                 "with 'messages' per line",
+                 path);
+    return HY3_OK;
+}

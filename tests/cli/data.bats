@@ -1,0 +1,146 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# What a user's data may do and what is said about it: nothing is misread in silence.
+
+load helper
+
+setup_file() {
+    make_model "$BATS_FILE_TMPDIR/model" >/dev/null
+}
+
+setup() {
+    make_config "$BATS_FILE_TMPDIR/model"
+    DATA=$BATS_TEST_TMPDIR/train.jsonl
+    CACHE=$BATS_TEST_TMPDIR/cache
+}
+
+tokenize() { # tokenize KEY=VALUE …
+    run_ok hy3_tokenize "$CFG" cache_dir="$CACHE" "$@"
+}
+
+facts() { # the summary of the last command, without the program and the path of the token file
+    grep -hE '^hy3_[a-z]*: (warning: )?train: ' "$OUT" "$ERR" | grep -v 'rebuilding\|comparing' |
+        sed -e 's/^hy3_[a-z]*: //' -e 's/; \(written to\|read from\) .*//'
+}
+
+value() { # value NAME: the number behind NAME in the summary
+    facts | sed -n "s/.*$1 \([0-9][0-9]*\).*/\1/p"
+}
+
+turn() { # turn QUESTION ANSWER: a line
+    printf '{"messages": [{"role": "user", "content": "%s"}, ' "$1"
+    printf '{"role": "assistant", "content": "%s"}]}\n' "$2"
+}
+
+@test "hy3_tokenize and hy3_sft, building or reusing, on 1 or 3 ranks, print the same counts" {
+    {
+        turn "Which berth?" "Berth nine." | sed 's/"content"/"name": "a", &/'
+        turn "And now?" x | sed 's/"x"/null/; s/^{/{"id": 1, /'
+        turn "Bad" x | sed 's/user/wizard/'
+        echo '{"messages": [{"role": "user", "content": "nobody answers"}]}'
+    } >>"$DATA"
+    tokenize max_bad_samples=1 max_seq_length=60
+    facts >"$BATS_TEST_TMPDIR/facts"
+    [ "$(value samples) $(value truncated) $(value dropped) $(value lines)" = "10 1 1 1" ] ||
+        fail "$(facts)"
+    grep -q 'learned [0-9]*\.[0-9]%' "$BATS_TEST_TMPDIR/facts"
+    grep -q "bad lines 1 of 12 -> '$CACHE/train.rejected.jsonl'" "$BATS_TEST_TMPDIR/facts"
+    grep -q 'null contents 1:' "$BATS_TEST_TMPDIR/facts"
+    grep -q 'ignored keys: id (1 line), messages\[\].name (1 line)$' "$BATS_TEST_TMPDIR/facts"
+    tokenize max_bad_samples=1 max_seq_length=60
+    facts | diff "$BATS_TEST_TMPDIR/facts" -
+    run_ok hy3_sft "$CFG" cache_dir="$CACHE" max_bad_samples=1 max_seq_length=60 max_steps=1
+    facts | diff "$BATS_TEST_TMPDIR/facts" -
+    run_ok "$MPIEXEC" -n 3 hy3_sft "$CFG" cache_dir="$CACHE" max_bad_samples=1 max_seq_length=60 \
+        max_steps=1 overwrite_cache=true output_dir="$BATS_TEST_TMPDIR/three"
+    facts | diff "$BATS_TEST_TMPDIR/facts" -
+}
+
+@test "a control token in a text is refused by name, or learned as text, or is the token" {
+    turn "What does <｜hy_eos｜> do?" "It ends a turn." >>"$DATA"
+    turn "<｜hy_User｜>Hi" "<｜hy_eos｜> <｜hy_Assistant｜>" >>"$DATA"
+    run_fails 1 "train.jsonl:9: message 1: the text has the control token '<｜hy_eos｜>'" \
+        hy3_tokenize "$CFG" cache_dir="$CACHE"
+    grep -q "train.jsonl:10: message 1: .*'<｜hy_User｜>'" "$ERR"
+    tokenize max_bad_samples=2
+    [ "$(value samples) $(value lines)" = "8 2" ] || fail "$(facts)"
+    tokenize special_tokens_in_content=text
+    grep -q "it was built with another special_tokens_in_content" "$ERR"
+    [ "$(value samples) $(value lines)" = "10 0" ] || fail "$(facts)"
+    text=$(value 'label tokens')
+    tokenize special_tokens_in_content=token
+    [ "$(value 'label tokens')" -lt "$text" ] || fail "the token did not move the labels"
+    run_fails 1 "eval.jsonl:1: message 1" hy3_tokenize "$CFG" cache_dir="$CACHE" max_bad_samples=0 \
+        train_data_file="$QUICK/conversations.jsonl" \
+        eval_data_file="$(sed -n 9p "$DATA" >"$BATS_TEST_TMPDIR/eval.jsonl" &&
+            echo "$BATS_TEST_TMPDIR/eval.jsonl")"
+}
+
+@test "an answer that stands elsewhere, and a weight, are bad lines; weight 1 is none" {
+    turn q a | sed 's/"a"/null, "function_call": {"name": "f", "arguments": "{}"}/' >>"$DATA"
+    turn q a | sed 's/"content": "a"/"text": "a"/' >>"$DATA"
+    turn q a | sed 's/"a"/&, "weight": 0/' >>"$DATA"
+    turn q a | sed 's/"a"/&, "weight": 1, "train": true/' >>"$DATA"
+    echo null >>"$DATA"
+    run_fails 1 "train.jsonl:9: message 2: 'content' is null and 'function_call' is not read" \
+        hy3_tokenize "$CFG" cache_dir="$CACHE"
+    grep -q "train.jsonl:10: message 2: 'content' is missing ('text' is not read)" "$ERR"
+    grep -q "train.jsonl:11: message 2: 'weight' would change what is learned" "$ERR"
+    grep -q "train.jsonl:13: .*not null" "$ERR"
+    grep -q "4 bad lines" "$ERR"
+}
+
+@test "a file that is no JSON Lines is called what it is" {
+    cd "$BATS_TEST_TMPDIR"
+    gzip -c train.jsonl >gzip
+    { printf '[' && paste -sd, train.jsonl && printf ']\n'; } >array
+    { printf '[\n' && sed 's/$/,/' train.jsonl; } >lines
+    printf '{\n  "messages": []\n}\n' >object
+    iconv -f UTF-8 -t UTF-16 train.jsonl >utf16
+    iconv -f UTF-8 -t UTF-16LE train.jsonl >utf16le
+    iconv -f UTF-8 -t UTF-32 train.jsonl >utf32
+    printf '\x28\xb5\x2f\xfd....' >zstd
+    printf 'PAR1....' >parquet
+    printf 'ARROW1..' >arrow
+    printf 'role,content\nuser,hello\n' >csv
+    for kind in "gzip:compressed by gzip" "array:JSON array" "lines:JSON array" "object:spread" \
+        "utf16:UTF-16" "utf16le:UTF-16" "utf32:UTF-32" "zstd:zstd" "parquet:Parquet" \
+        "arrow:Arrow" "csv:CSV"; do
+        run_fails 1 "${kind#*:}" hy3_tokenize "$CFG" cache_dir="$CACHE" \
+            train_data_file="$BATS_TEST_TMPDIR/${kind%%:*}"
+        grep -qF "${kind%%:*}" "$ERR"
+    done
+    [ ! -e "$CACHE" ] || fail "something was written"
+}
+
+@test "val_size above 0 holds out a sample however small it is" {
+    run_ok hy3_sft "$CFG" max_steps=2 eval_steps=1 val_size=0.01
+    grep -q 'eval: samples 1 of 8, held out' "$ERR"
+    [ "$(grep -c eval_loss "$OUTPUT/train_log.jsonl")" -eq 2 ]
+}
+
+@test "token files lie in output_dir/cache and not beside the weights" {
+    run_ok hy3_sft "$CFG" max_steps=1 eval_data_file="$QUICK/conversations.jsonl"
+    [ -s "$OUTPUT/cache/train.h5" ]
+    [ -s "$OUTPUT/cache/eval.h5" ]
+    [ -z "$(find "$OUTPUT" -maxdepth 1 -name '*.h5' -o -maxdepth 1 -name '*.rejected.jsonl')" ]
+}
+
+@test "other contents of the same size and time are noticed" {
+    tokenize
+    touch -r "$DATA" "$BATS_TEST_TMPDIR/time"
+    sed -i '5s/"content": "./"content": "Z/' "$DATA"
+    touch -r "$BATS_TEST_TMPDIR/time" "$DATA"
+    tokenize
+    grep -q written "$ERR" || fail "the token file of other contents was used"
+}
+
+@test "other data on resume is refused and the token file that was there stays" {
+    run_ok hy3_sft "$CFG" max_steps=4 save_steps=2
+    cp "$OUTPUT/cache/train.h5" "$BATS_TEST_TMPDIR/old.h5"
+    head -n 1 "$QUICK/conversations.jsonl" >"$BATS_TEST_TMPDIR/one.jsonl"
+    run_fails 2 "training data" hy3_sft "$CFG" max_steps=4 save_steps=2 num_train_epochs=3 \
+        train_data_file="$BATS_TEST_TMPDIR/one.jsonl" resume_from_checkpoint="$OUTPUT/checkpoint-2"
+    cmp "$OUTPUT/cache/train.h5" "$BATS_TEST_TMPDIR/old.h5"
+    [ "$(find "$OUTPUT/cache" -name '*.part' | wc -l)" -eq 0 ]
+}
