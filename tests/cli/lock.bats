@@ -121,7 +121,7 @@ leave_a_dead_lock() {
 
 @test "programs that share a cache wait for the one that tokenizes, then read; signals are heard" {
     mkdir "$D/cache"
-    write_lock "$D/cache/.hy3_lock_of_tokens" "$(hostname)" \
+    write_lock "$D/cache/.hy3_lock_of_train" "$(hostname)" \
         "$(cat /proc/sys/kernel/random/boot_id)" $$
     for program in hy3_tokenize hy3_sft; do
         "$program" "$CFG" cache_dir="$D/cache" output_dir="$D/$program" \
@@ -142,7 +142,7 @@ leave_a_dead_lock() {
     status=0
     wait $! || status=$?
     [ "$status" -eq 75 ] || fail "exit $status" "$(cat "$D/third.log")"
-    rm "$D/cache/.hy3_lock_of_tokens"
+    rm "$D/cache/.hy3_lock_of_train"
     for pid in "${pids[@]}"; do wait "$pid"; done
     [ "$(cat "$D"/*.log | grep -c "samples, .* read from '$D/cache/train.h5'")" -eq 1 ] ||
         fail "$(cat "$D"/*.log)"
