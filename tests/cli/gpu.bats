@@ -120,3 +120,15 @@ fail_call() {
             fail "call $n of one rank" "$(shown)"
     done
 }
+
+@test "gpu-check without a GPU says so before it compiles anything" {
+    ! ls /dev/nvidia[0-9]* >/dev/null 2>&1 || skip "this machine has a GPU"
+    printf '#!/bin/sh\necho compiled >>"%s"\n' "$BATS_TEST_TMPDIR/calls" >"$BATS_TEST_TMPDIR/nvcc"
+    chmod +x "$BATS_TEST_TMPDIR/nvcc"
+    LIMIT=10 NVCC=$BATS_TEST_TMPDIR/nvcc capture bash "$HY3_SOURCE/tests/gpu/check.sh" \
+        "$BATS_TEST_TMPDIR/build"
+    [ "$status" -eq 1 ] || fail "$(shown)"
+    [ "$(cat "$OUT" "$ERR" | wc -l)" -eq 1 ] || fail "$(shown)"
+    grep -q "^gpu-check: error: this machine has no NVIDIA GPU" "$ERR"
+    [ ! -e "$BATS_TEST_TMPDIR/calls" ] && [ ! -e "$BATS_TEST_TMPDIR/build" ]
+}

@@ -10,6 +10,16 @@
 # sanitizer and not timed; HY3_SMALL=1 restricts the tests to small shapes.
 set -eu
 
+# before anything is compiled, which takes minutes
+has_gpu() {
+    nvidia-smi -L 2>/dev/null | grep -q '^GPU' || ls /dev/nvidia[0-9]* /dev/dxg >/dev/null 2>&1
+}
+[ -n "${HY3_EMULATED:-}" ] || has_gpu || {
+    echo "gpu-check: error: this machine has no NVIDIA GPU (nvidia-smi -L lists none, there is no" \
+        "/dev/nvidia0); run it where there is one" >&2
+    exit 1
+}
+
 source=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "${1:-build-gpu}"
 build=$(cd "${1:-build-gpu}" && pwd)
