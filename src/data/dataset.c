@@ -5,8 +5,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/output.h"
-#include "base/plural.h"
 #include "base/random.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -22,7 +20,7 @@
 struct hy3_dataset {
     struct hy3_token_header header;
     char *path;
-    struct hy3_output output; /* the new file until it is published; discarded by rank 0 */
+    struct hy3_token_files files; /* new ones until they are published */
     bool is_pending;
     struct hy3_lock *lock; /* of the cache, while it is built and pending */
     int rank, fd;
@@ -40,7 +38,7 @@ void hy3_dataset_close(struct hy3_dataset *dataset)
     if (dataset->fd >= 0)
         close(dataset->fd);
     if (dataset->rank == 0)
-        hy3_output_discard(&dataset->output);
+        hy3_token_files_discard(&dataset->files);
     hy3_lock_close(dataset->lock);
     hy3_sources_free(dataset->sources, dataset->source_count);
     hy3_free(dataset->offsets);
@@ -251,7 +249,7 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
 /* Where the file is now. */
 static const char *path_now(const struct hy3_dataset *d)
 {
-    return d->is_pending ? d->output.part : d->path;
+    return d->is_pending ? d->files.tokens.part : d->path;
 }
 
 /* Collective. Every rank gets what rank 0 has read, and a descriptor of its own. */
@@ -356,7 +354,7 @@ static hy3_status build(MPI_Comm comm, const struct hy3_dataset_options *options
     bool waits = options->is_tentative && hy3_path_exists(d->path);
 
     hy3_broadcast(comm, 0, &waits, sizeof waits, "opening the dataset");
-    HY3_TRY(hy3_token_file_make(comm, options, tokenizer, d->sources, d->path, &d->output));
+    HY3_TRY(hy3_token_file_make(comm, options, tokenizer, d->sources, d->path, &d->files));
     d->is_pending = true;
     HY3_TRY(reopen_file(comm, d));
     return waits ? HY3_OK : hy3_dataset_publish(comm, d);
@@ -369,7 +367,7 @@ hy3_status hy3_dataset_publish(MPI_Comm comm, struct hy3_dataset *dataset)
     if (!dataset->is_pending)
         return HY3_OK;
     if (hy3_rank(comm) == 0)
-        status = hy3_output_publish(&dataset->output);
+        status = hy3_token_files_publish(&dataset->files);
     HY3_AGREE(comm, status, "writing the token file");
     dataset->is_pending = false;
     dataset->lock = unlock(dataset->lock);

@@ -3,7 +3,6 @@
 #include "data/reject.h"
 
 #include "base/memory.h"
-#include "base/output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/wait.h"
@@ -132,7 +131,7 @@ static hy3_status open_writer(struct writer *w, const char *path, struct hy3_bad
     return HY3_OK;
 }
 
-/* Always closes; publishes if all went well. */
+/* Always closes; a file that is complete is flushed and waits for its name. */
 static hy3_status close_writer(struct writer *w, hy3_status so_far)
 {
     hy3_status status = so_far;
@@ -146,13 +145,14 @@ static hy3_status close_writer(struct writer *w, hy3_status so_far)
     if (status == HY3_OK)
         status = hy3_output_open(&w->output);
     if (status == HY3_OK)
-        status = hy3_output_publish(&w->output);
-    hy3_output_discard(&w->output);
+        status = hy3_output_flush(&w->output);
+    if (status != HY3_OK)
+        hy3_output_discard(&w->output);
     return status;
 }
 
 hy3_status hy3_reject_write(MPI_Comm comm, const struct hy3_tokenized *tokenized, const char *path,
-                            struct hy3_bad_list *list)
+                            struct hy3_bad_list *list, struct hy3_output *output)
 {
     hy3_status status = HY3_OK, local;
     bool is_writer = hy3_rank(comm) == 0;
@@ -172,8 +172,12 @@ hy3_status hy3_reject_write(MPI_Comm comm, const struct hy3_tokenized *tokenized
         status = close_writer(&writer, status);
     status = hy3_agree(comm, status, phase);
 done:
-    if (is_writer)
+    if (is_writer && writer.file)
         close_writer(&writer, status);
+    if (status == HY3_OK)
+        *output = writer.output;
+    else
+        hy3_output_discard(&writer.output);
     hy3_free(packet);
     return status;
 }

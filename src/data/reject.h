@@ -2,6 +2,7 @@
 /* reject.h - the file of rejected lines. */
 #pragma once
 
+#include "base/output.h"
 #include "data/tokenize.h"
 
 enum { HY3_BAD_LISTED_BYTES = 3000 };
@@ -11,7 +12,8 @@ struct hy3_bad_list { /* the first bad lines, for a message: "\n  FILE:LINE: rea
     int64_t count; /* lines in the text */
 };
 
-/* Collective on `comm`. Replaces `path` by one object a line: {"file", "line", "reason"}, sorted by
- * file and line; *list is filled on rank 0. Errors: HY3_EIO. */
+/* Collective on `comm`. Writes what is to become `path`, one object a line: {"file", "line",
+ * "reason"}, sorted by file and line. On rank 0 *list is filled, and *output is the caller's:
+ * hy3_output_publish or hy3_output_discard. Errors: HY3_EIO. */
 hy3_status hy3_reject_write(MPI_Comm comm, const struct hy3_tokenized *tokenized, const char *path,
-                            struct hy3_bad_list *list);
+                            struct hy3_bad_list *list, struct hy3_output *output);

@@ -42,9 +42,48 @@ static hy3_status judge_empty(const struct hy3_dataset_options *options,
              options->files[0], others, (long long)sum->dropped, (long long)sum->bad, rejected);
 }
 
+hy3_status hy3_token_files_publish(struct hy3_token_files *files)
+{
+    HY3_TRY(hy3_output_publish(&files->rejects));
+    return hy3_output_publish(&files->tokens);
+}
+
+void hy3_token_files_discard(struct hy3_token_files *files)
+{
+    hy3_output_discard(&files->rejects);
+    hy3_output_discard(&files->tokens);
+}
+
+/* Keeps the text of the failure before. */
+static hy3_status publish_after(hy3_status failure, struct hy3_output *rejects)
+{
+    char text[HY3_ERROR_MAX];
+
+    snprintf(text, sizeof text, "%s", hy3_error_text());
+    HY3_TRY(hy3_output_publish(rejects));
+    HY3_FAIL(failure, "%s", text);
+}
+
+/* Collective. Whether the data is good enough; if not, the message tells of the rejected lines. */
+static hy3_status judge(MPI_Comm comm, const struct hy3_dataset_options *options,
+                        const struct hy3_dataset_summary *sum, const struct hy3_bad_list *list,
+                        bool is_complete, struct hy3_output *rejects)
+{
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(comm) == 0) {
+        status = judge_bad(options, sum, list, is_complete, rejects->path);
+        if (status == HY3_OK)
+            status = judge_empty(options, sum, rejects->path);
+        if (status != HY3_OK)
+            status = publish_after(status, rejects);
+    }
+    return hy3_agree(comm, status, "checking the data");
+}
+
 hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *options,
                                struct hy3_tokenizer *tokenizer, const struct hy3_source *sources,
-                               const char *path, struct hy3_output *output)
+                               const char *path, struct hy3_token_files *files)
 {
     hy3_status status = HY3_OK;
     struct hy3_tokenized *tokenized = NULL;
@@ -62,16 +101,13 @@ hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *
                                  options->cache_directory, options->name));
     HY3_TRY_DONE(
         hy3_tokenize(comm, options, sources, tokenizer, &tokenized, &h.summary, &is_complete));
-    HY3_TRY_DONE(hy3_reject_write(comm, tokenized, rejected, &list));
-    if (hy3_rank(comm) == 0)
-        status = judge_bad(options, &h.summary, &list, is_complete, rejected);
-    HY3_AGREE_DONE(comm, status, "checking the data");
-    HY3_TRY_DONE(judge_empty(options, &h.summary, rejected));
+    HY3_TRY_DONE(hy3_reject_write(comm, tokenized, rejected, &list, &files->rejects));
+    HY3_TRY_DONE(judge(comm, options, &h.summary, &list, is_complete, &files->rejects));
     h.piece_bytes = hy3_portions_piece_bytes(h.summary.bytes);
     h.hashed = hy3_tokenized_hashed(tokenized);
     h.source = hy3_tokenized_fingerprint(tokenized);
     HY3_TRY_DONE(hy3_token_file_write(comm, path, &h, hy3_tokenizer_dialect(tokenizer), sources,
-                                      options->file_count, tokenized, output));
+                                      options->file_count, tokenized, &files->tokens));
 done:
     hy3_tokenized_free(tokenized);
     return status;

@@ -7,9 +7,17 @@
 #include "data/sources.h"
 #include "text/tokenizer.h"
 
-/* Collective on `comm`. Writes what is to become `path` (*output: hy3_token_file_write), and
- * replaces NAME.rejected.jsonl in the cache directory. Errors: HY3_EFORMAT listing the bad lines,
- * or when no sample is left; HY3_EIO. */
+struct hy3_token_files { /* on rank 0 they wait for their final names */
+    struct hy3_output tokens, rejects;
+};
+
+/* Local, on rank 0. Both get their final names, or are removed. */
+hy3_status hy3_token_files_publish(struct hy3_token_files *files);
+void hy3_token_files_discard(struct hy3_token_files *files);
+
+/* Collective on `comm`. Writes what is to become `path` and NAME.rejected.jsonl in the cache
+ * directory; files->tokens has its names on all ranks. After bad data only the rejected lines are
+ * published. Errors: HY3_EFORMAT listing the bad lines, or when no sample is left; HY3_EIO. */
 hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *options,
                                struct hy3_tokenizer *tokenizer, const struct hy3_source *sources,
-                               const char *path, struct hy3_output *output);
+                               const char *path, struct hy3_token_files *files);

@@ -138,9 +138,11 @@ turn() { # turn QUESTION ANSWER: a line
 @test "other data on resume is refused and the token file that was there stays" {
     run_ok hy3_sft "$CFG" max_steps=4 save_steps=2
     cp "$OUTPUT/cache/train.h5" "$BATS_TEST_TMPDIR/old.h5"
-    head -n 1 "$QUICK/conversations.jsonl" >"$BATS_TEST_TMPDIR/one.jsonl"
+    { head -n 1 "$DATA" && echo "[]"; } >"$BATS_TEST_TMPDIR/one.jsonl"
     run_fails 2 "training data" hy3_sft "$CFG" max_steps=4 save_steps=2 num_train_epochs=3 \
-        train_data_file="$BATS_TEST_TMPDIR/one.jsonl" resume_from_checkpoint="$OUTPUT/checkpoint-2"
+        max_bad_samples=1 train_data_file="$BATS_TEST_TMPDIR/one.jsonl" \
+        resume_from_checkpoint="$OUTPUT/checkpoint-2"
     cmp "$OUTPUT/cache/train.h5" "$BATS_TEST_TMPDIR/old.h5"
+    [ ! -s "$OUTPUT/cache/train.rejected.jsonl" ] || fail "rejected lines of other data"
     [ "$(find "$OUTPUT/cache" -name '*.part' | wc -l)" -eq 0 ]
 }

@@ -85,7 +85,7 @@ static void golden_bad_lines_are_refused_and_good_ones_accepted(void **state)
 
 static const struct {
     const char *line, *words;
-} refusals[] = {
+} refused[] = {
     {"", "not valid JSON"},
     {"[1]", "must be an object with 'messages', not a list"},
     {"null", "not null"},
@@ -146,9 +146,9 @@ static const struct {
 static void a_refusal_says_what_is_wrong(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
-        assert_fails(HY3_EFORMAT, refusals[i].words,
-                     read_line(refusals[i].line, strlen(refusals[i].line)));
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_fails(HY3_EFORMAT, refused[i].words,
+                     read_line(refused[i].line, strlen(refused[i].line)));
 }
 
 static void what_is_harmless_is_accepted(void **state)
