@@ -1,10 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_jsonl.c - any bytes as one line: read, render in both dialects and every option, mark
- * labels. */
+/* fuzz_jsonl.c - any bytes as one line: read, render in both dialects and every option, with the
+ * marks of what is the line's own; and as the beginning of a file. */
 #include "base/memory.h"
+#include "data/kind.h"
 #include "text/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* They ascend, none is empty or beyond the text, and each is found by its bytes. */
+static void check_contents(const struct hy3_contents *contents, size_t size)
+{
+    size_t end = 0;
+
+    for (size_t i = 0; i < contents->count; i++) {
+        const struct hy3_content *c = &contents->items[i];
+
+        if (c->first < end || c->end <= c->first || c->end > size ||
+            hy3_contents_find(contents, c->end - 1, c->end) != c)
+            HY3_BUG("content %zu is misplaced", i);
+        end = c->end;
+    }
+}
 
 static void render(const struct hy3_conversation *conversation, int options)
 {
@@ -15,13 +31,17 @@ static void render(const struct hy3_conversation *conversation, int options)
         .retry_tool_call = options & 8,
         .keep_thinking = (options >> 4) - 1,
     };
+    struct hy3_contents contents = {0};
     struct hy3_text text = {0};
 
     for (int dialect = 0; dialect < 2; dialect++) {
-        text.size = 0;
-        if (hy3_template_render(conversation, (enum hy3_dialect)dialect, &chosen, &text) != HY3_OK)
+        text.size = contents.count = 0;
+        if (hy3_template_render_marked(conversation, (enum hy3_dialect)dialect, &chosen, &text,
+                                       &contents) != HY3_OK)
             HY3_BUG("a checked conversation does not render: %s", hy3_error_text());
+        check_contents(&contents, text.size);
     }
+    hy3_free(contents.items);
     hy3_free(text.data);
 }
 
@@ -29,6 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hy3_conversation *conversation;
 
+    hy3_kind_check("fuzz", (const char *)data, size);
     if (hy3_conversation_parse((const char *)data, size, &conversation) != HY3_OK)
         return 0;
     for (int options = 0; options < 48; options++)
