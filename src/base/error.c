@@ -2,6 +2,8 @@
 /* error.c - the thread's error text and the end on a broken invariant. */
 #include "base/error.h"
 
+#include "base/printable.h"
+
 #include <execinfo.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,13 +18,15 @@ hy3_status hy3_fail(hy3_status code, const char *file, int line, const char *for
 {
     const char *level = getenv("HY3_LOG");
     va_list args;
-    int used;
+    size_t used;
 
     va_start(args, format);
-    used = vsnprintf(text, sizeof text, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (used >= 0 && (size_t)used < sizeof text && level && strcmp(level, "debug") == 0)
-        snprintf(text + used, sizeof text - (size_t)used, " [%s:%d]", file, line);
+    hy3_make_printable(text, true);
+    used = strlen(text);
+    if (level && strcmp(level, "debug") == 0)
+        snprintf(text + used, sizeof text - used, " [%s:%d]", file, line);
     return code;
 }
 

@@ -2,12 +2,16 @@
 /* log.c - messages and the progress line. */
 #include "base/log.h"
 
+#include "base/printable.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { LONGEST = 16384 }; /* bytes of a message */
 
 static struct {
     const char *program;
@@ -54,6 +58,7 @@ static hy3_log_level threshold(void)
 void hy3_log(hy3_log_level level, const char *format, ...)
 {
     static const char *const words[] = {"error: ", "warning: ", "", "debug: "};
+    char text[LONGEST];
     va_list args;
 
     if (state.silent || level > threshold())
@@ -61,11 +66,11 @@ void hy3_log(hy3_log_level level, const char *format, ...)
     if (state.line_open)
         fputc('\n', stderr);
     state.line_open = false;
-    fprintf(stderr, "%s: %s", state.program, words[level]);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fputc('\n', stderr);
+    hy3_make_printable(text, true);
+    fprintf(stderr, "%s: %s%s\n", state.program, words[level], text);
 }
 
 /* "1:02:03", "2:03" */

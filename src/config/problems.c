@@ -2,6 +2,8 @@
 /* problems.c - a list of messages of bounded size. */
 #include "config/problems.h"
 
+#include "base/printable.h"
+
 #include <stdarg.h>
 
 void hy3_problem(struct hy3_problems *problems, const char *where, const char *format, ...)
@@ -17,10 +19,8 @@ void hy3_problem(struct hy3_problems *problems, const char *where, const char *f
         vsnprintf(line + used, sizeof line - (size_t)used, format, args);
         va_end(args);
     }
+    hy3_make_printable(line, false);
     size = strlen(line);
-    for (size_t i = 0; i < size; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
     if (problems->count > problems->shown + 1 || size + 4 > sizeof problems->text - problems->used)
         return;
     problems->shown++;

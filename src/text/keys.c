@@ -2,6 +2,8 @@
 /* keys.c - the keys that are read, level by level, and what becomes of the others. */
 #include "text/keys.h"
 
+#include "base/printable.h"
+
 #include <ctype.h>
 #include <strings.h>
 
@@ -121,22 +123,16 @@ static hy3_status check_learning(const char *key, const json_t *value, bool is_l
 /* Appends a key so that a terminal shows it harmlessly; a long one is truncated. */
 static void put_key(const char *key, char *out, size_t size)
 {
-    size_t length = strlen(key), used = 0, limit = SHOWN_MAX < size - 1 ? SHOWN_MAX : size - 1;
+    size_t length = strlen(key), limit = SHOWN_MAX < size - 1 ? SHOWN_MAX : size - 1;
 
     if (length > limit) {
         length = limit;
         while (length > 0 && ((unsigned char)key[length] & 0xc0) == 0x80)
             length--;
     }
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)key[i];
-        bool is_control = c < 0x20 || c == 0x7f ||
-                          (c == 0xc2 && i + 1 < length && (unsigned char)key[i + 1] < 0xa0);
-
-        out[used++] = is_control ? '?' : key[i];
-        i += is_control && c == 0xc2;
-    }
-    out[used] = '\0';
+    memcpy(out, key, length);
+    out[length] = '\0';
+    hy3_make_printable(out, false);
 }
 
 hy3_status hy3_keys_note(enum hy3_level level, const char *key, const char *why, json_t *unread)

@@ -147,6 +147,23 @@ numbers() {
     [ "$(head -c 4 "$OUTPUT/loss.png" | od -An -c | tr -d ' ')" = '211PNG' ]
 }
 
+@test "no name of a directory is a command of gnuplot or of a shell" {
+    command -v gnuplot >/dev/null || skip "gnuplot is not installed"
+    cd "$BATS_TEST_TMPDIR"
+    for name in '| touch PWNED; #' '`touch PWNED`' "'; system('touch PWNED') #" '$(touch PWNED)'; do
+        run_ok hy3_sft "$CFG" output_dir="$name"
+        [ ! -e PWNED ] || fail "$name was run"
+        [ -s "$name/loss.png" ] || fail "no picture in '$name'"
+    done
+}
+
+@test "control characters of a file do not reach the terminal" {
+    printf '{"messages": [{"role": "\\u001b]0;owned\\u0007\\u009b2J", "content": "x"}]}\n' \
+        >"$BATS_TEST_TMPDIR/train.jsonl"
+    run_fails 1 "role" hy3_sft "$CFG"
+    [ "$(LC_ALL=C tr -d '\11\12\40-\176' <"$ERR" | wc -c)" -eq 0 ] || fail "$(cat -v "$ERR")"
+}
+
 @test "without gnuplot there is one warning and the run is done" {
     mkdir "$BATS_TEST_TMPDIR/bin"
     ln -s "$(command -v hy3_sft)" "$BATS_TEST_TMPDIR/bin/hy3_sft"

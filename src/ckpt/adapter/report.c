@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/printable.h"
 
 enum { LIMIT = 256 << 20, LINE = HY3_PARAM_NAME + 64 };
 
@@ -21,7 +22,7 @@ hy3_status hy3_merge_report_format(const struct hy3_hf_plan *plan, const struct 
         char name[HY3_PARAM_NAME];
 
         snprintf(name, sizeof name, "%s", plan->entries[i].name);
-        hy3_shard_printable(name);
+        hy3_make_printable(name, false);
         used += (size_t)snprintf(*text + used, size - used, "%s\t%s\t%s\t%.3g\n", name,
                                  changes[i].updated ? "updated" : "unchanged",
                                  changes[i].has_adapter ? "yes" : "no", changes[i].largest);

@@ -3,6 +3,7 @@
 #include "ckpt/hf/account.h"
 
 #include "base/memory.h"
+#include "base/printable.h"
 #include "ckpt/hf/seen.h"
 
 #include <stdarg.h>
@@ -46,7 +47,7 @@ __attribute__((format(printf, 3, 4))) static void report(struct hy3_account *acc
     used = strlen(list->text);
     vsnprintf(list->text + used, LIST_MAX - used, format, args);
     va_end(args);
-    hy3_shard_printable(list->text);
+    hy3_make_printable(list->text, false);
 }
 
 hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_store *store,

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/printable.h"
 #include "ckpt/hf/directory.h"
 #include "ckpt/hf/scan.h"
 #include "ckpt/hf/seen.h"
@@ -49,7 +50,7 @@ static void finding(const struct check *c, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    hy3_shard_printable(text);
+    hy3_make_printable(text, false);
     fprintf(c->out, "%s\n", text);
 }
 

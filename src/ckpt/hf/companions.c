@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/printable.h"
 #include "ckpt/hf/safetensors.h"
 
 #include <dirent.h>
@@ -170,7 +171,7 @@ static void tell_left_out(const char *output, char **names, size_t count)
     }
     if (count > LISTED)
         snprintf(text + used, sizeof text - used, " and %zu more", count - LISTED);
-    hy3_shard_printable(text);
+    hy3_make_printable(text, false);
     hy3_log(HY3_LOG_INFO, "not copied to '%s', being no part of a model: %s", output, text);
 }
 

@@ -309,13 +309,6 @@ void hy3_shard_shape_text(const int64_t *shape, int dims, char *out, size_t size
         snprintf(out + used, size - used, "]");
 }
 
-void hy3_shard_printable(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ' || *text == 127)
-            *text = '?';
-}
-
 int hy3_shard_fd(const struct hy3_shard *shard)
 {
     return shard->fd;

@@ -36,9 +36,6 @@ const char *hy3_shard_dtype_name(hy3_dtype dtype);
 /* "[2, 3]", truncated to `size`. */
 void hy3_shard_shape_text(const int64_t *shape, int dims, char *out, size_t size);
 
-/* Replaces control characters by '?': names of a file must not control a terminal. */
-void hy3_shard_printable(char *text);
-
 /* Tensors in the order of their data. */
 int hy3_shard_count(const struct hy3_shard *shard);
 const struct hy3_shard_tensor *hy3_shard_tensor(const struct hy3_shard *shard, int i);
