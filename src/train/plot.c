@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plot.c - gnuplot draws the loss: it is given commands and data, never a path, since paths come from
- * users and gnuplot opens some names as commands of a shell. */
+/* plot.c - gnuplot draws the loss: it is given commands and data, never a path, since paths come
+ * from users and gnuplot opens some names as commands of a shell. */
 #include "train/plot.h"
 
 #include "base/error.h"
