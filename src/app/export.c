@@ -147,6 +147,9 @@ static hy3_status open_run(struct export *e)
     struct hy3_state_identity here;
     bool finished;
 
+    HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/state.h5", e->options->checkpoint),
+              "opening the checkpoint");
+    HY3_TRY(hy3_state_open(e->comm, path, &e->state));
     HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/config.cfg", e->options->checkpoint),
               "opening the checkpoint");
     if (e->options->base)
@@ -158,15 +161,13 @@ static hy3_status open_run(struct export *e)
     if (options.training == HY3_TRAIN_ADAPTER) /* its rank and targets */
         options.adapter = e->options->checkpoint;
     HY3_TRY(hy3_loaded_model_open(e->comm, &options, &e->model));
-    HY3_AGREE(e->comm, hy3_path_format(path, sizeof path, "%s/state.h5", e->options->checkpoint),
-              "opening the checkpoint");
-    HY3_TRY(hy3_state_open(e->comm, path, &e->state));
     HY3_TRY(hy3_identity_of(&e->model, e->config.model_name_or_path, &here));
     if (hy3_state_info(e->state)->identity.adapter[0] != '\0') /* dropout is of no use here */
         snprintf(here.adapter, sizeof here.adapter, "%s",
                  hy3_state_info(e->state)->identity.adapter);
     HY3_AGREE(e->comm,
-              hy3_identity_check(&e->model, path, &hy3_state_info(e->state)->identity, &here),
+              hy3_identity_check(&e->model, e->options->checkpoint,
+                                 &hy3_state_info(e->state)->identity, &here),
               "opening the checkpoint");
     HY3_AGREE(e->comm, hy3_state_matches(e->state, e->model.params), "opening the checkpoint");
     return hy3_agree(e->comm, hy3_state_verify(e->state, hy3_rank(e->comm), hy3_size(e->comm)),

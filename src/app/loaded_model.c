@@ -34,6 +34,7 @@ static hy3_status open_local(const struct hy3_loaded_model_options *options,
 
     if (hy3_path_fault(options->directory, HY3_PATH_INPUT, why, sizeof why))
         HY3_FAIL(HY3_EIO, "the model directory '%s' %s", options->directory, why);
+    HY3_TRY(hy3_hf_dir_expect_model(options->directory));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->directory));
     HY3_TRY(hy3_shape_open(path, &model->shape));
     return hy3_hf_dir_open(options->directory, &model->base);

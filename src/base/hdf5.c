@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hdf5.c - the innermost complaint; one function for all attributes that are read. */
+/* hdf5.c - the reason in the innermost complaint; one function for all attributes that are read. */
 #include "base/hdf5.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,27 +21,45 @@ void hy3_hdf5_quiet(void)
         H5Lunregister(H5L_TYPE_EXTERNAL);
 }
 
-enum { TEXT = 200 };
+enum { TEXT = 1000 };
 
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *text)
 {
-    static const char of_mpi[] = "error stack:\n"; /* what the system said comes behind it */
-    const char *system = n == 0 && entry->desc ? strstr(entry->desc, of_mpi) : NULL;
-
     if (n == 0 && entry->desc)
-        snprintf(text, TEXT, "%s", system ? system + sizeof of_mpi - 1 : entry->desc);
-    for (char *end = text; (end = strchr(end, '\n'));)
-        *end = ' ';
+        snprintf(text, TEXT, "%s", entry->desc);
+    return 0;
+}
+
+/* What the system said, which stands in the texts of HDF5 as a number and in those of MPI-IO as
+ * words; 0: nothing. */
+static int find_errno(const char *text)
+{
+    static const int known[] = {ENOSPC, EDQUOT, EIO,    EROFS,  EACCES, EPERM,  EFBIG, ENOENT,
+                                ENOMEM, EMFILE, ENFILE, ESTALE, EAGAIN, EISDIR, EBADF, EINTR};
+    const char *number = strstr(text, "errno = ");
+
+    if (number)
+        return (int)strtol(number + strlen("errno = "), NULL, 10);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strstr(text, strerror(known[i])))
+            return known[i];
     return 0;
 }
 
 const char *hy3_hdf5_text(void)
 {
-    static _Thread_local char text[TEXT];
+    char text[TEXT] = "";
+    int system;
 
-    text[0] = '\0';
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, text);
-    return text;
+    hy3_log(HY3_LOG_DEBUG, "HDF5: %s", text);
+    if ((system = find_errno(text)) > 0)
+        return strerror(system);
+    if (strstr(text, "signature not found"))
+        return "it is not in the format of HDF5";
+    if (strstr(text, "truncated file") || strstr(text, "addr overflow"))
+        return "it is cut short";
+    return "an error inside HDF5 (HY3_LOG=debug shows its words)";
 }
 
 hy3_status hy3_hdf5_fail(const char *verb, const char *name, const char *path)
@@ -71,7 +91,7 @@ hy3_status hy3_hdf5_open_file(const char *path, hid_t *file)
     *file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     close(fd);
     if (*file < 0)
-        HY3_FAIL(HY3_EFORMAT, "it is no HDF5 file, or a damaged one: %s", hy3_hdf5_text());
+        HY3_FAIL(HY3_EFORMAT, "it cannot be read: %s", hy3_hdf5_text());
     return HY3_OK;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hdf5.h - attributes and contiguous data sets of HDF5, with its complaints in our error texts.
+/* hdf5.h - attributes and contiguous data sets of HDF5; the reasons of its failures in our words.
  *
  * What is read is checked before it is read: class, size and number of elements of an attribute,
  * type, layout and place of a data set. Texts of reading say what is wrong and not in which file,
@@ -22,10 +22,11 @@ hy3_status hy3_hdf5_open_file(const char *path, hid_t *file);
 /* Local. Closes a file that was only read, even where the disk fails; -1: nothing. */
 void hy3_hdf5_close(hid_t file);
 
-/* Local. What HDF5 last complained about, "" if nothing. Static memory. */
+/* Local. Why HDF5 failed last, in words of ours or the system's: its own are for programmers. Valid
+ * until the next call. */
 const char *hy3_hdf5_text(void);
 
-/* Local. HY3_EIO: "cannot VERB 'NAME' of 'PATH'", and HDF5's complaint. name: NULL for the file. */
+/* Local. HY3_EIO: "cannot VERB 'NAME' of 'PATH'", and the reason. name: NULL for the file. */
 hy3_status hy3_hdf5_fail(const char *verb, const char *name, const char *path);
 
 /* Local. Closes a file of the default driver whose content no longer matters, because writing it

@@ -250,7 +250,7 @@ hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sou
     HY3_TRY_DONE(hy3_file_open(path, &fd));
     HY3_TRY_DONE(stat_file(fd, path, out));
     if ((file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "HDF5 cannot open it: %s", hy3_hdf5_text());
+        HY3_FAIL_DONE(HY3_EFORMAT, "it cannot be opened: %s", hy3_hdf5_text());
     HY3_TRY_DONE(read_attributes(file, out));
     HY3_TRY_DONE(inspect_columns(file, sources, count, out));
     HY3_TRY_DONE(read_offsets(path, out, offsets));

@@ -249,7 +249,7 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
         grep -aq '"hy3_program": *"hy3_[a-z]*"' "$D"/result/model*
         find "$D/result" -printf '%p %s %T@\n' | sort >"$D/before"
         run_ok "$MPIEXEC" -n 2 $again
-        grep -q "shards .* complete and kept: all is done already" "$ERR"
+        grep -q "shard.* kept: all is done already" "$ERR"
         find "$D/result" -printf '%p %s %T@\n' | sort | cmp - "$D/before"
     done
     run_fails 2 "not empty" hy3_merge --base_model_path "$GOLDEN/inner" \
@@ -296,6 +296,73 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
     [ "$(cat "$D/victim")" = precious ]
     run_ok hy3_check "$D/outer" --all
     [ ! -L "$D/outer/model-00001-of-00005.safetensors" ]
+}
+
+# An adapter of two steps in $OUTPUT, with checkpoint-2.
+make_adapter() {
+    [ -d "$D/model" ] || make_model "$D/model" >/dev/null
+    make_config "$D/model"
+    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_alpha=8 max_steps=2 save_steps=2 \
+        plot_loss=false "$@"
+}
+
+@test "hy3_check knows adapters: keys, shapes against the base, values, factors of zeros" {
+    make_adapter
+    run_ok hy3_check "$OUTPUT"
+    grep -q "is a valid adapter: r = 4, alpha = 8, 16 tensors; it fits its base '$D/model'" "$OUT"
+    run_ok "$MPIEXEC" -n 2 hy3_check "$OUTPUT"
+    [ "$(grep -c "valid adapter" "$OUT")" -eq 1 ]
+    sed 's/"r": 4/"r": 8/' "$OUTPUT/adapter_config.json" >"$D/config"
+    cp -r "$OUTPUT" "$D/bad"
+    cp "$D/config" "$D/bad/adapter_config.json"
+    run_fails 1 "16 findings" hy3_check "$D/bad"
+    grep -q "must be \[8, 32\] for this model and r = 8" "$OUT"
+    sed 's/"use_dora": false/"use_dora": true/' "$OUTPUT/adapter_config.json" \
+        >"$D/bad/adapter_config.json"
+    run_fails 1 "1 finding" hy3_check "$D/bad"
+    grep -q "'use_dora' is set" "$OUT"
+    cp "$OUTPUT/adapter_config.json" "$D/bad"
+    printf '\377\377\377\377' | dd of="$D/bad/adapter_model.safetensors" bs=1 conv=notrunc \
+        seek=$(($(stat -c %s "$D/bad/adapter_model.safetensors") - 4)) 2>/dev/null
+    run_fails 1 "1 finding" hy3_check "$D/bad"
+    grep -q "lora_B.weight: contains NaN" "$OUT"
+    mv "$D/bad/adapter_model.safetensors" "$D/bad/adapter_model.bin"
+    run_fails 1 "finding" hy3_check "$D/bad"
+    grep -q "adapter_model.bin' is a file of Python's pickle" "$OUT"
+    run_fails 1 "safe_serialization=True" hy3_merge --base_model_path "$D/model" \
+        --adapter_model_path "$D/bad" --output_path "$D/none"
+    mv "$D/model" "$D/moved"
+    run_ok hy3_check "$OUTPUT"
+    grep -q "its base '$D/model' is not here" "$OUT"
+    mv "$D/moved" "$D/model"
+    rm -rf "$OUTPUT"
+    make_adapter learning_rate=0
+    run_ok hy3_check "$OUTPUT"
+    grep -q "warning: .*B is zero for 8 of 8 matrices.*: was it trained?" "$ERR"
+}
+
+@test "a directory of another kind than is wanted is called by its name, with what to do" {
+    make_adapter
+    run_ok hy3_check "$OUTPUT/checkpoint-2" --all
+    grep -q "complete training checkpoint of step 2 of 2, .* hy3_export $OUTPUT/checkpoint-2" "$OUT"
+    for program in "hy3_generate $OUTPUT/checkpoint-2 --prompt x" \
+        "hy3_merge --base_model_path $OUTPUT/checkpoint-2 --adapter_model_path $OUTPUT \
+            --output_path $D/none" \
+        "hy3_convert --to outer --input_dir $OUTPUT/checkpoint-2 --output_dir $D/none" \
+        "hy3_sft $CFG output_dir=$D/none model_name_or_path=$OUTPUT/checkpoint-2"; do
+        run_fails 1 "is a training checkpoint; make a model of it: hy3_export" $program
+    done
+    run_fails 1 "is an adapter; a model is expected here" hy3_generate "$OUTPUT" --prompt x
+    run_fails 1 "it has no state.h5, but a model" hy3_export "$D/model" "$D/none"
+    run_fails 1 "it has no state.h5, but '$OUTPUT/checkpoint-2'" hy3_export "$OUTPUT" "$D/none"
+    run_fails 2 "nowhere' does not exist" hy3_export "$D/nowhere" "$D/none"
+    run_fails 1 "it has no state.h5" hy3_export "$QUICK/tokenizer" "$D/none"
+    truncate -s 5000 "$OUTPUT/checkpoint-2/state.h5"
+    run_fails 1 "state.h5" hy3_check "$OUTPUT/checkpoint-2"
+    ! grep -q "errno =\|H5\|eof\|unable to" "$ERR"
+    echo no hdf5 >"$OUTPUT/checkpoint-2/state.h5"
+    run_fails 1 "state.h5" hy3_export "$OUTPUT/checkpoint-2" "$D/none"
+    ! grep -q "errno =\|H5\|eof\|unable to" "$ERR"
 }
 
 @test "hy3_check on several ranks finds what one finds" {

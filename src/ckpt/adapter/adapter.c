@@ -109,7 +109,7 @@ static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *p
 }
 
 /* The file of weights; what else there may be is named. */
-static hy3_status open_weights(struct hy3_adapter *a, const char *directory)
+hy3_status hy3_adapter_open_weights(const char *directory, struct hy3_shard **out)
 {
     char path[HY3_PATH_MAX], other[HY3_PATH_MAX];
 
@@ -121,7 +121,7 @@ static hy3_status open_weights(struct hy3_adapter *a, const char *directory)
                  "safetensors: PeftModel.from_pretrained(model, directory).save_pretrained("
                  "new_directory, safe_serialization=True)",
                  other);
-    return hy3_shard_open(path, &a->shard);
+    return hy3_shard_open(path, out);
 }
 
 hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *params,
@@ -137,7 +137,7 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_config.json", directory));
     HY3_TRY_DONE(hy3_adapter_config_read(path, &config));
     a->lora = config.lora;
-    HY3_TRY_DONE(open_weights(a, directory));
+    HY3_TRY_DONE(hy3_adapter_open_weights(directory, &a->shard));
     HY3_TRY_DONE(read_targets(a, params, config.partial));
     *out = HY3_TAKE(a);
 done:
@@ -248,6 +248,13 @@ static bool is_factor(const struct hy3_params *params, const char *name)
         if (strcmp(params->params[i].name, name) == 0)
             return true;
     return false;
+}
+
+hy3_status hy3_adapter_account_for(const struct hy3_adapter *a, const struct hy3_param *param)
+{
+    const struct hy3_shard_tensor *tensor;
+
+    return check_tensor(a, param, &tensor);
 }
 
 hy3_status hy3_adapter_account(const struct hy3_adapter *a, const struct hy3_params *params)

@@ -6,6 +6,7 @@
  * order: it is reordered here and nowhere else. Writing: writer.h; a new adapter: draw.h. */
 #pragma once
 
+#include "ckpt/hf/safetensors.h"
 #include "model/values.h"
 
 struct hy3_adapter; /* opaque: an adapter directory, read only */
@@ -17,6 +18,10 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
                             struct hy3_adapter **out);
 void hy3_adapter_close(struct hy3_adapter *adapter);
 
+/* Local. Opens the file of weights; of one in another format it says what to do. The caller owns
+ * *out (hy3_shard_close). */
+hy3_status hy3_adapter_open_weights(const char *directory, struct hy3_shard **out);
+
 /* Rank, alpha, targets and, of an adapter of some layers only, the matrices; no dropout. Borrowed
  * from the adapter. */
 const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
@@ -24,6 +29,10 @@ const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
 /* Local. Checks every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT naming the
  * tensor that is missing, unknown or of a wrong shape. */
 hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct hy3_params *params);
+
+/* Local. The same for one factor. */
+hy3_status hy3_adapter_account_for(const struct hy3_adapter *adapter,
+                                   const struct hy3_param *param);
 
 /* Local. The part of a factor that this rank holds, in our order: out [held]. Errors: HY3_EFORMAT
  * naming a tensor that is not finite. */

@@ -86,6 +86,7 @@ static hy3_status plan(struct merge *m)
     struct hy3_hf_rewrite_layout layout = {0};
     char path[HY3_PATH_MAX];
 
+    HY3_TRY(hy3_hf_dir_expect_model(o->base));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", o->base));
     HY3_TRY(hy3_shape_open(path, &m->shape));
     HY3_TRY(hy3_params_create(&m->shape, 0, m->shape.experts, &m->params));

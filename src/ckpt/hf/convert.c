@@ -15,6 +15,7 @@ static hy3_status plan_all(const struct hy3_hf_conversion *c, struct hy3_shape *
 {
     char path[HY3_PATH_MAX];
 
+    HY3_TRY(hy3_hf_dir_expect_model(c->input));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", c->input));
     HY3_TRY(hy3_shape_open(path, shape));
     HY3_TRY(hy3_hf_dir_open(c->input, base));

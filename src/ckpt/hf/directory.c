@@ -180,6 +180,30 @@ done:
     return status;
 }
 
+static bool has_file(const char *directory, const char *name)
+{
+    char path[HY3_PATH_MAX];
+
+    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
+           hy3_path_exists(path);
+}
+
+hy3_status hy3_hf_dir_expect_model(const char *path)
+{
+    if (has_file(path, index_name) || has_file(path, single_name))
+        return HY3_OK;
+    if (has_file(path, "state.h5"))
+        HY3_FAIL(HY3_EFORMAT,
+                 "'%s' is a training checkpoint; make a model of it: hy3_export %s OUTPUT_DIR",
+                 path, path);
+    if (has_file(path, "adapter_config.json"))
+        HY3_FAIL(HY3_EFORMAT,
+                 "'%s' is an adapter; a model is expected here (hy3_merge makes one of an adapter "
+                 "and its base)",
+                 path);
+    return HY3_OK;
+}
+
 /* Says what the directory has instead of an index. */
 static hy3_status no_weights(const char *path)
 {

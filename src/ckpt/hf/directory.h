@@ -15,6 +15,10 @@ struct hy3_hf_dir; /* opaque */
 hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out);
 void hy3_hf_dir_close(struct hy3_hf_dir *dir);
 
+/* Local. HY3_EFORMAT if the directory has no weights of a model but is something else that hy3
+ * knows: a training checkpoint, or an adapter. */
+hy3_status hy3_hf_dir_expect_model(const char *path);
+
 const char *hy3_hf_dir_path(const struct hy3_hf_dir *dir);
 enum hy3_names hy3_hf_dir_names(const struct hy3_hf_dir *dir);
 int hy3_hf_dir_shards(const struct hy3_hf_dir *dir);

@@ -8,6 +8,7 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 
+#include <dirent.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
@@ -60,6 +61,56 @@ static hy3_status open_here(struct hy3_state *state)
     return HY3_OK;
 }
 
+/* The newest checkpoint-N of a directory; -1: none. */
+static long long newest_checkpoint(const char *directory)
+{
+    DIR *all = opendir(directory);
+    const struct dirent *entry;
+    long long newest = -1, step;
+
+    while (all && (entry = readdir(all))) {
+        int length = -1;
+
+        if (sscanf(entry->d_name, "checkpoint-%lld%n", &step, &length) == 1 && length > 0 &&
+            entry->d_name[length] == '\0' && step > newest)
+            newest = step;
+    }
+    if (all)
+        closedir(all);
+    return newest;
+}
+
+static bool has(const char *directory, const char *name)
+{
+    char path[HY3_PATH_MAX];
+
+    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
+           hy3_path_exists(path);
+}
+
+/* Says what is there instead of a state file: users name the wrong directory. */
+static hy3_status no_state(const char *path)
+{
+    char directory[HY3_PATH_MAX];
+    long long newest;
+
+    snprintf(directory, sizeof directory, "%.*s", (int)(hy3_path_name(path) - path), path);
+    for (size_t n = strlen(directory); n > 1 && directory[n - 1] == '/'; n--)
+        directory[n - 1] = '\0';
+    if (!hy3_path_is_directory(directory))
+        HY3_FAIL(HY3_EIO, "'%s' is no checkpoint: there is no such directory", directory);
+    newest = newest_checkpoint(directory);
+    if (newest >= 0)
+        HY3_FAIL(HY3_EIO, "'%s' is no checkpoint: it has no state.h5, but '%s/checkpoint-%lld'",
+                 directory, directory, newest);
+    if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json"))
+        HY3_FAIL(HY3_EIO,
+                 "'%s' is no checkpoint: it has no state.h5, but a model; it can be the "
+                 "model_name_or_path of a run, and needs no hy3_export",
+                 directory);
+    HY3_FAIL(HY3_EIO, "'%s' is no checkpoint: it has no state.h5", directory);
+}
+
 hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **out)
 {
     hy3_status status = HY3_OK;
@@ -70,7 +121,8 @@ hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **ou
     state->fd = -1;
     status = hy3_path_format(state->path, sizeof state->path, "%s", path);
     if (status == HY3_OK && hy3_rank(comm) == 0)
-        status = hy3_state_file_inspect(path, &state->index);
+        status =
+            hy3_path_exists(path) ? hy3_state_file_inspect(path, &state->index) : no_state(path);
     HY3_AGREE_DONE(comm, status, "reading a checkpoint");
     HY3_TRY_DONE(share_index(comm, &state->index));
     HY3_AGREE_DONE(comm, open_here(state), "reading a checkpoint");

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check.c - what a directory is, by its files. */
+#include "app/check.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/plural.h"
+#include "ckpt/adapter/check.h"
+#include "ckpt/state/state.h"
+#include "comm/agree.h"
+#include "comm/comm.h"
+
+static bool has(const char *directory, const char *name)
+{
+    char path[HY3_PATH_MAX];
+
+    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
+           hy3_path_exists(path);
+}
+
+static hy3_status check_model(MPI_Comm comm, const struct hy3_check *options, FILE *out,
+                              int64_t *findings)
+{
+    struct hy3_check_summary sum;
+
+    HY3_TRY(hy3_check(comm, options, out, &sum));
+    *findings = sum.findings;
+    if (sum.findings == 0 && hy3_rank(comm) == 0)
+        fprintf(out,
+                "'%s' is valid: %lld tensor%s in %lld shard%s, %.3f GB; the values of %lld were "
+                "read\n",
+                options->directory, (long long)sum.tensors, hy3_s(sum.tensors),
+                (long long)sum.shards, hy3_s(sum.shards), 1e-9 * (double)sum.bytes,
+                (long long)sum.read);
+    return HY3_OK;
+}
+
+static void tell_adapter(const char *directory, const struct hy3_adapter_check_summary *sum,
+                         FILE *out)
+{
+    if (sum->zeros > 0)
+        hy3_log(HY3_LOG_WARN, "'%s': B is zero for %lld of %lld matrices, which do not change%s",
+                directory, (long long)sum->zeros, (long long)sum->tensors / 2,
+                2 * sum->zeros == sum->tensors ? ": was it trained?" : "");
+    if (sum->findings > 0)
+        return;
+    fprintf(out, "'%s' is a valid adapter: r = %lld, alpha = %g, %lld tensors; ", directory,
+            (long long)sum->rank, sum->alpha, (long long)sum->tensors);
+    if (sum->has_base)
+        fprintf(out, "it fits its base '%s' in %lld layers\n", sum->base, (long long)sum->layers);
+    else
+        fprintf(out, "its base '%s' is not here, so the shapes were not compared\n", sum->base);
+}
+
+static hy3_status check_adapter(MPI_Comm comm, const char *directory, FILE *out, int64_t *findings)
+{
+    struct hy3_adapter_check_summary sum = {0};
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(comm) == 0) {
+        status = hy3_adapter_check(directory, out, &sum);
+        if (status == HY3_OK)
+            tell_adapter(directory, &sum, out);
+    }
+    HY3_AGREE(comm, status, "checking the adapter");
+    hy3_broadcast(comm, 0, &sum.findings, sizeof sum.findings, "checking the adapter");
+    *findings += sum.findings;
+    return HY3_OK;
+}
+
+static hy3_status check_checkpoint(MPI_Comm comm, const struct hy3_check *options, FILE *out,
+                                   int64_t *findings)
+{
+    hy3_status status = HY3_OK;
+    const char *directory = options->directory;
+    struct hy3_state *state = NULL;
+    bool all = options->spot_check < 0;
+    char path[HY3_PATH_MAX];
+
+    HY3_AGREE_DONE(comm, hy3_path_format(path, sizeof path, "%s/state.h5", directory),
+                   "opening the checkpoint");
+    HY3_TRY_DONE(hy3_state_open(comm, path, &state));
+    if (all)
+        HY3_AGREE_DONE(comm, hy3_state_verify(state, hy3_rank(comm), hy3_size(comm)),
+                       "checking the checkpoint");
+    if (has(directory, "adapter_config.json"))
+        HY3_TRY_DONE(check_adapter(comm, directory, out, findings));
+    if (*findings == 0 && hy3_rank(comm) == 0)
+        fprintf(out,
+                "'%s' is a complete training checkpoint of step %lld of %lld%s; make a model of "
+                "it: hy3_export %s OUTPUT_DIR\n",
+                directory, (long long)hy3_state_info(state)->step,
+                (long long)hy3_state_info(state)->total_steps,
+                all ? ", every value as it was written" : "", directory);
+done:
+    hy3_state_close(state);
+    return status;
+}
+
+hy3_status hy3_check_directory(MPI_Comm comm, const struct hy3_check *options, FILE *out,
+                               int64_t *findings)
+{
+    const char *directory = options->directory;
+
+    *findings = 0;
+    if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json"))
+        return check_model(comm, options, out, findings);
+    if (has(directory, "state.h5"))
+        return check_checkpoint(comm, options, out, findings);
+    if (has(directory, "adapter_config.json") || has(directory, "adapter_model.safetensors"))
+        return check_adapter(comm, directory, out, findings);
+    return check_model(comm, options, out, findings);
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check.c - with its base by the table of its factors, without it by the names in the file. */
+#include "ckpt/adapter/check.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "ckpt/adapter/adapter.h"
+#include "ckpt/adapter/config.h"
+#include "ckpt/hf/safetensors.h"
+#include "ckpt/hf/scan.h"
+
+enum { LIMIT = 1 << 20, PIECE = 1 << 20 }; /* bytes of the configuration; elements read at a time */
+
+struct check {
+    const char *directory;
+    FILE *out;
+    struct hy3_adapter_check_summary *summary;
+    struct hy3_params *params; /* of the base; NULL: it is not here */
+    struct hy3_adapter *adapter;
+    struct hy3_shard *shard;
+};
+
+static void finding(const struct check *c, const char *text)
+{
+    char line[HY3_ERROR_MAX];
+
+    c->summary->findings++;
+    snprintf(line, sizeof line, "%s", text);
+    hy3_shard_printable(line);
+    fprintf(c->out, "%s\n", line);
+}
+
+/* Turns an error into a finding, unless it has another cause than the adapter. */
+static hy3_status as_finding(const struct check *c, hy3_status status)
+{
+    if (status == HY3_OK || status == HY3_ENOMEM)
+        return status;
+    finding(c, hy3_error_text());
+    return HY3_OK;
+}
+
+static hy3_status read_config(const struct check *c, bool *sound)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX];
+    struct hy3_adapter_config config;
+    json_t *document = NULL;
+    const char *base;
+
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_config.json", c->directory));
+    status = hy3_adapter_config_read(path, &config);
+    *sound = status == HY3_OK;
+    HY3_TRY_DONE(as_finding(c, status));
+    if (!*sound)
+        goto done;
+    c->summary->rank = config.lora.rank;
+    c->summary->alpha = config.lora.alpha;
+    HY3_TRY_DONE(hy3_json_read(path, LIMIT, &document));
+    base = json_string_value(json_object_get(document, "base_model_name_or_path"));
+    snprintf(c->summary->base, sizeof c->summary->base, "%s", base ? base : "");
+    hy3_shard_printable(c->summary->base);
+done:
+    json_decref(document);
+    return status;
+}
+
+/* The table of the base, if the base is here. */
+static hy3_status open_base(struct check *c)
+{
+    char path[HY3_PATH_MAX];
+    struct hy3_shape shape;
+
+    if (c->summary->base[0] == '\0' ||
+        hy3_path_format(path, sizeof path, "%s/config.json", c->summary->base) != HY3_OK ||
+        !hy3_path_exists(path))
+        return HY3_OK;
+    HY3_TRY(hy3_shape_open(path, &shape));
+    HY3_TRY(hy3_params_create(&shape, 0, shape.experts, &c->params));
+    c->summary->has_base = true;
+    return HY3_OK;
+}
+
+/* Counts the matrices of the table, and each factor that the file lacks or has in another shape. */
+static hy3_status check_factors(struct check *c)
+{
+    struct hy3_params *params = c->params;
+    int last = -1;
+
+    HY3_TRY(hy3_params_add_adapter(params, hy3_adapter_lora(c->adapter)));
+    for (int i = params->base_count; i < params->count; i++) {
+        const struct hy3_param *p = &params->params[i];
+
+        HY3_TRY(as_finding(c, hy3_adapter_account_for(c->adapter, p)));
+        c->summary->matrices += p->part == HY3_LORA_B;
+        c->summary->layers += p->layer != last;
+        last = p->layer;
+    }
+    return HY3_OK;
+}
+
+/* The other factor of the matrix must be there. */
+static void check_pair(const struct check *c, const char *name)
+{
+    char other[HY3_PARAM_NAME], text[2 * HY3_PARAM_NAME + 64];
+    const char *end = strstr(name, ".lora_A.weight");
+    const char *letter = end ? "B" : "A";
+
+    end = end ? end : strstr(name, ".lora_B.weight");
+    if (!end) {
+        snprintf(text, sizeof text, "%.*s: is no factor of an adapter", HY3_PARAM_NAME, name);
+        finding(c, text);
+        return;
+    }
+    if (snprintf(other, sizeof other, "%.*s.lora_%s.weight", (int)(end - name), name, letter) >=
+            (int)sizeof other ||
+        !hy3_shard_find(c->shard, other)) {
+        snprintf(text, sizeof text, "%.*s: lora_%s of the same matrix is missing", HY3_PARAM_NAME,
+                 name, letter);
+        finding(c, text);
+    }
+}
+
+static hy3_status scan(const struct check *c, const struct hy3_shard_tensor *t, float *values,
+                       enum hy3_content *worst)
+{
+    *worst = HY3_ALL_ZERO;
+    for (int64_t i = 0; i < t->count; i += PIECE) {
+        struct hy3_span piece = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
+        enum hy3_content content;
+
+        HY3_TRY(hy3_shard_read(c->shard, t, piece, values, HY3_FP32));
+        content = hy3_scan(values, HY3_FP32, piece.count);
+        *worst = content > *worst ? content : *worst;
+    }
+    return HY3_OK;
+}
+
+static hy3_status check_tensors(const struct check *c)
+{
+    hy3_status status = HY3_OK;
+    char text[HY3_PARAM_NAME + 64];
+    float *values = NULL;
+
+    HY3_TRY_DONE(hy3_alloc(&values, PIECE, sizeof *values));
+    for (int i = 0; i < hy3_shard_count(c->shard); i++) {
+        const struct hy3_shard_tensor *t = hy3_shard_tensor(c->shard, i);
+        enum hy3_content content = HY3_FINITE;
+
+        c->summary->tensors++;
+        if (!c->adapter)
+            check_pair(c, t->name);
+        if (!t->is_float)
+            continue;
+        HY3_TRY_DONE(as_finding(c, scan(c, t, values, &content)));
+        if (content == HY3_NOT_FINITE) {
+            snprintf(text, sizeof text, "%.*s: contains NaN or infinity", HY3_PARAM_NAME, t->name);
+            finding(c, text);
+        }
+        c->summary->zeros += content == HY3_ALL_ZERO && hy3_ends_with(t->name, ".lora_B.weight");
+    }
+done:
+    hy3_free(values);
+    return status;
+}
+
+static hy3_status check_all(struct check *c)
+{
+    bool sound;
+
+    HY3_TRY(read_config(c, &sound));
+    if (sound)
+        HY3_TRY(as_finding(c, open_base(c)));
+    if (c->params) {
+        HY3_TRY(as_finding(c, hy3_adapter_open(c->directory, c->params, &c->adapter)));
+        if (!c->adapter)
+            return HY3_OK;
+        HY3_TRY(check_factors(c));
+    }
+    HY3_TRY(as_finding(c, hy3_adapter_open_weights(c->directory, &c->shard)));
+    return c->shard ? check_tensors(c) : HY3_OK;
+}
+
+hy3_status hy3_adapter_check(const char *directory, FILE *out,
+                             struct hy3_adapter_check_summary *summary)
+{
+    hy3_status status = HY3_OK;
+    struct check c = {.directory = directory, .out = out, .summary = summary};
+
+    *summary = (struct hy3_adapter_check_summary){0};
+    status = check_all(&c);
+    hy3_shard_close(c.shard);
+    hy3_adapter_close(c.adapter);
+    hy3_params_free(c.params);
+    return status;
+}
