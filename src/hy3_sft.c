@@ -2,7 +2,6 @@
 /* hy3_sft - supervised fine-tuning: one configuration file, key=value arguments override it. */
 #include "comm/end.h"
 #include "comm/launch.h"
-#include "comm/stop.h"
 #include "config/config.h"
 #include "train/run.h"
 
@@ -13,7 +12,6 @@ int main(int argc, char **argv)
     struct hy3_run *run = NULL;
     bool finished;
 
-    hy3_stop_catch();
     HY3_TRY_DONE(hy3_start(&argc, &argv, "hy3_sft")); /* MPI, log; refuses a broken launch */
     HY3_TRY_DONE(hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv,
                                   "Fine-tunes a Hy3 model on conversations.", &finished));

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 #include "data/kind.h"
 #include "engine/generate.h"
 #include "text/message.h"
@@ -142,6 +143,7 @@ static hy3_status add_turn(struct hy3_generate *g, struct hy3_conversation *conv
         if (token == hy3_tokenizer_specials(g->tokenizer)->eos)
             break;
         HY3_TRY_DONE(print_token(g, token, out));
+        HY3_TRY_DONE(hy3_stop_check("generating text"));
         if (place + 1 < limit)
             HY3_TRY_DONE(hy3_generator_feed(generator, &token, 1, &logits));
     }

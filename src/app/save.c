@@ -29,6 +29,7 @@ static struct hy3_hf_writer_options writer_options(const struct hy3_save *save)
                                           .names = save->names,
                                           .dtype = save->dtype,
                                           .max_shard_bytes = save->max_shard_bytes,
+                                          .keeps_on = save->keeps_on,
                                           .tokenizer_directory = save->tokenizer_directory};
 }
 

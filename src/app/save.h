@@ -15,6 +15,7 @@ struct hy3_save {
     enum hy3_names names;                 /* of a model; adapters have PEFT's names */
     hy3_dtype dtype;                      /* of a model; adapters are fp32 */
     int64_t max_shard_bytes;
+    bool keeps_on; /* after a request to stop (comm/stop.h): of a checkpoint */
 };
 
 /* Local. How a run saves its model into `output`. Everything is borrowed. */

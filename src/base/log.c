@@ -16,11 +16,12 @@ enum { LONGEST = 16384 }; /* bytes of a message */
 static struct {
     const char *program;
     bool silent;        /* this rank does not write */
+    bool is_quiet;      /* HY3_LOG=quiet, or not begun */
     bool line_open;     /* a redrawn progress line stands on the terminal */
     double begin, last; /* of the progress line: seconds */
     char label[32];     /* which work the progress line shows */
     int64_t first;      /* items already done when it began */
-} state = {.program = "hy3"};
+} state = {.program = "hy3", .is_quiet = true};
 
 double hy3_seconds(void)
 {
@@ -30,10 +31,20 @@ double hy3_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+static hy3_log_level threshold(void)
+{
+    const char *word = getenv("HY3_LOG");
+
+    if (word && strcmp(word, "quiet") == 0)
+        return HY3_LOG_WARN;
+    return word && strcmp(word, "debug") == 0 ? HY3_LOG_DEBUG : HY3_LOG_INFO;
+}
+
 void hy3_log_start(const char *program, bool writes)
 {
     state.program = program;
     state.silent = !writes;
+    state.is_quiet = threshold() < HY3_LOG_INFO;
 }
 
 const char *hy3_log_program(void)
@@ -44,15 +55,6 @@ const char *hy3_log_program(void)
 bool hy3_log_is_terminal(void)
 {
     return !state.silent && isatty(STDERR_FILENO);
-}
-
-static hy3_log_level threshold(void)
-{
-    const char *word = getenv("HY3_LOG");
-
-    if (word && strcmp(word, "quiet") == 0)
-        return HY3_LOG_WARN;
-    return word && strcmp(word, "debug") == 0 ? HY3_LOG_DEBUG : HY3_LOG_INFO;
 }
 
 void hy3_log(hy3_log_level level, const char *format, ...)
@@ -71,6 +73,17 @@ void hy3_log(hy3_log_level level, const char *format, ...)
     va_end(args);
     hy3_make_printable(text, true);
     fprintf(stderr, "%s: %s%s\n", state.program, words[level], text);
+}
+
+void hy3_log_from_handler(const char *text)
+{
+    const char *const parts[] = {state.line_open ? "\n" : "", state.program, ": ", text, "\n"};
+
+    if (state.silent || state.is_quiet)
+        return;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (write(STDERR_FILENO, parts[i], strlen(parts[i])) < 0)
+            return;
 }
 
 /* "1:02:03", "2:03" */

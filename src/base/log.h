@@ -20,6 +20,9 @@ const char *hy3_log_program(void);
 /* Local. One line: "hy3_sft: warning: …"; the level info has no word of its own. */
 void hy3_log(hy3_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Local. A line of the level info, without a format; may be called by a signal handler. */
+void hy3_log_from_handler(const char *text);
+
 /* Local. Whether the progress line is redrawn in place. */
 bool hy3_log_is_terminal(void);
 

@@ -4,11 +4,14 @@
 
 #include "base/log.h"
 #include "comm/group.h"
+#include "comm/stop.h"
 #include "comm/wait.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <omp.h>
 #include <sched.h>
-#include <signal.h>
+#include <unistd.h>
 
 static int env_count(const char *name)
 {
@@ -61,13 +64,27 @@ static void choose_threads(void)
     MPI_Comm_free(&node);
 }
 
+/* Descriptors 0 to 2 that were closed at the start lead nowhere: else the next file that is opened
+ * gets one of them, and what is printed goes into it. */
+static void open_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) < 0)
+            return;
+}
+
 hy3_status hy3_start(int *argc, char ***argv, const char *program)
 {
     hy3_status status;
     int provided;
 
-    signal(SIGXFSZ, SIG_IGN); /* a write beyond the file size limit fails instead */
+    open_standard();
+    hy3_stop_hold();
+    hy3_stop_catch_early();
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
+    hy3_stop_catch();
+    hy3_stop_join(MPI_COMM_WORLD);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     hy3_log_start(program, hy3_rank(MPI_COMM_WORLD) == 0);
     status = check_launch();

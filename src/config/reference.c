@@ -132,14 +132,14 @@ static const struct ending {
     const char *failure; /* what code 1 means besides; NULL: nothing more */
 } endings[] = {
     {"hy3_sft", "0 1 2 3 4 75", NULL},
-    {"hy3_tokenize", "0 1 2 4", NULL},
-    {"hy3_init", "0 1 2 4", NULL},
-    {"hy3_generate", "0 1 2", NULL},
-    {"hy3_check", "0 1 2 4", "the directory is not valid"},
-    {"hy3_convert", "0 1 2 4", NULL},
-    {"hy3_merge", "0 1 2 3 4", NULL},
-    {"hy3_export", "0 1 2 3 4", NULL},
-    {"hy3_plan", "0 1 2", "the run does not fit into the given memory"},
+    {"hy3_tokenize", "0 1 2 4 75", NULL},
+    {"hy3_init", "0 1 2 4 75", NULL},
+    {"hy3_generate", "0 1 2 75", NULL},
+    {"hy3_check", "0 1 2 4 75", "the directory is not valid"},
+    {"hy3_convert", "0 1 2 4 75", NULL},
+    {"hy3_merge", "0 1 2 3 4 75", NULL},
+    {"hy3_export", "0 1 2 3 4 75", NULL},
+    {"hy3_plan", "0 1 2 75", "the run does not fit into the given memory"},
 };
 
 static void write_code(FILE *out, int code, const char *failure)
@@ -181,6 +181,20 @@ void hy3_reference_write_exit(FILE *out, const char *program)
         write_code(out, (int)strtol(word, NULL, 10), e->failure);
 }
 
+/* Of every program. */
+static void write_signals(FILE *out)
+{
+    fputs(
+        ".SH SIGNALS\n"
+        "SIGINT, SIGTERM, SIGUSR1 and SIGXCPU are requests to stop: within seconds, a training "
+        "step or\na checkpoint under way excepted, the program ends with status 75; nothing is "
+        "left half\nwritten, and the same command continues or begins again. A second SIGINT "
+        "ends it at once\nwith status 130. SIGHUP, SIGPIPE and SIGUSR2 are ignored. Signals are "
+        "for the ranks:\nMPICH's mpiexec passes on SIGINT, SIGTERM and SIGUSR1, but may end "
+        "with 0 then, and is\nitself ended by the others, as are its ranks.\n",
+        out);
+}
+
 static void write_environment(FILE *out)
 {
     fputs(
@@ -216,6 +230,7 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
         fputc('\n', out);
     }
     hy3_reference_write_exit(out, u->program);
+    write_signals(out);
     fputs(".SH SEE ALSO\n.BR hy3_sft (1)\n", out);
 }
 
@@ -247,6 +262,7 @@ static hy3_status write_configuration(FILE *out, const char *program)
             "only the groups model and data have an effect.\n",
             out);
     hy3_reference_write_exit(out, program);
+    write_signals(out);
     write_environment(out);
     fprintf(out, ".SH SEE ALSO\n.BR hy3_init (1),\n.BR %s (1),\n.BR hy3_generate (1)\n",
             lists_keys ? "hy3_tokenize" : "hy3_sft");

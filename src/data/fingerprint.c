@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 #include "data/lines.h"
 
 #include <xxhash.h>
@@ -28,8 +29,10 @@ static hy3_status hash_portion(struct hy3_lines *lines, const struct hy3_source 
     int64_t size;
 
     HY3_TRY(hy3_lines_begin(lines, source, portion));
-    while (line)
+    while (line) {
         HY3_TRY(hy3_lines_next(lines, &line, &size));
+        HY3_TRY(hy3_stop_check("checking the data"));
+    }
     *hash = hy3_lines_hash(lines);
     return HY3_OK;
 }

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 
 #include <time.h>
 #include <unistd.h>
@@ -154,6 +155,7 @@ static hy3_status gather(const struct writer *w, const struct hy3_token_column *
     struct hy3_span span = {0}; /* not selected yet */
     bool is_first = true;
 
+    HY3_TRY(hy3_stop_check(phase));
     H5Sselect_none(space);
     for (*used = 0; *used < room && at->portion < hy3_tokenized_portions(w->tokenized);) {
         int64_t left = elements(w, column, at->portion) - at->element, place;

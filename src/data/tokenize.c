@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 #include "comm/wait.h"
 #include "data/fingerprint.h"
 #include "data/lines.h"
@@ -162,6 +163,7 @@ static hy3_status take_portion(struct hy3_tokenized *t, int64_t p)
         if (!line)
             break;
         HY3_TRY(take_line(t, &t->rows[p], line, size));
+        HY3_TRY(hy3_stop_check("tokenizing"));
     }
     t->rows[p].hash = hy3_lines_hash(t->lines);
     return HY3_OK;

@@ -154,6 +154,7 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
 
     HY3_AGREE(c->comm, write_configuration(c, directory), "writing a checkpoint");
     HY3_AGREE(c->comm, hy3_save_options(c->config, c->model, directory, &save), "saving");
+    save.keeps_on = true;
     save.names = hy3_hf_dir_names(c->model->base); /* save_format is for the result only */
     if (c->model->params->lora.rank > 0 || c->config->save_only_model)
         return hy3_save_trained(&save, c->optimizer);

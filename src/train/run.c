@@ -15,6 +15,7 @@
 #include "comm/launch.h"
 #include "comm/wait.h"
 #include "text/tokenizer.h"
+#include "train/limit.h"
 #include "train/output_dir.h"
 #include "train/run_parts.h"
 #include "train/run_state.h"
@@ -133,7 +134,7 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&run, 1, sizeof *run));
     run->config = config;
-    run->started = hy3_seconds();
+    hy3_limit_begin(&run->limit, config->max_hours);
     run->memory.resident = hy3_memory_resident();
     hy3_heartbeat_open(comm);
     hy3_heartbeat("opening the run", 0, -1);

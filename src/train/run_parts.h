@@ -12,6 +12,13 @@
 #include "train/run_data.h"
 #include "train/run_memory.h"
 
+/* max_hours (limit.h). */
+struct hy3_limit {
+    double end;        /* hy3_seconds() when the time is over, 0: no limit */
+    double step;       /* seconds of the last step without its evaluation, 0: none yet */
+    double evaluation; /* seconds of the last one, 0: none yet */
+};
+
 struct hy3_run {
     const struct hy3_config *config;
     MPI_Comm comm; /* of the model's layout */
@@ -25,6 +32,7 @@ struct hy3_run {
     struct hy3_report *report;
     struct hy3_run_memory memory;
     struct hy3_lock *lock; /* of output_dir, on rank 0 */
-    double started;        /* hy3_seconds() */
-    int64_t first_step;    /* steps done by an earlier part of the run */
+    struct hy3_limit limit;
+    int64_t first_step; /* steps done by an earlier part of the run */
+    int64_t saved_step; /* of the newest checkpoint of this part, or first_step */
 };

@@ -11,6 +11,7 @@
 #include "comm/heartbeat.h"
 #include "comm/launch.h"
 #include "comm/stop.h"
+#include "train/limit.h"
 #include "train/run.h"
 #include "train/run_parts.h"
 #include "train/run_state.h"
@@ -74,14 +75,37 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
     return HY3_OK;
 }
 
-/* Mean token loss of the evaluation samples, each counted once. */
-static hy3_status evaluate(struct hy3_run *run, double *loss)
+/* Why the run stops before its last step. */
+enum stop { CONTINUE, TIME_LIMIT, SIGNALLED /* + the signal's number */ };
+
+/* Collective. The most urgent reason of any rank. is_late: this rank's view of max_hours. */
+static int64_t reason_to_stop(const struct hy3_run *run, bool is_late)
 {
-    double sums[2] = {0};
+    int64_t reason = is_late ? TIME_LIMIT : CONTINUE;
+
+    if (hy3_stop_noted())
+        reason = SIGNALLED + hy3_stop_noted();
+    hy3_allreduce_int(run->comm, &reason, 1, MPI_MAX, "checking for a stop");
+    return reason;
+}
+
+/* Mean token loss of the evaluation samples, each counted once. *is_complete: false when the run is
+ * to stop, which does not wait for the rest of an evaluation. */
+static hy3_status evaluate(struct hy3_run *run, double *loss, bool *is_complete)
+{
+    double sums[2] = {0}, begin = hy3_seconds();
+
+    *is_complete = true;
 
     for (int64_t step = 0; step < hy3_batches_steps_per_epoch(&run->data.eval); step++) {
         struct hy3_pass_result result = {0};
-        hy3_status status = hy3_batches_load(&run->data.eval, step, 0, run->data.eval_batch);
+        hy3_status status;
+
+        if (reason_to_stop(run, hy3_limit_is_near(run)) != CONTINUE) {
+            *is_complete = false;
+            return HY3_OK;
+        }
+        status = hy3_batches_load(&run->data.eval, step, 0, run->data.eval_batch);
 
         if (status == HY3_OK)
             status = hy3_pass_evaluate(run->pass, run->data.eval_batch, &result);
@@ -94,6 +118,7 @@ static hy3_status evaluate(struct hy3_run *run, double *loss)
     if (sums[1] == 0)
         HY3_FAIL(HY3_EFORMAT, "the evaluation data has no label token");
     *loss = sums[0] / sums[1];
+    run->limit.evaluation = hy3_seconds() - begin;
     return HY3_OK;
 }
 
@@ -106,39 +131,33 @@ static bool evaluates_at(const struct hy3_run *run, int64_t step)
     return step == run->data.steps || (every > 0 && step % every == 0);
 }
 
-/* The trained model or adapter into output_dir. */
-static hy3_status save_result(struct hy3_run *run)
+/* The trained model or adapter into output_dir. can_stop: a later run can do it instead. */
+static hy3_status save_result(struct hy3_run *run, bool can_stop)
 {
     struct hy3_save save;
 
     HY3_AGREE(run->comm, hy3_lock_check(run->lock), "saving");
     HY3_AGREE(run->comm, hy3_save_options(run->config, &run->model, run->config->output_dir, &save),
               "saving");
+    save.keeps_on = !can_stop;
     return hy3_save_trained(&save, &run->optimizer);
 }
 
-/* Why the run stops before its last step. */
-enum stop { CONTINUE, TIME_LIMIT, SIGNALLED /* + the signal's number */ };
-
-/* Collective. The most urgent reason of any rank. seconds: duration of the last step. */
-static int64_t reason_to_stop(const struct hy3_run *run, double seconds)
+/* Collective. Whether the run stops after `step` steps. */
+static int64_t reason_after(const struct hy3_run *run, int64_t step)
 {
-    double limit = 3600 * run->config->max_hours;
-    double needed = 1.5 * (seconds + hy3_checkpoints_seconds(run->checkpoints));
-    int64_t reason = hy3_stop_noted() ? SIGNALLED + hy3_stop_noted() : CONTINUE;
-
-    if (reason == CONTINUE && limit > 0 && hy3_seconds() - run->started + needed >= limit)
-        reason = TIME_LIMIT;
-    hy3_allreduce_int(run->comm, &reason, 1, MPI_MAX, "checking for a stop");
-    return reason;
+    return reason_to_stop(
+        run, hy3_limit_stops(run, evaluates_at(run, step + 1), step + 1 == run->data.steps));
 }
 
+static const char stops_after_step[] = "ending after this step, with a checkpoint";
+
 /* Saves a checkpoint and ends the run early. */
-static hy3_status stop(struct hy3_run *run, int64_t step, int64_t saved, int64_t reason)
+static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
 {
     const char *why = reason == TIME_LIMIT ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
 
-    if (step > saved)
+    if (step > run->saved_step)
         HY3_TRY(hy3_run_state_save(run));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
     HY3_FAIL(HY3_STOPPED,
@@ -150,6 +169,7 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
 {
     struct hy3_report_step s = {.step = step + 1};
     struct totals totals;
+    double begin = hy3_seconds();
 
     hy3_heartbeat("reading samples", step + 1, -1);
     HY3_TRY(accumulate(run, step, &totals));
@@ -161,33 +181,51 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     s.epoch = (double)(step + 1) / (double)run->data.steps_per_epoch;
     s.loss = totals.loss / totals.labels;
     s.step_tokens = (int64_t)totals.tokens;
-    s.has_eval = evaluates_at(run, step + 1);
-    if (s.has_eval)
-        HY3_TRY(evaluate(run, &s.eval_loss));
+    run->limit.step = hy3_seconds() - begin;
+    if (evaluates_at(run, step + 1))
+        HY3_TRY(evaluate(run, &s.eval_loss, &s.has_eval));
     return hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log");
 }
 
 /* All steps, with a checkpoint every save_steps. */
 static hy3_status train_steps(struct hy3_run *run)
 {
-    int64_t saved = run->first_step, reason = reason_to_stop(run, 0);
+    int64_t reason = reason_after(run, run->first_step);
 
+    run->saved_step = run->first_step;
+    hy3_stop_announce(stops_after_step);
     for (int64_t step = run->first_step; step < run->data.steps; step++) {
-        double begin = hy3_seconds();
-
         if (reason != CONTINUE)
-            return stop(run, step, saved, reason);
+            return stop(run, step, reason);
         HY3_TRY(train_step(run, step));
         if (step == run->first_step) /* without the one-time work of the first step */
             hy3_profile_reset();
-        reason = reason_to_stop(run, hy3_seconds() - begin);
         if ((step + 1) % run->config->save_steps == 0) {
             hy3_heartbeat("checkpoint", step + 1, -1);
             HY3_TRY(hy3_run_state_save(run));
-            saved = step + 1;
+            run->saved_step = step + 1;
         }
+        reason = reason_after(run, step + 1);
     }
     return hy3_checkpoints_wait(run->checkpoints);
+}
+
+/* The checkpoint of the last step is there: what does not fit is written by the next run. One that
+ * has done no step goes on, or the result were never written. */
+static hy3_status write_result(struct hy3_run *run)
+{
+    int64_t last = run->data.steps, reason = CONTINUE;
+    bool is_saved = run->saved_step == last && !run->config->save_only_model;
+
+    hy3_stop_announce(is_saved ? "ending, with the checkpoint of the last step"
+                               : "ending when the result is written");
+    if (is_saved)
+        reason = reason_to_stop(run, run->first_step < last && hy3_limit_stops_write(run));
+    if (run->first_step < last)
+        hy3_stop_deadline(run->limit.end);
+    if (reason != CONTINUE)
+        return stop(run, last, reason);
+    return save_result(run, is_saved);
 }
 
 hy3_status hy3_run_train(struct hy3_run *run)
@@ -195,7 +233,7 @@ hy3_status hy3_run_train(struct hy3_run *run)
     HY3_TRY(train_steps(run));
     hy3_profile_log();
     HY3_TRY(hy3_run_memory_log(&run->model, &run->memory));
-    HY3_TRY(save_result(run));
+    HY3_TRY(write_result(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
     hy3_log(HY3_LOG_INFO, "done: %lld step%s, %.0f tokens/s; the %s is in '%s'",

@@ -5,8 +5,10 @@
 #include "comm/comm.h"
 #include "comm/end.h"
 #include "comm/launch.h"
+#include "comm/stop.h"
 #include "comm/wait.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 /* Rank 1 never comes; rank 0 gives up. */
@@ -36,6 +38,18 @@ static hy3_status fail_one(void)
     return hy3_agree(MPI_COMM_WORLD, status, "saving");
 }
 
+/* Rank 1 has a request to stop; the others hear of it in the middle of their work. */
+static hy3_status stop_one(void)
+{
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(MPI_COMM_WORLD) == 1)
+        raise(SIGTERM);
+    while (status == HY3_OK)
+        status = hy3_stop_check("working");
+    return hy3_agree(MPI_COMM_WORLD, status, "working");
+}
+
 int main(int argc, char **argv)
 {
     hy3_status status = hy3_start(&argc, &argv, "hy3_test");
@@ -47,6 +61,8 @@ int main(int argc, char **argv)
         abort_one();
     if (status == HY3_OK && strcmp(way, "fail") == 0)
         status = fail_one();
+    if (status == HY3_OK && strcmp(way, "stop") == 0)
+        status = stop_one();
     if (status == HY3_OK && strcmp(way, "threads") == 0 && hy3_rank(MPI_COMM_WORLD) == 0)
         printf("%d\n", hy3_threads());
     return hy3_finish(status);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/printable.h"
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/adapter/config.h"
 #include "ckpt/hf/safetensors.h"
@@ -27,7 +28,7 @@ static void finding(const struct check *c, const char *text)
 
     c->summary->findings++;
     snprintf(line, sizeof line, "%s", text);
-    hy3_shard_printable(line);
+    hy3_make_printable(line, false);
     fprintf(c->out, "%s\n", line);
 }
 
@@ -59,7 +60,7 @@ static hy3_status read_config(const struct check *c, bool *sound)
     HY3_TRY_DONE(hy3_json_read(path, LIMIT, &document));
     base = json_string_value(json_object_get(document, "base_model_name_or_path"));
     snprintf(c->summary->base, sizeof c->summary->base, "%s", base ? base : "");
-    hy3_shard_printable(c->summary->base);
+    hy3_make_printable(c->summary->base, false);
 done:
     json_decref(document);
     return status;

@@ -66,6 +66,7 @@ hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *opt
     json_t *config = hy3_adapter_config_create(params, options->base_path);
     struct hy3_hf_writer_options writer = {.output = options->output,
                                            .adapter = true,
+                                           .keeps_on = true, /* small */
                                            .config = config,
                                            .names = HY3_OUTER,
                                            .dtype = HY3_FP32,

@@ -12,6 +12,7 @@
 #include "ckpt/hf/seen.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -225,6 +226,8 @@ static int64_t scan_tensor(const struct hy3_shard *shard, const struct hy3_shard
     for (int64_t i = 0; i < t->count; i += PIECE) {
         struct hy3_span piece = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
 
+        if (hy3_stop_noted())
+            return SOUND;
         if (hy3_shard_read(shard, t, piece, values, HY3_FP32) != HY3_OK)
             return UNREADABLE;
         if (hy3_scan(values, HY3_FP32, piece.count) == HY3_NOT_FINITE)
@@ -265,6 +268,7 @@ static hy3_status read_values(struct check *c)
                     continue;
                 }
                 c->values[at] = scan_tensor(c->shards[s], t, values);
+                HY3_TRY_DONE(hy3_stop_check("reading the values"));
                 done += t->bytes;
                 hy3_log_progress_bytes("reading", done, total, begin);
             }

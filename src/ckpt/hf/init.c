@@ -12,6 +12,8 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 
+#include <unistd.h>
+
 enum { SHAPE_LIMIT = 1 << 20 };
 
 /* clang-format off */
@@ -198,6 +200,16 @@ done:
     return status;
 }
 
+/* After a failure the directory is as empty as before, for the next try. */
+static void discard_generation_config(const struct hy3_init_options *o)
+{
+    char path[HY3_PATH_MAX];
+
+    if (!o->overwrite &&
+        hy3_path_format(path, sizeof path, "%s/generation_config.json", o->output) == HY3_OK)
+        unlink(path);
+}
+
 static hy3_status prepare(struct init *init)
 {
     HY3_TRY(read_shape(init));
@@ -273,7 +285,9 @@ hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
     writer.config = init.config;
     hy3_log(HY3_LOG_INFO, "a model of %.3g parameters in %lld layers for '%s'",
             (double)init.params->total, (long long)init.shape.layers, options->output);
-    HY3_TRY_DONE(hy3_hf_write(comm, &writer, init.params, drawn));
+    status = hy3_hf_write(comm, &writer, init.params, drawn);
+    if (status != HY3_OK && hy3_rank(comm) == 0)
+        discard_generation_config(options);
 done:
     hy3_params_free(init.params);
     json_decref(init.config);

@@ -8,6 +8,7 @@
 #include "ckpt/hf/account.h"
 #include "ckpt/hf/scan.h"
 #include "comm/agree.h"
+#include "comm/stop.h"
 
 enum { PIECE_BYTES = 32 << 20 }; /* of one read */
 
@@ -35,6 +36,7 @@ static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
         struct hy3_span piece = hy3_span_piece(kept, i, most);
         int64_t from = piece.first - place.span.first, bytes = piece.count * size, bad;
 
+        HY3_TRY(hy3_stop_check("loading the weights"));
         HY3_TRY(hy3_shard_read_raw(shard, tensor, from * size, bytes, load->piece));
         if ((bad = hy3_scan_not_finite(load->piece, tensor->dtype, piece.count)) >= 0)
             HY3_FAIL(HY3_EFORMAT,
@@ -76,6 +78,7 @@ static hy3_status account_all(struct load *load)
 
     HY3_TRY_DONE(hy3_account_create(load->dir, load->store, &account));
     for (int s = 0; s < hy3_hf_dir_shards(load->dir); s++) {
+        HY3_TRY_DONE(hy3_stop_check("checking the weights"));
         HY3_TRY_DONE(hy3_hf_dir_open_shard(load->dir, s, &shard));
         hy3_account_shard(account, shard, s);
         hy3_shard_close(shard);

@@ -20,6 +20,7 @@ struct hy3_hf_writer_options {
     int64_t max_shard_bytes;
     const char *tokenizer_directory; /* its tokenizer files are copied; NULL: none */
     bool adapter;        /* the adapter's tensors instead of the model's, under PEFT's file names */
+    bool keeps_on;       /* after a request to stop (comm/stop.h): what is written is to be kept */
     const char *program; /* stands in the headers of the shards as hy3_program; NULL: hy3_sft */
 };
 

@@ -12,6 +12,7 @@
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -306,6 +307,7 @@ static hy3_status change_piece(struct work *w, int index, const struct hy3_hf_pi
     for (int64_t i = 0; i < whole.count; i += PIECE / 4) {
         struct hy3_span span = hy3_span_piece(whole, i, PIECE / 4);
 
+        HY3_TRY(hy3_stop_check("writing the weights"));
         HY3_TRY(hy3_shard_read_raw(w->plan->base[piece->shard], piece->tensor,
                                    piece->from + i * width, span.count * width, buffer));
         HY3_TRY(w->rewrite->change(w->rewrite->context, index, span, buffer, changed));
@@ -330,6 +332,7 @@ static hy3_status write_entry(struct work *w, int index, int fd, char *buffer, c
         for (int64_t at = 0; at < piece->bytes; at += COPIED) {
             int64_t n = piece->bytes - at < COPIED ? piece->bytes - at : COPIED;
 
+            HY3_TRY(hy3_stop_check("writing the weights"));
             HY3_TRY(copy_range(w->plan->base[piece->shard], piece->tensor->begin + piece->from + at,
                                fd, entry->begin + piece->to + at, n, buffer, path));
             count_bytes(w, n);

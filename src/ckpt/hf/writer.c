@@ -10,6 +10,7 @@
 #include "ckpt/hf/scan.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 
 enum {
     CHUNK = 4 << 20,       /* elements converted at a time */
@@ -49,6 +50,11 @@ static int64_t own_bytes(const struct writer *w, const struct hy3_hf_entry *entr
     return own_span(w, entry).count * entry->width;
 }
 
+static hy3_status check_stop(const struct writer *w)
+{
+    return w->options->keeps_on ? HY3_OK : hy3_stop_check("writing the weights");
+}
+
 static void show_progress(struct writer *w, int64_t bytes)
 {
     w->done += bytes;
@@ -65,6 +71,7 @@ static hy3_status write_param(struct writer *w, int fd, const char *path, int in
         int64_t at = entry->begin + (piece.first - entry->span.first) * entry->width, found;
         const void *data = w->wide;
 
+        HY3_TRY(check_stop(w));
         HY3_TRY(w->values.get(w->values.of, HY3_MASTER, entry->param, piece, w->wide));
         if (entry->dtype != HY3_FP32) {
             hy3_convert(w->wide, HY3_FP32, w->converted, entry->dtype, (size_t)piece.count);
@@ -87,6 +94,7 @@ static hy3_status write_copy(struct writer *w, int fd, const char *path,
         for (int64_t at = 0; at < piece->bytes; at += COPY_BYTES) {
             int64_t n = COPY_BYTES < piece->bytes - at ? COPY_BYTES : piece->bytes - at;
 
+            HY3_TRY(check_stop(w));
             HY3_TRY(hy3_shard_read_raw(w->plan->base[piece->shard], piece->tensor, piece->from + at,
                                        n, w->converted));
             HY3_TRY(hy3_file_write_at(fd, w->converted, (size_t)n, entry->begin + piece->to + at,

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/stop.h"
 
 #include <dirent.h>
 #include <unistd.h>
@@ -225,6 +226,7 @@ hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params
 
         if (part.count == 0)
             continue;
+        HY3_TRY_DONE(hy3_stop_check("reading a checkpoint"));
         HY3_TRY_DONE(read_slab(state, slab, read));
         HY3_TRY_DONE(values.put(values.of, (enum hy3_field)slab->field, p, part,
                                 read + part.first - whole.first));
@@ -241,8 +243,10 @@ hy3_status hy3_state_verify(const struct hy3_state *state, int rank, int ranks)
     float *values = NULL;
 
     HY3_TRY_DONE(hy3_alloc(&values, largest_slab(state), sizeof *values));
-    for (int64_t i = rank; i < state->index.slab_count; i += ranks)
+    for (int64_t i = rank; i < state->index.slab_count; i += ranks) {
+        HY3_TRY_DONE(hy3_stop_check("checking a checkpoint"));
         HY3_TRY_DONE(read_slab(state, &state->index.slabs[i], values));
+    }
 done:
     hy3_free(values);
     return status;

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limit.c - durations of what is coming. */
+#include "train/limit.h"
+
+#include "base/log.h"
+#include "train/run_parts.h"
+
+static const double margin = 1.5;    /* of a duration */
+static const double disk_rate = 1e9; /* bytes/s while none has been measured */
+static const double forward = 0.5;   /* an evaluated micro-batch, of one that is learned: or less */
+
+void hy3_limit_begin(struct hy3_limit *limit, double max_hours)
+{
+    *limit = (struct hy3_limit){.end = max_hours > 0 ? hy3_seconds() + 3600 * max_hours : 0};
+}
+
+static double checkpoint_bytes(const struct hy3_run *run)
+{
+    return 12 * (double)hy3_params_trained(run->model.params);
+}
+
+static double checkpoint_seconds(const struct hy3_run *run)
+{
+    double last = hy3_checkpoints_seconds(run->checkpoints);
+
+    return last > 0 ? last : checkpoint_bytes(run) / disk_rate;
+}
+
+static double write_seconds(const struct hy3_run *run)
+{
+    const struct hy3_params *params = run->model.params;
+    double size = (double)hy3_dtype_size(hy3_store_dtype(run->model.store));
+    double bytes = params->lora.rank > 0 ? 4 * (double)hy3_params_trained(params)
+                                         : size * (double)params->total;
+
+    return bytes * checkpoint_seconds(run) / checkpoint_bytes(run);
+}
+
+static double evaluation_seconds(const struct hy3_run *run)
+{
+    double micros = (double)hy3_batches_steps_per_epoch(&run->data.eval);
+
+    if (run->limit.evaluation > 0)
+        return run->limit.evaluation;
+    return forward * run->limit.step * micros / (double)run->data.train.accumulation;
+}
+
+static bool is_over(const struct hy3_run *run, double needed)
+{
+    return run->limit.end > 0 && hy3_seconds() + margin * needed >= run->limit.end;
+}
+
+bool hy3_limit_is_near(const struct hy3_run *run)
+{
+    return is_over(run, checkpoint_seconds(run));
+}
+
+bool hy3_limit_stops(const struct hy3_run *run, bool evaluates, bool is_last)
+{
+    double needed = run->limit.step + checkpoint_seconds(run);
+
+    if (evaluates)
+        needed += evaluation_seconds(run);
+    if (is_last)
+        needed += write_seconds(run);
+    return is_over(run, needed);
+}
+
+bool hy3_limit_stops_write(const struct hy3_run *run)
+{
+    return is_over(run, write_seconds(run));
+}
