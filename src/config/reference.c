@@ -202,7 +202,10 @@ static void write_environment(FILE *out)
         ".TP\n.B HY3_LOG\n"
         "quiet (warnings and errors), info (the default) or debug.\n"
         ".TP\n.B OMP_NUM_THREADS\n"
-        "threads of a rank; not set: its share of the CPUs it may run on.\n",
+        "threads of a rank; not set: its share of the CPUs it may run on.\n"
+        ".TP\n.B GOMP_SPINCOUNT\n"
+        "turns that an idle thread of GNU OpenMP waits before it sleeps; where neither this nor\n"
+        "OMP_WAIT_POLICY is set, hy3 sets 1000 and starts itself once more.\n",
         out);
 }
 
