@@ -8,9 +8,12 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "ckpt/hf/publish.h"
 #include "ckpt/state/state.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+
+static const char program[] = "hy3_export";
 
 /* A tensor of the base and its place in the table. */
 struct piece {
@@ -124,25 +127,11 @@ static struct hy3_span share(void *of, const struct hy3_param *param)
     return hy3_span_share(param->count, hy3_rank(e->comm), hy3_size(e->comm));
 }
 
-static hy3_status check_output(const struct export *e)
-{
-    bool empty = true;
-
-    if (hy3_rank(e->comm) != 0)
-        return HY3_OK;
-    if (hy3_path_exists(e->options->output))
-        HY3_TRY(hy3_directory_is_empty(e->options->output, &empty));
-    if (!empty)
-        HY3_FAIL(HY3_EUSAGE, "'%s' is not empty; name a new directory", e->options->output);
-    return HY3_OK;
-}
-
 /* The run's configuration and its model, without weights. Collective. */
 static hy3_status open_run(struct export *e)
 {
     char path[HY3_PATH_MAX], base[HY3_PATH_MAX + 32] = "";
-    char program[] = "hy3_export";
-    char *argv[] = {program, path, base};
+    char *argv[] = {(char *)program, path, base};
     struct hy3_loaded_model_options options;
     struct hy3_state_identity here;
     bool finished;
@@ -196,11 +185,16 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
     struct hy3_values values = {.of = &e, .get = get, .share = share};
     struct hy3_save save;
 
-    HY3_AGREE_DONE(comm, check_output(&e), "opening the output directory");
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_hf_may_write(options->output, program) : HY3_OK,
+                   "opening the output directory");
     HY3_TRY_DONE(open_run(&e));
     save = save_options(&e);
     HY3_AGREE_DONE(comm, list_pieces(&e), "opening the model");
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_hf_begin(options->output, program) : HY3_OK,
+                   "creating the output directory");
     HY3_TRY_DONE(hy3_save_weights(comm, &save, values));
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_hf_end(options->output) : HY3_OK,
+                   "completing the output directory");
     hy3_log(HY3_LOG_INFO, "the %s of step %lld is in '%s'",
             e.model.params->lora.rank > 0 ? "adapter" : "model",
             (long long)hy3_state_info(e.state)->step, options->output);

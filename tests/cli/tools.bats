@@ -286,6 +286,32 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
         hy3_convert --to outer --input_dir '$GOLDEN/inner' --output_dir '$D/small/outer'"
 }
 
+# An adapter of two steps in $OUTPUT, with checkpoint-2.
+make_adapter() {
+    [ -d "$D/model" ] || make_model "$D/model" >/dev/null
+    make_config "$D/model"
+    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_alpha=8 max_steps=2 save_steps=2 \
+        plot_loss=false "$@"
+}
+
+@test "hy3_init and hy3_export that a full disk ended are repeated in the same directory" {
+    command -v unshare >/dev/null && unshare -rm true 2>/dev/null ||
+        skip "no user namespaces to mount a small disk in"
+    make_adapter finetuning_type=full
+    mkdir "$D/small"
+    for again in "hy3_export '$OUTPUT/checkpoint-2'" \
+        "hy3_init --shape '$D/model.json' --tokenizer '$QUICK/tokenizer' --output_dir"; do
+        run_ok unshare -rm sh -c "mount -t tmpfs -o size=1M none '$D/small' &&
+            mkdir '$D/small/out' && head -c 700k /dev/zero >'$D/small/filling' &&
+            ! $again '$D/small/out' && [ -e '$D/small/out/.hy3_unfinished' ] &&
+            ! hy3_check '$D/small/out' && rm '$D/small/filling' &&
+            mount -o remount,size=8M '$D/small' && $again '$D/small/out' &&
+            hy3_check '$D/small/out' && [ ! -e '$D/small/out/.hy3_unfinished' ] &&
+            ! $again '$D/small/out'"
+        grep -q "is not empty" "$ERR"
+    done
+}
+
 @test "a link in the output is not followed" {
     run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/outer"
     echo precious >"$D/victim"
@@ -296,14 +322,6 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
     [ "$(cat "$D/victim")" = precious ]
     run_ok hy3_check "$D/outer" --all
     [ ! -L "$D/outer/model-00001-of-00005.safetensors" ]
-}
-
-# An adapter of two steps in $OUTPUT, with checkpoint-2.
-make_adapter() {
-    [ -d "$D/model" ] || make_model "$D/model" >/dev/null
-    make_config "$D/model"
-    run_ok hy3_sft "$CFG" finetuning_type=lora lora_rank=4 lora_alpha=8 max_steps=2 save_steps=2 \
-        plot_loss=false "$@"
 }
 
 @test "hy3_check knows adapters: keys, shapes against the base, values, factors of zeros" {

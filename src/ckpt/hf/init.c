@@ -8,13 +8,14 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "ckpt/hf/publish.h"
 #include "ckpt/hf/writer.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 
-#include <unistd.h>
-
 enum { SHAPE_LIMIT = 1 << 20 };
+
+static const char program[] = "hy3_init";
 
 /* clang-format off */
 static const struct published { /* defaults, under any of the names of a key */
@@ -167,18 +168,20 @@ done:
     return status;
 }
 
-static hy3_status check_output(const struct hy3_init_options *options)
+/* No mark where a model is replaced: what is there now is not ours to throw away. */
+static hy3_status claim_output(const struct hy3_init_options *options)
 {
-    bool empty = true;
+    hy3_status status = hy3_hf_may_write(options->output, program);
 
-    if (hy3_path_exists(options->output))
-        HY3_TRY(hy3_directory_is_empty(options->output, &empty));
-    if (!empty && !options->overwrite)
+    if (status == HY3_EUSAGE && options->overwrite)
+        return HY3_OK;
+    if (status == HY3_EUSAGE)
         HY3_FAIL(HY3_EUSAGE,
                  "the directory '%s' is not empty; choose another, or give --overwrite to "
                  "replace the model in it",
                  options->output);
-    return HY3_OK;
+    HY3_TRY(status);
+    return hy3_hf_begin(options->output, program);
 }
 
 /* For a tokenizer directory without generation_config.json: the ids at which an answer ends. */
@@ -200,23 +203,13 @@ done:
     return status;
 }
 
-/* After a failure the directory is as empty as before, for the next try. */
-static void discard_generation_config(const struct hy3_init_options *o)
-{
-    char path[HY3_PATH_MAX];
-
-    if (!o->overwrite &&
-        hy3_path_format(path, sizeof path, "%s/generation_config.json", o->output) == HY3_OK)
-        unlink(path);
-}
-
 static hy3_status prepare(struct init *init)
 {
     HY3_TRY(read_shape(init));
     HY3_TRY(build_config(init));
     HY3_TRY(hy3_params_create_mtp(&init->shape, &init->params));
     if (hy3_rank(init->comm) == 0) {
-        HY3_TRY(check_output(init->options));
+        HY3_TRY(claim_output(init->options));
         HY3_TRY(write_generation_config(init->options));
     }
     return HY3_OK;
@@ -279,15 +272,15 @@ hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
                                            .dtype = options->dtype,
                                            .max_shard_bytes = options->max_shard_bytes,
                                            .tokenizer_directory = options->tokenizer,
-                                           .program = "hy3_init"};
+                                           .program = program};
 
     HY3_AGREE_DONE(comm, prepare(&init), "preparing the model");
     writer.config = init.config;
     hy3_log(HY3_LOG_INFO, "a model of %.3g parameters in %lld layers for '%s'",
             (double)init.params->total, (long long)init.shape.layers, options->output);
-    status = hy3_hf_write(comm, &writer, init.params, drawn);
-    if (status != HY3_OK && hy3_rank(comm) == 0)
-        discard_generation_config(options);
+    HY3_TRY_DONE(hy3_hf_write(comm, &writer, init.params, drawn));
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_hf_end(options->output) : HY3_OK,
+                   "completing the model directory");
 done:
     hy3_params_free(init.params);
     json_decref(init.config);

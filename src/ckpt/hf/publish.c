@@ -13,9 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CONFIG_LIMIT = 16 << 20 };
+enum { CONFIG_LIMIT = 16 << 20, MARK_LIMIT = 64 };
 
 static const char index_name[] = "model.safetensors.index.json";
+
+static const char mark_name[] = ".hy3_unfinished";
 
 /* Files of a tokenizer; none is required. */
 static const char *const tokenizer_files[] = {
@@ -245,4 +247,48 @@ void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy
     for (int i = 0; i < plan->file_count; i++)
         if (hy3_hf_name_shard(options->output, &plan->files[i], &shard) == HY3_OK)
             hy3_output_discard(&shard);
+}
+
+/* Whether the program has left its result in `output` unfinished. */
+static bool is_unfinished(const char *output, const char *program)
+{
+    char path[HY3_PATH_MAX], *text = NULL;
+    size_t size;
+    bool own = false;
+
+    if (hy3_path_format(path, sizeof path, "%s/%s", output, mark_name) == HY3_OK &&
+        hy3_path_exists(path) && hy3_file_read(path, MARK_LIMIT, &text, &size) == HY3_OK)
+        own = strncmp(text, program, strlen(program)) == 0;
+    hy3_free(text);
+    return own;
+}
+
+hy3_status hy3_hf_may_write(const char *output, const char *program)
+{
+    bool empty = true;
+
+    if (hy3_path_exists(output))
+        HY3_TRY(hy3_directory_is_empty(output, &empty));
+    if (!empty && !is_unfinished(output, program))
+        HY3_FAIL(HY3_EUSAGE, "the directory '%s' is not empty; name a new one", output);
+    return HY3_OK;
+}
+
+hy3_status hy3_hf_begin(const char *output, const char *program)
+{
+    char path[HY3_PATH_MAX], text[MARK_LIMIT];
+
+    HY3_TRY(hy3_directory_create(output));
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, mark_name));
+    snprintf(text, sizeof text, "%s\n", program);
+    return hy3_output_replace(path, text, strlen(text));
+}
+
+hy3_status hy3_hf_end(const char *output)
+{
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, mark_name));
+    HY3_TRY(hy3_hf_remove_file(output, mark_name));
+    return hy3_directory_sync(path);
 }

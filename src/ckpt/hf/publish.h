@@ -33,3 +33,12 @@ hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
 
 /* Local, on one rank. Removes what is left under temporary names after a failure. */
 void hy3_hf_discard(const struct hy3_hf_writer_options *options, const struct hy3_hf_plan *plan);
+
+/* Local, on one rank. Whether a program may write its result into `output`: there is nothing, or
+ * what it left unfinished itself, by its mark .hy3_unfinished. Errors: HY3_EUSAGE. */
+hy3_status hy3_hf_may_write(const char *output, const char *program);
+
+/* Local, on one rank, before anything else is written, and when all is. Sets the mark, in a
+ * directory that is created if need be; removes it. */
+hy3_status hy3_hf_begin(const char *output, const char *program);
+hy3_status hy3_hf_end(const char *output);
