@@ -24,7 +24,8 @@ int main(int argc, char **argv)
         {HY3_ARGUMENT("adapter", HY3_TEXT, &o.adapter, "DIR", "PEFT adapter to apply"),
          .path = HY3_PATH_MODEL},
         {HY3_ARGUMENT("max_new_tokens", HY3_COUNT, &o.max_new_tokens, "N",
-                      "maximum length of an answer (default 128)")},
+                      "maximum length of an answer (default 128)"),
+         .count = {.low = 1}},
         {HY3_ARGUMENT("temperature", HY3_REAL, &o.temperature, "T",
                       "sampling temperature; 0: greedy (default)")},
         {HY3_ARGUMENT("seed", HY3_COUNT, &o.seed, "N", "random seed of sampling (default 42)")},
@@ -39,7 +40,10 @@ int main(int argc, char **argv)
     if (finished)
         goto done;
     if (!prompt == !messages)
-        HY3_FAIL_DONE(HY3_EUSAGE, "give either --prompt or --messages; see --help");
+        HY3_FAIL_DONE(HY3_EUSAGE, prompt ? "--prompt and --messages are both given; keep one"
+                                         : "give either --prompt or --messages; see --help");
+    if (prompt && *prompt == '\0')
+        HY3_FAIL_DONE(HY3_EUSAGE, "--prompt is empty");
     o.device = devices[device];
     HY3_TRY_DONE(hy3_generate_open(MPI_COMM_WORLD, &o, &generate));
     HY3_TRY_DONE(prompt ? hy3_generate_prompt(generate, prompt, stdout)

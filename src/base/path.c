@@ -51,6 +51,15 @@ const char *hy3_path_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+static const char *kind_of(mode_t mode)
+{
+    return S_ISDIR(mode)    ? "a directory"
+           : S_ISREG(mode)  ? "a file"
+           : S_ISFIFO(mode) ? "a pipe"
+           : S_ISSOCK(mode) ? "a socket"
+                            : "a device";
+}
+
 /* The place of the slash, or the end, behind the first part of the path that fails `is_good`. */
 static size_t first_bad(const char *path, bool (*is_good)(const char *path))
 {
@@ -95,6 +104,17 @@ static void say_missing(const char *path, char *why, size_t size)
     }
 }
 
+/* The part of the path before `end` should be a directory. */
+static void say_kind(const char *path, size_t end, char *why, size_t size)
+{
+    char part[HY3_PATH_MAX];
+    struct stat info;
+
+    snprintf(part, sizeof part, "%.*s", (int)end, path);
+    snprintf(why, size, "cannot exist: '%.300s' is %s, not a directory", part,
+             stat(part, &info) == 0 ? kind_of(info.st_mode) : "something else");
+}
+
 static void say_error(const char *path, int error, char *why, size_t size)
 {
     size_t bad;
@@ -105,7 +125,7 @@ static void say_error(const char *path, int error, char *why, size_t size)
         return;
     case ENOTDIR:
         bad = first_bad(path, hy3_path_is_directory);
-        snprintf(why, size, "cannot exist: '%.*s' is a file, not a directory", (int)bad, path);
+        say_kind(path, bad, why, size);
         return;
     case EACCES:
         bad = first_bad(path, may_enter);
@@ -120,15 +140,6 @@ static void say_error(const char *path, int error, char *why, size_t size)
     default:
         snprintf(why, size, "cannot be reached: %s", strerror(error));
     }
-}
-
-static const char *kind_of(mode_t mode)
-{
-    return S_ISDIR(mode)    ? "a directory"
-           : S_ISREG(mode)  ? "a file"
-           : S_ISFIFO(mode) ? "a pipe"
-           : S_ISSOCK(mode) ? "a socket"
-                            : "a device";
 }
 
 bool hy3_path_fault(const char *path, enum hy3_path_use use, char *why, size_t size)

@@ -56,18 +56,45 @@ static bool asks_for_text(const struct hy3_usage *u, const char *argument)
            (u->config && strcmp(argument, "--write-reference=md") == 0);
 }
 
+/* The argument that begins with `name`, if only one does, else the one most like it. */
+static const char *nearest_argument(const struct hy3_option *table, const char *name)
+{
+    const char *found = NULL;
+    size_t length = strlen(name);
+    int count = 0;
+
+    for (const struct hy3_option *o = table; o->key && length > 0; o++)
+        if (o->type != HY3_WORD && strncmp(o->key, name, length) == 0) {
+            found = o->key;
+            count++;
+        }
+    return count == 1 ? found : hy3_option_nearest(table, name);
+}
+
+/* Whether the word is, or begins with, a key of the program's configuration: "seed", "seed=3". */
+static bool has_key(const struct command *c, const char *word)
+{
+    char key[64];
+    size_t length = strcspn(word, "= ");
+
+    if (!c->usage->config || length >= sizeof key)
+        return false;
+    snprintf(key, sizeof key, "%.*s", (int)length, word);
+    return hy3_option_find(hy3_options, key) != NULL;
+}
+
 static void refuse_unknown(struct command *c, const char *argument, const char *name)
 {
-    const char *nearest = hy3_option_nearest(c->usage->arguments, name);
+    const char *nearest = nearest_argument(c->usage->arguments, name);
     const char *bare = argument + strspn(argument, "-");
 
     if (nearest)
         hy3_problem(&c->problems, "", "unknown argument '%.120s'; did you mean '--%s'?", argument,
                     nearest);
-    else if (c->usage->config && key_length(bare) > 0)
+    else if (key_length(bare) > 0 && has_key(c, bare))
         hy3_problem(&c->problems, "", "unknown argument '%.120s'; keys have no dashes: %.120s",
                     argument, bare);
-    else if (c->usage->config && hy3_option_find(hy3_options, bare))
+    else if (has_key(c, bare))
         hy3_problem(&c->problems, "", "unknown argument '%.120s'; keys have no dashes: %.120s=…",
                     argument, bare);
     else
@@ -79,7 +106,6 @@ static hy3_status set(struct command *c, const struct hy3_option *o, char *value
 {
     char where[160];
     struct hy3_setting s = {.where = where, .texts = {.items = &value, .count = 1}};
-
     int place = (int)(o - c->usage->arguments);
 
     if (c->given >> place & 1 && value && strcmp(value, c->values[place]) != 0)
@@ -97,6 +123,12 @@ static hy3_status set(struct command *c, const struct hy3_option *o, char *value
     }
     snprintf(where, sizeof where, "argument '--%s %.80s'", o->key, value);
     return hy3_option_assign(o, &s, NULL, &c->problems);
+}
+
+/* Whether the word is --NAME of an argument: the value before it was forgotten. */
+static bool is_named(const struct command *c, const char *word)
+{
+    return strncmp(word, "--", 2) == 0 && hy3_option_find(c->usage->arguments, word + 2);
 }
 
 /* Takes argv[*i], a "--name…", and its value. */
@@ -118,11 +150,27 @@ static hy3_status take_named(struct command *c, int argc, char **argv, int *i)
         hy3_problem(&c->problems, "", "'--%s' takes no value", name);
     else if (o->type == HY3_BOOL || equals)
         return set(c, o, equals ? equals + 1 : NULL);
-    else if (*i + 1 < argc)
+    else if (*i + 1 < argc && !is_named(c, argv[*i + 1]))
         return set(c, o, argv[++*i]);
     else
         hy3_problem(&c->problems, "", "'--%s' needs a value", name);
     return HY3_OK;
+}
+
+/* A word that is no argument. */
+static void refuse_word(struct command *c, const char *word)
+{
+    if (*word == '\0')
+        hy3_problem(&c->problems, "", "an argument is empty");
+    else if (!c->usage->config)
+        hy3_problem(&c->problems, "", "unexpected argument '%.200s'; see --help", word);
+    else if (*word == '=' || (has_key(c, word) && strchr(word, '=')))
+        hy3_problem(&c->problems, "", "'%.200s': write key=value, without blanks", word);
+    else if (has_key(c, word))
+        hy3_problem(&c->problems, "", "the key '%.64s' has no value; write %.64s=…", word, word);
+    else
+        hy3_problem(&c->problems, "", "two configuration files, '%.200s' and '%.200s'; give one",
+                    c->file, word);
 }
 
 /* Takes a word: CONFIG, or the next positional argument. */
@@ -134,14 +182,18 @@ static hy3_status take_word(struct command *c, char *word)
         o++;
     if (o->key)
         return set(c, o, word);
-    if (!c->usage->config)
-        hy3_problem(&c->problems, "", "unexpected argument '%.200s'; see --help", word);
-    else if (c->file)
-        hy3_problem(&c->problems, "", "two configuration files, '%.200s' and '%.200s'; give one",
-                    c->file, word);
-    else
+    if (c->usage->config && !c->file)
         c->file = word;
+    else
+        refuse_word(c, word);
     return HY3_OK;
+}
+
+/* "-n 4": there are no short names but -h. */
+static void refuse_short(struct command *c, int argc, char **argv, int *i)
+{
+    refuse_unknown(c, argv[*i], argv[*i] + 1);
+    *i += *i + 1 < argc && argv[*i + 1][0] != '-' && !strchr(argv[*i], '='); /* likely its value */
 }
 
 static hy3_status read_command(struct command *c, int argc, char **argv)
@@ -156,8 +208,8 @@ static hy3_status read_command(struct command *c, int argc, char **argv)
             c->prints = c->prints ? c->prints : argv[i];
         else if (strncmp(argv[i], "--", 2) == 0)
             HY3_TRY(take_named(c, argc, argv, &i));
-        else if (argv[i][0] == '-' && c->usage->config)
-            refuse_unknown(c, argv[i], argv[i]);
+        else if (argv[i][0] == '-')
+            refuse_short(c, argc, argv, &i);
         else if (length > 0)
             HY3_TRY(take_override(c, argv[i], length));
         else

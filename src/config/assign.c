@@ -117,6 +117,14 @@ static void refuse(const struct hy3_option *o, const struct hy3_setting *s,
 
     hy3_option_describe(o, must, sizeof must);
     show(s, is, sizeof is);
+    for (int i = 0; i < s->texts.count; i++)
+        if (strlen(s->texts.items[i]) >= HY3_PATH_MAX) {
+            hy3_problem(problems, s->where, "'%s' is too long: %zu bytes, at most %d", o->key,
+                        strlen(s->texts.items[i]), HY3_PATH_MAX - 1);
+            return;
+        }
+    if (o->type == HY3_REAL && strchr(is, ','))
+        snprintf(must + strlen(must), sizeof must - strlen(must), ", with a decimal point");
     hy3_problem(problems, s->where, "'%s' is %s; it must be %s", o->key, is, must);
 }
 

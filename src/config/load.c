@@ -32,6 +32,9 @@ static hy3_status check_path(MPI_Comm comm, const char *path, const char *progra
                  "'%s': reading YAML is not available in this version (%s); write the keys as a "
                  "libconfig file",
                  path, HY3_VERSION);
+    if (*path == '\0')
+        HY3_FAIL(HY3_EUSAGE, "CONFIG is empty; usage: %s CONFIG [key=value ...], see --help",
+                 program);
     if (hy3_rank(comm) == 0 && hy3_path_fault(path, HY3_PATH_FILE, why, sizeof why))
         status = hy3_fail(HY3_EUSAGE, __FILE__, __LINE__, "CONFIG: '%.300s' %s", path, why);
     return hy3_agree(comm, status, "opening the configuration");

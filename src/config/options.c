@@ -6,6 +6,7 @@
 
 #include <float.h>
 #include <inttypes.h>
+#include <strings.h>
 
 /* Bounds of open intervals, and none. */
 #define ABOVE_0 DBL_MIN
@@ -243,7 +244,7 @@ const char *hy3_option_nearest(const struct hy3_option *table, const char *key)
             int distance;
 
             snprintf(name, sizeof name, "%.*s", (int)length, word);
-            distance = hy3_edit_distance(key, name);
+            distance = strcasecmp(key, name) == 0 ? 0 : hy3_edit_distance(key, name);
             if (distance < nearest) {
                 nearest = distance;
                 memcpy(best, name, sizeof best);

@@ -12,6 +12,7 @@
 static const char *hub_id(const char *text)
 {
     static const char *const addresses[] = {"https://huggingface.co/", "https://hf.co/", "hf://"};
+    char owner[128];
     int slashes = 0;
 
     for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
@@ -24,7 +25,22 @@ static const char *hub_id(const char *text)
         if (!isalnum((unsigned char)*p) && (begins || !strchr("-_./", *p)))
             return NULL;
     }
-    return slashes == 1 && text[strlen(text) - 1] != '/' ? text : NULL;
+    if (slashes != 1 || text[strlen(text) - 1] == '/')
+        return NULL;
+    snprintf(owner, sizeof owner, "%.*s", (int)strcspn(text, "/"), text);
+    return hy3_path_is_directory(owner) ? NULL : text; /* more likely a name in it is misspelt */
+}
+
+/* A hint where the path has what only a shell replaces, and only where it stands bare. */
+static const char *unexpanded(const char *path)
+{
+    if (path[0] == '~')
+        return "; '~' is not expanded here: write the whole path";
+    if (path[0] == '$' || strstr(path, "${"))
+        return "; variables are not expanded here: write the whole path";
+    if (strpbrk(path, "*?"))
+        return "; patterns are not expanded here: list the files";
+    return "";
 }
 
 /* name: of the key or argument. */
@@ -36,6 +52,9 @@ static void check(const char *name, const char *path, enum hy3_path_use use,
 
     if (*path == '\0')
         hy3_problem(problems, "", "%s is empty; it must be a path", name);
+    else if (use == HY3_PATH_OUTPUT && (*path == '~' || strstr(path, "${") || *path == '$') &&
+             !hy3_path_exists(path))
+        hy3_problem(problems, "", "%s: '%.300s'%s", name, path, unexpanded(path));
     else if (!hy3_path_fault(path, use, why, sizeof why))
         return;
     else if (hub && !hy3_path_exists(path))
@@ -45,7 +64,8 @@ static void check(const char *name, const char *path, enum hy3_path_use use,
                     "that directory",
                     name, path, hub, hy3_path_name(hub));
     else
-        hy3_problem(problems, "", "%s: '%.300s' %s", name, path, why);
+        hy3_problem(problems, "", "%s: '%.300s' %s%s", name, path, why,
+                    hy3_path_exists(path) ? "" : unexpanded(path));
 }
 
 void hy3_paths_of_arguments(const struct hy3_option *arguments, struct hy3_problems *problems)
@@ -70,6 +90,18 @@ static void check_key(const char *key, const char *path, enum hy3_path_use use,
         check(key, path, use, problems);
 }
 
+/* dataset: needs dataset_dir (check.c), and that its file. */
+static void check_dataset_dir(const char *directory, struct hy3_problems *problems)
+{
+    char path[HY3_PATH_MAX], why[HY3_PATH_WHY];
+
+    check_key("dataset_dir", directory, HY3_PATH_INPUT, problems);
+    if (hy3_path_is_directory(directory) &&
+        hy3_path_format(path, sizeof path, "%s/dataset_info.json", directory) == HY3_OK &&
+        hy3_path_fault(path, HY3_PATH_FILE, why, sizeof why))
+        hy3_problem(problems, "", "dataset_dir: '%.300s' %s", path, why);
+}
+
 static void check_list(const char *key, const struct hy3_list *list, struct hy3_problems *problems)
 {
     for (int i = 0; i < list->count; i++)
@@ -88,8 +120,8 @@ void hy3_paths_of_config(const struct hy3_config *c, const char *program,
         check_key("adapter_name_or_path", c->adapter_name_or_path, HY3_PATH_MODEL, problems);
     if (!c->use_dummy_data) {
         check_list("train_data_file", &c->train_data_file, problems);
-        check_key("dataset_dir", c->dataset.count > 0 ? c->dataset_dir : NULL, HY3_PATH_INPUT,
-                  problems);
+        if (c->dataset.count > 0)
+            check_dataset_dir(c->dataset_dir, problems);
     }
     check_list("eval_data_file", &c->eval_data_file, problems);
     check_key("output_dir", c->output_dir, HY3_PATH_OUTPUT, problems);

@@ -151,3 +151,38 @@ setup() {
     run_fails 1 "config.json" hy3_sft "$CFG" model_name_or_path="$D/empty"
     run_fails 1 "does not fit" hy3_plan "$CFG" --ranks 1 --host-memory 1KB --device-memory 1KB
 }
+
+@test "words that are no arguments are told what they lack" {
+    run_fails 2 "the key 'seed' has no value; write seed=…" hy3_sft "$CFG" seed
+    run_fails 2 "'seed = 3': write key=value, without blanks" hy3_sft "$CFG" "seed = 3"
+    run_fails 2 "'=3': write key=value, without blanks" hy3_sft "$CFG" =3
+    run_fails 2 "unknown key 'SEED'; did you mean 'seed'?" hy3_sft "$CFG" SEED=3
+    run_fails 2 "an argument is empty" hy3_sft "$CFG" ""
+    run_fails 2 "CONFIG is empty" hy3_sft ""
+    run_fails 2 "it must be a number, 0 to 1, with a decimal point" hy3_sft "$CFG" \
+        learning_rate=0,001
+    run_fails 2 "'output_dir' is too long: 5000 bytes, at most 4095" hy3_sft "$CFG" \
+        output_dir="$(printf 'x%.0s' {1..5000})"
+    run_fails 2 "unknown argument '-p'; did you mean '--prompt'?" hy3_generate "$MODEL" -p hi
+    run_fails 2 "'--prompt' needs a value" hy3_generate "$MODEL" --prompt --seed 3
+    run_fails 2 "--prompt is empty" hy3_generate "$MODEL" --prompt ""
+    run_fails 2 "--prompt and --messages are both given; keep one" hy3_generate "$MODEL" \
+        --prompt hi --messages "$D/train.jsonl"
+    run_fails 2 "'max_new_tokens' is 0; it must be a whole number, 1 or more" hy3_generate \
+        "$MODEL" --prompt hi --max_new_tokens 0
+    run_fails 2 "unknown argument '--base'; did you mean '--base_model_path'?" hy3_merge --base x
+    run_fails 2 "unknown argument '-n'; see --help" hy3_plan "$CFG" -n 8
+}
+
+@test "what only a shell replaces in a path is not taken for a name" {
+    cd "$D"
+    run_fails 2 "'~' is not expanded here: write the whole path" hy3_sft "$CFG" \
+        'output_dir="~/out"'
+    run_fails 2 "variables are not expanded here" hy3_sft "$CFG" 'output_dir=$SCRATCH/out'
+    run_fails 2 "variables are not expanded here" hy3_tokenize "$CFG" 'cache_dir=${HOME}/c'
+    run_fails 2 "patterns are not expanded here: list the files" hy3_sft "$CFG" \
+        'train_data_file=data/*.jsonl'
+    run_fails 2 "dataset_dir: '$D/dataset_info.json' does not exist" hy3_sft "$CFG" \
+        train_data_file= dataset=x dataset_dir="$D"
+    [ ! -e '~' ] && [ ! -e '$SCRATCH' ] && [ ! -e '${HOME}' ]
+}
