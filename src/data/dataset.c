@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/plural.h"
 #include "base/random.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -390,10 +391,11 @@ static void report(const struct hy3_dataset_options *options, const struct hy3_d
     snprintf(rejected, sizeof rejected, " -> '%s/%s.rejected.jsonl'", options->cache_directory,
              name);
     hy3_log(HY3_LOG_INFO,
-            "%s: samples %lld, tokens %lld, label tokens %lld, learned %.1f%%, longest %lld; %s "
+            "%s: %lld sample%s, %lld token%s, label tokens %lld, learned %.1f%%, longest %lld; %s "
             "'%s'",
-            name, (long long)s->samples, (long long)s->tokens, (long long)s->label_tokens,
-            percent(s->label_tokens, s->tokens), (long long)s->longest, how, d->path);
+            name, (long long)s->samples, hy3_s(s->samples), (long long)s->tokens, hy3_s(s->tokens),
+            (long long)s->label_tokens, percent(s->label_tokens, s->tokens), (long long)s->longest,
+            how, d->path);
     hy3_log(HY3_LOG_INFO, "%s: truncated %lld (%.1f%%), dropped %lld, bad lines %lld of %lld%s",
             name, (long long)s->truncated, percent(s->truncated, s->samples), (long long)s->dropped,
             (long long)s->bad, (long long)s->lines, s->bad + s->dropped > 0 ? rejected : "");

@@ -74,7 +74,7 @@ hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_g
     HY3_TRY(open_datasets(config, world->comm, vocab, d));
     HY3_AGREE(world->comm, plan_batches(config, world, d), "planning the batches");
     if (d->eval.dataset && !d->eval_set)
-        hy3_log(HY3_LOG_INFO, "eval: samples %lld of %lld, held out of the training data",
+        hy3_log(HY3_LOG_INFO, "eval: %lld of %lld samples, held out of the training data",
                 (long long)d->eval.count, (long long)hy3_dataset_count(d->train_set));
     d->longest = hy3_dataset_longest(d->train_set);
     if (d->eval_set && hy3_dataset_longest(d->eval_set) > d->longest)

@@ -23,8 +23,8 @@ facts() { # the summary of the last command, without the program and the path of
         sed -e 's/^hy3_[a-z]*: //' -e 's/; \(written to\|read from\) .*//'
 }
 
-value() { # value NAME: the number behind NAME in the summary
-    facts | sed -n "s/.*$1 \([0-9][0-9]*\).*/\1/p"
+value() { # value NAME: the number behind NAME in the summary, or before it
+    facts | sed -n -e "s/.*$1 \([0-9][0-9]*\).*/\1/p" -e "s/.*: \([0-9]*\) $1,.*/\1/p"
 }
 
 turn() { # turn QUESTION ANSWER: a line
@@ -115,7 +115,7 @@ turn() { # turn QUESTION ANSWER: a line
 
 @test "val_size above 0 holds out a sample however small it is" {
     run_ok hy3_sft "$CFG" max_steps=2 eval_steps=1 val_size=0.01
-    grep -q 'eval: samples 1 of 8, held out' "$ERR"
+    grep -q 'eval: 1 of 8 samples, held out' "$ERR"
     [ "$(grep -c eval_loss "$OUTPUT/train_log.jsonl")" -eq 2 ]
 }
 
