@@ -355,6 +355,8 @@ static hy3_status build(MPI_Comm comm, const struct hy3_dataset_options *options
     bool waits = options->is_tentative && hy3_path_exists(d->path);
 
     hy3_broadcast(comm, 0, &waits, sizeof waits, "opening the dataset");
+    if (hy3_rank(comm) == 0)
+        hy3_token_files_sweep(options->cache_directory, options->name);
     HY3_TRY(hy3_token_file_make(comm, options, tokenizer, d->sources, d->path, &d->files));
     d->is_pending = true;
     HY3_TRY(reopen_file(comm, d));

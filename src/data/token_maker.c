@@ -9,6 +9,9 @@
 #include "data/reject.h"
 #include "data/token_writer.h"
 
+#include <dirent.h>
+#include <unistd.h>
+
 static hy3_status judge_bad(const struct hy3_dataset_options *options,
                             const struct hy3_dataset_summary *sum, const struct hy3_bad_list *list,
                             bool is_complete, const char *rejected)
@@ -46,6 +49,25 @@ hy3_status hy3_token_files_publish(struct hy3_token_files *files)
 {
     HY3_TRY(hy3_output_publish(&files->rejects));
     return hy3_output_publish(&files->tokens);
+}
+
+void hy3_token_files_sweep(const char *directory, const char *name)
+{
+    DIR *open = opendir(directory);
+    const struct dirent *entry;
+    char tokens[HY3_PATH_MAX], rejects[HY3_PATH_MAX];
+
+    snprintf(tokens, sizeof tokens, "%s.h5.", name);
+    snprintf(rejects, sizeof rejects, "%s.rejected.jsonl.", name);
+    while (open && (entry = readdir(open))) {
+        bool is_ours = strncmp(entry->d_name, tokens, strlen(tokens)) == 0 ||
+                       strncmp(entry->d_name, rejects, strlen(rejects)) == 0;
+
+        if (is_ours && hy3_ends_with(entry->d_name, ".part"))
+            unlinkat(dirfd(open), entry->d_name, 0);
+    }
+    if (open)
+        closedir(open);
 }
 
 void hy3_token_files_discard(struct hy3_token_files *files)

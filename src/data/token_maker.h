@@ -15,6 +15,10 @@ struct hy3_token_files { /* on rank 0 they wait for their final names */
 hy3_status hy3_token_files_publish(struct hy3_token_files *files);
 void hy3_token_files_discard(struct hy3_token_files *files);
 
+/* Local. Removes what programs that were killed have left of NAME's files in the directory; the
+ * lock of the token file must be held. */
+void hy3_token_files_sweep(const char *directory, const char *name);
+
 /* Collective on `comm`. Writes what is to become `path` and NAME.rejected.jsonl in the cache
  * directory; files->tokens has its names on all ranks. After bad data only the rejected lines are
  * published. Errors: HY3_EFORMAT listing the bad lines, or when no sample is left; HY3_EIO. */

@@ -146,3 +146,12 @@ turn() { # turn QUESTION ANSWER: a line
     [ ! -s "$OUTPUT/cache/train.rejected.jsonl" ] || fail "rejected lines of other data"
     [ "$(find "$OUTPUT/cache" -name '*.part' | wc -l)" -eq 0 ]
 }
+
+@test "what a killed run left of its token file is removed, and nobody else's file" {
+    mkdir "$CACHE"
+    touch "$CACHE/train.h5.node7-12-1700000000.part" "$CACHE/train.rejected.jsonl.12.part" \
+        "$CACHE/eval.h5.node7-12-1700000000.part" "$CACHE/train.h5.part.txt" "$CACHE/train.h5.mine"
+    tokenize
+    [ "$(cd "$CACHE" && echo *)" = "eval.h5.node7-12-1700000000.part train.h5 train.h5.mine \
+train.h5.part.txt train.rejected.jsonl" ] || fail "$(ls "$CACHE")"
+}
