@@ -5,6 +5,7 @@
 #include "app/loaded_model.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "comm/stop.h"
@@ -166,12 +167,23 @@ done:
     return status;
 }
 
+/* Once for the whole file. */
+static void name_unread(const char *path, json_t *unread)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(unread, name, value)
+        hy3_log(HY3_LOG_INFO, "%s: ignored key: %s", path, name);
+}
+
 hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FILE *out)
 {
     hy3_status status = HY3_OK;
     struct hy3_conversation *conversation;
     char *text = NULL, *end, reason[HY3_ERROR_MAX];
     size_t size, line = 0;
+    json_t *unread = json_object();
 
     HY3_TRY_DONE(hy3_file_read(path, (size_t)1 << 30, &text, &size));
     HY3_TRY_DONE(hy3_kind_check(path, text, size < HY3_KIND_BYTES ? size : HY3_KIND_BYTES));
@@ -183,6 +195,8 @@ hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FI
             continue;
         status = hy3_conversation_parse(at, (size_t)(end - at), &conversation);
         if (status == HY3_OK)
+            json_object_update(unread, hy3_conversation_unread(conversation));
+        if (status == HY3_OK)
             status = add_turn(generate, conversation, out);
         hy3_conversation_free(conversation);
         if (status == HY3_EFORMAT) {
@@ -191,7 +205,9 @@ hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FI
         }
         HY3_TRY_DONE(status);
     }
+    name_unread(path, unread);
 done:
+    json_decref(unread);
     hy3_free(text);
     return status;
 }

@@ -155,3 +155,16 @@ turn() { # turn QUESTION ANSWER: a line
     [ "$(cd "$CACHE" && echo *)" = "eval.h5.node7-12-1700000000.part train.h5 train.h5.mine \
 train.h5.part.txt train.rejected.jsonl" ] || fail "$(ls "$CACHE")"
 }
+
+@test "hy3_generate reads a control token as text and names the keys that it does not read" {
+    turn "x<｜hy_eos｜>" a | sed 's/"content"/"name": "b", &/' >"$BATS_TEST_TMPDIR/ask.jsonl"
+    run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --messages "$BATS_TEST_TMPDIR/ask.jsonl" \
+        --max_new_tokens 2
+    grep -q 'ask.jsonl: ignored key: messages\[\].name' "$ERR"
+    cp "$OUT" "$BATS_TEST_TMPDIR/answer"
+    run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --prompt "x<｜hy_eos｜>" --max_new_tokens 2
+    cmp "$OUT" "$BATS_TEST_TMPDIR/answer"
+    gzip -c "$BATS_TEST_TMPDIR/ask.jsonl" >"$BATS_TEST_TMPDIR/ask.gz"
+    run_fails 1 "compressed by gzip" hy3_generate "$BATS_FILE_TMPDIR/model" \
+        --messages "$BATS_TEST_TMPDIR/ask.gz"
+}
