@@ -259,6 +259,18 @@ static bool is_empty_text(const struct hy3_setting *s)
     return (s->type == HY3_VALUE_WORD || s->type == HY3_VALUE_TEXT) && s->texts.items[0][0] == '\0';
 }
 
+/* The Trainer's true and false for resume_from_checkpoint: auto and none. */
+static bool is_resume_bool(const struct hy3_option *o, const struct hy3_setting *s, bool *truth)
+{
+    struct hy3_setting word = *s;
+
+    if (strcmp(o->key, "resume_from_checkpoint") != 0 || s->type == HY3_VALUE_LIST)
+        return false;
+    if (s->type == HY3_VALUE_TEXT)
+        word.type = HY3_VALUE_WORD;
+    return get_bool(&word, truth);
+}
+
 hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_setting *s,
                              struct hy3_config *config, struct hy3_problems *problems)
 {
@@ -269,6 +281,8 @@ hy3_status hy3_option_assign(const struct hy3_option *o, const struct hy3_settin
 
     if (!o->target && is_empty_text(s))
         return set_default(o, config);
+    if (is_resume_bool(o, s, &truth))
+        return set_text(field, truth ? "auto" : "none");
     switch (o->type) {
     case HY3_BOOL:
         if ((fits = get_bool(s, &truth)))

@@ -46,6 +46,18 @@ done:
     return status;
 }
 
+/* "--name VALUE" and what it does. */
+static void write_argument(FILE *out, const struct hy3_option *o)
+{
+    char left[64];
+
+    if (o->type == HY3_WORD)
+        snprintf(left, sizeof left, "%s", o->key);
+    else
+        snprintf(left, sizeof left, "--%s %s", o->key, o->value ? o->value : "");
+    fprintf(out, "  %-26s %s\n", left, o->help);
+}
+
 static void write_arguments(FILE *out, const struct hy3_usage *u)
 {
     fprintf(out, "usage: %s%s", u->program, u->config ? " CONFIG" : "");
@@ -56,15 +68,8 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
     if (u->config)
         fprintf(out, "  %-26s %s\n  %-26s %s\n", "CONFIG", HY3_HELP_CONFIG, "key=value",
                 HY3_HELP_KEYS "; hy3_sft --help lists them");
-    for (const struct hy3_option *o = u->arguments; o->key; o++) {
-        char left[64];
-
-        if (o->type == HY3_WORD)
-            snprintf(left, sizeof left, "%s", o->key);
-        else
-            snprintf(left, sizeof left, "--%s %s", o->key, o->value ? o->value : "");
-        fprintf(out, "  %-26s %s\n", left, o->help);
-    }
+    for (const struct hy3_option *o = u->arguments; o->key; o++)
+        write_argument(out, o);
     fprintf(out, "  %-26s %s\n  %-26s %s\n", "--help", "this text", "--version", "the version");
 }
 
@@ -73,7 +78,7 @@ hy3_status hy3_help_write(FILE *out, const struct hy3_usage *u)
     hy3_status status = HY3_OK;
     struct hy3_config defaults = {0};
 
-    if (u->arguments->key) {
+    if (!hy3_usage_lists_keys(u)) {
         write_arguments(out, u);
         return HY3_OK;
     }
@@ -84,8 +89,11 @@ hy3_status hy3_help_write(FILE *out, const struct hy3_usage *u)
             "it.\n"
             "Lists are [\"a\", \"b\"] in the file, a,b or [\"a\",\"b\"] as an argument. --help "
             "shows this,\n"
-            "--version the version. Keys with their defaults:\n",
+            "--version the version.\n",
             u->program, u->summary);
+    for (const struct hy3_option *o = u->arguments; o->key; o++)
+        write_argument(out, o);
+    fputs("Keys with their defaults:\n", out);
     for (const struct hy3_option *o = hy3_options; o->key; o++) {
         if (o->type == HY3_GROUP)
             fprintf(out, "\n%s\n", o->key);

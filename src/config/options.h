@@ -22,6 +22,13 @@ enum hy3_option_type {
     HY3_WORD,       /* of an argument: positional, as HY3_TEXT */
 };
 
+/* What a new value means to a run that is continued. */
+enum hy3_option_resume {
+    HY3_RESUME_FIXED,      /* another run: refused */
+    HY3_RESUME_MAY_CHANGE, /* allowed, and changes the rest of the run or the form of its result */
+    HY3_RESUME_FREE,       /* allowed, and changes no weight beyond rounding */
+};
+
 /* An entry: a key of the configuration, or an argument of one program. */
 struct hy3_option {
     const char *key; /* of an argument: without dashes */
@@ -49,7 +56,8 @@ struct hy3_option {
 
     const char *only; /* the values this version supports, as words; NULL: all; "": the default */
     const char *aliases; /* words; NULL: none */
-    const char *help;    /* one line, lower case */
+    enum hy3_option_resume resume;
+    const char *help; /* one line, lower case */
 };
 
 /* The first fields of an argument's entry. */

@@ -45,14 +45,20 @@ static void write_words(FILE *out, const char *words, const char *between)
 
 static void md_group(FILE *out, const char *title)
 {
-    fprintf(out, "\n## %c%s\n\n| key | default | value | meaning |\n|---|---|---|---|\n",
+    fprintf(out,
+            "\n## %c%s\n\n| key | default | value | resuming | meaning |\n"
+            "|---|---|---|---|---|\n",
             title[0] - 'a' + 'A', title + 1);
 }
 
 static void md_option(FILE *out, const struct hy3_option *o, const char *value, const char *values)
 {
-    fprintf(out, "| `%s` | %s%s%s | %s | %s", o->key, *value ? "`" : "", *value ? value : "not set",
-            *value ? "`" : "", values, o->help);
+    static const char *const resume[] = {[HY3_RESUME_FIXED] = "fixed",
+                                         [HY3_RESUME_MAY_CHANGE] = "may change",
+                                         [HY3_RESUME_FREE] = "free"};
+
+    fprintf(out, "| `%s` | %s%s%s | %s | %s | %s", o->key, *value ? "`" : "",
+            *value ? value : "not set", *value ? "`" : "", values, resume[o->resume], o->help);
     if (o->aliases) {
         fputs("; also called `", out);
         write_words(out, o->aliases, "` `");
@@ -86,7 +92,14 @@ hy3_status hy3_reference_write_md(FILE *out)
             "Paths are relative to the working directory. An unknown key is an error, and all "
             "errors of a file and its\n"
             "arguments are reported together. The resolved configuration is written to "
-            "`output_dir/config.cfg`.\n",
+            "`output_dir/config.cfg`.\n\n"
+            "\"resuming\" says what a new value means when the same output_dir is named again: "
+            "`free` changes no weight\n"
+            "beyond rounding; `may change` changes the rest of the run, which continues (the "
+            "batch size only at the same\n"
+            "global batch); with a `fixed` key it is another run, which is refused, or with "
+            "`overwrite_output_dir` starts\n"
+            "over. Model, data and tokenizer are free as paths: their content is compared.\n",
             HY3_VERSION);
     return walk(out, md_group, md_option);
 }
@@ -209,6 +222,16 @@ static void write_environment(FILE *out)
         out);
 }
 
+static void write_argument(FILE *out, const struct hy3_option *o)
+{
+    if (o->value)
+        fprintf(out, ".TP\n.BI \\-\\-%s \" %s\"\n", o->key, o->value);
+    else
+        fprintf(out, ".TP\n.B %s%s\n", o->type == HY3_WORD ? "" : "\\-\\-", o->key);
+    man_text(out, o->help);
+    fputc('\n', out);
+}
+
 static void write_arguments(FILE *out, const struct hy3_usage *u)
 {
     if (u->config)
@@ -224,22 +247,17 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
         fputs(".TP\n.B CONFIG\n" HY3_HELP_CONFIG "\n.TP\n.IR key = value\n" HY3_HELP_KEYS
               "; they are those of\n.BR hy3_sft (1)\n",
               out);
-    for (const struct hy3_option *o = u->arguments; o->key; o++) {
-        if (o->value)
-            fprintf(out, ".TP\n.BI \\-\\-%s \" %s\"\n", o->key, o->value);
-        else
-            fprintf(out, ".TP\n.B %s%s\n", o->type == HY3_WORD ? "" : "\\-\\-", o->key);
-        man_text(out, o->help);
-        fputc('\n', out);
-    }
+    for (const struct hy3_option *o = u->arguments; o->key; o++)
+        write_argument(out, o);
     hy3_reference_write_exit(out, u->program);
     write_signals(out);
     fputs(".SH SEE ALSO\n.BR hy3_sft (1)\n", out);
 }
 
-/* Of a program with a configuration and no arguments of its own. */
-static hy3_status write_configuration(FILE *out, const char *program)
+/* Of a program that is about its configuration. */
+static hy3_status write_configuration(FILE *out, const struct hy3_usage *u)
 {
+    const char *program = u->program;
     bool lists_keys = strcmp(program, "hy3_sft") == 0;
 
     fprintf(out,
@@ -254,9 +272,11 @@ static hy3_status write_configuration(FILE *out, const char *program)
         "Paths are relative to the working directory.\n"
         "All errors of the file and the arguments are reported together.\n"
         ".SH OPTIONS\n.TP\n.B \\-\\-help\nlists all keys.\n"
-        ".TP\n.B \\-\\-version\nprints the version.\n"
-        ".SH KEYS\n",
+        ".TP\n.B \\-\\-version\nprints the version.\n",
         out);
+    for (const struct hy3_option *o = u->arguments; o->key; o++)
+        write_argument(out, o);
+    fputs(".SH KEYS\n", out);
     if (lists_keys)
         HY3_TRY(walk(out, man_group, man_option));
     else
@@ -278,8 +298,8 @@ hy3_status hy3_reference_write_man(FILE *out, const struct hy3_usage *u)
             u->program, u->program, HY3_VERSION);
     fprintf(out, ".SH NAME\n%s \\- %c%.*s\n.SH SYNOPSIS\n.B %s\n", u->program, u->summary[0] | 0x20,
             (int)strcspn(u->summary + 1, "."), u->summary + 1, u->program);
-    if (!u->arguments->key)
-        return write_configuration(out, u->program);
+    if (hy3_usage_lists_keys(u))
+        return write_configuration(out, u);
     write_arguments(out, u);
     return HY3_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkpoint.c - checkpoints: copy, write, rename, list, load. */
+/* checkpoint.c - checkpoints: copy, write, rename, load. */
 #include "train/checkpoint.h"
 
 #include "app/identity.h"
@@ -11,8 +11,8 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/end.h"
+#include "train/previous.h"
 
-#include <dirent.h>
 #include <pthread.h>
 
 /* A copy of this rank's share of a trained tensor. */
@@ -25,12 +25,14 @@ struct hy3_checkpoints {
     const struct hy3_config *config;
     const struct hy3_loaded_model *model;
     struct hy3_sharded_optimizer *optimizer;
+    struct hy3_output_dir *dir;
     char *configuration;   /* the resolved one */
     MPI_Comm comm, saving; /* of the training thread; of the saving one */
     bool async;
     struct copy *copies; /* [params->count], with save_async */
     pthread_t thread;
     bool is_running; /* the thread */
+    bool has_state;  /* of the checkpoint being saved: it can be continued */
     struct hy3_state_info info;
     hy3_status result; /* of the thread, and its error text */
     char text[HY3_ERROR_MAX];
@@ -78,7 +80,7 @@ static hy3_status open_local(struct hy3_checkpoints *c)
 
 hy3_status hy3_checkpoints_open(const struct hy3_config *config,
                                 const struct hy3_loaded_model *model,
-                                struct hy3_sharded_optimizer *optimizer,
+                                struct hy3_sharded_optimizer *optimizer, struct hy3_output_dir *dir,
                                 struct hy3_checkpoints **out)
 {
     hy3_status status = HY3_OK;
@@ -90,6 +92,7 @@ hy3_status hy3_checkpoints_open(const struct hy3_config *config,
     c->config = config;
     c->model = model;
     c->optimizer = optimizer;
+    c->dir = dir;
     c->comm = comm;
     MPI_Comm_dup(comm, &c->saving);
     *out = c;
@@ -164,28 +167,39 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
     return status;
 }
 
-/* Rank 0. Gives the new checkpoint its name, then removes the oldest ones. */
-static hy3_status publish(const struct hy3_checkpoints *c)
+/* Removes the oldest checkpoints, never the one that was just written: others may have higher
+ * steps, where a run went back. */
+static hy3_status remove_oldest(const struct hy3_checkpoints *c)
 {
     hy3_status status = HY3_OK;
-    char part[HY3_PATH_MAX], path[HY3_PATH_MAX];
+    char path[HY3_PATH_MAX];
     int64_t *steps = NULL;
-    size_t count = 0, most = (size_t)c->config->save_total_limit;
+    size_t count = 0, kept = 1, most = (size_t)c->config->save_total_limit;
 
-    HY3_TRY_DONE(path_of(c, c->info.step, ".part", part));
-    HY3_TRY_DONE(path_of(c, c->info.step, "", path));
-    HY3_TRY_DONE(hy3_directory_remove(path)); /* of an earlier run to this step */
-    HY3_TRY_DONE(hy3_file_rename(part, path));
     if (most == 0)
-        goto done;
+        return HY3_OK;
     HY3_TRY_DONE(hy3_checkpoints_list(c->config->output_dir, &steps, &count));
-    for (size_t i = most; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
+        if (steps[i] == c->info.step || kept++ < most)
+            continue;
         HY3_TRY_DONE(path_of(c, steps[i], "", path));
         HY3_TRY_DONE(hy3_directory_remove(path));
     }
 done:
     hy3_free(steps);
     return status;
+}
+
+/* Rank 0. Gives the new checkpoint its name; only then anything older goes. */
+static hy3_status publish(const struct hy3_checkpoints *c)
+{
+    char part[HY3_PATH_MAX], path[HY3_PATH_MAX];
+
+    HY3_TRY(path_of(c, c->info.step, ".part", part));
+    HY3_TRY(path_of(c, c->info.step, "", path));
+    HY3_TRY(hy3_previous_replace(part, path));
+    HY3_TRY(hy3_output_dir_saved(c->dir, c->info.step));
+    return remove_oldest(c);
 }
 
 /* Collective on `saving`, in the thread that saves. */
@@ -198,7 +212,7 @@ static hy3_status write_state(struct hy3_checkpoints *c)
     if (c->async)
         values = (struct hy3_values){.of = c, .get = get_copy, .share = share_copy};
     HY3_TRY(path_of(c, c->info.step, ".part/state.h5", path));
-    if (!c->config->save_only_model)
+    if (c->has_state)
         HY3_TRY(
             hy3_state_write(c->saving, path, c->model->params, &c->info, c->configuration, values));
     if (hy3_rank(c->saving) == 0)
@@ -286,7 +300,7 @@ static hy3_status end(const struct hy3_checkpoints *c, hy3_status result)
 {
     double bytes = 12 * (double)hy3_params_trained(c->model->params);
 
-    if (result == HY3_OK && !c->config->save_only_model)
+    if (result == HY3_OK && c->has_state)
         hy3_log(
             HY3_LOG_INFO, "checkpoint-%lld: %.1f MB in %.2f s, %.0f MB/s; training waited %.2f s",
             (long long)c->info.step, 1e-6 * bytes, c->seconds, 1e-6 * bytes / c->seconds, c->stall);
@@ -303,13 +317,15 @@ hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *c)
     return end(c, c->result);
 }
 
-hy3_status hy3_checkpoints_save(struct hy3_checkpoints *c, const struct hy3_state_info *info)
+hy3_status hy3_checkpoints_save(struct hy3_checkpoints *c, const struct hy3_state_info *info,
+                                bool with_state)
 {
     hy3_status status = HY3_OK;
     double start = hy3_seconds();
 
     HY3_TRY(hy3_checkpoints_wait(c));
     c->info = *info;
+    c->has_state = with_state || !c->config->save_only_model;
     status = begin(c);
     c->stall = hy3_seconds() - start;
     if (c->is_running)
@@ -327,59 +343,6 @@ double hy3_checkpoints_stall(const struct hy3_checkpoints *c)
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *c)
 {
     return c->seconds;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-    const int64_t *x = a, *y = b;
-
-    return (*x < *y) - (*x > *y);
-}
-
-/* The step in the name of a checkpoint directory, -1 for any other name. */
-static int64_t step_of(const char *name)
-{
-    static const char prefix[] = "checkpoint-";
-    char *end;
-    long long step;
-
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || name[sizeof prefix - 1] < '0' ||
-        name[sizeof prefix - 1] > '9')
-        return -1;
-    step = strtoll(name + sizeof prefix - 1, &end, 10);
-    return *end == '\0' ? step : -1;
-}
-
-hy3_status hy3_checkpoints_list(const char *directory, int64_t **steps, size_t *count)
-{
-    hy3_status status = HY3_OK;
-    DIR *open = opendir(directory);
-    const struct dirent *entry;
-    size_t capacity = 0;
-
-    *steps = NULL;
-    *count = 0;
-    while (open && (entry = readdir(open))) {
-        if (step_of(entry->d_name) < 0)
-            continue;
-        HY3_TRY_DONE(hy3_grow(steps, &capacity, *count + 1, sizeof **steps));
-        (*steps)[(*count)++] = step_of(entry->d_name);
-    }
-    if (*count > 0)
-        qsort(*steps, *count, sizeof **steps, newest_first);
-done:
-    if (open)
-        closedir(open);
-    return status;
-}
-
-bool hy3_checkpoints_continues(const struct hy3_config *config)
-{
-    const char *restarts = getenv("SLURM_RESTART_COUNT");
-    bool requeued = restarts && strtol(restarts, NULL, 10) > 0;
-
-    return strcmp(config->resume_from_checkpoint, "auto") == 0 &&
-           (!config->overwrite_output_dir || requeued);
 }
 
 /* Whether the remaining steps would see the same samples. */
@@ -452,44 +415,52 @@ done:
     return status;
 }
 
-hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_state_info *expected,
-                                  struct hy3_state_info *info, bool *found)
+/* Collective. The named checkpoint. */
+static hy3_status load_named(struct hy3_checkpoints *c, const struct hy3_state_info *expected,
+                             struct hy3_state_info *info, char path[HY3_PATH_MAX])
 {
-    hy3_status status = HY3_OK;
-    const char *named = c->config->resume_from_checkpoint;
-    char path[HY3_PATH_MAX] = "";
-    bool exists = true;
-    double begin = hy3_seconds();
+    snprintf(path, HY3_PATH_MAX, "%s", c->config->resume_from_checkpoint);
+    return load(c, path, expected, info);
+}
 
-    *found = false;
-    if (strcmp(named, "none") == 0 ||
-        (strcmp(named, "auto") == 0 && !hy3_checkpoints_continues(c->config)))
-        return HY3_OK;
-    if (strcmp(named, "auto") != 0) {
-        HY3_TRY(load(c, named, expected, info));
-        snprintf(path, sizeof path, "%s", named);
-        *found = true;
-    }
-    for (size_t i = 0; !*found; i++) {
+/* Collective. The newest of output_dir that is not damaged. */
+static hy3_status load_newest(struct hy3_checkpoints *c, const struct hy3_state_info *expected,
+                              struct hy3_state_info *info, char path[HY3_PATH_MAX])
+{
+    bool exists = true;
+
+    for (size_t i = 0;; i++) {
+        hy3_status status;
+
         HY3_TRY(candidate(c, i, path, &exists));
-        if (!exists && i > 0)
-            HY3_FAIL(HY3_EFORMAT,
-                     "no checkpoint in '%s' is usable; see the warnings above. To start over, set "
-                     "overwrite_output_dir = true",
-                     c->config->output_dir);
         if (!exists)
-            return status;
-        status = load(c, path, expected, info);
-        *found = status == HY3_OK;
-        if (*found)
             break;
+        status = load(c, path, expected, info);
         if (status != HY3_EFORMAT && status != HY3_EIO)
             return status;
         hy3_log(HY3_LOG_WARN, "skipping checkpoint: %s", hy3_error_text());
-        status = HY3_OK;
     }
+    HY3_FAIL(HY3_EFORMAT,
+             "no checkpoint in '%s' is usable; see the warnings above. To start over, set "
+             "resume_from_checkpoint = none and overwrite_output_dir = true",
+             c->config->output_dir);
+}
+
+hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_state_info *expected,
+                                  struct hy3_state_info *info)
+{
+    char path[HY3_PATH_MAX] = "";
+    double begin = hy3_seconds(), took;
+
+    if (c->dir->loads_named)
+        HY3_TRY(load_named(c, expected, info, path));
+    else if (c->dir->loads_newest)
+        HY3_TRY(load_newest(c, expected, info, path));
+    else
+        return HY3_OK;
+    took = hy3_seconds() - begin;
     hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s': read in %.2f s, %.0f MB/s",
-            (long long)info->step, path, hy3_seconds() - begin,
-            12e-6 * (double)hy3_params_trained(c->model->params) / (hy3_seconds() - begin));
-    return status;
+            (long long)info->step, path, took,
+            12e-6 * (double)hy3_params_trained(c->model->params) / took);
+    return HY3_OK;
 }

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* checkpoint.h - output_dir/checkpoint-N: writing checkpoints, with save_async while training goes
- * on, removing old ones, and finding the one to resume from.
+ * on, removing old ones, and loading the one to resume from.
  *
  * A checkpoint is written as checkpoint-N.part and renamed when it is complete and flushed; an
- * older one is removed only after that. One save at a time: a new one waits for the one before. */
+ * older one, of the same step or another, is removed only after that, and the one that this run
+ * wrote last never. One save at a time: a new one waits for the one before. */
 #pragma once
 
 #include "app/loaded_model.h"
 #include "ckpt/state/state.h"
 #include "config/config.h"
 #include "optim/sharded_optimizer.h"
+#include "train/checkpoint_list.h"
+#include "train/output_dir.h"
 
 struct hy3_checkpoints; /* opaque */
 
@@ -17,17 +20,18 @@ struct hy3_checkpoints; /* opaque */
  * *out. */
 hy3_status hy3_checkpoints_open(const struct hy3_config *config,
                                 const struct hy3_loaded_model *model,
-                                struct hy3_sharded_optimizer *optimizer,
+                                struct hy3_sharded_optimizer *optimizer, struct hy3_output_dir *dir,
                                 struct hy3_checkpoints **out);
 
 /* Collective. Waits for a running save, whose failure is lost: call hy3_checkpoints_wait first. */
 void hy3_checkpoints_close(struct hy3_checkpoints *checkpoints);
 
-/* Collective. Saves a checkpoint after step info->step; done on return unless save_async. A
- * failed save, this one or the one that was running, is an error or (save_failure = continue) a
+/* Collective. Saves a checkpoint after step info->step; done on return unless save_async.
+ * with_state: also where save_only_model leaves it out, so that the run can be continued. A failed
+ * save, this one or the one that was running, is an error or (save_failure = continue) a
  * warning. */
 hy3_status hy3_checkpoints_save(struct hy3_checkpoints *checkpoints,
-                                const struct hy3_state_info *info);
+                                const struct hy3_state_info *info, bool with_state);
 
 /* Collective. Waits for a running save. Errors as above. */
 hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
@@ -36,17 +40,10 @@ hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_stall(const struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *checkpoints);
 
-/* Collective. Loads the checkpoint that resume_from_checkpoint names into the optimizer; *found
- * says whether there was one. Damaged checkpoints are skipped with a warning; it is an error if all
- * are damaged or one is of another run. expected: seed, global batch and data of this run. */
+/* Collective. Loads into the optimizer what hy3_output_dir_decide chose: the named checkpoint, or
+ * the newest, where damaged ones are skipped with a warning; it is an error if all are damaged or
+ * one is of another run. *info stays as it is where there is nothing to load. expected: seed,
+ * global batch and data of this run. */
 hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *checkpoints,
                                   const struct hy3_state_info *expected,
-                                  struct hy3_state_info *info, bool *found);
-
-/* Local. Steps of the checkpoints in a directory, newest first; the caller owns *steps
- * (hy3_free). */
-hy3_status hy3_checkpoints_list(const char *directory, int64_t **steps, size_t *count);
-
-/* Whether checkpoints in output_dir are to be continued: resume_from_checkpoint = auto, and no wish
- * to overwrite, unless Slurm has requeued the job. */
-bool hy3_checkpoints_continues(const struct hy3_config *config);
+                                  struct hy3_state_info *info);

@@ -1,48 +1,146 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* output_dir.c - may this run write here? */
+/* output_dir.c - may this run write here, and what becomes of what is there? */
 #include "train/output_dir.h"
 
-#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint_list.h"
+#include "train/differences.h"
+#include "train/previous.h"
 
-/* Whether a finished model lies there. */
-static bool has_model(const char *directory)
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum { CONFIG_LIMIT = 1 << 20, NAMES_MAX = 1024 };
+
+static bool exists_below(const char *directory, const char *name)
 {
     char path[HY3_PATH_MAX];
-    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
-                                        "adapter_model.safetensors"};
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (hy3_path_format(path, sizeof path, "%s/%s", directory, names[i]) == HY3_OK &&
-            hy3_path_exists(path))
-            return true;
-    return false;
+    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
+           hy3_path_exists(path);
 }
 
-/* Whether config.cfg there says the same as `text`. */
-static bool is_same(const char *path, const char *text)
+static bool is_same_place(const char *a, const char *b)
 {
-    char *old = NULL;
+    struct stat x, y;
+
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+/* Whether config.cfg is one of ours: all that versions before the mark left. */
+static bool has_our_configuration(const char *directory)
+{
+    static const char head[] = "# hy3 ";
+    char path[HY3_PATH_MAX], *text = NULL;
     size_t size;
-    bool same =
-        hy3_file_read(path, (size_t)1 << 20, &old, &size) == HY3_OK && strcmp(old, text) == 0;
+    bool ours = hy3_path_format(path, sizeof path, "%s/config.cfg", directory) == HY3_OK &&
+                hy3_path_exists(path) &&
+                hy3_file_read(path, CONFIG_LIMIT, &text, &size) == HY3_OK &&
+                strncmp(text, head, sizeof head - 1) == 0;
 
-    hy3_free(old);
-    return same;
+    hy3_free(text);
+    return ours;
 }
 
-/* Whether a checkpoint will be continued: one in the directory, or one that is named. */
-static bool continues(const struct hy3_config *config)
+/* Names that say nothing about who made the directory: token files are made before any run. */
+static bool is_neutral(const char *name)
 {
-    const char *from = config->resume_from_checkpoint;
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "cache") == 0 ||
+           strcmp(name, "lost+found") == 0 || strncmp(name, ".hy3", 4) == 0 ||
+           hy3_ends_with(name, ".rejected.jsonl") || strcmp(name, "train.h5") == 0 ||
+           strcmp(name, "eval.h5") == 0;
+}
 
-    return hy3_checkpoints_continues(config) ||
-           (strcmp(from, "auto") != 0 && strcmp(from, "none") != 0);
+/* A directory without a mark: empty, or somebody else's. */
+static hy3_status check_foreign(const struct hy3_config *config, bool *empty)
+{
+    hy3_status status = HY3_OK;
+    const char *directory = config->output_dir;
+    DIR *open = opendir(directory);
+    const struct dirent *entry;
+
+    *empty = true;
+    if (!open)
+        HY3_FAIL(HY3_EIO, "cannot open the directory '%s': %s", directory, strerror(errno));
+    while ((entry = readdir(open))) {
+        if (is_neutral(entry->d_name))
+            continue;
+        *empty = false;
+        if (!config->overwrite_output_dir)
+            HY3_FAIL_DONE(HY3_EUSAGE,
+                          "output_dir '%s' is not empty and no run of hy3_sft made it; name "
+                          "another directory, or set overwrite_output_dir = true",
+                          directory);
+        if (hy3_previous_is_result(entry->d_name))
+            HY3_FAIL_DONE(HY3_EUSAGE,
+                          "output_dir '%s' holds '%s', which no run of hy3_sft made and this one "
+                          "would replace; name another directory",
+                          directory, entry->d_name);
+    }
+done:
+    closedir(open);
+    return status;
+}
+
+static hy3_status check_sources(const struct hy3_config *config)
+{
+    static const char text[] =
+        "output_dir '%s' is the directory of the %s; the result would replace it: name another "
+        "directory";
+
+    if (is_same_place(config->output_dir, config->model_name_or_path))
+        HY3_FAIL(HY3_EUSAGE, text, config->output_dir, "base model");
+    if (is_same_place(config->output_dir, config->adapter_name_or_path))
+        HY3_FAIL(HY3_EUSAGE, text, config->output_dir, "adapter to continue");
+    return HY3_OK;
+}
+
+static bool is_named(const struct hy3_config *config)
+{
+    return strcmp(config->resume_from_checkpoint, "auto") != 0 &&
+           strcmp(config->resume_from_checkpoint, "none") != 0;
+}
+
+/* Whether this run has started from the named checkpoint before. */
+static bool has_started_there(const struct hy3_output_dir *dir)
+{
+    return dir->has_mark && is_named(dir->config) &&
+           strcmp(dir->mark.from, dir->config->resume_from_checkpoint) == 0;
+}
+
+/* Whether resume_from_checkpoint is a checkpoint with a state. may_be_gone: this run's own
+ * checkpoints may have taken its place under save_total_limit. */
+static hy3_status check_named(const struct hy3_output_dir *dir, bool may_be_gone)
+{
+    const struct hy3_config *config = dir->config;
+    const char *named = config->resume_from_checkpoint;
+    char here[NAMES_MAX], there[NAMES_MAX];
+
+    if (!is_named(config) || exists_below(named, "state.h5"))
+        return HY3_OK;
+    if (may_be_gone && has_started_there(dir) && !hy3_path_exists(named))
+        return HY3_OK;
+    hy3_checkpoints_describe(config->output_dir, here, sizeof here);
+    if (!hy3_path_exists(named))
+        HY3_FAIL(HY3_EIO, "resume_from_checkpoint: there is no '%s'; output_dir '%s' holds %s",
+                 named, config->output_dir, here);
+    hy3_checkpoints_describe(named, there, sizeof there);
+    if (strcmp(there, "no checkpoint") != 0)
+        HY3_FAIL(HY3_EUSAGE,
+                 "resume_from_checkpoint: '%s' is no checkpoint, but holds %s; name one", named,
+                 there);
+    HY3_FAIL(HY3_EFORMAT,
+             "resume_from_checkpoint: '%s' has no state.h5, so no run can be continued from it "
+             "(save_only_model leaves such checkpoints); output_dir '%s' holds %s",
+             named, config->output_dir, here);
 }
 
 /* Rank 0. */
@@ -66,60 +164,340 @@ hy3_status hy3_output_dir_lock(MPI_Comm comm, const struct hy3_config *config,
     return hy3_lock_wait(comm, path, false, out);
 }
 
-static hy3_status open_local(const struct hy3_config *config, const char *text)
+/* Rank 0. */
+static hy3_status look(struct hy3_output_dir *dir)
+{
+    const char *directory = dir->config->output_dir;
+    bool restored = false, empty = false;
+
+    if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
+        HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
+    HY3_TRY(check_sources(dir->config));
+    if (!hy3_path_exists(directory) && dir->changes_nothing)
+        return check_named(dir, true);
+    HY3_TRY(hy3_directory_create(directory));
+    if (!dir->changes_nothing)
+        HY3_TRY(hy3_previous_restore(directory, &restored));
+    if (restored)
+        hy3_log(HY3_LOG_INFO, "output_dir '%s': what an interrupted start had moved is back",
+                directory);
+    HY3_TRY(hy3_mark_read(directory, &dir->mark, &dir->has_mark));
+    HY3_TRY(check_named(dir, true));
+    if (dir->has_mark || exists_below(directory, HY3_MARK_NAME) || has_our_configuration(directory))
+        return HY3_OK;
+    HY3_TRY(check_foreign(dir->config, &empty));
+    if (empty && !dir->changes_nothing)
+        return hy3_mark_write(directory, &dir->mark);
+    return HY3_OK;
+}
+
+hy3_status hy3_output_dir_look(MPI_Comm comm, const struct hy3_config *config, bool changes_nothing,
+                               struct hy3_output_dir *dir)
 {
     hy3_status status = HY3_OK;
-    const char *directory = config->output_dir;
-    char path[HY3_PATH_MAX];
-    int64_t *steps = NULL;
-    size_t count = 0;
-    bool empty;
 
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    HY3_TRY_DONE(hy3_directory_is_empty(directory, &empty));
-    if (!empty && !config->overwrite_output_dir && !hy3_path_exists(path))
-        HY3_FAIL_DONE(HY3_EUSAGE,
-                      "output_dir '%s' is not empty and no run of hy3_sft made it; name another "
-                      "directory, or set overwrite_output_dir = true",
-                      directory);
+    *dir = (struct hy3_output_dir){.config = config,
+                                   .comm = comm,
+                                   .changes_nothing = changes_nothing,
+                                   .newest = -1,
+                                   .named = -1};
+    if (hy3_rank(comm) == 0)
+        status = look(dir);
+    HY3_AGREE(comm, status, "looking at the output directory");
+    return HY3_OK;
+}
+
+static bool has_model(const char *directory)
+{
+    return exists_below(directory, "model.safetensors") ||
+           exists_below(directory, "model.safetensors.index.json") ||
+           exists_below(directory, "adapter_model.safetensors");
+}
+
+/* The newest checkpoint, and whether any of them has a state. */
+static hy3_status survey(const struct hy3_output_dir *dir, struct hy3_situation *s)
+{
+    hy3_status status = HY3_OK;
+    const char *directory = dir->config->output_dir;
+    int64_t *steps = NULL;
+    size_t count;
+    bool has_state = false;
+    char name[64];
+
     HY3_TRY_DONE(hy3_checkpoints_list(directory, &steps, &count));
-    if (count > 0 && !config->overwrite_output_dir && !continues(config))
-        HY3_FAIL_DONE(
-            HY3_EUSAGE,
-            "output_dir '%s' holds checkpoints of an earlier run, the newest of step %lld; "
-            "continue it with resume_from_checkpoint = auto, name another directory, or set "
-            "overwrite_output_dir = true, which removes them",
-            directory, (long long)steps[0]);
-    if (!empty && !config->overwrite_output_dir && count == 0 && has_model(directory) &&
-        !is_same(path, text))
-        HY3_FAIL_DONE(HY3_EUSAGE,
-                      "output_dir '%s' holds the model of a run with another configuration "
-                      "(its config.cfg differs); name another directory, or set "
-                      "overwrite_output_dir = true",
-                      directory);
-    if (!empty && (count == 0 || !continues(config)))
-        hy3_log(HY3_LOG_INFO, "output_dir '%s' holds an earlier run: starting over", directory);
-    for (size_t i = 0; i < count && !continues(config); i++) {
-        HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/checkpoint-%lld", directory,
-                                     (long long)steps[i]));
-        HY3_TRY_DONE(hy3_directory_remove(path));
+    for (size_t i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "checkpoint-%lld/state.h5", (long long)steps[i]);
+        has_state = has_state || exists_below(directory, name);
     }
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
-    HY3_TRY_DONE(hy3_output_replace(path, text, strlen(text)));
+    s->has_results = count > 0 || has_model(directory);
+    /* without save_only_model, checkpoints without a state are damaged and must be reported */
+    s->newest = count > 0 && (has_state || !dir->config->save_only_model) ? steps[0] : -1;
+    s->is_finished = dir->mark.is_finished && has_model(directory);
+    s->done = dir->mark.step;
+    s->planned = dir->mark.total_steps;
 done:
     hy3_free(steps);
     return status;
 }
 
-hy3_status hy3_output_dir_open(MPI_Comm comm, const struct hy3_config *config)
+/* Whether the same named checkpoint has been continued here before. */
+static bool is_own_branch(const struct hy3_output_dir *dir, const struct hy3_situation *s,
+                          int64_t named)
+{
+    return has_started_there(dir) && (s->is_finished || s->newest > named);
+}
+
+/* Whether this job was requeued by Slurm after it had begun here. */
+static bool is_requeued(const struct hy3_output_dir *dir)
+{
+    const char *restarts = getenv("SLURM_RESTART_COUNT"), *job = getenv("SLURM_JOB_ID");
+
+    return restarts && strtol(restarts, NULL, 10) > 0 && job && *job &&
+           strcmp(dir->mark.job, job) == 0 && strcmp(dir->mark.from, "none") == 0;
+}
+
+/* The step of the named checkpoint if it is, or was, one in output_dir; -1: it is elsewhere. */
+static int64_t step_here(const struct hy3_output_dir *dir)
+{
+    char path[PATH_MAX], *name;
+
+    if (!realpath(dir->config->resume_from_checkpoint, path))
+        snprintf(path, sizeof path, "%s", dir->config->resume_from_checkpoint);
+    while (path[1] != '\0' && hy3_ends_with(path, "/"))
+        path[strlen(path) - 1] = '\0';
+    name = strrchr(path, '/');
+    if (!name)
+        return is_same_place(".", dir->config->output_dir) ? hy3_checkpoint_step(path) : -1;
+    *name++ = '\0';
+    return is_same_place(path, dir->config->output_dir) ? hy3_checkpoint_step(name) : -1;
+}
+
+/* What resume_from_checkpoint means here. */
+static void find_origin(struct hy3_output_dir *dir, struct hy3_situation *s)
+{
+    s->from = HY3_FROM_NEWEST;
+    if (strcmp(dir->config->resume_from_checkpoint, "none") == 0 && !is_requeued(dir))
+        s->from = HY3_FROM_START;
+    if (!is_named(dir->config))
+        return;
+    s->named = step_here(dir);
+    if (!is_own_branch(dir, s, s->named))
+        s->from = s->named >= 0 ? HY3_FROM_HERE : HY3_FROM_THERE;
+}
+
+static hy3_status refuse(const struct hy3_output_dir *dir, const struct hy3_situation *s,
+                         const char *differences)
+{
+    const char *directory = dir->config->output_dir;
+
+    switch (dir->decision) {
+    case HY3_REFUSE_OTHER:
+        HY3_FAIL(HY3_EUSAGE,
+                 "output_dir '%s' holds the results of another run%s%s\nname another directory, "
+                 "or set overwrite_output_dir = true, which sets them aside",
+                 directory, *differences ? "; it differs in:" : "", differences);
+    case HY3_REFUSE_NONE:
+        HY3_FAIL(HY3_EUSAGE,
+                 "output_dir '%s' holds checkpoints of an unfinished run, the newest of step "
+                 "%lld; continue it with resume_from_checkpoint = auto, name another directory, or "
+                 "set overwrite_output_dir = true, which sets them aside",
+                 directory, (long long)s->newest);
+    case HY3_REFUSE_CHANGED:
+        HY3_FAIL(HY3_EUSAGE,
+                 "the run in output_dir '%s' is finished after %lld steps; no step is left for "
+                 "what has changed:%s\nmore steps continue it (max_steps, num_train_epochs); "
+                 "overwrite_output_dir = true sets it aside and starts over",
+                 directory, (long long)s->done, differences);
+    case HY3_REFUSE_STATE:
+        HY3_FAIL(HY3_EUSAGE,
+                 "the run in output_dir '%s' saved models only (save_only_model), so it cannot be "
+                 "continued; name another directory, or set overwrite_output_dir = true, which "
+                 "sets it aside and starts over%s%s",
+                 directory, *differences ? "; changed:" : "", differences);
+    default:
+        return HY3_OK;
+    }
+}
+
+static void log_decision(const struct hy3_output_dir *dir, const struct hy3_situation *s,
+                         const char *differences)
+{
+    const char *directory = dir->config->output_dir;
+
+    if (*differences && s->has_results)
+        hy3_log(HY3_LOG_INFO, "settings that differ from the run in '%s':%s", directory,
+                differences);
+    if (dir->decision == HY3_FINISHED)
+        hy3_log(HY3_LOG_INFO,
+                "the run in '%s' is finished (%lld steps) and nothing that matters has changed: "
+                "nothing to do; resume_from_checkpoint = none starts over",
+                directory, (long long)s->done);
+    if (dir->decision == HY3_BEHIND)
+        hy3_log(HY3_LOG_WARN,
+                "the run in '%s' has done %lld steps, more than the %lld that max_steps or "
+                "num_train_epochs ask for: nothing is done, and the model there stays as it is. "
+                "To go back, name an older checkpoint (resume_from_checkpoint) or start over in "
+                "another directory",
+                directory,
+                (long long)(s->from == HY3_FROM_HERE                ? s->named
+                            : s->is_finished && s->done > s->newest ? s->done
+                                                                    : s->newest),
+                (long long)s->steps);
+}
+
+/* Rank 0. */
+static hy3_status decide(struct hy3_output_dir *dir, const struct hy3_run_facts *facts)
+{
+    struct hy3_situation s = {
+        .overwrite = dir->config->overwrite_output_dir, .steps = facts->steps, .named = -1};
+    char differences[HY3_ERROR_MAX - 1024];
+
+    HY3_TRY(survey(dir, &s));
+    find_origin(dir, &s);
+    HY3_TRY(
+        hy3_differences_find(dir->config, &dir->mark, facts, &s, differences, sizeof differences));
+    dir->decision = hy3_decide(&s);
+    HY3_TRY(refuse(dir, &s, differences));
+    log_decision(dir, &s, differences);
+    dir->newest = s.newest;
+    dir->named = s.named;
+    dir->loads_newest = dir->decision == HY3_CONTINUE;
+    dir->loads_named = dir->decision == HY3_BRANCH ||
+                       (s.from == HY3_FROM_THERE &&
+                        (dir->decision == HY3_START || dir->decision == HY3_SET_ASIDE));
+    return dir->loads_named ? check_named(dir, false) : HY3_OK;
+}
+
+hy3_status hy3_output_dir_decide(struct hy3_output_dir *dir, const struct hy3_run_facts *facts)
+{
+    hy3_status status = HY3_OK;
+    int64_t shared[5];
+
+    if (hy3_rank(dir->comm) == 0)
+        status = decide(dir, facts);
+    HY3_AGREE(dir->comm, status, "looking at the output directory");
+    shared[0] = dir->decision;
+    shared[1] = dir->loads_newest;
+    shared[2] = dir->loads_named;
+    shared[3] = dir->newest;
+    shared[4] = dir->named;
+    hy3_broadcast(dir->comm, 0, shared, sizeof shared, "looking at the output directory");
+    dir->decision = (enum hy3_decision)shared[0];
+    dir->loads_newest = shared[1] != 0;
+    dir->loads_named = shared[2] != 0;
+    dir->newest = shared[3];
+    dir->named = shared[4];
+    return HY3_OK;
+}
+
+/* What an earlier run left unfinished under a temporary name. */
+static hy3_status remove_parts(const char *directory)
+{
+    hy3_status status = HY3_OK;
+    DIR *open = opendir(directory);
+    const struct dirent *entry;
+    char path[HY3_PATH_MAX], name[256];
+
+    while (open && (entry = readdir(open))) {
+        snprintf(name, sizeof name, "%s", entry->d_name);
+        if (!hy3_ends_with(name, ".part"))
+            continue;
+        name[strlen(name) - strlen(".part")] = '\0';
+        if (hy3_checkpoint_step(name) < 0)
+            continue;
+        HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", directory, entry->d_name));
+        HY3_TRY_DONE(hy3_directory_remove(path));
+    }
+done:
+    if (open)
+        closedir(open);
+    return status;
+}
+
+static hy3_status set_aside(const struct hy3_output_dir *dir, int64_t first)
+{
+    const char *directory = dir->config->output_dir;
+    bool all = dir->decision == HY3_SET_ASIDE;
+    struct hy3_previous_options options = {
+        .after = all ? -1 : first, .takes_run = all, .takes_model = dir->decision == HY3_BRANCH};
+    char names[NAMES_MAX];
+
+    if (dir->decision == HY3_START)
+        return HY3_OK;
+    HY3_TRY(hy3_previous_set_aside(directory, &options, names, sizeof names));
+    if (*names)
+        hy3_log(HY3_LOG_INFO, "output_dir '%s': %s set aside in '%s/previous' (%s) until %s",
+                directory, all ? "the earlier run is" : "what came after this checkpoint is",
+                directory, names,
+                all ? "this one's first checkpoint is complete" : "this run is finished");
+    return HY3_OK;
+}
+
+/* Rank 0. */
+static hy3_status begin(struct hy3_output_dir *dir, const struct hy3_run_facts *facts,
+                        int64_t first, const char *text)
+{
+    const char *directory = dir->config->output_dir, *job = getenv("SLURM_JOB_ID");
+    struct hy3_mark mark = {.step = first,
+                            .total_steps = facts->steps,
+                            .samples = facts->samples,
+                            .global_batch = facts->global_batch,
+                            .data = facts->data,
+                            .base = facts->base,
+                            .keeps_previous = dir->decision == HY3_BRANCH};
+    char path[HY3_PATH_MAX];
+
+    if (dir->decision == HY3_CONTINUE) {
+        memcpy(mark.from, dir->mark.from, sizeof mark.from);
+        memcpy(mark.job, dir->mark.job, sizeof mark.job);
+        mark.keeps_previous = dir->mark.keeps_previous || dir->newest > first;
+    } else {
+        snprintf(mark.from, sizeof mark.from, "%s", dir->config->resume_from_checkpoint);
+        snprintf(mark.job, sizeof mark.job, "%s", job ? job : "");
+    }
+    HY3_TRY(remove_parts(directory));
+    HY3_TRY(set_aside(dir, first));
+    dir->mark = mark;
+    HY3_TRY(hy3_mark_write(directory, &dir->mark));
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.cfg", directory));
+    return hy3_output_replace(path, text, strlen(text));
+}
+
+hy3_status hy3_output_dir_begin(struct hy3_output_dir *dir, const struct hy3_run_facts *facts,
+                                int64_t first)
 {
     hy3_status status = HY3_OK;
     char *text = NULL;
 
-    HY3_AGREE_DONE(comm, hy3_config_format(config, &text), "formatting the configuration");
-    status = hy3_rank(comm) == 0 ? open_local(config, text) : HY3_OK;
-    HY3_AGREE_DONE(comm, status, "opening the output directory");
+    HY3_AGREE_DONE(dir->comm, hy3_config_format(dir->config, &text),
+                   "formatting the configuration");
+    status = hy3_rank(dir->comm) == 0 ? begin(dir, facts, first, text) : HY3_OK;
+    HY3_AGREE_DONE(dir->comm, status, "opening the output directory");
 done:
     hy3_free(text);
     return status;
+}
+
+hy3_status hy3_output_dir_saved(struct hy3_output_dir *dir, int64_t step)
+{
+    const char *directory = dir->config->output_dir;
+
+    dir->mark.step = step;
+    HY3_TRY(hy3_mark_write(directory, &dir->mark));
+    return dir->mark.keeps_previous ? HY3_OK : hy3_previous_remove(directory);
+}
+
+hy3_status hy3_output_dir_finish(struct hy3_output_dir *dir, int64_t step)
+{
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(dir->comm) == 0) {
+        dir->mark.step = step;
+        dir->mark.is_finished = true;
+        dir->mark.keeps_previous = false;
+        status = hy3_mark_write(dir->config->output_dir, &dir->mark);
+        if (status == HY3_OK)
+            status = hy3_previous_remove(dir->config->output_dir);
+    }
+    return hy3_agree(dir->comm, status, "completing the output directory");
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run.c - opens and closes a run: every check before long work, then data, weights, optimizer,
- * workspace, checkpoint. */
+ * workspace, checkpoint. Nothing here changes output_dir but its mark and caches: train.c does,
+ * when all of this has succeeded. */
 #include "train/run.h"
 
+#include "app/identity.h"
 #include "app/module_options.h"
 #include "backend/profile.h"
 #include "base/file.h"
@@ -16,7 +18,7 @@
 #include "comm/wait.h"
 #include "text/tokenizer.h"
 #include "train/limit.h"
-#include "train/output_dir.h"
+#include "train/run_disk.h"
 #include "train/run_parts.h"
 #include "train/run_state.h"
 
@@ -125,7 +127,47 @@ done:
     return status;
 }
 
-hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct hy3_run **out)
+bool hy3_run_has_work(const struct hy3_run *run)
+{
+    return run->dir.decision != HY3_FINISHED && run->dir.decision != HY3_BEHIND;
+}
+
+/* Collective. The data, and what the run is to do with what lies in output_dir. */
+static hy3_status open_data(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    struct hy3_run_facts facts;
+
+    HY3_TRY(hy3_run_data_open(c, &run->model.layout.world, run->model.shape.vocab, &run->data));
+    run->schedule = hy3_module_options_schedule(c, run->data.steps);
+    HY3_TRY(hy3_identity_of(&run->model, c->model_name_or_path, &run->identity));
+    facts = hy3_run_state_facts(run);
+    return hy3_output_dir_decide(&run->dir, &facts);
+}
+
+/* Collective. All that takes memory and time: weights, optimizer, workspace, the state. */
+static hy3_status open_weights(struct hy3_run *run, const struct hy3_loaded_model_options *options)
+{
+    const struct hy3_config *c = run->config;
+    int64_t steps = run->data.steps - (run->dir.newest > 0 ? run->dir.newest : 0);
+
+    HY3_AGREE(run->comm, hy3_run_memory_check(c, &run->model, run->data.longest, &run->memory),
+              "planning device memory");
+    HY3_AGREE(run->comm, hy3_run_disk_check(c, &run->model, steps), "planning disk space");
+    HY3_TRY(hy3_loaded_model_load(&run->model, options));
+    HY3_TRY(open_optimizer(run));
+    if (hy3_module_options_training(c) == HY3_TRAIN_ADAPTER)
+        HY3_TRY(hy3_loaded_model_load_adapter(&run->model, (uint64_t)c->seed,
+                                              hy3_sharded_optimizer_values(&run->optimizer)));
+    HY3_TRY(open_pass(run));
+    HY3_TRY(hy3_run_state_restore(run));
+    HY3_TRY(hy3_run_data_publish(&run->model.layout.world, &run->data));
+    announce(run);
+    return HY3_OK;
+}
+
+static hy3_status open_run(MPI_Comm comm, const struct hy3_config *config, bool changes_nothing,
+                           struct hy3_run **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_run *run = NULL;
@@ -145,27 +187,47 @@ hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct h
     if (config->profile)
         run->model.backend = hy3_profile_begin(run->model.backend);
     HY3_TRY_DONE(check(run));
-    HY3_TRY_DONE(hy3_output_dir_lock(run->comm, config, &run->lock));
-    HY3_TRY_DONE(hy3_output_dir_open(run->comm, config));
+    if (!changes_nothing)
+        HY3_TRY_DONE(hy3_output_dir_lock(run->comm, config, &run->lock));
+    HY3_TRY_DONE(hy3_output_dir_look(run->comm, config, changes_nothing, &run->dir));
     HY3_AGREE_DONE(run->comm, show_configuration(config), "printing the configuration");
-    HY3_TRY_DONE(
-        hy3_run_data_open(config, &run->model.layout.world, run->model.shape.vocab, &run->data));
-    run->schedule = hy3_module_options_schedule(config, run->data.steps);
-    HY3_AGREE_DONE(comm, hy3_run_memory_check(config, &run->model, run->data.longest, &run->memory),
-                   "planning device memory");
-    HY3_TRY_DONE(hy3_loaded_model_load(&run->model, &options));
-    HY3_TRY_DONE(open_optimizer(run));
-    if (hy3_module_options_training(config) == HY3_TRAIN_ADAPTER)
-        HY3_TRY_DONE(hy3_loaded_model_load_adapter(&run->model, (uint64_t)config->seed,
-                                                   hy3_sharded_optimizer_values(&run->optimizer)));
-    HY3_TRY_DONE(open_pass(run));
-    HY3_TRY_DONE(hy3_run_state_restore(run));
-    HY3_TRY_DONE(hy3_run_data_publish(&run->model.layout.world, &run->data));
-    announce(run);
+    HY3_TRY_DONE(open_data(run));
+    if (hy3_run_has_work(run))
+        HY3_TRY_DONE(open_weights(run, &options));
     *out = HY3_TAKE(run);
 done:
     hy3_run_close(run);
     return status;
+}
+
+hy3_status hy3_run_open(MPI_Comm comm, const struct hy3_config *config, struct hy3_run **out)
+{
+    return open_run(comm, config, false, out);
+}
+
+hy3_status hy3_run_rehearse(MPI_Comm comm, const struct hy3_config *config)
+{
+    static const char *const words[] = {[HY3_START] = "it would start",
+                                        [HY3_SET_ASIDE] =
+                                            "it would set the earlier run aside in "
+                                            "output_dir/previous and start",
+                                        [HY3_CONTINUE] = "it would continue",
+                                        [HY3_BRANCH] =
+                                            "it would go back to the named checkpoint, "
+                                            "set newer ones aside and continue",
+                                        [HY3_FINISHED] = "it would do nothing",
+                                        [HY3_BEHIND] = "it would do nothing"};
+    struct hy3_run *run = NULL;
+
+    HY3_TRY(open_run(comm, config, true, &run));
+    hy3_log(HY3_LOG_INFO,
+            "dry run: all that is needed is there; %s after step %lld of %lld, on %lld samples; "
+            "nothing was changed in '%s'",
+            words[run->dir.decision],
+            (long long)(hy3_run_has_work(run) ? run->restored.step : run->dir.newest),
+            (long long)run->data.steps, (long long)run->data.train.count, config->output_dir);
+    hy3_run_close(run);
+    return HY3_OK;
 }
 
 void hy3_run_close(struct hy3_run *run)

@@ -8,6 +8,7 @@
 #include "optim/schedule.h"
 #include "optim/sharded_optimizer.h"
 #include "train/checkpoint.h"
+#include "train/output_dir.h"
 #include "train/report.h"
 #include "train/run_data.h"
 #include "train/run_memory.h"
@@ -24,6 +25,7 @@ struct hy3_run {
     MPI_Comm comm; /* of the model's layout */
     struct hy3_loaded_model model;
     struct hy3_state_identity identity; /* of the model, for checkpoints */
+    struct hy3_output_dir dir;
     struct hy3_run_data data;
     struct hy3_pass *pass;
     struct hy3_sharded_optimizer optimizer;
@@ -33,6 +35,9 @@ struct hy3_run {
     struct hy3_run_memory memory;
     struct hy3_lock *lock; /* of output_dir, on rank 0 */
     struct hy3_limit limit;
-    int64_t first_step; /* steps done by an earlier part of the run */
-    int64_t saved_step; /* of the newest checkpoint of this part, or first_step */
+    struct hy3_report_state restored; /* of an earlier part of the run; zero: none */
+    int64_t saved_step;               /* of the newest checkpoint of this part, or restored.step */
 };
+
+/* Whether anything is left to do, as hy3_output_dir_decide found. */
+bool hy3_run_has_work(const struct hy3_run *run);

@@ -2,7 +2,6 @@
 /* run_state.c - the state of a run in the form that checkpoints store. */
 #include "train/run_state.h"
 
-#include "app/identity.h"
 #include "comm/agree.h"
 #include "train/run_parts.h"
 
@@ -27,35 +26,37 @@ static struct hy3_state_info describe(const struct hy3_run *run)
                                    .identity = run->identity};
 }
 
-hy3_status hy3_run_state_restore(struct hy3_run *run)
+struct hy3_run_facts hy3_run_state_facts(const struct hy3_run *run)
 {
-    const struct hy3_config *c = run->config;
-    struct hy3_state_info expected, info = {0};
-    struct hy3_report_state from = {0};
-    bool found;
+    struct hy3_state_info info = describe(run);
 
-    HY3_TRY(hy3_identity_of(&run->model, c->model_name_or_path, &run->identity));
-    expected = describe(run);
-    HY3_TRY(hy3_checkpoints_open(c, &run->model, &run->optimizer, &run->checkpoints));
-    HY3_TRY(hy3_checkpoints_resume(run->checkpoints, &expected, &info, &found));
-    if (found)
-        from = (struct hy3_report_state){.step = info.step,
-                                         .tokens = info.tokens,
-                                         .elapsed = info.elapsed,
-                                         .loss_sum = info.log_loss,
-                                         .loss_steps = info.log_steps,
-                                         .tokens_since = info.log_tokens};
-    run->first_step = from.step;
-    return hy3_agree(run->comm,
-                     hy3_report_open(c->output_dir, run->data.steps, c->logging_steps,
-                                     run->model.layout.world.rank == 0, &from, &run->report),
-                     "opening the log");
+    return (struct hy3_run_facts){.steps = info.total_steps,
+                                  .samples = info.data_samples,
+                                  .global_batch = info.global_batch,
+                                  .data = info.data_fingerprint,
+                                  .base = strtoull(info.identity.fingerprint, NULL, 16)};
 }
 
-hy3_status hy3_run_state_save(struct hy3_run *run)
+hy3_status hy3_run_state_restore(struct hy3_run *run)
+{
+    struct hy3_state_info expected = describe(run), info = {0};
+
+    HY3_TRY(hy3_checkpoints_open(run->config, &run->model, &run->optimizer, &run->dir,
+                                 &run->checkpoints));
+    HY3_TRY(hy3_checkpoints_resume(run->checkpoints, &expected, &info));
+    run->restored = (struct hy3_report_state){.step = info.step,
+                                              .tokens = info.tokens,
+                                              .elapsed = info.elapsed,
+                                              .loss_sum = info.log_loss,
+                                              .loss_steps = info.log_steps,
+                                              .tokens_since = info.log_tokens};
+    return HY3_OK;
+}
+
+hy3_status hy3_run_state_save(struct hy3_run *run, bool with_state)
 {
     struct hy3_state_info info = describe(run);
 
     HY3_AGREE(run->comm, hy3_lock_check(run->lock), "saving");
-    return hy3_checkpoints_save(run->checkpoints, &info);
+    return hy3_checkpoints_save(run->checkpoints, &info, with_state);
 }

@@ -157,8 +157,8 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
 {
     const char *why = reason == TIME_LIMIT ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
 
-    if (step > run->saved_step)
-        HY3_TRY(hy3_run_state_save(run));
+    if (step > run->saved_step || run->config->save_only_model) /* one that can be continued */
+        HY3_TRY(hy3_run_state_save(run, true));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
     HY3_FAIL(HY3_STOPPED,
              "stopped by %s after step %lld of %lld; the same command continues from there", why,
@@ -187,25 +187,30 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     return hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log");
 }
 
-/* All steps, with a checkpoint every save_steps. */
+/* All steps, with a checkpoint every save_steps and after the last: more steps go on from there. */
 static hy3_status train_steps(struct hy3_run *run)
 {
-    int64_t reason = reason_after(run, run->first_step);
+    const int64_t first = run->restored.step;
+    int64_t reason = reason_after(run, first);
 
-    run->saved_step = run->first_step;
+    run->saved_step = first;
     hy3_stop_announce(stops_after_step);
-    for (int64_t step = run->first_step; step < run->data.steps; step++) {
+    for (int64_t step = first; step < run->data.steps; step++) {
         if (reason != CONTINUE)
             return stop(run, step, reason);
         HY3_TRY(train_step(run, step));
-        if (step == run->first_step) /* without the one-time work of the first step */
+        if (step == first) /* without the one-time work of the first step */
             hy3_profile_reset();
         if ((step + 1) % run->config->save_steps == 0) {
             hy3_heartbeat("checkpoint", step + 1, -1);
-            HY3_TRY(hy3_run_state_save(run));
+            HY3_TRY(hy3_run_state_save(run, false));
             run->saved_step = step + 1;
         }
         reason = reason_after(run, step + 1);
+    }
+    if (run->saved_step < run->data.steps && !run->config->save_only_model) {
+        HY3_TRY(hy3_run_state_save(run, true));
+        run->saved_step = run->data.steps;
     }
     return hy3_checkpoints_wait(run->checkpoints);
 }
@@ -220,22 +225,40 @@ static hy3_status write_result(struct hy3_run *run)
     hy3_stop_announce(is_saved ? "ending, with the checkpoint of the last step"
                                : "ending when the result is written");
     if (is_saved)
-        reason = reason_to_stop(run, run->first_step < last && hy3_limit_stops_write(run));
-    if (run->first_step < last)
+        reason = reason_to_stop(run, run->restored.step < last && hy3_limit_stops_write(run));
+    if (run->restored.step < last)
         hy3_stop_deadline(run->limit.end);
     if (reason != CONTINUE)
         return stop(run, last, reason);
     return save_result(run, is_saved);
 }
 
+/* From here on output_dir changes. */
+static hy3_status begin(struct hy3_run *run)
+{
+    struct hy3_run_facts facts = hy3_run_state_facts(run);
+
+    HY3_AGREE(run->comm, hy3_lock_check(run->lock), "opening the output directory");
+    HY3_TRY(hy3_output_dir_begin(&run->dir, &facts, run->restored.step));
+    HY3_AGREE(run->comm,
+              hy3_report_open(run->config->output_dir, run->data.steps, run->config->logging_steps,
+                              hy3_rank(run->comm) == 0, &run->restored, &run->report),
+              "opening the log");
+    return HY3_OK;
+}
+
 hy3_status hy3_run_train(struct hy3_run *run)
 {
+    if (!hy3_run_has_work(run))
+        return HY3_OK;
+    HY3_TRY(begin(run));
     HY3_TRY(train_steps(run));
     hy3_profile_log();
     HY3_TRY(hy3_run_memory_log(&run->model, &run->memory));
     HY3_TRY(write_result(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
+    HY3_TRY(hy3_output_dir_finish(&run->dir, run->data.steps));
     hy3_log(HY3_LOG_INFO, "done: %lld step%s, %.0f tokens/s; the %s is in '%s'",
             (long long)run->data.steps, hy3_s(run->data.steps), hy3_report_rate(run->report),
             run->model.params->lora.rank > 0 ? "adapter" : "model", run->config->output_dir);

@@ -116,7 +116,7 @@ same_model() { # FILE DIRECTORY DIRECTORY
 
 @test "checkpoints of an earlier run are neither overwritten nor continued by mistake" {
     run_ok hy3_sft "$CFG" max_steps=2 save_steps=2
-    run_fails 2 "holds checkpoints" hy3_sft "$CFG" max_steps=2 resume_from_checkpoint=none
+    run_fails 2 "holds checkpoints" hy3_sft "$CFG" max_steps=4 resume_from_checkpoint=none
     run_fails 2 "global batch" hy3_sft "$CFG" max_steps=4 per_device_train_batch_size=2
     run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 resume_from_checkpoint=none \
         overwrite_output_dir=true

@@ -13,7 +13,9 @@ hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *con
 {
     hy3_status status = HY3_OK;
     char *argv[HY3_TEST_SETTINGS + 4] = {0}, path[HY3_PATH_MAX + 32], output[HY3_PATH_MAX + 32];
-    static const char ours[] = "plot_loss = false;\noverwrite_output_dir = true;\n";
+    static const char ours[] =
+        "plot_loss = false;\noverwrite_output_dir = true;\n"
+        "resume_from_checkpoint = \"none\";\n";
     int argc = 0;
     struct hy3_config config = {0};
     struct hy3_run *run = NULL;

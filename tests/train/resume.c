@@ -89,7 +89,8 @@ static hy3_status train(const char *name, const struct task *task, const struct 
 }
 
 static const char *const afresh[] = {"overwrite_output_dir=true", NULL};
-static const char *const go_on[] = {"overwrite_output_dir=false", NULL};
+static const char *const go_on[] = {"overwrite_output_dir=false", "resume_from_checkpoint=auto",
+                                    NULL};
 
 static void shell(const char *format, ...)
 {

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run_disk.c - planned space on disk against what is free. */
+#include "train/run_disk.h"
+
+#include "base/file.h"
+#include "base/log.h"
+
+#include <sys/statvfs.h>
+
+/* Bytes that output_dir, or the nearest of its parents that exists, has left; false: not known. */
+static bool find_free(const char *directory, double *bytes)
+{
+    char path[HY3_PATH_MAX];
+    struct statvfs disk;
+
+    if (hy3_path_format(path, sizeof path, "%s", directory) != HY3_OK)
+        return false;
+    while (!hy3_path_exists(path)) {
+        char *slash = strrchr(path, '/');
+
+        if (!slash || slash == path)
+            snprintf(path, sizeof path, "%s", slash ? "/" : ".");
+        else
+            *slash = '\0';
+    }
+    if (statvfs(path, &disk) != 0 || disk.f_blocks == 0)
+        return false;
+    *bytes = (double)disk.f_bavail * (double)disk.f_frsize;
+    return true;
+}
+
+hy3_status hy3_run_disk_check(const struct hy3_config *config, const struct hy3_loaded_model *model,
+                              int64_t steps)
+{
+    const struct hy3_config *c = config;
+    double trained = (double)hy3_params_trained(model->params), available, least, all;
+    double result = model->params->lora.rank > 0 ? 4 * trained
+                                                 : (c->bf16 ? 2 : 4) * (double)model->params->total;
+    double checkpoint = c->save_only_model ? result : 12 * trained;
+    int64_t saves = (steps + c->save_steps - 1) / c->save_steps;
+
+    if (model->layout.world.rank != 0 || !find_free(c->output_dir, &available))
+        return HY3_OK;
+    if (c->save_total_limit > 0 && saves > c->save_total_limit)
+        saves = c->save_total_limit + 1; /* the oldest goes after the newest is complete */
+    least = checkpoint > result ? checkpoint : result;
+    all = (double)saves * checkpoint + result;
+    if (available < least)
+        HY3_FAIL(HY3_EIO,
+                 "output_dir '%s' has %.3f GB left, but a checkpoint takes %.3f GB and the result "
+                 "%.3f GB; free some space or name a directory on another disk",
+                 c->output_dir, 1e-9 * available, 1e-9 * checkpoint, 1e-9 * result);
+    if (available < all)
+        hy3_log(HY3_LOG_WARN,
+                "output_dir '%s' has %.3f GB left, but the run would fill %.3f GB: %lld "
+                "checkpoints of %.3f GB and the result; save_total_limit keeps fewer",
+                c->output_dir, 1e-9 * available, 1e-9 * all, (long long)saves, 1e-9 * checkpoint);
+    return HY3_OK;
+}
