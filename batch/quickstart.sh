@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # From a fresh checkout to a fine-tuned small model that answers a question: packages, build,
-# hy3_init, hy3_sft on two ranks, hy3_generate. Can be repeated.
+# hy3_init, hy3_sft on two ranks, hy3_generate. Can be repeated: it removes nothing that it did not
+# make itself, and what hy3_sft finds in WORK_DIRECTORY/output it sets aside.
 #   bash batch/quickstart.sh [WORK_DIRECTORY]       (default: ./quickstart)
 # HY3_BIN=DIRECTORY uses the programs installed there instead of building them.
 set -eu
@@ -9,7 +10,7 @@ set -eu
 work=${1:-quickstart}
 case $work in
 -*)
-    sed -n '3,6s/^# //p' "$0"
+    sed -n '3,7s/^# //p' "$0"
     [ "$work" = --help ] && exit 0
     exit 2
     ;;
@@ -63,15 +64,30 @@ run() {
     "$@"
 }
 
+# The same model each time, so that one that is there can be compared with it and kept.
+make_model() {
+    local new=$work/model
+    [ ! -e "$work/model" ] || new=$(mktemp -d "$work/model.XXXXXX")/model
+    run "$bin/hy3_init" --shape "$source/etc/quickstart/shape.json" \
+        --tokenizer "$source/etc/quickstart/tokenizer" --output_dir "$new"
+    [ "$new" != "$work/model" ] || return 0
+    if ! diff -r "$new" "$work/model" >/dev/null 2>&1; then
+        rm -r "${new%/model}"
+        echo "quickstart.sh: error: '$work/model' is not the model that this script makes;" \
+            "move it elsewhere, or give another WORK_DIRECTORY" >&2
+        exit 1
+    fi
+    rm -r "${new%/model}"
+}
+
 say "a small random Hy3"
-rm -rf "$work/model" "$work/output"
-run "$bin/hy3_init" --shape "$source/etc/quickstart/shape.json" \
-    --tokenizer "$source/etc/quickstart/tokenizer" --output_dir "$work/model"
+make_model
 
 say "fine-tuning on 2 ranks"
 start=$SECONDS
 run "$mpiexec" -n 2 "$bin/hy3_sft" "$source/etc/quickstart.cfg" model_name_or_path="$work/model" \
-    train_data_file="$source/etc/quickstart/conversations.jsonl" output_dir="$work/output"
+    train_data_file="$source/etc/quickstart/conversations.jsonl" output_dir="$work/output" \
+    resume_from_checkpoint=none
 took=$((SECONDS - start))
 log=$work/output/train_log.jsonl
 

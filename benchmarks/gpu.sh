@@ -20,6 +20,8 @@ cat >"$work/run.cfg" <<END
 model_name_or_path = "$work/model";
 output_dir = "$work/out";
 overwrite_output_dir = true;
+resume_from_checkpoint = "none";
+save_only_model = true;
 use_dummy_data = true;
 max_samples = 256;
 max_seq_length = $tokens;

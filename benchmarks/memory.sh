@@ -23,6 +23,7 @@ cat >"$work/run.cfg" <<END
 model_name_or_path = "$work/model";
 output_dir = "$work/out";
 overwrite_output_dir = true;
+resume_from_checkpoint = "none";
 use_dummy_data = true;
 max_samples = 64;
 max_seq_length = 128;

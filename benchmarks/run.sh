@@ -45,6 +45,8 @@ learning_rate = 1e-5;
 bf16 = true;
 plot_loss = false;
 overwrite_output_dir = true;
+resume_from_checkpoint = "none";
+save_only_model = true;
 CFG
 # flops of a token: 6 for each parameter it passes through (embedding rows are only copied), and
 # causal attention

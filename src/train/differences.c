@@ -81,8 +81,8 @@ hy3_status hy3_differences_find(const struct hy3_config *config, const struct hy
              (long long)mark->samples, (long long)facts->samples,
              mark->samples == facts->samples ? " of other content" : "");
     if (mark->base != facts->base)
-        note(s, HY3_OTHER, text, size, "base model: the weights in '%.200s' are others",
-             config->model_name_or_path);
+        note(s, config->finetuning_type == HY3_FINETUNING_full ? HY3_CHANGED : HY3_OTHER, text,
+             size, "the base '%.200s' has other weights", config->model_name_or_path);
 done:
     hy3_changes_free(&changes);
     hy3_free(old);

@@ -130,14 +130,14 @@ static hy3_status check_named(const struct hy3_output_dir *dir, bool may_be_gone
         return HY3_OK;
     hy3_checkpoints_describe(config->output_dir, here, sizeof here);
     if (!hy3_path_exists(named))
-        HY3_FAIL(HY3_EIO, "resume_from_checkpoint: there is no '%s'; output_dir '%s' holds %s",
+        HY3_FAIL(HY3_EUSAGE, "resume_from_checkpoint: there is no '%s'; output_dir '%s' holds %s",
                  named, config->output_dir, here);
     hy3_checkpoints_describe(named, there, sizeof there);
     if (strcmp(there, "no checkpoint") != 0)
         HY3_FAIL(HY3_EUSAGE,
                  "resume_from_checkpoint: '%s' is no checkpoint, but holds %s; name one", named,
                  there);
-    HY3_FAIL(HY3_EFORMAT,
+    HY3_FAIL(HY3_EUSAGE,
              "resume_from_checkpoint: '%s' has no state.h5, so no run can be continued from it "
              "(save_only_model leaves such checkpoints); output_dir '%s' holds %s",
              named, config->output_dir, here);

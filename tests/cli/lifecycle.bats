@@ -154,7 +154,7 @@ make_cut_short() {
     said "is finished (4 steps)"
     run_ok hy3_init --shape "$BATS_FILE_TMPDIR/model.json" --tokenizer "$QUICK/tokenizer" \
         --output_dir "$D/other" --seed 2
-    run_fails 2 "the weights in '$D/other' are others" hy3_sft "$CFG" \
+    run_fails 2 "the base '$D/other' has other weights" hy3_sft "$CFG" \
         model_name_or_path="$D/other"
 }
 
@@ -208,13 +208,13 @@ make_cut_short() {
     echo 'resume_from_checkpoint = false;' >>"$CFG"
     run_ok hy3_sft "$CFG"
     said "the earlier run is set aside"
-    run_fails 1 "output_dir '$OUTPUT' holds checkpoint-4, checkpoint-2" hy3_sft "$CFG" \
+    run_fails 2 "output_dir '$OUTPUT' holds checkpoint-4, checkpoint-2" hy3_sft "$CFG" \
         resume_from_checkpoint="$OUTPUT/checkpoint-3"
     ! grep -q "errno" "$ERR" || fail "$(shown)"
     run_fails 2 "is no checkpoint, but holds checkpoint-4" hy3_sft "$CFG" \
         resume_from_checkpoint="$OUTPUT"
     run_ok hy3_sft "$CFG" output_dir="$D/models" save_only_model=true
-    run_fails 1 "has no state.h5" hy3_sft "$CFG" \
+    run_fails 2 "has no state.h5" hy3_sft "$CFG" \
         resume_from_checkpoint="$D/models/checkpoint-2"
 }
 

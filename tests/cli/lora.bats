@@ -125,12 +125,18 @@ half_a_run() {
     half_a_run
     run_fails 2 "the base '$BATS_TEST_TMPDIR/other' has other weights" hy3_sft "$CFG" \
         model_name_or_path="$BATS_TEST_TMPDIR/other"
+    run_fails 2 "lora_alpha: 16 -> 8" hy3_sft "$CFG" lora_alpha=8
+    # what another directory knows is in the checkpoint alone
+    from=("$CFG" "output_dir=$BATS_TEST_TMPDIR/elsewhere"
+        "resume_from_checkpoint=$OUTPUT/checkpoint-2")
+    run_fails 2 "has other weights" hy3_sft "${from[@]}" \
+        model_name_or_path="$BATS_TEST_TMPDIR/other"
     grep -q "trained on the base '$BATS_FILE_TMPDIR/model' (fingerprint [0-9a-f]\{16\})" "$ERR"
-    run_fails 2 "an adapter with rank 4, alpha 16, dropout 0.05" hy3_sft "$CFG" lora_alpha=8
+    run_fails 2 "an adapter with rank 4, alpha 16, dropout 0.05" hy3_sft "${from[@]}" lora_alpha=8
     grep -q "this one trains an adapter with rank 4, alpha 8, dropout 0.05" "$ERR"
-    run_fails 2 "dropout 0.5" hy3_sft "$CFG" lora_dropout=0.5
-    run_fails 2 "rank 8" hy3_sft "$CFG" lora_rank=8
-    run_fails 2 "targets q_proj;" hy3_sft "$CFG" lora_target=q_proj
+    run_fails 2 "dropout 0.5" hy3_sft "${from[@]}" lora_dropout=0.5
+    run_fails 2 "rank 8" hy3_sft "${from[@]}" lora_rank=8
+    run_fails 2 "targets q_proj;" hy3_sft "${from[@]}" lora_target=q_proj
     # the same weights elsewhere, with other names, in other shards, on two ranks
     run_ok hy3_convert --to outer --max_shard_size 50kB --input_dir "$BATS_FILE_TMPDIR/model" \
         --output_dir "$BATS_TEST_TMPDIR/moved"

@@ -32,3 +32,32 @@ load helper
     run_ok bash "$HY3_SOURCE/batch/quickstart.sh" --help
     grep -q WORK_DIRECTORY "$OUT"
 }
+
+# The quick start's programs, a run cut to four steps.
+make_programs() {
+    mkdir "$BATS_TEST_TMPDIR/bin"
+    for program in hy3_init hy3_generate; do
+        ln -s "$(command -v $program)" "$BATS_TEST_TMPDIR/bin/$program"
+    done
+    printf '#!/bin/sh\nexec "%s" "$@" max_steps=4\n' "$(command -v hy3_sft)" \
+        >"$BATS_TEST_TMPDIR/bin/hy3_sft"
+    chmod +x "$BATS_TEST_TMPDIR/bin/hy3_sft"
+}
+
+@test "batch/quickstart.sh can be repeated and removes nothing that hy3 did not make" {
+    make_programs
+    work=$BATS_TEST_TMPDIR/work
+    for _ in 1 2; do
+        run_ok env HY3_BIN="$BATS_TEST_TMPDIR/bin" bash "$HY3_SOURCE/batch/quickstart.sh" "$work"
+        [ -s "$work/output/model.safetensors" ]
+        [ "$(ls "$work")" = "model"$'\n'"output" ] || fail "$(ls "$work")"
+        echo precious >"$work/output/thesis.txt"
+    done
+    [ "$(cat "$work/output/thesis.txt")" = precious ]
+    echo precious >"$work/model/model.safetensors"
+    capture env HY3_BIN="$BATS_TEST_TMPDIR/bin" bash "$HY3_SOURCE/batch/quickstart.sh" "$work"
+    [ "$status" -eq 1 ] || fail "$(shown)"
+    grep -q "is not the model that this script makes" "$ERR" || fail "$(shown)"
+    [ "$(cat "$work/model/model.safetensors")" = precious ]
+    [ "$(ls "$work")" = "model"$'\n'"output" ] || fail "$(ls "$work")"
+}
