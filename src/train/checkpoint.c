@@ -198,8 +198,11 @@ static hy3_status publish(const struct hy3_checkpoints *c)
     HY3_TRY(path_of(c, c->info.step, ".part", part));
     HY3_TRY(path_of(c, c->info.step, "", path));
     HY3_TRY(hy3_previous_replace(part, path));
-    HY3_TRY(hy3_output_dir_saved(c->dir, c->info.step));
-    return remove_oldest(c);
+    if (hy3_output_dir_saved(c->dir, c->info.step) != HY3_OK || remove_oldest(c) != HY3_OK)
+        hy3_log(HY3_LOG_WARN,
+                "checkpoint-%lld is complete, but what it replaces is still there: %s",
+                (long long)c->info.step, hy3_error_text());
+    return HY3_OK;
 }
 
 /* Collective on `saving`, in the thread that saves. */

@@ -157,7 +157,8 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
 {
     const char *why = reason == TIME_LIMIT ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
 
-    if (step > run->saved_step || run->config->save_only_model) /* one that can be continued */
+    /* with save_only_model the newest one cannot be continued */
+    if (step > run->saved_step || (run->config->save_only_model && step > run->restored.step))
         HY3_TRY(hy3_run_state_save(run, true));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
     HY3_FAIL(HY3_STOPPED,
@@ -209,7 +210,8 @@ static hy3_status train_steps(struct hy3_run *run)
         reason = reason_after(run, step + 1);
     }
     if (run->saved_step < run->data.steps && !run->config->save_only_model) {
-        HY3_TRY(hy3_run_state_save(run, true));
+        hy3_heartbeat("checkpoint", run->data.steps, -1);
+        HY3_TRY(hy3_run_state_save(run, false));
         run->saved_step = run->data.steps;
     }
     return hy3_checkpoints_wait(run->checkpoints);

@@ -218,6 +218,17 @@ make_cut_short() {
         resume_from_checkpoint="$D/models/checkpoint-2"
 }
 
+@test "a requeued job that started over continues what it began; the next job starts over again" {
+    run_ok hy3_sft "$CFG"
+    restart=("$CFG" seed=5 resume_from_checkpoint=none overwrite_output_dir=true max_steps=100000)
+    capture env SLURM_JOB_ID=7 hy3_sft "${restart[@]}" max_hours=0.0003
+    [ "$status" -eq 75 ] || fail "$(shown)"
+    capture env SLURM_JOB_ID=7 SLURM_RESTART_COUNT=1 hy3_sft "${restart[@]}" max_hours=0.0003
+    said "continuing after step"
+    capture env SLURM_JOB_ID=8 SLURM_RESTART_COUNT=1 hy3_sft "${restart[@]}" max_hours=0.0003
+    said "the earlier run is set aside"
+}
+
 @test "with save_only_model a stopped run can be continued all the same" {
     set_keys max_steps=100000
     capture hy3_sft "$CFG" save_only_model=true save_steps=100000 max_hours=0.0003
