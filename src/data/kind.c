@@ -67,13 +67,14 @@ static bool is_spread(const char *text, size_t at, size_t size)
     return text[at] == '{' && next < size && memchr(text + at, '\n', next - at);
 }
 
-/* A first line of names with commas or tabs between, and no line that begins with a brace. */
+/* A first line of names with commas, semicolons or tabs between, and no line that begins with a
+ * brace. */
 static bool is_table(const char *text, size_t at, size_t size)
 {
     size_t end = at, commas = 0;
 
     for (; end < size && text[end] != '\n'; end++) {
-        commas += text[end] == ',' || text[end] == '\t';
+        commas += strchr(",;\t", text[end]) != NULL;
         if (strchr("{}[]:\\", text[end]))
             return false;
     }

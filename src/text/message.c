@@ -284,29 +284,74 @@ static const char *find_unread(json_t *message)
     return NULL;
 }
 
+/* Whether the content is "", or parts that are. */
+static bool is_empty_text(const json_t *content)
+{
+    const json_t *part;
+    size_t i;
+
+    if (json_is_string(content))
+        return json_string_length(content) == 0;
+    json_array_foreach(content, i, part)
+    {
+        if (json_string_length(json_is_object(part) ? json_object_get(part, "text") : part) > 0)
+            return false;
+    }
+    return json_is_array(content);
+}
+
+/* A key in which other formats keep the answer, with something in it; NULL: there is none. */
+static const char *find_answer(const json_t *message)
+{
+    static const char *const names[] = {"refusal", "text",   "value",    "audio",     "answer",
+                                        "output",  "parsed", "response", "completion"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *value = json_object_get(message, names[i]);
+
+        if (is_text_with_something(value) || json_object_size(value) > 0 ||
+            json_array_size(value) > 0)
+            return names[i];
+    }
+    return NULL;
+}
+
 /* A message that says nothing would be learned as an empty answer. null alone is what the template
  * renders as nothing; beside another key the answer may be in that one. */
 static hy3_status check_emptiness(struct hy3_conversation *c, json_t *message, const char *place)
 {
     const json_t *content = json_object_get(message, "content");
-    const char *key = find_unread(message);
+    const char *key = find_unread(message), *answer = find_answer(message);
 
+    if (answer && is_empty_text(content))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'content' is empty and '%s' is not read; put the answer in 'content', or "
+                 "remove the message",
+                 place, answer);
     if (!content)
         HY3_FAIL(HY3_EFORMAT, "%s'content' is missing%s%.*s%s", place, key ? " ('" : "", SHOWN_MAX,
                  key ? key : "", key ? "' is not read)" : "");
     if (!json_is_null(content) && !(json_is_array(content) && json_array_size(content) == 0))
         return HY3_OK;
-    if (key && strcmp(key, "function_call") == 0)
-        HY3_FAIL(HY3_EFORMAT,
-                 "%s'content' is null and 'function_call' is not read; write the call as "
-                 "'tool_calls', its arguments as an object",
-                 place);
     if (key)
         HY3_FAIL(HY3_EFORMAT,
                  "%s'content' is null and '%.*s' is not read; an empty text would be learned; put "
                  "the answer in 'content', or remove the message",
                  place, SHOWN_MAX, key);
     c->null_contents++;
+    return HY3_OK;
+}
+
+/* The older form of a call; without it the answer would be another one. */
+static hy3_status check_function_call(const json_t *message, const char *place)
+{
+    const json_t *call = json_object_get(message, "function_call");
+
+    if (call && !json_is_null(call))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'function_call' is not read; write the call as 'tool_calls', its arguments as "
+                 "an object",
+                 place);
     return HY3_OK;
 }
 
@@ -320,6 +365,7 @@ static hy3_status check_message(struct hy3_conversation *c, json_t *message, siz
         HY3_FAIL(HY3_EFORMAT, "%sit must be an object with 'role' and 'content'", place);
     HY3_TRY(hy3_keys_check(message, HY3_LEVEL_MESSAGE, place, c->unread));
     HY3_TRY(check_role(message, place));
+    HY3_TRY(check_function_call(message, place));
     HY3_TRY(check_content(json_object_get(message, "content"), place, c->unread));
     HY3_TRY(check_calls(json_object_get(message, "tool_calls"), place, c->unread));
     HY3_TRY(check_extras(message, place, c->unread, &has_more));

@@ -121,7 +121,7 @@ static const struct {
     {"{\"messages\":[{\"role\":\"user\",\"reasoning_content\":\"r\"}]}", "'content' is missing"},
     {"{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"refusal\":\"no\"}]}",
      "'content' is null and 'refusal' is not read"},
-    {"{\"messages\":[{\"role\":\"assistant\",\"content\":[],\"function_call\":{}}]}",
+    {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\",\"function_call\":{}}]}",
      "'function_call' is not read; write the call as 'tool_calls'"},
     {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"weight\":0"),
      "message 2: 'weight' would change what is learned"},
@@ -130,6 +130,10 @@ static const struct {
     {USER(",\"weight\":0.5"), "'weight' would change"},
     {"{\"sample_weight\":2,\"messages\":[]}", "'sample_weight' would change"},
     {"{\"label\":false,\"messages\":[]}", "'label' would change"},
+    {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"refusal\":\"no\"}]}",
+     "'content' is empty and 'refusal' is not read"},
+    {"{\"messages\":[{\"role\":\"assistant\",\"content\":[\"\"],\"audio\":{\"id\":1}}]}",
+     "'content' is empty and 'audio' is not read"},
     {CALL("[3]"), "must be an object"},
     {CALL("[{\"function\":null}]"), "must be an object"},
     {CALL("[{\"function\":{\"arguments\":{}}}]"), "needs a 'name'"},
@@ -160,6 +164,8 @@ static void what_is_harmless_is_accepted(void **state)
              "\"loss\":true,\"train\":null"),
         "{\"label\":\"sport\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}",
         "{\"messages\":[{\"role\":\"assistant\",\"reasoning\":\"r\"}]}",
+        "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null,"
+        "\"name\":\"a\"}]}",
         "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"refusal\":null,"
         "\"tool_calls\":[{\"name\":\"f\",\"arguments\":{}}]}]}",
         USER(",\"context\":\"beside content is no misspelling\""),
