@@ -142,7 +142,10 @@ static hy3_status open_data(struct hy3_run *run)
     run->schedule = hy3_module_options_schedule(c, run->data.steps);
     HY3_TRY(hy3_identity_of(&run->model, c->model_name_or_path, &run->identity));
     facts = hy3_run_state_facts(run);
-    return hy3_output_dir_decide(&run->dir, &facts);
+    HY3_TRY(hy3_output_dir_decide(&run->dir, &facts));
+    if (run->dir.loads_newest || run->dir.loads_named)
+        return HY3_OK; /* the checkpoint is still to be compared with the data */
+    return hy3_run_data_publish(&run->model.layout.world, &run->data);
 }
 
 /* Collective. All that takes memory and time: weights, optimizer, workspace, the state. */

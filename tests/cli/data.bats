@@ -168,3 +168,9 @@ train.h5.part.txt train.rejected.jsonl" ] || fail "$(ls "$CACHE")"
     run_fails 1 "compressed by gzip" hy3_generate "$BATS_FILE_TMPDIR/model" \
         --messages "$BATS_TEST_TMPDIR/ask.gz"
 }
+
+@test "hy3_sft finds the file that hy3_tokenize made with the same configuration" {
+    run_ok hy3_tokenize "$CFG"
+    run_ok hy3_sft "$CFG" max_steps=1
+    grep -q "read from '$OUTPUT/cache/train.h5'" "$ERR" || fail "$(facts)"
+}
