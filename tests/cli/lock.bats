@@ -144,7 +144,7 @@ leave_a_dead_lock() {
     [ "$status" -eq 75 ] || fail "exit $status" "$(cat "$D/third.log")"
     rm "$D/cache/.hy3_lock_of_train"
     for pid in "${pids[@]}"; do wait "$pid"; done
-    [ "$(cat "$D"/*.log | grep -c "samples .* read from '$D/cache/train.h5'")" -eq 1 ] ||
+    [ "$(cat "$D"/*.log | grep -c "samples, .* read from '$D/cache/train.h5'")" -eq 1 ] ||
         fail "$(cat "$D"/*.log)"
     [ -z "$(find "$D" -name '.hy3_lock*')" ]
 }

@@ -112,7 +112,7 @@ setup() {
     run_ok hy3_sft "$CFG" max_samples=1 max_steps=1 per_device_train_batch_size=1
     grep -q "1 rank x 1 thread on cpu; global batch 1 sample = .*; 1 step, 1 per epoch" "$ERR" ||
         fail "$(shown)"
-    grep -q "train: samples 1, " "$ERR"
+    grep -q "train: 1 sample, " "$ERR"
     grep -q "done: 1 step, " "$ERR"
     run_ok hy3_check "$MODEL"
     grep -q " tensors in 1 shard, " "$OUT"
