@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -67,6 +68,20 @@ hy3_status hy3_strdup(const char *text, char **out)
 void hy3_free(void *memory)
 {
     free(memory);
+}
+
+hy3_status hy3_memory_room(size_t bytes)
+{
+    void *space = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (space == MAP_FAILED)
+        HY3_FAIL(HY3_ENOMEM,
+                 "the address space has less than %.0f MB left for the libraries; raise its limit "
+                 "(ulimit -v)",
+                 1e-6 * (double)bytes);
+    munmap(space, bytes);
+    return HY3_OK;
 }
 
 size_t hy3_memory_resident(void)

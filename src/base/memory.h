@@ -36,5 +36,9 @@ void hy3_free(void *memory); /* NULL is fine */
 size_t hy3_memory_resident(void);
 size_t hy3_memory_peak(void);
 
+/* Local. Whether `bytes` of address space could still be reserved: libraries that get none end the
+ * program where it stands, so this is asked first. Errors: HY3_ENOMEM. */
+hy3_status hy3_memory_room(size_t bytes);
+
 /* Test only: the n-th allocation from now fails (n = 1: the next one); 0 switches this off. */
 void hy3_alloc_fail_at(int64_t n);

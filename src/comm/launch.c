@@ -3,18 +3,16 @@
 #include "comm/launch.h"
 
 #include "base/log.h"
+#include "comm/agree.h"
+#include "comm/environment.h"
 #include "comm/group.h"
 #include "comm/stop.h"
 #include "comm/wait.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <omp.h>
 #include <sched.h>
-#include <unistd.h>
 
-/* shorter than this is slower on an idle machine, longer is slower on a busy one */
-static const char spin_turns[] = "1000";
+enum { MOST_THREADS = 1024 };
 
 static int env_count(const char *name)
 {
@@ -43,6 +41,25 @@ static hy3_status check_launch(void)
              wanted, size);
 }
 
+/* Whether OMP_NUM_THREADS decides. GNU OpenMP takes what it cannot read for all CPUs. */
+static bool threads_are_given(void)
+{
+    const char *text = getenv("OMP_NUM_THREADS");
+    char *end = NULL;
+    long threads = text ? strtol(text, &end, 10) : 0;
+
+    if (!text)
+        return false;
+    end += strspn(end, " \t");
+    if (end != text && threads >= 1 && threads <= MOST_THREADS && (*end == '\0' || *end == ','))
+        return true;
+    hy3_log(HY3_LOG_WARN,
+            "OMP_NUM_THREADS = '%.40s' is not a number from 1 to %d: each rank takes its share of "
+            "the CPUs",
+            text, MOST_THREADS);
+    return false;
+}
+
 /* An even share of the CPUs this rank may use: a launcher that binds has already cut the share; one
  * that does not leaves the same CPUs to all ranks of the node. */
 static void choose_threads(void)
@@ -52,7 +69,7 @@ static void choose_threads(void)
     MPI_Request request;
     int ranks, threads;
 
-    if (getenv("OMP_NUM_THREADS"))
+    if (threads_are_given())
         return;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
     CPU_ZERO(&mine);
@@ -67,46 +84,17 @@ static void choose_threads(void)
     MPI_Comm_free(&node);
 }
 
-/* Descriptors 0 to 2 that were closed at the start lead nowhere: else the next file that is opened
- * gets one of them, and what is printed goes into it. */
-static void open_standard(void)
-{
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
-            open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) < 0)
-            return;
-}
-
-/* Threads of GNU OpenMP that have no work spin for milliseconds before they sleep, which takes the
- * CPUs from others and from the threads that are still busy where the machine is not idle: 3 to 28
- * times slower. The library reads the number of turns before main and offers no call to change it,
- * so the program is replaced by itself, once: the variable is set then. */
-static void shorten_spin(char **argv)
-{
-    const char *threads = getenv("OMP_NUM_THREADS"), *preload = getenv("LD_PRELOAD");
-    char path[4096];
-    ssize_t length;
-
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") ||
-        (threads && strcmp(threads, "1") == 0) || (preload && strstr(preload, "valgrind")))
-        return;
-    length = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (length <= 0 || setenv("GOMP_SPINCOUNT", spin_turns, 1) != 0)
-        return;
-    path[length] = '\0';
-    execv(path, argv); /* returns only where that is impossible: the long spin stays */
-}
-
 hy3_status hy3_start(int *argc, char ***argv, const char *program)
 {
     hy3_status status;
     int provided;
 
-    open_standard();
     hy3_stop_hold();
-    shorten_spin(*argv);
+    hy3_environment_prepare(*argv);
     hy3_stop_catch_early();
+    hy3_environment_explain(program);
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
+    hy3_environment_explain(NULL);
     hy3_stop_catch();
     hy3_stop_join(MPI_COMM_WORLD);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -114,6 +102,8 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program)
     status = check_launch();
     if (status == HY3_OK)
         choose_threads();
+    if (status == HY3_OK)
+        status = hy3_agree(MPI_COMM_WORLD, hy3_environment_check(hy3_threads()), "starting");
     return status;
 }
 

@@ -15,6 +15,23 @@
 
 enum { NAP = 1000000 }; /* ns that the owner sleeps before it checks its deadline */
 
+/* A clock that nobody sets, where the library can wait by it. */
+#if defined __GLIBC__ && __GLIBC_PREREQ(2, 30)
+enum { NAP_CLOCK = CLOCK_MONOTONIC };
+
+static int sem_nap(sem_t *semaphore, const struct timespec *until)
+{
+    return sem_clockwait(semaphore, NAP_CLOCK, until);
+}
+#else
+enum { NAP_CLOCK = CLOCK_REALTIME };
+
+static int sem_nap(sem_t *semaphore, const struct timespec *until)
+{
+    return sem_timedwait(semaphore, until);
+}
+#endif
+
 struct hy3_worker {
     pthread_t thread;
     bool has_thread, is_busy; /* known to the owner only */
@@ -104,13 +121,13 @@ static bool has_ended(void *worker)
     struct hy3_worker *w = worker;
     struct timespec until;
 
-    clock_gettime(CLOCK_REALTIME, &until); /* the only clock sem_timedwait knows */
+    clock_gettime(NAP_CLOCK, &until);
     until.tv_nsec += NAP;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    return sem_timedwait(&w->end, &until) == 0;
+    return sem_nap(&w->end, &until) == 0;
 }
 
 hy3_status hy3_worker_end(struct hy3_worker *w, const char *phase)

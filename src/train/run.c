@@ -13,6 +13,7 @@
 #include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/environment.h"
 #include "comm/heartbeat.h"
 #include "comm/launch.h"
 #include "comm/wait.h"
@@ -75,9 +76,9 @@ static hy3_status open_pass(struct hy3_run *run)
     struct hy3_pass_options options = hy3_module_options_pass(c);
 
     options.max_tokens = run->data.longest * c->per_device_train_batch_size;
-    return hy3_agree(run->comm,
-                     hy3_pass_open(run->model.backend, run->model.store, &options, &run->pass),
-                     "allocating the workspace");
+    HY3_AGREE(run->comm, hy3_pass_open(run->model.backend, run->model.store, &options, &run->pass),
+              "allocating the workspace");
+    return hy3_agree(run->comm, hy3_environment_check(hy3_threads()), "allocating the workspace");
 }
 
 static void announce(const struct hy3_run *run)

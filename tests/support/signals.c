@@ -3,6 +3,7 @@
  * of one kind on files whose name has one part, in one rank, which then goes on.
  *
  *     HY3_SIGNAL="CALL RANK N PART SIGNAL[,SIGNAL ...]"   CALL: pwrite, pread, open
+ *     HY3_SIGNAL_AFTER=PART                              calls count once such a file was opened
  *     HY3_SIGNAL_MARK=FILE                               created when the signals are sent
  *
  * The rank is the launcher's (PMI_RANK), 0 without one. */
@@ -35,15 +36,19 @@ static void send_all(const char *signals)
 
 static void pass(const char *call, const char *path)
 {
-    static int calls;
+    static int calls, is_after;
     const char *wanted = getenv("HY3_SIGNAL"), *rank = getenv("PMI_RANK");
-    const char *file = strrchr(path, '/');
+    const char *file = strrchr(path, '/'), *after = getenv("HY3_SIGNAL_AFTER");
     char name[16], part[256], signals[64];
     int of, n, saved = errno;
 
-    if (wanted && sscanf(wanted, "%15s %d %d %255s %63s", name, &of, &n, part, signals) == 5 &&
+    file = file ? file : path;
+    if (!after || strstr(file, after))
+        is_after = 1;
+    if (wanted && is_after &&
+        sscanf(wanted, "%15s %d %d %255s %63s", name, &of, &n, part, signals) == 5 &&
         strcmp(name, call) == 0 && of == (rank ? (int)strtol(rank, NULL, 10) : 0) &&
-        strstr(file ? file : path, part) && __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) == n)
+        strstr(file, part) && __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) == n)
         send_all(signals);
     errno = saved;
 }
@@ -86,10 +91,22 @@ static void pass_descriptor(const char *call, int fd)
         return next.function(path, flags, mode);                                             \
     }
 
+#define FOPEN(name)                                                                          \
+    FILE *name(const char *restrict path, const char *restrict mode);                        \
+    FILE *name(const char *restrict path, const char *restrict mode)                         \
+    {                                                                                        \
+        NEXT(FILE *, name, (const char *, const char *));                                    \
+                                                                                             \
+        pass("open", path);                                                                  \
+        return next.function(path, mode);                                                    \
+    }
+
 TRANSFER(pread, "pread", void *, off_t)
 TRANSFER(pread64, "pread", void *, off64_t)
 TRANSFER(pwrite, "pwrite", const void *, off_t)
 TRANSFER(pwrite64, "pwrite", const void *, off64_t)
 OPEN(open)
 OPEN(open64)
+FOPEN(fopen)
+FOPEN(fopen64)
 /* clang-format on */

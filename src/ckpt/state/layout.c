@@ -8,9 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PIECE = 1 << 16 }; /* bytes copied or compared at a time */
+enum {
+    PIECE = 1 << 16,      /* bytes copied or compared at a time */
+    IMAGE_ROOM = 64 << 20 /* bytes: more than the metadata of any state */
+};
 
 /* A byte that differs in the complete file. */
 struct hy3_state_byte {
@@ -247,14 +251,35 @@ done:
     return status;
 }
 
+/* A file for HDF5, which opens nothing without a name, in memory; where that is full or absent, in
+ * the system's directory for temporary files. */
+static hy3_status create_temporary(const char *of, char *name, int *file)
+{
+    const char *tmp = getenv("TMPDIR"), *const places[] = {"/dev/shm", tmp ? tmp : "/tmp", "/tmp"};
+    struct statvfs disk;
+
+    for (size_t i = 0; i < sizeof places / sizeof *places && *file < 0; i++) {
+        if (statvfs(places[i], &disk) != 0 ||
+            (double)disk.f_bavail * (double)disk.f_frsize < IMAGE_ROOM)
+            continue;
+        HY3_TRY(hy3_path_format(name, HY3_PATH_MAX, "%s/hy3-state-XXXXXX", places[i]));
+        *file = mkostemp(name, O_CLOEXEC);
+    }
+    if (*file < 0)
+        HY3_FAIL(HY3_EIO,
+                 "cannot lay out '%s': neither /dev/shm nor TMPDIR nor /tmp can be written and has "
+                 "%d MB left",
+                 of, IMAGE_ROOM >> 20);
+    return HY3_OK;
+}
+
 static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
-    char name[] = "/dev/shm/hy3-state-XXXXXX"; /* HDF5 opens nothing without a name */
-    int image = mkostemp(name, O_CLOEXEC);
+    char name[HY3_PATH_MAX] = "";
+    int image = -1;
 
-    if (image < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot lay out '%s' in '%s': %s", l->path, name, strerror(errno));
+    HY3_TRY_DONE(create_temporary(l->path, name, &image));
     HY3_TRY_DONE(create_image(name, l->path, index));
     index->file_bytes = (int64_t)lseek(image, 0, SEEK_END);
     HY3_TRY_DONE(hy3_file_claim(l->fd, index->file_bytes, l->path));
