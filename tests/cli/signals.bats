@@ -83,6 +83,9 @@ stops() {
         [ "$status" -eq 75 ] || fail "$name, SIG$signal: status $status" "$(shown "$@")" || return 1
         ! grep "error:" "$ERR" || return 1
         grep -q "stopped by SIG$signal $words" "$ERR" || fail "$(shown "$@")" || return 1
+        first=$(find "$OUTPUT" -name '*.part' -o -name '.hy3-spool*' 2>/dev/null) ||
+            true
+        [ -z "$first" ] || fail "$name, SIG$signal leaves" "$first" || return 1
         printf '%-36s %-5s 75, %s\n' "$name" "$signal" \
             "$(sed -n 's/.*: stopped by/stopped by/p' "$ERR")" >>"$M/table"
         first=$(shown "$@")
@@ -171,4 +174,19 @@ goes_on() {
     run_ok hy3_tokenize "$CFG" output_dir="$D/closed"
     [ "$(grep -c reused "$OUT")" -eq 2 ]
     hy3_check "$OUTPUT" --all >&-
+}
+
+@test "max_hours leaves an evaluation that does not fit, with a checkpoint and 75" {
+    yes "$(cat "$M/eval.jsonl")" | head -n 16000 >"$D/long.jsonl" || true
+    sed -i "s|^eval_data_file.*|eval_data_file = \"$D/long.jsonl\";|" "$CFG"
+    set_keys eval_steps=1 per_device_train_batch_size=1
+    echo "cache_dir = \"$D/cache\";" >>"$CFG"
+    run_ok hy3_tokenize "$CFG"
+    local before=$SECONDS
+    capture hy3_sft "$CFG" max_hours=0.0006 # 2.2 s
+    [ "$status" -eq 75 ] || fail "$(shown max_hours)"
+    grep -q "stopped by max_hours after step 1 of 6" "$ERR" || fail "$(shown max_hours)"
+    [ -d "$OUTPUT/checkpoint-1" ]
+    ! grep -q eval_loss "$OUTPUT/train_log.jsonl"
+    [ $((SECONDS - before)) -lt 10 ]
 }

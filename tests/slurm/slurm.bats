@@ -124,6 +124,24 @@ undisturbed() {
         fail "$(shown)"
 }
 
+@test "srun -n 1, with and without pmi2: each request ends a run with a checkpoint and 75" {
+    for mpi in pmi2 none; do
+        for signal in USR1 TERM INT; do
+            rm -rf "$OUTPUT"
+            srun -n 1 --mpi=$mpi hy3_sft "$CFG" max_steps=100000 save_steps=100000 >log 2>&1 3>&- &
+            for _ in $(seq 200); do
+                ! grep -q '"step": 2,' "$OUTPUT/train_log.jsonl" 2>/dev/null || break
+                sleep 0.1
+            done
+            timeout 20 scancel --signal=$signal "$(timeout 20 squeue -h -o %i | head -n 1).0"
+            status=0
+            wait $! || status=$?
+            [ "$status" -eq 75 ] || fail "$mpi, $signal: $status" "$(tail log)"
+            grep -q "stopped by SIG$signal after step" log
+        done
+    done
+}
+
 @test "the scaling array runs, and its collector prints the table and draws the plot" {
     command -v gnuplot >/dev/null || skip "no gnuplot"
     submit 90 --nodes=1 --ntasks-per-node=4 --time=5 --array=1,2,4 \
