@@ -5,6 +5,7 @@
 #include "app/module_options.h"
 #include "backend/dry/dry.h"
 #include "base/memory.h"
+#include "base/plural.h"
 #include "data/batches.h"
 #include "engine/pass.h"
 #include "optim/sharded_optimizer.h"
@@ -32,10 +33,12 @@ static hy3_status lay_out(struct rehearsal *r, const struct hy3_plan_options *op
 
     if (P == 0)
         P = hy3_expert_group_size(experts, ranks, per_node);
-    if (ranks % P != 0 || (P > 1 && (experts == 0 || experts % P != 0)))
-        HY3_FAIL(HY3_EUSAGE,
-                 "expert_parallel_size = %d does not divide the %d ranks and the %lld experts", P,
-                 ranks, (long long)experts);
+    if (ranks % P != 0)
+        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P, ranks,
+                 hy3_s(ranks));
+    if (P > 1 && (experts == 0 || experts % P != 0))
+        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
+                 (long long)experts);
     layout->world = planned_group(0, ranks);
     layout->node = planned_group(0, per_node);
     layout->experts = planned_group(0, P);

@@ -5,6 +5,7 @@
 #include "app/plan_fit.h"
 #include "base/file.h"
 #include "base/plural.h"
+#include "base/size.h"
 
 static hy3_status read_shape(const struct hy3_config *config, const struct hy3_plan_options *o,
                              struct hy3_shape *shape)
@@ -22,28 +23,17 @@ static hy3_status read_shape(const struct hy3_config *config, const struct hy3_p
     return hy3_shape_open(path, shape);
 }
 
-enum { SIZE_TEXT = 24 }; /* bytes of a size as text */
-
-/* "97.4 GB", "3.2 MB". */
-static const char *size_text(double bytes, char out[SIZE_TEXT])
-{
-    bool large = bytes >= 1e9 || bytes == 0;
-
-    snprintf(out, SIZE_TEXT, "%.1f %s", (large ? 1e-9 : 1e-6) * bytes, large ? "GB" : "MB");
-    return out;
-}
-
 static void print_size(const char *what, double bytes)
 {
-    char size[SIZE_TEXT];
+    char size[HY3_SIZE_TEXT];
 
-    printf("  %-42s %12s\n", what, size_text(bytes, size));
+    printf("  %-42s %12s\n", what, hy3_size_text(bytes, size));
 }
 
 static void print_table(const struct hy3_config *c, const struct hy3_plan_options *o,
                         const struct hy3_plan *p)
 {
-    char size[SIZE_TEXT];
+    char size[HY3_SIZE_TEXT];
 
     printf(
         "%d rank%s, %d per node; expert groups of %d; zero_stage %lld, offload %s; %s; "
@@ -57,7 +47,7 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("optimizer", p->optimizer);
     print_size("gathered units, reduction buffers", p->gathered);
     printf("  %-42s %12s   %lld x %lld tokens\n", "activations and workspace",
-           size_text(p->workspace, size), (long long)c->per_device_train_batch_size,
+           hy3_size_text(p->workspace, size), (long long)c->per_device_train_batch_size,
            (long long)c->max_seq_length);
     print_size("kernel workspaces", p->kernels);
     print_size("copy for save_async", p->saving);
@@ -86,13 +76,13 @@ static void print_lack(const struct hy3_config *config, const struct hy3_plan_op
                   {hy3_plan_fit_node(config, o, plan), o->host_memory, "node"}};
 
     const char *before = "does not fit: ";
-    char size[2][SIZE_TEXT];
+    char size[2][HY3_SIZE_TEXT];
 
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         if (limits[i].given <= 0 || limits[i].needed <= limits[i].given)
             continue;
-        printf("%s%s per %s, %s given", before, size_text(limits[i].needed, size[0]),
-               limits[i].where, size_text(limits[i].given, size[1]));
+        printf("%s%s per %s, %s given", before, hy3_size_text(limits[i].needed, size[0]),
+               limits[i].where, hy3_size_text(limits[i].given, size[1]));
         before = "; ";
     }
     putchar('\n');
@@ -104,7 +94,7 @@ static hy3_status print_settings(const struct hy3_config *config, const struct h
 {
     struct hy3_config c = *config; /* shares its texts, is not freed */
     const char *change, *before = "    ";
-    char size[2][SIZE_TEXT];
+    char size[2][HY3_SIZE_TEXT];
     bool changed;
 
     c.gradient_accumulation_steps = 1;
@@ -118,8 +108,8 @@ static hy3_status print_settings(const struct hy3_config *config, const struct h
         HY3_TRY(hy3_plan_make(&c, shape, o, &plan));
         fits = hy3_plan_fit(&c, o, &plan);
         printf("  %s%-62s device %9s, node %9s%s\n", before, change,
-               size_text(plan.device, size[0]), size_text(hy3_plan_fit_node(&c, o, &plan), size[1]),
-               fits ? "   fits" : "");
+               hy3_size_text(plan.device, size[0]),
+               hy3_size_text(hy3_plan_fit_node(&c, o, &plan), size[1]), fits ? "   fits" : "");
         if (fits)
             return HY3_OK;
         before = "and ";
@@ -133,13 +123,13 @@ static hy3_status print_ranks(const struct hy3_config *config, const struct hy3_
 {
     struct hy3_plan_options o = *options;
     struct hy3_plan plan;
-    char size[2][SIZE_TEXT];
+    char size[2][HY3_SIZE_TEXT];
 
     HY3_TRY(hy3_plan_fit_ranks(config, shape, options, &o.ranks, &plan));
     if (o.ranks > 0)
         printf("as configured it fits on %d rank%s (device %s, node %s)\n", o.ranks, hy3_s(o.ranks),
-               size_text(plan.device, size[0]),
-               size_text(hy3_plan_fit_node(config, &o, &plan), size[1]));
+               hy3_size_text(plan.device, size[0]),
+               hy3_size_text(hy3_plan_fit_node(config, &o, &plan), size[1]));
     else
         printf("as configured it does not fit on %d ranks either\n", HY3_PLAN_FIT_RANKS);
     return HY3_OK;

@@ -3,6 +3,7 @@
 #include "backend/placement.h"
 
 #include "base/file.h"
+#include "base/size.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +15,7 @@
 static hy3_status map_file(const char *directory, size_t bytes, void **out)
 {
     hy3_status status = HY3_OK;
-    char path[HY3_PATH_MAX];
+    char path[HY3_PATH_MAX], size[HY3_SIZE_TEXT];
     void *memory;
     int fd = -1, error;
 
@@ -24,12 +25,12 @@ static hy3_status map_file(const char *directory, size_t bytes, void **out)
                       strerror(errno));
     unlink(path);
     if ((error = posix_fallocate(fd, 0, (off_t)bytes)) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "no space for %.3f GB in offload_dir '%s': %s", 1e-9 * (double)bytes,
-                      directory, strerror(error));
+        HY3_FAIL_DONE(HY3_EIO, "no space for %s in offload_dir '%s': %s",
+                      hy3_size_text((double)bytes, size), directory, strerror(error));
     memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED)
-        HY3_FAIL_DONE(HY3_EIO, "cannot map %.3f GB of offload_dir '%s': %s", 1e-9 * (double)bytes,
-                      directory, strerror(errno));
+        HY3_FAIL_DONE(HY3_EIO, "cannot map %s of offload_dir '%s': %s",
+                      hy3_size_text((double)bytes, size), directory, strerror(errno));
     *out = memory;
 done:
     if (fd >= 0)

@@ -3,6 +3,7 @@
 #include "base/file.h"
 
 #include "base/memory.h"
+#include "base/size.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -189,14 +190,20 @@ hy3_status hy3_file_create(const char *path, int *fd)
 
 hy3_status hy3_file_claim(int fd, int64_t bytes, const char *path)
 {
+    char size[HY3_SIZE_TEXT];
+    int error;
     bool short_of_space =
         fallocate(fd, 0, 0, (off_t)bytes) != 0 &&
         (errno == ENOSPC || errno == EDQUOT || errno == EFBIG); /* else: not supported */
 
-    if (short_of_space || ftruncate(fd, (off_t)bytes) != 0)
-        HY3_FAIL(HY3_EIO,
-                 "no space for the %.3f GB of '%s': %s; free some or choose another directory",
-                 1e-9 * (double)bytes, path, strerror(errno));
+    error = errno;
+    if (!short_of_space && ftruncate(fd, (off_t)bytes) != 0) {
+        error = errno;
+        short_of_space = true;
+    }
+    if (short_of_space)
+        HY3_FAIL(HY3_EIO, "no space for the %s of '%s': %s; free some or choose another directory",
+                 hy3_size_text((double)bytes, size), path, strerror(error));
     return HY3_OK;
 }
 

@@ -20,8 +20,9 @@ static struct {
     bool line_open;     /* a redrawn progress line stands on the terminal */
     double begin, last; /* of the progress line: seconds */
     char label[32];     /* which work the progress line shows */
+    const char *unit;   /* behind its numbers */
     int64_t first;      /* items already done when it began */
-} state = {.program = "hy3", .is_quiet = true};
+} state = {.program = "hy3", .unit = "", .is_quiet = true};
 
 double hy3_seconds(void)
 {
@@ -113,9 +114,9 @@ static void draw(const char *label, int64_t done, int64_t total, const char *tex
         format_duration(eta, sizeof eta,
                         (now - state.begin) * (double)(total - done) /
                             (double)(done - state.first));
-    fprintf(stderr, "%s%s %lld/%lld [%s] %3.0f%%  %s%s%s%s",
-            hy3_log_is_terminal() ? "\r\033[K" : "", label, (long long)done, (long long)total, bar,
-            100 * share, text, *text && *eta ? "  " : "",
+    fprintf(stderr, "%s%s %lld/%lld%s [%s] %3.0f%%  %s%s%s%s",
+            hy3_log_is_terminal() ? "\r\033[K" : "", label, (long long)done, (long long)total,
+            state.unit, bar, 100 * share, text, *text && *eta ? "  " : "",
             *eta ? (done >= total ? "took " : "ETA ") : "", eta);
     state.line_open = hy3_log_is_terminal() && done < total;
     if (!state.line_open)
@@ -145,12 +146,12 @@ void hy3_log_progress(const char *label, int64_t done, int64_t total, const char
 
 void hy3_log_progress_bytes(const char *label, int64_t done, int64_t total, double begin)
 {
-    char full_label[sizeof state.label], text[32];
+    char text[32];
     double seconds = hy3_seconds() - begin;
     int64_t unit = total < 10000000 ? 1000 : 1000000, shown_total = (total + unit - 1) / unit;
 
-    snprintf(full_label, sizeof full_label, "%.*s, %s", (int)sizeof full_label - 5, label,
-             unit == 1000 ? "kB" : "MB");
     snprintf(text, sizeof text, "%.1f MB/s", seconds > 0 ? 1e-6 * (double)done / seconds : 0.0);
-    hy3_log_progress(full_label, done < total ? done / unit : shown_total, shown_total, text);
+    state.unit = unit == 1000 ? " kB" : " MB";
+    hy3_log_progress(label, done < total ? done / unit : shown_total, shown_total, text);
+    state.unit = "";
 }

@@ -2,6 +2,8 @@
 /* layout.c - communicators. */
 #include "parallel/layout.h"
 
+#include "base/plural.h"
+
 /* Ranks of each node, 1 if the nodes differ or their ranks are not consecutive: then no group is
  * sure to stay inside one. */
 static int ranks_per_node(const struct hy3_layout *layout)
@@ -45,8 +47,8 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
         P = hy3_expert_group_size(experts, out->world.size, ranks_per_node(out));
     /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): P is 1 at least where it divides */
     if (P < 1 || out->world.size % P > 0)
-        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d ranks", P,
-                 out->world.size);
+        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P,
+                 out->world.size, hy3_s(out->world.size));
     if (P > 1 && (experts == 0 || experts % P != 0))
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
                  (long long)experts);

@@ -108,7 +108,7 @@ static void a_claim_that_cannot_be_met_is_a_status(void **state)
     getrlimit(RLIMIT_FSIZE, &before);
     small.rlim_max = before.rlim_max;
     setrlimit(RLIMIT_FSIZE, &small);
-    assert_fails(HY3_EIO, "no space for the 0.000 GB", hy3_output_claim(&out, 1000));
+    assert_fails(HY3_EIO, "no space for the 1.0 kB", hy3_output_claim(&out, 1000));
     setrlimit(RLIMIT_FSIZE, &before);
     hy3_output_discard(&out);
     assert_false(hy3_path_exists(path_of("s.part")));

@@ -5,6 +5,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/plural.h"
+#include "base/size.h"
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/adapter/report.h"
 #include "ckpt/hf/fingerprint.h"
@@ -309,6 +311,7 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
     hy3_status status = HY3_OK;
     struct merge m = {.options = options};
     struct hy3_hf_writer_options config = {.output = options->output, .dtype = options->dtype};
+    char size[HY3_SIZE_TEXT];
 
     HY3_AGREE_DONE(comm, plan(&m), "reading the model and the adapter");
     HY3_TRY_DONE(mark(comm, &m));
@@ -327,9 +330,9 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
                                                          .report = HY3_MERGE_REPORT,
                                                          .describe = describe_file},
                                 m.plan));
-    hy3_log(HY3_LOG_INFO, "%d tensors of the adapter merged, %.3f GB in '%s'",
-            m.params->count - m.params->base_count, 1e-9 * (double)m.plan->total_bytes,
-            options->output);
+    hy3_log(HY3_LOG_INFO, "%d tensor%s of the adapter merged, %s in '%s'",
+            m.params->count - m.params->base_count, hy3_s(m.params->count - m.params->base_count),
+            hy3_size_text((double)m.plan->total_bytes, size), options->output);
     if (hy3_rank(comm) == 0)
         status = hy3_merge_report_tell(options->output, options->verbose ? stdout : NULL);
     status = hy3_agree(comm, status, "reading the report");

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/plural.h"
+#include "base/size.h"
 #include "ckpt/hf/fingerprint.h"
 #include "ckpt/hf/names.h"
 #include "ckpt/hf/rewrite.h"
@@ -42,7 +43,7 @@ hy3_status hy3_hf_convert(MPI_Comm comm, const struct hy3_hf_conversion *c)
     struct hy3_hf_plan *plan = NULL;
     const char *names = hy3_names_words[c->layout.names];
     struct hy3_shape shape = {0};
-    char settings[128];
+    char settings[128], size[HY3_SIZE_TEXT];
     uint64_t source;
 
     HY3_AGREE_DONE(comm, plan_all(c, &shape, &base, &plan), "reading the checkpoint");
@@ -57,9 +58,9 @@ hy3_status hy3_hf_convert(MPI_Comm comm, const struct hy3_hf_conversion *c)
                                                          .verb = "converting",
                                                          .workers = c->workers},
                                 plan));
-    hy3_log(HY3_LOG_INFO, "%d tensor%s in %d shard%s, %.1f GB, written with %s names to '%s'",
+    hy3_log(HY3_LOG_INFO, "%d tensor%s in %d shard%s, %s, written with %s names to '%s'",
             plan->count, hy3_s(plan->count), plan->file_count, hy3_s(plan->file_count),
-            1e-9 * (double)plan->total_bytes, names, c->output);
+            hy3_size_text((double)plan->total_bytes, size), names, c->output);
 done:
     hy3_hf_plan_free(plan);
     hy3_hf_dir_close(base);

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/output.h"
 #include "base/plural.h"
+#include "base/size.h"
 #include "ckpt/hf/companions.h"
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
@@ -208,14 +209,15 @@ done:
 static hy3_status check_space(const struct work *w, int64_t needed)
 {
     struct statvfs disk;
+    char sizes[2][HY3_SIZE_TEXT];
 
     if (statvfs(w->rewrite->output, &disk) != 0)
         HY3_FAIL(HY3_EIO, "cannot look at the disk of '%s': %s", w->rewrite->output,
                  strerror(errno));
     if ((double)needed > (double)disk.f_bavail * (double)disk.f_frsize)
-        HY3_FAIL(HY3_EIO, "'%s' needs %.3f GB, its disk has %.3f GB left; nothing was written",
-                 w->rewrite->output, 1e-9 * (double)needed,
-                 1e-9 * (double)disk.f_bavail * (double)disk.f_frsize);
+        HY3_FAIL(HY3_EIO, "'%s' needs %s, its disk has %s left; nothing was written",
+                 w->rewrite->output, hy3_size_text((double)needed, sizes[0]),
+                 hy3_size_text((double)disk.f_bavail * (double)disk.f_frsize, sizes[1]));
     return HY3_OK;
 }
 
