@@ -284,7 +284,7 @@ hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_
     if (status != HY3_OK && strcmp(device, "auto") != 0)
         HY3_FAIL(status, "device = \"%s\": %s", device, why);
     if (status != HY3_OK)
-        hy3_log(HY3_LOG_INFO, "device = \"auto\": the CPU, because %s", why);
+        hy3_log(HY3_LOG_INFO, "running on the CPU: %s", why);
     *out = wrap(status == HY3_OK ? gpu : hy3_cpu_backend("best"));
     return HY3_OK;
 }

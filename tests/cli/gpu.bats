@@ -31,7 +31,7 @@ same_model() { # DIRECTORY …
     export HY3_CUDA_MODULE=$D/missing.so
     run_fails 1 'device = "cuda": the GPU library cannot be opened' "$MPIEXEC" -n 2 hy3_sft "$CFG"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" device=auto
-    [ "$(grep -c 'device = "auto": the CPU, because the GPU library cannot be opened' "$ERR")" \
+    [ "$(grep -c 'running on the CPU: the GPU library cannot be opened' "$ERR")" \
         -eq 1 ] || fail "$(shown)"
     on_emulated_gpu
     HY3_EMU_FAIL_AT=1 run_fails 1 \
