@@ -5,7 +5,11 @@
 #include "base/log.h"
 #include "comm/group.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,8 +20,26 @@ static void leave(int signal)
     _exit(code_of_end);
 }
 
+/* What was printed may still be in the buffer: a full disk is only noticed now. Whoever has closed
+ * standard output wants none of it. */
+static hy3_status flush_output(void)
+{
+    int error;
+
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return HY3_OK;
+    error = errno;
+    if (error == EBADF || error == EPIPE || fcntl(STDOUT_FILENO, F_GETFD) < 0)
+        return HY3_OK;
+    HY3_FAIL(HY3_EIO, "cannot write to standard output, what was printed is not complete: %s",
+             error ? strerror(error) : "an earlier write failed");
+}
+
 int hy3_finish(hy3_status status)
 {
+    if (status == HY3_OK)
+        status = flush_output();
     if (status != HY3_OK && hy3_error_text()[0] != '\0')
         hy3_log(status == HY3_STOPPED ? HY3_LOG_INFO : HY3_LOG_ERROR, "%s", hy3_error_text());
     /* all work is done: a lost launcher or peer must not block this process for ever (seen

@@ -186,3 +186,10 @@ setup() {
         train_data_file= dataset=x dataset_dir="$D"
     [ ! -e '~' ] && [ ! -e '$SCRATCH' ] && [ ! -e '${HOME}' ]
 }
+
+@test "results that standard output cannot take are an error" {
+    for command in "hy3_check $MODEL" "hy3_plan $CFG --ranks 2" "hy3_sft --help" \
+        "hy3_generate $MODEL --prompt hi --max_new_tokens 2"; do
+        run_fails 1 "cannot write to standard output" bash -c "exec $command >/dev/full"
+    done
+}
