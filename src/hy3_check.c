@@ -16,9 +16,8 @@ int main(int argc, char **argv)
         {HY3_ARGUMENT("DIR", HY3_WORD, &check.directory, NULL,
                       "model directory with inner or outer names, adapter, or checkpoint-N"),
          .path = HY3_PATH_MODEL},
-        {HY3_ARGUMENT(
-            "spot-check", HY3_COUNT, &check.spot_check, "N",
-            "read the values of N tensors (default 16), else only name, shape and dtype")},
+        {HY3_ARGUMENT("spot-check", HY3_COUNT, &check.spot_check, "N",
+                      "read the values of N tensors (default 16), of all others name and shape")},
         {HY3_ARGUMENT("all", HY3_BOOL, &all, NULL, "read the values of all tensors")},
         {.key = NULL},
     };

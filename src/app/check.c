@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/plural.h"
+#include "base/size.h"
 #include "ckpt/adapter/check.h"
 #include "ckpt/state/state.h"
 #include "comm/agree.h"
@@ -22,15 +23,16 @@ static hy3_status check_model(MPI_Comm comm, const struct hy3_check *options, FI
                               int64_t *findings)
 {
     struct hy3_check_summary sum;
+    char size[HY3_SIZE_TEXT];
 
     HY3_TRY(hy3_check(comm, options, out, &sum));
     *findings = sum.findings;
     if (sum.findings == 0 && hy3_rank(comm) == 0)
         fprintf(out,
-                "'%s' is valid: %lld tensor%s in %lld shard%s, %.3f GB; the values of %lld were "
+                "'%s' is valid: %lld tensor%s in %lld shard%s, %s; the values of %lld were "
                 "read\n",
                 options->directory, (long long)sum.tensors, hy3_s(sum.tensors),
-                (long long)sum.shards, hy3_s(sum.shards), 1e-9 * (double)sum.bytes,
+                (long long)sum.shards, hy3_s(sum.shards), hy3_size_text((double)sum.bytes, size),
                 (long long)sum.read);
     return HY3_OK;
 }
@@ -47,7 +49,8 @@ static void tell_adapter(const char *directory, const struct hy3_adapter_check_s
     fprintf(out, "'%s' is a valid adapter: r = %lld, alpha = %g, %lld tensors; ", directory,
             (long long)sum->rank, sum->alpha, (long long)sum->tensors);
     if (sum->has_base)
-        fprintf(out, "it fits its base '%s' in %lld layers\n", sum->base, (long long)sum->layers);
+        fprintf(out, "it fits its base '%s' in %lld layer%s\n", sum->base, (long long)sum->layers,
+                hy3_s(sum->layers));
     else
         fprintf(out, "its base '%s' is not here, so the shapes were not compared\n", sum->base);
 }

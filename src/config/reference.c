@@ -249,6 +249,10 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
               out);
     for (const struct hy3_option *o = u->arguments; o->key; o++)
         write_argument(out, o);
+    fputs(
+        ".TP\n.B \\-\\-help\nprints the arguments.\n"
+        ".TP\n.B \\-\\-version\nprints the version.\n",
+        out);
     hy3_reference_write_exit(out, u->program);
     write_signals(out);
     fputs(".SH SEE ALSO\n.BR hy3_sft (1)\n", out);

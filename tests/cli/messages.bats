@@ -193,3 +193,14 @@ setup() {
         run_fails 1 "cannot write to standard output" bash -c "exec $command >/dev/full"
     done
 }
+
+@test "every --help fits 100 columns and names its arguments as the manual page does" {
+    for page in "$HY3_SOURCE"/doc/man/*.1; do
+        program=$(basename "$page" .1)
+        run_ok "$program" --help
+        ! grep -E '^.{101}' "$OUT" || fail "$(shown "$program")"
+        for name in $(grep -oE '^  --[a-z_-]+' "$OUT" | tr -d ' -'); do
+            tr -d '\\-' <"$page" | grep -q "\\b$name\\b" || fail "$page does not name $name"
+        done
+    done
+}
