@@ -62,6 +62,11 @@ const char *hy3_hdf5_text(void)
     return "an error inside HDF5 (HY3_LOG=debug shows its words)";
 }
 
+hy3_status hy3_hdf5_shared_name(const char *path, char *out, size_t size)
+{
+    return hy3_path_format(out, size, "%s%s", strchr(path, ':') ? "ufs:" : "", path);
+}
+
 hy3_status hy3_hdf5_fail(const char *verb, const char *name, const char *path)
 {
     if (!name)

@@ -22,6 +22,10 @@ hy3_status hy3_hdf5_open_file(const char *path, hid_t *file);
 /* Local. Closes a file that was only read, even where the disk fails; -1: nothing. */
 void hy3_hdf5_close(hid_t file);
 
+/* Local. The name under which all ranks open a file together: MPI-IO takes what stands before a
+ * colon for the kind of file system, so one of its own goes before a path with a colon. */
+hy3_status hy3_hdf5_shared_name(const char *path, char *out, size_t size);
+
 /* Local. Why HDF5 failed last, in words of ours or the system's: its own are for programmers. Valid
  * until the next call. */
 const char *hy3_hdf5_text(void);

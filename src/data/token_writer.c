@@ -318,10 +318,12 @@ static hy3_status name_output(struct writer *w, const char *path)
 static hy3_status create_file(struct writer *w)
 {
     hy3_status status = HY3_OK;
+    char name[HY3_PATH_MAX + 8];
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
 
     H5Pset_fapl_mpio(access, w->comm, MPI_INFO_NULL);
-    if ((w->file = H5Fcreate(w->output.part, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
+    status = hy3_hdf5_shared_name(w->output.part, name, sizeof name);
+    if (status == HY3_OK && (w->file = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
         status = hy3_hdf5_fail("create", NULL, w->output.part);
     H5Pclose(access);
     return hy3_agree(w->comm, status, phase);

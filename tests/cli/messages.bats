@@ -204,3 +204,12 @@ setup() {
         done
     done
 }
+
+@test "a directory whose name has a colon, quotes and blanks takes a whole run" {
+    local out="$D/ufs:a 'b' \"c\""
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="\"$D/ufs:a 'b' \\\"c\\\"\"" max_steps=2 \
+        save_steps=1
+    [ -s "$out/model.safetensors" ] && [ -s "$out/checkpoint-1/state.h5" ]
+    run_ok hy3_export "$out/checkpoint-1" "$D/export:1"
+    run_ok hy3_check "$D/export:1"
+}

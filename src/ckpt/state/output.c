@@ -64,11 +64,13 @@ void hy3_state_output_free(struct hy3_state_output *o)
 hy3_status hy3_state_output_open(struct hy3_state_output *o, MPI_Comm comm)
 {
     hy3_status status = HY3_OK;
+    char name[HY3_PATH_MAX + 8];
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
 
     hy3_hdf5_quiet();
     H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
-    if ((o->file = H5Fopen(o->path, H5F_ACC_RDWR, access)) < 0)
+    status = hy3_hdf5_shared_name(o->path, name, sizeof name);
+    if (status == HY3_OK && (o->file = H5Fopen(name, H5F_ACC_RDWR, access)) < 0)
         status = hy3_fail(HY3_EIO, __FILE__, __LINE__, "cannot open '%s' on all ranks: %s", o->path,
                           hy3_hdf5_text());
     H5Pclose(access);
