@@ -142,6 +142,32 @@ static void say_error(const char *path, int error, char *why, size_t size)
     }
 }
 
+static void say_unwritable(const char *verb, const char *directory, char *why, size_t size)
+{
+    snprintf(why, size,
+             errno == EACCES ? "cannot be %s: no permission to write in '%.300s'"
+                             : "cannot be %s: '%.300s' is on a read-only file system",
+             verb, directory);
+}
+
+/* Whether a directory could be made there: the last part that exists decides. */
+static bool may_create(const char *path, char *why, size_t size)
+{
+    char part[HY3_PATH_MAX], *slash;
+
+    snprintf(part, sizeof part, "%s", path);
+    while (part[0] != '\0' && !hy3_path_exists(part)) {
+        slash = strrchr(part, '/');
+        *(slash ? slash + (slash == part && slash[1] != '\0') : part) = '\0';
+    }
+    if (part[0] == '\0')
+        memcpy(part, ".", 2);
+    if (faccessat(AT_FDCWD, part, W_OK | X_OK, AT_EACCESS) == 0)
+        return true;
+    say_unwritable("created", part, why, size);
+    return false;
+}
+
 bool hy3_path_fault(const char *path, enum hy3_path_use use, char *why, size_t size)
 {
     struct stat info;
@@ -153,13 +179,17 @@ bool hy3_path_fault(const char *path, enum hy3_path_use use, char *why, size_t s
 
         if (!is_new)
             say_error(path, error, why, size);
-        return !is_new;
+        return !is_new || !may_create(path, why, size);
     }
     if (wants_file ? !S_ISREG(info.st_mode) : !S_ISDIR(info.st_mode)) {
         snprintf(why, size, "is %s, not a %s", kind_of(info.st_mode),
                  !wants_file             ? "directory"
                  : S_ISDIR(info.st_mode) ? "file"
                                          : "regular file");
+        return true;
+    }
+    if (use == HY3_PATH_OUTPUT && faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) != 0) {
+        say_unwritable("written", path, why, size);
         return true;
     }
     if (faccessat(AT_FDCWD, path, wants_file ? R_OK : R_OK | X_OK, AT_EACCESS) != 0) {

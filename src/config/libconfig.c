@@ -164,6 +164,8 @@ static hy3_status prepare(const char *text, size_t size, const char *path,
 {
     struct scan s = {.at = text, .end = text + size, .line = 1, .path = path, .problems = problems};
 
+    if (size >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
+        refuse(&s, "this is UTF-16; save it as UTF-8");
     HY3_TRY(hy3_alloc(out, 2 * size + 2, 1)); /* at most one L a number */
     s.out = *out;
     while (s.at < s.end && problems->count == 0) {
@@ -268,6 +270,10 @@ hy3_status hy3_libconfig_read(const char *text, size_t size, const char *path,
     const config_setting_t *root;
     config_t config;
 
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* a mark of editors */
+        text += 3;
+        size -= 3;
+    }
     config_init(&config);
     HY3_TRY_DONE(prepare(text, size, path, &found, &prepared));
     if (found.count > 0) {

@@ -125,7 +125,11 @@ void hy3_paths_of_config(const struct hy3_config *c, const char *program,
     }
     check_list("eval_data_file", &c->eval_data_file, problems);
     check_key("output_dir", c->output_dir, HY3_PATH_OUTPUT, problems);
-    check_key("cache_dir", c->cache_dir, HY3_PATH_OUTPUT, problems);
+    /* one that is there may be shared, and only read */
+    check_key("cache_dir", c->cache_dir,
+              c->cache_dir && hy3_path_is_directory(c->cache_dir) ? HY3_PATH_INPUT
+                                                                  : HY3_PATH_OUTPUT,
+              problems);
     if (trains)
         check_key("offload_dir", c->offload_dir, HY3_PATH_OUTPUT, problems);
 }

@@ -139,9 +139,8 @@ static bool explain_value(const struct line *l, char *why, size_t size)
         snprintf(why, size, "a list stands in brackets, [\"a\", \"b\"]");
     else if (*v == '"' || *v == '=')
         return false;
-    else if (isdigit((unsigned char)*v) && !strchr(v, ' ') && !strchr(v, '/'))
-        snprintf(why, size, "'%s' is no number; a text stands in double quotes: %s = \"%s\";", v,
-                 l->key, v);
+    else if (isdigit((unsigned char)*v) && !strchr(v, '/'))
+        snprintf(why, size, "'%s' is no number; a text stands in double quotes", v);
     else if (strpbrk(v, "\"={[") || l->is_cut)
         snprintf(why, size, "texts stand in double quotes, and a setting ends with ';'");
     else

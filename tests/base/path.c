@@ -101,9 +101,10 @@ static void circles_and_endless_names_are_named(void **state)
 static void a_missing_permission_is_named(void **state)
 {
     bool was_root = geteuid() == 0;
-    char expected[HY3_PATH_MAX + 100];
+    char expected[HY3_PATH_MAX + 100], writing[HY3_PATH_MAX + 100];
 
     (void)state;
+    assert_int_equal(chmod(at("dir"), 0555), 0);
     assert_int_equal(chmod(hy3_test_directory(), 0755), 0);
     assert_int_equal(chmod(at("secret"), 0000), 0);
     assert_int_equal(chmod(at("dir/closed"), 0000), 0);
@@ -113,9 +114,16 @@ static void a_missing_permission_is_named(void **state)
         assert_int_equal(seteuid(65534), 0);
     assert_fault(at("secret"), HY3_PATH_FILE, "cannot be read: no permission");
     assert_fault(at("dir/closed"), HY3_PATH_INPUT, "cannot be read: no permission");
+    snprintf(writing, sizeof writing, "cannot be written: no permission to write in '%s'",
+             at("dir"));
+    assert_fault(at("dir"), HY3_PATH_OUTPUT, writing);
+    snprintf(writing, sizeof writing, "cannot be created: no permission to write in '%s'",
+             at("dir"));
+    assert_fault(at("dir/new/newer"), HY3_PATH_OUTPUT, writing);
     assert_fault(at("dir/closed/below"), HY3_PATH_INPUT, expected);
     if (was_root)
         assert_int_equal(seteuid(0), 0);
+    assert_int_equal(chmod(at("dir"), 0755), 0);
     assert_int_equal(chmod(at("dir/closed"), 0700), 0);
 }
 

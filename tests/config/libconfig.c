@@ -150,7 +150,10 @@ static void a_syntax_error_shows_the_line_and_what_to_write(void **state)
         {"a\n", "1: syntax error in 'a': a setting is key = value;"},
         {"a = 3d-out\n",
          "1: syntax error in 'a = 3d-out': '3d-out' is no number; a text stands in "
-         "double quotes: a = \"3d-out\";"},
+         "double quotes"},
+        {"a = 5 + 3;",
+         "1: syntax error in 'a = 5 + 3;': '5 + 3' is no number; a text stands in "
+         "double quotes"},
         {"a = b,c;",
          "1: syntax error in 'a = b,c;': a list is [\"a\", \"b\"], its texts in double "
          "quotes"},
@@ -170,6 +173,25 @@ static void a_syntax_error_shows_the_line_and_what_to_write(void **state)
         snprintf(message, sizeof message, "run.cfg:%s", cases[i].message);
         assert_refused(cases[i].text, message);
     }
+}
+
+static void the_marks_of_editors_are_known(void **state)
+{
+    (void)state;
+    read_text(
+        "\xef\xbb\xbf"
+        "a = 1;\r\nb = \"x\";\r\n");
+    assert_int_equal(problems.count, 0);
+    assert_string_equal(settings.items[0].key, "a");
+    assert_string_equal(settings.items[1].texts.items[0], "x");
+    assert_refused(
+        "\xff\xfe"
+        "a",
+        "run.cfg:1: this is UTF-16; save it as UTF-8");
+    assert_refused(
+        "\xfe\xff"
+        "a",
+        "run.cfg:1: this is UTF-16; save it as UTF-8");
 }
 
 static void texts_keep_their_bytes(void **state)
@@ -312,6 +334,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(include_is_refused_and_nothing_opened, release),
         cmocka_unit_test_teardown(bytes_that_end_a_text_early_are_refused, release),
         cmocka_unit_test_teardown(a_syntax_error_shows_the_line_and_what_to_write, release),
+        cmocka_unit_test_teardown(the_marks_of_editors_are_known, release),
         cmocka_unit_test_teardown(groups_duplicates_and_syntax_errors_name_their_line, release),
         cmocka_unit_test_teardown(texts_keep_their_bytes, release),
         cmocka_unit_test_teardown(lists_and_arrays_are_lists_of_texts_or_mixed, release),
