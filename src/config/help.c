@@ -5,20 +5,20 @@
 #include "base/memory.h"
 #include "config/assign.h"
 
-enum { LEFT = 38, RIGHT = 98 }; /* columns */
+enum { LEFT = 38, LEFT_OF_ARGUMENT = 29, RIGHT = 98 }; /* columns */
 
-/* Writes words from column *at on, on lines that begin at column LEFT and end before RIGHT. */
-static void wrap(FILE *out, const char *text, int *at)
+/* Writes words from column *at on, on lines that begin at column `left` and end before RIGHT. */
+static void wrap(FILE *out, const char *text, int left, int *at)
 {
     const char *word;
     size_t length;
 
     while ((word = hy3_option_word(&text, &length))) {
-        if (*at > LEFT && *at + 1 + (int)length > RIGHT) {
-            fprintf(out, "\n%*s", LEFT, "");
-            *at = LEFT;
+        if (*at > left && *at + 1 + (int)length > RIGHT) {
+            fprintf(out, "\n%*s", left, "");
+            *at = left;
         }
-        *at += fprintf(out, "%s%.*s", *at > LEFT ? " " : "", (int)length, word);
+        *at += fprintf(out, "%s%.*s", *at > left ? " " : "", (int)length, word);
     }
 }
 
@@ -38,8 +38,8 @@ static hy3_status write_option(FILE *out, const struct hy3_option *o,
     }
     fprintf(out, "%*s", LEFT - at, "");
     at = LEFT;
-    wrap(out, o->help, &at);
-    wrap(out, notes, &at);
+    wrap(out, o->help, LEFT, &at);
+    wrap(out, notes, LEFT, &at);
     fputc('\n', out);
 done:
     hy3_free(value);
@@ -50,12 +50,15 @@ done:
 static void write_argument(FILE *out, const struct hy3_option *o)
 {
     char left[64];
+    int at = LEFT_OF_ARGUMENT;
 
     if (o->type == HY3_WORD)
         snprintf(left, sizeof left, "%s", o->key);
     else
         snprintf(left, sizeof left, "--%s %s", o->key, o->value ? o->value : "");
-    fprintf(out, "  %-26s %s\n", left, o->help);
+    fprintf(out, "  %-26s ", left);
+    wrap(out, o->help, LEFT_OF_ARGUMENT, &at);
+    fputc('\n', out);
 }
 
 static void write_arguments(FILE *out, const struct hy3_usage *u)
