@@ -29,7 +29,7 @@ struct hy3_dataset {
     struct hy3_source *sources;
     int source_count;
     uint64_t seed; /* dummy data */
-    int64_t vocab;
+    int64_t vocab; /* ids are below it; 0: not known */
 };
 
 void hy3_dataset_close(struct hy3_dataset *dataset)
@@ -122,6 +122,29 @@ static void draw_dummy(const struct hy3_dataset *d, int64_t i, int32_t *ids, uin
     }
 }
 
+void hy3_dataset_set_vocab(struct hy3_dataset *dataset, int64_t vocab)
+{
+    dataset->vocab = vocab;
+}
+
+/* A file of another tokenizer, or of a stranger, may have ids that no row of the embedding has. */
+static hy3_status check_ids(const struct hy3_dataset *d, int64_t i, const int32_t *ids,
+                            int64_t length)
+{
+    char where[HY3_PATH_MAX];
+
+    for (int64_t t = 0; t < length; t++) {
+        if (ids[t] >= 0 && (d->vocab == 0 || ids[t] < d->vocab))
+            continue;
+        hy3_dataset_where(d, i, where, sizeof where);
+        HY3_FAIL(HY3_EFORMAT,
+                 "sample %lld (%s) of '%s' has the token id %d, the model's vocabulary only %lld: "
+                 "the file is of another tokenizer; delete it or set overwrite_cache to rebuild it",
+                 (long long)i, where, d->path, ids[t], (long long)d->vocab);
+    }
+    return HY3_OK;
+}
+
 hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_t *ids,
                             uint8_t *mask)
 {
@@ -148,7 +171,7 @@ hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_
                  "set overwrite_cache to rebuild it",
                  (long long)i, where, dataset->path);
     }
-    return HY3_OK;
+    return check_ids(dataset, i, ids, (int64_t)length);
 }
 
 void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, size_t size)

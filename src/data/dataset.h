@@ -49,6 +49,10 @@ uint64_t hy3_dataset_fingerprint(const struct hy3_dataset *dataset);
 /* Local. Tokens of sample i. */
 int64_t hy3_dataset_length(const struct hy3_dataset *dataset, int64_t i);
 
+/* Local. From now on a sample with an id of `vocab` or more is an error when it is read; before,
+ * ids are only known not to be negative. */
+void hy3_dataset_set_vocab(struct hy3_dataset *dataset, int64_t vocab);
+
 /* Local. Reads sample i by pread: ids [length], mask [length] (1: a label). */
 hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_t *ids,
                             uint8_t *mask);

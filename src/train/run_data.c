@@ -22,6 +22,9 @@ static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm, int64
     HY3_TRY(hy3_datasets_open(comm, c, "train", true, &d->train_set, NULL));
     if (c->eval_data_file.count > 0)
         HY3_TRY(hy3_datasets_open(comm, c, "eval", true, &d->eval_set, NULL));
+    hy3_dataset_set_vocab(d->train_set, vocab);
+    if (d->eval_set)
+        hy3_dataset_set_vocab(d->eval_set, vocab);
     return HY3_OK;
 }
 
