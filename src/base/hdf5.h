@@ -33,10 +33,16 @@ const char *hy3_hdf5_text(void);
 /* Local. HY3_EIO: "cannot VERB 'NAME' of 'PATH'", and the reason. name: NULL for the file. */
 hy3_status hy3_hdf5_fail(const char *verb, const char *name, const char *path);
 
-/* Local. Closes a file of the default driver whose content no longer matters, because writing it
- * has failed: what HDF5 still holds goes nowhere. H5Fclose would fail for the same reason as the
- * write, leave the file half open, and crash when the library is torn down (seen with 1.10.8). */
+/* Local. Closes a file of the default driver that was only read, or whose content no longer
+ * matters, because writing it has failed: what HDF5 still holds goes nowhere. H5Fclose would fail
+ * for the same reason as the write, leave the file half open, and crash when the library is torn
+ * down (seen with 1.10.8). */
 void hy3_hdf5_discard(hid_t file);
+
+/* Local. Makes all descriptors of this process for the file `path` those of an empty one, so that
+ * H5Fclose reaches no disk that can refuse: MPI-IO has such descriptors, which no interface gives.
+ * What matters must be flushed before. */
+void hy3_hdf5_cut_off(const char *path);
 
 /* Local. One number of 64 bits; type: H5T_NATIVE_INT64, _UINT64 or _DOUBLE, as `out` has it.
  * Errors: HY3_EFORMAT. */

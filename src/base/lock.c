@@ -14,7 +14,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TRIES = 1000 }; /* of a lock that comes and goes while it is looked at */
+enum {
+    TRIES = 1000, /* of a lock that comes and goes while it is looked at */
+    LEFT = 32
+};
+
+/* Of the last locks of this process that the disk did not let it remove: nobody holds them, though
+ * the process lives. */
+static struct {
+    char nonces[LEFT][24];
+    unsigned count;
+} left;
 
 struct hy3_lock {
     char path[HY3_PATH_MAX];
@@ -151,6 +161,14 @@ static int create(struct hy3_lock *lock, const char *at)
     return error;
 }
 
+static bool is_left(const char *nonce)
+{
+    for (int i = 0; i < LEFT; i++)
+        if (strcmp(left.nonces[i], nonce) == 0)
+            return true;
+    return false;
+}
+
 /* Whether the lock file may be taken over; else the request notes whether its holder lives. */
 static bool is_stale(struct hy3_lock_request *request, int depth,
                      const struct hy3_lock_holder *holder)
@@ -159,7 +177,7 @@ static bool is_stale(struct hy3_lock_request *request, int depth,
     bool is_known = strcmp(request->watch[depth].nonce, holder->nonce) == 0;
     double now = hy3_seconds();
 
-    if (fate == HY3_LOCK_GONE)
+    if (fate == HY3_LOCK_GONE || is_left(holder->nonce))
         return true;
     if (!is_known || request->watch[depth].beat != holder->beat) {
         snprintf(request->watch[depth].nonce, sizeof request->watch[depth].nonce, "%s",
@@ -308,27 +326,41 @@ static void free_lock(struct hy3_lock *lock)
     hy3_free(lock);
 }
 
-/* Whether the file at `path` says that it is this lock. */
-static bool is_own(const struct hy3_lock *lock, const char *path)
+/* From now on nobody holds the lock file of this nonce. */
+static void leave(const char *nonce)
 {
-    struct hy3_lock_holder now;
-    bool exists;
+    snprintf(left.nonces[left.count++ % LEFT], sizeof left.nonces[0], "%s", nonce);
+}
 
-    return hy3_lock_holder_read(path, &now, &exists) == HY3_OK && exists &&
-           strcmp(now.nonce, lock->self.nonce) == 0;
+/* Writes the draft with a new nonce. */
+static int write_draft(struct hy3_lock *lock)
+{
+    int error = ENAMETOOLONG;
+
+    hy3_lock_holder_self(&lock->self);
+    if (hy3_path_format(lock->draft, sizeof lock->draft, "%s.%s.new", lock->path,
+                        lock->self.nonce) == HY3_OK)
+        error = write_file(lock, lock->draft);
+    if (error != 0)
+        lock->draft[0] = '\0';
+    return error;
 }
 
 /* Removes the lock file under its guard: another may be about to take it over. */
 static void release(struct hy3_lock *lock)
 {
     char guard[HY3_PATH_MAX];
+    struct hy3_lock_holder held = lock->self, now;
+    bool exists;
 
-    if (guard_of(lock->path, lock->self.nonce, guard) != HY3_OK)
+    leave(held.nonce);
+    if (guard_of(lock->path, held.nonce, guard) != HY3_OK || write_draft(lock) != 0)
         return;
-    /* no links here, or no lock; or one who takes it over has the guard, or an answer was lost */
-    if (link(lock->path, guard) != 0 && write_file(lock, guard) != 0 && !is_own(lock, guard))
+    leave(lock->self.nonce);
+    if (create(lock, guard) != 0)
         return;
-    if (is_own(lock, lock->path))
+    if (hy3_lock_holder_read(lock->path, &now, &exists) == HY3_OK && exists &&
+        strcmp(now.nonce, held.nonce) == 0)
         unlink(lock->path);
     unlink(guard);
 }
@@ -347,14 +379,9 @@ hy3_status hy3_lock_ask(struct hy3_lock_request *request, struct hy3_lock **out)
         return judge(request, 0, &holder);
     HY3_TRY_DONE(hy3_alloc(&lock, 1, sizeof *lock));
     lock->fd = -1;
-    hy3_lock_holder_self(&lock->self);
     snprintf(lock->path, sizeof lock->path, "%s", request->path);
-    HY3_TRY_DONE(hy3_path_format(lock->draft, sizeof lock->draft, "%s.%s.new", lock->path,
-                                 lock->self.nonce));
-    if ((error = write_file(lock, lock->draft)) != 0) {
-        lock->draft[0] = '\0';
+    if ((error = write_draft(lock)) != 0)
         HY3_FAIL_DONE(HY3_EIO, "cannot create the lock '%s': %s", lock->path, strerror(error));
-    }
     HY3_TRY_DONE(take(request, lock, lock->path, 0, &is_ours));
     if (!is_ours)
         goto done;

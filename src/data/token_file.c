@@ -256,7 +256,7 @@ hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sou
     HY3_TRY_DONE(read_offsets(path, out, offsets));
 done:
     if (file >= 0)
-        H5Fclose(file);
+        hy3_hdf5_discard(file);
     if (fd >= 0)
         close(fd);
     return status;

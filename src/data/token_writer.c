@@ -329,6 +329,14 @@ static hy3_status create_file(struct writer *w)
     return hy3_agree(w->comm, status, phase);
 }
 
+/* A file that stays half closed would crash MPI_Finalize: the close must reach no disk. */
+static void close_file(struct writer *w)
+{
+    hy3_hdf5_cut_off(w->output.part);
+    H5Fclose(w->file);
+    w->file = -1;
+}
+
 /* Marks the file complete, after all data is flushed. */
 static hy3_status mark_and_close(struct writer *w)
 {
@@ -340,9 +348,9 @@ static hy3_status mark_and_close(struct writer *w)
     HY3_AGREE(w->comm, status, phase);
     status =
         hy3_hdf5_put_number(w->file, "complete", H5T_NATIVE_INT64, &is_complete, w->output.part);
-    if (H5Fclose(w->file) < 0 && status == HY3_OK)
-        status = hy3_hdf5_fail("close", NULL, w->output.part);
-    w->file = -1;
+    if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 && status == HY3_OK)
+        status = hy3_hdf5_fail("flush", NULL, w->output.part);
+    close_file(w);
     status = hy3_agree(w->comm, status, phase);
     return status;
 }
@@ -388,7 +396,7 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
     w.output.part[0] = '\0';
 done:
     if (w.file >= 0)
-        H5Fclose(w.file);
+        close_file(&w);
     if (hy3_rank(comm) == 0)
         hy3_output_discard(&w.output);
     hy3_free(w.samples);

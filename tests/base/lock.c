@@ -38,6 +38,14 @@ int link(const char *from, const char *to)
     return links < 0 ? -1 : (int)result;
 }
 
+static bool keeps_files; /* unlink fails */
+
+int unlink(const char *path)
+{
+    errno = EIO;
+    return keeps_files ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
 int flock(int fd, int operation)
 {
     (void)fd;
@@ -365,6 +373,26 @@ static void a_holder_whose_lock_is_replaced_or_gone_knows_it(void **state)
     assert_nothing_is_left();
 }
 
+/* The process lives, but holds it no more: it would wait for itself. */
+static void a_lock_that_could_not_be_removed_is_got_again(void **state)
+{
+    struct hy3_lock *lock;
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        assert_ok(get(true, &lock));
+        keeps_files = true;
+        hy3_lock_close(lock);
+        keeps_files = false;
+        assert_true(hy3_path_exists(lock_path()));
+    }
+    assert_ok(get(true, &lock));
+    hy3_lock_close(lock);
+    assert_false(hy3_path_exists(lock_path()));
+    assert_ok(hy3_directory_remove(hy3_test_directory())); /* with guards that stayed */
+    assert_ok(hy3_directory_create(hy3_test_directory()));
+}
+
 /* Torn, of another program, hostile: nothing is known of its holder, and it is watched. */
 static void a_file_that_is_no_lock_is_watched(void **state)
 {
@@ -394,6 +422,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_lock_of_another_host_that_beats_refuses),
         cmocka_unit_test(what_is_known_of_a_holder_decides),
         cmocka_unit_test(a_holder_whose_lock_is_replaced_or_gone_knows_it),
+        cmocka_unit_test(a_lock_that_could_not_be_removed_is_got_again),
         cmocka_unit_test(a_file_that_is_no_lock_is_watched),
     };
 
