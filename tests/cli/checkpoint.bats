@@ -53,34 +53,6 @@ same_model() { # FILE DIRECTORY DIRECTORY
     ls -d "$OUTPUT"/checkpoint-*
 }
 
-@test "a run killed repeatedly while saving continues each time and ends with the same weights" {
-    kills=10
-    [ -z "${HY3_LONG:-}" ] || kills=50 LIMIT=1200
-    sed -i "s/^max_steps.*/max_steps = $((kills * 300));/" "$CFG"
-    echo "gradient_accumulation_steps = 8;" >>"$CFG"
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$D/whole" save_steps=100000
-    killed=0 continued=0
-    while [ "$killed" -lt "$kills" ]; do
-        "$MPIEXEC" -n 2 hy3_sft "$CFG" save_steps=3 save_total_limit=2 save_async=true \
-            >"$D/log" 2>&1 3>&- &
-        sleep "$(printf '%d.%03d' $((RANDOM % 2)) $((200 + RANDOM % 800)))"
-        pkill -KILL -f "^hy3_sft $CFG" || true
-        status=0
-        wait $! || status=$?
-        ! grep -q "error:" "$D/log" || fail "kill $killed: $(tail "$D/log")"
-        [ "$status" -ne 0 ] || fail \
-            "the run ended after $killed kills: it is too short for this test"
-        killed=$((killed + 1))
-        ! grep -q "continuing after step" "$D/log" || continued=$((continued + 1))
-    done
-    [ "$continued" -gt $((kills / 2)) ] || fail \
-        "only $continued of $kills lives continued an earlier one"
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" save_steps=100000 # the rest in one life
-    same_model model.safetensors "$D/whole" "$OUTPUT"
-    diff <(sed 's/, "tokens_per_second.*//' "$D/whole/train_log.jsonl") \
-        <(sed 's/, "tokens_per_second.*//' "$OUTPUT/train_log.jsonl")
-}
-
 @test "hy3_export makes the model that the run wrote, in both layouts and as an adapter" {
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=3 save_steps=3
     run_ok "$MPIEXEC" -n 3 hy3_export "$OUTPUT/checkpoint-3" "$D/same"
