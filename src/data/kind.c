@@ -48,15 +48,26 @@ static size_t skip_spaces(const char *text, size_t at, size_t size)
     return at;
 }
 
-/* "[{" or "[" and a line end: a list of objects, not a bad line such as [1, 2]. */
+static bool starts_with(const char *text, size_t at, size_t size, const char *word)
+{
+    return size - at >= strlen(word) && memcmp(text + at, word, strlen(word)) == 0;
+}
+
+/* "[{" or "[" and a line end: a list of objects, not a bad line such as [1, 2] or the messages of
+ * one conversation. */
 static bool is_list(const char *text, size_t at, size_t size)
 {
-    size_t next;
+    size_t next, key;
 
     if (text[at] != '[')
         return false;
     next = skip_spaces(text, at + 1, size);
-    return next < size && (text[next] == '{' || memchr(text + at, '\n', next - at));
+    if (next == size)
+        return false;
+    key = skip_spaces(text, next + 1, size);
+    if (starts_with(text, key, size, "\"role\"") || starts_with(text, key, size, "\"content\""))
+        return false;
+    return text[next] == '{' || memchr(text + at, '\n', next - at);
 }
 
 /* "{" alone in its line. */

@@ -111,6 +111,9 @@ turn() { # turn QUESTION ANSWER: a line
         grep -qF "${kind%%:*}" "$ERR"
     done
     [ ! -e "$CACHE" ] || fail "something was written"
+    sed -e 's/.*"messages": //' -e 's/}$//' train.jsonl >conversations # a list a line
+    run_fails 1 "conversations:1: a line must be an object with 'messages', not a list" \
+        hy3_tokenize "$CFG" cache_dir="$CACHE" train_data_file="$BATS_TEST_TMPDIR/conversations"
 }
 
 @test "val_size above 0 holds out a sample however small it is" {

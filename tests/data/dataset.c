@@ -195,7 +195,7 @@ static const char *in_cache(const char *cache, int ranks, const char *name)
 }
 
 static const char mixed[] =
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+    "{\"user_id\":7,\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
     "\"content\":\"one\"}]}\n"
     "\n"
     "{\"messages\":[{\"role\":\"user\",\"content\":\"b\"}]}\r\n"
@@ -204,8 +204,18 @@ static const char mixed[] =
     "\"content\":\"two\"}]}\r\n"
     "{\"messages\":[{\"role\":\"wizard\",\"content\":\"\xc3\xa9\"}]}\n"
     "   \t\n"
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"d\"},{\"role\":\"assistant\","
+    "{\"user_id\":8,\"messages\":[{\"role\":\"user\",\"content\":\"d\"},{\"role\":\"assistant\","
     "\"content\":\"three\"}]}";
+
+/* Two of the three samples of `mixed`, the first and the last, have a key that is not read. */
+static bool has_unread(const struct hy3_dataset_summary *sum, int64_t limit)
+{
+    const char *text = limit == 0  ? "user_id (4 lines), id (1 line)"
+                       : limit > 2 ? "user_id (2 lines)"
+                                   : "user_id (1 line)";
+
+    return strncmp(sum->unread, text, strlen(text)) == 0;
+}
 
 static void the_number_of_ranks_does_not_show_in_the_files(void **state)
 {
@@ -234,6 +244,7 @@ static void the_number_of_ranks_does_not_show_in_the_files(void **state)
             assert_all(open_on(ranks, &o, &sum) == HY3_OK);
             if (ranks == 1)
                 one = sum;
+            assert_all(rank() >= ranks || has_unread(&sum, limits[i]));
             assert_all(limits[i] == 0 || rank() >= ranks || sum.samples == limits[i]);
             assert_all(rank() > 0 || (one.lines == sum.lines && one.bad == sum.bad &&
                                       one.dropped == sum.dropped && one.longest == sum.longest));
