@@ -527,6 +527,39 @@ static void a_torn_or_altered_file_is_made_again(void **state)
     }
 }
 
+/* Rank 0. An attribute gets the value, or goes if that is negative. */
+static void change_attribute(const char *path, const char *name, int64_t value)
+{
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), attribute;
+
+    assert_true(file >= 0);
+    if (value < 0) {
+        assert_true(H5Adelete(file, name) >= 0);
+    } else {
+        attribute = H5Aopen(file, name, H5P_DEFAULT);
+        assert_true(H5Awrite(attribute, H5T_NATIVE_INT64, &value) >= 0);
+        H5Aclose(attribute);
+    }
+    H5Fclose(file);
+}
+
+static void a_file_of_an_older_format_is_made_again(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "older");
+
+    (void)state;
+    assert_all(!is_reused(&o));
+    for (int i = 0; i < 2; i++) {
+        hy3_barrier(MPI_COMM_WORLD, "testing");
+        if (rank() == 0)
+            change_attribute(here("older/train.h5"), i == 0 ? "format_version" : "null_contents",
+                             i == 0 ? 1 : -1);
+        hy3_barrier(MPI_COMM_WORLD, "testing");
+        assert_all(!is_reused(&o));
+        assert_all(is_reused(&o));
+    }
+}
+
 static void inspect(const char *path, struct hy3_token_header *header)
 {
     uint64_t *offsets;
@@ -607,6 +640,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_missing_file_is_told_before_any_work),
         cmocka_unit_test(a_file_that_fits_is_used_again_and_no_other),
         cmocka_unit_test(a_torn_or_altered_file_is_made_again),
+        cmocka_unit_test(a_file_of_an_older_format_is_made_again),
         cmocka_unit_test(a_flipped_token_is_noticed_when_it_is_read),
         cmocka_unit_test(no_offset_that_is_wrong_is_trusted),
         cmocka_unit_test(running_out_of_memory_ends_cleanly_on_all_ranks),
