@@ -158,3 +158,44 @@ half_a_run() {
     run_ok hy3_sft "$CFG" finetuning_type=full model_name_or_path="$BATS_TEST_TMPDIR/other"
     grep -q "warning: .*the biases of routers" "$ERR"
 }
+
+# le64 N: as eight bytes.
+le64() {
+    local i n=$1
+    for i in 1 2 3 4 5 6 7 8; do
+        printf '%b' "\\0$(printf %o $((n & 255)))"
+        n=$((n >> 8))
+    done
+}
+
+# An adapter of q_proj of layer 1 only, as PEFT writes one for layers_to_transform, in DIRECTORY:
+# every element of A and B is 0x3c3c3c3c, 0.011489.
+partial_adapter() {
+    local name=base_model.model.model.layers.1.self_attn.q_proj header
+    mkdir "$1"
+    header='{"'$name.lora_A.weight'":{"dtype":"F32","shape":[4,32],"data_offsets":[0,512]},"'
+    header+=$name.lora_B.weight'":{"dtype":"F32","shape":[32,4],"data_offsets":[512,1024]}}'
+    {
+        le64 ${#header}
+        printf '%s' "$header"
+        head -c 1024 /dev/zero | tr '\000' '\074'
+    } >"$1/adapter_model.safetensors"
+    echo '{"peft_type": "LORA", "r": 4, "lora_alpha": 16, "target_modules": ["q_proj"],' \
+        '"layers_to_transform": [1]}' >"$1/adapter_config.json"
+}
+
+@test "an adapter of one layer is used, trained on, exported and merged as such" {
+    local one=$BATS_TEST_TMPDIR/one model=$BATS_FILE_TMPDIR/model
+    partial_adapter "$one"
+    run_ok hy3_check "$one"
+    run_ok hy3_generate "$model" --adapter "$one" --prompt x --max_new_tokens 2
+    run_ok hy3_sft "$CFG" adapter_name_or_path="$one" max_steps=2 save_steps=1
+    grep -q '"model.layers.1.self_attn.q_proj"' "$OUTPUT/adapter_config.json"
+    run_ok hy3_check "$OUTPUT"
+    grep -q "2 tensors; it fits its base '$model' in 1 layer" "$OUT"
+    run_ok hy3_export "$OUTPUT/checkpoint-2" "$OUTPUT-exported"
+    run_ok hy3_merge --base_model_path "$model" --adapter_model_path "$OUTPUT-exported" \
+        --output_path "$OUTPUT-merged" --verbose
+    [ "$(grep -c "$(printf '\tupdated\tyes\t')" "$OUT")" -eq 1 ]
+    grep -q "layers.1.self_attn.q_proj.weight$(printf '\tupdated')" "$OUT"
+}

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/printable.h"
 #include "ckpt/state/seal.h"
 
 #include <math.h>
@@ -218,9 +219,7 @@ static hy3_status get_attribute(hid_t file, const struct hy3_state_attribute *a,
     HY3_TRY(hy3_hdf5_get_text(file, a->name, HY3_STATE_TEXT, &text));
     snprintf(out, HY3_STATE_TEXT, "%s", text);
     hy3_free(text);
-    for (char *c = out; *c; c++) /* it is shown: a file must not control a terminal */
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    hy3_make_printable(out, false); /* it is shown */
     return HY3_OK;
 }
 
