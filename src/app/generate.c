@@ -2,6 +2,7 @@
 /* generate.c - from a conversation to its next turn. */
 #include "app/generate.h"
 
+#include "app/identity.h"
 #include "app/loaded_model.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -47,6 +48,7 @@ hy3_status hy3_generate_open(MPI_Comm comm, const struct hy3_generate_options *o
     struct hy3_generate *g = NULL;
     struct hy3_loaded_model_options model = {
         .directory = options->directory, .adapter = options->adapter, .device = options->device};
+    struct hy3_state_identity identity;
     bool wide;
 
     *out = NULL;
@@ -64,6 +66,8 @@ hy3_status hy3_generate_open(MPI_Comm comm, const struct hy3_generate_options *o
         HY3_FAIL_DONE(HY3_EFORMAT, "the tokenizer in '%s' has more ids than the model's vocabulary",
                       options->directory);
     HY3_TRY_DONE(hy3_loaded_model_load(&g->model, &model));
+    if (options->adapter) /* warns of one that is for another base */
+        HY3_TRY_DONE(hy3_identity_of(&g->model, options->directory, &identity));
     if (options->adapter)
         HY3_TRY_DONE(hy3_loaded_model_load_adapter(&g->model, 0, hy3_store_values(g->model.store)));
     *out = HY3_TAKE(g);

@@ -27,14 +27,18 @@ static void format_adapter(const struct hy3_lora *lora, char *out, size_t size)
     }
 }
 
-hy3_status hy3_identity_of(const struct hy3_loaded_model *model, const char *path,
+hy3_status hy3_identity_of(struct hy3_loaded_model *model, const char *path,
                            struct hy3_state_identity *out)
 {
     uint64_t fingerprint;
 
     *out = (struct hy3_state_identity){0};
     HY3_TRY(hy3_hf_fingerprint(model->layout.world.comm, model->base, &model->shape, &fingerprint));
-    snprintf(out->fingerprint, sizeof out->fingerprint, "%016llx", (unsigned long long)fingerprint);
+    snprintf(model->base_fingerprint, sizeof model->base_fingerprint, "%016llx",
+             (unsigned long long)fingerprint);
+    snprintf(out->fingerprint, sizeof out->fingerprint, "%s", model->base_fingerprint);
+    if (model->adapter)
+        hy3_adapter_tell_base(model->adapter, path, model->base_fingerprint);
     snprintf(out->base, sizeof out->base, "%s", path);
     format_adapter(&model->params->lora, out->adapter, sizeof out->adapter);
     return HY3_OK;

@@ -10,9 +10,10 @@
 #include "app/loaded_model.h"
 #include "ckpt/state/state.h"
 
-/* Collective on the model's world. The identity of a model that is open; path: of its base, for
- * messages. Errors: HY3_EIO, HY3_EFORMAT of the base. */
-hy3_status hy3_identity_of(const struct hy3_loaded_model *model, const char *path,
+/* Collective on the model's world. The identity of a model that is open, whose fingerprint is kept
+ * in it; path: of its base, for messages. The log warns of an adapter that says it is of another
+ * base. Errors: HY3_EIO, HY3_EFORMAT of the base. */
+hy3_status hy3_identity_of(struct hy3_loaded_model *model, const char *path,
                            struct hy3_state_identity *out);
 
 /* Logically collective. Whether the state at `path` may be continued or exported with this model:

@@ -13,7 +13,8 @@ struct hy3_loaded_model {
     struct hy3_shape shape;
     struct hy3_params *params;
     struct hy3_hf_dir *base;
-    struct hy3_adapter *adapter; /* NULL: none was given */
+    char base_fingerprint[HY3_SHARD_BASE]; /* "" before hy3_identity_of */
+    struct hy3_adapter *adapter;           /* NULL: none was given */
     struct hy3_store *store;
 };
 

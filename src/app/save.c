@@ -39,6 +39,7 @@ hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, struct h
     struct hy3_hf_writer_options writer = writer_options(save);
     struct hy3_adapter_writer adapter = {.output = save->output,
                                          .base_path = save->base_path,
+                                         .base_fingerprint = save->model->base_fingerprint,
                                          .tokenizer_directory = save->tokenizer_directory};
 
     if (params->lora.rank > 0)

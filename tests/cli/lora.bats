@@ -199,3 +199,26 @@ partial_adapter() {
     [ "$(grep -c "$(printf '\tupdated\tyes\t')" "$OUT")" -eq 1 ]
     grep -q "layers.1.self_attn.q_proj.weight$(printf '\tupdated')" "$OUT"
 }
+
+# Every program that takes the adapter $OUTPUT, with the base $1; $2: a new directory for results.
+use_adapter_on() {
+    sed -i "s|\(\"base_model_name_or_path\": \)\"[^\"]*\"|\1\"$1\"|" "$OUTPUT/adapter_config.json"
+    mkdir "$2"
+    hy3_check "$OUTPUT" &&
+        hy3_generate "$1" --adapter "$OUTPUT" --prompt x --max_new_tokens 1 &&
+        hy3_merge --base_model_path "$1" --adapter_model_path "$OUTPUT" --output_path "$2/merged" &&
+        hy3_sft "$CFG" adapter_name_or_path="$OUTPUT" model_name_or_path="$1" max_steps=1 \
+            output_dir="$2/run"
+}
+
+@test "an adapter that meets another base than its own is told, by every program" {
+    local other=$BATS_TEST_TMPDIR/other
+    hy3_init --shape "$BATS_FILE_TMPDIR/model.json" --tokenizer "$QUICK/tokenizer" --seed 2 \
+        --output_dir "$other"
+    run_ok hy3_sft "$CFG" max_steps=1
+    use_adapter_on "$other" "$BATS_TEST_TMPDIR/1" >"$BATS_TEST_TMPDIR/log" 2>&1
+    [ "$(grep -c "warning: .* trained on a base with the fingerprint [0-9a-f]*; '$other' has" \
+        "$BATS_TEST_TMPDIR/log")" -eq 4 ]
+    use_adapter_on "$BATS_FILE_TMPDIR/model" "$BATS_TEST_TMPDIR/2" >"$BATS_TEST_TMPDIR/log" 2>&1
+    ! grep "trained on a base" "$BATS_TEST_TMPDIR/log"
+}

@@ -3,6 +3,7 @@
 #include "ckpt/adapter/adapter.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "ckpt/adapter/config.h"
 #include "ckpt/adapter/transpose.h"
@@ -369,4 +370,14 @@ done:
     XXH3_freeState(state);
     hy3_free(piece);
     return status;
+}
+
+void hy3_adapter_tell_base(const struct hy3_adapter *a, const char *path, const char *fingerprint)
+{
+    const char *own = hy3_shard_base(a->shard);
+
+    if (own[0] != '\0' && strcmp(own, fingerprint) != 0)
+        hy3_log(HY3_LOG_WARN,
+                "'%s' was trained on a base with the fingerprint %s; '%s' has %s: other weights",
+                hy3_shard_path(a->shard), own, path, fingerprint);
 }

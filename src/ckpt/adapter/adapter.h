@@ -58,3 +58,8 @@ const char *hy3_adapter_path(const struct hy3_adapter *adapter);
 
 /* Local. Of all bytes of that file, rank and alpha. */
 hy3_status hy3_adapter_fingerprint(const struct hy3_adapter *adapter, uint64_t *out);
+
+/* Local. Warns if the adapter says that it was trained on other values than those of the base at
+ * `path`, whose fingerprint is given: what it adds was made for those. */
+void hy3_adapter_tell_base(const struct hy3_adapter *adapter, const char *path,
+                           const char *fingerprint);

@@ -8,7 +8,7 @@
 #include "base/printable.h"
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/adapter/config.h"
-#include "ckpt/hf/safetensors.h"
+#include "ckpt/hf/fingerprint.h"
 #include "ckpt/hf/scan.h"
 
 enum { LIMIT = 1 << 20, PIECE = 1 << 20 }; /* bytes of the configuration; elements read at a time */
@@ -80,6 +80,23 @@ static hy3_status open_base(struct check *c)
     HY3_TRY(hy3_params_create(&shape, 0, shape.experts, &c->params));
     c->summary->has_base = true;
     return HY3_OK;
+}
+
+/* Warns of a base that has other values than the one the adapter was trained on. */
+static hy3_status compare_base(const struct check *c)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_hf_dir *base = NULL;
+    char text[HY3_SHARD_BASE];
+    uint64_t fingerprint;
+
+    HY3_TRY_DONE(hy3_hf_dir_open(c->summary->base, &base));
+    HY3_TRY_DONE(hy3_hf_fingerprint(MPI_COMM_SELF, base, &c->params->shape, &fingerprint));
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)fingerprint);
+    hy3_adapter_tell_base(c->adapter, c->summary->base, text);
+done:
+    hy3_hf_dir_close(base);
+    return status;
 }
 
 /* Counts the matrices of the table, and each factor that the file lacks or has in another shape. */
@@ -177,6 +194,7 @@ static hy3_status check_all(struct check *c)
         if (!c->adapter)
             return HY3_OK;
         HY3_TRY(check_factors(c));
+        HY3_TRY(as_finding(c, compare_base(c)));
     }
     HY3_TRY(as_finding(c, hy3_adapter_open_weights(c->directory, &c->shard)));
     return c->shard ? check_tensors(c) : HY3_OK;

@@ -113,8 +113,11 @@ static hy3_status plan(struct merge *m)
 static hy3_status mark(MPI_Comm comm, struct merge *m)
 {
     uint64_t base, adapter = 0;
+    char text[HY3_SHARD_BASE];
 
     HY3_TRY(hy3_hf_fingerprint(comm, m->base, &m->shape, &base));
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)base);
+    hy3_adapter_tell_base(m->adapter, m->options->base, text);
     HY3_AGREE(comm, hy3_rank(comm) == 0 ? hy3_adapter_fingerprint(m->adapter, &adapter) : HY3_OK,
               "reading the adapter");
     hy3_broadcast(comm, 0, &adapter, sizeof adapter, "reading the adapter");

@@ -70,6 +70,7 @@ hy3_status hy3_adapter_write(MPI_Comm comm, const struct hy3_adapter_writer *opt
                                            .config = config,
                                            .names = HY3_OUTER,
                                            .dtype = HY3_FP32,
+                                           .trained_on = options->base_fingerprint,
                                            .max_shard_bytes = INT64_MAX,
                                            .tokenizer_directory = options->tokenizer_directory};
 

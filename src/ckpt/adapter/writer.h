@@ -7,6 +7,7 @@
 struct hy3_adapter_writer {
     const char *output;              /* directory, created if need be */
     const char *base_path;           /* of the model it belongs to */
+    const char *base_fingerprint;    /* of its values (hf/fingerprint.h); "": not known */
     const char *tokenizer_directory; /* its files are copied; NULL: none */
 };
 

@@ -338,6 +338,8 @@ void hy3_hf_plan_mark(const struct hy3_hf_plan *plan, json_t *metadata)
         json_object_set_new(metadata, "hy3_program", json_string(plan->program));
     if (plan->source[0])
         json_object_set_new(metadata, "hy3_source", json_string(plan->source));
+    if (plan->trained_on && plan->trained_on[0])
+        json_object_set_new(metadata, "hy3_base", json_string(plan->trained_on));
 }
 
 static hy3_status lay_out_file(struct hy3_hf_plan *plan, struct hy3_hf_file *file)
@@ -389,6 +391,7 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&plan, 1, sizeof *plan));
     plan->program = options->program ? options->program : "hy3_sft";
+    plan->trained_on = options->trained_on;
     HY3_TRY_DONE(list_entries(plan, options, params));
     HY3_TRY_DONE(
         cut_files(plan, options->adapter ? "adapter_model" : "model", options->max_shard_bytes));

@@ -22,6 +22,7 @@ struct hy3_hf_writer_options {
     bool adapter;        /* the adapter's tensors instead of the model's, under PEFT's file names */
     bool keeps_on;       /* after a request to stop (comm/stop.h): what is written is to be kept */
     const char *program; /* stands in the headers of the shards as hy3_program; NULL: hy3_sft */
+    const char *trained_on; /* of an adapter, as hy3_base: its base's fingerprint; NULL: none */
 };
 
 /* Bytes copied from a tensor of the base. */
@@ -66,8 +67,9 @@ struct hy3_hf_plan {
     int count, file_count;
     bool bare; /* no __metadata__ in the headers: the public converter writes none */
     /* metadata of the headers, or of the index where they have none; "" and NULL: none */
-    const char *program; /* hy3_program */
-    char source[20];     /* hy3_source: what the result was made from, 16 digits */
+    const char *program;    /* hy3_program */
+    char source[20];        /* hy3_source: what the result was made from, 16 digits */
+    const char *trained_on; /* hy3_base: the fingerprint of an adapter's base */
     size_t piece_count, entry_capacity, piece_capacity, file_capacity;
     int64_t total_bytes;     /* of all tensors */
     struct hy3_shard **base; /* [shards of the base]; those with tensors to copy are open */

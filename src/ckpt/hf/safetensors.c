@@ -21,6 +21,7 @@ struct hy3_shard {
     int count;
     struct hy3_shard_tensor *tensors; /* by place in the file */
     int *by_name;                     /* their numbers, sorted by name */
+    char base[HY3_SHARD_BASE];        /* hy3_base of the metadata; "": none */
 };
 
 struct dtype_row {
@@ -162,6 +163,16 @@ static hy3_status check_cover(struct hy3_shard *shard, int64_t data, int64_t siz
     return HY3_OK;
 }
 
+/* What hy3 says in the headers of its own files. */
+static void read_metadata(struct hy3_shard *shard, const json_t *metadata)
+{
+    const char *base = json_string_value(json_object_get(metadata, "hy3_base"));
+
+    if (base && strlen(base) < sizeof shard->base &&
+        strspn(base, "0123456789abcdef") == strlen(base))
+        snprintf(shard->base, sizeof shard->base, "%s", base);
+}
+
 static hy3_status read_header(struct hy3_shard *shard, const json_t *header, int64_t data,
                               int64_t size)
 {
@@ -174,6 +185,7 @@ static hy3_status read_header(struct hy3_shard *shard, const json_t *header, int
         if (strcmp(name, "__metadata__") == 0) {
             if (!json_is_object(value))
                 HY3_FAIL(HY3_EFORMAT, "%s: '__metadata__' is not an object", shard->path);
+            read_metadata(shard, value);
             continue;
         }
         shard->count++; /* first, so that a half-read entry is freed */
@@ -344,4 +356,9 @@ hy3_status hy3_shard_read(const struct hy3_shard *shard, const struct hy3_shard_
 done:
     hy3_free(raw);
     return status;
+}
+
+const char *hy3_shard_base(const struct hy3_shard *shard)
+{
+    return shard->base;
 }

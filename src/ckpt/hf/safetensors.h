@@ -12,6 +12,8 @@
 
 enum { HY3_SHARD_DIMS = 8 }; /* tensors of more dimensions are refused */
 
+enum { HY3_SHARD_BASE = 20 }; /* bytes of a fingerprint with its final NUL */
+
 struct hy3_shard; /* opaque */
 
 struct hy3_shard_tensor {
@@ -41,6 +43,8 @@ int hy3_shard_count(const struct hy3_shard *shard);
 const struct hy3_shard_tensor *hy3_shard_tensor(const struct hy3_shard *shard, int i);
 const struct hy3_shard_tensor *hy3_shard_find(const struct hy3_shard *shard, const char *name);
 const char *hy3_shard_path(const struct hy3_shard *shard);
+/* The fingerprint of the base that an adapter of hy3 was trained on; "": the file does not say. */
+const char *hy3_shard_base(const struct hy3_shard *shard);
 int hy3_shard_fd(const struct hy3_shard *shard); /* open for reading; owned by the shard */
 
 /* Local. Reads elements of a float tensor, converted to `dtype`. data: host, [span.count]. */
