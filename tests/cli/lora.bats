@@ -113,49 +113,57 @@ same_losses() {
         --adapter /none
 }
 
-# An adapter run of four steps as it was after two, in $OUTPUT.
+# A run of two steps in $OUTPUT, with checkpoint-2.
 half_a_run() {
     run_ok hy3_sft "$CFG" max_steps=2 save_steps=2 plot_loss=false "$@"
-    rm -f "$OUTPUT"/adapter* "$OUTPUT"/model*
+}
+
+# go_on KEY=VALUE ...: the rest of that run, in a directory of its own.
+go_on() {
+    hy3_sft "$CFG" resume_from_checkpoint="$OUTPUT/checkpoint-2" plot_loss=false \
+        output_dir="$OUTPUT-rest" "$@"
 }
 
 @test "an adapter run continues with its own base and settings only" {
+    export -f go_on
+    export CFG OUTPUT
     hy3_init --shape "$BATS_FILE_TMPDIR/model.json" --tokenizer "$QUICK/tokenizer" --seed 2 \
         --output_dir "$BATS_TEST_TMPDIR/other"
     half_a_run
-    run_fails 2 "the base '$BATS_TEST_TMPDIR/other' has other weights" hy3_sft "$CFG" \
-        model_name_or_path="$BATS_TEST_TMPDIR/other"
+    run_fails 2 "the weights in '$BATS_TEST_TMPDIR/other' are others" hy3_sft "$CFG" \
+        model_name_or_path="$BATS_TEST_TMPDIR/other" max_steps=4
     run_fails 2 "lora_alpha: 16 -> 8" hy3_sft "$CFG" lora_alpha=8
-    # what another directory knows is in the checkpoint alone
-    from=("$CFG" "output_dir=$BATS_TEST_TMPDIR/elsewhere"
-        "resume_from_checkpoint=$OUTPUT/checkpoint-2")
-    run_fails 2 "has other weights" hy3_sft "${from[@]}" \
+    run_fails 2 "the base '$BATS_TEST_TMPDIR/other' has other weights" bash -c 'go_on "$@"' - \
         model_name_or_path="$BATS_TEST_TMPDIR/other"
     grep -q "trained on the base '$BATS_FILE_TMPDIR/model' (fingerprint [0-9a-f]\{16\})" "$ERR"
-    run_fails 2 "an adapter with rank 4, alpha 16, dropout 0.05" hy3_sft "${from[@]}" lora_alpha=8
+    run_fails 2 "an adapter with rank 4, alpha 16, dropout 0.05" bash -c 'go_on lora_alpha=8'
     grep -q "this one trains an adapter with rank 4, alpha 8, dropout 0.05" "$ERR"
-    run_fails 2 "dropout 0.5" hy3_sft "${from[@]}" lora_dropout=0.5
-    run_fails 2 "rank 8" hy3_sft "${from[@]}" lora_rank=8
-    run_fails 2 "targets q_proj;" hy3_sft "${from[@]}" lora_target=q_proj
+    run_fails 2 "dropout 0.5" bash -c 'go_on lora_dropout=0.5'
+    run_fails 2 "rank 8" bash -c 'go_on lora_rank=8'
+    run_fails 2 "targets q_proj;" bash -c 'go_on lora_target=q_proj'
     # the same weights elsewhere, with other names, in other shards, on two ranks
     run_ok hy3_convert --to outer --max_shard_size 50kB --input_dir "$BATS_FILE_TMPDIR/model" \
         --output_dir "$BATS_TEST_TMPDIR/moved"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" model_name_or_path="$BATS_TEST_TMPDIR/moved" \
-        per_device_train_batch_size=1
+        per_device_train_batch_size=1 resume_from_checkpoint="$OUTPUT/checkpoint-2" \
+        output_dir="$OUTPUT-rest"
     cat "$OUT" "$ERR" | grep -q "continuing after step 2"
     run_fails 2 "has other weights" hy3_export "$OUTPUT/checkpoint-2" "$BATS_TEST_TMPDIR/exported" \
         --base "$BATS_TEST_TMPDIR/other"
 }
 
 @test "trained attention continues on its own base, a full model on any, with a warning" {
+    export -f go_on
+    export CFG OUTPUT
     hy3_init --shape "$BATS_FILE_TMPDIR/model.json" --tokenizer "$QUICK/tokenizer" --seed 2 \
         --output_dir "$BATS_TEST_TMPDIR/other"
     half_a_run finetuning_type=attention
-    run_fails 2 "has other weights" hy3_sft "$CFG" finetuning_type=attention \
+    run_fails 2 "has other weights" bash -c 'go_on finetuning_type=attention "$@"' - \
         model_name_or_path="$BATS_TEST_TMPDIR/other"
-    rm -rf "$OUTPUT"
-    half_a_run finetuning_type=full
-    run_ok hy3_sft "$CFG" finetuning_type=full model_name_or_path="$BATS_TEST_TMPDIR/other"
+    OUTPUT=$OUTPUT-full
+    half_a_run finetuning_type=full output_dir="$OUTPUT"
+    run_ok bash -c 'go_on finetuning_type=full "$@"' - \
+        model_name_or_path="$BATS_TEST_TMPDIR/other"
     grep -q "warning: .*the biases of routers" "$ERR"
 }
 

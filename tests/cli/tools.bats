@@ -173,6 +173,9 @@ big_model() {
     chmod -R u+w "$D/other"
     sed -i 's/"rope_theta": [0-9.]*/"rope_theta": 5.0/' "$D/other/config.json"
     run_fails 2 "not empty" hy3_convert --to outer --input_dir "$D/other" --output_dir "$D/outer"
+    mkdir "$D/begun" && touch "$D/begun/.hy3_rewrite.json.part" # killed in its first moment
+    run_ok hy3_convert --to outer --input_dir "$GOLDEN/inner" --output_dir "$D/begun"
+    same_directories "$D/begun" "$D/outer"
     mkdir "$D/mine" && touch "$D/mine/thesis.tex"
     run_fails 2 "not empty" hy3_convert --to outer --input_dir "$GOLDEN/inner" \
         --output_dir "$D/mine"

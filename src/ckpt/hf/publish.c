@@ -267,8 +267,10 @@ hy3_status hy3_hf_may_write(const char *output, const char *program)
 {
     bool empty = true;
 
-    if (hy3_path_exists(output))
+    if (hy3_path_exists(output)) {
+        HY3_TRY(hy3_hf_remove_file(output, ".hy3_unfinished.part")); /* killed at once */
         HY3_TRY(hy3_directory_is_empty(output, &empty));
+    }
     if (!empty && !is_unfinished(output, program))
         HY3_FAIL(HY3_EUSAGE, "the directory '%s' is not empty; name a new one", output);
     return HY3_OK;

@@ -120,7 +120,7 @@ static bool is_kept(const struct work *w, const struct hy3_hf_file *file)
 /* The text of a shard, until all shards are there. */
 static hy3_status note_path(const struct work *w, const struct hy3_hf_file *file, char *path)
 {
-    return hy3_path_format(path, HY3_PATH_MAX, "%s/.hy3_rewrite.%s", w->rewrite->output,
+    return hy3_path_format(path, HY3_PATH_MAX, "%s/.hy3_rewrite.%s.tsv", w->rewrite->output,
                            file->name);
 }
 
@@ -184,8 +184,10 @@ static hy3_status claim_output(const struct work *w, bool *complete)
     HY3_TRY_DONE(refuse_source(w));
     HY3_TRY_DONE(make_record(w, &record));
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, record_name));
-    if (hy3_path_exists(output))
+    if (hy3_path_exists(output)) {
+        HY3_TRY_DONE(hy3_hf_remove_file(output, ".hy3_rewrite.json.part")); /* killed at once */
         HY3_TRY_DONE(hy3_directory_is_empty(output, &empty));
+    }
     if (!empty && hy3_path_exists(path))
         own = hy3_json_read(path, RECORD_LIMIT, &old) == HY3_OK && json_equal(old, record);
     else if (!empty)
