@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "train/checkpoint_list.h"
@@ -122,16 +123,16 @@ static hy3_status check_named(const struct hy3_output_dir *dir, bool may_be_gone
 {
     const struct hy3_config *config = dir->config;
     const char *named = config->resume_from_checkpoint;
-    char here[NAMES_MAX], there[NAMES_MAX];
+    char here[NAMES_MAX], there[NAMES_MAX], why[HY3_PATH_WHY];
 
     if (!is_named(config) || exists_below(named, "state.h5"))
         return HY3_OK;
     if (may_be_gone && has_started_there(dir) && !hy3_path_exists(named))
         return HY3_OK;
     hy3_checkpoints_describe(config->output_dir, here, sizeof here);
-    if (!hy3_path_exists(named))
-        HY3_FAIL(HY3_EUSAGE, "resume_from_checkpoint: there is no '%s'; output_dir '%s' holds %s",
-                 named, config->output_dir, here);
+    if (hy3_path_fault(named, HY3_PATH_INPUT, why, sizeof why))
+        HY3_FAIL(HY3_EUSAGE, "resume_from_checkpoint: '%s' %s; output_dir '%s' holds %s", named,
+                 why, config->output_dir, here);
     hy3_checkpoints_describe(named, there, sizeof there);
     if (strcmp(there, "no checkpoint") != 0)
         HY3_FAIL(HY3_EUSAGE,
@@ -329,9 +330,9 @@ static void log_decision(const struct hy3_output_dir *dir, const struct hy3_situ
                 differences);
     if (dir->decision == HY3_FINISHED)
         hy3_log(HY3_LOG_INFO,
-                "the run in '%s' is finished (%lld steps) and nothing that matters has changed: "
+                "the run in '%s' is finished (%lld step%s) and nothing that matters has changed: "
                 "nothing to do; resume_from_checkpoint = none starts over",
-                directory, (long long)s->done);
+                directory, (long long)s->done, hy3_s(s->done));
     if (dir->decision == HY3_BEHIND)
         hy3_log(HY3_LOG_WARN,
                 "the run in '%s' has done %lld steps, more than the %lld that max_steps or "

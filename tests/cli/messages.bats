@@ -40,6 +40,10 @@ setup() {
         hy3_sft "$CFG" output_dir="$CFG/out"
     run_fails 2 "cache_dir: '$CFG' is a file, not a directory" hy3_tokenize "$CFG" cache_dir="$CFG"
     run_fails 2 "CONFIG: '$D' is a directory, not a file" hy3_sft "$D"
+    run_fails 2 "resume_from_checkpoint: '$D/none' does not exist; output_dir" hy3_sft "$CFG" \
+        output_dir="$D/other" resume_from_checkpoint="$D/none"
+    run_fails 2 "resume_from_checkpoint: '$CFG' is a file, not a directory" hy3_sft "$CFG" \
+        output_dir="$D/other" resume_from_checkpoint="$CFG"
     run_fails 2 "MODEL_DIR: '$CFG' is a file, not a directory" hy3_generate "$CFG" --prompt hi
     run_fails 2 "--messages: '$D' is a directory, not a file" hy3_generate "$MODEL" --messages "$D"
     run_fails 2 "--shape: '$MODEL' is a directory, not a file" hy3_plan "$CFG" --ranks 1 \
