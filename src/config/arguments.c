@@ -3,6 +3,7 @@
 #include "config/arguments.h"
 
 #include "base/log.h"
+#include "base/path.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "config/assign.h"
@@ -32,6 +33,28 @@ static size_t key_length(const char *argument)
     return argument[n] == '=' ? n : 0;
 }
 
+/* Whether the word is "name=value" of an argument, which is told how to write it. */
+static bool refuse_pair(struct command *c, const char *word)
+{
+    const char *equals = strchr(word, '=');
+    const struct hy3_option *found = NULL;
+
+    for (const struct hy3_option *o = c->usage->arguments; equals && o->key && !found; o++) {
+        size_t i = 0;
+
+        while (word + i < equals && (o->key[i] == word[i] || (o->key[i] == '-' && word[i] == '_')))
+            i++;
+        if (o->type != HY3_WORD && word + i == equals && o->key[i] == '\0')
+            found = o;
+    }
+    if (!found)
+        return false;
+    hy3_problem(&c->problems, "", "'%.120s' is an argument of %s: write --%s%s%.80s", word,
+                c->usage->program, found->key, found->type == HY3_BOOL ? "" : " ",
+                found->type == HY3_BOOL ? "" : equals + 1);
+    return true;
+}
+
 static hy3_status take_override(struct command *c, const char *argument, size_t length)
 {
     char key[64], where[160];
@@ -39,11 +62,8 @@ static hy3_status take_override(struct command *c, const char *argument, size_t 
     const char *value = argument + length + 1;
 
     snprintf(key, sizeof key, "%.*s", (int)(length < 63 ? length : 63), argument);
-    if (!hy3_option_find(hy3_options, key) && hy3_option_find(c->usage->arguments, key)) {
-        hy3_problem(&c->problems, "", "'%.120s' is an argument of %s, not a key: write --%s %.80s",
-                    argument, c->usage->program, key, value);
+    if (refuse_pair(c, argument))
         return HY3_OK;
-    }
     snprintf(where, sizeof where, "argument '%.120s'", argument);
     HY3_TRY(hy3_settings_add(&c->overrides, key, where, &setting));
     return hy3_list_add(&setting->texts, value, strlen(value));
@@ -178,6 +198,8 @@ static hy3_status take_word(struct command *c, char *word)
 {
     const struct hy3_option *o = c->usage->arguments;
 
+    if (!hy3_path_exists(word) && refuse_pair(c, word))
+        return HY3_OK;
     while (o->key && (o->type != HY3_WORD || c->given >> (o - c->usage->arguments) & 1))
         o++;
     if (o->key)

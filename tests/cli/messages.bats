@@ -88,8 +88,13 @@ setup() {
 }
 
 @test "an argument written as a key, and a key written as an argument, are told apart" {
-    run_fails 2 "'ranks=8' is an argument of hy3_plan, not a key: write --ranks 8" \
-        hy3_plan "$CFG" ranks=8
+    run_fails 2 "'ranks=8' is an argument of hy3_plan: write --ranks 8" hy3_plan "$CFG" ranks=8
+    run_fails 2 "'device-memory=80G' is an argument of hy3_plan: write --device-memory 80G" \
+        hy3_plan device-memory=80G "$CFG" --ranks 8
+    run_fails 2 "'dry_run=true' is an argument of hy3_sft: write --dry-run" hy3_sft "$CFG" \
+        dry_run=true
+    run_fails 2 "'input_dir=m' is an argument of hy3_convert: write --input_dir m" hy3_convert \
+        input_dir=m
     run_fails 2 "unknown argument '--seed'; keys have no dashes: seed=…" hy3_sft "$CFG" --seed 3
     run_fails 2 "unknown argument '--seed=3'; keys have no dashes: seed=3" hy3_sft "$CFG" --seed=3
 }
