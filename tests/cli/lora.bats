@@ -130,7 +130,7 @@ go_on() {
     hy3_init --shape "$BATS_FILE_TMPDIR/model.json" --tokenizer "$QUICK/tokenizer" --seed 2 \
         --output_dir "$BATS_TEST_TMPDIR/other"
     half_a_run
-    run_fails 2 "the weights in '$BATS_TEST_TMPDIR/other' are others" hy3_sft "$CFG" \
+    run_fails 2 "the base '$BATS_TEST_TMPDIR/other' has other weights" hy3_sft "$CFG" \
         model_name_or_path="$BATS_TEST_TMPDIR/other" max_steps=4
     run_fails 2 "lora_alpha: 16 -> 8" hy3_sft "$CFG" lora_alpha=8
     run_fails 2 "the base '$BATS_TEST_TMPDIR/other' has other weights" bash -c 'go_on "$@"' - \
