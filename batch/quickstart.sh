@@ -17,6 +17,10 @@ case $work in
 esac
 source=$(cd "$(dirname "$0")/.." && pwd)
 question="What is the lighthouse keeper's cat called?"
+[ ! -e "$work" ] || [ -d "$work" ] || {
+    echo "quickstart.sh: error: '$work' is a file, not a directory" >&2
+    exit 2
+}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 

@@ -222,3 +222,14 @@ setup() {
     run_ok hy3_export "$out/checkpoint-1" "$D/export:1"
     run_ok hy3_check "$D/export:1"
 }
+
+@test "the scripts say how they are used" {
+    for script in convert merge scaling; do
+        capture bash "$HY3_SOURCE/batch/$script.sbatch" only-one
+        [ "$status" -eq 2 ] || fail "$(shown "$script")"
+        grep -q "^usage: sbatch .*batch/$script.sbatch " "$ERR" || fail "$(shown "$script")"
+    done
+    capture bash "$HY3_SOURCE/batch/quickstart.sh" "$CFG"
+    [ "$status" -eq 2 ] || fail "$(shown)"
+    grep -qx "quickstart.sh: error: '$CFG' is a file, not a directory" "$ERR" || fail "$(shown)"
+}
