@@ -193,11 +193,11 @@ done:
 /* Rank 0. Gives the new checkpoint its name; only then anything older goes. */
 static hy3_status publish(const struct hy3_checkpoints *c)
 {
-    char part[HY3_PATH_MAX], path[HY3_PATH_MAX];
+    char part[80], name[64];
 
-    HY3_TRY(path_of(c, c->info.step, ".part", part));
-    HY3_TRY(path_of(c, c->info.step, "", path));
-    HY3_TRY(hy3_previous_replace(part, path));
+    snprintf(name, sizeof name, "checkpoint-%lld", (long long)c->info.step);
+    snprintf(part, sizeof part, "%s.part", name);
+    HY3_TRY(hy3_previous_replace(c->config->output_dir, part, name));
     if (hy3_output_dir_saved(c->dir, c->info.step) != HY3_OK || remove_oldest(c) != HY3_OK)
         hy3_log(HY3_LOG_WARN,
                 "checkpoint-%lld is complete, but what it replaces is still there: %s",

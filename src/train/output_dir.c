@@ -91,16 +91,33 @@ done:
     return status;
 }
 
+/* Whether `path` is the directory or lies in it. */
+static bool is_within(const char *path, const char *directory)
+{
+    char inner[PATH_MAX], outer[PATH_MAX];
+    size_t length;
+
+    if (!path || !realpath(path, inner) || !realpath(directory, outer))
+        return false;
+    length = strlen(outer);
+    return strncmp(inner, outer, length) == 0 && (inner[length] == '/' || inner[length] == '\0');
+}
+
+/* What the run still reads when it sets aside what lies in its directory. */
 static hy3_status check_sources(const struct hy3_config *config)
 {
-    static const char text[] =
-        "output_dir '%s' is the directory of the %s; the result would replace it: name another "
-        "directory";
+    const struct {
+        const char *key, *path;
+    } sources[] = {{"model_name_or_path", config->model_name_or_path},
+                   {"tokenizer_name_or_path", config->tokenizer_name_or_path},
+                   {"adapter_name_or_path", config->adapter_name_or_path}};
 
-    if (is_same_place(config->output_dir, config->model_name_or_path))
-        HY3_FAIL(HY3_EUSAGE, text, config->output_dir, "base model");
-    if (is_same_place(config->output_dir, config->adapter_name_or_path))
-        HY3_FAIL(HY3_EUSAGE, text, config->output_dir, "adapter to continue");
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        if (is_within(sources[i].path, config->output_dir))
+            HY3_FAIL(HY3_EUSAGE,
+                     "%s '%s' lies in output_dir '%s', whose files the run may replace; name "
+                     "another output_dir",
+                     sources[i].key, sources[i].path, config->output_dir);
     return HY3_OK;
 }
 

@@ -12,6 +12,11 @@
 #include <errno.h>
 #include <unistd.h>
 
+/* Names that nobody else gives: what bears them may be removed. */
+#define REMOVED  ".hy3_removed_previous"
+#define REPLACED ".hy3_replaced_"
+#define MADE     ".hy3_made_previous"
+
 /* Names of the run itself, then those of its model or adapter. */
 static const char *const run_names[] = {"config.cfg", "train_log.jsonl", "loss.png", NULL};
 
@@ -105,6 +110,15 @@ done:
     return status;
 }
 
+/* Whether something stands there that hy3 did not make. */
+static bool is_foreign(const char *path)
+{
+    char mark[HY3_PATH_MAX];
+
+    return hy3_path_exists(path) &&
+           (below(path, HY3_MARK_NAME, mark) != HY3_OK || !hy3_path_exists(mark));
+}
+
 /* Moves back what an interrupted setting aside had moved. */
 static hy3_status put_back(const char *part, const char *directory)
 {
@@ -124,22 +138,19 @@ done:
     return status;
 }
 
-/* A checkpoint-N.old is what hy3_previous_replace was replacing: its successor stands, or it gets
- * its name back. */
-static hy3_status settle_old(const char *directory, const char *name, bool *restored)
+/* A .hy3_replaced_checkpoint-N is what hy3_previous_replace was replacing: its successor stands, or
+ * it gets its name back. */
+static hy3_status settle_replaced(const char *directory, const char *name, bool *restored)
 {
-    char final[256], path[HY3_PATH_MAX], old[HY3_PATH_MAX];
+    const char *final = name + sizeof REPLACED - 1;
+    char path[HY3_PATH_MAX], replaced[HY3_PATH_MAX];
 
-    snprintf(final, sizeof final, "%s", name);
-    if (!hy3_ends_with(name, ".old"))
+    if (strncmp(name, REPLACED, sizeof REPLACED - 1) != 0 || hy3_checkpoint_step(final) < 0)
         return HY3_OK;
-    final[strlen(final) - strlen(".old")] = '\0';
-    if (hy3_checkpoint_step(final) < 0)
-        return HY3_OK;
-    HY3_TRY(below(directory, name, old));
+    HY3_TRY(below(directory, name, replaced));
     HY3_TRY(below(directory, final, path));
     *restored = true;
-    return hy3_path_exists(path) ? hy3_directory_remove(old) : hy3_file_rename(old, path);
+    return hy3_path_exists(path) ? hy3_directory_remove(replaced) : hy3_file_rename(replaced, path);
 }
 
 hy3_status hy3_previous_restore(const char *directory, bool *restored)
@@ -150,13 +161,16 @@ hy3_status hy3_previous_restore(const char *directory, bool *restored)
 
     *restored = false;
     HY3_TRY_DONE(below(directory, "previous.part", part));
+    if (is_foreign(part) && rmdir(part) != 0)
+        HY3_FAIL_DONE(HY3_EUSAGE, "'%s' is in the way, and hy3 did not make it; move it elsewhere",
+                      part);
     if (hy3_path_exists(part)) {
         HY3_TRY_DONE(put_back(part, directory));
         *restored = true;
     }
     HY3_TRY_DONE(read_names(directory, &names, &count));
     for (size_t i = 0; i < count; i++)
-        HY3_TRY_DONE(settle_old(directory, names[i], restored));
+        HY3_TRY_DONE(settle_replaced(directory, names[i], restored));
 done:
     hy3_free(names);
     return status;
@@ -171,15 +185,6 @@ static bool is_taken(const struct hy3_previous_options *o, const char *name)
     if (o->takes_run)
         return hy3_previous_is_result(name);
     return o->takes_model && (is_model(name) || strcmp(name, "loss.png") == 0);
-}
-
-/* Whether something stands there that hy3 did not make. */
-static bool is_foreign(const char *previous)
-{
-    char mark[HY3_PATH_MAX];
-
-    return hy3_path_exists(previous) &&
-           (below(previous, HY3_MARK_NAME, mark) != HY3_OK || !hy3_path_exists(mark));
 }
 
 static hy3_status check_place(const char *directory)
@@ -232,26 +237,37 @@ static hy3_status complete(const char *directory, const char *part)
     return hy3_file_rename(part, previous);
 }
 
+/* Makes previous.part with a mark in it: it never stands without. */
+static hy3_status make_part(const char *directory, const char *part)
+{
+    char made[HY3_PATH_MAX];
+    struct hy3_mark mark;
+    bool found;
+
+    HY3_TRY(check_place(directory));
+    HY3_TRY(hy3_mark_read(directory, &mark, &found));
+    HY3_TRY(below(directory, MADE, made));
+    HY3_TRY(hy3_directory_remove(made));
+    HY3_TRY(hy3_directory_create(made));
+    HY3_TRY(hy3_mark_write(made, &mark));
+    return hy3_file_rename(made, part);
+}
+
 hy3_status hy3_previous_set_aside(const char *directory, const struct hy3_previous_options *o,
                                   char *described, size_t size)
 {
     hy3_status status = HY3_OK;
     char(*names)[256] = NULL, part[HY3_PATH_MAX];
     size_t count = 0, moved = 0;
-    struct hy3_mark mark;
-    bool found;
 
     *described = '\0';
     HY3_TRY_DONE(below(directory, "previous.part", part));
     HY3_TRY_DONE(read_names(directory, &names, &count));
-    HY3_TRY_DONE(hy3_mark_read(directory, &mark, &found));
     for (size_t i = 0; i < count; i++) {
         if (!is_taken(o, names[i]))
             continue;
         if (moved++ == 0) {
-            HY3_TRY_DONE(check_place(directory));
-            HY3_TRY_DONE(hy3_directory_create(part));
-            HY3_TRY_DONE(hy3_mark_write(part, &mark));
+            HY3_TRY_DONE(make_part(directory, part));
             if (!o->takes_run)
                 HY3_TRY_DONE(copy_beside(directory, part));
         }
@@ -270,7 +286,7 @@ hy3_status hy3_previous_remove(const char *directory)
     char previous[HY3_PATH_MAX], old[HY3_PATH_MAX];
 
     HY3_TRY(below(directory, "previous", previous));
-    HY3_TRY(below(directory, "previous.old", old));
+    HY3_TRY(below(directory, REMOVED, old));
     HY3_TRY(hy3_directory_remove(old));
     if (!hy3_path_exists(previous) || is_foreign(previous))
         return HY3_OK;
@@ -278,15 +294,17 @@ hy3_status hy3_previous_remove(const char *directory)
     return hy3_directory_remove(old);
 }
 
-hy3_status hy3_previous_replace(const char *from, const char *to)
+hy3_status hy3_previous_replace(const char *directory, const char *part, const char *name)
 {
-    char old[HY3_PATH_MAX];
+    char replaced[HY3_PATH_MAX], from[HY3_PATH_MAX], to[HY3_PATH_MAX];
 
+    HY3_TRY(below(directory, part, from));
+    HY3_TRY(below(directory, name, to));
     if (!hy3_path_exists(to))
         return hy3_file_rename(from, to);
-    HY3_TRY(hy3_path_format(old, sizeof old, "%s.old", to));
-    HY3_TRY(hy3_directory_remove(old));
-    HY3_TRY(hy3_file_rename(to, old));
+    HY3_TRY(hy3_path_format(replaced, sizeof replaced, "%s/" REPLACED "%s", directory, name));
+    HY3_TRY(hy3_directory_remove(replaced));
+    HY3_TRY(hy3_file_rename(to, replaced));
     HY3_TRY(hy3_file_rename(from, to));
-    return hy3_directory_remove(old);
+    return hy3_directory_remove(replaced);
 }

@@ -9,8 +9,10 @@
  *     before it went. So a previous.part that is found was interrupted, and all that it holds goes
  *     back (hy3_previous_restore) before anything else looks at the directory.
  *  3. Nothing but files with names that a run gives (hy3_previous_is_result) is moved or removed.
- *  4. previous is removed after its successor was published, under the name previous.old: a half
- *     removed one is not mistaken for a whole one. */
+ *  4. previous is removed after its successor was published, under another name: a half removed one
+ *     is not mistaken for a whole one.
+ *  5. Names that a user could give (previous, previous.part) count as ours only with a mark inside;
+ *     what is removed or replaced has a name that begins with .hy3_ before it goes. */
 #pragma once
 
 #include "base/error.h"
@@ -38,5 +40,6 @@ hy3_status hy3_previous_set_aside(const char *directory, const struct hy3_previo
 /* Local. Removes directory/previous, if it is there. */
 hy3_status hy3_previous_remove(const char *directory);
 
-/* Local. Renames the directory `from` to `to`; an older `to` is removed after that. */
-hy3_status hy3_previous_replace(const char *from, const char *to);
+/* Local. Renames the checkpoint `part` in the directory to `name`; an older one of that name is
+ * removed after that. */
+hy3_status hy3_previous_replace(const char *directory, const char *part, const char *name);

@@ -237,12 +237,20 @@ make_cut_short() {
     said "continuing after step"
 }
 
-@test "the base model's own directory and somebody else's model are no output directory" {
+@test "what a run reads and somebody else's model are no output directory" {
     cp -r "$BATS_FILE_TMPDIR/model" "$OUTPUT"
     before=$(state_of "$OUTPUT")
     run_fails 2 "no run of hy3_sft made" hy3_sft "$CFG" overwrite_output_dir=true
-    run_fails 2 "directory of the base model" hy3_sft "$CFG" overwrite_output_dir=true \
-        model_name_or_path="$OUTPUT/."
+    for key in model_name_or_path tokenizer_name_or_path; do
+        run_fails 2 "$key '$OUTPUT/.' lies in output_dir" hy3_sft "$CFG" \
+            overwrite_output_dir=true $key="$OUTPUT/."
+    done
+    [ "$(state_of "$OUTPUT")" = "$before" ]
+    rm -r "$OUTPUT"
+    run_ok hy3_sft "$CFG" save_only_model=true
+    before=$(state_of "$OUTPUT")
+    run_fails 2 "lies in output_dir" hy3_sft "$CFG" overwrite_output_dir=true \
+        model_name_or_path="$OUTPUT/checkpoint-2"
     [ "$(state_of "$OUTPUT")" = "$before" ]
 }
 

@@ -142,8 +142,7 @@ static void a_checkpoint_of_the_same_step_stands_until_its_successor_does(void *
         put(directory, "checkpoint-2.part/state", "new");
         if ((child = fork()) == 0) {
             renames_until_the_crash = n;
-            _exit(hy3_previous_replace(below(directory, "checkpoint-2.part"),
-                                       below(directory, "checkpoint-2")) == HY3_OK
+            _exit(hy3_previous_replace(directory, "checkpoint-2.part", "checkpoint-2") == HY3_OK
                       ? 0
                       : 1);
         }
@@ -152,7 +151,7 @@ static void a_checkpoint_of_the_same_step_stands_until_its_successor_does(void *
         assert_ok(hy3_file_read(below(directory, "checkpoint-2/state"), 100, &text, &size));
         assert_string_equal(text, n < 3 ? "checkpoint-2/state" : "new");
         hy3_free(text);
-        assert_false(hy3_path_exists(below(directory, "checkpoint-2.old")));
+        assert_false(hy3_path_exists(below(directory, ".hy3_replaced_checkpoint-2")));
     }
 }
 
@@ -161,6 +160,7 @@ static void what_hy3_did_not_make_is_not_touched(void **state)
     static const struct hy3_previous_options all = {.after = -1, .takes_run = true};
     const char *directory = make_run();
     char names[256];
+    bool restored;
 
     (void)state;
     assert_int_equal(unlink(below(directory, "previous/" HY3_MARK_NAME)), 0);
@@ -169,6 +169,15 @@ static void what_hy3_did_not_make_is_not_touched(void **state)
         assert_true(is_there(directory, files[i]));
     assert_ok(hy3_previous_remove(directory));
     assert_true(hy3_path_exists(below(directory, "previous/checkpoint-99")));
+    put(directory, "checkpoint-2.old/state", "kept by a user");
+    put(directory, "previous.old/state", "kept by a user");
+    assert_ok(hy3_previous_restore(directory, &restored));
+    assert_ok(hy3_previous_remove(directory));
+    assert_true(hy3_path_exists(below(directory, "checkpoint-2.old/state")));
+    assert_true(hy3_path_exists(below(directory, "previous.old/state")));
+    put(directory, "previous.part/state", "of somebody else");
+    assert_int_equal(hy3_previous_restore(directory, &restored), HY3_EUSAGE);
+    assert_true(hy3_path_exists(below(directory, "previous.part/state")));
 }
 
 int main(int argc, char **argv)
