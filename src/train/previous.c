@@ -33,7 +33,10 @@ static const char *const model_names[] = {"model.safetensors",
                                           "chat_template.jinja",
                                           "chat_template.json",
                                           "vocab.json",
+                                          "vocab.txt",
                                           "merges.txt",
+                                          "tokenizer.model",
+                                          "hy.tiktoken",
                                           NULL};
 
 static bool is_among(const char *const *names, const char *name)

@@ -239,6 +239,25 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
     ! grep -rq private "$D/outer" "$D/merged"
 }
 
+@test "a run and hy3_export take the tokenizer's own files along, and the modules of auto_map" {
+    make_model "$D/model" >/dev/null
+    make_config "$D/model"
+    sed -i '1s/{/{"auto_map": {"AutoTokenizer": ["tokenization_hy.HYTokenizer", null]},/' \
+        "$D/model/tokenizer_config.json"
+    sed -i '1s/{/{"auto_map": {"AutoConfig": "configuration_hy.HYConfig"},/' "$D/model/config.json"
+    echo 'from .helpers_hy import text' >"$D/model/tokenization_hy.py"
+    touch "$D"/model/{helpers_hy,configuration_hy,stray}.py "$D/model/hy.tiktoken"
+    touch "$D/model/notes.txt"
+    run_ok hy3_sft "$CFG" max_steps=1 save_steps=1 plot_loss=false
+    run_ok hy3_export "$OUTPUT/checkpoint-1" "$D/exported"
+    for directory in "$OUTPUT" "$D/exported"; do
+        [ -e "$directory/tokenization_hy.py" ] && [ -e "$directory/helpers_hy.py" ] &&
+            [ -e "$directory/configuration_hy.py" ] && [ -e "$directory/hy.tiktoken" ]
+        [ ! -e "$directory/stray.py" ] && [ ! -e "$directory/notes.txt" ]
+    done
+    run_ok hy3_sft "$CFG" max_steps=1 seed=5 overwrite_output_dir=true plot_loss=false
+}
+
 @test "a complete result is recognised by its own mark, on any number of ranks, and left as it is" {
     local again
     for again in "hy3_convert --to outer --input_dir $GOLDEN/inner --output_dir $D/result" \
@@ -373,6 +392,8 @@ make_adapter() {
         "hy3_sft $CFG output_dir=$D/none model_name_or_path=$OUTPUT/checkpoint-2"; do
         run_fails 1 "is a training checkpoint; make a model of it: hy3_export" $program
     done
+    run_fails 1 "is a model, not an adapter" hy3_merge --base_model_path "$D/model" \
+        --adapter_model_path "$D/model" --output_path "$D/none"
     run_fails 1 "is an adapter; a model is expected here" hy3_generate "$OUTPUT" --prompt x
     run_fails 1 "it has no state.h5, but a model" hy3_export "$D/model" "$D/none"
     run_fails 1 "it has no state.h5, but '$OUTPUT/checkpoint-2'" hy3_export "$OUTPUT" "$D/none"

@@ -109,20 +109,43 @@ static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *p
     return HY3_OK;
 }
 
+/* Whether the directory has a file of this name. */
+static bool has(const char *directory, const char *name)
+{
+    char path[HY3_PATH_MAX];
+
+    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
+           hy3_path_exists(path);
+}
+
 /* The file of weights; what else there may be is named. */
 hy3_status hy3_adapter_open_weights(const char *directory, struct hy3_shard **out)
 {
-    char path[HY3_PATH_MAX], other[HY3_PATH_MAX];
+    char path[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", directory));
-    HY3_TRY(hy3_path_format(other, sizeof other, "%s/adapter_model.bin", directory));
-    if (!hy3_path_exists(path) && hy3_path_exists(other))
-        HY3_FAIL(HY3_EFORMAT,
-                 "'%s' is a file of Python's pickle, which hy3 does not read; with PEFT make it "
-                 "safetensors: PeftModel.from_pretrained(model, directory).save_pretrained("
-                 "new_directory, safe_serialization=True)",
-                 other);
+    if (!hy3_path_exists(path) && has(directory, "adapter_model.bin"))
+        HY3_FAIL(
+            HY3_EFORMAT,
+            "'%s/adapter_model.bin' is a file of Python's pickle, which hy3 does not read; with "
+            "PEFT make it safetensors: PeftModel.from_pretrained(model, directory)"
+            ".save_pretrained(new_directory, safe_serialization=True)",
+            directory);
     return hy3_shard_open(path, out);
+}
+
+static hy3_status expect_adapter(const char *directory)
+{
+    if (has(directory, "adapter_config.json"))
+        return HY3_OK;
+    if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json"))
+        HY3_FAIL(HY3_EIO, "'%s' is a model, not an adapter: it has no adapter_config.json",
+                 directory);
+    if (has(directory, "state.h5"))
+        HY3_FAIL(HY3_EIO,
+                 "'%s' is a checkpoint of a run without an adapter: it has no adapter_config.json",
+                 directory);
+    HY3_FAIL(HY3_EIO, "'%s' is no adapter: it has no adapter_config.json", directory);
 }
 
 hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *params,
@@ -134,6 +157,7 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
     char path[HY3_PATH_MAX];
 
     *out = NULL;
+    HY3_TRY_DONE(expect_adapter(directory));
     HY3_TRY_DONE(hy3_alloc(&a, 1, sizeof *a));
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_config.json", directory));
     HY3_TRY_DONE(hy3_adapter_config_read(path, &config));

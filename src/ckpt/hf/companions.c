@@ -48,7 +48,7 @@ static hy3_status add_module(json_t *modules, const char *name, size_t length)
 {
     char module[MODULE_NAME];
 
-    if (length == 0 || length >= sizeof module)
+    if (length == 0 || length >= sizeof module || memchr(name, '/', length))
         return HY3_OK;
     snprintf(module, sizeof module, "%.*s", (int)length, name);
     if (!json_object_get(modules, module) &&
@@ -226,6 +226,32 @@ done:
     for (size_t i = 0; i < count; i++)
         hy3_free(left[i]);
     hy3_free(left);
+    json_decref(modules);
+    return status;
+}
+
+hy3_status hy3_hf_copy_modules(const char *base, const char *output)
+{
+    hy3_status status = HY3_OK;
+    json_t *modules = json_object();
+    const char *name;
+    json_t *value;
+
+    HY3_TRY_DONE(list_modules(base, modules));
+    json_object_foreach(modules, name, value)
+    {
+        char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
+        struct stat source, target;
+
+        HY3_TRY_DONE(hy3_path_format(from, sizeof from, "%s/%s.py", base, name));
+        HY3_TRY_DONE(hy3_path_format(to, sizeof to, "%s/%s.py", output, name));
+        if (stat(from, &source) != 0 || !S_ISREG(source.st_mode))
+            continue;
+        if (stat(to, &target) != 0 || source.st_dev != target.st_dev ||
+            source.st_ino != target.st_ino)
+            HY3_TRY_DONE(hy3_output_copy(from, to));
+    }
+done:
     json_decref(modules);
     return status;
 }

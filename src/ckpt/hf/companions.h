@@ -10,5 +10,9 @@
  * left out and named in one line of the log. Errors: HY3_EIO. */
 hy3_status hy3_hf_copy_companions(const char *base, const char *output);
 
+/* Local. Copies only the modules that auto_map of configuration and tokenizer names, and those that
+ * these import. Errors: HY3_EIO. */
+hy3_status hy3_hf_copy_modules(const char *base, const char *output);
+
 /* Whether a directory of weights has files of this name, other than weights and their index. */
 bool hy3_hf_is_companion(const char *name);

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "ckpt/hf/companions.h"
 
 #include <jansson.h>
 
@@ -28,7 +29,10 @@ static const char *const tokenizer_files[] = {
     "chat_template.jinja",
     "chat_template.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
+    "tokenizer.model",
+    "hy.tiktoken",
 };
 
 hy3_status hy3_hf_name_shard(const char *directory, const struct hy3_hf_file *file,
@@ -137,6 +141,10 @@ hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
         if (options->tokenizer_directory)
             HY3_TRY(copy_file(options->tokenizer_directory, options->output, tokenizer_files[i],
                               &found));
+    if (options->base && !options->adapter)
+        HY3_TRY(hy3_hf_copy_modules(hy3_hf_dir_path(options->base), options->output));
+    if (options->tokenizer_directory)
+        HY3_TRY(hy3_hf_copy_modules(options->tokenizer_directory, options->output));
     return HY3_OK;
 }
 
