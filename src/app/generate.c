@@ -16,6 +16,8 @@
 #include "text/template.h"
 #include "text/tokenizer.h"
 
+#include <errno.h>
+
 struct hy3_generate {
     struct hy3_generate_options options;
     struct hy3_loaded_model model;
@@ -119,8 +121,8 @@ static hy3_status print_token(const struct hy3_generate *g, int32_t token, FILE 
 
     HY3_TRY(hy3_tokenizer_bytes(g->tokenizer, token, &bytes, &size));
     fwrite(bytes, 1, size, out);
-    if (fflush(out) != 0)
-        HY3_FAIL(HY3_EIO, "cannot write the generated text");
+    if (fflush(out) != 0 && errno != EPIPE) /* a reader that has left ends nothing */
+        HY3_FAIL(HY3_EIO, "cannot write the generated text: %s", strerror(errno));
     return HY3_OK;
 }
 

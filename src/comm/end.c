@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,13 +25,15 @@ static void leave(int signal)
  * standard output wants none of it. */
 static hy3_status flush_output(void)
 {
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
     int error;
 
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return HY3_OK;
     error = errno;
-    if (error == EBADF || error == EPIPE || fcntl(STDOUT_FILENO, F_GETFD) < 0)
+    if (error == EBADF || error == EPIPE || fcntl(STDOUT_FILENO, F_GETFD) < 0 ||
+        (poll(&out, 1, 0) > 0 && (out.revents & POLLERR))) /* a reader that has left */
         return HY3_OK;
     HY3_FAIL(HY3_EIO, "cannot write to standard output, what was printed is not complete: %s",
              error ? strerror(error) : "an earlier write failed");

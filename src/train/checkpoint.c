@@ -33,6 +33,7 @@ struct hy3_checkpoints {
     pthread_t thread;
     bool is_running; /* the thread */
     bool has_state;  /* of the checkpoint being saved: it can be continued */
+    int64_t newest;  /* step of the last one that is complete and can be continued, 0: none */
     struct hy3_state_info info;
     hy3_status result; /* of the thread, and its error text */
     char text[HY3_ERROR_MAX];
@@ -299,10 +300,12 @@ static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
 }
 
 /* Called when a save completes or fails. */
-static hy3_status end(const struct hy3_checkpoints *c, hy3_status result)
+static hy3_status end(struct hy3_checkpoints *c, hy3_status result)
 {
     double bytes = 12 * (double)hy3_params_trained(c->model->params);
 
+    if (result == HY3_OK && c->has_state)
+        c->newest = c->info.step;
     if (result == HY3_OK && c->has_state)
         hy3_log(
             HY3_LOG_INFO, "checkpoint-%lld: %.1f MB in %.2f s, %.0f MB/s; training waited %.2f s",
@@ -336,6 +339,11 @@ hy3_status hy3_checkpoints_save(struct hy3_checkpoints *c, const struct hy3_stat
     c->seconds = c->stall;
     status = end(c, status);
     return status;
+}
+
+int64_t hy3_checkpoints_newest(const struct hy3_checkpoints *c)
+{
+    return c->newest;
 }
 
 double hy3_checkpoints_stall(const struct hy3_checkpoints *c)

@@ -36,6 +36,10 @@ hy3_status hy3_checkpoints_save(struct hy3_checkpoints *checkpoints,
 /* Collective. Waits for a running save. Errors as above. */
 hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
 
+/* The step of the last complete checkpoint of this process that can be continued, 0: none; what is
+ * being saved does not count. */
+int64_t hy3_checkpoints_newest(const struct hy3_checkpoints *checkpoints);
+
 /* Seconds that training waited for the last checkpoint, and that writing it took. */
 double hy3_checkpoints_stall(const struct hy3_checkpoints *checkpoints);
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *checkpoints);

@@ -36,7 +36,6 @@ struct hy3_run {
     struct hy3_lock *lock; /* of output_dir, on rank 0 */
     struct hy3_limit limit;
     struct hy3_report_state restored; /* of an earlier part of the run; zero: none */
-    int64_t saved_step;               /* of the newest checkpoint of this part, or restored.step */
 };
 
 /* Whether anything is left to do, as hy3_output_dir_decide found. */

@@ -152,15 +152,27 @@ static int64_t reason_after(const struct hy3_run *run, int64_t step)
 
 static const char stops_after_step[] = "ending after this step, with a checkpoint";
 
+/* Whether the run can go on from `step`, when no save is under way. */
+static bool is_saved(const struct hy3_run *run, int64_t step)
+{
+    return step == run->restored.step || step == hy3_checkpoints_newest(run->checkpoints);
+}
+
 /* Saves a checkpoint and ends the run early. */
 static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
 {
     const char *why = reason == TIME_LIMIT ? "max_hours" : hy3_stop_name((int)(reason - SIGNALLED));
 
-    /* with save_only_model the newest one cannot be continued */
-    if (step > run->saved_step || (run->config->save_only_model && step > run->restored.step))
+    HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
+    if (!is_saved(run, step))
         HY3_TRY(hy3_run_state_save(run, true));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
+    if (!is_saved(run, step)) /* save_failure = continue */
+        HY3_FAIL(
+            HY3_STOPPED,
+            "stopped by %s after step %lld of %lld, which could not be saved; the same command "
+            "continues from the checkpoint before",
+            why, (long long)step, (long long)run->data.steps);
     HY3_FAIL(HY3_STOPPED,
              "stopped by %s after step %lld of %lld; the same command continues from there", why,
              (long long)step, (long long)run->data.steps);
@@ -194,7 +206,6 @@ static hy3_status train_steps(struct hy3_run *run)
     const int64_t first = run->restored.step;
     int64_t reason = reason_after(run, first);
 
-    run->saved_step = first;
     hy3_stop_announce(stops_after_step);
     for (int64_t step = first; step < run->data.steps; step++) {
         if (reason != CONTINUE)
@@ -205,14 +216,13 @@ static hy3_status train_steps(struct hy3_run *run)
         if ((step + 1) % run->config->save_steps == 0) {
             hy3_heartbeat("checkpoint", step + 1, -1);
             HY3_TRY(hy3_run_state_save(run, false));
-            run->saved_step = step + 1;
         }
         reason = reason_after(run, step + 1);
     }
-    if (run->saved_step < run->data.steps && !run->config->save_only_model) {
+    if (run->data.steps > first && run->data.steps % run->config->save_steps != 0 &&
+        !run->config->save_only_model) {
         hy3_heartbeat("checkpoint", run->data.steps, -1);
-        HY3_TRY(hy3_run_state_save(run, false));
-        run->saved_step = run->data.steps;
+        HY3_TRY(hy3_run_state_save(run, true));
     }
     return hy3_checkpoints_wait(run->checkpoints);
 }
@@ -222,17 +232,17 @@ static hy3_status train_steps(struct hy3_run *run)
 static hy3_status write_result(struct hy3_run *run)
 {
     int64_t last = run->data.steps, reason = CONTINUE;
-    bool is_saved = run->saved_step == last && !run->config->save_only_model;
+    bool can_stop = is_saved(run, last);
 
-    hy3_stop_announce(is_saved ? "ending, with the checkpoint of the last step"
+    hy3_stop_announce(can_stop ? "ending, with the checkpoint of the last step"
                                : "ending when the result is written");
-    if (is_saved)
+    if (can_stop)
         reason = reason_to_stop(run, run->restored.step < last && hy3_limit_stops_write(run));
     if (run->restored.step < last)
         hy3_stop_deadline(run->limit.end);
     if (reason != CONTINUE)
         return stop(run, last, reason);
-    return save_result(run, is_saved);
+    return save_result(run, can_stop);
 }
 
 /* From here on output_dir changes. */
