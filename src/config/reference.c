@@ -215,7 +215,9 @@ static void write_environment(FILE *out)
         ".TP\n.B HY3_LOG\n"
         "quiet (warnings and errors), info (the default) or debug.\n"
         ".TP\n.B OMP_NUM_THREADS\n"
-        "threads of a rank; not set: its share of the CPUs it may run on.\n"
+        "threads of a rank; not set, or not from 1 to 1024: its share of the CPUs it may run on.\n"
+        ".TP\n.B HDF5_USE_FILE_LOCKING\n"
+        "not set: FALSE, since some file systems have no locks and hy3 needs none of HDF5.\n"
         ".TP\n.B GOMP_SPINCOUNT\n"
         "turns that an idle thread of GNU OpenMP waits before it sleeps; where neither this nor\n"
         "OMP_WAIT_POLICY is set, hy3 sets 1000 and starts itself once more.\n",

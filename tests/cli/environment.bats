@@ -64,6 +64,16 @@ LIMITED=(sh -c 'ulimit $1; shift; exec "$@"' limited)
     cmp "$D/whole/model.safetensors" "$OUTPUT/model.safetensors"
 }
 
+@test "a file system without locks is as good as any, unless the user asks HDF5 for them" {
+    local failing=$HY3_BUILD/tests/support/.libs/failing.so
+    [ -e "$failing" ] || skip "tests/support/failing.so is not built"
+    run_ok env LD_PRELOAD="$failing" HY3_FAIL_LOCKS=1 hy3_sft "$CFG"
+    run_ok env LD_PRELOAD="$failing" HY3_FAIL_LOCKS=1 hy3_sft "$CFG" max_steps=3
+    grep -q "continuing after step 2" "$ERR"
+    run_fails 1 "No locks available" env LD_PRELOAD="$failing" HY3_FAIL_LOCKS=1 \
+        HDF5_USE_FILE_LOCKING=TRUE hy3_sft "$CFG" output_dir="$D/locks"
+}
+
 @test "paths may hold spaces, quotes and UTF-8, be 4,000 bytes long, and go through links" {
     local odd="$D/a b'c\"d ü" long
     mkdir "$odd" "$D/real"
