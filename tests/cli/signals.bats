@@ -65,7 +65,8 @@ sends() {
     local signals=$1 call=$2 n=$3 file=$4
     shift 4
     rm -f "$D/mark"
-    LIMIT=10 capture env LD_PRELOAD="$PRELOAD" HY3_SIGNAL="$call ${RANK:-0} $n $file $signals" \
+    LIMIT=10 capture env ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
+        LD_PRELOAD="$PRELOAD" HY3_SIGNAL="$call ${RANK:-0} $n $file $signals" \
         HY3_SIGNAL_AFTER="${AFTER:-}" HY3_SIGNAL_MARK="$D/mark" "$@"
     [ -e "$D/mark" ] || fail "never met: $call $n $file" "$(shown "$@")"
 }
