@@ -216,3 +216,9 @@ END
     ! grep -q eval_loss "$OUTPUT/train_log.jsonl"
     [ $((SECONDS - before)) -lt 10 ]
 }
+
+@test "a limit on CPU time ends a run with a checkpoint and 75" {
+    capture sh -c 'ulimit -S -t 2; exec "$@"' x hy3_sft "$CFG" max_steps=1000000 save_steps=1000000
+    [ "$status" -eq 75 ] || fail "$(shown hy3_sft)"
+    grep -q "stopped by SIGXCPU after step" "$ERR" || fail "$(shown hy3_sft)"
+}
