@@ -14,6 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+void hy3_hdf5_begin(void)
+{
+    H5dont_atexit();
+    H5open(); /* with MPI begun it would ask MPI to be told of its end */
+}
+
 void hy3_hdf5_quiet(void)
 {
     H5open();

@@ -33,6 +33,10 @@ const char *hy3_hdf5_text(void);
 /* Local. HY3_EIO: "cannot VERB 'NAME' of 'PATH'", and the reason. name: NULL for the file. */
 hy3_status hy3_hdf5_fail(const char *verb, const char *name, const char *path);
 
+/* Local. To be called before MPI_Init: HDF5 then leaves at the end what is open as it is, instead
+ * of closing it while MPI ends, which crashes where a disk has failed (seen with 1.10.8). */
+void hy3_hdf5_begin(void);
+
 /* Local. Closes a file of the default driver that was only read, or whose content no longer
  * matters, because writing it has failed: what HDF5 still holds goes nowhere. H5Fclose would fail
  * for the same reason as the write, leave the file half open, and crash when the library is torn

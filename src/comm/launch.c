@@ -2,6 +2,7 @@
 /* launch.c - MPI, log, threads. */
 #include "comm/launch.h"
 
+#include "base/hdf5.h"
 #include "base/log.h"
 #include "comm/agree.h"
 #include "comm/environment.h"
@@ -93,6 +94,7 @@ hy3_status hy3_start(int *argc, char ***argv, const char *program)
     hy3_environment_prepare(*argv);
     hy3_stop_catch_early();
     hy3_environment_explain(program);
+    hy3_hdf5_begin();
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
     hy3_environment_explain(NULL);
     hy3_stop_catch();

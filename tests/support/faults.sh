@@ -223,6 +223,7 @@ last_step() {
 repeats_few() {
     local scenario=$1 reached=$2 status=$3 from repeated bound=$SAVE_STEPS
     from=$(sed -n 's/.*continuing after step \([0-9]*\) .*/\1/p' "$W/log")
+    ! grep -q "is finished" "$W/log" || return 0
     [ "$scenario" != async ] || bound=$((2 * SAVE_STEPS))
     [ "$status" -ne 75 ] || [ "$reached" -eq "$begun" ] || bound=0
     repeated=$((reached - ${from:-0}))
