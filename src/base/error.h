@@ -14,8 +14,8 @@
 #define HY3_STATUSES(X) /* name, exit code, meaning; in ascending order of severity */     \
     X(HY3_OK,        0, "done")                                                            \
     X(HY3_STOPPED,  75, "stopped by a signal or max_hours; the same command continues")    \
-    X(HY3_EUSAGE,    2, "the command line or the configuration is wrong, or a file or "    \
-                        "directory that it names is missing or cannot be used")            \
+    X(HY3_EUSAGE,    2, ("the command line or the configuration is wrong, or a file or "   \
+                         "directory that it names is missing or cannot be used"))          \
     X(HY3_EFORMAT,   1, "a file has invalid contents")                                     \
     X(HY3_EIO,       1, "a file could not be read or written")                             \
     X(HY3_ENOMEM,    1, "out of host or device memory")                                    \

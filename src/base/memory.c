@@ -72,6 +72,7 @@ void hy3_free(void *memory)
 
 hy3_status hy3_memory_room(size_t bytes)
 {
+    /* cppcheck-suppress invalidFunctionArg ; -1 is what MAP_ANONYMOUS asks for */
     void *space = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 

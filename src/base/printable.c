@@ -11,7 +11,10 @@ void hy3_make_printable(char *text, bool keeps_lines)
         bool is_c1 = c == 0xc2 && next >= 0x80 && next < 0xa0;
         bool is_line = keeps_lines && (c == '\n' || c == '\t');
 
-        *to++ = ((c < 0x20 && !is_line) || c == 0x7f || is_c1) ? '?' : from[0];
+        *to = from[0];
+        if ((c < 0x20 && !is_line) || c == 0x7f || is_c1)
+            *to = '?';
+        to++;
         from += is_c1;
     }
     *to = '\0';

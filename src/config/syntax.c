@@ -47,6 +47,7 @@ static bool copy_trimmed(const char *begin, const char *end, bool ends, char *ou
 
     while (begin < end && isspace((unsigned char)*begin))
         begin++;
+    /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript): it is read text */
     while (end > begin &&
            (isspace((unsigned char)end[-1]) || (ends && (end[-1] == ';' || end[-1] == ','))))
         end--;
@@ -124,16 +125,14 @@ static bool explain_value(const struct line *l, char *why, size_t size)
         snprintf(why, size, "the value is missing; to keep the default leave the line out");
     else if (is_number(v) || is_word(v, "true false") || *v == '(' ||
              (*v == '"' && last > 0 && v[last] == '"' && strcspn(v + 1, "\"") == last - 1))
-        return false;
+        return false; /* NOLINT(bugprone-branch-clone): the order of the cases matters */
     else if (is_word(v, "none null ~ nil"))
         snprintf(why, size, "there is no %s; to keep the default leave the line out", v);
     else if (is_word(v, "yes no on off"))
         snprintf(why, size, "write true or false");
     else if (*v == '\'')
         snprintf(why, size, "texts stand in double quotes, not in single ones");
-    else if (*v == '[')
-        snprintf(why, size, "a list is [\"a\", \"b\"], its texts in double quotes");
-    else if (strchr(v, ',') && !strchr(v, ' ') && *v != '"')
+    else if (*v == '[' || (strchr(v, ',') && !strchr(v, ' ') && *v != '"'))
         snprintf(why, size, "a list is [\"a\", \"b\"], its texts in double quotes");
     else if (*v == '"' && strchr(v, ','))
         snprintf(why, size, "a list stands in brackets, [\"a\", \"b\"]");

@@ -17,13 +17,13 @@
  * its old time. */
 static hy3_status sample(int fd, struct hy3_source *source)
 {
-    enum { BLOCK = 4096, BLOCKS = 64 };
+    enum { BLOCK = 4096, BLOCKS = 64, SMALL = BLOCK * BLOCKS };
 
     char block[BLOCK];
     uint64_t sum = 0;
 
     for (int64_t i = 0; i < BLOCKS; i++) {
-        bool is_small = source->size <= BLOCK * BLOCKS;
+        bool is_small = source->size <= SMALL;
         int64_t at = is_small ? i * BLOCK : (source->size - BLOCK) / (BLOCKS - 1) * i;
         int64_t size = source->size - at < BLOCK ? source->size - at : BLOCK;
 
