@@ -72,9 +72,9 @@ void hy3_free(void *memory)
 
 hy3_status hy3_memory_room(size_t bytes)
 {
+    const int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     /* cppcheck-suppress invalidFunctionArg ; -1 is what MAP_ANONYMOUS asks for */
-    void *space = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *space = mmap(NULL, bytes, PROT_READ | PROT_WRITE, kind, -1, 0);
 
     if (space == MAP_FAILED)
         HY3_FAIL(HY3_ENOMEM,
