@@ -39,6 +39,11 @@ static size_t line_length(const char *text)
     return n;
 }
 
+static bool is_trailing(char c, bool ends)
+{
+    return isspace((unsigned char)c) || (ends && (c == ';' || c == ','));
+}
+
 /* Copies the bytes from `begin` to `end` without blanks and, if `ends`, without what ends a
  * setting. True if they did not fit. */
 static bool copy_trimmed(const char *begin, const char *end, bool ends, char *out, size_t size)
@@ -47,9 +52,8 @@ static bool copy_trimmed(const char *begin, const char *end, bool ends, char *ou
 
     while (begin < end && isspace((unsigned char)*begin))
         begin++;
-    /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript): it is read text */
-    while (end > begin &&
-           (isspace((unsigned char)end[-1]) || (ends && (end[-1] == ';' || end[-1] == ','))))
+    /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): begin to end is text that was read */
+    while (end > begin && is_trailing(end[-1], ends))
         end--;
     length = (size_t)(end - begin) < size ? (size_t)(end - begin) : size - 1;
     memcpy(out, begin, length);
