@@ -291,7 +291,11 @@ run_schedule() {
         draw ${#KINDS[@]}
         kind=${KINDS[DRAWN]}
         mapfile -t places < <(places_of "$scenario" "$phase" "$kind")
-        [ ${#places[@]} -gt 0 ] || { misses=$((misses + 1)) && continue; }
+        if [ ${#places[@]} -eq 0 ]; then
+            misses=$((misses + 1))
+            [ -d "$W/whole" ] || fail "'$W' was removed" || exit 1
+            continue
+        fi
         draw ${#places[@]}
         try_fault "$scenario" "$kind" "${places[DRAWN]}"
         n=$((n + 1))
