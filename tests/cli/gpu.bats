@@ -70,11 +70,13 @@ same_model() { # DIRECTORY …
         "zero_stage=3 stage3_param_persistence_threshold=0 offload=full" \
         "finetuning_type=lora lora_rank=4 lora_target=all"; do
         # shellcheck disable=SC2086 # a list of words
-        HY3_EMU_MEMORY=1 capture hy3_sft "$CFG" $settings overwrite_output_dir=true
+        HY3_EMU_MEMORY=1 capture hy3_sft "$CFG" $settings overwrite_output_dir=true \
+            resume_from_checkpoint=none
         needed=$(sed -n 's/.*this run needs \([0-9.]*\) GB.*/\1/p' "$ERR")
         # shellcheck disable=SC2086
         HY3_EMU_MEMORY=$(awk -v gb="$needed" 'BEGIN { printf "%d", gb * 1e9 / 1048576 + 2 }') \
-            run_ok hy3_sft "$CFG" $settings overwrite_output_dir=true
+            run_ok hy3_sft "$CFG" $settings overwrite_output_dir=true \
+            resume_from_checkpoint=none
         taken=$(sed -n 's/.*device memory per rank: \([0-9.]*\) GB used.*/\1/p' "$ERR")
         awk -v t="$taken" -v n="$needed" 'BEGIN { exit !(t > 0 && t <= n + 0.0005) }' ||
             fail "$settings: $taken GB taken, $needed counted"
