@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* token_writer.c - few, large, collective writes; then mark, close, flush, rename. */
+/* token_writer.c - rank 0 lays the file out with all that is small; then all ranks open it and
+ * write the columns of tokens and samples, in few, large calls; then close, flush, mark. */
 #include "data/token_writer.h"
 
+#include "base/hdf5_image.h"
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/end.h"
 #include "comm/stop.h"
 
 #include <time.h>
@@ -26,7 +29,8 @@ void hy3_token_file_collective(int64_t bytes)
 
 struct writer {
     MPI_Comm comm;
-    hid_t file;
+    struct hy3_hdf5_image *image; /* on rank 0 */
+    hid_t file;                   /* the image, then the file that all ranks have open */
     struct hy3_output output;
     const struct hy3_token_header *header;
     const struct hy3_source *sources;
@@ -231,16 +235,7 @@ done:
     return status;
 }
 
-/* A column with one value per source file, by rank 0 alone. */
-static hy3_status write_files(const struct writer *w, hid_t set, hid_t type, const void *values)
-{
-    hy3_status status = HY3_OK;
-
-    if (hy3_rank(w->comm) == 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
-        status = hy3_hdf5_fail("write", "source files", w->output.part);
-    return hy3_agree(w->comm, status, phase);
-}
-
+/* Rank 0. Creates a column; one of files is filled at once. */
 static hy3_status put_column(const struct writer *w, const struct hy3_token_column *column)
 {
     hy3_status status = HY3_OK;
@@ -250,14 +245,13 @@ static hy3_status put_column(const struct writer *w, const struct hy3_token_colu
 
     HY3_TRY_DONE(hy3_hdf5_create_set(w->file, column->name, hy3_token_column_type(column),
                                      w->output.part, &place, &set));
-    if (column->kind != HY3_FILES) {
-        HY3_TRY_DONE(write_column(w, column, set));
+    if (column->kind != HY3_FILES)
         goto done;
-    }
-    HY3_AGREE_DONE(w->comm, hy3_alloc(&values, (size_t)count, sizeof *values), phase);
+    HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
     for (int f = 0; f < w->file_count; f++)
         values[f] = hy3_token_column_value(column, &w->sources[f]);
-    HY3_TRY_DONE(write_files(w, set, H5T_NATIVE_INT64, values));
+    if (H5Dwrite(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+        status = hy3_hdf5_fail("write", column->name, w->output.part);
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -275,6 +269,7 @@ static hid_t text_type(size_t size)
     return type;
 }
 
+/* Rank 0. */
 static hy3_status put_names(const struct writer *w)
 {
     hy3_status status = HY3_OK;
@@ -286,12 +281,13 @@ static hy3_status put_names(const struct writer *w)
     for (int f = 0; f < w->file_count; f++)
         if (strlen(w->sources[f].path) > width)
             width = strlen(w->sources[f].path);
-    HY3_AGREE_DONE(w->comm, hy3_alloc(&names, (size_t)w->file_count, width), phase);
+    HY3_TRY_DONE(hy3_alloc(&names, (size_t)w->file_count, width));
     for (int f = 0; f < w->file_count; f++)
         memcpy(names + (size_t)f * width, w->sources[f].path, strlen(w->sources[f].path));
     type = text_type(width);
     HY3_TRY_DONE(hy3_hdf5_create_set(w->file, "source_name", type, w->output.part, &place, &set));
-    HY3_TRY_DONE(write_files(w, set, type, names));
+    if (H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names) < 0)
+        status = hy3_hdf5_fail("write", "source_name", w->output.part);
 done:
     if (set >= 0)
         H5Dclose(set);
@@ -315,7 +311,21 @@ static hy3_status name_output(struct writer *w, const char *path)
     return hy3_output_name(path, unique, &w->output);
 }
 
-static hy3_status create_file(struct writer *w)
+/* Rank 0. The file with its final size, without tokens and samples. */
+static hy3_status lay_out(struct writer *w, enum hy3_dialect dialect)
+{
+    int64_t bytes;
+
+    HY3_TRY(hy3_output_create(&w->output));
+    HY3_TRY(hy3_hdf5_image_create(w->output.part, &w->image, &w->file));
+    HY3_TRY(put_attributes(w, dialect));
+    for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++)
+        HY3_TRY(put_column(w, c));
+    HY3_TRY(put_names(w));
+    return hy3_hdf5_image_store(w->image, w->output.fd, &bytes);
+}
+
+static hy3_status open_here(struct writer *w)
 {
     hy3_status status = HY3_OK;
     char name[HY3_PATH_MAX + 8];
@@ -323,13 +333,26 @@ static hy3_status create_file(struct writer *w)
 
     H5Pset_fapl_mpio(access, w->comm, MPI_INFO_NULL);
     status = hy3_hdf5_shared_name(w->output.part, name, sizeof name);
-    if (status == HY3_OK && (w->file = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
-        status = hy3_hdf5_fail("create", NULL, w->output.part);
+    if (status == HY3_OK && (w->file = H5Fopen(name, H5F_ACC_RDWR, access)) < 0)
+        status = hy3_hdf5_fail("open", NULL, w->output.part);
     H5Pclose(access);
+    return status;
+}
+
+/* Collective. Opens the file on all ranks, or fails on all. */
+static hy3_status open_together(struct writer *w)
+{
+    hy3_status status = open_here(w);
+    int64_t failed = status != HY3_OK;
+
+    hy3_allreduce_int(w->comm, &failed, 1, MPI_SUM, phase);
+    if (status != HY3_OK && failed < hy3_size(w->comm))
+        hy3_abort(status, phase); /* the others cannot close it without this rank */
     return hy3_agree(w->comm, status, phase);
 }
 
-/* A file that stays half closed would crash MPI_Finalize: the close must reach no disk. */
+/* Only values have been written, so nothing is left for HDF5 to write: the close must reach no
+ * disk, since a file that stays half closed would crash MPI_Finalize. */
 static void close_file(struct writer *w)
 {
     hy3_hdf5_cut_off(w->output.part);
@@ -337,22 +360,33 @@ static void close_file(struct writer *w)
     w->file = -1;
 }
 
-/* Marks the file complete, after all data is flushed. */
-static hy3_status mark_and_close(struct writer *w)
+/* Collective. */
+static hy3_status write_columns(struct writer *w)
 {
     hy3_status status = HY3_OK;
-    const int64_t is_complete = 1;
 
-    if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0)
-        status = hy3_hdf5_fail("flush", NULL, w->output.part);
-    HY3_AGREE(w->comm, status, phase);
-    status =
-        hy3_hdf5_put_number(w->file, "complete", H5T_NATIVE_INT64, &is_complete, w->output.part);
-    if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 && status == HY3_OK)
-        status = hy3_hdf5_fail("flush", NULL, w->output.part);
-    close_file(w);
-    status = hy3_agree(w->comm, status, phase);
+    for (const struct hy3_token_column *c = hy3_token_columns; c->name && status == HY3_OK; c++) {
+        hid_t set = -1;
+
+        if (c->kind == HY3_FILES)
+            continue;
+        if ((set = H5Dopen2(w->file, c->name, H5P_DEFAULT)) < 0)
+            status = hy3_hdf5_fail("open", c->name, w->output.part);
+        status = hy3_agree(w->comm, status, phase);
+        if (status == HY3_OK)
+            status = write_column(w, c, set);
+        if (set >= 0)
+            H5Dclose(set);
+    }
     return status;
+}
+
+/* Rank 0. All that all ranks wrote is on the disk. */
+static hy3_status complete(struct writer *w)
+{
+    HY3_TRY(hy3_output_open(&w->output));
+    HY3_TRY(hy3_hdf5_image_complete(w->image, w->output.fd));
+    return hy3_output_flush(&w->output);
 }
 
 /* Every rank flushes what it wrote: on network file systems no other rank can. */
@@ -385,18 +419,21 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
     if (status == HY3_OK)
         status = hy3_alloc(&w.samples, SAMPLES, sizeof *w.samples);
     HY3_AGREE_DONE(comm, status, phase);
-    HY3_TRY_DONE(create_file(&w));
-    HY3_AGREE_DONE(comm, put_attributes(&w, dialect), phase);
-    for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++)
-        HY3_TRY_DONE(put_column(&w, c));
-    HY3_TRY_DONE(put_names(&w));
-    HY3_TRY_DONE(mark_and_close(&w));
+    status = hy3_rank(comm) == 0 ? lay_out(&w, dialect) : HY3_OK;
+    hy3_output_close(&w.output); /* or it would be cut off with HDF5's own */
+    w.file = -1;                 /* the image's is closed */
+    HY3_AGREE_DONE(comm, status, phase);
+    HY3_TRY_DONE(open_together(&w));
+    HY3_TRY_DONE(write_columns(&w));
+    close_file(&w);
     HY3_AGREE_DONE(comm, flush_output(&w), phase);
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? complete(&w) : HY3_OK, phase);
     *output = w.output;
     w.output.part[0] = '\0';
 done:
     if (w.file >= 0)
         close_file(&w);
+    hy3_hdf5_image_free(w.image);
     if (hy3_rank(comm) == 0)
         hy3_output_discard(&w.output);
     hy3_free(w.samples);

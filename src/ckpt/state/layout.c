@@ -1,32 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layout.c - HDF5 writes an image of the file in memory; what it wrote is copied to the disk. */
+/* layout.c - groups, datasets, attributes and the seal. */
 #include "ckpt/state/layout.h"
 
 #include "base/file.h"
+#include "base/hdf5_image.h"
 #include "base/memory.h"
 #include "ckpt/state/seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
-
-enum {
-    PIECE = 1 << 16,      /* bytes copied or compared at a time */
-    IMAGE_ROOM = 64 << 20 /* bytes: more than the metadata of any state */
-};
-
-/* A byte that differs in the complete file. */
-struct hy3_state_byte {
-    int64_t offset;
-    char value;
-};
 
 struct hy3_state_layout {
     const char *path;
-    int fd;                      /* during hy3_state_layout_create */
-    struct hy3_state_byte *mark; /* [mark_bytes] */
-    size_t mark_bytes, capacity;
+    struct hy3_hdf5_image *image;
     struct hy3_state_seal seal;
     int64_t file_bytes; /* where it is put */
 };
@@ -35,11 +22,14 @@ static hy3_status create_field(hid_t file, const char *path, struct hy3_state_in
                                enum hy3_field field)
 {
     hy3_status status = HY3_OK;
-    hid_t group, set = -1;
+    hid_t creation = H5Pcreate(H5P_GROUP_CREATE), group, set = -1;
 
-    if ((group = H5Gcreate2(file, hy3_state_field_name(field), H5P_DEFAULT, H5P_DEFAULT,
-                            H5P_DEFAULT)) < 0)
-        return hy3_hdf5_fail("create", hy3_state_field_name(field), path);
+    H5Pset_obj_track_times(creation, false);
+    if ((group =
+             H5Gcreate2(file, hy3_state_field_name(field), H5P_DEFAULT, creation, H5P_DEFAULT)) < 0)
+        status = hy3_hdf5_fail("create", hy3_state_field_name(field), path);
+    H5Pclose(creation);
+    HY3_TRY(status);
     for (int64_t i = 0; i < index->tensor_count; i++) {
         struct hy3_state_tensor *t = &index->tensors[i];
         struct hy3_hdf5_place place = {.dims = (int)t->dims};
@@ -83,23 +73,11 @@ static int64_t data_bytes(const struct hy3_state_index *index)
     return bytes;
 }
 
-/* Metadata has checksums, and opening a file changes nothing in it (formats from 1.10 on mark it as
- * being written). */
-static hid_t file_format(void)
-{
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-
-    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
-    return access;
-}
-
 static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *index)
 {
-    int64_t version = HY3_STATE_VERSION,
-            complete = 0; /* has its place already, so that the mark needs no more space */
+    int64_t version = HY3_STATE_VERSION;
 
     HY3_TRY(hy3_hdf5_put_number(file, "version", H5T_NATIVE_INT64, &version, path));
-    HY3_TRY(hy3_hdf5_put_number(file, "complete", H5T_NATIVE_INT64, &complete, path));
     for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++) {
         const char *value = (const char *)&index->info + a->offset;
 
@@ -114,94 +92,6 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
     for (int field = 0; field < HY3_FIELDS; field++)
         HY3_TRY(create_field(file, path, index, field));
     return create_slabs(file, path, index);
-}
-
-/* Closes an image that HDF5 could flush, discards it otherwise. */
-static hy3_status flush_and_close(hid_t image, const char *path)
-{
-    hy3_status status = HY3_OK;
-
-    if (H5Fflush(image, H5F_SCOPE_GLOBAL) >= 0) {
-        H5Fclose(image);
-        return HY3_OK;
-    }
-    status = hy3_hdf5_fail("lay out", NULL, path);
-    hy3_hdf5_discard(image);
-    return status;
-}
-
-static hy3_status create_image(const char *name, const char *path, struct hy3_state_index *index)
-{
-    hy3_status status = HY3_OK;
-    hid_t access = file_format(), image = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-
-    if (image < 0)
-        status = hy3_hdf5_fail("lay out", NULL, path);
-    H5Pclose(access);
-    HY3_TRY(status);
-    status = lay_out(image, path, index);
-    if (status == HY3_OK)
-        return flush_and_close(image, path);
-    hy3_hdf5_discard(image);
-    return status;
-}
-
-/* Sets the mark in the image. */
-static hy3_status complete_image(const char *name, const char *path)
-{
-    hy3_status status = HY3_OK;
-    const int64_t complete = 1;
-    hid_t image = H5Fopen(name, H5F_ACC_RDWR, H5P_DEFAULT), attribute = -1;
-
-    if (image < 0)
-        return hy3_hdf5_fail("complete", NULL, path);
-    attribute = H5Aopen(image, "complete", H5P_DEFAULT);
-    if (attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &complete) < 0)
-        status = hy3_hdf5_fail("complete", NULL, path);
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    if (status == HY3_OK)
-        return flush_and_close(image, path);
-    hy3_hdf5_discard(image);
-    return status;
-}
-
-typedef hy3_status (*visit)(struct hy3_state_layout *layout, const char *data, size_t size,
-                            int64_t offset);
-
-static hy3_status copy(struct hy3_state_layout *l, const char *data, size_t size, int64_t offset)
-{
-    return hy3_file_write_at(l->fd, data, size, offset, l->path);
-}
-
-/* Notes where the image has changed since it was copied. */
-static hy3_status compare(struct hy3_state_layout *l, const char *data, size_t size, int64_t offset)
-{
-    char written[PIECE];
-
-    HY3_TRY(hy3_file_read_at(l->fd, written, size, offset, l->path));
-    for (size_t i = 0; i < size; i++) {
-        if (data[i] == written[i])
-            continue;
-        HY3_TRY(hy3_grow(&l->mark, &l->capacity, l->mark_bytes + 1, sizeof *l->mark));
-        l->mark[l->mark_bytes++] = (struct hy3_state_byte){offset + (int64_t)i, data[i]};
-    }
-    return HY3_OK;
-}
-
-/* Calls `each` for all that HDF5 has written into the image; the rest are holes. */
-static hy3_status walk(struct hy3_state_layout *l, int image, visit each)
-{
-    char data[PIECE];
-    off_t at = 0, end;
-
-    while ((at = lseek(image, at, SEEK_DATA)) >= 0 && (end = lseek(image, at, SEEK_HOLE)) > at)
-        for (size_t size; at < end; at += (off_t)size) {
-            size = end - at < PIECE ? (size_t)(end - at) : PIECE;
-            HY3_TRY(hy3_file_read_at(image, data, size, at, l->path));
-            HY3_TRY(each(l, data, size, at));
-        }
-    return HY3_OK;
 }
 
 static int by_place(const void *a, const void *b)
@@ -237,7 +127,7 @@ static hy3_status list_runs(const struct hy3_state_index *index, struct hy3_span
     return HY3_OK;
 }
 
-static hy3_status seal(struct hy3_state_layout *l, int image, const struct hy3_state_index *index)
+static hy3_status seal(struct hy3_state_layout *l, const struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
     struct hy3_span *runs = NULL;
@@ -245,53 +135,10 @@ static hy3_status seal(struct hy3_state_layout *l, int image, const struct hy3_s
 
     l->file_bytes = index->file_bytes;
     HY3_TRY_DONE(list_runs(index, &runs, &count));
-    HY3_TRY_DONE(hy3_state_seal_create(image, l->path, runs, count, index->file_bytes, &l->seal));
+    HY3_TRY_DONE(hy3_state_seal_create(hy3_hdf5_image_fd(l->image), l->path, runs, count,
+                                       index->file_bytes, &l->seal));
 done:
     hy3_free(runs);
-    return status;
-}
-
-/* A file for HDF5, which opens nothing without a name, in memory; where that is full or absent, in
- * the system's directory for temporary files. */
-static hy3_status create_temporary(const char *of, char *name, int *file)
-{
-    const char *tmp = getenv("TMPDIR"), *const places[] = {"/dev/shm", tmp ? tmp : "/tmp", "/tmp"};
-    struct statvfs disk;
-
-    for (size_t i = 0; i < sizeof places / sizeof *places && *file < 0; i++) {
-        if (statvfs(places[i], &disk) != 0 ||
-            (double)disk.f_bavail * (double)disk.f_frsize < IMAGE_ROOM)
-            continue;
-        HY3_TRY(hy3_path_format(name, HY3_PATH_MAX, "%s/hy3-state-XXXXXX", places[i]));
-        *file = mkostemp(name, O_CLOEXEC);
-    }
-    if (*file < 0)
-        HY3_FAIL(HY3_EIO,
-                 "cannot lay out '%s': neither /dev/shm nor TMPDIR nor /tmp can be written and has "
-                 "%d MB left",
-                 of, IMAGE_ROOM >> 20);
-    return HY3_OK;
-}
-
-static hy3_status create(struct hy3_state_layout *l, struct hy3_state_index *index)
-{
-    hy3_status status = HY3_OK;
-    char name[HY3_PATH_MAX] = "";
-    int image = -1;
-
-    HY3_TRY_DONE(create_temporary(l->path, name, &image));
-    HY3_TRY_DONE(create_image(name, l->path, index));
-    index->file_bytes = (int64_t)lseek(image, 0, SEEK_END);
-    HY3_TRY_DONE(hy3_file_claim(l->fd, index->file_bytes, l->path));
-    HY3_TRY_DONE(walk(l, image, copy));
-    HY3_TRY_DONE(complete_image(name, l->path));
-    HY3_TRY_DONE(walk(l, image, compare));
-    HY3_TRY_DONE(seal(l, image, index));
-done:
-    if (image >= 0) {
-        close(image);
-        unlink(name);
-    }
     return status;
 }
 
@@ -300,18 +147,22 @@ hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *ind
 {
     hy3_status status = HY3_OK;
     struct hy3_state_layout *l = NULL;
+    hid_t file;
+    int fd = -1;
 
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&l, 1, sizeof *l));
     l->path = path;
-    HY3_TRY_DONE(hy3_file_create(path, &l->fd));
-    HY3_TRY_DONE(hy3_file_claim(l->fd, data_bytes(index), path));
-    hy3_hdf5_quiet();
-    HY3_TRY_DONE(create(l, index));
-    close(l->fd);
-    l->fd = -1;
+    HY3_TRY_DONE(hy3_file_create(path, &fd));
+    HY3_TRY_DONE(hy3_file_claim(fd, data_bytes(index), path));
+    HY3_TRY_DONE(hy3_hdf5_image_create(path, &l->image, &file));
+    HY3_TRY_DONE(lay_out(file, path, index));
+    HY3_TRY_DONE(hy3_hdf5_image_store(l->image, fd, &index->file_bytes));
+    HY3_TRY_DONE(seal(l, index));
     *out = HY3_TAKE(l);
 done:
+    if (fd >= 0)
+        close(fd);
     hy3_state_layout_free(l);
     return status;
 }
@@ -319,12 +170,11 @@ done:
 hy3_status hy3_state_layout_complete(const struct hy3_state_layout *l)
 {
     hy3_status status = HY3_OK;
-    int fd = open(l->path, O_WRONLY | O_CLOEXEC);
+    int fd = open(l->path, O_RDWR | O_CLOEXEC);
 
     if (fd < 0)
         HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
-    for (size_t i = 0; i < l->mark_bytes; i++)
-        HY3_TRY_DONE(hy3_file_write_at(fd, &l->mark[i].value, 1, l->mark[i].offset, l->path));
+    HY3_TRY_DONE(hy3_hdf5_image_complete(l->image, fd));
     HY3_TRY_DONE(hy3_file_write_at(fd, l->seal.bytes, l->seal.size, l->file_bytes, l->path));
     HY3_TRY_DONE(hy3_file_flush(fd, l->path));
 done:
@@ -337,9 +187,7 @@ void hy3_state_layout_free(struct hy3_state_layout *l)
 {
     if (!l)
         return;
-    if (l->fd >= 0)
-        close(l->fd);
     hy3_free(l->seal.bytes);
-    hy3_free(l->mark);
+    hy3_hdf5_image_free(l->image);
     hy3_free(l);
 }

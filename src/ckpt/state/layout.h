@@ -2,10 +2,8 @@
 /* layout.h - creates state.h5 on one rank: all its space, groups, datasets and attributes, before
  * there are values.
  *
- * HDF5 lays the file out in memory, and the bytes it wrote are copied to the disk: a disk that
- * fails leaves HDF5 1.10 half open, to crash in MPI_Finalize (seen). The mark `complete` is set in
- * memory as well; the bytes that it changes (HDF5's checksums among them) are kept, to be written
- * at the end, with the seal of the metadata (state/seal.h). */
+ * Laid out in memory (base/hdf5_image.h); the mark `complete` is written at the end, with the seal
+ * of the metadata (state/seal.h). */
 #pragma once
 
 #include "ckpt/state/file.h"
