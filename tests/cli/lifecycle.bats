@@ -77,15 +77,20 @@ make_cut_short() {
 }
 
 @test "a shell loop of a run that is stopped again and again ends" {
-    set_keys max_steps=300
-    lives=0
-    until hy3_sft "$CFG" overwrite_output_dir=true save_steps=1000 max_hours=0.0002 \
-        >"$D/log" 2>&1; do
-        [ $((lives += 1)) -lt 60 ] || fail "it does not end" "$(tail -n 5 "$D/log")"
+    local steps hours=2 lives=0 # hours: 1e-4
+    for steps in 300 3000 30000; do # as many as a fast machine needs to be stopped
+        rm -rf "$OUTPUT"
+        until hy3_sft "$CFG" overwrite_output_dir=true save_steps=100000 max_steps=$steps \
+            max_hours="$(printf '0.%04d' $hours)" >"$D/log" 2>&1; do
+            [ $((lives += 1)) -lt 100 ] || fail "it does not end" "$(tail -n 5 "$D/log")"
+            [ "$(checkpoints)" != "" ] || hours=$((2 * hours)) # a slow one needs that to start
+        done
+        [ "$lives" -eq 0 ] || break
     done
     [ "$lives" -gt 0 ]
     [ "$(checkpoints)" != "" ]
-    [ "$(sed -n 's/^{"step": \([0-9]*\),.*/\1/p' "$OUTPUT/train_log.jsonl" | tail -n 1)" -eq 300 ]
+    [ "$(sed -n 's/^{"step": \([0-9]*\),.*/\1/p' "$OUTPUT/train_log.jsonl" | tail -n 1)" -eq \
+        "$steps" ]
 }
 
 @test "a finished run: the same command says so, touches nothing and succeeds; none starts over" {
