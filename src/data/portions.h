@@ -15,7 +15,7 @@ struct hy3_portion {
 };
 
 /* Bytes of a piece for `total` bytes of text: small enough to balance the ranks, few enough to keep
- * a row for each. */
+ * the counts of each. */
 int64_t hy3_portions_piece_bytes(int64_t total);
 
 /* Test only: pieces of `bytes`; 0: the default. */

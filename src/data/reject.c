@@ -100,8 +100,8 @@ static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, in
                                 struct hy3_reject *packet, struct writer *w)
 {
     hy3_status status = HY3_OK;
-    const struct hy3_row *row = hy3_tokenized_row(t, p);
-    int64_t rejects = row->dropped + row->bad;
+    const struct hy3_portion_counts *counts = hy3_tokenized_counts(t, p);
+    int64_t rejects = counts->dropped + counts->bad;
     bool is_mine = hy3_tokenized_is_mine(t, p);
 
     for (int64_t at = 0; at < rejects; at += PACKET) {
@@ -112,8 +112,8 @@ static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, in
         if (is_mine || w)
             move(comm, packet, count, hy3_tokenized_owner(t, p));
         for (int64_t i = 0; i < count && w && status == HY3_OK; i++)
-            status =
-                put(w, hy3_tokenized_path(t, p), row->first_line + packet[i].line + 1, &packet[i]);
+            status = put(w, hy3_tokenized_path(t, p), counts->first_line + packet[i].line + 1,
+                         &packet[i]);
     }
     return status;
 }

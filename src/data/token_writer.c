@@ -59,31 +59,31 @@ static hy3_status put_attributes(const struct writer *w, enum hy3_dialect dialec
 
 static int64_t elements(const struct writer *w, const struct hy3_token_column *column, int64_t p)
 {
-    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, p);
+    const struct hy3_portion_counts *counts = hy3_tokenized_counts(w->tokenized, p);
 
     if (column->kind == HY3_TOKENS)
-        return row->tokens;
-    return row->samples + (column->kind == HY3_SAMPLE_STARTS && p == w->last);
+        return counts->tokens;
+    return counts->samples + (column->kind == HY3_SAMPLE_STARTS && p == w->last);
 }
 
 static int64_t first_element(const struct writer *w, const struct hy3_token_column *column,
                              int64_t p)
 {
-    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, p);
+    const struct hy3_portion_counts *counts = hy3_tokenized_counts(w->tokenized, p);
 
-    return column->kind == HY3_TOKENS ? row->first_token : row->first_sample;
+    return column->kind == HY3_TOKENS ? counts->first_token : counts->first_sample;
 }
 
 /* `count` elements of a column of samples; the samples are in w->samples. */
 static void convert(const struct writer *w, const struct hy3_token_column *column,
                     struct cursor *at, int64_t count, char *out)
 {
-    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, at->portion);
+    const struct hy3_portion_counts *counts = hy3_tokenized_counts(w->tokenized, at->portion);
     uint32_t file = (uint32_t)hy3_tokenized_file(w->tokenized, at->portion);
 
     for (int64_t i = 0; i < count; i++, out += column->size) {
         const struct hy3_sample *s = &w->samples[i];
-        uint64_t line = (uint64_t)(row->first_line + s->line) + 1;
+        uint64_t line = (uint64_t)(counts->first_line + s->line) + 1;
 
         if (column->kind == HY3_SAMPLE_STARTS) {
             memcpy(out, &at->start, sizeof at->start);
@@ -101,13 +101,13 @@ static void convert(const struct writer *w, const struct hy3_token_column *colum
 static hy3_status fill_samples(const struct writer *w, const struct hy3_token_column *column,
                                struct cursor *at, int64_t count, char *out)
 {
-    const struct hy3_row *row = hy3_tokenized_row(w->tokenized, at->portion);
+    const struct hy3_portion_counts *counts = hy3_tokenized_counts(w->tokenized, at->portion);
 
     if (at->element == 0)
-        at->start = (uint64_t)row->first_token;
+        at->start = (uint64_t)counts->first_token;
     for (int64_t done = 0; done < count;) {
         int64_t part = count - done < SAMPLES ? count - done : SAMPLES;
-        int64_t there = row->samples - at->element;
+        int64_t there = counts->samples - at->element;
 
         if (there == 0) { /* the end of the offsets */
             memcpy(out, &at->start, sizeof at->start);
@@ -411,7 +411,7 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
 
     hy3_hdf5_quiet();
     for (int64_t p = 0; p < hy3_tokenized_portions(tokenized); p++)
-        if (hy3_tokenized_row(tokenized, p)->samples > 0)
+        if (hy3_tokenized_counts(tokenized, p)->samples > 0)
             w.last = p;
     status = name_output(&w, path);
     if (status == HY3_OK)

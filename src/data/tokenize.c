@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tokenize.c - every rank tokenizes its pieces; then the rows are summed over ranks, and the end of
- * the data is found. */
+/* tokenize.c - every rank tokenizes its pieces; then the counts are summed over ranks, and the end
+ * of the data is found. */
 #include "data/tokenize.h"
 
 #include "base/log.h"
@@ -22,7 +22,7 @@ struct hy3_tokenized {
     const struct hy3_dataset_options *options;
     const struct hy3_source *sources;
     struct hy3_portion *portions;
-    struct hy3_row *rows;
+    struct hy3_portion_counts *counts;
     struct place *places;
     int64_t count, hashed, total_bytes;
     int rank, ranks;
@@ -37,7 +37,10 @@ struct tally { /* summed over ranks after each round */
     int64_t bytes, samples, bad, failed;
 };
 
-enum { TALLY = sizeof(struct tally) / sizeof(int64_t), ROW = sizeof(struct hy3_row) / 8 };
+enum {
+    TALLY = sizeof(struct tally) / sizeof(int64_t),
+    COUNTS = sizeof(struct hy3_portion_counts) / 8
+};
 
 void hy3_tokenized_free(struct hy3_tokenized *t)
 {
@@ -51,7 +54,7 @@ void hy3_tokenized_free(struct hy3_tokenized *t)
     hy3_sampler_free(t->sampler);
     hy3_lines_free(t->lines);
     hy3_free(t->places);
-    hy3_free(t->rows);
+    hy3_free(t->counts);
     hy3_free(t->portions);
     hy3_free(t);
 }
@@ -74,7 +77,7 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     HY3_TRY_DONE(hy3_portions_plan(sources, options->file_count,
                                    hy3_portions_piece_bytes(t->total_bytes), &t->portions,
                                    &t->count));
-    HY3_TRY_DONE(hy3_alloc(&t->rows, (size_t)t->count, sizeof *t->rows));
+    HY3_TRY_DONE(hy3_alloc(&t->counts, (size_t)t->count, sizeof *t->counts));
     HY3_TRY_DONE(hy3_alloc(&t->places, (size_t)t->count, sizeof *t->places));
     HY3_TRY_DONE(hy3_lines_create(&t->lines));
     HY3_TRY_DONE(hy3_sampler_create(tokenizer, options, &t->sampler));
@@ -89,20 +92,21 @@ done:
     return status;
 }
 
-static void add_sample(struct hy3_row *row, const struct hy3_sample *sample)
+static void add_sample(struct hy3_portion_counts *counts, const struct hy3_sample *sample)
 {
-    row->tokens += sample->length;
-    row->label_tokens += sample->labels;
-    row->truncated += sample->is_truncated;
-    row->null_contents += sample->null_contents;
-    if (sample->length > row->longest)
-        row->longest = sample->length;
+    counts->tokens += sample->length;
+    counts->label_tokens += sample->labels;
+    counts->truncated += sample->is_truncated;
+    counts->null_contents += sample->null_contents;
+    if (sample->length > counts->longest)
+        counts->longest = sample->length;
 }
 
-static hy3_status keep(struct hy3_tokenized *t, struct hy3_row *row, const struct hy3_encoded *e)
+static hy3_status keep(struct hy3_tokenized *t, struct hy3_portion_counts *counts,
+                       const struct hy3_encoded *e)
 {
-    int64_t portion = row - t->rows;
-    struct hy3_sample sample = {.line = row->lines,
+    int64_t portion = counts - t->counts;
+    struct hy3_sample sample = {.line = counts->lines,
                                 .length = (int64_t)e->length,
                                 .labels = (int64_t)e->labels,
                                 .checksum = hy3_sample_checksum(e->ids, e->mask, e->length),
@@ -112,41 +116,41 @@ static hy3_status keep(struct hy3_tokenized *t, struct hy3_row *row, const struc
     HY3_TRY(hy3_spool_append(t->ids, e->ids, e->length * sizeof *e->ids));
     HY3_TRY(hy3_spool_append(t->mask, e->mask, e->length));
     HY3_TRY(hy3_spool_append(t->samples, &sample, sizeof sample));
-    HY3_TRY(hy3_unread_add(t->unread, portion, row->lines, e->unread));
-    row->samples++;
-    add_sample(row, &sample);
+    HY3_TRY(hy3_unread_add(t->unread, portion, counts->lines, e->unread));
+    counts->samples++;
+    add_sample(counts, &sample);
     t->end.token += sample.length;
     t->end.sample++;
     return HY3_OK;
 }
 
-static hy3_status leave_out(struct hy3_tokenized *t, struct hy3_row *row, bool is_bad,
+static hy3_status leave_out(struct hy3_tokenized *t, struct hy3_portion_counts *counts, bool is_bad,
                             const char *reason)
 {
     struct hy3_reject reject;
 
-    hy3_sample_reject(row->lines, is_bad, reason, &reject);
+    hy3_sample_reject(counts->lines, is_bad, reason, &reject);
     HY3_TRY(hy3_spool_append(t->rejects, &reject, sizeof reject));
-    row->bad += is_bad;
-    row->dropped += !is_bad;
+    counts->bad += is_bad;
+    counts->dropped += !is_bad;
     t->end.reject++;
     return HY3_OK;
 }
 
-static hy3_status take_line(struct hy3_tokenized *t, struct hy3_row *row, const char *line,
-                            int64_t size)
+static hy3_status take_line(struct hy3_tokenized *t, struct hy3_portion_counts *counts,
+                            const char *line, int64_t size)
 {
     hy3_status status;
     struct hy3_encoded encoded;
 
     status = hy3_sampler_encode(t->sampler, line, size, &encoded);
     if (status == HY3_EFORMAT)
-        status = leave_out(t, row, true, hy3_error_text());
+        status = leave_out(t, counts, true, hy3_error_text());
     else if (status == HY3_OK && encoded.dropped)
-        status = leave_out(t, row, false, encoded.dropped);
+        status = leave_out(t, counts, false, encoded.dropped);
     else if (status == HY3_OK && encoded.length > 0)
-        status = keep(t, row, &encoded);
-    row->lines++;
+        status = keep(t, counts, &encoded);
+    counts->lines++;
     return status;
 }
 
@@ -162,10 +166,10 @@ static hy3_status take_portion(struct hy3_tokenized *t, int64_t p)
         HY3_TRY(hy3_lines_next(t->lines, &line, &size));
         if (!line)
             break;
-        HY3_TRY(take_line(t, &t->rows[p], line, size));
+        HY3_TRY(take_line(t, &t->counts[p], line, size));
         HY3_TRY(hy3_stop_check("tokenizing"));
     }
-    t->rows[p].hash = hy3_lines_hash(t->lines);
+    t->counts[p].hash = hy3_lines_hash(t->lines);
     return HY3_OK;
 }
 
@@ -180,8 +184,8 @@ static hy3_status take_piece(struct hy3_tokenized *t, int64_t piece, int64_t *p,
     for (; *p < t->count && t->portions[*p].piece == piece; ++*p) {
         HY3_TRY_DONE(take_portion(t, *p));
         tally->bytes += t->portions[*p].end - t->portions[*p].begin;
-        tally->samples += t->rows[*p].samples;
-        tally->bad += t->rows[*p].bad;
+        tally->samples += t->counts[*p].samples;
+        tally->bad += t->counts[*p].bad;
     }
 done:
     tally->failed = status != HY3_OK;
@@ -244,11 +248,12 @@ static hy3_status work(MPI_Comm comm, struct hy3_tokenized *t, bool *is_complete
     return hy3_agree(comm, status, "tokenizing");
 }
 
-/* Truncates the row of a portion to its first `samples` samples. */
+/* Truncates the counts of a portion to its first `samples` samples. */
 static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
 {
-    struct hy3_row *row = &t->rows[p], cut = {.hash = row->hash, .samples = samples};
-    int64_t rejects = row->dropped + row->bad;
+    struct hy3_portion_counts *counts = &t->counts[p],
+                              cut = {.hash = counts->hash, .samples = samples};
+    int64_t rejects = counts->dropped + counts->bad;
     struct hy3_sample sample = {.line = -1};
     struct hy3_reject reject;
 
@@ -264,7 +269,7 @@ static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
         cut.bad += reject.is_bad;
         cut.dropped += !reject.is_bad;
     }
-    *row = cut;
+    *counts = cut;
     return HY3_OK;
 }
 
@@ -277,22 +282,22 @@ static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
     t->hashed = t->count;
     if (left <= 0)
         return HY3_OK;
-    while (p < t->count && t->rows[p].samples < left)
-        left -= t->rows[p++].samples;
+    while (p < t->count && t->counts[p].samples < left)
+        left -= t->counts[p++].samples;
     if (p == t->count)
         return HY3_OK;
     if (hy3_tokenized_is_mine(t, p))
         status = cut_row(t, p, left);
     HY3_AGREE(comm, status, "truncating the dataset");
-    hy3_broadcast(comm, (int)(t->portions[p].piece % t->ranks), &t->rows[p], sizeof *t->rows,
+    hy3_broadcast(comm, (int)(t->portions[p].piece % t->ranks), &t->counts[p], sizeof *t->counts,
                   "truncating the dataset");
     t->hashed = p + 1;
-    memset(t->rows + p + 1, 0, (size_t)(t->count - p - 1) * sizeof *t->rows);
+    memset(t->counts + p + 1, 0, (size_t)(t->count - p - 1) * sizeof *t->counts);
     return HY3_OK;
 }
 
 /* The first line, sample and token of each portion, and the sums. */
-static void place_rows(struct hy3_tokenized *t, struct hy3_dataset_summary *sum)
+static void place_counts(struct hy3_tokenized *t, struct hy3_dataset_summary *sum)
 {
     int file = -1;
     int64_t line = 0;
@@ -300,25 +305,25 @@ static void place_rows(struct hy3_tokenized *t, struct hy3_dataset_summary *sum)
     memset(sum, 0, sizeof *sum);
     sum->bytes = t->total_bytes;
     for (int64_t p = 0; p < t->count; p++) {
-        struct hy3_row *row = &t->rows[p];
+        struct hy3_portion_counts *counts = &t->counts[p];
 
         if (t->portions[p].file != file)
             line = 0;
         file = t->portions[p].file;
-        row->first_line = line;
-        row->first_sample = sum->samples;
-        row->first_token = sum->tokens;
-        line += row->lines;
-        sum->lines += row->lines;
-        sum->samples += row->samples;
-        sum->tokens += row->tokens;
-        sum->label_tokens += row->label_tokens;
-        sum->truncated += row->truncated;
-        sum->dropped += row->dropped;
-        sum->bad += row->bad;
-        sum->null_contents += row->null_contents;
-        if (row->longest > sum->longest)
-            sum->longest = row->longest;
+        counts->first_line = line;
+        counts->first_sample = sum->samples;
+        counts->first_token = sum->tokens;
+        line += counts->lines;
+        sum->lines += counts->lines;
+        sum->samples += counts->samples;
+        sum->tokens += counts->tokens;
+        sum->label_tokens += counts->label_tokens;
+        sum->truncated += counts->truncated;
+        sum->dropped += counts->dropped;
+        sum->bad += counts->bad;
+        sum->null_contents += counts->null_contents;
+        if (counts->longest > sum->longest)
+            sum->longest = counts->longest;
     }
 }
 
@@ -333,10 +338,10 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
     *out = NULL;
     HY3_AGREE_DONE(comm, create(comm, options, sources, tokenizer, &t), "tokenizing");
     HY3_TRY_DONE(work(comm, t, is_complete));
-    hy3_allreduce_int(comm, (int64_t *)t->rows, (int)(t->count * ROW), MPI_SUM, "tokenizing");
+    hy3_allreduce_int(comm, (int64_t *)t->counts, (int)(t->count * COUNTS), MPI_SUM, "tokenizing");
     HY3_TRY_DONE(cut(comm, t));
-    place_rows(t, summary);
-    HY3_TRY_DONE(hy3_unread_sum(comm, t->unread, t->count > 0 ? &t->rows->lines : NULL, ROW,
+    place_counts(t, summary);
+    HY3_TRY_DONE(hy3_unread_sum(comm, t->unread, t->count > 0 ? &t->counts->lines : NULL, COUNTS,
                                 summary->unread, sizeof summary->unread));
     *out = HY3_TAKE(t);
 done:
@@ -349,9 +354,10 @@ int64_t hy3_tokenized_portions(const struct hy3_tokenized *tokenized)
     return tokenized->count;
 }
 
-const struct hy3_row *hy3_tokenized_row(const struct hy3_tokenized *tokenized, int64_t p)
+const struct hy3_portion_counts *hy3_tokenized_counts(const struct hy3_tokenized *tokenized,
+                                                      int64_t p)
 {
-    return &tokenized->rows[p];
+    return &tokenized->counts[p];
 }
 
 int hy3_tokenized_owner(const struct hy3_tokenized *tokenized, int64_t p)
@@ -410,6 +416,6 @@ int64_t hy3_tokenized_hashed(const struct hy3_tokenized *tokenized)
 uint64_t hy3_tokenized_fingerprint(const struct hy3_tokenized *tokenized)
 {
     return hy3_fingerprint_combine(tokenized->sources, tokenized->options->file_count,
-                                   tokenized->count > 0 ? &tokenized->rows->hash : NULL, ROW,
+                                   tokenized->count > 0 ? &tokenized->counts->hash : NULL, COUNTS,
                                    tokenized->hashed);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tokenize.h - JSONL lines to samples, shared by all ranks.
  *
- * Every rank keeps the samples of its pieces in spools (spool.h); in memory is one row per
+ * Every rank keeps the samples of its pieces in spools (spool.h); in memory are the counts of each
  * portion. The samples and their order depend on the files alone: with max_samples the data ends
  * behind the line of the last sample. */
 #pragma once
@@ -11,7 +11,7 @@
 #include "data/portions.h"
 #include "data/sample.h"
 
-struct hy3_row { /* of a portion, after tokenizing the same on all ranks */
+struct hy3_portion_counts { /* of a portion, after tokenizing the same on all ranks */
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad, null_contents;
     uint64_t hash;
     int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
@@ -19,7 +19,7 @@ struct hy3_row { /* of a portion, after tokenizing the same on all ranks */
 
 enum { HY3_BAD_LISTED = 20 }; /* bad lines named in an error message */
 
-struct hy3_tokenized; /* opaque: this rank's samples, and the rows of all portions */
+struct hy3_tokenized; /* opaque: this rank's samples, and the counts of all portions */
 
 /* Collective on `comm`. Fills *summary (all but seconds and reused). Bad lines and an empty
  * result are the caller's matter. Ends early, is_complete false, when more than
@@ -33,7 +33,8 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
 void hy3_tokenized_free(struct hy3_tokenized *tokenized);
 
 int64_t hy3_tokenized_portions(const struct hy3_tokenized *tokenized);
-const struct hy3_row *hy3_tokenized_row(const struct hy3_tokenized *tokenized, int64_t p);
+const struct hy3_portion_counts *hy3_tokenized_counts(const struct hy3_tokenized *tokenized,
+                                                      int64_t p);
 int hy3_tokenized_owner(const struct hy3_tokenized *tokenized, int64_t p); /* a rank */
 bool hy3_tokenized_is_mine(const struct hy3_tokenized *tokenized, int64_t p);
 int hy3_tokenized_file(const struct hy3_tokenized *tokenized, int64_t p);

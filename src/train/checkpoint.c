@@ -346,11 +346,6 @@ int64_t hy3_checkpoints_newest(const struct hy3_checkpoints *c)
     return c->newest;
 }
 
-double hy3_checkpoints_stall(const struct hy3_checkpoints *c)
-{
-    return c->stall;
-}
-
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *c)
 {
     return c->seconds;

@@ -40,8 +40,7 @@ hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
  * being saved does not count. */
 int64_t hy3_checkpoints_newest(const struct hy3_checkpoints *checkpoints);
 
-/* Seconds that training waited for the last checkpoint, and that writing it took. */
-double hy3_checkpoints_stall(const struct hy3_checkpoints *checkpoints);
+/* Seconds that writing the last checkpoint took. */
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *checkpoints);
 
 /* Collective. Loads into the optimizer what hy3_output_dir_decide chose: the named checkpoint, or

@@ -2,106 +2,13 @@
 /* dataset.c - JSONL to a token file and back, on any number of ranks. */
 #include "data/dataset.h"
 
-#include "base/file.h"
 #include "base/memory.h"
-#include "base/output.h"
-#include "comm/comm.h"
+#include "data/fixture.h"
 #include "data/lines.h"
 #include "data/token_writer.h"
-#include "support/test.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-static const char *single[1]; /* the file list of most tests */
-
-static int rank(void)
-{
-    return hy3_rank(MPI_COMM_WORLD);
-}
-
-/* The path of `name` in the test's directory; static memory, valid until the eighth call after. */
-static const char *here(const char *name)
-{
-    static char paths[8][HY3_PATH_MAX];
-    static int next;
-    char *path = paths[next++ % 8];
-
-    snprintf(path, HY3_PATH_MAX, "%s/%s", hy3_test_directory(), name);
-    return path;
-}
-
-static struct hy3_dataset_options options_for(const char *file, const char *cache)
-{
-    static char kept[3][HY3_PATH_MAX]; /* here() and hy3_golden() do not keep theirs for long */
-
-    snprintf(kept[0], sizeof kept[0], "%s", file);
-    snprintf(kept[1], sizeof kept[1], "%s", here(cache));
-    snprintf(kept[2], sizeof kept[2], "%s", hy3_golden("a/tokenizer"));
-    single[0] = kept[0];
-    return (struct hy3_dataset_options){.files = single,
-                                        .file_count = 1,
-                                        .tokenizer_directory = kept[2],
-                                        .cache_directory = kept[1],
-                                        .name = "train",
-                                        .max_seq_length = 64};
-}
-
-/* Rank 0 writes, all wait. */
-static void write_file(const char *path, const void *data, size_t size)
-{
-    if (rank() == 0)
-        assert_ok(hy3_output_replace(path, data, size));
-    hy3_barrier(MPI_COMM_WORLD, "testing");
-}
-
-static void write_text(const char *path, const char *text)
-{
-    write_file(path, text, strlen(text));
-}
-
-/* Rank 0 changes a byte that no rank is reading. */
-static void flip(const char *path, int64_t at)
-{
-    char byte;
-    int fd;
-
-    hy3_barrier(MPI_COMM_WORLD, "testing");
-    if (rank() == 0) {
-        assert_true((fd = open(path, O_RDWR)) >= 0);
-        assert_ok(hy3_file_read_at(fd, &byte, 1, at, path));
-        byte ^= 1;
-        assert_ok(hy3_file_write_at(fd, &byte, 1, at, path));
-        close(fd);
-    }
-    hy3_barrier(MPI_COMM_WORLD, "testing");
-}
-
-static bool same_bytes(const char *a, const char *b)
-{
-    char *one, *two;
-    size_t one_size, two_size;
-    bool same;
-
-    assert_ok(hy3_file_read(a, 1 << 30, &one, &one_size));
-    assert_ok(hy3_file_read(b, 1 << 30, &two, &two_size));
-    same = one_size == two_size && memcmp(one, two, one_size) == 0;
-    free(one);
-    free(two);
-    return same;
-}
-
-static hy3_status open_and_close(const struct hy3_dataset_options *o,
-                                 struct hy3_dataset_summary *sum)
-{
-    struct hy3_dataset *dataset;
-    hy3_status status = hy3_dataset_open(MPI_COMM_WORLD, o, &dataset, sum);
-
-    hy3_dataset_close(dataset);
-    return status;
-}
 
 static void check_sample(const struct hy3_dataset *d, int64_t i, const json_t *wanted)
 {
@@ -456,14 +363,6 @@ static void a_missing_file_is_told_before_any_work(void **state)
     assert_all(!hy3_path_exists(here("missing")));
 }
 
-static bool is_reused(const struct hy3_dataset_options *o)
-{
-    struct hy3_dataset_summary sum = {0};
-
-    assert_ok(open_and_close(o, &sum));
-    return sum.reused;
-}
-
 static void a_file_that_fits_is_used_again_and_no_other(void **state)
 {
     struct hy3_dataset_options o = options_for(here("again.jsonl"), "again");
@@ -493,116 +392,6 @@ static void a_file_that_fits_is_used_again_and_no_other(void **state)
     *strstr(text, "one") = 'O'; /* the same size, another letter */
     write_text(here("again.jsonl"), text);
     assert_all(!is_reused(&o));
-}
-
-static void a_torn_or_altered_file_is_made_again(void **state)
-{
-    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "torn");
-    static const char *const marks[] = {"complete", "offsets", "tokenizer_fingerprint"};
-    int64_t size;
-    char *text;
-    size_t bytes;
-
-    (void)state;
-    assert_all(!is_reused(&o));
-    assert_ok(hy3_file_read(here("torn/train.h5"), 1 << 30, &text, &bytes));
-    write_file(here("torn/good.h5"), text, bytes);
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
-        char *at = memmem(text, bytes, marks[i], strlen(marks[i]));
-
-        assert_all(at != NULL);
-        flip(here("torn/train.h5"), at - text);
-        assert_all(!is_reused(&o));
-        assert_all(same_bytes(here("torn/train.h5"), here("torn/good.h5")));
-    }
-    free(text);
-    assert_ok(hy3_file_size(here("torn/train.h5"), &size));
-    for (int i = 0; i <= 4; i++) {
-        hy3_barrier(MPI_COMM_WORLD, "testing");
-        if (rank() == 0)
-            assert_int_equal(truncate(here("torn/train.h5"), (size - 1) * i / 4), 0);
-        hy3_barrier(MPI_COMM_WORLD, "testing");
-        assert_all(!is_reused(&o));
-        assert_all(same_bytes(here("torn/train.h5"), here("torn/good.h5")));
-    }
-}
-
-/* Rank 0. An attribute gets the value, or goes if that is negative. */
-static void change_attribute(const char *path, const char *name, int64_t value)
-{
-    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), attribute;
-
-    assert_true(file >= 0);
-    if (value < 0) {
-        assert_true(H5Adelete(file, name) >= 0);
-    } else {
-        attribute = H5Aopen(file, name, H5P_DEFAULT);
-        assert_true(H5Awrite(attribute, H5T_NATIVE_INT64, &value) >= 0);
-        H5Aclose(attribute);
-    }
-    H5Fclose(file);
-}
-
-static void a_file_of_an_older_format_is_made_again(void **state)
-{
-    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "older");
-
-    (void)state;
-    assert_all(!is_reused(&o));
-    for (int i = 0; i < 2; i++) {
-        hy3_barrier(MPI_COMM_WORLD, "testing");
-        if (rank() == 0)
-            change_attribute(here("older/train.h5"), i == 0 ? "format_version" : "null_contents",
-                             i == 0 ? 1 : -1);
-        hy3_barrier(MPI_COMM_WORLD, "testing");
-        assert_all(!is_reused(&o));
-        assert_all(is_reused(&o));
-    }
-}
-
-static void inspect(const char *path, struct hy3_token_header *header)
-{
-    uint64_t *offsets;
-    struct hy3_source source = {.path = (char *)(uintptr_t)hy3_golden("a/dataset.jsonl")};
-
-    assert_ok(hy3_token_file_inspect(path, &source, 1, header, &offsets));
-    hy3_free(offsets);
-}
-
-static void a_flipped_token_is_noticed_when_it_is_read(void **state)
-{
-    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "flipped");
-    struct hy3_token_header header;
-    struct hy3_dataset *d;
-    int32_t ids[64];
-    uint8_t mask[64];
-
-    (void)state;
-    assert_all(!is_reused(&o));
-    inspect(here("flipped/train.h5"), &header);
-    assert_ok(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, NULL));
-    assert_ok(hy3_dataset_read(d, 0, ids, mask));
-    flip(here("flipped/train.h5"), header.tokens_at + 17);
-    assert_fails(HY3_EFORMAT, "dataset.jsonl:1", hy3_dataset_read(d, 0, ids, mask));
-    assert_ok(hy3_dataset_read(d, 1, ids, mask));
-    hy3_dataset_close(d);
-}
-
-static void no_offset_that_is_wrong_is_trusted(void **state)
-{
-    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "offsets");
-    struct hy3_token_header header;
-
-    (void)state;
-    assert_all(!is_reused(&o));
-    inspect(here("offsets/train.h5"), &header);
-    for (int64_t i = 0; i <= header.summary.samples; i += 5) {
-        bool inner =
-            i > 0 && i < header.summary.samples; /* its low bits: the check of the sample */
-
-        flip(here("offsets/train.h5"), header.offsets_at + 8 * i + (inner ? 7 : 0));
-        assert_all(!is_reused(&o));
-    }
 }
 
 /* Which rank runs out of memory, and when, must not matter for how it ends. */
@@ -639,10 +428,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(many_small_files_keep_their_names_and_lines),
         cmocka_unit_test(a_missing_file_is_told_before_any_work),
         cmocka_unit_test(a_file_that_fits_is_used_again_and_no_other),
-        cmocka_unit_test(a_torn_or_altered_file_is_made_again),
-        cmocka_unit_test(a_file_of_an_older_format_is_made_again),
-        cmocka_unit_test(a_flipped_token_is_noticed_when_it_is_read),
-        cmocka_unit_test(no_offset_that_is_wrong_is_trusted),
         cmocka_unit_test(running_out_of_memory_ends_cleanly_on_all_ranks),
     };
 

@@ -71,7 +71,7 @@ files() {
     awk -v limit=$max_file -v exempt="$exempt" '
         FNR == limit + 1 && FILENAME !~ exempt {
             print FILENAME ":" FNR ": files: the file has more than " limit " lines"
-        }' "${sources[@]}" </dev/null
+        }' "${c[@]}" </dev/null
 }
 
 circles() {

@@ -148,11 +148,6 @@ const struct hy3_state_info *hy3_state_info(const struct hy3_state *state)
     return &state->index.info;
 }
 
-const char *hy3_state_configuration(const struct hy3_state *state)
-{
-    return state->index.configuration;
-}
-
 hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_params *params)
 {
     int64_t n = 0;
@@ -258,11 +253,6 @@ static const struct hy3_state_tensor *find(const struct hy3_state *state, const 
         if (strcmp(state->index.tensors[i].name, name) == 0)
             return &state->index.tensors[i];
     return NULL;
-}
-
-bool hy3_state_has(const struct hy3_state *state, const char *name)
-{
-    return find(state, name) != NULL;
 }
 
 static hy3_status get(void *of, enum hy3_field field, const struct hy3_param *param,

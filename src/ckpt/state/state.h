@@ -65,7 +65,6 @@ hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **ou
 void hy3_state_close(struct hy3_state *state);
 
 const struct hy3_state_info *hy3_state_info(const struct hy3_state *state);
-const char *hy3_state_configuration(const struct hy3_state *state);
 
 /* Local. Whether the file's tensors are exactly the trained ones of the table; HY3_EUSAGE naming
  * the first that is not. */
@@ -81,6 +80,3 @@ hy3_status hy3_state_verify(const struct hy3_state *state, int rank, int ranks);
 
 /* The file's tensors, to get, by their names and unchecked; HY3_EUSAGE if one is not there. */
 struct hy3_values hy3_state_values(struct hy3_state *state);
-
-/* Whether the file has a tensor of that name. */
-bool hy3_state_has(const struct hy3_state *state, const char *name);
