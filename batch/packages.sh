@@ -13,7 +13,7 @@ for word in "$@"; do
         packages="$packages bats hdf5-tools libcmocka-dev munge procps slurm-client slurmctld
             slurmd"
         ;;
-    lint) packages="$packages clang-format clang-tidy cppcheck" ;;
+    lint) packages="$packages clang clang-format clang-tidy cppcheck libclang-rt-14-dev" ;;
     *)
         echo "packages.sh: error: unknown word '$word'; it may be tests or lint" >&2
         exit 2
