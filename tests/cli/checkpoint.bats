@@ -159,7 +159,7 @@ limit_files() {
 }
 
 @test "a read-only output directory or a file size limit stops the run; it resumes from before" {
-    breaks_saving "no permission to write" make_read_only
+    breaks_saving "[Pp]ermission" make_read_only
     chmod u+w "$OUTPUT"
     goes_on
     for async in false true; do
