@@ -182,6 +182,16 @@ ended_well() {
     esac
 }
 
+# Whether the run that started over has a checkpoint: then the old one may go.
+has_own_checkpoint() {
+    local state
+    for state in "$W"/run/out/checkpoint-*/state.h5; do
+        [ -e "$state" ] || continue
+        cmp -s "$state" "$W/template/over/out/checkpoint-1/state.h5" || return 0
+    done
+    return 1
+}
+
 # What stood before the disturbed life.
 stands() {
     local scenario=$1 before after
@@ -192,7 +202,7 @@ stands() {
     inputs | cmp -s - "$W/inputs" || return 1
     keeps_others "$scenario" || return 1
     WHY="the old model is gone"
-    [ "$scenario" != over ] || [ "$after" -gt "$before" ] || find "$W/run" -name model.safetensors \
+    [ "$scenario" != over ] || has_own_checkpoint || find "$W/run" -name model.safetensors \
         -exec cmp -s {} "$W/template/over/out/model.safetensors" \; -print | grep -q .
 }
 
