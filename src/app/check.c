@@ -11,14 +11,6 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 
-static bool has(const char *directory, const char *name)
-{
-    char path[HY3_PATH_MAX];
-
-    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
-           hy3_path_exists(path);
-}
-
 static hy3_status check_model(MPI_Comm comm, const struct hy3_check *options, FILE *out,
                               int64_t *findings)
 {
@@ -86,7 +78,7 @@ static hy3_status check_checkpoint(MPI_Comm comm, const struct hy3_check *option
     if (all)
         HY3_AGREE_DONE(comm, hy3_state_verify(state, hy3_rank(comm), hy3_size(comm)),
                        "checking the checkpoint");
-    if (has(directory, "adapter_config.json"))
+    if (hy3_path_exists_in(directory, "adapter_config.json"))
         HY3_TRY_DONE(check_adapter(comm, directory, out, findings));
     if (*findings == 0 && hy3_rank(comm) == 0)
         fprintf(out,
@@ -106,11 +98,13 @@ hy3_status hy3_check_directory(MPI_Comm comm, const struct hy3_check *options, F
     const char *directory = options->directory;
 
     *findings = 0;
-    if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json"))
+    if (hy3_path_exists_in(directory, "model.safetensors") ||
+        hy3_path_exists_in(directory, "model.safetensors.index.json"))
         return check_model(comm, options, out, findings);
-    if (has(directory, "state.h5"))
+    if (hy3_path_exists_in(directory, "state.h5"))
         return check_checkpoint(comm, options, out, findings);
-    if (has(directory, "adapter_config.json") || has(directory, "adapter_model.safetensors"))
+    if (hy3_path_exists_in(directory, "adapter_config.json") ||
+        hy3_path_exists_in(directory, "adapter_model.safetensors"))
         return check_adapter(comm, directory, out, findings);
     return check_model(comm, options, out, findings);
 }

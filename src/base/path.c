@@ -37,6 +37,35 @@ bool hy3_path_is_directory(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+bool hy3_path_exists_in(const char *directory, const char *name)
+{
+    char path[HY3_PATH_MAX];
+
+    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
+           hy3_path_exists(path);
+}
+
+bool hy3_path_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+void hy3_path_existing(const char *path, char out[HY3_PATH_MAX])
+{
+    char *slash;
+
+    snprintf(out, HY3_PATH_MAX, "%s", path);
+    while (out[0] != '\0' && !hy3_path_exists(out)) {
+        slash = strrchr(out, '/');
+        *(slash ? slash + (slash == out && slash[1] != '\0') : out) = '\0';
+    }
+    if (out[0] == '\0')
+        memcpy(out, ".", 2);
+}
+
 bool hy3_ends_with(const char *text, const char *end)
 {
     size_t length = strlen(text), tail = strlen(end);
@@ -153,15 +182,9 @@ static void say_unwritable(const char *verb, const char *directory, char *why, s
 /* Whether a directory could be made there: the last part that exists decides. */
 static bool may_create(const char *path, char *why, size_t size)
 {
-    char part[HY3_PATH_MAX], *slash;
+    char part[HY3_PATH_MAX];
 
-    snprintf(part, sizeof part, "%s", path);
-    while (part[0] != '\0' && !hy3_path_exists(part)) {
-        slash = strrchr(part, '/');
-        *(slash ? slash + (slash == part && slash[1] != '\0') : part) = '\0';
-    }
-    if (part[0] == '\0')
-        memcpy(part, ".", 2);
+    hy3_path_existing(path, part);
     if (faccessat(AT_FDCWD, part, W_OK | X_OK, AT_EACCESS) == 0)
         return true;
     say_unwritable("created", part, why, size);

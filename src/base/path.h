@@ -13,6 +13,15 @@ hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
 bool hy3_path_exists(const char *path);
 bool hy3_path_is_directory(const char *path);
 
+/* Whether the directory has a file or directory of that name. */
+bool hy3_path_exists_in(const char *directory, const char *name);
+
+/* Whether both lead to the same file or directory; false for NULL and what does not exist. */
+bool hy3_path_is_same(const char *a, const char *b);
+
+/* The path itself if it exists, else the nearest of its parents that does. out: [HY3_PATH_MAX]. */
+void hy3_path_existing(const char *path, char out[HY3_PATH_MAX]);
+
 /* Whether the text, a name or a path, ends so. */
 bool hy3_ends_with(const char *text, const char *end);
 

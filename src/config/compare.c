@@ -3,10 +3,9 @@
 #include "config/compare.h"
 
 #include "base/memory.h"
+#include "base/path.h"
 #include "config/assign.h"
 #include "config/settings.h"
-
-#include <sys/stat.h>
 
 void hy3_changes_free(struct hy3_changes *changes)
 {
@@ -42,10 +41,7 @@ done:
 
 static bool is_same_directory(const char *a, const char *b)
 {
-    struct stat x, y;
-
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISDIR(x.st_mode) &&
-           x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return hy3_path_is_same(a, b) && hy3_path_is_directory(a);
 }
 
 /* Whether the key has an effect in either configuration. */

@@ -16,25 +16,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 enum { CONFIG_LIMIT = 1 << 20, NAMES_MAX = 1024 };
-
-static bool exists_below(const char *directory, const char *name)
-{
-    char path[HY3_PATH_MAX];
-
-    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
-           hy3_path_exists(path);
-}
-
-static bool is_same_place(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
 
 /* Whether config.cfg is one of ours: all that versions before the mark left. */
 static bool has_our_configuration(const char *directory)
@@ -142,7 +125,7 @@ static hy3_status check_named(const struct hy3_output_dir *dir, bool may_be_gone
     const char *named = config->resume_from_checkpoint;
     char here[NAMES_MAX], there[NAMES_MAX], why[HY3_PATH_WHY];
 
-    if (!is_named(config) || exists_below(named, "state.h5"))
+    if (!is_named(config) || hy3_path_exists_in(named, "state.h5"))
         return HY3_OK;
     if (may_be_gone && has_started_there(dir) && !hy3_path_exists(named))
         return HY3_OK;
@@ -201,7 +184,8 @@ static hy3_status look(struct hy3_output_dir *dir)
                 directory);
     HY3_TRY(hy3_mark_read(directory, &dir->mark, &dir->has_mark));
     HY3_TRY(check_named(dir, true));
-    if (dir->has_mark || exists_below(directory, HY3_MARK_NAME) || has_our_configuration(directory))
+    if (dir->has_mark || hy3_path_exists_in(directory, HY3_MARK_NAME) ||
+        has_our_configuration(directory))
         return HY3_OK;
     HY3_TRY(check_foreign(dir->config, &empty));
     if (empty && !dir->changes_nothing)
@@ -227,9 +211,9 @@ hy3_status hy3_output_dir_look(MPI_Comm comm, const struct hy3_config *config, b
 
 static bool has_model(const char *directory)
 {
-    return exists_below(directory, "model.safetensors") ||
-           exists_below(directory, "model.safetensors.index.json") ||
-           exists_below(directory, "adapter_model.safetensors");
+    return hy3_path_exists_in(directory, "model.safetensors") ||
+           hy3_path_exists_in(directory, "model.safetensors.index.json") ||
+           hy3_path_exists_in(directory, "adapter_model.safetensors");
 }
 
 /* The newest checkpoint, and whether any of them has a state. */
@@ -245,7 +229,7 @@ static hy3_status survey(const struct hy3_output_dir *dir, struct hy3_situation 
     HY3_TRY_DONE(hy3_checkpoints_list(directory, &steps, &count));
     for (size_t i = 0; i < count; i++) {
         snprintf(name, sizeof name, "checkpoint-%lld/state.h5", (long long)steps[i]);
-        has_state = has_state || exists_below(directory, name);
+        has_state = has_state || hy3_path_exists_in(directory, name);
     }
     s->has_results = count > 0 || has_model(directory);
     /* without save_only_model, checkpoints without a state are damaged and must be reported */
@@ -285,9 +269,9 @@ static int64_t step_here(const struct hy3_output_dir *dir)
         path[strlen(path) - 1] = '\0';
     name = strrchr(path, '/');
     if (!name)
-        return is_same_place(".", dir->config->output_dir) ? hy3_checkpoint_step(path) : -1;
+        return hy3_path_is_same(".", dir->config->output_dir) ? hy3_checkpoint_step(path) : -1;
     *name++ = '\0';
-    return is_same_place(path, dir->config->output_dir) ? hy3_checkpoint_step(name) : -1;
+    return hy3_path_is_same(path, dir->config->output_dir) ? hy3_checkpoint_step(name) : -1;
 }
 
 /* What resume_from_checkpoint means here. */

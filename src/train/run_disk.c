@@ -13,16 +13,7 @@ static bool find_free(const char *directory, double *bytes)
     char path[HY3_PATH_MAX];
     struct statvfs disk;
 
-    if (hy3_path_format(path, sizeof path, "%s", directory) != HY3_OK)
-        return false;
-    while (!hy3_path_exists(path)) {
-        char *slash = strrchr(path, '/');
-
-        if (!slash || slash == path)
-            snprintf(path, sizeof path, "%s", slash ? "/" : ".");
-        else
-            *slash = '\0';
-    }
+    hy3_path_existing(directory, path);
     if (statvfs(path, &disk) != 0 || disk.f_blocks == 0)
         return false;
     *bytes = (double)disk.f_bavail * (double)disk.f_frsize;

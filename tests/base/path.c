@@ -41,6 +41,26 @@ static int make_places(void **state)
     return 0;
 }
 
+static void paths_are_compared_by_what_they_lead_to(void **state)
+{
+    char existing[HY3_PATH_MAX];
+
+    (void)state;
+    assert_true(hy3_path_is_same(at("file"), at("link")));
+    assert_false(hy3_path_is_same(at("file"), at("secret")));
+    assert_false(hy3_path_is_same(at("none"), at("none")) || hy3_path_is_same(NULL, NULL));
+    assert_true(hy3_path_exists_in(hy3_test_directory(), "file"));
+    assert_false(hy3_path_exists_in(hy3_test_directory(), "none"));
+    hy3_path_existing(at("dir/none/below"), existing);
+    assert_string_equal(existing, at("dir"));
+    hy3_path_existing(at("file"), existing);
+    assert_string_equal(existing, at("file"));
+    hy3_path_existing("none/below", existing);
+    assert_string_equal(existing, ".");
+    hy3_path_existing("/none-hy3/below", existing);
+    assert_string_equal(existing, "/");
+}
+
 static void what_can_be_used_has_no_fault(void **state)
 {
     (void)state;
@@ -131,6 +151,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(what_can_be_used_has_no_fault, make_places),
+        cmocka_unit_test(paths_are_compared_by_what_they_lead_to),
         cmocka_unit_test(a_missing_path_says_what_is_missing),
         cmocka_unit_test(the_wrong_kind_is_named),
         cmocka_unit_test(circles_and_endless_names_are_named),

@@ -109,22 +109,13 @@ static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *p
     return HY3_OK;
 }
 
-/* Whether the directory has a file of this name. */
-static bool has(const char *directory, const char *name)
-{
-    char path[HY3_PATH_MAX];
-
-    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
-           hy3_path_exists(path);
-}
-
 /* The file of weights; what else there may be is named. */
 hy3_status hy3_adapter_open_weights(const char *directory, struct hy3_shard **out)
 {
     char path[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/adapter_model.safetensors", directory));
-    if (!hy3_path_exists(path) && has(directory, "adapter_model.bin"))
+    if (!hy3_path_exists(path) && hy3_path_exists_in(directory, "adapter_model.bin"))
         HY3_FAIL(
             HY3_EFORMAT,
             "'%s/adapter_model.bin' is a file of Python's pickle, which hy3 does not read; with "
@@ -136,12 +127,13 @@ hy3_status hy3_adapter_open_weights(const char *directory, struct hy3_shard **ou
 
 static hy3_status expect_adapter(const char *directory)
 {
-    if (has(directory, "adapter_config.json"))
+    if (hy3_path_exists_in(directory, "adapter_config.json"))
         return HY3_OK;
-    if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json"))
+    if (hy3_path_exists_in(directory, "model.safetensors") ||
+        hy3_path_exists_in(directory, "model.safetensors.index.json"))
         HY3_FAIL(HY3_EIO, "'%s' is a model, not an adapter: it has no adapter_config.json",
                  directory);
-    if (has(directory, "state.h5"))
+    if (hy3_path_exists_in(directory, "state.h5"))
         HY3_FAIL(HY3_EIO,
                  "'%s' is a checkpoint of a run without an adapter: it has no adapter_config.json",
                  directory);

@@ -180,23 +180,15 @@ done:
     return status;
 }
 
-static bool has_file(const char *directory, const char *name)
-{
-    char path[HY3_PATH_MAX];
-
-    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
-           hy3_path_exists(path);
-}
-
 hy3_status hy3_hf_dir_expect_model(const char *path)
 {
-    if (has_file(path, index_name) || has_file(path, single_name))
+    if (hy3_path_exists_in(path, index_name) || hy3_path_exists_in(path, single_name))
         return HY3_OK;
-    if (has_file(path, "state.h5"))
+    if (hy3_path_exists_in(path, "state.h5"))
         HY3_FAIL(HY3_EFORMAT,
                  "'%s' is a training checkpoint; make a model of it: hy3_export %s OUTPUT_DIR",
                  path, path);
-    if (has_file(path, "adapter_config.json"))
+    if (hy3_path_exists_in(path, "adapter_config.json"))
         HY3_FAIL(HY3_EFORMAT,
                  "'%s' is an adapter; a model is expected here (hy3_merge makes one of an adapter "
                  "and its base)",

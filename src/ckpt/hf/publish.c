@@ -11,7 +11,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { CONFIG_LIMIT = 16 << 20, MARK_LIMIT = 64 };
@@ -44,13 +43,6 @@ hy3_status hy3_hf_name_shard(const char *directory, const struct hy3_hf_file *fi
     return hy3_output_name(path, NULL, out);
 }
 
-static bool is_same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* Copies `name` from one directory to the other; *found: whether it exists. */
 static hy3_status copy_file(const char *from, const char *to, const char *name, bool *found)
 {
@@ -59,7 +51,7 @@ static hy3_status copy_file(const char *from, const char *to, const char *name, 
     HY3_TRY(hy3_path_format(source, sizeof source, "%s/%s", from, name));
     HY3_TRY(hy3_path_format(target, sizeof target, "%s/%s", to, name));
     *found = hy3_path_exists(source);
-    if (*found && !is_same_file(source, target))
+    if (*found && !hy3_path_is_same(source, target))
         HY3_TRY(hy3_output_copy(source, target));
     return HY3_OK;
 }

@@ -131,14 +131,6 @@ static bool has_note(const struct work *w, const struct hy3_hf_file *file)
     return !w->rewrite->report || (note_path(w, file, path) == HY3_OK && hy3_path_exists(path));
 }
 
-static bool has_file(const struct work *w, const char *name)
-{
-    char path[HY3_PATH_MAX];
-
-    return hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, name) == HY3_OK &&
-           hy3_path_exists(path);
-}
-
 /* Whether the output's index has the mark of this result. */
 static bool has_marked_index(const struct work *w)
 {
@@ -167,8 +159,8 @@ static void examine(const struct work *w, bool *own, bool *complete)
         kept += is_kept(w, &w->plan->files[i]);
     *own = kept > 0 && (marked || !w->plan->bare);
     *complete = *own && kept == w->plan->file_count && (single || marked) &&
-                has_file(w, "config.json") &&
-                (!w->rewrite->report || has_file(w, w->rewrite->report));
+                hy3_path_exists_in(w->rewrite->output, "config.json") &&
+                (!w->rewrite->report || hy3_path_exists_in(w->rewrite->output, w->rewrite->report));
 }
 
 /* An empty directory gets the record; one that has the same record, or is a result of the same

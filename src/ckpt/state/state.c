@@ -81,14 +81,6 @@ static long long newest_checkpoint(const char *directory)
     return newest;
 }
 
-static bool has(const char *directory, const char *name)
-{
-    char path[HY3_PATH_MAX];
-
-    return hy3_path_format(path, sizeof path, "%s/%s", directory, name) == HY3_OK &&
-           hy3_path_exists(path);
-}
-
 /* Says what is there instead of a state file: users name the wrong directory. */
 static hy3_status no_state(const char *path)
 {
@@ -104,7 +96,8 @@ static hy3_status no_state(const char *path)
     if (newest >= 0)
         HY3_FAIL(HY3_EIO, "'%s' is no checkpoint: it has no state.h5, but '%s/checkpoint-%lld'",
                  directory, directory, newest);
-    if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json"))
+    if (hy3_path_exists_in(directory, "model.safetensors") ||
+        hy3_path_exists_in(directory, "model.safetensors.index.json"))
         HY3_FAIL(HY3_EIO,
                  "'%s' is no checkpoint: it has no state.h5, but a model; it can be the "
                  "model_name_or_path of a run, and needs no hy3_export",
