@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "ckpt/hf/companions.h"
 #include "train/checkpoint_list.h"
 #include "train/mark.h"
 
@@ -26,17 +27,6 @@ static const char *const model_names[] = {"model.safetensors",
                                           "adapter_config.json",
                                           "config.json",
                                           "generation_config.json",
-                                          "tokenizer.json",
-                                          "tokenizer_config.json",
-                                          "special_tokens_map.json",
-                                          "added_tokens.json",
-                                          "chat_template.jinja",
-                                          "chat_template.json",
-                                          "vocab.json",
-                                          "vocab.txt",
-                                          "merges.txt",
-                                          "tokenizer.model",
-                                          "hy.tiktoken",
                                           NULL};
 
 static bool is_among(const char *const *names, const char *name)
@@ -61,7 +51,7 @@ static bool is_model(const char *name)
     char final[256];
 
     strip(name, final);
-    if (is_among(model_names, final))
+    if (is_among(model_names, final) || hy3_hf_is_tokenizer_file(final))
         return true;
     return sscanf(final, "model-%d-of-%d.safetensors%n", &number, &of, &length) == 2 &&
            length > 0 && final[length] == '\0';

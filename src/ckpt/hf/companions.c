@@ -16,27 +16,37 @@
 
 enum { JSON_LIMIT = 16 << 20, CODE_LIMIT = 4 << 20, LISTED = 8, MODULE_NAME = 256 };
 
-static const char *const exact[] = {
-    "config.json",
-    "generation_config.json",
+const char *const hy3_hf_tokenizer_files[] = {
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
     "vocab.json",
     "vocab.txt",
     "merges.txt",
     "tokenizer.model",
+    "hy.tiktoken",
+    NULL,
 };
 
 static const char *const begins[] = {"chat_template.", "license",    "licence", "notice",
                                      "copying",        "model_card", "readme"};
 
+bool hy3_hf_is_tokenizer_file(const char *name)
+{
+    for (size_t i = 0; hy3_hf_tokenizer_files[i]; i++)
+        if (strcmp(name, hy3_hf_tokenizer_files[i]) == 0)
+            return true;
+    return false;
+}
+
 bool hy3_hf_is_companion(const char *name)
 {
-    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
-        if (strcmp(name, exact[i]) == 0)
-            return true;
+    if (strcmp(name, "config.json") == 0 || strcmp(name, "generation_config.json") == 0 ||
+        hy3_hf_is_tokenizer_file(name))
+        return true;
     for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
         if (strncasecmp(name, begins[i], strlen(begins[i])) == 0)
             return true;

@@ -14,5 +14,9 @@ hy3_status hy3_hf_copy_companions(const char *base, const char *output);
  * these import. Errors: HY3_EIO. */
 hy3_status hy3_hf_copy_modules(const char *base, const char *output);
 
+/* Files of a tokenizer, ended by NULL; none is required. */
+extern const char *const hy3_hf_tokenizer_files[];
+bool hy3_hf_is_tokenizer_file(const char *name);
+
 /* Whether a directory of weights has files of this name, other than weights and their index. */
 bool hy3_hf_is_companion(const char *name);

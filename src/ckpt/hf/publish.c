@@ -19,21 +19,6 @@ static const char index_name[] = "model.safetensors.index.json";
 
 static const char mark_name[] = ".hy3_unfinished";
 
-/* Files of a tokenizer; none is required. */
-static const char *const tokenizer_files[] = {
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
-    "hy.tiktoken",
-};
-
 hy3_status hy3_hf_name_shard(const char *directory, const struct hy3_hf_file *file,
                              struct hy3_output *out)
 {
@@ -129,10 +114,10 @@ hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
         HY3_TRY(copy_file(hy3_hf_dir_path(options->base), options->output, generation, &found));
     if (options->tokenizer_directory && !options->adapter && !found)
         HY3_TRY(copy_file(options->tokenizer_directory, options->output, generation, &found));
-    for (size_t i = 0; i < sizeof tokenizer_files / sizeof *tokenizer_files; i++)
+    for (size_t i = 0; hy3_hf_tokenizer_files[i]; i++)
         if (options->tokenizer_directory)
-            HY3_TRY(copy_file(options->tokenizer_directory, options->output, tokenizer_files[i],
-                              &found));
+            HY3_TRY(copy_file(options->tokenizer_directory, options->output,
+                              hy3_hf_tokenizer_files[i], &found));
     if (options->base && !options->adapter)
         HY3_TRY(hy3_hf_copy_modules(hy3_hf_dir_path(options->base), options->output));
     if (options->tokenizer_directory)
