@@ -114,24 +114,29 @@ void hy3_hdf5_close(hid_t file)
         hy3_hdf5_discard(file);
 }
 
-void hy3_hdf5_cut_off(const char *path)
+void hy3_hdf5_cut_off(const char *path, int nowhere)
 {
     DIR *all = opendir("/proc/self/fd");
-    int nowhere = memfd_create("cut off", MFD_CLOEXEC);
     const struct dirent *entry;
     struct stat own, other;
 
-    while (all && nowhere >= 0 && stat(path, &own) == 0 && (entry = readdir(all))) {
+    while (all && stat(path, &own) == 0 && (entry = readdir(all))) {
         int fd = (int)strtol(entry->d_name, NULL, 10);
 
         if (entry->d_name[0] != '.' && fstat(fd, &other) == 0 && other.st_dev == own.st_dev &&
             other.st_ino == own.st_ino)
             dup2(nowhere, fd);
     }
-    if (nowhere >= 0)
-        close(nowhere);
     if (all)
         closedir(all);
+}
+
+hy3_status hy3_hdf5_nowhere(const char *path, int64_t bytes, int *nowhere)
+{
+    if ((*nowhere = memfd_create("cut off", MFD_CLOEXEC)) < 0 ||
+        ftruncate(*nowhere, (off_t)bytes) != 0)
+        HY3_FAIL(HY3_EIO, "cannot prepare the end of '%s': %s", path, strerror(errno));
+    return HY3_OK;
 }
 
 /* The one place where attributes are read: one element of the class and size of the type that `out`

@@ -43,10 +43,14 @@ void hy3_hdf5_begin(void);
  * down (seen with 1.10.8). */
 void hy3_hdf5_discard(hid_t file);
 
-/* Local. Makes all descriptors of this process for the file `path` those of an empty one, so that
- * H5Fclose reaches no disk that can refuse: MPI-IO has such descriptors, which no interface gives.
- * What matters must be flushed before. */
-void hy3_hdf5_cut_off(const char *path);
+/* Local. Makes all descriptors of this process for the file `path` those of an empty one, nowhere,
+ * so that H5Fclose reaches no disk that can refuse: MPI-IO has such descriptors, which no interface
+ * gives. What matters must be flushed before. */
+void hy3_hdf5_cut_off(const char *path, int nowhere);
+
+/* Local. An empty file in memory for that, as long as the real one: to be had before it is needed.
+ * The caller closes *nowhere, which may be -1 after an error. Errors: HY3_EIO. */
+hy3_status hy3_hdf5_nowhere(const char *path, int64_t bytes, int *nowhere);
 
 /* Local. One number of 64 bits; type: H5T_NATIVE_INT64, _UINT64 or _DOUBLE, as `out` has it.
  * Errors: HY3_EFORMAT. */

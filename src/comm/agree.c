@@ -3,6 +3,7 @@
 #include "comm/agree.h"
 
 #include "comm/comm.h"
+#include "comm/end.h"
 #include "comm/wait.h"
 
 #undef hy3_agree /* tests/support/analyzer.h */
@@ -32,4 +33,14 @@ hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase)
     hy3_wait(&request, phase);
     hy3_error_set(text);
     return (hy3_status)worst[0];
+}
+
+hy3_status hy3_agree_together(MPI_Comm comm, hy3_status mine, const char *phase)
+{
+    int64_t failed = mine != HY3_OK;
+
+    hy3_allreduce_int(comm, &failed, 1, MPI_SUM, phase);
+    if (mine != HY3_OK && failed < hy3_size(comm))
+        hy3_abort(mine, phase);
+    return hy3_agree(comm, mine, phase);
 }

@@ -13,6 +13,10 @@
  * than 0 failed */
 hy3_status hy3_agree(MPI_Comm comm, hy3_status mine, const char *phase);
 
+/* Collective on `comm`. As hy3_agree for what only all ranks together can undo, such as an open
+ * file of MPI-IO: where it failed on some ranks and not on others, one that failed ends the job. */
+hy3_status hy3_agree_together(MPI_Comm comm, hy3_status mine, const char *phase);
+
 /* Local work, then agreement; on a failure of any rank all return, or go to the label `done`. */
 #define HY3_AGREE(comm, call, phase)      HY3_TRY(hy3_agree((comm), (call), (phase)))
 #define HY3_AGREE_DONE(comm, call, phase) HY3_TRY_DONE(hy3_agree((comm), (call), (phase)))

@@ -7,7 +7,6 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "comm/end.h"
 #include "comm/stop.h"
 
 #include <time.h>
@@ -31,6 +30,7 @@ struct writer {
     MPI_Comm comm;
     struct hy3_hdf5_image *image; /* on rank 0 */
     hid_t file;                   /* the image, then the file that all ranks have open */
+    int nowhere;                  /* where the file is closed */
     struct hy3_output output;
     const struct hy3_token_header *header;
     const struct hy3_source *sources;
@@ -339,23 +339,11 @@ static hy3_status open_here(struct writer *w)
     return status;
 }
 
-/* Collective. Opens the file on all ranks, or fails on all. */
-static hy3_status open_together(struct writer *w)
-{
-    hy3_status status = open_here(w);
-    int64_t failed = status != HY3_OK;
-
-    hy3_allreduce_int(w->comm, &failed, 1, MPI_SUM, phase);
-    if (status != HY3_OK && failed < hy3_size(w->comm))
-        hy3_abort(status, phase); /* the others cannot close it without this rank */
-    return hy3_agree(w->comm, status, phase);
-}
-
 /* Only values have been written, so nothing is left for HDF5 to write: the close must reach no
  * disk, since a file that stays half closed would crash MPI_Finalize. */
 static void close_file(struct writer *w)
 {
-    hy3_hdf5_cut_off(w->output.part);
+    hy3_hdf5_cut_off(w->output.part, w->nowhere);
     H5Fclose(w->file);
     w->file = -1;
 }
@@ -404,6 +392,7 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
     hy3_status status = HY3_OK;
     struct writer w = {.comm = comm,
                        .file = -1,
+                       .nowhere = -1,
                        .header = header,
                        .sources = sources,
                        .file_count = file_count,
@@ -415,6 +404,8 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
             w.last = p;
     status = name_output(&w, path);
     if (status == HY3_OK)
+        status = hy3_hdf5_nowhere(w.output.part, 0, &w.nowhere);
+    if (status == HY3_OK)
         status = hy3_alloc(&w.buffer, BUFFER, 1);
     if (status == HY3_OK)
         status = hy3_alloc(&w.samples, SAMPLES, sizeof *w.samples);
@@ -423,7 +414,7 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
     hy3_output_close(&w.output); /* or it would be cut off with HDF5's own */
     w.file = -1;                 /* the image's is closed */
     HY3_AGREE_DONE(comm, status, phase);
-    HY3_TRY_DONE(open_together(&w));
+    HY3_TRY_DONE(hy3_agree_together(comm, open_here(&w), phase));
     HY3_TRY_DONE(write_columns(&w));
     close_file(&w);
     HY3_AGREE_DONE(comm, flush_output(&w), phase);
@@ -433,6 +424,8 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
 done:
     if (w.file >= 0)
         close_file(&w);
+    if (w.nowhere >= 0)
+        close(w.nowhere);
     hy3_hdf5_image_free(w.image);
     if (hy3_rank(comm) == 0)
         hy3_output_discard(&w.output);

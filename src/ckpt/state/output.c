@@ -5,10 +5,8 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,9 +39,7 @@ hy3_status hy3_state_output_create(const char *path, int64_t bytes, struct hy3_s
         HY3_FAIL_DONE(HY3_EIO,
                       "'%s' has %lld bytes here, %lld on rank 0: is it a shared directory?", path,
                       (long long)info.st_size, (long long)bytes);
-    if ((o->nowhere = memfd_create("discarded", MFD_CLOEXEC)) < 0 ||
-        ftruncate(o->nowhere, (off_t)bytes) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot prepare the end of '%s': %s", path, strerror(errno));
+    HY3_TRY_DONE(hy3_hdf5_nowhere(path, bytes, &o->nowhere));
     *out = HY3_TAKE(o);
 done:
     hy3_state_output_free(o);
@@ -86,24 +82,6 @@ static void close_set(struct hy3_state_output *o)
     o->space = o->set = -1;
 }
 
-/* Makes MPI-IO's descriptors of the file, which no interface gives, those of an empty one. */
-static void cut_off(const struct hy3_state_output *o)
-{
-    DIR *all = opendir("/proc/self/fd");
-    const struct dirent *entry;
-    struct stat own, other;
-
-    while (all && (entry = readdir(all))) {
-        int fd = (int)strtol(entry->d_name, NULL, 10);
-
-        if (entry->d_name[0] != '.' && fd != o->fd && fstat(o->fd, &own) == 0 &&
-            fstat(fd, &other) == 0 && other.st_dev == own.st_dev && other.st_ino == own.st_ino)
-            dup2(o->nowhere, fd);
-    }
-    if (all)
-        closedir(all);
-}
-
 /* H5Fclose writes the superblock once more, as it is. A disk that refuses this, or the close
  * itself, is fatal: rank 0 leaves before the others, which wait for it in MPI_File_close; or a file
  * stays half closed and crashes MPI_Finalize (both seen with HDF5 1.10.8 on MPICH 4.0.2). All that
@@ -115,7 +93,7 @@ hy3_status hy3_state_output_close(struct hy3_state_output *o)
     if (o->file < 0)
         return HY3_OK;
     close_set(o);
-    cut_off(o);
+    hy3_hdf5_cut_off(o->path, o->nowhere);
     if (H5Fclose(o->file) < 0)
         status = hy3_hdf5_fail("close", NULL, o->path);
     o->file = -1;

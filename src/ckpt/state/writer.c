@@ -7,7 +7,6 @@
 #include "ckpt/state/state.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "comm/end.h"
 #include "comm/worker.h"
 
 #define XXH_INLINE_ALL
@@ -203,18 +202,6 @@ done:
     return last != HY3_OK ? last : status;
 }
 
-/* Collective. Opens the file on all ranks, or fails on all. */
-static hy3_status open_together(struct writer *w)
-{
-    hy3_status status = call(w, open_output);
-    int64_t failed = status != HY3_OK;
-
-    hy3_allreduce_int(w->comm, &failed, 1, MPI_SUM, phase);
-    if (status != HY3_OK && failed < hy3_size(w->comm))
-        hy3_abort(status, phase); /* the others cannot close it without this rank */
-    return hy3_agree(w->comm, status, phase);
-}
-
 /* Collective. */
 static hy3_status write_together(struct writer *w)
 {
@@ -222,7 +209,7 @@ static hy3_status write_together(struct writer *w)
 
     HY3_AGREE_DONE(w->comm, hy3_state_output_create(w->path, w->index.file_bytes, &w->output),
                    phase);
-    HY3_TRY_DONE(open_together(w));
+    HY3_TRY_DONE(hy3_agree_together(w->comm, call(w, open_output), phase));
     status = hy3_agree(w->comm, write_own(w), phase);
     closed = hy3_agree(w->comm, call(w, close_output), phase);
     if (status == HY3_OK)
