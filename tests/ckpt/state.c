@@ -230,10 +230,40 @@ static void what_others_wrote_is_refused(void **state)
     hy3_params_free(params);
 }
 
+/* The number of runs, and the bytes of HDF5's part, are the first two of the last five words. */
+static void a_seal_with_numbers_of_any_size_is_refused(void **state)
+{
+    static const uint64_t numbers[] = {0,         1 << 23,           1 << 24,
+                                       INT64_MAX, (uint64_t)1 << 63, UINT64_MAX};
+    struct hy3_params *params = create_params();
+    const char *path = scratch("seal.h5");
+    int64_t bytes;
+    int fd;
+
+    (void)state;
+    write_state(path, params);
+    assert_ok(hy3_file_size(path, &bytes));
+    assert_true((fd = open(path, O_RDWR | O_CLOEXEC)) >= 0);
+    for (int word = 0; word < 2; word++) {
+        uint64_t kept;
+
+        assert_int_equal(pread(fd, &kept, 8, bytes - 40 + 8 * word), 8);
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+            assert_int_equal(pwrite(fd, &numbers[i], 8, bytes - 40 + 8 * word), 8);
+            assert_fails(HY3_EFORMAT, "seal", read_state(path, params));
+        }
+        assert_int_equal(pwrite(fd, &kept, 8, bytes - 40 + 8 * word), 8);
+    }
+    close(fd);
+    assert_ok(read_state(path, params));
+    hy3_params_free(params);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(what_was_written_is_read),
                                        cmocka_unit_test(no_flipped_bit_is_missed),
+                                       cmocka_unit_test(a_seal_with_numbers_of_any_size_is_refused),
                                        cmocka_unit_test(what_others_wrote_is_refused)};
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

@@ -82,8 +82,8 @@ static hy3_status read_runs(int fd, const char *path, const struct tail *tail, i
     size_t table;
     char *bytes;
 
-    if (tail->runs > MAX_RUNS || end < 0 ||
-        end + count * (int64_t)sizeof **out + (int64_t)sizeof *tail != size)
+    if (tail->runs > MAX_RUNS ||
+        end != size - count * (int64_t)sizeof **out - (int64_t)sizeof *tail || end < 0)
         HY3_FAIL(HY3_EFORMAT, "its seal does not fit its size");
     table = (size_t)count * sizeof **out;
     HY3_TRY(hy3_alloc(&bytes, table + sizeof *tail, 1));
