@@ -3,9 +3,11 @@
 #include "app/plan.h"
 
 #include "app/module_options.h"
+#include "app/save.h"
 #include "backend/dry/dry.h"
 #include "base/memory.h"
 #include "base/plural.h"
+#include "ckpt/state/state.h"
 #include "data/batches.h"
 #include "engine/pass.h"
 #include "optim/sharded_optimizer.h"
@@ -149,12 +151,11 @@ static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
 static void measure_disk(const struct rehearsal *r, struct hy3_plan *plan)
 {
     const struct hy3_params *params = r->model.params;
-    double size = r->config->bf16 ? 2 : 4;
 
     plan->parameters = (double)params->total;
     plan->trained = (double)hy3_params_trained(params);
-    plan->checkpoint = plan->trained * 12;
-    plan->model = params->lora.rank > 0 ? plan->trained * 4 : plan->parameters * size;
+    plan->checkpoint = hy3_state_bytes(params);
+    plan->model = hy3_save_bytes(params, r->config->bf16 ? HY3_BF16 : HY3_FP32);
     for (int i = 0; r->config->save_async && i < params->count; i++) {
         const struct hy3_param *p = &params->params[i];
 

@@ -22,6 +22,13 @@ hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_lo
     return hy3_config_bytes(config->max_shard_size, "max_shard_size", &out->max_shard_bytes);
 }
 
+double hy3_save_bytes(const struct hy3_params *params, hy3_dtype dtype)
+{
+    if (params->lora.rank > 0)
+        return (double)sizeof(float) * (double)hy3_params_trained(params);
+    return (double)hy3_dtype_size(dtype) * (double)params->total;
+}
+
 static struct hy3_hf_writer_options writer_options(const struct hy3_save *save)
 {
     return (struct hy3_hf_writer_options){.output = save->output,

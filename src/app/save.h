@@ -22,6 +22,9 @@ struct hy3_save {
 hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_loaded_model *model,
                             const char *output, struct hy3_save *out);
 
+/* Bytes of the weights that hy3_save_trained writes: those of a model in `dtype`. */
+double hy3_save_bytes(const struct hy3_params *params, hy3_dtype dtype);
+
 /* Collective on `comm`. Writes the whole directory. Errors: see hy3_hf_write. */
 hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, struct hy3_values values);
 

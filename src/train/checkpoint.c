@@ -302,7 +302,7 @@ static hy3_status judge(const struct hy3_checkpoints *c, hy3_status status)
 /* Called when a save completes or fails. */
 static hy3_status end(struct hy3_checkpoints *c, hy3_status result)
 {
-    double bytes = 12 * (double)hy3_params_trained(c->model->params);
+    double bytes = hy3_state_bytes(c->model->params);
 
     if (result == HY3_OK && c->has_state)
         c->newest = c->info.step;

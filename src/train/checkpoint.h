@@ -8,10 +8,10 @@
 #pragma once
 
 #include "app/loaded_model.h"
+#include "ckpt/state/list.h"
 #include "ckpt/state/state.h"
 #include "config/config.h"
 #include "optim/sharded_optimizer.h"
-#include "train/checkpoint_list.h"
 #include "train/output_dir.h"
 
 struct hy3_checkpoints; /* opaque */

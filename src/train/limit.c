@@ -2,6 +2,7 @@
 /* limit.c - durations of what is coming. */
 #include "train/limit.h"
 
+#include "app/save.h"
 #include "base/log.h"
 #include "train/run_parts.h"
 
@@ -14,26 +15,17 @@ void hy3_limit_begin(struct hy3_limit *limit, double max_hours)
     *limit = (struct hy3_limit){.end = max_hours > 0 ? hy3_seconds() + 3600 * max_hours : 0};
 }
 
-static double checkpoint_bytes(const struct hy3_run *run)
-{
-    return 12 * (double)hy3_params_trained(run->model.params);
-}
-
 static double checkpoint_seconds(const struct hy3_run *run)
 {
     double last = hy3_checkpoints_seconds(run->checkpoints);
 
-    return last > 0 ? last : checkpoint_bytes(run) / disk_rate;
+    return last > 0 ? last : hy3_state_bytes(run->model.params) / disk_rate;
 }
 
 static double write_seconds(const struct hy3_run *run)
 {
-    const struct hy3_params *params = run->model.params;
-    double size = (double)hy3_dtype_size(hy3_store_dtype(run->model.store));
-    double bytes = params->lora.rank > 0 ? 4 * (double)hy3_params_trained(params)
-                                         : size * (double)params->total;
-
-    return bytes * checkpoint_seconds(run) / checkpoint_bytes(run);
+    return hy3_save_bytes(run->model.params, hy3_store_dtype(run->model.store)) *
+           checkpoint_seconds(run) / hy3_state_bytes(run->model.params);
 }
 
 static double evaluation_seconds(const struct hy3_run *run)

@@ -6,9 +6,9 @@
 #include "base/memory.h"
 #include "base/output.h"
 #include "base/plural.h"
+#include "ckpt/state/list.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "train/checkpoint_list.h"
 #include "train/differences.h"
 #include "train/previous.h"
 

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "base/output.h"
 #include "ckpt/hf/companions.h"
-#include "train/checkpoint_list.h"
+#include "ckpt/state/list.h"
 #include "train/mark.h"
 
 #include <dirent.h>

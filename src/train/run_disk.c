@@ -2,8 +2,10 @@
 /* run_disk.c - planned space on disk against what is free. */
 #include "train/run_disk.h"
 
+#include "app/save.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "ckpt/state/state.h"
 
 #include <sys/statvfs.h>
 
@@ -24,10 +26,9 @@ hy3_status hy3_run_disk_check(const struct hy3_config *config, const struct hy3_
                               int64_t steps)
 {
     const struct hy3_config *c = config;
-    double trained = (double)hy3_params_trained(model->params), available, least, all;
-    double result = model->params->lora.rank > 0 ? 4 * trained
-                                                 : (c->bf16 ? 2 : 4) * (double)model->params->total;
-    double checkpoint = c->save_only_model ? result : 12 * trained;
+    double available, least, all,
+        result = hy3_save_bytes(model->params, c->bf16 ? HY3_BF16 : HY3_FP32);
+    double checkpoint = c->save_only_model ? result : hy3_state_bytes(model->params);
     int64_t saves = (steps + c->save_steps - 1) / c->save_steps;
 
     if (model->layout.world.rank != 0 || !find_free(c->output_dir, &available))

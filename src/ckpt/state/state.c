@@ -5,11 +5,11 @@
 #include "base/file.h"
 #include "base/hdf5.h"
 #include "base/memory.h"
+#include "ckpt/state/list.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/stop.h"
 
-#include <dirent.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
@@ -62,40 +62,24 @@ static hy3_status open_here(struct hy3_state *state)
     return HY3_OK;
 }
 
-/* The newest checkpoint-N of a directory; -1: none. */
-static long long newest_checkpoint(const char *directory)
-{
-    DIR *all = opendir(directory);
-    const struct dirent *entry;
-    long long newest = -1, step;
-
-    while (all && (entry = readdir(all))) {
-        int length = -1;
-
-        if (sscanf(entry->d_name, "checkpoint-%lld%n", &step, &length) == 1 && length > 0 &&
-            entry->d_name[length] == '\0' && step > newest)
-            newest = step;
-    }
-    if (all)
-        closedir(all);
-    return newest;
-}
-
 /* Says what is there instead of a state file: users name the wrong directory. */
 static hy3_status no_state(const char *path)
 {
     char directory[HY3_PATH_MAX];
-    long long newest;
+    int64_t *steps = NULL, newest = -1;
+    size_t count;
 
     snprintf(directory, sizeof directory, "%.*s", (int)(hy3_path_name(path) - path), path);
     for (size_t n = strlen(directory); n > 1 && directory[n - 1] == '/'; n--)
         directory[n - 1] = '\0';
     if (!hy3_path_is_directory(directory))
         HY3_FAIL(HY3_EIO, "'%s' is no checkpoint: there is no such directory", directory);
-    newest = newest_checkpoint(directory);
+    HY3_TRY(hy3_checkpoints_list(directory, &steps, &count));
+    newest = count > 0 ? steps[0] : -1;
+    hy3_free(steps);
     if (newest >= 0)
         HY3_FAIL(HY3_EIO, "'%s' is no checkpoint: it has no state.h5, but '%s/checkpoint-%lld'",
-                 directory, directory, newest);
+                 directory, directory, (long long)newest);
     if (hy3_path_exists_in(directory, "model.safetensors") ||
         hy3_path_exists_in(directory, "model.safetensors.index.json"))
         HY3_FAIL(HY3_EIO,
@@ -134,6 +118,11 @@ void hy3_state_close(struct hy3_state *state)
         close(state->fd);
     hy3_state_index_free(&state->index);
     hy3_free(state);
+}
+
+double hy3_state_bytes(const struct hy3_params *params)
+{
+    return (double)(HY3_FIELDS * sizeof(float)) * (double)hy3_params_trained(params);
 }
 
 const struct hy3_state_info *hy3_state_info(const struct hy3_state *state)

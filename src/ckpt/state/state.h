@@ -57,6 +57,9 @@ hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_par
                            const struct hy3_state_info *info, const char *configuration,
                            struct hy3_values values);
 
+/* Bytes of the values of such a file, in all. */
+double hy3_state_bytes(const struct hy3_params *params);
+
 struct hy3_state; /* opaque: a file that is open for reading */
 
 /* Collective on `comm`. Reads and checks all but the tensors. The caller owns *out

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkpoint_list.c - names of checkpoints. */
-#include "train/checkpoint_list.h"
+/* list.c - names of checkpoints. */
+#include "ckpt/state/list.h"
 
 #include "base/memory.h"
 

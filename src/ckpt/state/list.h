@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkpoint_list.h - the checkpoints of an output directory by their names, checkpoint-N. */
+/* list.h - the checkpoints of an output directory by their names, checkpoint-N. */
 #pragma once
 
 #include "base/error.h"
