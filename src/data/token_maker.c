@@ -24,7 +24,7 @@ static hy3_status judge_bad(const struct hy3_dataset_options *options,
         snprintf(more, sizeof more, "\n  and %s%lld more, see '%.1000s'",
                  is_complete ? "" : "at least ", (long long)(sum->bad - list->count), rejected);
     HY3_FAIL(HY3_EFORMAT, "%s%lld bad line%s, max_bad_samples allows %lld:%s%s",
-             is_complete ? "" : "at least ", (long long)sum->bad, sum->bad == 1 ? "" : "s",
+             is_complete ? "" : "at least ", (long long)sum->bad, hy3_s(sum->bad),
              (long long)options->max_bad_samples, list->text, more);
 }
 

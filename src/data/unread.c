@@ -4,6 +4,7 @@
 #include "data/unread.h"
 
 #include "base/memory.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "data/spool.h"
@@ -183,9 +184,8 @@ static void print(const struct name *names, size_t count, char *out, size_t size
     out[0] = '\0';
     for (size_t i = 0; i < count; i++) {
         char text[256];
-        int length =
-            snprintf(text, sizeof text, "%s%s (%lld line%s)", i > 0 ? ", " : "", names[i].text,
-                     (long long)names[i].lines, names[i].lines == 1 ? "" : "s");
+        int length = snprintf(text, sizeof text, "%s%s (%lld line%s)", i > 0 ? ", " : "",
+                              names[i].text, (long long)names[i].lines, hy3_s(names[i].lines));
 
         if (used + (size_t)length + MORE > size) {
             snprintf(out + used, size - used, ", and %zu more", count - i);

@@ -466,7 +466,6 @@ hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_st
         return HY3_OK;
     took = hy3_seconds() - begin;
     hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s': read in %.2f s, %.0f MB/s",
-            (long long)info->step, path, took,
-            12e-6 * (double)hy3_params_trained(c->model->params) / took);
+            (long long)info->step, path, took, 1e-6 * hy3_state_bytes(c->model->params) / took);
     return HY3_OK;
 }
