@@ -3,6 +3,7 @@
 #include "base/hdf5_image.h"
 
 #include "base/file.h"
+#include "base/hdf5_seal.h"
 #include "base/memory.h"
 
 #include <fcntl.h>
@@ -27,6 +28,8 @@ struct hy3_hdf5_image {
     hid_t file;              /* while it is laid out */
     struct changed *mark;    /* [mark_bytes] */
     size_t mark_bytes, capacity;
+    int64_t bytes;             /* where the seal is put */
+    struct hy3_hdf5_seal seal; /* of the complete file */
 };
 
 /* A file for HDF5, which opens nothing without a name, in memory; where that is full or absent, in
@@ -169,23 +172,20 @@ done:
     return status;
 }
 
-hy3_status hy3_hdf5_image_store(struct hy3_hdf5_image *image, int fd, int64_t *bytes)
+hy3_status hy3_hdf5_image_store(struct hy3_hdf5_image *image, int fd, struct hy3_span *values,
+                                int64_t count, int64_t *bytes)
 {
     hid_t file = image->file;
 
     image->file = -1;
     image->to = fd;
     HY3_TRY(flush_and_close(file, image->path));
-    *bytes = (int64_t)lseek(image->fd, 0, SEEK_END);
+    *bytes = image->bytes = (int64_t)lseek(image->fd, 0, SEEK_END);
     HY3_TRY(hy3_file_claim(fd, *bytes, image->path));
     HY3_TRY(walk(image, copy));
     HY3_TRY(complete_image(image->name, image->path));
-    return walk(image, compare);
-}
-
-int hy3_hdf5_image_fd(const struct hy3_hdf5_image *image)
-{
-    return image->fd;
+    HY3_TRY(walk(image, compare));
+    return hy3_hdf5_seal_create(image->fd, image->path, values, count, *bytes, &image->seal);
 }
 
 hy3_status hy3_hdf5_image_complete(const struct hy3_hdf5_image *image, int fd)
@@ -193,7 +193,7 @@ hy3_status hy3_hdf5_image_complete(const struct hy3_hdf5_image *image, int fd)
     for (size_t i = 0; i < image->mark_bytes; i++)
         HY3_TRY(
             hy3_file_write_at(fd, &image->mark[i].value, 1, image->mark[i].offset, image->path));
-    return HY3_OK;
+    return hy3_file_write_at(fd, image->seal.bytes, image->seal.size, image->bytes, image->path);
 }
 
 void hy3_hdf5_image_free(struct hy3_hdf5_image *image)
@@ -206,6 +206,7 @@ void hy3_hdf5_image_free(struct hy3_hdf5_image *image)
         close(image->fd);
         unlink(image->name);
     }
+    hy3_free(image->seal.bytes);
     hy3_free(image->mark);
     hy3_free(image);
 }

@@ -6,10 +6,11 @@
  * to crash in MPI_Finalize, and metadata that several ranks write lets them wait for each other for
  * ever when one fails (both seen). The attribute `complete` of the root, 0 so far, is set in memory
  * as well; the bytes that it changes (HDF5's checksums among them) are kept, to be written at the
- * end. */
+ * end, with the seal (base/hdf5_seal.h). */
 #pragma once
 
 #include "base/hdf5.h"
+#include "base/span.h"
 
 struct hy3_hdf5_image; /* opaque */
 
@@ -18,14 +19,13 @@ struct hy3_hdf5_image; /* opaque */
  * the handle belongs to it. Errors: HY3_EIO. */
 hy3_status hy3_hdf5_image_create(const char *path, struct hy3_hdf5_image **out, hid_t *file);
 
-/* Local. Ends the laying out and copies it to fd, whose file gets its final size (*bytes). Errors:
+/* Local. Ends the laying out and copies it to fd, whose file gets the size of HDF5's part (*bytes).
+ * values [count]: the places in bytes that others write, for the seal; sorted and joined. Errors:
  * HY3_EIO, a full disk among them. */
-hy3_status hy3_hdf5_image_store(struct hy3_hdf5_image *image, int fd, int64_t *bytes);
+hy3_status hy3_hdf5_image_store(struct hy3_hdf5_image *image, int fd, struct hy3_span *values,
+                                int64_t count, int64_t *bytes);
 
-/* The complete file without the values that others write; as long as the image. */
-int hy3_hdf5_image_fd(const struct hy3_hdf5_image *image);
-
-/* Local. Sets complete = 1 in the file on disk. Errors: HY3_EIO. */
+/* Local. Sets complete = 1 in the file on disk and adds the seal. Errors: HY3_EIO. */
 hy3_status hy3_hdf5_image_complete(const struct hy3_hdf5_image *image, int fd);
 
 void hy3_hdf5_image_free(struct hy3_hdf5_image *image); /* NULL is fine */

@@ -3,6 +3,7 @@
 #include "data/token_file.h"
 
 #include "base/file.h"
+#include "base/hdf5_seal.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -35,7 +36,7 @@ const struct hy3_token_attribute hy3_token_attributes[] = {
     {NULL,                    0,                           false},
 };
 
-const struct hy3_token_column hy3_token_columns[] = {
+const struct hy3_token_column hy3_token_columns[HY3_TOKEN_COLUMNS + 1] = {
     {"tokens",          4, HY3_TOKENS,        FIELD(tokens_at)},
     {"label_mask",      1, HY3_TOKENS,        FIELD(mask_at)},
     {"offsets",         8, HY3_SAMPLE_STARTS, FIELD(offsets_at)},
@@ -242,21 +243,24 @@ hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sou
 {
     hy3_status status = HY3_OK;
     hid_t file = -1;
+    bool is_sealed;
     int fd = -1;
 
     memset(out, 0, sizeof *out);
     *offsets = NULL;
-    hy3_hdf5_quiet();
     HY3_TRY_DONE(hy3_file_open(path, &fd));
     HY3_TRY_DONE(stat_file(fd, path, out));
-    if ((file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
-        HY3_FAIL_DONE(HY3_EFORMAT, "it cannot be opened: %s", hy3_hdf5_text());
+    HY3_TRY_DONE(hy3_hdf5_seal_check(fd, path, &is_sealed));
+    if (!is_sealed)
+        HY3_FAIL_DONE(HY3_EFORMAT,
+                      "the checksum of its metadata is missing: it was cut short, or "
+                      "is of an earlier version");
+    HY3_TRY_DONE(hy3_hdf5_open_file(path, &file));
     HY3_TRY_DONE(read_attributes(file, out));
     HY3_TRY_DONE(inspect_columns(file, sources, count, out));
     HY3_TRY_DONE(read_offsets(path, out, offsets));
 done:
-    if (file >= 0)
-        hy3_hdf5_discard(file);
+    hy3_hdf5_close(file);
     if (fd >= 0)
         close(fd);
     return status;

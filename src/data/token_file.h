@@ -10,7 +10,7 @@
 #include "data/sources.h"
 
 /* Raised whenever the same text may give other tokens or another layout. */
-enum { HY3_TOKEN_FORMAT = 2 };
+enum { HY3_TOKEN_FORMAT = 3 };
 
 /* The contents of the file but its columns. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {
@@ -45,7 +45,9 @@ struct hy3_token_column {
     enum hy3_token_kind kind;
     size_t offset; /* of the header's field for its place; SIZE_MAX: read through HDF5 */
 };
-extern const struct hy3_token_column hy3_token_columns[];
+
+enum { HY3_TOKEN_COLUMNS = 9 };
+extern const struct hy3_token_column hy3_token_columns[HY3_TOKEN_COLUMNS + 1];
 
 int64_t hy3_token_column_count(const struct hy3_token_column *column,
                                const struct hy3_token_header *header, int file_count);
@@ -55,9 +57,9 @@ hid_t hy3_token_column_type(const struct hy3_token_column *column);
 int64_t hy3_token_column_value(const struct hy3_token_column *column,
                                const struct hy3_source *source);
 
-/* Local. Reads and checks the structure of `path` and its offsets; *offsets [samples + 1] is the
- * caller's (hy3_free).
- * Errors: HY3_EFORMAT, HY3_EIO with the reason, without the path. */
+/* Local. Compares the metadata of `path` with its seal (base/hdf5_seal.h), without which HDF5 does
+ * not open the file; then reads and checks its structure and its offsets. *offsets [samples + 1] is
+ * the caller's (hy3_free). Errors: HY3_EFORMAT, HY3_EIO with the reason, without the path. */
 hy3_status hy3_token_file_inspect(const char *path, const struct hy3_source *sources, int count,
                                   struct hy3_token_header *out, uint64_t **offsets);
 

@@ -32,6 +32,8 @@ struct writer {
     hid_t file;                   /* the image, then the file that all ranks have open */
     int nowhere;                  /* where the file is closed */
     struct hy3_output output;
+    struct hy3_span places[HY3_TOKEN_COLUMNS]; /* in the file, of what all ranks write; bytes */
+    int64_t place_count;
     const struct hy3_token_header *header;
     const struct hy3_source *sources;
     int file_count;
@@ -235,8 +237,9 @@ done:
     return status;
 }
 
-/* Rank 0. Creates a column; one of files is filled at once. */
-static hy3_status put_column(const struct writer *w, const struct hy3_token_column *column)
+/* Rank 0. Creates a column; one of files is filled at once, the place of another is added to the
+ * places that all ranks write. */
+static hy3_status put_column(struct writer *w, const struct hy3_token_column *column)
 {
     hy3_status status = HY3_OK;
     int64_t count = hy3_token_column_count(column, w->header, w->file_count), *values = NULL;
@@ -245,8 +248,11 @@ static hy3_status put_column(const struct writer *w, const struct hy3_token_colu
 
     HY3_TRY_DONE(hy3_hdf5_create_set(w->file, column->name, hy3_token_column_type(column),
                                      w->output.part, &place, &set));
-    if (column->kind != HY3_FILES)
+    if (column->kind != HY3_FILES) {
+        w->places[w->place_count++] =
+            (struct hy3_span){place.offset, count * (int64_t)column->size};
         goto done;
+    }
     HY3_TRY_DONE(hy3_alloc(&values, (size_t)count, sizeof *values));
     for (int f = 0; f < w->file_count; f++)
         values[f] = hy3_token_column_value(column, &w->sources[f]);
@@ -322,7 +328,7 @@ static hy3_status lay_out(struct writer *w, enum hy3_dialect dialect)
     for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++)
         HY3_TRY(put_column(w, c));
     HY3_TRY(put_names(w));
-    return hy3_hdf5_image_store(w->image, w->output.fd, &bytes);
+    return hy3_hdf5_image_store(w->image, w->output.fd, w->places, w->place_count, &bytes);
 }
 
 static hy3_status open_here(struct writer *w)

@@ -59,8 +59,8 @@ static inline void write_text(const char *path, const char *text)
     write_file(path, text, strlen(text));
 }
 
-/* Rank 0 changes a byte that no rank is reading. */
-static inline void flip(const char *path, int64_t at)
+/* Rank 0 changes a bit that no rank is reading. */
+static inline void flip_bit(const char *path, int64_t at, unsigned bit)
 {
     char byte;
     int fd;
@@ -69,11 +69,16 @@ static inline void flip(const char *path, int64_t at)
     if (rank() == 0) {
         assert_true((fd = open(path, O_RDWR)) >= 0);
         assert_ok(hy3_file_read_at(fd, &byte, 1, at, path));
-        byte ^= 1;
+        byte = (char)(byte ^ (1 << bit));
         assert_ok(hy3_file_write_at(fd, &byte, 1, at, path));
         close(fd);
     }
     hy3_barrier(MPI_COMM_WORLD, "testing");
+}
+
+static inline void flip(const char *path, int64_t at)
+{
+    flip_bit(path, at, 0);
 }
 
 static inline bool same_bytes(const char *a, const char *b)

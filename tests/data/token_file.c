@@ -2,8 +2,11 @@
 /* token_file.c - a token file that is damaged, old or of another model is not taken for good. */
 #include "data/token_file.h"
 
+#include "base/hdf5_seal.h"
 #include "base/memory.h"
+#include "base/random.h"
 #include "data/fixture.h"
+#include "data/sample.h"
 
 static void a_torn_or_altered_file_is_made_again(void **state)
 {
@@ -37,6 +40,20 @@ static void a_torn_or_altered_file_is_made_again(void **state)
     }
 }
 
+/* Rank 0. Seals what was changed, as a forger would; HDF5 has cut the old seal off. */
+static void seal(const char *path)
+{
+    struct hy3_hdf5_seal made;
+    int64_t bytes;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    assert_ok(hy3_file_size(path, &bytes));
+    assert_ok(hy3_hdf5_seal_create(fd, path, NULL, 0, bytes, &made));
+    assert_ok(hy3_file_write_at(fd, made.bytes, made.size, bytes, path));
+    hy3_free(made.bytes);
+    close(fd);
+}
+
 /* Rank 0. An attribute gets the value, or goes if that is negative. */
 static void change_attribute(const char *path, const char *name, int64_t value)
 {
@@ -51,6 +68,7 @@ static void change_attribute(const char *path, const char *name, int64_t value)
         H5Aclose(attribute);
     }
     H5Fclose(file);
+    seal(path);
 }
 
 static void a_file_of_an_older_format_is_made_again(void **state)
@@ -68,6 +86,22 @@ static void a_file_of_an_older_format_is_made_again(void **state)
         assert_all(!is_reused(&o));
         assert_all(is_reused(&o));
     }
+}
+
+static void a_file_without_its_seal_is_made_again(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "unsealed");
+    int64_t bytes;
+
+    (void)state;
+    assert_all(!is_reused(&o));
+    assert_ok(hy3_file_size(here("unsealed/train.h5"), &bytes));
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+    if (rank() == 0)
+        assert_int_equal(truncate(here("unsealed/train.h5"), bytes - 8), 0);
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+    assert_all(!is_reused(&o));
+    assert_all(is_reused(&o));
 }
 
 static void inspect(const char *path, struct hy3_token_header *header)
@@ -134,10 +168,77 @@ static void an_id_beyond_the_vocabulary_is_refused_with_its_sample(void **state)
     hy3_dataset_close(d);
 }
 
+/* Opens the file and sums the ids and masks of all samples; reused: whether it was not rebuilt. */
+static hy3_status sum_samples(const struct hy3_dataset_options *o, bool *reused, uint64_t *sum)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_dataset_summary summary = {0};
+    struct hy3_dataset *d = NULL;
+    int32_t ids[64];
+    uint8_t mask[64];
+
+    *sum = 0;
+    HY3_TRY_DONE(hy3_dataset_open(MPI_COMM_WORLD, o, &d, &summary));
+    for (int64_t i = 0; i < hy3_dataset_count(d); i++) {
+        assert_true(hy3_dataset_length(d, i) <= 64);
+        HY3_TRY_DONE(hy3_dataset_read(d, i, ids, mask));
+        *sum = *sum * 31 + hy3_sample_checksum(ids, mask, (size_t)hy3_dataset_length(d, i));
+    }
+done:
+    *reused = summary.reused;
+    hy3_dataset_close(d);
+    return status;
+}
+
+/* Where a sample comes from is for messages, and has no checksum. */
+static bool is_in_sources(const struct hy3_token_header *h, int64_t at)
+{
+    return (at >= h->line_at && at < h->line_at + 8 * h->summary.samples) ||
+           (at >= h->file_at && at < h->file_at + 4 * h->summary.samples);
+}
+
+/* Damage is noticed when the file is opened, and it is built anew, or when the sample is read. A
+ * third of the flips each: anywhere, in what HDF5 interprets, in the seal. HY3_FLIPS: how many. */
+static void no_flipped_bit_is_missed(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "flips");
+    const char *flips = getenv("HY3_FLIPS"), *path = here("flips/train.h5");
+    struct hy3_token_header header;
+    const int64_t by_default = hy3_size(MPI_COMM_WORLD) == 1 ? 90 : 3;
+    uint64_t right, sum;
+    bool reused;
+
+    (void)state;
+    assert_ok(sum_samples(&o, &reused, &right));
+    inspect(path, &header);
+    for (int64_t i = 0; i < (flips ? strtol(flips, NULL, 10) : by_default); i++) {
+        const int64_t first[] = {0, 0, header.size - 200};
+        const int64_t count[] = {header.size, header.tokens_at, 200};
+        int64_t at;
+        uint32_t word[4];
+
+        hy3_random(11, 0, 0, (uint64_t)i, word);
+        at = first[i % 3] + (int64_t)(word[0] % (uint64_t)count[i % 3]);
+        flip_bit(path, at, word[1] % 8);
+        alarm(10); /* a hang ends the test */
+        if (sum_samples(&o, &reused, &sum) == HY3_OK) {
+            if (sum != right || (reused && !is_in_sources(&header, at)))
+                fail_msg("bit %u of byte %lld", word[1] % 8, (long long)at);
+        } else if (!strstr(hy3_error_text(), path)) {
+            fail_msg("no file in '%s'", hy3_error_text());
+        }
+        if (reused)
+            flip_bit(path, at, word[1] % 8);
+    }
+    alarm(0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_torn_or_altered_file_is_made_again),
+        cmocka_unit_test(no_flipped_bit_is_missed),
+        cmocka_unit_test(a_file_without_its_seal_is_made_again),
         cmocka_unit_test(a_file_of_an_older_format_is_made_again),
         cmocka_unit_test(a_flipped_token_is_noticed_when_it_is_read),
         cmocka_unit_test(no_offset_that_is_wrong_is_trusted),

@@ -3,9 +3,9 @@
 #include "ckpt/state/file.h"
 
 #include "base/file.h"
+#include "base/hdf5_seal.h"
 #include "base/memory.h"
 #include "base/printable.h"
-#include "ckpt/state/seal.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -258,7 +258,7 @@ static hy3_status check_and_inspect(int fd, const char *path, struct hy3_state_i
     hid_t file = -1;
     bool is_sealed;
 
-    HY3_TRY_DONE(hy3_state_seal_check(fd, path, &is_sealed));
+    HY3_TRY_DONE(hy3_hdf5_seal_check(fd, path, &is_sealed));
     HY3_TRY_DONE(hy3_hdf5_open_file(path, &file));
     HY3_TRY_DONE(inspect(file, is_sealed, index));
 done:

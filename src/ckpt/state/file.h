@@ -10,7 +10,8 @@
  *     attributes of the root
  *         see hy3_state_attributes; configuration; complete: 1, set last
  *
- * Metadata has HDF5's own checksums (format of 1.8), and one of ours behind the end (state/seal.h).
+ * Metadata has HDF5's own checksums (format of 1.8), and one of ours behind the end
+ * (base/hdf5_seal.h).
  * doc/formats.md describes the file for readers other than hy3. */
 #pragma once
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layout.c - groups, datasets, attributes and the seal. */
+/* layout.c - groups, datasets and attributes. */
 #include "ckpt/state/layout.h"
 
 #include "base/file.h"
 #include "base/hdf5_image.h"
 #include "base/memory.h"
-#include "ckpt/state/seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +13,6 @@
 struct hy3_state_layout {
     const char *path;
     struct hy3_hdf5_image *image;
-    struct hy3_state_seal seal;
-    int64_t file_bytes; /* where it is put */
 };
 
 static hy3_status create_field(hid_t file, const char *path, struct hy3_state_index *index,
@@ -94,51 +91,33 @@ static hy3_status lay_out(hid_t file, const char *path, struct hy3_state_index *
     return create_slabs(file, path, index);
 }
 
-static int by_place(const void *a, const void *b)
+/* The places of all values [tensors * HY3_FIELDS + 1 at most]; how many. */
+static int64_t list_values(const struct hy3_state_index *index, struct hy3_span *out)
 {
-    const struct hy3_span *x = a, *y = b;
+    int64_t n = 0;
 
-    return (x->first > y->first) - (x->first < y->first);
-}
-
-/* The places of all values, ascending, neighbours joined. The caller owns *out. */
-static hy3_status list_runs(const struct hy3_state_index *index, struct hy3_span **out,
-                            int64_t *count)
-{
-    struct hy3_span *runs;
-    int64_t n = 0, kept = 0;
-
-    HY3_TRY(hy3_alloc(&runs, (size_t)(index->tensor_count * HY3_FIELDS + 1), sizeof *runs));
     for (int64_t i = 0; i < index->tensor_count; i++)
         for (int field = 0; field < HY3_FIELDS; field++)
-            runs[n++] = (struct hy3_span){index->tensors[i].offset[field],
-                                          index->tensors[i].count * (int64_t)sizeof(float)};
+            out[n++] = (struct hy3_span){index->tensors[i].offset[field],
+                                         index->tensors[i].count * (int64_t)sizeof(float)};
     if (index->slab_count > 0)
-        runs[n++] =
+        out[n++] =
             (struct hy3_span){index->slabs_offset, index->slab_count * HY3_STATE_SLAB_COLUMNS * 8};
-    qsort(runs, (size_t)n, sizeof *runs, by_place);
-    for (int64_t i = 0; i < n; i++)
-        if (kept > 0 && hy3_span_end(runs[kept - 1]) == runs[i].first)
-            runs[kept - 1].count += runs[i].count;
-        else
-            runs[kept++] = runs[i];
-    *out = runs;
-    *count = kept;
-    return HY3_OK;
+    return n;
 }
 
-static hy3_status seal(struct hy3_state_layout *l, const struct hy3_state_index *index)
+/* Ends the laying out, once the places of the values are known. */
+static hy3_status store(struct hy3_state_layout *l, int fd, struct hy3_state_index *index)
 {
     hy3_status status = HY3_OK;
-    struct hy3_span *runs = NULL;
-    int64_t count;
+    struct hy3_span *values = NULL;
 
-    l->file_bytes = index->file_bytes;
-    HY3_TRY_DONE(list_runs(index, &runs, &count));
-    HY3_TRY_DONE(hy3_state_seal_create(hy3_hdf5_image_fd(l->image), l->path, runs, count,
-                                       index->file_bytes, &l->seal));
+    HY3_TRY_DONE(
+        hy3_alloc(&values, (size_t)(index->tensor_count * HY3_FIELDS + 1), sizeof *values));
+    HY3_TRY_DONE(
+        hy3_hdf5_image_store(l->image, fd, values, list_values(index, values), &index->file_bytes));
 done:
-    hy3_free(runs);
+    hy3_free(values);
     return status;
 }
 
@@ -157,8 +136,7 @@ hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *ind
     HY3_TRY_DONE(hy3_file_claim(fd, data_bytes(index), path));
     HY3_TRY_DONE(hy3_hdf5_image_create(path, &l->image, &file));
     HY3_TRY_DONE(lay_out(file, path, index));
-    HY3_TRY_DONE(hy3_hdf5_image_store(l->image, fd, &index->file_bytes));
-    HY3_TRY_DONE(seal(l, index));
+    HY3_TRY_DONE(store(l, fd, index));
     *out = HY3_TAKE(l);
 done:
     if (fd >= 0)
@@ -175,7 +153,6 @@ hy3_status hy3_state_layout_complete(const struct hy3_state_layout *l)
     if (fd < 0)
         HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
     HY3_TRY_DONE(hy3_hdf5_image_complete(l->image, fd));
-    HY3_TRY_DONE(hy3_file_write_at(fd, l->seal.bytes, l->seal.size, l->file_bytes, l->path));
     HY3_TRY_DONE(hy3_file_flush(fd, l->path));
 done:
     if (fd >= 0)
@@ -187,7 +164,6 @@ void hy3_state_layout_free(struct hy3_state_layout *l)
 {
     if (!l)
         return;
-    hy3_free(l->seal.bytes);
     hy3_hdf5_image_free(l->image);
     hy3_free(l);
 }

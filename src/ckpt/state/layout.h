@@ -3,7 +3,7 @@
  * there are values.
  *
  * Laid out in memory (base/hdf5_image.h); the mark `complete` is written at the end, with the seal
- * of the metadata (state/seal.h). */
+ * of the metadata (base/hdf5_seal.h). */
 #pragma once
 
 #include "ckpt/state/file.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* seal.c - the checksum of what lies between runs of values. */
-#include "ckpt/state/seal.h"
+/* hdf5_seal.c - the checksum of what lies between runs of values. */
+#include "base/hdf5_seal.h"
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -55,13 +55,37 @@ done:
     return status;
 }
 
-hy3_status hy3_state_seal_create(int fd, const char *path, const struct hy3_span *runs,
-                                 int64_t count, int64_t file_bytes, struct hy3_state_seal *seal)
+static int by_place(const void *a, const void *b)
 {
-    struct tail tail = {.runs = (uint64_t)count, .file_bytes = (uint64_t)file_bytes};
-    size_t table = (size_t)count * sizeof *runs;
+    const struct hy3_span *x = a, *y = b;
 
-    *seal = (struct hy3_state_seal){0};
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* Sorts the runs and joins neighbours; how many are left. */
+static int64_t join(struct hy3_span *runs, int64_t count)
+{
+    int64_t kept = 0;
+
+    qsort(runs, (size_t)count, sizeof *runs, by_place);
+    for (int64_t i = 0; i < count; i++)
+        if (kept > 0 && hy3_span_end(runs[kept - 1]) == runs[i].first)
+            runs[kept - 1].count += runs[i].count;
+        else
+            runs[kept++] = runs[i];
+    return kept;
+}
+
+hy3_status hy3_hdf5_seal_create(int fd, const char *path, struct hy3_span *runs, int64_t count,
+                                int64_t file_bytes, struct hy3_hdf5_seal *seal)
+{
+    struct tail tail = {.file_bytes = (uint64_t)file_bytes};
+    size_t table;
+
+    *seal = (struct hy3_hdf5_seal){0};
+    count = join(runs, count);
+    tail.runs = (uint64_t)count;
+    table = (size_t)count * sizeof *runs;
     memcpy(tail.magic, magic, MAGIC_BYTES);
     HY3_TRY(hash_metadata(fd, path, runs, count, file_bytes, &tail.metadata));
     HY3_TRY(hy3_alloc(&seal->bytes, table + sizeof tail, 1));
@@ -98,7 +122,7 @@ static hy3_status read_runs(int fd, const char *path, const struct tail *tail, i
     return HY3_OK;
 }
 
-hy3_status hy3_state_seal_check(int fd, const char *path, bool *found)
+hy3_status hy3_hdf5_seal_check(int fd, const char *path, bool *found)
 {
     hy3_status status = HY3_OK;
     struct hy3_span *runs = NULL;
