@@ -25,7 +25,9 @@ hy3_status hy3_directory_create(const char *path)
             continue;
         *p = '\0';
         error = mkdir(part, 0777) == 0 ? 0 : errno;
-        if (error == EEXIST && hy3_path_fault(part, HY3_PATH_OUTPUT, why, sizeof why))
+        /* nobody need write to what lies above: /home is root's */
+        if (error == EEXIST && (kept == '\0' || !hy3_path_is_directory(part)) &&
+            hy3_path_fault(part, HY3_PATH_OUTPUT, why, sizeof why))
             HY3_FAIL(HY3_EIO, "cannot create the directory '%s': '%s' %s", path, part, why);
         if (error != 0 && !hy3_path_is_directory(part))
             HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", part, strerror(error));
