@@ -22,6 +22,7 @@ export HY3_FAULT_ROOT=$W/ ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order
 [ -n "${HY3_FAULTS_KEEP:-}" ] || trap 'rm -rf "$W"' EXIT
 
 seed=1 count=60 faults=() every='' failed=0 done_faults=0 most=0 unmet=0 begun=0
+declare -A met=()
 while [ $# -gt 0 ]; do
     case $1 in
     --seed) seed=$2 ;;
@@ -252,6 +253,7 @@ try_fault() {
     status=$STATUS
     [ -e "$W/hit" ] || { unmet=$((unmet + 1)) && return 0; }
     done_faults=$((done_faults + 1))
+    met["$scenario $kind"]=$((${met["$scenario $kind"]:-0} + 1))
     hit=$(sed "s|$W/||; s/^[0-9]* //" "$W/hit")
     ended_well "$scenario" "$kind" && stands "$scenario" || wrong "$@" || return
     reached=$(last_step)
@@ -264,6 +266,18 @@ try_fault() {
         life=$((life + 1))
     done
     same_results "$scenario" && keeps_others "$scenario" || wrong "$@"
+}
+
+# How many faults were met: a line a scenario, a column a kind.
+tally() {
+    local scenario kind kinds
+    mapfile -t kinds < <(printf '%s\n' "${!met[@]}" | sed 's/.* //' | sort -u)
+    printf '%-9s' '' && printf '%8s' "${kinds[@]}" && echo
+    for scenario in $SCENARIOS; do
+        printf '%-9s' "$scenario"
+        for kind in "${kinds[@]}"; do printf '%8d' "${met["$scenario $kind"]:-0}"; done
+        echo
+    done
 }
 
 # --- the schedule ---
@@ -333,5 +347,6 @@ elif [ "$count" -eq 0 ]; then
 else
     run_schedule
 fi
+tally
 echo "faults: $done_faults met, $unmet not reached, $failed not right; at most $most steps repeated"
 [ "$failed" -eq 0 ] && [ $((done_faults + unmet)) -gt 0 ]
