@@ -177,6 +177,9 @@ hy3_status hy3_file_write_at(int fd, const void *data, size_t size, int64_t offs
             continue;
         if (put < 0)
             HY3_FAIL(HY3_EIO, "cannot write '%s': %s", path, strerror(errno));
+        if (put == 0)
+            HY3_FAIL(HY3_EIO, "cannot write '%s': the file system takes no byte at %lld", path,
+                     (long long)offset + (long long)done);
         done += (size_t)put;
     }
     return HY3_OK;

@@ -7,7 +7,16 @@
 #include "support/test.h"
 
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+static bool takes_nothing;
+
+/* Before the C library's, in this program: a file system that takes no byte and says no error. */
+ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+    return takes_nothing ? 0 : syscall(SYS_pwrite64, fd, data, size, offset);
+}
 
 static const char *path_of(const char *name)
 {
@@ -57,6 +66,22 @@ static void exact_reads_and_writes_are_exact(void **state)
     assert_fails(HY3_EIO, "nowhere", hy3_file_size(path_of("nowhere"), &bytes));
 }
 
+static void a_write_that_makes_no_progress_fails(void **state)
+{
+    int fd;
+
+    (void)state;
+    assert_ok(hy3_file_create(path_of("full"), &fd));
+    assert_ok(hy3_file_write_at(fd, "0123", 4, 0, "full"));
+    takes_nothing = true;
+    alarm(10); /* a loop would end here */
+    assert_fails(HY3_EIO, "cannot write 'full': the file system takes no byte at 3",
+                 hy3_file_write_at(fd, "4567", 4, 3, "full"));
+    alarm(0);
+    takes_nothing = false;
+    close(fd);
+}
+
 /* A name without a slash, one in the root, a path that is too long, a pipe that nobody writes
  * to. */
 static void paths_of_every_form_are_handled(void **state)
@@ -101,6 +126,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(directories_are_made_with_their_parents),
         cmocka_unit_test(what_cannot_be_read_is_named),
         cmocka_unit_test(exact_reads_and_writes_are_exact),
+        cmocka_unit_test(a_write_that_makes_no_progress_fails),
         cmocka_unit_test(paths_of_every_form_are_handled),
         cmocka_unit_test(a_failing_allocation_is_a_status),
     };
