@@ -8,6 +8,8 @@
 #include "support/test.h"
 
 #include <math.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void every_hostile_file_is_judged_as_the_golden_list_says(void **state)
 {
@@ -85,6 +87,26 @@ static void headers_that_lie_are_refused(void **state)
             "{\"t\":{\"dtype\":\"U8\",\"shape\":[1.0],\"data_offsets\":[0,1]}}", 1);
     refuses("__metadata__", "{\"__metadata__\":[]}", 0);
     refuses("not valid JSON", "{\"t\\u0000\":{}}", 0);
+    refuses("'format' in '__metadata__' is not a text", "{\"__metadata__\":{\"format\":[]}}", 0);
+    refuses("two entries '__metadata__'", "{\"__metadata__\":{},\"__metadata__\":{}}", 0);
+    refuses("two entries of tensor 't'",
+            "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+            "\"\\u0074\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",
+            2);
+    refuses("duplicate object key",
+            "{\"t\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1);
+    refuses("unable to decode byte 0xff",
+            "{\"\xff\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1);
+    refuses("too big integer",
+            "{\"t\":{\"dtype\":\"U8\",\"shape\":[99999999999999999999],\"data_offsets\":[0,1]}}",
+            1);
+    refuses("at byte", "{\"t\" 3}", 0);
+    refuses("a name is expected", "{3}", 0);
+    refuses("',' or '}' is expected", "{\"__metadata__\":{} \"t\"", 0);
+    refuses("a name is expected", "{\"__metadata__\":{},}", 0);
+    refuses("the end is expected", "{} x", 0);
+    refuses("'{' is expected", "[]", 0);
+    refuses("'{' is expected", "", 0);
     refuses("gap", "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2);
     refuses("follow", "{}", 1);
 }
@@ -116,6 +138,80 @@ static void odd_but_legal_headers_are_read(void **state)
     assert_int_equal(raw[1], 7);
     assert_null(hy3_shard_find(shard, "z"));
     hy3_shard_close(shard);
+}
+
+/* A file of `size` bytes of header: `unit`, a format of one number, as often as there is room,
+ * between `head` and `tail`, then spaces. */
+static void write_large(size_t size, const char *head, const char *unit, const char *tail)
+{
+    char *text, piece[128];
+    size_t used = 8, count = 0;
+
+    assert_ok(hy3_alloc(&text, size + 8 + sizeof piece, 1));
+    for (size_t i = 0; i < 8; i++)
+        text[i] = (char)(size >> (8 * i) & 255);
+    memset(text + 8, ' ', size);
+    memcpy(text + used, head, strlen(head));
+    used += strlen(head);
+    for (; used + sizeof piece < size; count++) {
+        int length = snprintf(piece, sizeof piece, unit, count > 0 ? "," : "", count);
+
+        memcpy(text + used, piece, (size_t)length);
+        used += (size_t)length;
+    }
+    memcpy(text + used, tail, strlen(tail));
+    assert_ok(hy3_output_replace(shard_path(), text, size + 8));
+    hy3_free(text);
+}
+
+/* The most memory that opening takes, in times of the header; in a child, whose peak is its own. */
+static double memory_of_opening(size_t size, hy3_status expected)
+{
+    size_t before, peak, exchanged[2] = {0, 0};
+    int ends[2], ended;
+    pid_t child;
+
+    assert_int_equal(pipe(ends), 0);
+    if ((child = fork()) == 0) {
+        struct hy3_shard *shard = NULL;
+        hy3_status status;
+
+        before = hy3_memory_resident();
+        status = hy3_shard_open(shard_path(), &shard);
+        peak = hy3_memory_peak();
+        exchanged[0] = status == expected;
+        exchanged[1] = peak - before;
+        _exit(write(ends[1], exchanged, sizeof exchanged) != sizeof exchanged);
+    }
+    assert_int_equal(read(ends[0], exchanged, sizeof exchanged), sizeof exchanged);
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(exchanged[0], 1);
+    return (double)exchanged[1] / (double)size;
+}
+
+static void a_header_takes_a_few_times_its_size(void **state)
+{
+    enum { SIZE = 8 << 20 };
+
+    static const struct {
+        const char *head, *unit, *tail;
+        hy3_status status;
+    } rows[] = {
+        {"{", "%s\"%zx\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", "}", HY3_OK},
+        {"{\"__metadata__\":{", "%s\"%zx\":\"\"", "}}", HY3_OK},
+        {"{\"__metadata__\":[", "%s[%zu]", "]}", HY3_EFORMAT},
+        {"{\"t\":{\"x\":[", "%s[%zu]", "]}}", HY3_EFORMAT},
+        {"{\"t\":{\"shape\":[", "%s%zu", "]}}", HY3_EFORMAT},
+        {"{\"", "%.0s%zx", "\":{}}", HY3_EFORMAT},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        write_large(SIZE, rows[i].head, rows[i].unit, rows[i].tail);
+        assert_true(memory_of_opening(SIZE, rows[i].status) < 6);
+    }
 }
 
 static void values_are_converted(void **state)
@@ -171,6 +267,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_hostile_file_is_judged_as_the_golden_list_says),
         cmocka_unit_test(headers_that_lie_are_refused),
         cmocka_unit_test(odd_but_legal_headers_are_read),
+        cmocka_unit_test(a_header_takes_a_few_times_its_size),
         cmocka_unit_test(values_are_converted),
         cmocka_unit_test(running_out_of_memory_is_reported),
     };

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors.c - the header is checked in full before any of it is used: known dtypes, shapes that
- * fill their byte ranges, ranges that cover the data without gap or overlap. */
+ * fill their byte ranges, ranges that cover the data without gap or overlap.
+ *
+ * The JSON library sees one name and one entry at a time, so that memory stays a few times the
+ * header, whatever it contains. A name stays where it stood in the text, decoded. */
 #include "ckpt/hf/safetensors.h"
 
 #include "base/file.h"
@@ -12,12 +15,15 @@
 
 enum {
     HEADER_LIMIT = 100 * 1000 * 1000, /* as in the reference library */
+    ENTRY_LIMIT = 64 << 10,           /* bytes of one tensor's entry */
+    ENTRY_MIN = 49,                   /* "":{"dtype":"F4","shape":[],"data_offsets":[0,0]} */
     PIECE_BYTES = 16 << 20,           /* of a conversion */
 };
 
 struct hy3_shard {
     char *path;
     int fd;
+    char *text; /* the header; names point into it */
     int count;
     struct hy3_shard_tensor *tensors; /* by place in the file */
     int *by_name;                     /* their numbers, sorted by name */
@@ -109,12 +115,8 @@ static hy3_status read_tensor(const char *name, const json_t *value, int64_t dat
                               const char *path, struct hy3_shard_tensor *t)
 {
     const struct dtype_row *dtype = find_dtype(json_string_value(json_object_get(value, "dtype")));
-    char *copy;
 
-    HY3_TRY(hy3_strdup(name, &copy));
-    t->name = copy;
-    if (!json_is_object(value))
-        HY3_FAIL(HY3_EFORMAT, "%s: the entry of tensor '%s' is not an object", path, name);
+    t->name = name;
     if (!dtype)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' has an unknown dtype", path, name);
     t->dtype_name = dtype->name;
@@ -141,13 +143,11 @@ static int compare_names(const void *a, const void *b, void *context)
     return strcmp(tensors[*(const int *)a].name, tensors[*(const int *)b].name);
 }
 
-/* Sorts the tensors by place and checks that they cover [data, size) exactly. */
-static hy3_status check_cover(struct hy3_shard *shard, int64_t data, int64_t size)
+/* Checks that the tensors cover [data, size) exactly. */
+static hy3_status check_cover(const struct hy3_shard *shard, int64_t data, int64_t size)
 {
     int64_t at = data;
 
-    if (shard->count > 0)
-        qsort(shard->tensors, (size_t)shard->count, sizeof *shard->tensors, compare_places);
     for (int i = 0; i < shard->count; i++) {
         const struct hy3_shard_tensor *t = &shard->tensors[i];
 
@@ -163,48 +163,175 @@ static hy3_status check_cover(struct hy3_shard *shard, int64_t data, int64_t siz
     return HY3_OK;
 }
 
-/* What hy3 says in the headers of its own files. */
-static void read_metadata(struct hy3_shard *shard, const json_t *metadata)
+/* Sorts the numbers of the tensors by name, and checks that no name is there twice. */
+static hy3_status index_names(struct hy3_shard *shard)
 {
-    const char *base = json_string_value(json_object_get(metadata, "hy3_base"));
-
-    if (base && strlen(base) < sizeof shard->base &&
-        strspn(base, "0123456789abcdef") == strlen(base))
-        snprintf(shard->base, sizeof shard->base, "%s", base);
-}
-
-static hy3_status read_header(struct hy3_shard *shard, const json_t *header, int64_t data,
-                              int64_t size)
-{
-    const char *name;
-    json_t *value;
-
-    HY3_TRY(hy3_alloc(&shard->tensors, json_object_size(header), sizeof *shard->tensors));
-    json_object_foreach((json_t *)header, name, value)
-    {
-        if (strcmp(name, "__metadata__") == 0) {
-            if (!json_is_object(value))
-                HY3_FAIL(HY3_EFORMAT, "%s: '__metadata__' is not an object", shard->path);
-            read_metadata(shard, value);
-            continue;
-        }
-        shard->count++; /* first, so that a half-read entry is freed */
-        HY3_TRY(
-            read_tensor(name, value, data, size, shard->path, &shard->tensors[shard->count - 1]));
-    }
-    HY3_TRY(check_cover(shard, data, size));
     HY3_TRY(hy3_alloc(&shard->by_name, (size_t)shard->count, sizeof *shard->by_name));
     for (int i = 0; i < shard->count; i++)
         shard->by_name[i] = i;
     if (shard->count > 0)
         qsort_r(shard->by_name, (size_t)shard->count, sizeof *shard->by_name, compare_names,
                 shard->tensors);
+    for (int i = 1; i < shard->count; i++) {
+        const char *name = shard->tensors[shard->by_name[i]].name;
+
+        if (strcmp(shard->tensors[shard->by_name[i - 1]].name, name) == 0)
+            HY3_FAIL(HY3_EFORMAT, "%s: the header has two entries of tensor '%s'", shard->path,
+                     name);
+    }
     return HY3_OK;
 }
 
-/* The JSON text of the header; *data: offset of its end. */
-static hy3_status load_header(const struct hy3_shard *shard, int64_t size, char **text,
-                              int64_t *data)
+/* A place in the text of the header. */
+struct reader {
+    struct hy3_shard *shard;
+    char *at, *end;
+    int64_t data, size; /* offset of the first tensor in the file, size of the file */
+    bool has_metadata;
+};
+
+static hy3_status refuse(const struct reader *r, const char *what)
+{
+    HY3_FAIL(HY3_EFORMAT, "%s: the header is not valid JSON: %s at byte %lld", r->shard->path, what,
+             (long long)(r->at - r->shard->text));
+}
+
+static bool skip_space(struct reader *r)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
+        r->at++;
+    return r->at < r->end;
+}
+
+/* Whether `c` comes next; it is then behind us. */
+static bool passes(struct reader *r, char c)
+{
+    if (!skip_space(r) || *r->at != c)
+        return false;
+    r->at++;
+    return true;
+}
+
+/* The text or object that comes next, within `limit` bytes. The caller owns *out. */
+static hy3_status read_value(struct reader *r, size_t limit, json_t **out)
+{
+    const size_t flags =
+        JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK;
+    size_t size = (size_t)(r->end - r->at);
+    json_error_t error;
+
+    *out = json_loadb(r->at, size < limit ? size : limit, flags, &error);
+    if (!*out && size > limit && json_error_code(&error) == json_error_premature_end_of_input)
+        HY3_FAIL(HY3_EFORMAT, "%s: the entry at byte %lld of the header is longer than %zu bytes",
+                 r->shard->path, (long long)(r->at - r->shard->text), limit);
+    if (!*out)
+        return refuse(r, error.text);
+    r->at += error.position;
+    return HY3_OK;
+}
+
+/* A name and its colon. The name is decoded in its place, which it never exceeds. */
+static hy3_status read_name(struct reader *r, const char **name)
+{
+    char *to;
+    json_t *text = NULL;
+    size_t size;
+
+    if (!skip_space(r) || *r->at != '"')
+        return refuse(r, "a name is expected");
+    to = r->at;
+    HY3_TRY(read_value(r, SIZE_MAX, &text));
+    size = json_string_length(text);
+    memcpy(to, json_string_value(text), size);
+    to[size] = '\0';
+    json_decref(text);
+    *name = to;
+    if (strlen(to) != size)
+        return refuse(r, "a name with NUL");
+    return passes(r, ':') ? HY3_OK : refuse(r, "':' is expected");
+}
+
+typedef hy3_status read_member(struct reader *r, const char *name);
+
+/* An object: each member's value is read by `read`. */
+static hy3_status read_object(struct reader *r, read_member *read)
+{
+    const char *name = NULL;
+
+    if (!passes(r, '{'))
+        return refuse(r, "'{' is expected");
+    if (passes(r, '}'))
+        return HY3_OK;
+    do {
+        HY3_TRY(read_name(r, &name));
+        skip_space(r);
+        HY3_TRY(read(r, name));
+    } while (passes(r, ','));
+    return passes(r, '}') ? HY3_OK : refuse(r, "',' or '}' is expected");
+}
+
+/* What hy3 says in the headers of its own files. */
+static hy3_status read_metadatum(struct reader *r, const char *name)
+{
+    char *base = r->shard->base;
+    json_t *text = NULL;
+    const char *value;
+
+    if (r->at == r->end || *r->at != '"')
+        HY3_FAIL(HY3_EFORMAT, "%s: '%.60s' in '__metadata__' is not a text", r->shard->path, name);
+    HY3_TRY(read_value(r, SIZE_MAX, &text));
+    value = json_string_value(text);
+    if (strcmp(name, "hy3_base") == 0 && strlen(value) < HY3_SHARD_BASE &&
+        strspn(value, "0123456789abcdef") == strlen(value))
+        memcpy(base, value, strlen(value) + 1);
+    json_decref(text);
+    return HY3_OK;
+}
+
+static hy3_status read_metadata(struct reader *r)
+{
+    if (r->has_metadata)
+        HY3_FAIL(HY3_EFORMAT, "%s: the header has two entries '__metadata__'", r->shard->path);
+    r->has_metadata = true;
+    if (r->at == r->end || *r->at != '{')
+        HY3_FAIL(HY3_EFORMAT, "%s: '__metadata__' is not an object", r->shard->path);
+    return read_object(r, read_metadatum);
+}
+
+static hy3_status read_entry(struct reader *r, const char *name)
+{
+    struct hy3_shard *shard = r->shard;
+    hy3_status status = HY3_OK;
+    json_t *value = NULL;
+
+    if (strcmp(name, "__metadata__") == 0)
+        return read_metadata(r);
+    if (r->at == r->end || *r->at != '{')
+        HY3_FAIL(HY3_EFORMAT, "%s: the entry of tensor '%s' is not an object", shard->path, name);
+    HY3_TRY(read_value(r, ENTRY_LIMIT, &value));
+    status = read_tensor(name, value, r->data, r->size, shard->path, &shard->tensors[shard->count]);
+    shard->count += status == HY3_OK;
+    json_decref(value);
+    return status;
+}
+
+/* data: offset of the first tensor in the file, size: of the file. */
+static hy3_status read_header(struct hy3_shard *shard, int64_t data, int64_t size)
+{
+    struct reader r = {shard, shard->text, shard->text + (data - 8), data, size, false};
+
+    HY3_TRY(hy3_alloc(&shard->tensors, (size_t)data / ENTRY_MIN + 1, sizeof *shard->tensors));
+    HY3_TRY(read_object(&r, read_entry));
+    if (skip_space(&r))
+        return refuse(&r, "the end is expected");
+    if (shard->count > 0)
+        qsort(shard->tensors, (size_t)shard->count, sizeof *shard->tensors, compare_places);
+    HY3_TRY(index_names(shard));
+    return check_cover(shard, data, size);
+}
+
+/* Reads the JSON text of the header; *data: offset of its end. */
+static hy3_status load_header(struct hy3_shard *shard, int64_t size, int64_t *data)
 {
     unsigned char prefix[8];
     uint64_t length = 0;
@@ -221,8 +348,8 @@ static hy3_status load_header(const struct hy3_shard *shard, int64_t size, char 
     if ((int64_t)length > size - 8)
         HY3_FAIL(HY3_EFORMAT, "%s: the file ends inside its header of %llu bytes", shard->path,
                  (unsigned long long)length);
-    HY3_TRY(hy3_alloc(text, (size_t)length + 1, 1));
-    HY3_TRY(hy3_file_read_at(shard->fd, *text, (size_t)length, 8, shard->path));
+    HY3_TRY(hy3_alloc(&shard->text, (size_t)length + 1, 1));
+    HY3_TRY(hy3_file_read_at(shard->fd, shard->text, (size_t)length, 8, shard->path));
     *data = 8 + (int64_t)length;
     return HY3_OK;
 }
@@ -231,9 +358,6 @@ hy3_status hy3_shard_open(const char *path, struct hy3_shard **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_shard *shard = NULL;
-    json_t *header = NULL;
-    json_error_t error;
-    char *text = NULL;
     int64_t size, data = 0;
 
     *out = NULL;
@@ -242,17 +366,10 @@ hy3_status hy3_shard_open(const char *path, struct hy3_shard **out)
     HY3_TRY_DONE(hy3_strdup(path, &shard->path));
     HY3_TRY_DONE(hy3_file_open(path, &shard->fd));
     HY3_TRY_DONE(hy3_file_size(path, &size));
-    HY3_TRY_DONE(load_header(shard, size, &text, &data));
-    header = json_loadb(text, (size_t)(data - 8), JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
-    if (!header)
-        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the header is not valid JSON: %s", path, error.text);
-    if (!json_is_object(header))
-        HY3_FAIL_DONE(HY3_EFORMAT, "%s: the header is not an object", path);
-    HY3_TRY_DONE(read_header(shard, header, data, size));
+    HY3_TRY_DONE(load_header(shard, size, &data));
+    HY3_TRY_DONE(read_header(shard, data, size));
     *out = HY3_TAKE(shard);
 done:
-    json_decref(header);
-    hy3_free(text);
     hy3_shard_close(shard);
     return status;
 }
@@ -261,12 +378,11 @@ void hy3_shard_close(struct hy3_shard *shard)
 {
     if (!shard)
         return;
-    for (int i = 0; i < shard->count; i++)
-        hy3_free((char *)shard->tensors[i].name);
     if (shard->fd >= 0)
         close(shard->fd);
     hy3_free(shard->tensors);
     hy3_free(shard->by_name);
+    hy3_free(shard->text);
     hy3_free(shard->path);
     hy3_free(shard);
 }
