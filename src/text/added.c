@@ -145,7 +145,8 @@ bool hy3_added_mention(const struct hy3_added *added, const char *part)
 }
 
 /* The longest token at the beginning of `text`, or NULL: narrows the sorted tokens byte by byte. */
-static const struct token *longest(const struct matcher *matcher, const char *text, size_t size)
+static const struct token *longest(const struct matcher *matcher, const char *text, size_t size,
+                                   struct hy3_budget *budget)
 {
     size_t low = 0, high = matcher->count;
     const struct token *best = NULL;
@@ -164,6 +165,7 @@ static const struct token *longest(const struct matcher *matcher, const char *te
             else
                 last = middle;
         }
+        budget->left--;
         low = first;
         for (last = high; first < last;) { /* upper bound */
             middle = (first + last) / 2;
@@ -177,23 +179,27 @@ static const struct token *longest(const struct matcher *matcher, const char *te
     return best;
 }
 
-static const struct token *find(const struct matcher *matcher, struct hy3_piece whole, size_t *at)
+static const struct token *find(const struct matcher *matcher, struct hy3_piece whole,
+                                struct hy3_budget *budget, size_t *at)
 {
     const struct token *token;
 
-    for (; *at < whole.size; ++*at)
+    for (; *at < whole.size && budget->left >= 0; ++*at)
         if (matcher->begins[(unsigned char)whole.text[*at]] &&
-            (token = longest(matcher, whole.text + *at, whole.size - *at)))
+            (token = longest(matcher, whole.text + *at, whole.size - *at, budget)))
             return token;
     return NULL;
 }
 
 static hy3_status is_word(const struct hy3_added *added, const char *shape, size_t size, bool *is)
 {
+    struct hy3_budget budget = hy3_budget_of(size);
     size_t start, end;
 
     *is = false;
-    return size > 0 ? hy3_pattern_find(added->word, shape, size, 0, is, &start, &end) : HY3_OK;
+    if (size == 0)
+        return HY3_OK;
+    return hy3_pattern_find(added->word, shape, size, 0, &budget, is, &start, &end);
 }
 
 /* Whether the token at [start, end) stands alone, with no word character on either side. */
@@ -213,11 +219,11 @@ static hy3_status stands_alone(const struct hy3_added *added, struct hy3_piece w
 }
 
 /* Widens [*start, *end) over white space, to the left not beyond `from`. */
-static void strip(const struct token *token, struct hy3_piece whole, size_t from, size_t *start,
-                  size_t *end)
+static void strip(const struct token *token, struct hy3_piece whole, size_t from,
+                  struct hy3_budget *budget, size_t *start, size_t *end)
 {
+    size_t size, before = *end - *start;
     uint32_t code;
-    size_t size;
 
     while (token->lstrip && *start > from) {
         size = hy3_utf8_last(whole.text, *start, &code);
@@ -233,12 +239,14 @@ static void strip(const struct token *token, struct hy3_piece whole, size_t from
             break;
         *end += size;
     }
+    budget->left -= (int64_t)(*end - *start) - (int64_t)before;
 }
 
 struct cut {
     const struct hy3_added *added;
     const char *begin; /* of the whole text */
     struct hy3_added_text *text;
+    struct hy3_budget *budget;
     hy3_added_emit *emit;
     void *context;
 };
@@ -277,10 +285,11 @@ static bool counts_as_token(const struct cut *cut, const struct token *token, si
 
 static hy3_status cut_with(const struct cut *cut, size_t m, struct hy3_piece whole)
 {
+    const struct matcher *matcher = &cut->added->matchers[m];
     size_t done_to = 0, at = 0, start, end;
     const struct token *token;
 
-    while ((token = find(&cut->added->matchers[m], whole, &at))) {
+    while ((token = find(matcher, whole, cut->budget, &at))) {
         bool counts = true;
 
         start = at;
@@ -291,7 +300,7 @@ static hy3_status cut_with(const struct cut *cut, size_t m, struct hy3_piece who
             counts && counts_as_token(cut, token, (size_t)(whole.text - cut->begin) + start, &at);
         if (!counts)
             continue;
-        strip(token, whole, done_to, &start, &end);
+        strip(token, whole, done_to, cut->budget, &start, &end);
         if (done_to < start)
             HY3_TRY(pass_on(cut, m, hy3_piece_part(whole, done_to, start)));
         if (start > end) /* inside the white space of the token before; Hugging Face panics */
@@ -300,15 +309,21 @@ static hy3_status cut_with(const struct cut *cut, size_t m, struct hy3_piece who
             HY3_TRY(cut->emit(cut->context, hy3_piece_part(whole, start, end), token->id));
         done_to = end;
     }
+    if (cut->budget->left < 0)
+        HY3_FAIL(HY3_EFORMAT,
+                 "looking for the added tokens, such as '%.60s', takes too many steps on a text of "
+                 "%zu bytes",
+                 matcher->tokens[0].text, whole.size);
     if (done_to < whole.size)
         HY3_TRY(pass_on(cut, m, hy3_piece_part(whole, done_to, whole.size)));
     return HY3_OK;
 }
 
 hy3_status hy3_added_cut(const struct hy3_added *added, struct hy3_piece whole,
-                         struct hy3_added_text *text, hy3_added_emit *emit, void *context)
+                         struct hy3_added_text *text, struct hy3_budget *budget,
+                         hy3_added_emit *emit, void *context)
 {
-    const struct cut cut = {added, whole.text, text, emit, context};
+    const struct cut cut = {added, whole.text, text, budget, emit, context};
 
     return cut_with(&cut, 0, whole);
 }

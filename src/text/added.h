@@ -7,6 +7,7 @@
  * read as text) still uses up its text. */
 #pragma once
 
+#include "text/budget.h"
 #include "text/contents.h"
 #include "text/piece.h"
 #include "text/vocab.h"
@@ -39,6 +40,8 @@ struct hy3_added_text {
 };
 
 /* Local. Cuts `whole` and calls `emit` in order; its first failure ends the cutting. The places of
- * *text count from the beginning of `whole`. */
+ * *text count from the beginning of `whole`. Takes from the budget. Errors: HY3_EFORMAT naming an
+ * added token, once the budget is spent. */
 hy3_status hy3_added_cut(const struct hy3_added *added, struct hy3_piece whole,
-                         struct hy3_added_text *text, hy3_added_emit *emit, void *context);
+                         struct hy3_added_text *text, struct hy3_budget *budget,
+                         hy3_added_emit *emit, void *context);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* onig.c - translates Oniguruma's Ruby syntax to PCRE2.
  *
+ * Callouts are added where a match counts its steps: at the beginning, in each group, and behind
+ * each repeat but the first '?' of a row. Between two of them a match can only go straight on.
+ *
  * Read differently by the two, and rewritten here: \h \H (hex digits), \v (one character), \w \W \b
  * \B (marks are part of a word), \uHHHH, \p{Script} (PCRE2 means extensions), {,n}, (?m) (dot
  * matches newline). ^ and $ always act per line, which is a compile option. Refused: classes inside
@@ -21,11 +24,18 @@ struct reader {
     const char *at, *begin, *where;
     struct hy3_text *out;
     bool in_class;
+    bool has_optional; /* a '?' behind which there is no callout yet */
 };
 
 static hy3_status put(struct reader *r, const char *text)
 {
     return hy3_text_append(r->out, text, strlen(text));
+}
+
+static hy3_status put_callout(struct reader *r)
+{
+    r->has_optional = false;
+    return put(r, "(?C)");
 }
 
 static hy3_status refuse(const struct reader *r, const char *what)
@@ -163,61 +173,100 @@ static hy3_status translate_options(struct reader *r)
         return refuse(r, "options in mid-pattern");
     for (; size > 0; size--, r->at++)
         HY3_TRY(hy3_text_append(r->out, *r->at == 'm' ? "s" : r->at, 1));
-    return copy(r, 1);
+    HY3_TRY(copy(r, 1));
+    return put_callout(r);
 }
 
 static hy3_status enter_group(struct reader *r)
 {
+    size_t size = 3;
+
     if (r->at[1] == '*')
         return refuse(r, "a verb");
-    if (r->at[1] != '?')
-        return copy(r, 1);
+    if (r->at[1] != '?') {
+        HY3_TRY(copy(r, 1));
+        return put_callout(r);
+    }
     if (r->at[2] != '\0' && strchr("imx-", r->at[2])) {
         HY3_TRY(copy(r, 2));
         return translate_options(r);
     }
     if (r->at[2] == '\0' || !strchr(":=!><", r->at[2]))
         return refuse(r, "an unknown group");
-    return copy(r, 3);
+    if (r->at[2] == '<') /* looks behind, or has a name */
+        size = r->at[3] == '=' || r->at[3] == '!' ? 4 : strcspn(r->at, ">") + 1;
+    if (size > strlen(r->at))
+        return refuse(r, "an unknown group");
+    HY3_TRY(copy(r, size));
+    return put_callout(r);
 }
 
-static hy3_status translate_repeat(struct reader *r)
+/* Whether a repeat begins here: '*', '+', '?', or a brace with numbers. */
+static bool is_repeat(const char *at)
 {
-    size_t low = strspn(r->at + 1, "0123456789"), high = 0, size;
-    bool has_comma = r->at[1 + low] == ',';
+    size_t low, high;
 
-    if (has_comma)
-        high = strspn(r->at + 2 + low, "0123456789");
-    size = 1 + low + has_comma + high;
-    if (r->at[size] != '}' || low + high == 0) { /* a plain brace */
+    if (*at != '{')
+        return *at != '\0' && strchr("*+?", *at);
+    low = strspn(at + 1, "0123456789");
+    high = at[1 + low] == ',' ? 1 + strspn(at + 2 + low, "0123456789") : 0;
+    return at[1 + low + high] == '}' && low + high > (size_t)(high > 0);
+}
+
+/* The callout behind a repeat, of which the last character but '?' or '+' behind it is copied. */
+static hy3_status end_repeat(struct reader *r, bool is_optional)
+{
+    bool counts = !is_optional || r->has_optional;
+
+    if (*r->at == '?' || *r->at == '+')
+        HY3_TRY(copy(r, 1));
+    r->has_optional |= is_optional;
+    return counts && !is_repeat(r->at) ? put_callout(r) : HY3_OK;
+}
+
+/* r->at is at '{'. */
+static hy3_status translate_braces(struct reader *r)
+{
+    if (!is_repeat(r->at)) { /* a plain brace */
         HY3_TRY(put(r, "\\"));
         return copy(r, 1);
     }
-    if (r->at[size + 1] == '+')
-        return refuse(r, "'{n,m}+'");
     HY3_TRY(copy(r, 1));
-    if (low == 0)
+    if (*r->at == ',')
         HY3_TRY(put(r, "0"));
-    return copy(r, size);
+    HY3_TRY(copy(r, strcspn(r->at, "}") + 1));
+    return *r->at == '+' ? refuse(r, "'{n,m}+'") : end_repeat(r, false);
+}
+
+static hy3_status translate_item(struct reader *r)
+{
+    char c = *r->at;
+
+    switch (c) {
+    case '\\':
+        return translate_escape(r);
+    case '[':
+        return enter_class(r);
+    case '(':
+        return enter_group(r);
+    case '{':
+        return translate_braces(r);
+    case '*':
+    case '+':
+    case '?':
+        HY3_TRY(copy(r, 1));
+        return end_repeat(r, c == '?');
+    default:
+        return copy(r, 1);
+    }
 }
 
 hy3_status hy3_onig_translate(const char *source, const char *where, struct hy3_text *out)
 {
-    struct reader r = {source, source, where, out, false};
+    struct reader r = {source, source, where, out, false, false};
 
-    while (*r.at != '\0') {
-        if (r.in_class)
-            HY3_TRY(translate_class_item(&r));
-        else if (*r.at == '\\')
-            HY3_TRY(translate_escape(&r));
-        else if (*r.at == '[')
-            HY3_TRY(enter_class(&r));
-        else if (*r.at == '(')
-            HY3_TRY(enter_group(&r));
-        else if (*r.at == '{')
-            HY3_TRY(translate_repeat(&r));
-        else
-            HY3_TRY(copy(&r, 1));
-    }
+    HY3_TRY(put_callout(&r));
+    while (*r.at != '\0')
+        HY3_TRY(r.in_class ? translate_class_item(&r) : translate_item(&r));
     return HY3_OK;
 }

@@ -6,7 +6,7 @@
  * code points newer than PCRE2's tables are letters is utf8.h's business (hy3_utf8_stand_in). */
 #pragma once
 
-#include "base/error.h"
+#include "text/budget.h"
 
 struct hy3_pattern; /* opaque */
 
@@ -17,6 +17,6 @@ hy3_status hy3_pattern_create(const char *source, bool is_literal, const char *w
 void hy3_pattern_free(struct hy3_pattern *pattern);
 
 /* Local. The first match at or after `from`; *found is false if there is none. `text` is
- * well-formed UTF-8. */
+ * well-formed UTF-8. Errors: HY3_EFORMAT naming the pattern, once the budget is spent. */
 hy3_status hy3_pattern_find(struct hy3_pattern *pattern, const char *text, size_t size, size_t from,
-                            bool *found, size_t *start, size_t *end);
+                            struct hy3_budget *budget, bool *found, size_t *start, size_t *end);

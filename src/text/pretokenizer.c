@@ -27,6 +27,7 @@ struct hy3_pretokenizer {
     bool is_complete; /* ByteLevel has been read */
     char *spaced;     /* a piece with its new space, and its shape */
     size_t spaced_capacity;
+    struct hy3_budget *budget; /* of the text being split */
     hy3_pretokenizer_emit *emit;
     void *context;
 };
@@ -207,7 +208,8 @@ static hy3_status run_split(struct hy3_pretokenizer *p, size_t index, struct hy3
     uint32_t code;
 
     while (from <= piece.size) {
-        HY3_TRY(hy3_pattern_find(pattern, piece.shape, piece.size, from, &found, &start, &end));
+        HY3_TRY(hy3_pattern_find(pattern, piece.shape, piece.size, from, p->budget, &found, &start,
+                                 &end));
         if (!found)
             break;
         if (start == end && end == last_end) { /* no empty match right behind a match */
@@ -249,8 +251,10 @@ static hy3_status run(struct hy3_pretokenizer *p, size_t index, struct hy3_piece
 }
 
 hy3_status hy3_pretokenizer_split(struct hy3_pretokenizer *p, struct hy3_piece piece,
-                                  hy3_pretokenizer_emit *emit, void *context)
+                                  struct hy3_budget *budget, hy3_pretokenizer_emit *emit,
+                                  void *context)
 {
+    p->budget = budget;
     p->emit = emit;
     p->context = context;
     return run(p, 0, piece);

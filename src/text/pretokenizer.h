@@ -6,6 +6,7 @@
  * end. Each step sees each piece of the step before as a text of its own. */
 #pragma once
 
+#include "text/budget.h"
 #include "text/piece.h"
 
 #include <jansson.h>
@@ -20,6 +21,7 @@ void hy3_pretokenizer_free(struct hy3_pretokenizer *pretokenizer);
 typedef hy3_status hy3_pretokenizer_emit(void *context, const char *word, size_t size);
 
 /* Local. Calls `emit` for each word in order; words are never empty and borrowed until emit
- * returns. */
+ * returns. Takes from the budget. */
 hy3_status hy3_pretokenizer_split(struct hy3_pretokenizer *pretokenizer, struct hy3_piece piece,
-                                  hy3_pretokenizer_emit *emit, void *context);
+                                  struct hy3_budget *budget, hy3_pretokenizer_emit *emit,
+                                  void *context);

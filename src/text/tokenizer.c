@@ -27,6 +27,7 @@ struct hy3_tokenizer {
     char *shape; /* a text with stand-ins */
     size_t shape_capacity;
     struct hy3_ids *ids; /* where the encoding in progress goes */
+    struct hy3_budget budget;
 };
 
 /* Without a normalizer, or with an empty sequence of them. */
@@ -245,7 +246,8 @@ static hy3_status emit_stretch(void *context, struct hy3_piece piece, int32_t id
     struct hy3_ids *ids = tokenizer->ids;
 
     if (id < 0)
-        return hy3_pretokenizer_split(tokenizer->pretokenizer, piece, emit_word, tokenizer);
+        return hy3_pretokenizer_split(tokenizer->pretokenizer, piece, &tokenizer->budget, emit_word,
+                                      tokenizer);
     HY3_TRY(hy3_grow(&ids->data, &ids->capacity, ids->count + 1, sizeof *ids->data));
     ids->data[ids->count++] = id;
     return HY3_OK;
@@ -260,7 +262,9 @@ static hy3_status encode(struct hy3_tokenizer *tokenizer, const char *text, size
         HY3_FAIL(HY3_EFORMAT, "a text of %zu bytes is too long to tokenize", size);
     HY3_TRY(shape_text(tokenizer, text, size, &whole.shape));
     tokenizer->ids = ids;
-    return hy3_added_cut(tokenizer->added, whole, as_text, emit_stretch, tokenizer);
+    tokenizer->budget = hy3_budget_of(size);
+    return hy3_added_cut(tokenizer->added, whole, as_text, &tokenizer->budget, emit_stretch,
+                         tokenizer);
 }
 
 hy3_status hy3_tokenizer_encode(struct hy3_tokenizer *tokenizer, const char *text, size_t size,

@@ -106,3 +106,16 @@ tokenized() { # the token file of the cache
     done < <(bad_inputs tokenizer)
     [ -z "$WRONG" ] || fail "$WRONG"
 }
+
+@test "a pattern that takes too many steps is named, with the line it was stopped on" {
+    local hostile=$BATS_TEST_TMPDIR/hostile data=$BATS_TEST_TMPDIR/train.jsonl
+    cp -r "$QUICK/tokenizer" "$hostile"
+    local split='{"type":"Split","pattern":{"Regex":"(a+)+b"},"behavior":"Isolated"}'
+    sed -i 's/"pretokenizers": *\[/&'"$split"',/' "$hostile/tokenizer.json"
+    { printf '{"messages":[{"role":"user","content":"%030000d cb"},' 0 | tr 0 a
+      echo '{"role":"assistant","content":"yes"}]}'; } >>"$data"
+    run_fails 1 "$data:9: " hy3_tokenize "$CFG" cache_dir="$CACHE" tokenizer_name_or_path="$hostile"
+    grep -qF "hostile/tokenizer.json: the split pattern '(a+)+b' takes too many steps" "$ERR"
+    run_ok hy3_tokenize "$CFG" cache_dir="$CACHE" tokenizer_name_or_path="$hostile" \
+        max_bad_samples=1
+}
