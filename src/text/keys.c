@@ -5,7 +5,6 @@
 #include "base/printable.h"
 
 #include <ctype.h>
-#include <strings.h>
 
 enum { SHOWN_MAX = 60, NAME_MAX_BYTES = 160 }; /* bytes of a key in a message; of a noted name */
 
@@ -31,12 +30,16 @@ static const struct level levels[HY3_LEVELS] = {
     [HY3_LEVEL_FUNCTION] = {"messages[].tool_calls[].function.", function_keys, 2},
 };
 
-static bool is_one_of(const char *key, const char *const *list)
+/* The key without case, underscores and dashes, as far as there is room: "lossWeight" and
+ * "loss-weight" are "lossweight". */
+static void squeeze(const char *key, char *out, size_t size)
 {
-    for (; *list; list++)
-        if (strcasecmp(key, *list) == 0)
-            return true;
-    return false;
+    size_t used = 0;
+
+    for (; *key && used + 1 < size; key++)
+        if (*key != '_' && *key != '-')
+            out[used++] = (char)tolower((unsigned char)*key);
+    out[used] = '\0';
 }
 
 static bool is_known(const char *key, const char *const *known)
@@ -91,32 +94,71 @@ static bool is_number(const json_t *value, double number)
     return json_is_number(value) && json_number_value(value) == number;
 }
 
+/* Whether one of the key's words speaks of learning: "train_on_turn", "noLoss", "token-weights". */
+static bool speaks_of_learning(const char *key)
+{
+    static const char *const words[] = {
+        "loss",     "losses", "weight",     "weights",   "mask",      "masks", "masked",
+        "masking",  "train",  "trained",    "training",  "trainable", "learn", "learned",
+        "learning", "learnt", "supervised", "learnable", NULL};
+    char word[16], last = '\0'; /* more than 15 letters match nothing */
+    size_t length = 0;
+
+    for (;; last = *key++) {
+        if (!isalpha((unsigned char)*key) ||
+            (isupper((unsigned char)*key) && islower((unsigned char)last))) {
+            word[length] = '\0';
+            if (is_known(word, words))
+                return true;
+            length = 0;
+        }
+        if (*key == '\0')
+            return false;
+        if (isalpha((unsigned char)*key) && length + 1 < sizeof word)
+            word[length++] = (char)tolower((unsigned char)*key);
+    }
+}
+
 /* Other programs leave a message out of the loss, or weigh it, by these. The value that means what
  * hy3 does anyway is accepted. is_learned: whether the object is, as an answer or a whole line. */
 static hy3_status check_learning(const char *key, const json_t *value, bool is_learned,
                                  const char *place, bool *is_understood)
 {
-    static const char *const weights[] = {"weight",      "weights",    "loss",          "train",
-                                          "training",    "trainable",  "is_trained",    "cal_loss",
-                                          "loss_weight", "loss_scale", "sample_weight", NULL};
-    static const char *const masks[] = {"mask",       "masked",       "loss_mask",
-                                        "label_mask", "train_mask",   "training_mask",
-                                        "labels",     "train_detail", NULL};
-    bool is_weight = is_one_of(key, weights);
+    static const char *const weights[] = {
+        "weight",      "weights",    "loss",       "train",        "training",  "trainable",
+        "trained",     "istrained",  "istrain",    "istraining",   "dotrain",   "learn",
+        "learned",     "learnable",  "supervised", "calloss",      "calcloss",  "doloss",
+        "computeloss", "useloss",    "hasloss",    "inloss",       "isinloss",  "includeinloss",
+        "lossweight",  "weightloss", "lossscale",  "trainon",      "trainthis", "issupervised",
+        "trainonturn", "trainturn",  "islearned",  "sampleweight", NULL};
+    static const char *const masks[] = {"mask",      "masked",      "lossmask",
+                                        "labelmask", "trainmask",   "trainingmask",
+                                        "labels",    "traindetail", NULL};
+    static const char *const exclusions[] = {"ignore",  "ignored",  "skip", "skipped",
+                                             "exclude", "excluded", NULL};
+    char name[32];
     bool is_one = json_is_true(value) || is_number(value, 1);
     bool is_none = json_is_false(value) || is_number(value, 0);
+    bool is_weight, changes;
 
+    squeeze(key, name, sizeof name);
+    is_weight = is_known(name, weights);
     *is_understood = is_weight && is_learned && is_one;
     if (*is_understood || json_is_null(value))
         return HY3_OK; /* null: as if it were absent */
     if (is_weight && !is_learned && (is_one || is_none))
         return HY3_OK; /* a question is not learned, with or without */
+    changes = is_weight || is_known(name, masks) || (is_known(name, exclusions) && !is_none);
     /* "label": false marks an answer that is not wanted; other values are names of classes */
-    if (is_weight || is_one_of(key, masks) || (strcasecmp(key, "label") == 0 && is_none))
+    if (strcmp(name, "label") == 0)
+        changes = is_none;
+    else if (!changes && !json_is_string(value)) /* a text is a description */
+        changes = speaks_of_learning(key);
+    if (changes)
         HY3_FAIL(HY3_EFORMAT,
-                 "%s'%s' would change what is learned; hy3 learns all answers of a line with the "
+                 "%s'%.*s' would change what is learned; hy3 learns all answers of a line with the "
                  "same weight; remove the key, or leave out the line",
-                 place, key);
+                 place, SHOWN_MAX, key);
     return HY3_OK;
 }
 

@@ -147,10 +147,16 @@ done:
     return status;
 }
 
+/* Whether the value is this text, to its end: a NUL may stand in a text. */
+static bool is_word(const json_t *value, const char *word)
+{
+    return json_is_string(value) && json_string_length(value) == strlen(word) &&
+           strcmp(json_string_value(value), word) == 0;
+}
+
 /* A text, null, absent, or a list of texts and {"type": "text", "text": …}. */
 static hy3_status check_content(const json_t *content, const char *place, json_t *unread)
 {
-    const json_t *type;
     json_t *part;
     size_t i;
 
@@ -162,8 +168,7 @@ static hy3_status check_content(const json_t *content, const char *place, json_t
     {
         if (json_is_string(part))
             continue;
-        type = json_object_get(part, "type");
-        if (!json_is_string(type) || strcmp(json_string_value(type), "text") != 0)
+        if (!is_word(json_object_get(part, "type"), "text"))
             HY3_FAIL(HY3_EFORMAT,
                      "%spart %zu of 'content' is no text (\"type\": \"text\"); other kinds cannot "
                      "be trained on",
@@ -218,8 +223,7 @@ static hy3_status check_role(const json_t *message, const char *place)
     if (!json_is_string(role))
         HY3_FAIL(HY3_EFORMAT, "%s'role' must be a text", place);
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
-        if (strlen(roles[i]) == json_string_length(role) &&
-            strcmp(json_string_value(role), roles[i]) == 0)
+        if (is_word(role, roles[i]))
             return HY3_OK;
     HY3_FAIL(HY3_EFORMAT, "%sunknown role '%.*s'; it must be system, user, assistant or tool",
              place, SHOWN_MAX, json_string_value(role));
@@ -243,6 +247,7 @@ static hy3_status check_extras(const json_t *message, const char *place, json_t 
     const json_t *calls = json_object_get(message, "tool_calls");
     const char *role = json_string_value(json_object_get(message, "role"));
     bool is_assistant = strcmp(role, "assistant") == 0, is_taken = !is_assistant;
+    const char *empty = NULL; /* the name that is read, and says nothing */
     char why[24];
 
     snprintf(why, sizeof why, " (%s)", role);
@@ -252,9 +257,15 @@ static hy3_status check_extras(const json_t *message, const char *place, json_t 
 
         if (text && !json_is_null(text) && !json_is_string(text))
             HY3_FAIL(HY3_EFORMAT, "%s'%s' must be a text", place, reasoning_names[i]);
+        if (is_text_with_something(text) && empty)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s'%s' is empty and '%s' is not read; keep the one with the text", place,
+                     empty, reasoning_names[i]);
         if (is_text_with_something(text) && is_taken)
             HY3_TRY(hy3_keys_note(HY3_LEVEL_MESSAGE, reasoning_names[i], why, unread));
         *has_more |= is_text_with_something(text) && !is_taken;
+        if (json_is_string(text) && !is_taken && json_string_length(text) == 0)
+            empty = reasoning_names[i];
         is_taken |= json_is_string(text);
     }
     if (!is_assistant && json_array_size(calls) > 0)
@@ -262,58 +273,84 @@ static hy3_status check_extras(const json_t *message, const char *place, json_t 
     return HY3_OK;
 }
 
+/* Whether the key has been read. */
+static bool is_read(const char *key, const json_t *value)
+{
+    for (size_t i = 0; i < REASONING_NAMES; i++)
+        if (strcmp(key, reasoning_names[i]) == 0)
+            return !is_text_with_something(value);
+    if (strcmp(key, "tool_calls") == 0)
+        return json_array_size(value) == 0;
+    return strcmp(key, "role") == 0 || strcmp(key, "content") == 0;
+}
+
 /* A key of the message that is not read; NULL: there is none. */
 static const char *find_unread(json_t *message)
 {
-    static const char *const read[] = {"role", "content", NULL};
     const char *key;
     json_t *value;
 
     json_object_foreach(message, key, value)
     {
-        bool is_read = false;
-
-        for (size_t i = 0; read[i]; i++)
-            is_read |= strcmp(key, read[i]) == 0;
-        for (size_t i = 0; i < REASONING_NAMES; i++)
-            is_read |= strcmp(key, reasoning_names[i]) == 0 && !is_text_with_something(value);
-        is_read |= strcmp(key, "tool_calls") == 0 && json_array_size(value) == 0;
-        if (!is_read)
+        if (!is_read(key, value))
             return key;
     }
     return NULL;
 }
 
-/* Whether the content is "", or parts that are. */
-static bool is_empty_text(const json_t *content)
+/* Whether the content is nothing: null, "", no parts, or parts that are "". */
+static bool is_empty_content(const json_t *content)
 {
     const json_t *part;
     size_t i;
 
-    if (json_is_string(content))
-        return json_string_length(content) == 0;
     json_array_foreach(content, i, part)
     {
         if (json_string_length(json_is_object(part) ? json_object_get(part, "text") : part) > 0)
             return false;
     }
-    return json_is_array(content);
+    return json_string_length(content) == 0;
 }
 
-/* A key in which other formats keep the answer, with something in it; NULL: there is none. */
-static const char *find_answer(const json_t *message)
+/* A key with something in it where the answer, or a picture, may be, in other formats; NULL: there
+ * is none. */
+static const char *find_answer(json_t *message)
 {
-    static const char *const names[] = {"refusal", "text",   "value",    "audio",     "answer",
-                                        "output",  "parsed", "response", "completion"};
+    static const char *const notes[] = {
+        "name",          "id",          "tool_call_id", "type",   "from",      "source", "model",
+        "date",          "created",     "created_at",   "time",   "timestamp", "author", "user",
+        "lang",          "language",    "channel",      "status", "recipient", "tags",   "usage",
+        "finish_reason", "stop_reason", "annotations",  "meta",   "metadata",  NULL};
+    const char *key;
+    json_t *value;
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const json_t *value = json_object_get(message, names[i]);
+    json_object_foreach(message, key, value)
+    {
+        bool is_note = is_read(key, value);
 
-        if (is_text_with_something(value) || json_object_size(value) > 0 ||
-            json_array_size(value) > 0)
-            return names[i];
+        for (size_t i = 0; i < REASONING_NAMES; i++)
+            is_note |= strcmp(key, reasoning_names[i]) == 0;
+        for (size_t i = 0; notes[i]; i++)
+            is_note |= strcmp(key, notes[i]) == 0;
+        if (!is_note && (is_text_with_something(value) || json_object_size(value) > 0 ||
+                         json_array_size(value) > 0))
+            return key;
     }
     return NULL;
+}
+
+/* Beside an empty content the answer may be in a key that is not read; a call is an answer. */
+static hy3_status check_answer(json_t *message, const char *place)
+{
+    const char *key = find_answer(message);
+
+    if (key && is_empty_content(json_object_get(message, "content")) &&
+        json_array_size(json_object_get(message, "tool_calls")) == 0)
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'content' is empty and '%.*s' is not read; put the answer in 'content', or "
+                 "remove the message",
+                 place, SHOWN_MAX, key);
+    return HY3_OK;
 }
 
 /* A message that says nothing would be learned as an empty answer. null alone is what the template
@@ -321,13 +358,8 @@ static const char *find_answer(const json_t *message)
 static hy3_status check_emptiness(struct hy3_conversation *c, json_t *message, const char *place)
 {
     const json_t *content = json_object_get(message, "content");
-    const char *key = find_unread(message), *answer = find_answer(message);
+    const char *key = find_unread(message);
 
-    if (answer && is_empty_text(content))
-        HY3_FAIL(HY3_EFORMAT,
-                 "%s'content' is empty and '%s' is not read; put the answer in 'content', or "
-                 "remove the message",
-                 place, answer);
     if (!content)
         HY3_FAIL(HY3_EFORMAT, "%s'content' is missing%s%.*s%s", place, key ? " ('" : "", SHOWN_MAX,
                  key ? key : "", key ? "' is not read)" : "");
@@ -369,7 +401,9 @@ static hy3_status check_message(struct hy3_conversation *c, json_t *message, siz
     HY3_TRY(check_content(json_object_get(message, "content"), place, c->unread));
     HY3_TRY(check_calls(json_object_get(message, "tool_calls"), place, c->unread));
     HY3_TRY(check_extras(message, place, c->unread, &has_more));
-    return has_more ? HY3_OK : check_emptiness(c, message, place);
+    if (!has_more)
+        HY3_TRY(check_emptiness(c, message, place));
+    return check_answer(message, place);
 }
 
 static hy3_status check_effort(const json_t *effort)
@@ -380,7 +414,7 @@ static hy3_status check_effort(const json_t *effort)
         return HY3_OK;
     if (!text)
         HY3_FAIL(HY3_EFORMAT, "'reasoning_effort' must be no_think, low or high");
-    if (strcmp(text, "no_think") != 0 && strcmp(text, "low") != 0 && strcmp(text, "high") != 0)
+    if (!is_word(effort, "no_think") && !is_word(effort, "low") && !is_word(effort, "high"))
         HY3_FAIL(HY3_EFORMAT, "'reasoning_effort' is '%.*s'; it must be no_think, low or high",
                  SHOWN_MAX, text);
     return HY3_OK;

@@ -80,8 +80,9 @@ static void golden_bad_lines_are_refused_and_good_ones_accepted(void **state)
     json_decref(golden);
 }
 
-#define USER(rest) "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"" rest "}]}"
-#define CALL(call) "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":" call "}]}"
+#define USER(rest)   "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"" rest "}]}"
+#define ANSWER(rest) "{\"messages\":[{\"role\":\"assistant\",\"content\":\"y\"" rest "}]}"
+#define CALL(call)   "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":" call "}]}"
 
 static const struct {
     const char *line, *words;
@@ -132,6 +133,28 @@ static const struct {
     {"{\"label\":false,\"messages\":[]}", "'label' would change"},
     {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"refusal\":\"no\"}]}",
      "'content' is empty and 'refusal' is not read"},
+    {ANSWER(",\"is_training\":false"), "'is_training' would change"},
+    {ANSWER(",\"do_train\":0"), "'do_train' would change"},
+    {ANSWER(",\"lossWeight\":0.5"), "'lossWeight' would change"},
+    {ANSWER(",\"loss-weight\":\"0\""), "'loss-weight' would change"},
+    {ANSWER(",\"noLoss\":true"), "'noLoss' would change"},
+    {ANSWER(",\"token_weights\":[0,1]"), "'token_weights' would change"},
+    {ANSWER(",\"is_masked\":true"), "'is_masked' would change"},
+    {ANSWER(",\"skip\":true"), "'skip' would change"},
+    {"{\"train_on_inputs\":true,\"messages\":[]}", "'train_on_inputs' would change"},
+    {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"Content\":\"a\"}]}",
+     "'content' is empty and 'Content' is not read"},
+    {"{\"messages\":[{\"role\":\"assistant\",\"reasoning\":\"r\",\"body\":\"a\"}]}",
+     "'content' is empty and 'body' is not read"},
+    {"{\"messages\":[{\"role\":\"user\",\"content\":\"\",\"images\":[\"a.png\"]}]}",
+     "'content' is empty and 'images' is not read"},
+    {ANSWER(",\"reasoning_content\":\"\",\"reasoning\":\"r\""),
+     "'reasoning_content' is empty and 'reasoning' is not read"},
+    {"{\"reasoning_effort\":\"low\\u0000\",\"messages\":[{\"role\":\"user\"}]}",
+     "'reasoning_effort' is 'low'"},
+    {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\\u0000\","
+     "\"text\":\"x\"}]}]}",
+     "part 1 of 'content' is no text"},
     {"{\"messages\":[{\"role\":\"assistant\",\"content\":[\"\"],\"audio\":{\"id\":1}}]}",
      "'content' is empty and 'audio' is not read"},
     {CALL("[3]"), "must be an object"},
@@ -164,6 +187,10 @@ static void what_is_harmless_is_accepted(void **state)
              "\"loss\":true,\"train\":null"),
         "{\"label\":\"sport\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}",
         "{\"messages\":[{\"role\":\"assistant\",\"reasoning\":\"r\"}]}",
+        ANSWER(",\"is_training\":true,\"skip\":false,\"training_notes\":\"a text\",\"strain\":2"),
+        ANSWER(",\"reasoning_content\":null,\"reasoning\":\"r\""),
+        "{\"label_id\":3,\"messages\":[{\"role\":\"tool\",\"content\":\"\",\"name\":\"f\","
+        "\"tool_call_id\":\"1\"}]}",
         "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null,"
         "\"name\":\"a\"}]}",
         "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"refusal\":null,"
