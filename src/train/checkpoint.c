@@ -11,6 +11,7 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/end.h"
+#include "train/differences.h"
 #include "train/previous.h"
 
 #include <pthread.h>
@@ -396,6 +397,8 @@ static hy3_status load(struct hy3_checkpoints *c, const char *directory,
         "resuming");
     hy3_store_updated(c->model->store);
     *info = *hy3_state_info(state);
+    if (c->dir->loads_named && c->dir->named < 0 && hy3_rank(c->comm) == 0)
+        hy3_differences_tell(path, hy3_state_configuration(state), c->config);
 done:
     hy3_state_close(state);
     return status;

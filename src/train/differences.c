@@ -2,6 +2,7 @@
 /* differences.c - settings key by key; data, steps and batch by what they come to. */
 #include "train/differences.h"
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "config/compare.h"
 
@@ -87,4 +88,21 @@ done:
     hy3_changes_free(&changes);
     hy3_free(old);
     return status;
+}
+
+void hy3_differences_tell(const char *path, const char *saved, const struct hy3_config *config)
+{
+    struct hy3_situation s = {.planned = 1}; /* the state says what steps and batch come to */
+    struct hy3_changes changes = {0};
+    char text[HY3_ERROR_MAX - 1024] = "";
+
+    if (hy3_config_compare(saved, strlen(saved), config, &changes) != HY3_OK)
+        hy3_log(HY3_LOG_WARN, "the settings of '%s' are not known: %.400s", path, hy3_error_text());
+    for (size_t i = 0; i < changes.count; i++)
+        note_change(&s, &changes.items[i], text, sizeof text);
+    if (*text)
+        hy3_log(s.distance == HY3_OTHER ? HY3_LOG_WARN : HY3_LOG_INFO,
+                "settings that differ from those of '%s', which the run goes on from:%s", path,
+                text);
+    hy3_changes_free(&changes);
 }

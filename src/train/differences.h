@@ -12,3 +12,7 @@
 hy3_status hy3_differences_find(const struct hy3_config *config, const struct hy3_mark *mark,
                                 const struct hy3_run_facts *facts, struct hy3_situation *s,
                                 char *text, size_t size);
+
+/* Local, on rank 0. Prints in what the settings differ from those that a checkpoint elsewhere was
+ * saved with (`saved`: its configuration): a warning, if with one of them it were another run. */
+void hy3_differences_tell(const char *path, const char *saved, const struct hy3_config *config);

@@ -2,6 +2,7 @@
 /* run_state.c - the state of a run in the form that checkpoints store. */
 #include "train/run_state.h"
 
+#include "base/log.h"
 #include "comm/agree.h"
 #include "train/run_parts.h"
 
@@ -50,6 +51,15 @@ hy3_status hy3_run_state_restore(struct hy3_run *run)
                                               .loss_sum = info.log_loss,
                                               .loss_steps = info.log_steps,
                                               .tokens_since = info.log_tokens};
+    if (info.step > run->data.steps) { /* of a named checkpoint elsewhere */
+        run->dir.decision = HY3_BEHIND;
+        run->dir.newest = info.step;
+        hy3_log(HY3_LOG_WARN,
+                "'%s' has done %lld steps, more than the %lld that max_steps or num_train_epochs "
+                "ask for: nothing is done, and no model is written in '%s'",
+                run->config->resume_from_checkpoint, (long long)info.step,
+                (long long)run->data.steps, run->config->output_dir);
+    }
     return HY3_OK;
 }
 

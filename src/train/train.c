@@ -158,6 +158,14 @@ static bool is_saved(const struct hy3_run *run, int64_t step)
     return step == run->restored.step || step == hy3_checkpoints_newest(run->checkpoints);
 }
 
+/* The command that goes on; with none the same one starts over, but for a requeued job. */
+static const char *what_continues(const struct hy3_config *config)
+{
+    return strcmp(config->resume_from_checkpoint, "none") == 0 && !getenv("SLURM_JOB_ID")
+               ? "resume_from_checkpoint = auto, and not none,"
+               : "the same command";
+}
+
 /* Saves a checkpoint and ends the run early. */
 static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
 {
@@ -167,15 +175,11 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
     if (!is_saved(run, step))
         HY3_TRY(hy3_run_state_save(run, true));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
-    if (!is_saved(run, step)) /* save_failure = continue */
-        HY3_FAIL(
-            HY3_STOPPED,
-            "stopped by %s after step %lld of %lld, which could not be saved; the same command "
-            "continues from the checkpoint before",
-            why, (long long)step, (long long)run->data.steps);
-    HY3_FAIL(HY3_STOPPED,
-             "stopped by %s after step %lld of %lld; the same command continues from there", why,
-             (long long)step, (long long)run->data.steps);
+    /* save_failure = continue */
+    HY3_FAIL(HY3_STOPPED, "stopped by %s after step %lld of %lld%s; %s continues from %s", why,
+             (long long)step, (long long)run->data.steps,
+             is_saved(run, step) ? "" : ", which could not be saved", what_continues(run->config),
+             is_saved(run, step) ? "there" : "the checkpoint before");
 }
 
 static hy3_status train_step(struct hy3_run *run, int64_t step)

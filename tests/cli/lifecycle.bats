@@ -208,6 +208,18 @@ make_cut_short() {
     [ ! -e "$OUTPUT/previous" ]
 }
 
+@test "a checkpoint elsewhere: beyond the wanted steps nothing is done; what differs is told" {
+    local elsewhere=("$CFG" output_dir="$D/new" resume_from_checkpoint="$OUTPUT/checkpoint-4")
+    run_ok hy3_sft "$CFG"
+    run_ok hy3_sft "${elsewhere[@]}" max_steps=3
+    said "warning: '$OUTPUT/checkpoint-4' has done 4 steps, more than the 3"
+    [ ! -e "$D/new/model.safetensors" ]
+    run_ok hy3_sft "${elsewhere[@]}" max_steps=5 adam_beta1=0.5
+    said "warning: settings that differ from those of '$OUTPUT/checkpoint-4/state.h5'"
+    said "adam_beta1: 0.9 -> 0.5 (another run)"
+    said "done: 5 steps"
+}
+
 @test "resume_from_checkpoint = true and false; a wrong name lists what is there" {
     make_cut_short
     run_ok hy3_sft "$CFG" resume_from_checkpoint=true

@@ -130,6 +130,11 @@ const struct hy3_state_info *hy3_state_info(const struct hy3_state *state)
     return &state->index.info;
 }
 
+const char *hy3_state_configuration(const struct hy3_state *state)
+{
+    return state->index.configuration;
+}
+
 hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_params *params)
 {
     int64_t n = 0;

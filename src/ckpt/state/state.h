@@ -69,6 +69,9 @@ void hy3_state_close(struct hy3_state *state);
 
 const struct hy3_state_info *hy3_state_info(const struct hy3_state *state);
 
+/* The resolved configuration of the run that saved it, as config.cfg has it. */
+const char *hy3_state_configuration(const struct hy3_state *state);
+
 /* Local. Whether the file's tensors are exactly the trained ones of the table; HY3_EUSAGE naming
  * the first that is not. */
 hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_params *params);
