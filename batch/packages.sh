@@ -6,7 +6,8 @@
 set -eu
 
 packages="autoconf automake gcc gnuplot-nox libc6-dev libconfig-dev libdnnl-dev libhdf5-mpich-dev
-    libjansson-dev libmpich-dev libpcre2-dev libtool libxxhash-dev make mpich pkg-config"
+    libjansson-dev libmpich-dev libpcre2-dev libtool libxxhash-dev libyaml-dev make mpich
+    pkg-config"
 for word in "$@"; do
     case $word in
     tests)

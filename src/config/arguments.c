@@ -3,10 +3,12 @@
 #include "config/arguments.h"
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/path.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "config/assign.h"
+#include "config/foreign/flags.h"
 #include "config/load.h"
 #include "config/paths.h"
 #include "config/version.h"
@@ -19,7 +21,10 @@ struct command { /* what the arguments ask for */
     const char *prints;     /* --help, --version, --write-reference=…: borrowed from argv */
     uint64_t given;         /* a bit for each entry of the arguments */
     const char *values[64]; /* of those, as written: borrowed from argv */
-    struct hy3_settings overrides;
+    bool prints_config;     /* --print-config */
+    bool takes_flags;       /* those of another tool, instead of CONFIG */
+    enum hy3_dialect dialect;
+    struct hy3_settings flags, overrides;
     struct hy3_problems problems;
 };
 
@@ -28,9 +33,9 @@ static size_t key_length(const char *argument)
 {
     size_t n = 0;
 
-    while (isalnum((unsigned char)argument[n]) || argument[n] == '_')
+    while (isalnum((unsigned char)argument[n]) || argument[n] == '_' || argument[n] == '.')
         n++;
-    return argument[n] == '=' ? n : 0;
+    return argument[n] == '=' && *argument != '.' ? n : 0;
 }
 
 /* Whether the word is "name=value" of an argument, which is told how to write it. */
@@ -73,7 +78,8 @@ static bool asks_for_text(const struct hy3_usage *u, const char *argument)
 {
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 ||
            strcmp(argument, "--version") == 0 || strcmp(argument, "--write-reference=man") == 0 ||
-           (u->config && strcmp(argument, "--write-reference=md") == 0);
+           (u->config && (strcmp(argument, "--write-reference=md") == 0 ||
+                          strcmp(argument, "--write-reference=migration") == 0));
 }
 
 /* The argument that begins with `name`, if only one does, else the one most like it. */
@@ -218,6 +224,17 @@ static void refuse_short(struct command *c, int argc, char **argv, int *i)
     *i += *i + 1 < argc && argv[*i + 1][0] != '-' && !strchr(argv[*i], '='); /* likely its value */
 }
 
+/* Whether the command line goes on with flags of another tool: they stand instead of CONFIG. */
+static bool is_foreign(struct command *c, int argc, char **argv, int i)
+{
+    if (is_named(c, argv[i]))
+        return false;
+    if (!c->takes_flags && !c->file && strncmp(argv[i], "--", 2) == 0 &&
+        hy3_usage_lists_keys(c->usage))
+        c->takes_flags = hy3_flags_find(argc, argv, &c->dialect);
+    return c->takes_flags;
+}
+
 static hy3_status read_command(struct command *c, int argc, char **argv)
 {
     const struct hy3_option *table = c->usage->arguments;
@@ -228,6 +245,10 @@ static hy3_status read_command(struct command *c, int argc, char **argv)
 
         if (asks_for_text(c->usage, argv[i]))
             c->prints = c->prints ? c->prints : argv[i];
+        else if (c->usage->config && strcmp(argv[i], "--print-config") == 0)
+            c->prints_config = true;
+        else if (is_foreign(c, argc, argv, i))
+            HY3_TRY(hy3_flag_read(c->dialect, argc, argv, &i, &c->flags, &c->problems));
         else if (strncmp(argv[i], "--", 2) == 0)
             HY3_TRY(take_named(c, argc, argv, &i));
         else if (argv[i][0] == '-')
@@ -237,7 +258,7 @@ static hy3_status read_command(struct command *c, int argc, char **argv)
         else
             HY3_TRY(take_word(c, argv[i]));
     }
-    is_clean = c->problems.count == 0;
+    is_clean = c->problems.count == 0 && !c->prints_config;
     for (int i = 0; is_clean && table[i].key; i++)
         if ((table[i].type == HY3_WORD || table[i].required) && !(c->given >> i & 1))
             hy3_problem(&c->problems, "", "the argument %s%s is missing; see --help",
@@ -254,6 +275,8 @@ static hy3_status print(const struct hy3_usage *u, const char *what)
     }
     if (strcmp(what, "--write-reference=md") == 0)
         return hy3_reference_write_md(stdout);
+    if (strcmp(what, "--write-reference=migration") == 0)
+        return hy3_reference_write_migration(stdout);
     if (strcmp(what, "--write-reference=man") == 0)
         return hy3_reference_write_man(stdout, u);
     return hy3_help_write(stdout, u);
@@ -279,6 +302,29 @@ static hy3_status compare_commands(MPI_Comm comm, int argc, char **argv)
         return HY3_OK;
     HY3_FAIL(HY3_EUSAGE,
              "the ranks were started with different arguments; start all with the same");
+}
+
+/* Collective. The configuration, and --print-config. */
+static hy3_status load(struct command *c, MPI_Comm comm, bool *finished)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config_source source = {.path = c->file,
+                                             .flags = c->takes_flags ? &c->flags : NULL,
+                                             .dialect = c->dialect,
+                                             .overrides = &c->overrides,
+                                             .program = c->usage->program};
+    char *text = NULL;
+
+    HY3_TRY_DONE(hy3_config_load(c->usage->config, comm, &source, &c->problems));
+    if (!c->prints_config)
+        goto done;
+    *finished = true;
+    if (hy3_rank(comm) == 0 && (status = hy3_config_format(c->usage->config, &text)) == HY3_OK)
+        fputs(text, stdout);
+    HY3_AGREE_DONE(comm, status, "printing");
+done:
+    hy3_free(text);
+    return status;
 }
 
 /* Collective. Whether the files and directories that the arguments name can be used. */
@@ -307,15 +353,15 @@ hy3_status hy3_arguments_parse(MPI_Comm comm, const struct hy3_usage *usage, int
         if (hy3_rank(comm) == 0)
             status = print(usage, c.prints);
         HY3_AGREE_DONE(comm, status, "printing");
-    } else if (usage->config && (c.file || c.problems.count == 0)) {
-        status =
-            hy3_config_load(usage->config, comm, c.file, &c.overrides, usage->program, &c.problems);
+    } else if (usage->config && (c.file || c.takes_flags || c.problems.count == 0)) {
+        status = load(&c, comm, finished);
     } else {
         status = hy3_problems_status(&c.problems);
     }
-    if (status == HY3_OK && !c.prints)
+    if (status == HY3_OK && !*finished)
         status = find_paths(comm, usage->arguments);
 done:
+    hy3_settings_free(&c.flags);
     hy3_settings_free(&c.overrides);
     return status;
 }

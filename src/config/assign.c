@@ -52,6 +52,9 @@ static hy3_status set_default(const struct hy3_option *o, struct hy3_config *con
     case HY3_CHOICE:
         *(int *)field = 0;
         return HY3_OK;
+    case HY3_SET:
+        *(int64_t *)field = 0;
+        return HY3_OK;
     case HY3_TEXT:
     case HY3_SIZE:
         if (o->text)
@@ -169,6 +172,11 @@ static bool get_real(const struct hy3_setting *s, double *out)
            strspn(word, "+-.0123456789eE") == strlen(word);
 }
 
+static bool takes_list(const struct hy3_option *o)
+{
+    return o->type == HY3_LIST || o->type == HY3_SET;
+}
+
 /* The texts of the setting, in *own if they had to be made from a word. */
 static hy3_status get_texts(const struct hy3_option *o, const struct hy3_setting *s,
                             struct hy3_list *own, const struct hy3_list **out)
@@ -179,7 +187,7 @@ static hy3_status get_texts(const struct hy3_option *o, const struct hy3_setting
     if (s->type == HY3_VALUE_WORD) {
         const char *word = s->texts.items[0];
 
-        if (o->type == HY3_LIST || *word == '"')
+        if (takes_list(o) || *word == '"')
             HY3_TRY(hy3_word_split(word, own, &valid));
         else
             HY3_TRY(hy3_list_add(own, word, strlen(word)));
@@ -187,7 +195,7 @@ static hy3_status get_texts(const struct hy3_option *o, const struct hy3_setting
     } else if (s->type == HY3_VALUE_TEXT || s->type == HY3_VALUE_LIST) {
         *out = &s->texts;
     }
-    if (*out && (!valid || (o->type != HY3_LIST && (s->type == HY3_VALUE_LIST || own->count > 1))))
+    if (*out && (!valid || (!takes_list(o) && (s->type == HY3_VALUE_LIST || own->count > 1))))
         *out = NULL;
     return HY3_OK;
 }
@@ -201,7 +209,8 @@ static bool is_valid(const struct hy3_option *o, const struct hy3_list *texts)
 
         if (length == 0 || length >= HY3_PATH_MAX)
             return false;
-        if (o->type == HY3_CHOICE && hy3_option_choice(o, texts->items[i]) < 0)
+        if ((o->type == HY3_CHOICE || o->type == HY3_SET) &&
+            hy3_option_choice(o, texts->items[i]) < 0)
             return false;
         if (o->type == HY3_SIZE && hy3_config_bytes(texts->items[i], o->key, &bytes) != HY3_OK)
             return false;
@@ -209,11 +218,28 @@ static bool is_valid(const struct hy3_option *o, const struct hy3_list *texts)
     return true;
 }
 
+/* The bits of the words; the first word of the option, the empty set, adds none. */
+static int64_t set_of(const struct hy3_option *o, const struct hy3_list *texts)
+{
+    int64_t set = 0;
+
+    for (int i = 0; i < texts->count; i++) {
+        int place = hy3_option_choice(o, texts->items[i]);
+
+        set |= place > 0 ? (int64_t)1 << (place - 1) : 0;
+    }
+    return set;
+}
+
 /* Puts valid texts into the field. */
 static hy3_status set_texts(const struct hy3_option *o, const struct hy3_list *texts, void *field)
 {
     if (o->type == HY3_CHOICE) {
         *(int *)field = hy3_option_choice(o, texts->items[0]);
+        return HY3_OK;
+    }
+    if (o->type == HY3_SET) {
+        *(int64_t *)field = set_of(o, texts);
         return HY3_OK;
     }
     if (o->type == HY3_SIZE && o->target)

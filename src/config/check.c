@@ -91,6 +91,17 @@ static void check_numbers(const struct check *c)
 {
     const struct hy3_config *config = c->config;
 
+    static const char *const intervals[] = {"save_steps", "eval_steps", "logging_steps"};
+
+    for (size_t i = 0; i < sizeof intervals / sizeof *intervals; i++) {
+        const struct hy3_option *o = hy3_option_find(hy3_options, intervals[i]);
+        double value = *(const double *)hy3_option_value(o, config);
+
+        if (value >= 1 && value != floor(value))
+            hy3_problem(c->problems, where(c, o->key),
+                        "%s = %g is neither a share below 1 nor a whole number of steps", o->key,
+                        value);
+    }
     if (config->max_steps == 0)
         hy3_problem(c->problems, where(c, "max_steps"),
                     "max_steps = 0 is no training; -1: num_train_epochs counts");
@@ -210,6 +221,11 @@ static void warn(const struct check *c)
                 "%s has no effect with lr_scheduler_type = \"constant\"; constant_with_warmup is "
                 "the one with a warmup",
                 config->warmup_steps > 0 ? "warmup_steps" : "warmup_ratio");
+    if (config->report_to != 0)
+        hy3_log(HY3_LOG_WARN,
+                "report_to is kept in config.cfg; this version (%s) writes train_log.jsonl and "
+                "loss.png only",
+                HY3_VERSION);
     if (config->dataset_dir && config->dataset.count == 0)
         hy3_log(HY3_LOG_WARN, "dataset_dir has no effect without dataset");
     for (size_t i = 0; i < sizeof adapter_keys / sizeof *adapter_keys; i++) {

@@ -18,10 +18,10 @@
 #define HY3_SPECIAL_TOKENS(X, P)     X(P, reject) X(P, text) X(P, token)
 #define HY3_LR_SCHEDULER_TYPES(X, P) X(P, cosine_with_min_lr) X(P, cosine) X(P, linear) \
                                      X(P, constant) X(P, constant_with_warmup)
-#define HY3_FLASH_ATTNS(X, P)        X(P, auto) X(P, fa2) X(P, sdpa) X(P, disabled)
+#define HY3_FLASH_ATTNS(X, P)        X(P, auto) X(P, fa2) X(P, fa3) X(P, sdpa) X(P, disabled)
 #define HY3_SAVE_FAILURES(X, P)      X(P, stop) X(P, continue)
 #define HY3_SAVE_FORMATS(X, P)       X(P, input) X(P, inner) X(P, outer)
-#define HY3_REPORT_TOS(X, P)         X(P, none) X(P, tensorboard) X(P, mlflow)
+#define HY3_REPORT_TOS(X, P)         X(P, none) X(P, tensorboard) X(P, mlflow) X(P, wandb) X(P, swanlab)
 #define HY3_OFFLOADS(X, P)           X(P, none) X(P, optimizer) X(P, param) X(P, full)
 #define HY3_DEVICES(X, P)            X(P, auto) X(P, cpu) X(P, cuda)
 
@@ -35,7 +35,6 @@ enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
 enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
-enum hy3_report_to { HY3_REPORT_TOS(HY3_CHOICE_ENUM, HY3_REPORT_TO_) };
 enum hy3_offload { HY3_OFFLOADS(HY3_CHOICE_ENUM, HY3_OFFLOAD_) };
 enum hy3_device_choice { HY3_DEVICES(HY3_CHOICE_ENUM, HY3_DEVICE_) };
 
@@ -66,7 +65,7 @@ struct hy3_config {
     enum hy3_special_tokens special_tokens_in_content;
     struct hy3_list eval_data_file;
     double val_size;
-    int64_t eval_steps;
+    double eval_steps; /* below 1: a share of all steps, as save_steps and logging_steps */
     bool use_dummy_data;
     /* training */
     char *output_dir;
@@ -83,15 +82,15 @@ struct hy3_config {
     bool bf16, gradient_checkpointing;
     enum hy3_flash_attn flash_attn;
     /* saving, logging */
-    int64_t save_steps;
+    double save_steps;
     double max_hours;
     int64_t save_total_limit;
     bool save_only_model, save_async;
     enum hy3_save_failure save_failure;
     enum hy3_save_format save_format;
     char *max_shard_size, *resume_from_checkpoint;
-    int64_t logging_steps;
-    enum hy3_report_to report_to;
+    double logging_steps;
+    int64_t report_to; /* a set */
     bool plot_loss, profile;
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
@@ -117,6 +116,10 @@ void hy3_config_free(struct hy3_config *config);
  * sees them: each that cannot is reported with its key and the reason (HY3_EUSAGE). program: only
  * the keys it reads are looked at. Output directories need not be there. */
 hy3_status hy3_config_find(MPI_Comm comm, const struct hy3_config *config, const char *program);
+
+/* Local. Steps between two of what happens every `setting` steps in a run of `steps`: a share of
+ * them, rounded up, where it is below 1; INT64_MAX for 0: never. */
+int64_t hy3_config_interval(double setting, int64_t steps);
 
 /* Local. The resolved configuration as a libconfig file that can be run again; the caller owns
  * *text (hy3_free). */

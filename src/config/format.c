@@ -24,17 +24,37 @@ static void write_text(FILE *out, const char *text)
     fputc('"', out);
 }
 
-/* The fewest digits that read back as the same number. */
+/* The fewest digits that read back as the same number; 500, not 5e+02. */
 static void write_real(FILE *out, double value)
 {
     char text[40] = "";
 
+    if (value > -1e6 && value < 1e6 && value == (double)(int64_t)value) {
+        fprintf(out, "%" PRId64, (int64_t)value);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value)
             break;
     }
     fputs(text, out);
+}
+
+/* One word as a text, several as a list. */
+static void write_set(FILE *out, const struct hy3_option *o, int64_t set)
+{
+    bool is_list = (set & (set - 1)) != 0;
+
+    if (set == 0)
+        write_text(out, o->words[0]);
+    for (int i = 1, count = 0; o->words[i]; i++) {
+        if (!(set >> (i - 1) & 1))
+            continue;
+        fputs(!is_list ? "" : count++ == 0 ? "[" : ", ", out);
+        write_text(out, o->words[i]);
+    }
+    fputs(is_list ? "]" : "", out);
 }
 
 static void write_value(FILE *out, const struct hy3_option *o, const struct hy3_config *config)
@@ -57,6 +77,9 @@ static void write_value(FILE *out, const struct hy3_option *o, const struct hy3_
         return;
     case HY3_CHOICE:
         write_text(out, o->words[*(const int *)value]);
+        return;
+    case HY3_SET:
+        write_set(out, o, *(const int64_t *)value);
         return;
     case HY3_LIST:
         for (int i = 0; i < list->count; i++) {

@@ -73,6 +73,8 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
                 HY3_HELP_KEYS "; hy3_sft --help lists them");
     for (const struct hy3_option *o = u->arguments; o->key; o++)
         write_argument(out, o);
+    if (u->config)
+        fprintf(out, "  %-26s %s\n", "--print-config", HY3_HELP_PRINT);
     fprintf(out, "  %-26s %s\n  %-26s %s\n", "--help", "this text", "--version", "the version");
 }
 
@@ -90,12 +92,16 @@ hy3_status hy3_help_write(FILE *out, const struct hy3_usage *u)
             "usage: %s CONFIG [key=value ...]\n%s\n\n"
             "CONFIG is a libconfig file of lines key = value; the arguments key=value override "
             "it.\n"
+            "A .yaml or .json of LLaMA-Factory or ms-swift can stand in its place, or the flags of "
+            "these\n"
+            "and of Hy3's train.py: doc/migration.md.\n"
             "Lists are [\"a\", \"b\"] in the file, a,b or [\"a\",\"b\"] as an argument. --help "
             "shows this,\n"
             "--version the version.\n",
             u->program, u->summary);
     for (const struct hy3_option *o = u->arguments; o->key; o++)
         write_argument(out, o);
+    fprintf(out, "  %-26s %s\n", "--print-config", HY3_HELP_PRINT);
     fputs("Keys with their defaults:\n", out);
     for (const struct hy3_option *o = hy3_options; o->key; o++) {
         if (o->type == HY3_GROUP)

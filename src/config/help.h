@@ -25,12 +25,16 @@ static inline bool hy3_usage_lists_keys(const struct hy3_usage *usage)
 /* The help of CONFIG in a program with other arguments. */
 #define HY3_HELP_CONFIG "configuration of the run"
 #define HY3_HELP_KEYS   "overrides a key of the configuration"
+#define HY3_HELP_PRINT  "prints the resolved configuration as a libconfig file, and ends"
 
 /* Local. The text of --help: of the arguments, or of the keys if there are none. */
 hy3_status hy3_help_write(FILE *out, const struct hy3_usage *usage);
 
 /* Local. The key reference in Markdown (doc/config.md). */
 hy3_status hy3_reference_write_md(FILE *out);
+
+/* Local. What becomes of the keys of other tools, in Markdown (doc/migration.md). */
+hy3_status hy3_reference_write_migration(FILE *out);
 
 /* Local. The manual page of a program (doc/man/PROGRAM.1; the keys are listed in that of
  * hy3_sft). */

@@ -2,9 +2,8 @@
 /* load.c - file and overrides to a configuration.
  *
  * Each reader turns what is written into settings, and the settings enter the option table here:
- * libconfig text (libconfig.c), key=value (arguments.c). A third reader, for files and flags of
- * other tools, gives settings whose keys are keys or aliases of the table, and its own defaults as
- * settings before them. */
+ * libconfig text (libconfig.c), key=value (arguments.c). What other tools have (foreign/) rank 0
+ * reads alone, since it names other files; the others get its result as a file of ours. */
 #include "config/load.h"
 
 #include "base/file.h"
@@ -14,6 +13,8 @@
 #include "comm/comm.h"
 #include "config/assign.h"
 #include "config/check.h"
+#include "config/foreign/translate.h"
+#include "config/foreign/yaml.h"
 #include "config/version.h"
 
 enum { FILE_LIMIT = 1 << 20 };
@@ -27,11 +28,6 @@ static hy3_status check_path(MPI_Comm comm, const char *path, const char *progra
     if (!path)
         HY3_FAIL(HY3_EUSAGE, "no configuration file; usage: %s CONFIG [key=value ...], see --help",
                  program);
-    if (hy3_ends_with(path, ".yaml") || hy3_ends_with(path, ".yml"))
-        HY3_FAIL(HY3_EUSAGE,
-                 "'%s': reading YAML is not available in this version (%s); write the keys as a "
-                 "libconfig file",
-                 path, HY3_VERSION);
     if (*path == '\0')
         HY3_FAIL(HY3_EUSAGE, "CONFIG is empty; usage: %s CONFIG [key=value ...], see --help",
                  program);
@@ -40,26 +36,32 @@ static hy3_status check_path(MPI_Comm comm, const char *path, const char *progra
     return hy3_agree(comm, status, "opening the configuration");
 }
 
-/* Collective. The bytes of the file on every rank, read by rank 0; the caller owns *text. */
-static hy3_status read_file(MPI_Comm comm, const char *path, char **text, size_t *size)
+/* Collective. The text of rank 0 on every rank; the caller owns *text. */
+static hy3_status share_text(MPI_Comm comm, char **text, size_t *size)
 {
     hy3_status status = HY3_OK;
-    int64_t bytes = 0;
-    bool reads = hy3_rank(comm) == 0;
+    int64_t bytes = (int64_t)*size;
 
-    if (reads)
-        status = hy3_file_read(path, FILE_LIMIT, text, size);
-    if (status == HY3_EFORMAT) /* too large: no configuration */
-        status = HY3_EUSAGE;
-    HY3_AGREE(comm, status, "reading the configuration");
-    bytes = (int64_t)*size;
     hy3_broadcast(comm, 0, &bytes, sizeof bytes, "sharing the configuration");
     *size = (size_t)bytes;
-    if (!reads)
+    if (hy3_rank(comm) != 0)
         status = hy3_alloc(text, *size + 1, 1);
     HY3_AGREE(comm, status, "sharing the configuration");
     hy3_broadcast(comm, 0, *text, *size, "sharing the configuration");
     return status;
+}
+
+/* Collective. The bytes of the file on every rank, read by rank 0; the caller owns *text. */
+static hy3_status read_file(MPI_Comm comm, const char *path, char **text, size_t *size)
+{
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(comm) == 0)
+        status = hy3_file_read(path, FILE_LIMIT, text, size);
+    if (status == HY3_EFORMAT) /* too large: no configuration */
+        status = HY3_EUSAGE;
+    HY3_AGREE(comm, status, "reading the configuration");
+    return share_text(comm, text, size);
 }
 
 static void refuse_unknown(const struct hy3_setting *s, struct hy3_problems *problems)
@@ -127,25 +129,98 @@ done:
     return status;
 }
 
-hy3_status hy3_config_load(struct hy3_config *config, MPI_Comm comm, const char *path,
-                           const struct hy3_settings *overrides, const char *program,
-                           struct hy3_problems *problems)
+/* Local. A libconfig file. */
+static hy3_status load_native(struct hy3_config *config, const char *text, size_t size,
+                              const struct hy3_config_source *source, struct hy3_problems *problems)
 {
     hy3_status status = HY3_OK;
     struct hy3_settings file = {0};
+
+    HY3_TRY_DONE(hy3_libconfig_read(text, size, source->path, &file, problems));
+    status = resolve(config, &file, source->overrides, source->program, problems);
+done:
+    hy3_settings_free(&file);
+    return status;
+}
+
+/* Local, on one rank. A file or flags of another tool. */
+static hy3_status load_foreign(struct hy3_config *config, const char *text, size_t size,
+                               const struct hy3_config_source *source,
+                               struct hy3_problems *problems)
+{
+    static const struct hy3_settings none;
+
+    hy3_status status = HY3_OK;
+    enum hy3_dialect dialect = source->dialect;
+    struct hy3_settings given = {0}, ours = {0};
+    struct hy3_list notes = {0};
+
+    if (source->flags) {
+        HY3_TRY_DONE(hy3_foreign_override(dialect, &given, source->flags));
+    } else {
+        HY3_TRY_DONE(hy3_yaml_read(text, size, source->path, hy3_ends_with(source->path, ".json"),
+                                   "", &given, problems));
+        dialect = hy3_dialect_of(&given);
+    }
+    HY3_TRY_DONE(hy3_foreign_override(dialect, &given, source->overrides));
+    HY3_TRY_DONE(hy3_foreign_translate(dialect, source->path, &given, &ours, &notes, problems));
+    HY3_TRY_DONE(resolve(config, &ours, &none, source->program, problems));
+    for (int i = 0; i < notes.count; i++)
+        hy3_log(HY3_LOG_INFO, "%s", notes.items[i]);
+done:
+    hy3_settings_free(&given);
+    hy3_settings_free(&ours);
+    hy3_list_free(&notes);
+    return status;
+}
+
+/* Collective. The configuration of rank 0 on every rank, as its own file would give it. */
+static hy3_status share(MPI_Comm comm, struct hy3_config *config, const char *program)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_config_source source = {
+        .path = "config.cfg", .program = program, .overrides = &(struct hy3_settings){0}};
+    struct hy3_problems problems = {0};
     char *text = NULL;
     size_t size = 0;
 
-    HY3_TRY_DONE(check_path(comm, path, program));
-    HY3_TRY_DONE(read_file(comm, path, &text, &size));
-    status = hy3_libconfig_read(text, size, path, &file, problems);
-    if (status == HY3_OK)
-        status = resolve(config, &file, overrides, program, problems);
+    if (hy3_rank(comm) == 0 && (status = hy3_config_format(config, &text)) == HY3_OK)
+        size = strlen(text);
+    HY3_AGREE_DONE(comm, status, "sharing the configuration");
+    HY3_TRY_DONE(share_text(comm, &text, &size));
+    if (hy3_rank(comm) != 0)
+        status = load_native(config, text, size, &source, &problems);
+    HY3_AGREE_DONE(comm, status, "sharing the configuration");
+done:
+    hy3_free(text);
+    return status;
+}
+
+hy3_status hy3_config_load(struct hy3_config *config, MPI_Comm comm,
+                           const struct hy3_config_source *source, struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    const char *path = source->path;
+    bool is_foreign =
+        source->flags || (path && (hy3_ends_with(path, ".yaml") || hy3_ends_with(path, ".yml") ||
+                                   hy3_ends_with(path, ".json")));
+    char *text = NULL;
+    size_t size = 0;
+
+    if (!source->flags) {
+        HY3_TRY_DONE(check_path(comm, path, source->program));
+        HY3_TRY_DONE(read_file(comm, path, &text, &size));
+    }
+    if (!is_foreign)
+        status = load_native(config, text, size, source, problems);
+    else if (hy3_rank(comm) == 0)
+        status = load_foreign(config, text, size, source, problems);
     HY3_AGREE_DONE(comm, status, "reading the configuration");
+    if (is_foreign)
+        status = share(comm, config, source->program);
 done:
     if (status != HY3_OK)
         hy3_config_free(config);
-    hy3_settings_free(&file);
     hy3_free(text);
     return status;
 }

@@ -27,6 +27,8 @@
 #define BOOL(field, initial, ...) {FIELD(field, HY3_BOOL, __VA_ARGS__), .truth = initial}
 #define CHOICE(field, list, ...) \
     {FIELD(field, HY3_CHOICE, __VA_ARGS__), .words = (const char *const[]){list(HY3_CHOICE_WORD, ) NULL}}
+#define SET(field, list, ...) \
+    {FIELD(field, HY3_SET, __VA_ARGS__), .words = (const char *const[]){list(HY3_CHOICE_WORD, ) NULL}}
 #define COUNT(field, initial, low, high, ...) \
     {FIELD(field, HY3_COUNT, __VA_ARGS__), .count = {initial, low, high, false}}
 #define AUTO_COUNT(field, high, ...) {FIELD(field, HY3_COUNT, __VA_ARGS__), .count = {0, 0, high, true}}
@@ -82,8 +84,8 @@ const struct hy3_option hy3_options[] = {
          "JSONL evaluation files"),
     REAL(val_size, 0, 0, MANY, ALL, NULL, FIXED,
          "training samples held out for evaluation: a fraction below 1 (at least one), or a number"),
-    COUNT(eval_steps, 0, 0, MANY, ALL, NULL, FREE,
-         "evaluate every N steps and at the end; 0: only at the end"),
+    REAL(eval_steps, 0, 0, MANY, ALL, NULL, FREE,
+         "evaluate every N steps and at the end; below 1: a share of all steps; 0: only at the end"),
     BOOL(use_dummy_data, false, ALL, NULL, FIXED,
          "train on random tokens, to measure speed and memory without data"),
 
@@ -132,8 +134,8 @@ const struct hy3_option hy3_options[] = {
          "accepted for compatibility, no effect: attention never forms the T x T matrix"),
 
     GROUP("saving and logging"),
-    COUNT(save_steps, 500, 1, MANY, ALL, NULL, FREE,
-         "save a checkpoint every N steps and at the end"),
+    REAL(save_steps, 500, 0, MANY, ALL, NULL, FREE,
+         "save a checkpoint every N steps and at the end; below 1: a share of all steps; 0: only at the end"),
     BOOL(save_async, false, ALL, NULL, FREE,
          "write checkpoints in the background from a copy in host memory"),
     CHOICE(save_failure, HY3_SAVE_FAILURES, ALL, NULL, FREE,
@@ -150,10 +152,10 @@ const struct hy3_option hy3_options[] = {
          "maximum size of a weight file"),
     TEXT(resume_from_checkpoint, "auto", ALL, NULL, FREE,
          "checkpoint to resume: auto or true (the newest in output_dir), none or false, or a directory"),
-    COUNT(logging_steps, 1, 1, MANY, ALL, NULL, FREE,
-         "log to train_log.jsonl every N steps"),
-    CHOICE(report_to, HY3_REPORT_TOS, "none", NULL, FREE,
-         "additional logging backend"),
+    REAL(logging_steps, 1, ABOVE_0, MANY, ALL, NULL, FREE,
+         "log to train_log.jsonl every N steps; below 1: a share of all steps"),
+    SET(report_to, HY3_REPORT_TOS, ALL, NULL, FREE,
+         "additional logging backends; kept for later: this version writes none of them"),
     BOOL(plot_loss, true, ALL, NULL, FREE,
          "plot loss.png at the end"),
     BOOL(profile, false, ALL, NULL, FREE,
@@ -301,8 +303,12 @@ void hy3_option_describe(const struct hy3_option *option, char *out, size_t size
         snprintf(out, size, "true or false");
         return;
     case HY3_CHOICE:
+    case HY3_SET:
         for (int i = 0; option->words[i] && used < size; i++)
-            used += (size_t)snprintf(out + used, size - used, "%s%s", i == 0 ? "one of " : ", ",
+            used += (size_t)snprintf(out + used, size - used, "%s%s",
+                                     i > 0                        ? ", "
+                                     : option->type == HY3_CHOICE ? "one of "
+                                                                  : "one or more of ",
                                      option->words[i]);
         return;
     case HY3_SIZE:

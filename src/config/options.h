@@ -18,6 +18,7 @@ enum hy3_option_type {
     HY3_REAL,       /* double; below the range: not set */
     HY3_BOOL,       /* bool; of an argument a flag without a value */
     HY3_CHOICE,     /* an enum: the place of the word among `words` */
+    HY3_SET,        /* int64_t: bit i for word i + 1 of `words`, whose first is the empty set */
     HY3_SIZE,       /* char *, "5GB"; of an argument int64_t, bytes */
     HY3_WORD,       /* of an argument: positional, as HY3_TEXT */
 };
@@ -42,7 +43,7 @@ struct hy3_option {
     union {
         const char *text; /* text, size: the default; list: its words */
         bool truth;
-        const char *const *words; /* choice: the default first, NULL at the end */
+        const char *const *words; /* choice, set: the default first, NULL at the end */
 
         struct {
             int64_t initial, low, high; /* high 0: no limit */

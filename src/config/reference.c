@@ -251,6 +251,8 @@ static void write_arguments(FILE *out, const struct hy3_usage *u)
               out);
     for (const struct hy3_option *o = u->arguments; o->key; o++)
         write_argument(out, o);
+    if (u->config)
+        fputs(".TP\n.B \\-\\-print\\-config\n" HY3_HELP_PRINT ".\n", out);
     fputs(
         ".TP\n.B \\-\\-help\nprints the arguments.\n"
         ".TP\n.B \\-\\-version\nprints the version.\n",
@@ -277,8 +279,11 @@ static hy3_status write_configuration(FILE *out, const struct hy3_usage *u)
         "as an argument a list is a,b or [\"a\",\"b\"], and an empty value restores the default.\n"
         "Paths are relative to the working directory.\n"
         "All errors of the file and the arguments are reported together.\n"
+        "A .yaml or .json of LLaMA\\-Factory or ms\\-swift can stand in place of CONFIG, or the "
+        "flags of\nthese and of Hy3's train.py.\n"
         ".SH OPTIONS\n.TP\n.B \\-\\-help\nlists all keys.\n"
-        ".TP\n.B \\-\\-version\nprints the version.\n",
+        ".TP\n.B \\-\\-version\nprints the version.\n"
+        ".TP\n.B \\-\\-print\\-config\n" HY3_HELP_PRINT ".\n",
         out);
     for (const struct hy3_option *o = u->arguments; o->key; o++)
         write_argument(out, o);

@@ -12,9 +12,10 @@ enum hy3_value_type {
     HY3_VALUE_BOOL,
     HY3_VALUE_INT,
     HY3_VALUE_REAL,
-    HY3_VALUE_TEXT, /* texts holds it */
-    HY3_VALUE_LIST, /* of texts, maybe none */
-    HY3_VALUE_MIXED /* a list with something else in it */
+    HY3_VALUE_TEXT,  /* texts holds it */
+    HY3_VALUE_LIST,  /* of texts, maybe none */
+    HY3_VALUE_MIXED, /* a list with something else in it */
+    HY3_VALUE_NULL   /* of other tools' files: as if the key were not there */
 };
 
 struct hy3_setting {

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "config/assign.h"
 
+#include <math.h>
 #include <strings.h>
 
 /* Reads a text in quotes at *at into `out`; \" and \\ stand for " and \. False if the quote stays
@@ -59,6 +60,13 @@ hy3_status hy3_word_split(const char *word, struct hy3_list *texts, bool *valid)
 done:
     hy3_free(text);
     return status;
+}
+
+int64_t hy3_config_interval(double setting, int64_t steps)
+{
+    if (setting <= 0)
+        return INT64_MAX;
+    return setting < 1 ? (int64_t)ceil(setting * (double)steps) : (int64_t)setting;
 }
 
 hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes)

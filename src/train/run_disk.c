@@ -29,7 +29,8 @@ hy3_status hy3_run_disk_check(const struct hy3_config *config, const struct hy3_
     double available, least, all,
         result = hy3_save_bytes(model->params, c->bf16 ? HY3_BF16 : HY3_FP32);
     double checkpoint = c->save_only_model ? result : hy3_state_bytes(model->params);
-    int64_t saves = (steps + c->save_steps - 1) / c->save_steps;
+    int64_t every = hy3_config_interval(c->save_steps, steps);
+    int64_t saves = steps / every + (steps % every != 0);
 
     if (model->layout.world.rank != 0 || !find_free(c->output_dir, &available))
         return HY3_OK;

@@ -124,11 +124,11 @@ static hy3_status evaluate(struct hy3_run *run, double *loss, bool *is_complete)
 
 static bool evaluates_at(const struct hy3_run *run, int64_t step)
 {
-    int64_t every = run->config->eval_steps;
+    int64_t every = hy3_config_interval(run->config->eval_steps, run->data.steps);
 
     if (!run->data.eval.dataset)
         return false;
-    return step == run->data.steps || (every > 0 && step % every == 0);
+    return step == run->data.steps || step % every == 0;
 }
 
 /* The trained model or adapter into output_dir. can_stop: a later run can do it instead. */
@@ -208,6 +208,7 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
 static hy3_status train_steps(struct hy3_run *run)
 {
     const int64_t first = run->restored.step;
+    const int64_t every = hy3_config_interval(run->config->save_steps, run->data.steps);
     int64_t reason = reason_after(run, first);
 
     hy3_stop_announce(stops_after_step);
@@ -217,14 +218,13 @@ static hy3_status train_steps(struct hy3_run *run)
         HY3_TRY(train_step(run, step));
         if (step == first) /* without the one-time work of the first step */
             hy3_profile_reset();
-        if ((step + 1) % run->config->save_steps == 0) {
+        if ((step + 1) % every == 0) {
             hy3_heartbeat("checkpoint", step + 1, -1);
             HY3_TRY(hy3_run_state_save(run, false));
         }
         reason = reason_after(run, step + 1);
     }
-    if (run->data.steps > first && run->data.steps % run->config->save_steps != 0 &&
-        !run->config->save_only_model) {
+    if (run->data.steps > first && run->data.steps % every != 0 && !run->config->save_only_model) {
         hy3_heartbeat("checkpoint", run->data.steps, -1);
         HY3_TRY(hy3_run_state_save(run, true));
     }
@@ -257,7 +257,8 @@ static hy3_status begin(struct hy3_run *run)
     HY3_AGREE(run->comm, hy3_lock_check(run->lock), "opening the output directory");
     HY3_TRY(hy3_output_dir_begin(&run->dir, &facts, run->restored.step));
     HY3_AGREE(run->comm,
-              hy3_report_open(run->config->output_dir, run->data.steps, run->config->logging_steps,
+              hy3_report_open(run->config->output_dir, run->data.steps,
+                              hy3_config_interval(run->config->logging_steps, run->data.steps),
                               hy3_rank(run->comm) == 0, &run->restored, &run->report),
               "opening the log");
     return HY3_OK;

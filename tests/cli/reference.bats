@@ -5,6 +5,10 @@
     "$HY3_BUILD/hy3_sft" --write-reference=md | diff - "$HY3_SOURCE/doc/config.md"
 }
 
+@test "doc/migration.md is what the table of other tools' keys prints" {
+    "$HY3_BUILD/hy3_sft" --write-reference=migration | diff - "$HY3_SOURCE/doc/migration.md"
+}
+
 @test "the manual pages are what the tables print" {
     for program in hy3_sft hy3_tokenize hy3_init hy3_generate hy3_convert hy3_merge hy3_check \
         hy3_export hy3_plan; do

@@ -86,7 +86,8 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"max_steps=0", "max_steps = 0 is no training; -1: num_train_epochs counts"},
         {"min_lr=0.5", "min_lr = 0.5 is above learning_rate = 1e-05"},
         {"val_size=1.5", "val_size = 1.5 is neither a fraction below 1 nor a whole number of samples"},
-        {"report_to=mlflow", "report_to = \"mlflow\" is not available in this version (" HY3_VERSION "); use \"none\""},
+        {"report_to=trackio", "'report_to' is trackio; it must be one or more of none, tensorboard, mlflow, wandb, swanlab"},
+        {"save_steps=2.5", "save_steps = 2.5 is neither a share below 1 nor a whole number of steps"},
         {"zero_stage=4", "'zero_stage' is 4; it must be a whole number, 0 to 3"},
         {"expert_parallel_size=some", "'expert_parallel_size' is some; it must be a whole number, 1 to 65536, or auto"},
         {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; set offload, or leave it out"},
@@ -122,7 +123,7 @@ static void a_mistake_in_a_file_has_this_message(void **state)
         {"eval_data_file = (\"a\", 1);", "'eval_data_file' is a list; it must be text or a list of texts"},
         {"template = \"\x1b[31m\";", "'template' is \"?[31m\"; it must be one of hy_v3"},
         {"training = { seed = 1; };", "'training' is a group; keys stand by themselves here"},
-        {"report_to = \"mlflow\";", "report_to = \"mlflow\" is not available in this version (" HY3_VERSION "); use \"none\""},
+        {"report_to = [\"mlflow\", \"x\"];", "'report_to' is a list; it must be one or more of none, tensorboard, mlflow, wandb, swanlab"},
     };
 
     /* clang-format on */
@@ -222,7 +223,7 @@ static void more_mistakes_than_a_message_holds_are_counted(void **state)
 static void wrong_arguments_have_these_messages(void **state)
 {
     char *none[] = {"hy3_sft"}, *two[] = {"hy3_sft", "a.cfg", "b.cfg"};
-    char *yaml[] = {"hy3_sft", "sft.yaml"}, *dashes[] = {"hy3_sft", "--seed=1"};
+    char *dashes[] = {"hy3_sft", "--seed=1"};
     char *unknown[] = {"hy3_sft", "--verbose"};
     bool finished;
 
@@ -231,10 +232,6 @@ static void wrong_arguments_have_these_messages(void **state)
                    "no configuration file; usage: hy3_sft CONFIG [key=value ...], see --help");
     assert_fails(HY3_EUSAGE, "CONFIG: 'a.cfg' does not exist",
                  hy3_config_parse(&config, MPI_COMM_WORLD, 3, two, "", &finished));
-    assert_message(hy3_config_parse(&config, MPI_COMM_WORLD, 2, yaml, "", &finished),
-                   "'sft.yaml': reading YAML is not available in this version (" HY3_VERSION
-                   "); write the "
-                   "keys as a libconfig file");
     assert_message(hy3_config_parse(&config, MPI_COMM_WORLD, 2, dashes, "", &finished),
                    "unknown argument '--seed=1'; keys have no dashes: seed=1");
     assert_message(hy3_config_parse(&config, MPI_COMM_WORLD, 2, unknown, "", &finished),

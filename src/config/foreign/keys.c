@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* keys.c - the table. Read from the public sources of 2026: LLaMA-Factory (hparams, data),
+ * transformers 5.24 (training_args.py), ms-swift (arguments), DeepSpeed (runtime/config.py) and the
+ * train.py of Hy3. */
+#include "config/foreign/keys.h"
+
+#include "config/nearest.h"
+#include "config/options.h"
+
+#include <string.h>
+#include <strings.h>
+
+/* clang-format off */
+#define LF    HY3_LLAMA_FACTORY
+#define SWIFT HY3_MS_SWIFT
+#define PY    HY3_TRAIN_PY
+#define DS    HY3_DEEPSPEED
+#define YAML  (LF | SWIFT)
+#define ALL   (LF | SWIFT | PY)
+
+#define MAP(names_, dialects_, how_, to_, values_, note_) \
+    {names_, dialects_, HY3_FOREIGN_MAPPED, HY3_HOW_##how_, to_, values_, note_}
+#define OURS(names_, dialects_) \
+    {names_, dialects_, HY3_FOREIGN_MAPPED, HY3_HOW_PLAIN, NULL, NULL, NULL}
+#define CHECK(names_, dialects_, values_, note_) \
+    {names_, dialects_, HY3_FOREIGN_CHECKED, HY3_HOW_PLAIN, NULL, values_, note_}
+#define UNUSED(names_, dialects_, note_) \
+    {names_, dialects_, HY3_FOREIGN_UNUSED, HY3_HOW_PLAIN, NULL, NULL, note_}
+#define SILENT(names_, dialects_) \
+    {names_, dialects_, HY3_FOREIGN_SILENT, HY3_HOW_PLAIN, NULL, NULL, NULL}
+#define REFUSE(names_, dialects_, values_, note_) \
+    {names_, dialects_, HY3_FOREIGN_REFUSED, HY3_HOW_PLAIN, NULL, values_, note_}
+
+#define TEMPLATES "hy_v3=hy_v3 hy3=hy_v3 hy_v3_preview=hy_v3"
+#define ADAMW     "adamw_torch adamw_torch_fused adamw_hf adamw_apex_fused adamw_torch_xla adamw"
+#define SHAPE     "hidden_size num_layers num_attention_heads intermediate_size vocab_size type_vocab_size " \
+                  "layer_norm_eps moe_topk num_experts num_key_value_heads moe_intermediate_size " \
+                  "use_mixed_mlp_moe num_shared_expert use_qk_norm moe_layer_num_skipped " \
+                  "tie_word_embeddings model_max_length max_position_embeddings"
+
+const struct hy3_foreign_key hy3_foreign_keys[] = {
+    /* model */
+    MAP("model_name_or_path", LF | PY, PATH, NULL, NULL, "a directory; hy3 does not download"),
+    MAP("model", SWIFT, PATH, "model_name_or_path", NULL, "a directory; hy3 does not download"),
+    MAP("tokenizer_name_or_path tokenizer_name", LF | PY, PATH, "tokenizer_name_or_path", NULL, NULL),
+    CHECK("model_type", SWIFT, "hy_v3 hy3 hy_v3_preview", "hy3 reads the model's config.json"),
+    MAP("template", YAML, PLAIN, NULL, TEMPLATES, "prompts are rendered with Hy3's own chat template"),
+    CHECK("agent_template", SWIFT, "hy_v3 hy3 hy_v3_preview", "tools are rendered with Hy3's own chat template"),
+    MAP("finetuning_type", LF, PLAIN, NULL, "full=full lora=lora", NULL),
+    MAP("tuner_type train_type", SWIFT, PLAIN, "finetuning_type", "full=full lora=lora", NULL),
+    CHECK("tuner_backend", SWIFT, "peft", "adapters are written as PEFT's"),
+    MAP("use_lora", PY, LORA_FLAG, "finetuning_type", NULL, "lora with q_proj k_proj v_proj o_proj"),
+    MAP("train_attention_params_only", PY, ATTENTION, "finetuning_type", NULL, "attention; use_lora wins"),
+    OURS("lora_rank", ALL),
+    MAP("lora_alpha", LF, ALPHA, NULL, NULL, "null or 0: twice lora_rank"),
+    OURS("lora_alpha", SWIFT | PY),
+    OURS("lora_dropout", ALL),
+    MAP("lora_target", LF, TARGETS, NULL, NULL, "all: the seven projections, without the routed experts"),
+    MAP("target_modules", SWIFT, TARGETS, "lora_target", NULL, "all-linear: the seven projections"),
+    MAP("target_parameters", SWIFT, PARAMETERS, "lora_target", NULL, "mlp.experts.*: experts"),
+    MAP("adapter_name_or_path", LF, ADAPTER, NULL, NULL, "one adapter; merge others first (hy3_merge)"),
+    MAP("adapters", SWIFT, ADAPTER, "adapter_name_or_path", NULL, "one adapter; merge others first (hy3_merge)"),
+    CHECK("stage", LF, "sft", "hy3 does supervised fine-tuning (sft) only"),
+    CHECK("do_train", LF | PY, "true", "there is nothing to do without training"),
+    /* data */
+    MAP("dataset_dir", LF, DATASET_DIR, NULL, NULL, NULL),
+    OURS("dataset", LF),
+    MAP("dataset", SWIFT, SWIFT_DATA, "train_data_file", NULL, "paths of files"),
+    MAP("val_dataset", SWIFT, SWIFT_DATA, "eval_data_file", NULL, "paths of files"),
+    MAP("split_dataset_ratio", SWIFT, PLAIN, "val_size", NULL, NULL),
+    MAP("train_data_file", PY, PATH, NULL, NULL, NULL),
+    MAP("cutoff_len", LF, PLAIN, "max_seq_length", NULL, "the end is cut, not question and answer in proportion"),
+    MAP("max_length", SWIFT, PLAIN, "max_seq_length", NULL, NULL),
+    OURS("max_seq_length", PY),
+    OURS("max_samples overwrite_cache val_size disable_shuffling use_dummy_data", LF | PY),
+    MAP("packing", YAML, PLAIN, NULL, NULL, "samples of a row never see each other"),
+    MAP("neat_packing", LF, PLAIN, "packing", NULL, "samples of a row never see each other"),
+    MAP("tokenized_path", LF, TOKENIZED, "cache_dir", NULL, "an Arrow directory cannot be read: tokenize again, hy3 does it in minutes"),
+    CHECK("mix_strategy", LF, "concat", "put the data sets one after the other (concat)"),
+    CHECK("train_sampling_strategy", YAML, "random group_by_length", "set disable_shuffling = true for the order of the file"),
+    CHECK("truncation_strategy", SWIFT, "right", "longer samples are cut at their end (right)"),
+    CHECK("loss_scale", SWIFT, "default", "every assistant turn is learned (default)"),
+    CHECK("tool_format", LF, "hy_v3 hy3", "tools are rendered with Hy3's own chat template"),
+    CHECK("dataset_shuffle train_dataloader_shuffle", SWIFT, "true", "set disable_shuffling = true for the order of the file"),
+    /* training */
+    OURS("output_dir overwrite_output_dir save_only_model per_device_train_batch_size "
+         "gradient_accumulation_steps learning_rate max_steps lr_scheduler_type warmup_ratio "
+         "weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm seed save_total_limit bf16 "
+         "logging_steps save_steps gradient_checkpointing", ALL),
+    OURS("num_train_epochs", ALL),
+    MAP("max_epochs", SWIFT, PLAIN, "num_train_epochs", NULL, NULL),
+    MAP("lr_scheduler_kwargs", ALL, UNDER_PREFIX, NULL, NULL, "a map, or its JSON as text"),
+    MAP("lr_scheduler_kwargs.min_lr_rate", ALL, PLAIN, "min_lr_rate", NULL, NULL),
+    MAP("lr_scheduler_kwargs.min_lr", ALL, PLAIN, "min_lr", NULL, NULL),
+    CHECK("lr_scheduler_kwargs.num_cycles", ALL, "0.5", "cosine is half a period (0.5)"),
+    MAP("min_lr", PY, PLAIN, NULL, NULL, "needed by cosine_with_min_lr"),
+    MAP("warmup_steps", ALL, WARMUP, NULL, NULL, "below 1: a share of all steps"),
+    MAP("disable_gradient_checkpointing", LF, INVERT, "gradient_checkpointing", NULL, NULL),
+    MAP("eval_strategy evaluation_strategy", ALL, EVAL, "eval_steps", NULL, "steps or no"),
+    OURS("eval_steps", ALL),
+    MAP("save_strategy", ALL, SAVE, "save_steps", NULL, "steps"),
+    MAP("report_to", ALL, REPORT, NULL, NULL, NULL),
+    OURS("plot_loss", LF),
+    MAP("resume_from_checkpoint", ALL, RESUME, NULL, NULL, "null: auto, the newest in output_dir"),
+    OURS("flash_attn", LF),
+    MAP("use_flash_attn", PY, FLASH_FLAG, "flash_attn", NULL, "fa2"),
+    OURS("max_shard_size", SWIFT),
+    MAP("ddp_timeout", ALL, TIMEOUT, NULL, NULL, "seconds; above 86400 hy3's own 1800 stays"),
+    MAP("deepspeed", ALL, DEEPSPEED, "zero_stage", NULL, "a JSON file or a map; ms-swift: also a preset's name"),
+    MAP("deepspeed_config", ALL, DEEPSPEED, "zero_stage", NULL, NULL),
+    MAP("fsdp", ALL, FSDP, "zero_stage", NULL, "full_shard: 3, shard_grad_op: 2, no_shard: 0; offload: full"),
+    OURS("make_moe_param_leaf_module", PY),
+    CHECK("optim", ALL, ADAMW, "hy3 trains with AdamW; leave it out"),
+
+    /* no meaning here */
+    UNUSED("trust_remote_code gradient_checkpointing_kwargs preprocessing_num_workers "
+           "preprocessing_batch_size data_shared_file_system use_fast_tokenizer low_cpu_mem_usage cache_dir "
+           "model_revision hf_hub_token ms_hub_token om_hub_token print_param_status media_dir "
+           "freeze_vision_tower freeze_multi_modal_projector freeze_language_model offload_folder "
+           "use_kv_cache do_sample temperature top_p top_k max_new_tokens repetition_penalty "
+           "length_penalty num_beams skip_special_tokens ignore_data_skip streaming buffer_size "
+           "use_unsloth use_unsloth_gc use_v1_kernels use_reentrant_gc enable_liger_kernel use_kt "
+           "upcast_layernorm upcast_lmhead_output pure_bf16 moe_aux_loss_coef compute_accuracy fp8 "
+           "fp8_backend fp8_enable_fsdp_float8_all_gather profiler video_fps video_maxlen swanlab_project "
+           "swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key swanlab_logdir "
+           "ray_run_name ray_storage_path ray_num_workers resources_per_worker placement_strategy "
+           "master_addr master_port ref_model", LF, NULL),
+    UNUSED("image_* video_* audio_* infer_* vllm_* sglang_* kt_* ray_* profiler_* trackio_*", LF, NULL),
+    UNUSED("dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
+           "dataloader_prefetch_factor disable_tqdm log_level log_level_replica logging_first_step "
+           "logging_nan_inf_filter save_on_each_node ddp_find_unused_parameters ddp_bucket_cap_mb "
+           "ddp_backend ddp_broadcast_buffers remove_unused_columns label_names "
+           "include_num_input_tokens_seen include_effective_tokens_per_second "
+           "skip_memory_metrics torch_compile torch_compile_backend torch_compile_mode tf32 "
+           "torch_empty_cache_steps full_determinism accelerator_config use_liger_kernel local_rank "
+           "data_seed eval_on_start per_device_eval_batch_size eval_accumulation_steps "
+           "eval_delay bf16_full_eval per_gpu_train_batch_size group_by_length length_column_name "
+           "logging_strategy use_cpu do_eval push_to_hub_token hub_token hub_model_id hub_strategy "
+           "hub_private_repo run_name project logging_dir trial_name jit_mode_eval past_index "
+           "batch_eval_metrics prediction_loss_only eval_do_concat_batches fsdp_config", ALL, NULL),
+    UNUSED(SHAPE " complex_data cache_dir steps", PY, "the model's config.json counts, also where it says otherwise"),
+    UNUSED("torch_dtype attn_impl experts_impl lazy_tokenize dataset_num_proc preprocess_num_proc "
+           "padding_free load_from_cache_file max_new_tokens temperature top_p top_k custom_register_path "
+           "use_hf ignore_data_skip add_version create_checkpoint_symlink ENV ENV.* "
+           "model_author model_name dataset_seed data_seed device_map strict acc_strategy "
+           "save_safetensors trust_remote_code", SWIFT, NULL),
+
+    /* what changes the result */
+    REFUSE("fp16", ALL, "auto", "use bf16 = true"),
+    REFUSE("quantization_bit quantization_method quantization_type quant_method quant_bits", YAML, "bnb", "hy3 keeps the base in bf16; leave it out"),
+    REFUSE("use_dora", YAML, NULL, "use a LoRA of higher rank"),
+    REFUSE("use_rslora", YAML, NULL, "set lora_alpha = alpha * sqrt(rank) instead: the same scale"),
+    REFUSE("loraplus_lr_ratio loraplus_lr_embedding lorap_lr_ratio", YAML, "1e-06 1e-6 1", "leave it out"),
+    REFUSE("pissa_init pissa_convert", LF, NULL, "adapters start from random A and zero B; leave it out"),
+    REFUSE("init_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
+    UNUSED("pissa_iter", LF, NULL),
+    REFUSE("additional_target modules_to_save create_new_adapter target_regex lora_bias freeze_parameters "
+           "freeze_parameters_ratio freeze_parameters_regex trainable_parameters", YAML, NULL, "lora_target chooses what is trained"),
+    REFUSE("freeze_trainable_layers freeze_trainable_modules freeze_extra_modules", LF, "2 all", "use finetuning_type lora, full or attention"),
+    REFUSE("oft_rank oft_block_size oft_target oft_dropout module_dropout", LF, "32 all 0.0", "use lora"),
+    REFUSE("use_galore use_apollo use_badam use_adam_mini use_muon", YAML, NULL, "hy3 trains with AdamW"),
+    REFUSE("galore_* apollo_* badam_*", LF, NULL, "hy3 trains with AdamW"),
+    REFUSE("use_dft_loss use_asft_loss use_eaft_loss", LF, NULL, "the loss is the cross-entropy of the labels"),
+    REFUSE("neftune_noise_alpha label_smoothing_factor", ALL, NULL, "leave it out"),
+    REFUSE("early_stopping_steps load_best_model_at_end metric_for_best_model greater_is_better", ALL, NULL, "set eval_steps and save_steps, and choose by eval_loss in train_log.jsonl"),
+    REFUSE("rope_scaling shift_attn mixture_of_depths", LF, NULL, "the model's config.json counts"),
+    REFUSE("resize_vocab add_tokens add_special_tokens new_special_tokens_config new_special_tokens", YAML, NULL, "the tokenizer is used as it is"),
+    REFUSE("train_from_scratch", YAML, NULL, "make a model with hy3_init first"),
+    REFUSE("predict_with_generate do_predict", ALL, NULL, "use hy3_generate"),
+    REFUSE("auto_find_batch_size", ALL, NULL, "hy3_plan says what fits"),
+    REFUSE("dataloader_drop_last", ALL, NULL, "every sample of an epoch is used"),
+    REFUSE("push_to_hub", ALL, NULL, "upload the result yourself: hf upload"),
+    CHECK("average_tokens_across_devices ignore_pad_token_for_loss", ALL, "true", "the loss is summed over the labels of the global batch; leave it out"),
+    CHECK("save_safetensors", LF | PY, "true", "weights are written as safetensors"),
+    CHECK("tensor_parallel_size pipeline_parallel_size context_parallel_size sequence_parallel_size "
+          "tp_size pp_size cp_size", ALL, "1", "zero_stage and expert_parallel_size spread a model over ranks"),
+    REFUSE("train_on_prompt", LF, NULL, "only what the assistant says is learned"),
+    REFUSE("mask_history", LF, NULL, "every assistant turn is learned"),
+    REFUSE("default_system system", YAML, NULL, "write the system message into the data"),
+    REFUSE("enable_thinking preserve_thinking", YAML, "true", "give reasoning_effort in each line of the data"),
+    REFUSE("eval_dataset", LF, NULL, "use eval_data_file"),
+    REFUSE("interleave_probs", LF, NULL, "data sets are put one after the other"),
+    REFUSE("router_aux_loss_coef", YAML, NULL, "Hy3 balances its experts by the bias of the router; leave it out"),
+    REFUSE("use_swanlab", LF, NULL, "use report_to: tensorboard"),
+    REFUSE("packing_length", SWIFT, NULL, "rows have max_length tokens"),
+    REFUSE("columns", SWIFT, NULL, "rename the columns of the data"),
+
+    /* the JSON of DeepSpeed */
+    MAP("zero_optimization.stage", DS, PLAIN, "zero_stage", NULL, NULL),
+    MAP("zero_optimization.offload_optimizer.device", DS, PLAIN, "offload", NULL, "none, cpu, nvme (offload_dir = nvme_path)"),
+    MAP("zero_optimization.offload_param.device", DS, PLAIN, "offload", NULL, "with stage 3"),
+    MAP("zero_optimization.offload_optimizer.nvme_path", DS, PLAIN, "offload_dir", NULL, NULL),
+    MAP("zero_optimization.offload_param.nvme_path", DS, PLAIN, "offload_dir", NULL, NULL),
+    MAP("zero_optimization.cpu_offload", DS, PLAIN, "offload", NULL, "the old form"),
+    MAP("zero_optimization.cpu_offload_params", DS, PLAIN, "offload", NULL, "the old form"),
+    MAP("zero_optimization.stage3_prefetch_bucket_size", DS, PLAIN, "stage3_prefetch_bucket_size", NULL, "auto: hy3's"),
+    MAP("zero_optimization.stage3_param_persistence_threshold", DS, PLAIN, "stage3_param_persistence_threshold", NULL, "auto: hy3's"),
+    MAP("zero_optimization.stage3_max_reuse_distance", DS, PLAIN, "stage3_max_reuse_distance", NULL, "auto: hy3's"),
+    MAP("train_micro_batch_size_per_gpu", DS, PLAIN, "per_device_train_batch_size", NULL, "must agree"),
+    MAP("gradient_accumulation_steps", DS, PLAIN, "gradient_accumulation_steps", NULL, "must agree"),
+    MAP("gradient_clipping", DS, PLAIN, "max_grad_norm", NULL, "must agree"),
+    MAP("bf16.enabled bfloat16.enabled", DS, PLAIN, "bf16", NULL, "must agree"),
+    MAP("train_batch_size", DS, PLAIN, NULL, NULL, "batch x accumulation x ranks: checked where the ranks are known"),
+    CHECK("optimizer.type", DS, "Adam AdamW adam adamw", "hy3 trains with AdamW"),
+    MAP("optimizer.params.lr", DS, PLAIN, "learning_rate", NULL, "must agree"),
+    MAP("optimizer.params.eps", DS, PLAIN, "adam_epsilon", NULL, "must agree"),
+    MAP("optimizer.params.weight_decay", DS, PLAIN, "weight_decay", NULL, "must agree"),
+    MAP("optimizer.params.betas", DS, PLAIN, "adam_beta1", NULL, "must agree: two numbers"),
+    CHECK("optimizer.params.torch_adam optimizer.params.adam_w_mode", DS, "true false", NULL),
+    REFUSE("scheduler scheduler.type", DS, NULL, "set lr_scheduler_type"),
+    REFUSE("fp16.enabled", DS, "auto", "use bf16 = true"),
+    CHECK("tensor_parallel.autotp_size sequence_parallel_size pipeline.stages", DS, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
+    REFUSE("fp8 fp8.enabled", DS, NULL, "bf16 is used"),
+    UNUSED("aio aio.* zero_optimization.stage3_max_live_parameters zero_optimization.zero_hpz_partition_size "
+           "zero_optimization.zero_quantized_weights zero_optimization.zero_quantized_gradients "
+           "zero_optimization.zero_quantized_nontrainable_weights", DS, NULL),
+    SILENT("zero_optimization.offload_optimizer.* zero_optimization.offload_param.* "
+           "zero_optimization.sub_group_size zero_optimization.reduce_bucket_size "
+           "zero_optimization.allgather_bucket_size zero_optimization.allgather_partitions "
+           "zero_optimization.reduce_scatter zero_optimization.overlap_comm "
+           "zero_optimization.contiguous_gradients zero_optimization.round_robin_gradients "
+           "zero_optimization.stage3_gather_16bit_weights_on_model_save "
+           "zero_optimization.stage3_gather_fp16_weights_on_model_save "
+           "zero_optimization.ignore_unused_parameters zero_optimization.cpu_offload_use_pin_memory "
+           "zero_optimization.elastic_checkpoint zero_optimization.load_from_fp32_weights "
+           "zero_optimization.legacy_stage1 activation_checkpointing activation_checkpointing.* "
+           "steps_per_print wall_clock_breakdown zero_allow_untested_optimizer "
+           "zero_force_ds_cpu_optimizer communication_data_type flops_profiler flops_profiler.* "
+           "tensorboard tensorboard.* wandb.* csv_monitor.* comms_logger comms_logger.* elasticity "
+           "elasticity.* checkpoint checkpoint.* fp16.* bf16.* bfloat16.* memory_breakdown "
+           "prescale_gradients gradient_predivide_factor sparse_gradients dump_state "
+           "scheduler.params.* data_types.* optimizer.params.bias_correction optimizer scheduler.params bf16 fp16 "
+           "zero_optimization.offload_optimizer zero_optimization.offload_param", DS),
+    {.names = NULL},
+};
+
+/* The seven Linear classes that LLaMA-Factory's and ms-swift's "all" finds in Hy3; the routed experts
+ * and the router are parameters there (transformers, modeling_hy_v3.py). */
+#define LINEAR "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+
+const struct hy3_foreign_default hy3_foreign_defaults[] = {
+    {LF,         "finetuning_type", "lora"},
+    {LF,         "lora_rank", "8"},
+    {LF,         "lora_dropout", "0"},
+    {LF,         "lora_target", LINEAR},
+    {LF,         "dataset_dir", "data"},
+    {LF,         "max_seq_length", "2048"},
+    {LF,         "plot_loss", "false"},
+    {LF | PY,    "output_dir", "trainer_output"},
+    {LF | PY,    "logging_steps", "500"},
+    {LF | PY,    "per_device_train_batch_size", "8"},
+    {LF | PY,    "learning_rate", "5e-05"},
+    {LF | PY,    "lr_scheduler_type", "linear"},
+    {PY,         "max_seq_length", "2048"},
+    {PY,         "lora_alpha", "8"},
+    {PY,         "lora_dropout", "0"},
+    {SWIFT,      "finetuning_type", "lora"},
+    {SWIFT,      "lora_rank", "8"},
+    {SWIFT,      "lora_alpha", "32"},
+    {SWIFT,      "lora_target", LINEAR},
+    {SWIFT,      "output_dir", "output"},
+    {SWIFT,      "weight_decay", "0.1"},
+    {SWIFT,      "adam_beta2", "0.95"},
+    {SWIFT,      "lr_scheduler_type", "cosine"},
+    {SWIFT,      "logging_steps", "5"},
+    {.key = NULL},
+};
+
+/* clang-format on */
+
+const char *hy3_dialect_name(enum hy3_dialect dialect)
+{
+    switch (dialect) {
+    case HY3_LLAMA_FACTORY:
+        return "LLaMA-Factory";
+    case HY3_MS_SWIFT:
+        return "ms-swift";
+    case HY3_TRAIN_PY:
+        return "train.py";
+    default:
+        return "DeepSpeed";
+    }
+}
+
+/* Whether the word of a table is the key: "aio.*" stands for all that begin so. */
+static bool is_word_of(const char *word, size_t length, const char *key)
+{
+    if (length > 0 && word[length - 1] == '*')
+        return strncmp(word, key, length - 1) == 0;
+    return strlen(key) == length && memcmp(word, key, length) == 0;
+}
+
+const struct hy3_foreign_key *hy3_foreign_find(enum hy3_dialect dialect, const char *key)
+{
+    const struct hy3_foreign_key *wild = NULL; /* a whole name counts before a pattern */
+
+    for (const struct hy3_foreign_key *k = hy3_foreign_keys; k->names; k++) {
+        const char *names = k->names, *word;
+        size_t length;
+
+        while ((k->dialects & dialect) && (word = hy3_option_word(&names, &length))) {
+            if (!is_word_of(word, length, key))
+                continue;
+            if (word[length - 1] != '*')
+                return k;
+            wild = wild ? wild : k;
+        }
+    }
+    return wild;
+}
+
+const char *hy3_foreign_nearest(enum hy3_dialect dialect, const char *key)
+{
+    static _Thread_local char best[64];
+    const char *ours = hy3_option_nearest(hy3_options, key);
+    int nearest = ours ? hy3_edit_distance(key, ours) : hy3_edit_limit(key) + 1;
+    bool found = false;
+
+    for (const struct hy3_foreign_key *k = hy3_foreign_keys; k->names; k++) {
+        const char *names = k->names, *word;
+        size_t length;
+
+        while ((k->dialects & dialect) && (word = hy3_option_word(&names, &length))) {
+            char name[64];
+            int distance;
+
+            snprintf(name, sizeof name, "%.*s", (int)length, word);
+            distance = strcasecmp(key, name) == 0 ? 0 : hy3_edit_distance(key, name);
+            if (distance < nearest && !strchr(name, '*')) {
+                nearest = distance;
+                memcpy(best, name, sizeof best);
+                found = true;
+            }
+        }
+    }
+    return found ? best : ours;
+}

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* special.c - values that mean something else there, or several keys here. */
+#include "base/memory.h"
+#include "config/foreign/translation.h"
+#include "config/foreign/yaml.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+
+static const char linear[] = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj";
+static const char attention[] = "q_proj,k_proj,v_proj,o_proj";
+
+/* The number of a setting of theirs; false where it is none. */
+static bool get_number(const struct hy3_translation *t, const char *key, double *out)
+{
+    const struct hy3_setting *s = hy3_theirs(t, key);
+    struct hy3_scalar_number number;
+    const char *text = s ? hy3_setting_text(s) : NULL;
+
+    if (!text || !hy3_scalar_number(text, t->path != NULL, &number))
+        return false;
+    *out = number.real;
+    return true;
+}
+
+static bool is_true(const struct hy3_setting *s)
+{
+    bool truth = false;
+
+    return s && hy3_setting_text(s) && hy3_scalar_truth(hy3_setting_text(s), &truth) && truth;
+}
+
+static hy3_status put_words(struct hy3_translation *t, const struct hy3_setting *s, const char *key,
+                            const char *words)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_setting list = {
+        .type = HY3_VALUE_WORD,
+        .texts = {.items = (char *[]){(char *)(uintptr_t)words}, .count = 1}};
+    struct hy3_list texts;
+
+    HY3_TRY_DONE(hy3_split_texts(&list, &texts));
+    status = hy3_put_list(t, s, key, &texts);
+done:
+    hy3_list_free(&texts);
+    return status;
+}
+
+/* One path, or a list of one. */
+static hy3_status put_path(struct hy3_translation *t, const struct hy3_setting *s, const char *key,
+                           const char *inside)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_option *o = hy3_option_find(hy3_options, key);
+    char found[HY3_PATH_MAX];
+    struct hy3_list texts = {0}, paths = {0};
+
+    if (o->type != HY3_LIST && s->type == HY3_VALUE_WORD && !strstr(key, "adapter"))
+        HY3_TRY_DONE(hy3_list_add(&texts, hy3_setting_text(s), strlen(hy3_setting_text(s))));
+    else
+        HY3_TRY_DONE(hy3_split_texts(s, &texts));
+    for (int i = 0; i < texts.count; i++) {
+        HY3_TRY_DONE(hy3_find_input(t, t->path, texts.items[i], inside, found));
+        HY3_TRY_DONE(hy3_list_add(&paths, found, strlen(found)));
+    }
+    if (o->type == HY3_LIST)
+        status = hy3_put_list(t, s, key, &paths);
+    else if (paths.count == 1)
+        status = hy3_put_text(t, s, key, paths.items[0]);
+    else if (paths.count > 1)
+        hy3_problem(t->problems, s->where, "%s names %d; give one%s", s->key, paths.count,
+                    strstr(key, "adapter") ? ", and merge the others first (hy3_merge)" : "");
+done:
+    hy3_list_free(&texts);
+    hy3_list_free(&paths);
+    return status;
+}
+
+static hy3_status put_dataset_dir(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+
+    if (text && (strcmp(text, "ONLINE") == 0 || strncmp(text, "REMOTE:", 7) == 0)) {
+        hy3_problem(t->problems, s->where,
+                    "dataset_dir = %.64s is not available: hy3 does not download; give a directory "
+                    "with a dataset_info.json",
+                    text);
+        return HY3_OK;
+    }
+    return put_path(t, s, "dataset_dir", "dataset_info.json");
+}
+
+static hy3_status put_tokenized(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+
+    if (text && (hy3_path_exists_in(text, "dataset_info.json") ||
+                 hy3_path_exists_in(text, "dataset_dict.json"))) {
+        hy3_problem(t->problems, s->where,
+                    "tokenized_path: '%.200s' holds an Arrow data set, which hy3 does not read; "
+                    "leave it out: hy3 tokenizes again, in minutes",
+                    text);
+        return HY3_OK;
+    }
+    return hy3_put_plain(t, s, "cache_dir", NULL);
+}
+
+/* "all" and "all-linear" are the Linear modules there, which the routed experts are not. */
+static hy3_status put_targets(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_setting *parameters = hy3_theirs(t, "target_parameters");
+    struct hy3_list texts = {0}, targets = {0};
+
+    HY3_TRY_DONE(hy3_split_texts(s, &texts));
+    for (int i = 0; i < texts.count; i++) {
+        const char *text = texts.items[i];
+        bool is_all = strcmp(text, "all") == 0 || strcmp(text, "all-linear") == 0;
+
+        for (const char *p = is_all ? linear : text; *p; p += strcspn(p, ",")) {
+            p += *p == ',';
+            HY3_TRY_DONE(hy3_list_add(&targets, p, is_all ? strcspn(p, ",") : strlen(p)));
+            if (!is_all)
+                break;
+        }
+    }
+    if (parameters)
+        HY3_TRY_DONE(hy3_list_add(&targets, "experts", strlen("experts")));
+    status = hy3_put_list(t, s, "lora_target", &targets);
+done:
+    hy3_list_free(&texts);
+    hy3_list_free(&targets);
+    return status;
+}
+
+/* mlp.experts.gate_up_proj, mlp.experts.down_proj: both, which our experts are. */
+static hy3_status check_parameters(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_list texts = {0};
+    int count = 0;
+
+    HY3_TRY_DONE(hy3_split_texts(s, &texts));
+    for (int i = 0; i < texts.count; i++)
+        count += fnmatch("*mlp.experts.*", texts.items[i], 0) == 0;
+    if (count != texts.count || count == 0)
+        hy3_problem(t->problems, s->where,
+                    "%s: only the routed experts, mlp.experts.*, can be chosen; others are named "
+                    "in target_modules",
+                    s->key);
+    else if (!hy3_theirs(t, "target_modules"))
+        status = put_words(t, s, "lora_target",
+                           "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,"
+                           "down_proj,experts");
+done:
+    hy3_list_free(&texts);
+    return status;
+}
+
+/* A warmup below 1 is a share of all steps (transformers, training_args.py). */
+static hy3_status put_warmup(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    double value;
+
+    if (get_number(t, s->key, &value) && value > 0 && value < 1)
+        return hy3_put_number(t, s, "warmup_ratio", value);
+    return hy3_put_plain(t, s, "warmup_steps", NULL);
+}
+
+static hy3_status put_timeout(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    double value;
+
+    if (get_number(t, s->key, &value) && value > 86400)
+        return hy3_note_unused(t, s->key);
+    return hy3_put_plain(t, s, s->key, NULL);
+}
+
+static hy3_status put_resume(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+    bool truth;
+
+    if (text && hy3_path_is_directory(text) && !hy3_path_exists_in(text, "state.h5")) {
+        hy3_problem(t->problems, s->where,
+                    "resume_from_checkpoint: '%.200s' is no checkpoint of hy3; to start from its "
+                    "weights give them as model_name_or_path, or as adapter_name_or_path",
+                    text);
+        return HY3_OK;
+    }
+    if (text && hy3_scalar_truth(text, &truth))
+        return hy3_put_text(t, s, s->key, truth ? "auto" : "none");
+    return hy3_put_plain(t, s, s->key, NULL);
+}
+
+static hy3_status put_save(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+    bool truth;
+
+    if (text && strcmp(text, "steps") == 0)
+        return HY3_OK;
+    if (text && hy3_scalar_truth(text, &truth) && !truth)
+        return hy3_put_number(t, s, "save_steps", 0);
+    hy3_problem(t->problems, s->where, "%s = %.64s is not available: use steps, or no", s->key,
+                text ? text : "a list");
+    return HY3_OK;
+}
+
+static hy3_status check_eval(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+    bool truth;
+
+    if (!text || (strcmp(text, "steps") != 0 && (!hy3_scalar_truth(text, &truth) || truth)))
+        hy3_problem(t->problems, s->where, "%s = %.64s is not available: use steps, or no", s->key,
+                    text ? text : "a list");
+    return HY3_OK; /* the rest with eval_steps, in hy3_translate_rest */
+}
+
+static hy3_status put_report(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_list texts = {0}, ours = {0};
+    const char *mlflow = getenv("MLFLOW_TRACKING_URI");
+
+    HY3_TRY_DONE(hy3_split_texts(s, &texts));
+    for (int i = 0; i < texts.count; i++) {
+        bool is_all = strcmp(texts.items[i], "all") == 0;
+
+        if (strcmp(texts.items[i], "none") == 0)
+            continue;
+        HY3_TRY_DONE(hy3_list_add(&ours, is_all ? "tensorboard" : texts.items[i],
+                                  strlen(is_all ? "tensorboard" : texts.items[i])));
+        if (is_all && mlflow && *mlflow)
+            HY3_TRY_DONE(hy3_list_add(&ours, "mlflow", strlen("mlflow")));
+    }
+    if (ours.count > 0)
+        status = hy3_put_list(t, s, "report_to", &ours);
+done:
+    hy3_list_free(&texts);
+    hy3_list_free(&ours);
+    return status;
+}
+
+/* "full_shard auto_wrap offload", as words or a list. */
+static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    static const struct {
+        const char *word;
+        int stage;
+    } stages[] = {{"full_shard", 3}, {"shard_grad_op", 2}, {"no_shard", 0}};
+
+    const char *text = s->texts.count > 0 ? s->texts.items[0] : "";
+    bool offloads = false;
+    int stage = -1;
+
+    for (int i = 0; i < s->texts.count; i++) {
+        for (size_t k = 0; k < sizeof stages / sizeof *stages; k++)
+            stage = strstr(s->texts.items[i], stages[k].word) ? stages[k].stage : stage;
+        offloads = offloads || strstr(s->texts.items[i], "offload");
+    }
+    if (stage < 0 && *text && strcmp(text, "false") != 0)
+        hy3_problem(t->problems, s->where,
+                    "fsdp = %.64s is not available: use full_shard, shard_grad_op or no_shard",
+                    text);
+    if (stage < 0)
+        return HY3_OK;
+    HY3_TRY(hy3_put_number(t, s, "zero_stage", stage));
+    return offloads ? hy3_put_text(t, s, "offload", stage == 3 ? "full" : "optimizer") : HY3_OK;
+}
+
+/* Paths; "#N" behind one is a number of samples of it. */
+static hy3_status put_swift_data(struct hy3_translation *t, const struct hy3_setting *s,
+                                 const char *key)
+{
+    for (int i = 0; i < s->texts.count; i++)
+        if (strchr(s->texts.items[i], '#') && !hy3_path_exists(s->texts.items[i])) {
+            hy3_problem(t->problems, s->where,
+                        "%s: '%.200s': a number of samples behind '#' is not available: set "
+                        "max_samples, or make a file of them (head -n N)",
+                        s->key, s->texts.items[i]);
+            return HY3_OK;
+        }
+    return put_path(t, s, key, NULL);
+}
+
+/* The JSON of a map, as text. */
+static hy3_status read_text_map(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    hy3_status status = HY3_OK;
+    const char *text = hy3_setting_text(s);
+    struct hy3_settings inner = {0};
+    struct hy3_problems found = {0};
+
+    if (!text) {
+        hy3_problem(t->problems, s->where, "%s is a list; it must be a map", s->key);
+        return HY3_OK;
+    }
+    HY3_TRY_DONE(hy3_yaml_read(text, strlen(text), s->where, true, s->key, &inner, &found));
+    if (found.count > 0)
+        hy3_problem(t->problems, s->where, "%s = %.100s: it must be a map, or its JSON as text",
+                    s->key, text);
+    for (size_t i = 0; i < inner.count; i++) {
+        hy3_free(inner.items[i].where);
+        inner.items[i].where = NULL;
+        HY3_TRY_DONE(hy3_strdup(s->where, &inner.items[i].where));
+        HY3_TRY_DONE(hy3_translate_setting(t, &inner.items[i]));
+    }
+done:
+    hy3_settings_free(&inner);
+    return status;
+}
+
+static hy3_status put_flag(struct hy3_translation *t, const struct hy3_foreign_key *k,
+                           const struct hy3_setting *s)
+{
+    if (!is_true(s))
+        return HY3_OK;
+    if (k->how == HY3_HOW_FLASH_FLAG)
+        return hy3_put_text(t, s, "flash_attn", "fa2");
+    if (k->how == HY3_HOW_ATTENTION)
+        return is_true(hy3_theirs(t, "use_lora"))
+                   ? HY3_OK
+                   : hy3_put_text(t, s, "finetuning_type", "attention");
+    HY3_TRY(put_words(t, s, "lora_target", attention));
+    return hy3_put_text(t, s, "finetuning_type", "lora");
+}
+
+static hy3_status put_inverted(struct hy3_translation *t, const struct hy3_setting *s,
+                               const char *key)
+{
+    bool truth;
+
+    if (!hy3_setting_text(s) || !hy3_scalar_truth(hy3_setting_text(s), &truth))
+        return hy3_put_plain(t, s, key, NULL);
+    return truth ? hy3_put_truth(t, s, key, false) : HY3_OK;
+}
+
+hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_foreign_key *k,
+                                 const struct hy3_setting *s)
+{
+    const char *to = k->to ? k->to : s->key;
+
+    switch (k->how) {
+    case HY3_HOW_INVERT:
+        return put_inverted(t, s, to);
+    case HY3_HOW_PATH:
+    case HY3_HOW_ADAPTER:
+        return put_path(t, s, to, NULL);
+    case HY3_HOW_DATASET_DIR:
+        return put_dataset_dir(t, s);
+    case HY3_HOW_TOKENIZED:
+        return put_tokenized(t, s);
+    case HY3_HOW_TARGETS:
+        return put_targets(t, s);
+    case HY3_HOW_PARAMETERS:
+        return check_parameters(t, s);
+    case HY3_HOW_WARMUP:
+        return put_warmup(t, s);
+    case HY3_HOW_TIMEOUT:
+        return put_timeout(t, s);
+    case HY3_HOW_RESUME:
+        return put_resume(t, s);
+    case HY3_HOW_SAVE:
+        return put_save(t, s);
+    case HY3_HOW_EVAL:
+        return check_eval(t, s);
+    case HY3_HOW_REPORT:
+        return put_report(t, s);
+    case HY3_HOW_FSDP:
+        return put_fsdp(t, s);
+    case HY3_HOW_SWIFT_DATA:
+        return put_swift_data(t, s, to);
+    case HY3_HOW_UNDER_PREFIX:
+        return read_text_map(t, s);
+    case HY3_HOW_LORA_FLAG:
+    case HY3_HOW_ATTENTION:
+    case HY3_HOW_FLASH_FLAG:
+        return put_flag(t, k, s);
+    default:
+        return HY3_OK; /* HY3_HOW_ALPHA, HY3_HOW_DEEPSPEED: when all others are there */
+    }
+}
+
+/* LLaMA-Factory: not given, null or 0 is twice the rank (finetuning_args.py). */
+static hy3_status put_alpha(struct hy3_translation *t)
+{
+    const struct hy3_setting *s = hy3_theirs(t, "lora_alpha");
+    double alpha = 0, rank = 8;
+
+    const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
+
+    if (t->dialect != HY3_LLAMA_FACTORY)
+        return HY3_OK;
+    if (!s && type && type->texts.count > 0 && strcmp(type->texts.items[0], "lora") != 0)
+        return HY3_OK;
+    if (s && (!get_number(t, "lora_alpha", &alpha) || alpha != 0))
+        return hy3_put_plain(t, s, "lora_alpha", NULL);
+    get_number(t, "lora_rank", &rank);
+    return rank > 0 ? hy3_put_number(t, s, "lora_alpha", 2 * rank) : HY3_OK;
+}
+
+/* Trainer evaluates in between only by its strategy, and every logging_steps if not told otherwise;
+ * ms-swift as it saves. */
+static hy3_status put_eval_steps(struct hy3_translation *t)
+{
+    const struct hy3_setting *s = hy3_theirs(t, "eval_strategy"), *held;
+    const char *other = t->dialect == HY3_MS_SWIFT ? "save_steps" : "logging_steps", *text;
+    struct hy3_setting *ours = (struct hy3_setting *)(uintptr_t)hy3_ours(t, "eval_steps");
+    bool evaluates;
+
+    s = s ? s : hy3_theirs(t, "evaluation_strategy");
+    text = s ? hy3_setting_text(s) : NULL;
+    held = hy3_ours(t, "val_size");
+    evaluates = text ? strcmp(text, "steps") == 0
+                     : t->dialect == HY3_MS_SWIFT && (held || hy3_ours(t, "eval_data_file"));
+    if (!evaluates && ours) { /* it has no effect there either */
+        ours->type = HY3_VALUE_INT;
+        ours->integer = 0;
+        return hy3_note_unused(t, "eval_steps");
+    }
+    if (!evaluates || ours)
+        return HY3_OK;
+    if (hy3_theirs(t, other))
+        return hy3_put_plain(t, hy3_theirs(t, other), "eval_steps", NULL);
+    return hy3_put_number(t, s, "eval_steps", 500);
+}
+
+/* hy3's own default of min_lr is not theirs: train.py's 0.01 would make the rate rise. */
+static void check_minimum(struct hy3_translation *t)
+{
+    const struct hy3_setting *s = hy3_theirs(t, "lr_scheduler_type");
+    const char *text = s ? hy3_setting_text(s) : NULL;
+
+    if (text && strcmp(text, "cosine_with_min_lr") == 0 && !hy3_ours(t, "min_lr") &&
+        !hy3_ours(t, "min_lr_rate"))
+        hy3_problem(t->problems, s->where, "lr_scheduler_type = cosine_with_min_lr needs %s",
+                    t->dialect == HY3_TRAIN_PY ? "--min_lr"
+                                               : "lr_scheduler_kwargs with min_lr or min_lr_rate");
+}
+
+hy3_status hy3_translate_rest(struct hy3_translation *t)
+{
+    HY3_TRY(put_alpha(t));
+    HY3_TRY(put_eval_steps(t));
+    check_minimum(t);
+    if (t->dialect == HY3_MS_SWIFT && !hy3_ours(t, "learning_rate")) {
+        const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
+        bool is_full = type && type->texts.count > 0 && strcmp(type->texts.items[0], "full") == 0;
+
+        HY3_TRY(hy3_put_number(t, NULL, "learning_rate", is_full ? 1e-5 : 1e-4));
+    }
+    return HY3_OK;
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* translate.c - each setting by its entry of the table, then the defaults. */
+#include "config/foreign/translate.h"
+
+#include "config/assign.h"
+#include "config/foreign/translation.h"
+
+#include <stdlib.h>
+
+enum { UNUSED_SHOWN = 3000 }; /* bytes of the line of unused keys */
+
+enum hy3_dialect hy3_dialect_of(const struct hy3_settings *given)
+{
+    static const char *const swift[] = {"model", "tuner_type", "train_type", "tuner_backend"};
+
+    for (size_t i = 0; i < given->count; i++)
+        for (size_t k = 0; k < sizeof swift / sizeof *swift; k++)
+            if (strcmp(given->items[i].key, swift[k]) == 0)
+                return HY3_MS_SWIFT;
+    return HY3_LLAMA_FACTORY;
+}
+
+/* Our key that theirs becomes and that nothing else of theirs has a part in, NULL if there is none;
+ * of a key of ours itself, it. */
+static const char *target(enum hy3_dialect dialect, const char *key)
+{
+    const struct hy3_foreign_key *k = hy3_foreign_find(dialect, key);
+    const struct hy3_option *o = hy3_option_find(hy3_options, k && k->to ? k->to : key);
+
+    if (!o || (k && k->kind != HY3_FOREIGN_MAPPED))
+        return NULL;
+    return !k || (k->how != HY3_HOW_SAVE && k->how != HY3_HOW_EVAL && k->how != HY3_HOW_FSDP &&
+                  k->how != HY3_HOW_DEEPSPEED)
+               ? o->key
+               : NULL;
+}
+
+/* Whether a file's setting gives way to an argument. */
+static bool is_replaced(enum hy3_dialect dialect, const struct hy3_setting *by,
+                        const struct hy3_setting *s)
+{
+    const char *a = target(dialect, by->key), *b = target(dialect, s->key);
+    size_t length = strlen(by->key);
+
+    if (strcmp(by->key, s->key) == 0 ||
+        (strncmp(by->key, s->key, length) == 0 && s->key[length] == '.'))
+        return true;
+    return a && b && strcmp(a, b) == 0;
+}
+
+/* "[a, b]" of an argument is a list, as YAML has it. */
+static hy3_status copy_list(struct hy3_setting *to, const char *text)
+{
+    bool valid;
+
+    to->type = HY3_VALUE_LIST;
+    HY3_TRY(hy3_word_split(text, &to->texts, &valid));
+    if (!valid)
+        to->type = HY3_VALUE_MIXED;
+    return HY3_OK;
+}
+
+static hy3_status copy_setting(struct hy3_settings *to, const struct hy3_setting *s)
+{
+    struct hy3_setting *copy;
+
+    HY3_TRY(hy3_settings_add(to, s->key, s->where, &copy));
+    copy->type = s->type;
+    if (s->type == HY3_VALUE_WORD && s->texts.items[0][0] == '[')
+        return copy_list(copy, s->texts.items[0]);
+    for (int i = 0; i < s->texts.count; i++)
+        HY3_TRY(hy3_list_add(&copy->texts, s->texts.items[i], strlen(s->texts.items[i])));
+    if (copy->type == HY3_VALUE_WORD && hy3_scalar_is_null(copy->texts.items[0]))
+        copy->type = HY3_VALUE_NULL;
+    return HY3_OK;
+}
+
+hy3_status hy3_foreign_override(enum hy3_dialect dialect, struct hy3_settings *given,
+                                const struct hy3_settings *overrides)
+{
+    for (size_t o = 0; o < overrides->count; o++) {
+        for (size_t i = 0; i < given->count; i++)
+            if (is_replaced(dialect, &overrides->items[o], &given->items[i]))
+                given->items[i].type = HY3_VALUE_NULL;
+        HY3_TRY(copy_setting(given, &overrides->items[o]));
+    }
+    return HY3_OK;
+}
+
+/* Whether two scalars are the same value: as texts, truths or numbers. */
+static bool is_same_scalar(const char *a, const char *b)
+{
+    struct hy3_scalar_number x, y;
+    bool s, t;
+
+    if (hy3_scalar_number(a, true, &x) && hy3_scalar_number(b, true, &y))
+        return x.real == y.real;
+    if (hy3_scalar_truth(a, &s) && hy3_scalar_truth(b, &t))
+        return s == t;
+    return strcasecmp(a, b) == 0;
+}
+
+static bool is_among(const char *values, const char *text)
+{
+    const char *word;
+    size_t length;
+
+    while (values && (word = hy3_option_word(&values, &length))) {
+        char value[64];
+
+        snprintf(value, sizeof value, "%.*s", (int)length, word);
+        if (is_same_scalar(value, text))
+            return true;
+    }
+    return false;
+}
+
+/* The name in front of the first dot: what the file's map is called. */
+static void map_name(const char *key, char out[64])
+{
+    snprintf(out, 64, "%.*s", (int)strcspn(key, "."), key);
+}
+
+static hy3_status check(struct hy3_translation *t, const struct hy3_foreign_key *k,
+                        const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+
+    if (text && is_among(k->values, text))
+        return strcmp(s->key, "optim") == 0 ? hy3_note_unused(t, s->key) : HY3_OK;
+    hy3_problem(t->problems, s->where, "%.64s%s%.64s is not available: %s", s->key,
+                text ? " = " : "", text ? text : "", k->note);
+    return HY3_OK;
+}
+
+/* Whether the value switches off what is not available. */
+static bool is_off(const struct hy3_foreign_key *k, const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+
+    if (s->type == HY3_VALUE_LIST && s->texts.count == 0)
+        return true;
+    return text &&
+           (is_among("false 0 none no", text) || *text == '\0' || is_among(k->values, text));
+}
+
+static hy3_status refuse_unknown(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const char *tolerant = getenv("ALLOW_EXTRA_ARGS"), *nearest;
+    bool truth = false;
+
+    if (t->dialect == HY3_LLAMA_FACTORY && tolerant && hy3_scalar_truth(tolerant, &truth) && truth)
+        return hy3_note_unused(t, s->key);
+    nearest = hy3_foreign_nearest(t->dialect, s->key);
+    if (nearest)
+        hy3_problem(t->problems, s->where, "unknown key '%.64s'; did you mean '%s'?", s->key,
+                    nearest);
+    else
+        hy3_problem(t->problems, s->where, "unknown key '%.64s': neither %s nor hy3 has it", s->key,
+                    hy3_dialect_name(t->dialect));
+    return HY3_OK;
+}
+
+hy3_status hy3_translate_setting(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const struct hy3_foreign_key *k = hy3_foreign_find(t->dialect, s->key);
+    char map[64];
+
+    map_name(s->key, map);
+    if (!k && strchr(s->key, '.')) {
+        k = hy3_foreign_find(t->dialect, map);
+        k = k && k->kind != HY3_FOREIGN_MAPPED ? k : NULL;
+    }
+    if (!k && hy3_option_find(hy3_options, s->key))
+        return s->type == HY3_VALUE_NULL ? HY3_OK : hy3_put_plain(t, s, s->key, NULL);
+    if (!k)
+        return refuse_unknown(t, s);
+    if (k->kind == HY3_FOREIGN_UNUSED)
+        return hy3_note_unused(t, map);
+    if (s->type == HY3_VALUE_NULL || k->kind == HY3_FOREIGN_SILENT)
+        return HY3_OK;
+    if (k->kind == HY3_FOREIGN_CHECKED)
+        return check(t, k, s);
+    if (k->kind == HY3_FOREIGN_REFUSED) {
+        if (!is_off(k, s))
+            hy3_problem(t->problems, s->where, "%.64s is not available, and changes the result: %s",
+                        s->key, k->note);
+        return HY3_OK;
+    }
+    if (k->how == HY3_HOW_PLAIN)
+        return hy3_put_plain(t, s, k->to ? k->to : s->key, k->values);
+    return hy3_translate_special(t, k, s);
+}
+
+/* One line that names them all, the keys alone: some are secrets. */
+static hy3_status note_unused(struct hy3_translation *t)
+{
+    char line[UNUSED_SHOWN] = "";
+    size_t used = 0;
+
+    for (int i = 0; i < t->unused.count && used < sizeof line; i++)
+        used += (size_t)snprintf(line + used, sizeof line - used, "%s%s", i > 0 ? ", " : "",
+                                 t->unused.items[i]);
+    return used > 0 ? hy3_note(t, "not used here: %s", line) : HY3_OK;
+}
+
+/* Whether the finetuning_type, which the defaults name first, is lora. */
+static bool trains_adapter(const struct hy3_translation *t)
+{
+    const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
+
+    return type && type->texts.count > 0 && strcmp(type->texts.items[0], "lora") == 0;
+}
+
+/* The tool's own defaults, for keys that nobody gave. */
+static hy3_status add_defaults(struct hy3_translation *t)
+{
+    for (const struct hy3_foreign_default *d = hy3_foreign_defaults; d->key; d++) {
+        const struct hy3_setting initial = {
+            .type = HY3_VALUE_WORD,
+            .texts = {.items = (char *[]){(char *)(uintptr_t)d->value}, .count = 1}};
+
+        if (!(d->dialects & t->dialect) || hy3_ours(t, d->key))
+            continue;
+        if (strncmp(d->key, "lora_", 5) == 0 && !trains_adapter(t))
+            continue;
+        if (strcmp(d->key, "dataset_dir") == 0 && !hy3_ours(t, "dataset"))
+            continue;
+        HY3_TRY(hy3_put_plain(t, &initial, d->key, NULL));
+    }
+    return HY3_OK;
+}
+
+hy3_status hy3_foreign_translate(enum hy3_dialect dialect, const char *path,
+                                 const struct hy3_settings *given, struct hy3_settings *ours,
+                                 struct hy3_list *notes, struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_translation t = {.dialect = dialect,
+                                .path = path,
+                                .given = given,
+                                .ours = ours,
+                                .notes = notes,
+                                .problems = problems};
+
+    HY3_TRY_DONE(hy3_note(&t, "%s%sread as the %s of %s", path ? path : "", path ? " is " : "",
+                          path ? "configuration" : "flags", hy3_dialect_name(dialect)));
+    for (size_t i = 0; i < given->count; i++)
+        if (strncmp(given->items[i].key, "deepspeed.", 10) != 0)
+            HY3_TRY_DONE(hy3_translate_setting(&t, &given->items[i]));
+    HY3_TRY_DONE(hy3_translate_rest(&t));
+    HY3_TRY_DONE(hy3_translate_deepspeed(&t));
+    HY3_TRY_DONE(add_defaults(&t));
+    HY3_TRY_DONE(note_unused(&t));
+    if (dialect != HY3_TRAIN_PY)
+        HY3_TRY_DONE(hy3_note(&t,
+                              "prompts are rendered with the model's own chat template: token "
+                              "ids differ from those of %s",
+                              hy3_dialect_name(dialect)));
+done:
+    hy3_list_free(&t.unused);
+    return status;
+}

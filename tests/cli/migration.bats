@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+# Files and flags of other tools (tests/migration), run as they stand.
+#   arguments   of hy3_sft; @MODEL@ is a model directory, there and in the YAML
+#   settings    lines of the resolved configuration; absent: the case is refused with 2
+#   says, lacks texts that standard error has, or must not have
+
+load helper
+
+# Runs a case with --print-config in a copy of its directory.
+run_case() {
+    local case=$1 model=$BATS_FILE_TMPDIR/model words wanted=0
+    shift
+    cp -r "$HY3_SOURCE/tests/migration/$case" "$BATS_TEST_TMPDIR/$case"
+    chmod -R u+w "$BATS_TEST_TMPDIR/$case"
+    cd "$BATS_TEST_TMPDIR/$case"
+    mkdir -p disk
+    sed -i "s#@MODEL@#$model#" ./*.yaml ./*.cfg arguments 2>/dev/null || true
+    read -ra words <arguments
+    [ -f settings ] || wanted=2
+    capture "$@" hy3_sft "${words[@]}" --print-config
+    [ "$status" -eq "$wanted" ] || fail "status $status, not $wanted" "$(shown "${words[@]}")"
+    sed 's/ *# .*//; t; s/^# \(.* is not set\).*/# \1/' "$OUT" >resolved
+    sed -n 's/^\(# [a-z_]* is not set\) .*/\1/p' "$OUT" >>resolved
+    [ $wanted -eq 2 ] || while read -r line; do
+        grep -qxF -- "$line" resolved || fail "not set: $line" "$(cat resolved)"
+    done <settings
+    while read -r text; do
+        grep -qF -- "$text" "$ERR" || fail "not said: $text" "$(cat "$ERR")"
+    done <says
+    [ ! -f lacks ] || while read -r text; do
+        ! grep -qF -- "$text" "$ERR" || fail "said: $text" "$(cat "$ERR")"
+    done <lacks
+}
+
+setup_file() {
+    mkdir -p "$BATS_FILE_TMPDIR/model"
+}
+
+@test "the public full fine-tuning YAML, with other values" {
+    run_case yaml_full
+}
+
+@test "absent keys have LLaMA-Factory's defaults" {
+    run_case yaml_defaults
+}
+
+@test "every form of a YAML scalar; an argument overrides" {
+    run_case yaml_forms
+}
+
+@test "a LoRA YAML with a ZeRO 2 JSON" {
+    run_case yaml_lora_zero2
+}
+
+@test "DeepSpeed's NVMe offload" {
+    run_case yaml_nvme
+}
+
+@test "what changes the result is refused, all of it, with file and line" {
+    run_case yaml_refused
+}
+
+@test "a key given twice is refused" {
+    run_case yaml_twice
+}
+
+@test "ms-swift's YAML" {
+    run_case swift_lora
+}
+
+@test "the flags of train.sh" {
+    run_case flags_train_sh
+}
+
+@test "all ranks get the configuration that one has read" {
+    run_case yaml_full "$MPIEXEC" -n 3
+}
+
+@test "the printed configuration runs again, and prints the same" {
+    run_case yaml_forms
+    cp "$OUT" first.cfg
+    run_ok hy3_sft first.cfg --print-config
+    diff first.cfg "$OUT"
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* foreign.c - YAML, JSON and flags of other tools: each rule of doc/migration.md, by what the
+ * resolved configuration says or why it is refused. */
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/output.h"
+#include "config/config.h"
+#include "config/leaks.h"
+#include "support/test.h"
+
+#include <stdlib.h>
+
+enum { ARGUMENTS_MAX = 24 };
+
+struct scene {
+    const char *text;   /* behind the needed keys; NULL: no file */
+    const char *words;  /* arguments, in one text */
+    const char *wanted; /* lines of the configuration, or words of the message, between '|' */
+};
+
+#define LF    "model_name_or_path: m\nstage: sft\ndataset: d\noutput_dir: o\n"
+#define SWIFT "model: m\ndataset: [t.jsonl]\noutput_dir: o\nmax_length: 512\n"
+#define FLAGS "--model_name_or_path m --train_data_file t.jsonl --output_dir o "
+
+static struct hy3_config config;
+
+static void write_file(const char *name, const char *text)
+{
+    char path[HY3_PATH_MAX];
+
+    assert_ok(hy3_path_format(path, sizeof path, "%s/%s", hy3_test_directory(), name));
+    assert_ok(hy3_output_replace(path, text, strlen(text)));
+}
+
+/* Parses the scene; name: of the file. */
+static hy3_status parse(const char *name, const struct scene *s)
+{
+    static char path[HY3_PATH_MAX + 64], words[2048];
+    char *argv[ARGUMENTS_MAX] = {"hy3_sft"}, *rest = NULL;
+    bool finished;
+    int argc = 1;
+
+    hy3_config_free(&config);
+    snprintf(path, sizeof path, "%s/%s", hy3_test_directory(), name);
+    if (s->text) {
+        write_file(name, s->text);
+        argv[argc++] = path;
+    }
+    snprintf(words, sizeof words, "%s", s->words ? s->words : "");
+    for (char *w = strtok_r(words, " ", &rest); w; w = strtok_r(NULL, " ", &rest)) {
+        assert_true(argc < ARGUMENTS_MAX);
+        argv[argc++] = w;
+    }
+    return hy3_config_parse(&config, MPI_COMM_WORLD, argc, argv, "", &finished);
+}
+
+/* Every text between '|' stands in `text`. */
+static void assert_has(const char *text, const char *wanted, const struct scene *s)
+{
+    char words[1024], *rest = NULL;
+
+    snprintf(words, sizeof words, "%s", wanted);
+    for (char *w = strtok_r(words, "|", &rest); w; w = strtok_r(NULL, "|", &rest))
+        if (!strstr(text, w))
+            fail_msg("'%s' is not in\n%s\nof %s\n%s", w, text, s->text ? s->text : "flags",
+                     s->words ? s->words : "");
+}
+
+static void assert_gives(const char *name, const struct scene *scenes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *text = NULL;
+        hy3_status status = parse(name, &scenes[i]);
+
+        if (status != HY3_OK)
+            fail_msg("%s\nof %s", hy3_error_text(), scenes[i].text ? scenes[i].text : "flags");
+        assert_ok(hy3_config_format(&config, &text));
+        assert_has(text, scenes[i].wanted, &scenes[i]);
+        hy3_free(text);
+    }
+}
+
+static void assert_refused(const char *name, const struct scene *scenes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        hy3_status status = parse(name, &scenes[i]);
+
+        if (status != HY3_EUSAGE)
+            fail_msg("taken: %s %s", scenes[i].text ? scenes[i].text : "flags",
+                     scenes[i].words ? scenes[i].words : "");
+        assert_has(hy3_error_text(), scenes[i].wanted, &scenes[i]);
+    }
+}
+
+/* clang-format off */
+static void yaml_scalars_are_read_as_omegaconf_reads_them(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "learning_rate: 1e-5\n", NULL, "learning_rate = 1e-05;"},
+        {LF "learning_rate: 1.e-5\n", NULL, "learning_rate = 1e-05;"},
+        {LF "weight_decay: .1\nadam_epsilon: 1E-7\n", NULL, "weight_decay = 0.1;|adam_epsilon = 1e-07;"},
+        {LF "max_grad_norm: +0.5\nnum_train_epochs: 1e0\n", NULL, "max_grad_norm = 0.5;|num_train_epochs = 1;"},
+        {LF "max_samples: 1_000\ncutoff_len: 0x200\nseed: 017\n", NULL, "max_samples = 1000;|max_seq_length = 512;|seed = 15;"},
+        {LF "cutoff_len: 100.0\nseed: \"7\"\n", NULL, "max_seq_length = 100;|seed = 7;"},
+        {LF "bf16: Yes\nplot_loss: on\noverwrite_cache: 'true'\n", NULL, "bf16 = true;|plot_loss = true;|overwrite_cache = true;"},
+        {LF "bf16: off\nplot_loss: NO\n", NULL, "bf16 = false;|plot_loss = false;"},
+        {LF "seed: ~\nlora_rank: null\nweight_decay:\n", NULL, "seed = 42;|lora_rank = 8;|weight_decay = 0;"},
+        {LF "seed: !!int \"5\"\nlora_dropout: !!float 0\n", NULL, "seed = 5;|lora_dropout = 0;"},
+        {LF "logging_steps: &n 3\nsave_steps: *n\n", NULL, "logging_steps = 3;|save_steps = 3;"},
+        {"%YAML 1.1\n---\n" LF "seed: 3 # three\n", NULL, "seed = 3;"},
+        {"\xef\xbb\xbf" LF "lora_target: >\n  q_proj,\n  v_proj\n", NULL, "lora_target = [\"q_proj\", \"v_proj\"];"},
+        {LF "<<: {seed: 8, lora_rank: 4}\nlora_rank: 2\n", NULL, "seed = 8;|lora_rank = 2;"},
+        {LF "eval_strategy: \"no\"\nval_size: 2\n", NULL, "eval_steps = 0;|val_size = 2;"},
+        {LF "eval_strategy: no\neval_steps: 7\nval_size: 2\n", NULL, "eval_steps = 0;"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void defaults_are_those_of_the_tool(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF, NULL, "finetuning_type = \"lora\";|lora_rank = 8;|lora_alpha = 16;|lora_dropout = 0;|max_seq_length = 2048;|"
+                   "per_device_train_batch_size = 8;|learning_rate = 5e-05;|lr_scheduler_type = \"linear\";|logging_steps = 500;|"
+                   "plot_loss = false;|dataset_dir = \"data\";|bf16 = true;|resume_from_checkpoint = \"auto\";|"
+                   "\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\", \"gate_proj\", \"up_proj\", \"down_proj\"];"},
+        {LF "finetuning_type: full\n", NULL, "finetuning_type = \"full\";|lora_rank = 64;"},
+        {LF "lora_alpha: 0\nlora_rank: 5\n", NULL, "lora_alpha = 10;"},
+        {SWIFT, NULL, "finetuning_type = \"lora\";|lora_rank = 8;|lora_alpha = 32;|lora_dropout = 0.05;|learning_rate = 0.0001;|"
+                      "weight_decay = 0.1;|adam_beta2 = 0.95;|lr_scheduler_type = \"cosine\";|logging_steps = 5;|"
+                      "per_device_train_batch_size = 1;|train_data_file = [\"t.jsonl\"];"},
+        {SWIFT "tuner_type: full\n", NULL, "finetuning_type = \"full\";|learning_rate = 1e-05;"},
+        {NULL, FLAGS, "finetuning_type = \"full\";|max_seq_length = 2048;|per_device_train_batch_size = 8;|learning_rate = 5e-05;"},
+        {NULL, FLAGS "--use_lora", "finetuning_type = \"lora\";|lora_rank = 64;|lora_alpha = 8;|lora_dropout = 0;|[\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]"},
+        {NULL, FLAGS "--train_attention_params_only", "finetuning_type = \"attention\";"},
+        {NULL, FLAGS "--train_attention_params_only --use_lora True", "finetuning_type = \"lora\";"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void keys_become_ours(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "lora_target: all\n", NULL, "\"o_proj\", \"gate_proj\", \"up_proj\", \"down_proj\"];"},
+        {LF "lora_target: [q_proj, experts]\n", NULL, "lora_target = [\"q_proj\", \"experts\"];"},
+        {LF "warmup_steps: 0.25\n", NULL, "warmup_ratio = 0.25;|warmup_steps = 0;"},
+        {LF "warmup_steps: 20\n", NULL, "warmup_steps = 20;|warmup_ratio = 0;"},
+        {LF "save_steps: 0.1\nlogging_steps: 0.05\n", NULL, "save_steps = 0.1;|logging_steps = 0.05;"},
+        {LF "save_strategy: no\n", NULL, "save_steps = 0;"},
+        {LF "ddp_timeout: 180000000\n", NULL, "ddp_timeout = 1800;"},
+        {LF "ddp_timeout: 86400\n", NULL, "ddp_timeout = 86400;"},
+        {LF "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: '{\"min_lr\": 1e-6}'\n", NULL, "min_lr = 1e-06;"},
+        {LF "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs:\n  min_lr_rate: 0.1\n", "lr_scheduler_kwargs.min_lr_rate=0.2", "min_lr_rate = 0.2;"},
+        {LF "disable_gradient_checkpointing: true\n", NULL, "gradient_checkpointing = false;"},
+        {LF "eval_strategy: steps\nval_size: 3\n", "logging_steps=4", "eval_steps = 4;|logging_steps = 4;"},
+        {LF "report_to: [tensorboard, wandb]\n", NULL, "report_to = [\"tensorboard\", \"wandb\"];"},
+        {LF "report_to: mlflow\n", NULL, "report_to = \"mlflow\";"},
+        {LF "report_to: []\n", NULL, "report_to = \"none\";"},
+        {LF "fsdp: full_shard auto_wrap offload\n", NULL, "zero_stage = 3;|offload = \"full\";"},
+        {LF "fsdp: [shard_grad_op]\n", NULL, "zero_stage = 2;|offload = \"none\";"},
+        {LF "deepspeed: {zero_optimization: {stage: 1, cpu_offload: true}}\n", NULL, "zero_stage = 1;|offload = \"optimizer\";"},
+        {LF "deepspeed: {zero_optimization: {stage: 3, stage3_max_reuse_distance: 5e8}}\n", NULL, "stage3_max_reuse_distance = 500000000;"},
+        {LF "deepspeed: {train_batch_size: auto}\n", NULL, "zero_stage = 0;"},
+        {LF "expert_parallel_size: 4\n", NULL, "expert_parallel_size = 4;"},
+        {LF "flash_attn: fa3\n", "seed=null", "flash_attn = \"fa3\";|seed = 42;"},
+        {LF "cutoff_len: 64\n", "max_seq_length=128", "max_seq_length = 128;"},
+        {LF "neftune_noise_alpha: null\nuse_dora: false\nquantization_bit: 0\nlabel_smoothing_factor: 0.0\n", NULL, "seed = 42;"},
+        {SWIFT "deepspeed: zero3_offload\n", NULL, "zero_stage = 3;|offload = \"full\";"},
+        {SWIFT "target_modules: all-linear\ntarget_parameters: [mlp.experts.gate_up_proj, mlp.experts.down_proj]\n", NULL, "\"down_proj\", \"experts\"];"},
+        {SWIFT "val_dataset: v.jsonl\nsave_steps: 30\n", NULL, "eval_data_file = [\"v.jsonl\"];|eval_steps = 30;"},
+        {NULL, FLAGS "--learning-rate=2e-5 --no_bf16 --gradient_checkpointing False --seed 1 --seed 2", "learning_rate = 2e-05;|bf16 = false;|gradient_checkpointing = false;|seed = 2;"},
+        {NULL, FLAGS "--use_flash_attn --max_steps -1 --report_to tensorboard mlflow", "flash_attn = \"fa2\";|max_steps = -1;|[\"tensorboard\", \"mlflow\"]"},
+        {NULL, "--model m --dataset a.jsonl b.jsonl --output_dir o --max_length 64 --resume_from_checkpoint None", "train_data_file = [\"a.jsonl\", \"b.jsonl\"];|max_seq_length = 64;"},
+        {NULL, "--stage sft --model_name_or_path m --dataset a,b --output_dir o --template hy3", "dataset = [\"a\", \"b\"];|max_seq_length = 2048;"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void what_changes_the_result_is_refused(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "use_dora: true\nfp16: true\noptim: sgd\n", NULL, "3 problems|run.yaml:5: use_dora|run.yaml:6: fp16|run.yaml:7: optim = sgd"},
+        {LF "neftune_noise_alpha: 5\nlabel_smoothing_factor: 0.1\n", NULL, ":5: neftune_noise_alpha|:6: label_smoothing_factor"},
+        {LF "train_on_prompt: true\nmask_history: true\n", NULL, ":5: train_on_prompt|:6: mask_history"},
+        {LF "learning_rat: 1\n", NULL, ":5: unknown key 'learning_rat'; did you mean 'learning_rate'"},
+        {LF "lr_scheduler_kwargs: {power: 2}\n", NULL, ":5: unknown key 'lr_scheduler_kwargs.power'"},
+        {LF "lr_scheduler_type: cosine_with_min_lr\n", NULL, ":5: lr_scheduler_type = cosine_with_min_lr needs lr_scheduler_kwargs"},
+        {NULL, FLAGS "--lr_scheduler_type cosine_with_min_lr", "cosine_with_min_lr needs --min_lr"},
+        {LF "finetuning_type: freeze\n", NULL, "'finetuning_type' is \"freeze\""},
+        {LF "adapter_name_or_path: a,b\nfinetuning_type: lora\n", "adapter_name_or_path=[a,b]", "adapter"},
+        {LF "save_strategy: epoch\neval_strategy: epoch\n", NULL, ":5: save_strategy = epoch|:6: eval_strategy = epoch"},
+        {LF "dataset_dir: ONLINE\n", NULL, "does not download"},
+        {LF "deepspeed: nowhere.json\n", NULL, ":5: deepspeed: 'nowhere.json' does not exist"},
+        {LF "deepspeed: {zero_optimization: {stage: 2, offload_param: {device: cpu}}}\n", NULL, "offload_param needs stage 3"},
+        {LF "deepspeed: {gradient_accumulation_steps: 4, bf16: {enabled: false}, fp16: {enabled: true}, scheduler: {type: WarmupLR}}\n", NULL,
+         "gradient_accumulation_steps = 4 is not|bf16.enabled = false|fp16.enabled|scheduler.type"},
+        {LF "deepspeed: {zero_optimization: {stage: 3, offload_optimizer: {device: nvme, nvme_path: /a}, offload_param: {device: nvme, nvme_path: /b}}}\n", NULL, "two nvme_path"},
+        {SWIFT "truncation_strategy: left\nloss_scale: last_round\nrouter_aux_loss_coef: 0.1\n", NULL, "truncation_strategy = left|loss_scale = last_round|router_aux_loss_coef"},
+        {NULL, FLAGS "--learnig_rate 1", "unknown key 'learnig_rate'"},
+        {NULL, FLAGS "--learning_rate", "'--learning_rate' needs a value"},
+        {LF "seed: 1\nseed: 2\n", NULL, ":6: the key 'seed' is given twice"},
+        {LF "\tseed: 1\n", NULL, ":5: not valid YAML|tab"},
+        {LF "---\nseed: 1\n", NULL, ":6: a second document"},
+        {"- a\n", NULL, ":1: the top level must be a map"},
+        {LF "seed: !x 1\n", NULL, ":5: unknown tag '!x'"},
+        {LF "cutoff_len: 10.5\n", NULL, "10.5; it must be a whole number"},
+        {LF "output_dir2: ${oc.env:HY3_NO_SUCH_VARIABLE}\n", NULL, "no variable 'HY3_NO_SUCH_VARIABLE'"},
+        {LF "x: ${now:%Y}\n", NULL, "'${now:%Y}' is not available"},
+        {LF "cache_dir2: ${cache_dir2}\n", NULL, "leads back to itself"},
+        {LF "a: &a {x: 1, y: 2}\nb: &b {p: *a, q: *a, r: *a, s: *a}\nc: &c {p: *b, q: *b, r: *b, s: *b}\n"
+            "d: &d {p: *c, q: *c, r: *c, s: *c}\ne: &e {p: *d, q: *d, r: *d, s: *d}\nf: &f {p: *e, q: *e, r: *e, s: *e}\n"
+            "g: &g {p: *f, q: *f, r: *f, s: *f}\nh: {p: *g, q: *g, r: *g, s: *g}\n", NULL, "unknown key"},
+    };
+
+    (void)state;
+    assert_refused("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+/* clang-format on */
+
+static void json_has_lines_and_no_interpolation(void **state)
+{
+    static const struct scene good = {
+        "{\"model_name_or_path\": \"m\", \"dataset\": [\"d\"],\n \"output_dir\": \"${o}\", "
+        "\"seed\": 5}",
+        NULL, "output_dir = \"${o}\";|seed = 5;"};
+    static const struct scene bad[] = {
+        {"{\"model_name_or_path\": \"m\",\n \"use_dora\": true,\n}", NULL, ":3: not valid JSON"},
+        {"{\"model_name_or_path\": \"m\", \"dataset\": \"d\",\n\n \"use_dora\": true}", NULL,
+         "run.json:3: use_dora"},
+    };
+
+    (void)state;
+    assert_gives("run.json", &good, 1);
+    assert_refused("run.json", bad, 2);
+}
+
+static void texts_name_variables_and_keys(void **state)
+{
+    static const struct scene scene = {
+        LF "tokenizer_name_or_path: ${oc.env:HY3_TEST_ROOT}/${output_dir}/${oc.env:HY3_NONE,x}\n",
+        NULL, "tokenizer_name_or_path = \"/root/o/x\";"};
+
+    (void)state;
+    assert_int_equal(setenv("HY3_TEST_ROOT", "/root", 1), 0);
+    assert_gives("run.yaml", &scene, 1);
+}
+
+static void an_input_is_looked_for_beside_the_file(void **state)
+{
+    static const struct scene scene = {SWIFT "deepspeed: z.json\n", NULL, "zero_stage = 1;"};
+    char wanted[HY3_PATH_MAX];
+
+    (void)state;
+    write_file("z.json", "{\"zero_optimization\": {\"stage\": 1}, \"aio\": {\"block_size\": 5}}");
+    write_file("t.jsonl", "");
+    assert_gives("run.yaml", &scene, 1);
+    snprintf(wanted, sizeof wanted, "%s/t.jsonl", hy3_test_directory());
+    assert_string_equal(config.train_data_file.items[0], wanted);
+}
+
+static void a_secret_is_never_shown(void **state)
+{
+    static const struct scene scene = {LF "hf_hub_token: hf_secret\nuse_dora: true\n", NULL,
+                                       "use_dora"};
+
+    (void)state;
+    assert_refused("run.yaml", &scene, 1);
+    assert_null(strstr(hy3_error_text(), "hf_secret"));
+}
+
+static int start_as_sft(void **state)
+{
+    (void)state;
+    hy3_log_start("hy3_sft", true);
+    return 0;
+}
+
+static int release(void **state)
+{
+    (void)state;
+    hy3_config_free(&config);
+    hy3_log_start("test", true);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start_as_sft, release)
+    const struct CMUnitTest tests[] = {
+        TEST(yaml_scalars_are_read_as_omegaconf_reads_them),
+        TEST(defaults_are_those_of_the_tool),
+        TEST(keys_become_ours),
+        TEST(what_changes_the_result_is_refused),
+        TEST(json_has_lines_and_no_interpolation),
+        TEST(texts_name_variables_and_keys),
+        TEST(an_input_is_looked_for_beside_the_file),
+        TEST(a_secret_is_never_shown),
+    };
+#undef TEST
+
+    return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
+}
