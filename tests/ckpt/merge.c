@@ -150,7 +150,8 @@ static void an_adapter_of_some_layers_changes_those_only(void **state)
         "\"target_modules\": \".*layers\\\\.2\\\\.self_attn\\\\.q_proj\"",
         "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [2], "
         "\"layers_pattern\": \"layers\"",
-        "\"target_modules\": [\"q_proj\"], \"exclude_modules\": [\"layers.0.self_attn.q_proj\"]",
+        "\"target_modules\": [\"q_proj\"], \"exclude_modules\": "
+        "[\"layers.0.self_attn.q_proj\", \"1.self_attn.q_proj\"]",
         "\"target_modules\": [\"model.layers.2.self_attn.q_proj\"]",
     };
     char base[HY3_PATH_MAX], adapter[HY3_PATH_MAX], output[HY3_PATH_MAX];
@@ -169,8 +170,28 @@ static void an_adapter_of_some_layers_changes_those_only(void **state)
     }
 }
 
-static void an_adapter_that_misses_a_layer_it_should_have_is_refused(void **state)
+static void an_adapter_that_is_not_what_its_configuration_says_is_refused(void **state)
 {
+    static const struct {
+        const char *way, *words;
+    } lacking[] = {
+        {"\"target_modules\": [\"q_proj\"]", "layers.0.self_attn.q_proj.weight' are missing"},
+        {"\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [1, 2]",
+         "layers.1.self_attn.q_proj.weight' are missing"},
+        {"\"target_modules\": [\"k_proj\", \"q_proj\"], \"layers_to_transform\": 2",
+         "layers.2.self_attn.k_proj.weight' are missing"},
+        {"\"target_modules\": [\"q_proj\"], \"exclude_modules\": [\"0.self_attn.q_proj\"]",
+         "layers.1.self_attn.q_proj.weight' are missing"},
+        {"\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [1]",
+         "layers.1.self_attn.q_proj.weight' are missing"},
+        {"\"target_modules\": \".*_proj\", \"layers_to_transform\": 1",
+         "has factors of 'model.layers.2.self_attn.q_proj.weight', which"},
+        {"\"target_modules\": \".*_proj\", \"exclude_modules\": [\"q_proj\"]",
+         "has factors of 'model.layers.2.self_attn.q_proj.weight', which"},
+        {"\"target_modules\": [\"model.layers.2.mlp.q_proj\"]",
+         "has factors of 'model.layers.2.self_attn.q_proj.weight', which"},
+    };
+
     char base[HY3_PATH_MAX], adapter[HY3_PATH_MAX], output[HY3_PATH_MAX];
     struct hy3_merge merge = {
         .base = base, .adapter = adapter, .output = output, .dtype = HY3_FP32, .workers = 1};
@@ -179,9 +200,10 @@ static void an_adapter_that_misses_a_layer_it_should_have_is_refused(void **stat
     snprintf(base, sizeof base, "%s", hy3_golden("a/inner"));
     snprintf(adapter, sizeof adapter, "%s/lacking", hy3_test_directory());
     snprintf(output, sizeof output, "%s/nothing", hy3_test_directory());
-    write_partial(adapter, "\"target_modules\": [\"q_proj\"]");
-    assert_fails(HY3_EFORMAT, "layers.0.self_attn.q_proj.lora_A.weight' is missing",
-                 hy3_merge(MPI_COMM_WORLD, &merge));
+    for (size_t i = 0; i < sizeof lacking / sizeof *lacking; i++) {
+        write_partial(adapter, lacking[i].way);
+        assert_fails(HY3_EFORMAT, lacking[i].words, hy3_merge(MPI_COMM_WORLD, &merge));
+    }
     write_partial(adapter, "\"target_modules\": \".*2.*\", \"rank_pattern\": {\"q_proj\": 2}");
     assert_fails(HY3_EFORMAT, "'rank_pattern' is set", hy3_merge(MPI_COMM_WORLD, &merge));
     assert_false(hy3_path_exists(output));
@@ -193,7 +215,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(merged_weights_in_16_bits_are_equal),
         cmocka_unit_test(merged_weights_in_fp32_differ_by_the_order_of_a_sum),
         cmocka_unit_test(an_adapter_of_some_layers_changes_those_only),
-        cmocka_unit_test(an_adapter_that_misses_a_layer_it_should_have_is_refused),
+        cmocka_unit_test(an_adapter_that_is_not_what_its_configuration_says_is_refused),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

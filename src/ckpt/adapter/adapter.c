@@ -84,9 +84,40 @@ static const struct hy3_param *matrix_of(const struct hy3_adapter *a,
     return param && param->layer >= 0 && hy3_kinds[param->kind].target ? param : NULL;
 }
 
+/* The matrices with factors must be those that the configuration names, as far as that can be told:
+ * a factor that is lost, or that PEFT would leave out, would make another model. */
+static hy3_status check_cover(const struct hy3_adapter *a, const struct hy3_params *params,
+                              const json_t *document)
+{
+    for (int i = 0; i < params->base_count; i++) {
+        const struct hy3_param *p = &params->params[i];
+        enum hy3_cover cover;
+        bool has;
+
+        if (p->layer < 0 || p->layer >= params->shape.layers || !hy3_kinds[p->kind].target)
+            continue;
+        cover = hy3_adapter_config_covers(document, p);
+        has = a->matrices[p->layer * HY3_PARAM_KIND_COUNT + (int)p->kind];
+        if (!has && cover == HY3_COVERED)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s: the factors of '%s' are missing, which adapter_config.json names "
+                     "(target_modules); an adapter of some layers says which by "
+                     "layers_to_transform or exclude_modules",
+                     hy3_shard_path(a->shard), p->name);
+        if (has && cover == HY3_NOT_COVERED)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s has factors of '%s', which adapter_config.json leaves out "
+                     "(target_modules, exclude_modules, layers_to_transform): the two files do "
+                     "not belong together",
+                     hy3_shard_path(a->shard), p->name);
+    }
+    return HY3_OK;
+}
+
 /* The targets are the matrices with tensors: target_modules may be anything from a list of endings
  * to a regular expression. Unless it leaves out layers, a target without a tensor is a loss. */
-static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *params, bool partial)
+static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *params,
+                               const struct hy3_adapter_config *config)
 {
     HY3_TRY(hy3_alloc(&a->matrices, (size_t)params->shape.layers * HY3_PARAM_KIND_COUNT,
                       sizeof *a->matrices));
@@ -104,7 +135,8 @@ static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *p
     }
     if (hy3_shard_count(a->shard) == 0)
         HY3_FAIL(HY3_EFORMAT, "'%s' holds no tensor", hy3_shard_path(a->shard));
-    if (partial)
+    HY3_TRY(check_cover(a, params, config->document));
+    if (config->partial)
         a->lora.matrices = a->matrices;
     return HY3_OK;
 }
@@ -145,7 +177,7 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
 {
     hy3_status status = HY3_OK;
     struct hy3_adapter *a = NULL;
-    struct hy3_adapter_config config;
+    struct hy3_adapter_config config = {0};
     char path[HY3_PATH_MAX];
 
     *out = NULL;
@@ -155,9 +187,10 @@ hy3_status hy3_adapter_open(const char *directory, const struct hy3_params *para
     HY3_TRY_DONE(hy3_adapter_config_read(path, &config));
     a->lora = config.lora;
     HY3_TRY_DONE(hy3_adapter_open_weights(directory, &a->shard));
-    HY3_TRY_DONE(read_targets(a, params, config.partial));
+    HY3_TRY_DONE(read_targets(a, params, &config));
     *out = HY3_TAKE(a);
 done:
+    json_decref(config.document);
     hy3_adapter_close(a);
     return status;
 }

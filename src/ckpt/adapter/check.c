@@ -3,7 +3,6 @@
 #include "ckpt/adapter/check.h"
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/memory.h"
 #include "base/printable.h"
 #include "ckpt/adapter/adapter.h"
@@ -11,7 +10,7 @@
 #include "ckpt/hf/fingerprint.h"
 #include "ckpt/hf/scan.h"
 
-enum { LIMIT = 1 << 20, PIECE = 1 << 20 }; /* bytes of the configuration; elements read at a time */
+enum { PIECE = 1 << 20 }; /* elements read at a time */
 
 struct check {
     const char *directory;
@@ -45,8 +44,7 @@ static hy3_status read_config(const struct check *c, bool *sound)
 {
     hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
-    struct hy3_adapter_config config;
-    json_t *document = NULL;
+    struct hy3_adapter_config config = {0};
     const char *base;
 
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/adapter_config.json", c->directory));
@@ -57,12 +55,11 @@ static hy3_status read_config(const struct check *c, bool *sound)
         goto done;
     c->summary->rank = config.lora.rank;
     c->summary->alpha = config.lora.alpha;
-    HY3_TRY_DONE(hy3_json_read(path, LIMIT, &document));
-    base = json_string_value(json_object_get(document, "base_model_name_or_path"));
+    base = json_string_value(json_object_get(config.document, "base_model_name_or_path"));
     snprintf(c->summary->base, sizeof c->summary->base, "%s", base ? base : "");
     hy3_make_printable(c->summary->base, false);
 done:
-    json_decref(document);
+    json_decref(config.document);
     return status;
 }
 

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 #include <math.h>
 
@@ -167,6 +168,57 @@ static bool is_partial(const json_t *config)
            names_layers(json_object_get(config, "target_parameters"));
 }
 
+/* PEFT's rule for a list: the name of the module, or its end after a dot. */
+static bool names_module(const json_t *list, const char *module)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item)
+    {
+        const char *name = json_string_value(item);
+        size_t rest = name && strlen(module) >= strlen(name) ? strlen(module) - strlen(name) : 0;
+
+        if (name && strcmp(module + rest, name) == 0 && (rest == 0 || module[rest - 1] == '.'))
+            return true;
+    }
+    return false;
+}
+
+/* layers_to_transform: a number or a list of them. */
+static bool has_layer(const json_t *layers, int layer)
+{
+    const json_t *item;
+    size_t i;
+
+    if (json_is_integer(layers))
+        return json_integer_value(layers) == layer;
+    json_array_foreach(layers, i, item)
+    {
+        if (json_integer_value(item) == layer)
+            return true;
+    }
+    return false;
+}
+
+enum hy3_cover hy3_adapter_config_covers(const json_t *document, const struct hy3_param *matrix)
+{
+    const json_t *targets = json_object_get(document, "target_modules");
+    const json_t *excluded = json_object_get(document, "exclude_modules");
+    const json_t *layers = json_object_get(document, "layers_to_transform");
+    char module[HY3_PARAM_NAME];
+
+    if (hy3_kind_is_expert(matrix->kind))
+        return HY3_COVER_UNKNOWN;
+    snprintf(module, sizeof module, "%s", matrix->name);
+    *strrchr(module, '.') = '\0'; /* ".weight" */
+    if (names_module(excluded, module) || (!is_off(layers) && !has_layer(layers, matrix->layer)))
+        return HY3_NOT_COVERED;
+    if (!json_is_array(targets) || json_is_string(excluded))
+        return HY3_COVER_UNKNOWN;
+    return names_module(targets, module) ? HY3_COVERED : HY3_NOT_COVERED;
+}
+
 hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *out)
 {
     hy3_status status = HY3_OK;
@@ -181,6 +233,7 @@ hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'lora_alpha' is missing or not above 0", path);
     out->partial = is_partial(config);
     tell_unknown(config, path);
+    out->document = HY3_TAKE(config);
 done:
     json_decref(config);
     return status;
