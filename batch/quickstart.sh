@@ -32,19 +32,20 @@ say() {
 logged() {
     local step=$1
     shift
-    if ! "$@" >>"$work/build.log" 2>&1 </dev/null; then
-        tail -n 40 "$work/build.log" >&2
-        echo "quickstart.sh: error: $step failed; all of it is in '$work/build.log'" >&2
+    if ! "$@" >>"$log" 2>&1 </dev/null; then
+        tail -n 40 "$log" >&2
+        echo "quickstart.sh: error: $step failed; all of it is in '$log'" >&2
         exit 1
     fi
 }
 
 build() {
-    : >"$work/build.log"
+    local log=$source/build/quickstart.log
+    mkdir -p "$source/build"
+    : >"$log"
     if [ ! -x "$source/configure" ] || [ "$source/configure.ac" -nt "$source/configure" ]; then
         logged autoreconf autoreconf -fi "$source"
     fi
-    mkdir -p "$source/build"
     cd "$source/build"
     if [ ! -f Makefile ] || [ "$source/configure" -nt config.status ]; then
         logged configure "$source/configure"
@@ -68,10 +69,12 @@ run() {
     "$@"
 }
 
-# The same model each time, so that one that is there can be compared with it and kept.
+# The same model each time, so that one that is there can be compared with it and kept; one that
+# hy3_init left unfinished is made again.
 make_model() {
     local new=$work/model
-    [ ! -e "$work/model" ] || new=$(mktemp -d "$work/model.XXXXXX")/model
+    [ ! -e "$work/model" ] || [ -e "$work/model/.hy3_unfinished" ] ||
+        new=$(mktemp -d "$work/model.XXXXXX")/model
     run "$bin/hy3_init" --shape "$source/etc/quickstart/shape.json" \
         --tokenizer "$source/etc/quickstart/tokenizer" --output_dir "$new"
     [ "$new" != "$work/model" ] || return 0

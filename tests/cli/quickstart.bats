@@ -59,5 +59,10 @@ make_programs() {
     [ "$status" -eq 1 ] || fail "$(shown)"
     grep -q "is not the model that this script makes" "$ERR" || fail "$(shown)"
     [ "$(cat "$work/model/model.safetensors")" = precious ]
+    # what is left of a hy3_init that was killed
+    rm -r "$work/model"
+    mkdir "$work/model"
+    echo hy3_init >"$work/model/.hy3_unfinished"
+    run_ok env HY3_BIN="$BATS_TEST_TMPDIR/bin" bash "$HY3_SOURCE/batch/quickstart.sh" "$work"
     [ "$(ls "$work")" = "model"$'\n'"output" ] || fail "$(ls "$work")"
 }
