@@ -176,6 +176,7 @@ hy3_status hy3_hdf5_get_text(hid_t object, const char *name, size_t limit, char 
 {
     hy3_status status = HY3_OK;
     hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), type = -1;
+    char *text = NULL;
 
     *out = NULL;
     if (attribute < 0)
@@ -184,9 +185,11 @@ hy3_status hy3_hdf5_get_text(hid_t object, const char *name, size_t limit, char 
     if (type < 0 || H5Tget_class(type) != H5T_STRING || H5Tget_size(type) > limit)
         HY3_FAIL_DONE(HY3_EFORMAT, "its attribute '%s' is not a text of at most %zu bytes", name,
                       limit);
-    HY3_TRY_DONE(hy3_alloc(out, H5Tget_size(type) + 1, 1));
-    HY3_TRY_DONE(read_attribute(attribute, name, type, "one text", *out));
+    HY3_TRY_DONE(hy3_alloc(&text, H5Tget_size(type) + 1, 1));
+    HY3_TRY_DONE(read_attribute(attribute, name, type, "one text", text));
+    *out = HY3_TAKE(text);
 done:
+    hy3_free(text);
     if (type >= 0)
         H5Tclose(type);
     H5Aclose(attribute);
@@ -260,6 +263,13 @@ static bool locate(hid_t set, hid_t space, int64_t file_bytes, struct hy3_hdf5_p
            place->offset <= file_bytes - place->count * bytes;
 }
 
+static bool is_of_type(hid_t is, hid_t wanted)
+{
+    if (H5Tequal(wanted, H5T_C_S1) > 0)
+        return H5Tget_class(is) == H5T_STRING && H5Tis_variable_str(is) == 0;
+    return H5Tequal(is, wanted) > 0;
+}
+
 hy3_status hy3_hdf5_open_set(hid_t group, const char *name, hid_t type, int64_t file_bytes,
                              struct hy3_hdf5_place *place, hid_t *set)
 {
@@ -271,7 +281,7 @@ hy3_status hy3_hdf5_open_set(hid_t group, const char *name, hid_t type, int64_t 
         HY3_FAIL_DONE(HY3_EFORMAT, "it has no data set '%.100s'", name);
     is = H5Dget_type(*set);
     space = H5Dget_space(*set);
-    if (is < 0 || space < 0 || H5Tequal(is, type) <= 0)
+    if (is < 0 || space < 0 || !is_of_type(is, type))
         HY3_FAIL_DONE(HY3_EFORMAT, "its data set '%.100s' has another type", name);
     if (!locate(*set, space, file_bytes, place))
         HY3_FAIL_DONE(HY3_EFORMAT, "its data set '%.100s' is not one piece within the file", name);

@@ -75,8 +75,9 @@ struct hy3_hdf5_place {
     int64_t offset;                      /* bytes */
 };
 
-/* Local. Opens a data set of exactly this type that is one piece of a file of `file_bytes` bytes.
- * The caller closes *set (H5Dclose), which is -1 after an error. Errors: HY3_EFORMAT. */
+/* Local. Opens a data set of exactly this type (H5T_C_S1: of texts of any fixed length) that is one
+ * piece of a file of `file_bytes` bytes. The caller closes *set (H5Dclose), which is -1 after an
+ * error. Errors: HY3_EFORMAT. */
 hy3_status hy3_hdf5_open_set(hid_t group, const char *name, hid_t type, int64_t file_bytes,
                              struct hy3_hdf5_place *place, hid_t *set);
 

@@ -140,13 +140,14 @@ static hy3_status compare_names(hid_t file, const struct hy3_source *sources, in
                                 struct hy3_token_header *h)
 {
     hy3_status status = HY3_OK;
-    hid_t set = H5Dopen2(file, "source_name", H5P_DEFAULT), type = -1, space = -1;
+    struct hy3_hdf5_place place;
+    hid_t set = -1, type = -1;
     size_t width = 0;
     char *names = NULL;
 
-    if (set < 0 || (type = H5Dget_type(set)) < 0 || (space = H5Dget_space(set)) < 0 ||
-        H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
-        H5Sget_simple_extent_npoints(space) != count || (width = H5Tget_size(type)) > HY3_PATH_MAX)
+    HY3_TRY_DONE(hy3_hdf5_open_set(file, "source_name", H5T_C_S1, h->size, &place, &set));
+    if ((type = H5Dget_type(set)) < 0 || place.dims != 1 || place.count != count ||
+        (width = H5Tget_size(type)) > HY3_PATH_MAX)
         HY3_FAIL_DONE(HY3_EFORMAT, "its list of source files has another shape");
     HY3_TRY_DONE(hy3_alloc(&names, (size_t)count, width));
     if (H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names) < 0)
@@ -156,8 +157,6 @@ static hy3_status compare_names(hid_t file, const struct hy3_source *sources, in
             strncmp(names + (size_t)f * width, sources[f].path, width) != 0)
             h->has_same_sources = false;
 done:
-    if (space >= 0)
-        H5Sclose(space);
     if (type >= 0)
         H5Tclose(type);
     if (set >= 0)

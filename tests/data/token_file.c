@@ -8,6 +8,8 @@
 #include "data/fixture.h"
 #include "data/sample.h"
 
+#include <sys/stat.h>
+
 static void a_torn_or_altered_file_is_made_again(void **state)
 {
     struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "torn");
@@ -43,12 +45,13 @@ static void a_torn_or_altered_file_is_made_again(void **state)
 /* Rank 0. Seals what was changed, as a forger would; HDF5 has cut the old seal off. */
 static void seal(const char *path)
 {
+    struct hy3_span none = {0};
     struct hy3_hdf5_seal made;
     int64_t bytes;
     int fd = open(path, O_RDWR | O_CLOEXEC);
 
     assert_ok(hy3_file_size(path, &bytes));
-    assert_ok(hy3_hdf5_seal_create(fd, path, NULL, 0, bytes, &made));
+    assert_ok(hy3_hdf5_seal_create(fd, path, &none, 0, bytes, &made));
     assert_ok(hy3_file_write_at(fd, made.bytes, made.size, bytes, path));
     hy3_free(made.bytes);
     close(fd);
@@ -102,6 +105,43 @@ static void a_file_without_its_seal_is_made_again(void **state)
     hy3_barrier(MPI_COMM_WORLD, "testing");
     assert_all(!is_reused(&o));
     assert_all(is_reused(&o));
+}
+
+/* Rank 0. The names of the sources lie in another file, a FIFO, which blocks whoever opens it. */
+static void put_names_outside(const char *path, const char *fifo)
+{
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), set = -1, type, space;
+    hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+
+    assert_true(file >= 0 && (set = H5Dopen2(file, "source_name", H5P_DEFAULT)) >= 0);
+    type = H5Dget_type(set);
+    space = H5Dget_space(set);
+    H5Dclose(set);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_true(H5Pset_external(creation, fifo, 0, H5F_UNLIMITED) >= 0);
+    assert_true(H5Ldelete(file, "source_name", H5P_DEFAULT) >= 0);
+    set = H5Dcreate2(file, "source_name", type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+    assert_true(set >= 0);
+    H5Dclose(set);
+    H5Pclose(creation);
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Fclose(file);
+    seal(path);
+}
+
+static void no_file_outside_is_read(void **state)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "outside");
+
+    (void)state;
+    assert_all(!is_reused(&o));
+    if (rank() == 0)
+        put_names_outside(here("outside/train.h5"), here("outside/fifo"));
+    hy3_barrier(MPI_COMM_WORLD, "testing");
+    alarm(60); /* a hang ends the test */
+    assert_all(!is_reused(&o));
+    alarm(0);
 }
 
 static void inspect(const char *path, struct hy3_token_header *header)
@@ -240,6 +280,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_flipped_bit_is_missed),
         cmocka_unit_test(a_file_without_its_seal_is_made_again),
         cmocka_unit_test(a_file_of_an_older_format_is_made_again),
+        cmocka_unit_test(no_file_outside_is_read),
         cmocka_unit_test(a_flipped_token_is_noticed_when_it_is_read),
         cmocka_unit_test(no_offset_that_is_wrong_is_trusted),
         cmocka_unit_test(an_id_beyond_the_vocabulary_is_refused_with_its_sample),
