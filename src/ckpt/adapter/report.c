@@ -36,11 +36,13 @@ struct sums {
     char at[HY3_PARAM_NAME], first_lost[HY3_PARAM_NAME];
 };
 
-static void add_line(struct sums *sums, const char *line)
+/* A copy is scanned: sscanf measures all of its text first. */
+static void add_line(struct sums *sums, const char *text)
 {
-    char name[HY3_PARAM_NAME], change[16], adapter[8];
+    char line[LINE], name[HY3_PARAM_NAME], change[16], adapter[8];
     double error;
 
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
     if (sscanf(line, "%111[^\t]\t%15[^\t]\t%7[^\t]\t%lf", name, change, adapter, &error) != 4)
         return; /* the headings */
     sums->tensors++;
