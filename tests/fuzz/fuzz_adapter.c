@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_adapter.c - any bytes as an adapter_config.json beside good factors: refused, or an adapter
  * that can be read. */
-#include "base/file.h"
-#include "base/memory.h"
-#include "base/output.h"
 #include "ckpt/adapter/adapter.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "ckpt/adapter/check.h"
+#include "fuzz.h"
 
 static struct hy3_params *base(void)
 {
@@ -24,23 +19,32 @@ static struct hy3_params *base(void)
     return params;
 }
 
-/* A directory with the golden factors, made once where the fuzzer runs. */
-static const char *directory(void)
+/* The golden factors beside the file, copied once. */
+static void place_factors(void)
 {
-    static char path[] = "adapter-XXXXXX", *made;
+    static bool is_copied;
     char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
 
-    if (made)
-        return made;
-    made = mkdtemp(path);
-    if (!made ||
-        hy3_path_format(from, sizeof from,
-                        "%s/tests/golden/a/adapter_experts/final/adapter_model.safetensors",
-                        getenv("HY3_SOURCE")) != HY3_OK ||
-        hy3_path_format(to, sizeof to, "%s/adapter_model.safetensors", made) != HY3_OK ||
-        hy3_output_copy(from, to) != HY3_OK)
+    if (!is_copied &&
+        (hy3_path_format(from, sizeof from,
+                         "%s/tests/golden/a/adapter_experts/final/adapter_model.safetensors",
+                         getenv("HY3_SOURCE")) != HY3_OK ||
+         hy3_output_copy(from, fuzz_path(to, "adapter_model.safetensors")) != HY3_OK))
         abort();
-    return made;
+    is_copied = true;
+}
+
+/* Findings are no errors: only memory can be missing. */
+static void check(void)
+{
+    struct hy3_adapter_check_summary summary;
+    FILE *out = fopen("/dev/null", "w");
+
+    if (!out)
+        abort();
+    if (hy3_adapter_check(fuzz_directory(), out, &summary) != HY3_OK)
+        HY3_BUG("a check fails: %s", hy3_error_text());
+    fclose(out);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -48,12 +52,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct hy3_params *params = base();
     struct hy3_adapter *adapter = NULL;
     char path[HY3_PATH_MAX];
-    FILE *file;
 
-    snprintf(path, sizeof path, "%s/adapter_config.json", directory());
-    if (!(file = fopen(path, "w")) || fwrite(data, 1, size, file) != size || fclose(file) != 0)
-        abort();
-    if (hy3_adapter_open(directory(), params, &adapter) == HY3_OK &&
+    place_factors();
+    fuzz_write(fuzz_path(path, "adapter_config.json"), data, size);
+    check();
+    if (hy3_adapter_open(fuzz_directory(), params, &adapter) == HY3_OK &&
         hy3_params_add_adapter(params, hy3_adapter_lora(adapter)) == HY3_OK &&
         hy3_adapter_account(adapter, params) == HY3_OK)
         for (int i = params->base_count; i < params->count; i++) {

@@ -1,42 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_index.c - any bytes as a model.safetensors.index.json: refused, or names that stay inside
  * the directory. */
-#include "base/file.h"
-#include "base/output.h"
 #include "ckpt/hf/directory.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* A directory in which the shards of the golden index exist, made once where the fuzzer runs. */
-static const char *directory(void)
+/* The shards of the golden index, empty and made once. */
+static void place_shards(void)
 {
-    static char path[] = "index-XXXXXX", *made;
+    static bool is_made;
 
-    for (int i = 1; !made && i <= 5; i++) {
-        char shard[128];
+    for (int i = 1; !is_made && i <= 5; i++) {
+        char name[64], path[HY3_PATH_MAX];
 
-        if (i == 1 && !mkdtemp(path))
-            abort();
-        snprintf(shard, sizeof shard, "%s/model-%05d-of-00005.safetensors", path, i);
-        if (hy3_output_replace(shard, "", 0) != HY3_OK)
-            abort();
+        snprintf(name, sizeof name, "model-%05d-of-00005.safetensors", i);
+        fuzz_write(fuzz_path(path, name), "", 0);
     }
-    return made = path;
+    is_made = true;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hy3_hf_dir *dir = NULL;
     char path[HY3_PATH_MAX];
-    FILE *file;
     int shard;
 
-    snprintf(path, sizeof path, "%s/model.safetensors.index.json", directory());
-    if (!(file = fopen(path, "w")) || fwrite(data, 1, size, file) != size || fclose(file) != 0)
-        abort();
-    if (hy3_hf_dir_open(directory(), &dir) != HY3_OK)
+    place_shards();
+    fuzz_write(fuzz_path(path, "model.safetensors.index.json"), data, size);
+    if (hy3_hf_dir_open(fuzz_directory(), &dir) != HY3_OK)
         return 0;
     for (int i = 0; i < hy3_hf_dir_tensors(dir); i++) {
         const char *name = hy3_hf_dir_tensor(dir, i, &shard);

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_state.c - any bytes as a state.h5: refused, or an index that stays inside the file. */
 #include "ckpt/state/file.h"
-
-#include <stdlib.h>
-#include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 static void check_index(const struct hy3_state_index *index, size_t size)
 {
@@ -21,20 +17,15 @@ static void check_index(const struct hy3_state_index *index, size_t size)
         abort();
 }
 
-/* In a file of its own for each process: HDF5 refuses names below /proc. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hy3_state_index index;
-    char path[64];
-    FILE *file;
+    char path[HY3_PATH_MAX];
 
-    snprintf(path, sizeof path, "/dev/shm/fuzz-state-%d", (int)getpid());
-    if (!(file = fopen(path, "w")) || fwrite(data, 1, size, file) != size || fclose(file) != 0)
-        abort();
+    fuzz_write(fuzz_path(path, "state.h5"), data, size);
     if (hy3_state_file_inspect(path, &index) == HY3_OK) {
         check_index(&index, size);
         hy3_state_index_free(&index);
     }
-    unlink(path);
     return 0;
 }

@@ -53,11 +53,13 @@ seeds() {
     index) cp "$golden"/bad_inputs/index_*.json "$golden/inner/model.safetensors.index.json" \
         "$work/corpus-$1" ;;
     config) cp "$golden"/bad_inputs/config_*.json "$golden/inner/config.json" "$work/corpus-$1" ;;
-    state) cp "$source/tests/fuzz/seeds/state.h5" "$work/corpus-$1" ;;
     tokenizer*) cp "$golden"/bad_inputs/tokenizer_*.json "$work/corpus-$1" ;;
-    *) split -l 1 -a 5 "$golden/dataset.jsonl" "$work/corpus-$1/line-" &&
+    jsonl) split -l 1 -a 5 "$golden/dataset.jsonl" "$work/corpus-$1/line-" &&
         cp "$golden"/bad_inputs/*.jsonl "$work/corpus-$1" ;;
     esac
+    for seed in "$source/tests/fuzz/seeds/$1"[.-]*; do
+        [ ! -e "$seed" ] || cp "$seed" "$work/corpus-$1"
+    done
 }
 
 failed=0
