@@ -12,6 +12,8 @@
 
 enum { PIECE = 1 << 16, MAGIC_BYTES = 8, MAX_RUNS = 1 << 23 };
 
+enum { MAX_METADATA = 1 << 30 }; /* bytes: they are all read */
+
 static const char magic[] = "hy3 seal";
 
 /* The last bytes of a file. */
@@ -102,7 +104,7 @@ hy3_status hy3_hdf5_seal_create(int fd, const char *path, struct hy3_span *runs,
 static hy3_status read_runs(int fd, const char *path, const struct tail *tail, int64_t size,
                             struct hy3_span **out)
 {
-    int64_t count = (int64_t)tail->runs, end = (int64_t)tail->file_bytes, at = 0;
+    int64_t count = (int64_t)tail->runs, end = (int64_t)tail->file_bytes, at = 0, metadata;
     size_t table;
     char *bytes;
 
@@ -119,6 +121,12 @@ static hy3_status read_runs(int fd, const char *path, const struct tail *tail, i
         if ((*out)[i].first < at || (*out)[i].count < 0 || (*out)[i].count > end ||
             (*out)[i].first > end - (*out)[i].count)
             HY3_FAIL(HY3_EFORMAT, "its seal names values outside the file");
+    metadata = end;
+    for (int64_t i = 0; i < count; i++)
+        metadata -= (*out)[i].count;
+    if (metadata > MAX_METADATA)
+        HY3_FAIL(HY3_EFORMAT, "it has %lld bytes of metadata, more than hy3 ever writes",
+                 (long long)metadata);
     return HY3_OK;
 }
 

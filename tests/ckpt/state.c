@@ -9,6 +9,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 static const struct hy3_state_info info = {.step = 3,
                                            .global_batch = 4,
                                            .total_steps = 9,
@@ -259,11 +262,32 @@ static void a_seal_with_numbers_of_any_size_is_refused(void **state)
     hy3_params_free(params);
 }
 
+/* A sparse file of a terabyte, all of it said to be metadata, would be read for minutes. */
+static void metadata_beyond_all_measure_is_not_read(void **state)
+{
+    uint64_t tail[5] = {0, (uint64_t)1 << 40};
+    struct hy3_params *params = create_params();
+    const char *path = scratch("sparse.h5");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    (void)state;
+    tail[3] = XXH3_64bits(tail, 3 * sizeof *tail);
+    memcpy(&tail[4], "hy3 seal", 8);
+    assert_int_equal(ftruncate(fd, (off_t)tail[1]), 0);
+    assert_int_equal(pwrite(fd, tail, sizeof tail, (off_t)tail[1]), sizeof tail);
+    close(fd);
+    alarm(60); /* a hang ends the test */
+    assert_fails(HY3_EFORMAT, "metadata, more than", read_state(path, params));
+    alarm(0);
+    hy3_params_free(params);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(what_was_written_is_read),
                                        cmocka_unit_test(no_flipped_bit_is_missed),
                                        cmocka_unit_test(a_seal_with_numbers_of_any_size_is_refused),
+                                       cmocka_unit_test(metadata_beyond_all_measure_is_not_read),
                                        cmocka_unit_test(what_others_wrote_is_refused)};
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
