@@ -30,8 +30,12 @@ static const struct {
     {MAGIC("\0\0\xfe\xff"), "text in UTF-32", "convert it: iconv -f UTF-32 -t UTF-8"},
     {MAGIC("\xff\xfe"), "text in UTF-16", "convert it: iconv -f UTF-16 -t UTF-8"},
     {MAGIC("\xfe\xff"), "text in UTF-16", "convert it: iconv -f UTF-16 -t UTF-8"},
+    {MAGIC("{\0\0\0"), "text in UTF-32", "convert it: iconv -f UTF-32LE -t UTF-8"},
+    {MAGIC("\0\0\0{"), "text in UTF-32", "convert it: iconv -f UTF-32BE -t UTF-8"},
     {MAGIC("{\0"), "text in UTF-16", "convert it: iconv -f UTF-16LE -t UTF-8"},
     {MAGIC("\0{"), "text in UTF-16", "convert it: iconv -f UTF-16BE -t UTF-8"},
+    {MAGIC("version https://git-lfs"), "a pointer of Git LFS, not the file",
+     "fetch that: git lfs pull"},
 #undef MAGIC
     /* clang-format on */
 };

@@ -98,13 +98,17 @@ turn() { # turn QUESTION ANSWER: a line
     printf '{\n  "messages": []\n}\n' >object
     iconv -f UTF-8 -t UTF-16 train.jsonl >utf16
     iconv -f UTF-8 -t UTF-16LE train.jsonl >utf16le
+    iconv -f UTF-8 -t UTF-32LE train.jsonl >utf32le
+    iconv -f UTF-8 -t UTF-32BE train.jsonl >utf32be
+    printf 'version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n' >lfs
     iconv -f UTF-8 -t UTF-32 train.jsonl >utf32
     printf '\x28\xb5\x2f\xfd....' >zstd
     printf 'PAR1....' >parquet
     printf 'ARROW1..' >arrow
     printf 'role,content\nuser,hello\n' >csv
     for kind in "gzip:compressed by gzip" "array:JSON array" "lines:JSON array" "object:spread" \
-        "utf16:UTF-16" "utf16le:UTF-16" "utf32:UTF-32" "zstd:zstd" "parquet:Parquet" \
+        "utf16:UTF-16" "utf16le:UTF-16" "utf32:UTF-32" "utf32le:UTF-32LE" "utf32be:UTF-32BE" \
+        "lfs:git lfs pull" "zstd:zstd" "parquet:Parquet" \
         "arrow:Arrow" "csv:CSV"; do
         run_fails 1 "${kind#*:}" hy3_tokenize "$CFG" cache_dir="$CACHE" \
             train_data_file="$BATS_TEST_TMPDIR/${kind%%:*}"
