@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/loops.h"
+#include "backend/indices.h"
 
 #define X(op) hy3_status hy3_cpu_##op(struct hy3_stream *, const struct hy3_##op *);
 HY3_OPS(X)

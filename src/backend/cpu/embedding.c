@@ -6,6 +6,7 @@ hy3_status hy3_cpu_embedding_forward(struct hy3_stream *s, const struct hy3_embe
 {
     size_t row = (size_t)a->H * hy3_dtype_size(a->dtype);
 
+    HY3_CHECK_INDICES(embedding, ids, a->T, 0, a->V);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++)
         memcpy((char *)a->y + (size_t)t * row, (const char *)a->W + (size_t)a->ids[t] * row, row);
@@ -18,6 +19,7 @@ hy3_status hy3_cpu_embedding_backward(struct hy3_stream *s, const struct hy3_emb
 {
     enum { COLUMNS = 64 };
 
+    HY3_CHECK_INDICES(embedding, ids, a->T, 0, a->V);
     int64_t strips = (a->H + COLUMNS - 1) / COLUMNS;
 
 #pragma omp parallel for schedule(static)

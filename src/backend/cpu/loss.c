@@ -10,6 +10,7 @@ hy3_status hy3_cpu_loss_forward(struct hy3_stream *s, const struct hy3_loss *a)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
+    HY3_CHECK_INDICES(loss, targets, a->N, -1, a->V);
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         const float *x = a->logits + n * a->V;
@@ -30,6 +31,7 @@ hy3_status hy3_cpu_loss_backward(struct hy3_stream *s, const struct hy3_loss *a)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
+    HY3_CHECK_INDICES(loss, targets, a->N, -1, a->V);
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         int64_t target = a->targets[n];

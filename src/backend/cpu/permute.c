@@ -6,6 +6,7 @@ hy3_status hy3_cpu_permute_forward(struct hy3_stream *s, const struct hy3_permut
 {
     size_t row = (size_t)a->H * hy3_dtype_size(a->dtype);
 
+    HY3_CHECK_INDICES(permute, token, a->R, 0, a->T);
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < a->R; r++)
         memcpy((char *)a->y + (size_t)r * row, (const char *)a->x + (size_t)a->token[r] * row, row);
@@ -14,6 +15,7 @@ hy3_status hy3_cpu_permute_forward(struct hy3_stream *s, const struct hy3_permut
 
 hy3_status hy3_cpu_permute_backward(struct hy3_stream *s, const struct hy3_permute *a)
 {
+    HY3_CHECK_INDICES(permute, position, a->T * a->k, -1, a->R);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         float dxs[a->H], dys[a->H];
@@ -38,6 +40,7 @@ hy3_status hy3_cpu_unpermute_forward(struct hy3_stream *s, const struct hy3_unpe
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
+    HY3_CHECK_INDICES(unpermute, position, a->T * a->k, 0, a->R);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         float sum[a->H], row[a->H], outs[a->H];
@@ -61,6 +64,7 @@ hy3_status hy3_cpu_unpermute_backward(struct hy3_stream *s, const struct hy3_unp
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
+    HY3_CHECK_INDICES(unpermute, position, a->T * a->k, 0, a->R);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         float douts[a->H], row[a->H];

@@ -76,6 +76,7 @@ static void head_forward(const struct hy3_rope *a, int64_t t, int64_t row, const
 
 hy3_status hy3_cpu_rope_forward(struct hy3_stream *s, const struct hy3_rope *a)
 {
+    HY3_CHECK_INDICES(rope, positions, a->T, 0, INT32_MAX);
     HY3_TRY(extend_table(a));
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
@@ -112,6 +113,7 @@ hy3_status hy3_cpu_rope_backward(struct hy3_stream *s, const struct hy3_rope *a)
     int64_t blocks = (a->T + BLOCK - 1) / BLOCK;
     float *partial = NULL;
 
+    HY3_CHECK_INDICES(rope, positions, a->T, 0, INT32_MAX);
     HY3_TRY(extend_table(a));
     if (a->dw) {
         HY3_TRY(

@@ -32,6 +32,8 @@ static void choose(const struct hy3_router *a, const float *scores, int32_t *ids
 
 hy3_status hy3_cpu_router_forward(struct hy3_stream *s, const struct hy3_router *a)
 {
+    if (a->replay)
+        HY3_CHECK_INDICES(router, ids, a->T * a->k, 0, a->E);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         const float *logits = a->logits + t * a->E;
@@ -54,6 +56,7 @@ hy3_status hy3_cpu_router_forward(struct hy3_stream *s, const struct hy3_router 
  * ds s (1 - s). */
 hy3_status hy3_cpu_router_backward(struct hy3_stream *s, const struct hy3_router *a)
 {
+    HY3_CHECK_INDICES(router, ids, a->T * a->k, 0, a->E);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         const int32_t *ids = a->ids + t * a->k;
@@ -77,6 +80,7 @@ hy3_status hy3_cpu_route_index(struct hy3_stream *s, const struct hy3_route_inde
 {
     int64_t next[a->E];
 
+    HY3_CHECK_INDICES(route_index, ids, a->T * a->k, 0, a->E);
     memset(a->starts, 0, (size_t)(a->E + 1) * sizeof *a->starts);
     for (int64_t i = 0; i < a->T * a->k; i++)
         a->starts[a->ids[i] + 1]++;
