@@ -10,6 +10,8 @@ enum { HY3_PATH_MAX = 4096 };
 hy3_status hy3_path_format(char *out, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Local. False only where the system says that there is no such file: what a failing disk or server
+ * does not tell is taken for there, so that nothing is left out or replaced for it. */
 bool hy3_path_exists(const char *path);
 bool hy3_path_is_directory(const char *path);
 

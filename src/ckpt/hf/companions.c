@@ -185,13 +185,20 @@ static void tell_left_out(const char *output, char **names, size_t count)
     hy3_log(HY3_LOG_INFO, "not copied to '%s', being no part of a model: %s", output, text);
 }
 
+/* Whether there is a file to copy: what cannot be told is found out by copying. */
+static bool is_file(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 ? S_ISREG(info.st_mode) : hy3_path_exists(path);
+}
+
 /* Copies the file if it is a model's; *copied: so, or it is written otherwise. */
 static hy3_status copy_one(const char *base, const char *output, const json_t *modules,
                            const char *name, bool *copied)
 {
     char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
     bool wanted = hy3_hf_is_companion(name) || is_module(modules, name);
-    struct stat info;
 
     *copied = strncmp(name, "model", 5) == 0 && (hy3_ends_with(name, ".safetensors") ||
                                                  hy3_ends_with(name, ".safetensors.index.json"));
@@ -199,7 +206,7 @@ static hy3_status copy_one(const char *base, const char *output, const json_t *m
         return HY3_OK;
     HY3_TRY(hy3_path_format(from, sizeof from, "%s/%s", base, name));
     HY3_TRY(hy3_path_format(to, sizeof to, "%s/%s", output, name));
-    *copied = stat(from, &info) == 0 && S_ISREG(info.st_mode);
+    *copied = is_file(from);
     return *copied ? hy3_output_copy(from, to) : HY3_OK;
 }
 
@@ -251,14 +258,10 @@ hy3_status hy3_hf_copy_modules(const char *base, const char *output)
     json_object_foreach(modules, name, value)
     {
         char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
-        struct stat source, target;
 
         HY3_TRY_DONE(hy3_path_format(from, sizeof from, "%s/%s.py", base, name));
         HY3_TRY_DONE(hy3_path_format(to, sizeof to, "%s/%s.py", output, name));
-        if (stat(from, &source) != 0 || !S_ISREG(source.st_mode))
-            continue;
-        if (stat(to, &target) != 0 || source.st_dev != target.st_dev ||
-            source.st_ino != target.st_ino)
+        if (is_file(from) && !hy3_path_is_same(from, to))
             HY3_TRY_DONE(hy3_output_copy(from, to));
     }
 done:
