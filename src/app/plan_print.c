@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/plural.h"
 #include "base/size.h"
+#include "comm/stop.h"
 
 static hy3_status read_shape(const struct hy3_config *config, const struct hy3_plan_options *o,
                              struct hy3_shape *shape)
@@ -142,6 +143,7 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
 
     HY3_TRY(read_shape(config, options, &shape));
     HY3_TRY(hy3_plan_make(config, &shape, options, &plan));
+    HY3_TRY(hy3_stop_check("planning"));
     print_table(config, options, &plan);
     if (options->device_memory <= 0 && options->host_memory <= 0)
         return HY3_OK;

@@ -45,6 +45,8 @@ phases() {
     AFTER=$log "$@" "hy3_sft: evaluation" "after step 2 of 6" pread 2 eval.h5 "${sft[@]}"
     "$@" "hy3_sft: saving" "after step 3 of 6" pwrite 3 state.h5 "${sft[@]}"
     "$@" "hy3_sft: async save" "$steps" pwrite 3 state.h5 "${sft[@]}" save_async=true
+    "$@" "hy3_sft: resuming" "while [a-z]* a checkpoint" pread 3 state.h5 "${sft[@]}" \
+        resume_from_checkpoint="$M/run/checkpoint-3"
     "$@" "hy3_sft: final write" "while writing" pwrite 2 $shard.part "${sft[@]}"
     "$@" "hy3_tokenize: tokenizing" "while tokenizing" pread 1 train.jsonl hy3_tokenize "$CFG"
     "$@" "hy3_tokenize: token file" "$tokens" open 1 train.h5. hy3_tokenize "$CFG"
@@ -58,6 +60,9 @@ phases() {
     "$@" "hy3_export: writing" "while writing" pwrite 1 $shard.part "${export[@]}"
     "$@" "hy3_check: reading" "while reading" pread 3 $shard hy3_check "$M/model" --all
     "$@" "hy3_generate: loading" "while [a-z]* the weights" pread 5 $shard "${generate[@]}"
+    "$@" "hy3_generate: generating" "while generating text" open 1 eval.jsonl \
+        hy3_generate "$M/model" --messages "$M/eval.jsonl" --max_new_tokens 4
+    "$@" "hy3_plan: planning" "while planning" open 1 config.json hy3_plan "$CFG" --ranks 2
 }
 
 # sends SIGNALS CALL N FILE COMMAND …: as capture, and whether the phase was met.
