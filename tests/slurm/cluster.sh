@@ -84,8 +84,10 @@ net_up() {
 }
 net_down() {
     [ -e "$P/run/netns" ] || return 0
-    local n; for n in $(nodes); do ip netns del "slurmlab-$n"; done; ip link del slurmlab0; rm \
-        -f "$P/run/netns"
+    local n
+    # the kernel keeps a namespace, and its end of the link, while a connection waits for answers
+    for n in $(nodes); do ip netns del "slurmlab-$n"; ip link del "sl-$n" 2>/dev/null; done
+    ip link del slurmlab0; rm -f "$P/run/netns"
 }
 start_slurmd() { # the pid file is written by slurmd itself (SlurmdPidFile has %n)
     in_node "$1" slurmd -N "$1" -f "$SLURM_CONF" ||
@@ -243,6 +245,7 @@ kill_node() {
     local n=$1 pid p inodes victims
     alive "$P/run/slurmd.$n.pid" slurmd || die "no slurmd for $n"
     pid=$(cat "$P/run/slurmd.$n.pid"); victims=$pid
+    [ ! -e "$P/run/netns" ] || victims=$(ip netns pids "slurmlab-$n")
     inodes=" $(awk -v d="$P/spool/$n/" 'index($8, d) == 1 {printf "%s ", $7}' /proc/net/unix)"
     for p in /proc/[0-9]*; do
         [ "$(cat "$p/comm" 2>/dev/null)" = slurmstepd ] || continue

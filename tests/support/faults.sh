@@ -8,6 +8,7 @@
 #   bash tests/support/faults.sh --every "SCENARIO PHASE KIND"  that fault at each call of a phase
 #   bash tests/support/faults.sh --fault "SCENARIO KIND PLACE"  one of them, as a failure prints it
 #   bash tests/support/faults.sh --phases                    the places of each phase
+#   bash tests/support/faults.sh --cluster …                 each of them with tests/slurm/faults.sh
 # HY3_BUILD is where the programs are, HY3_FAULTS_KEEP=1 keeps the directory.
 set -u
 
@@ -21,7 +22,7 @@ PRELOAD=$HY3_BUILD/tests/support/.libs/faulty.so
 export HY3_FAULT_ROOT=$W/ ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"
 [ -n "${HY3_FAULTS_KEEP:-}" ] || trap 'rm -rf "$W"' EXIT
 
-seed=1 count=60 faults=() every='' failed=0 done_faults=0 most=0 unmet=0 begun=0
+seed=1 count=60 faults=() every='' cluster='' failed=0 done_faults=0 most=0 unmet=0 begun=0
 declare -A met=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -29,6 +30,7 @@ while [ $# -gt 0 ]; do
     --count) count=$2 ;;
     --fault) faults+=("$2") ;;
     --every) every=$2 ;;
+    --cluster) cluster=yes && set -- '' "$@" ;;
     --phases) count=0 && set -- '' "$@" ;;
     *) echo "faults.sh: unknown argument '$1'" >&2 && exit 2 ;;
     esac
@@ -37,7 +39,7 @@ done
 
 # --- scenarios: the command that is disturbed, and what it must leave ---
 
-SCENARIOS="sft async resume requeue over two tokenize merge convert export"
+SCENARIOS="sft async resume requeue over two tokenize merge convert export" PHASES=.
 
 # The command of SCENARIO in its LIFE (0, 1, …): $COMMAND.
 command_of() {
@@ -55,11 +57,21 @@ command_of() {
     convert) COMMAND=(hy3_convert --to outer --input_dir "$W/fixed/model" --output_dir
         "$W/run/out") ;;
     export) COMMAND=(hy3_export "$W/fixed/checkpoint-1" "$W/run/out") ;;
+    node*) COMMAND=("$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" "$out" ddp_timeout=60
+        per_device_train_batch_size=1 save_async=$([ "$1" = node1 ] && echo true || echo false)) ;;
     esac
 }
 
 is_training() {
-    case $1 in sft | async | resume | requeue | over | two) ;; *) return 1 ;; esac
+    case $1 in sft | async | resume | requeue | over | two | node*) ;; *) return 1 ;; esac
+}
+
+is_on_cluster() {
+    [ "${1#node}" != "$1" ]
+}
+
+saves_beside() {
+    [ "$1" = async ] || [ "$1" = node1 ]
 }
 
 prepare() {
@@ -104,6 +116,7 @@ inputs() {
 live() {
     local preload=() fault=${FAULT:-0 -} log=$W/hit
     command_of "$1" "${LIFE:-0}"
+    ! is_on_cluster "$1" || { live_on_cluster "$1"; return; }
     rm -f "$W/hit"
     [ -z "${PLACES:-}" ] || { log=$W/places && rm -f "$log"; }
     if [ -n "${PLACES:-}${FAULT:-}" ]; then
@@ -116,6 +129,7 @@ live() {
 }
 
 begin() {
+    ! is_on_cluster "$1" || mend
     rm -rf "$W/run"
     if [ -d "$W/template/$1" ]; then cp -r "$W/template/$1" "$W/run"; else mkdir "$W/run"; fi
 }
@@ -128,15 +142,19 @@ survey() {
     LIFE=0 PLACES=1 live "$scenario"
     [ "$STATUS" -eq 0 ] || fail "$scenario undisturbed: exit $STATUS" "$(cat "$W/log")" || exit 1
     mv "$W/run" "$W/whole/$scenario"
-    awk -v scenario="$scenario" '
+    awk -v tool="$(is_training "$scenario" || echo "$scenario")" \
+        -v save="$(saves_beside "$scenario" && echo async-)save" '
         $3 ~ /model\/model.safetensors/ { loads = 1 }
         loads && $2 ~ /pread/ && $3 ~ /train\.h5$/ { trains = 1 }
         {
             phase = "open"
-            if (scenario !~ /sft|async|resume|requeue|over|two/) phase = scenario
+            if (tool) phase = tool ($2 ~ /^(open|p?read)/ ? "-read" : "-write")
             else if ($3 ~ /hy3_lock/) phase = "lock"
-            else if ($3 ~ /checkpoint-[0-9]*\.part/)
-                phase = scenario == "async" ? "async-save" : "save"
+            else if (match($3, /checkpoint-[0-9]*\.part/)) {
+                name = substr($3, RSTART, RLENGTH)
+                if (!first) first = name
+                phase = name == first ? save : save "s"
+            }
             else if ($3 ~ /checkpoint-/) phase = "checkpoints"
             else if ($3 ~ /eval\.h5$/ && trains) phase = "evaluate"
             else if (($3 ~ /train\.h5$/ && trains) || $3 ~ /train_log/) phase = "step"
@@ -173,6 +191,10 @@ ended_well() {
     case $kind in
     KILL) return 0 ;;
     TERM | INT | USR1) ! is_training "$scenario" || [ "$STATUS" -eq 75 ] || [ "$STATUS" -eq 0 ] ;;
+    NODE | LINK)
+        WHY="more than one message"
+        [ "$(grep -c '^hy3_[a-z]*: error: ' "$W/log")" -le 1 ]
+        ;;
     HUP | SHORT) [ "$STATUS" -eq 0 ] ;;
     *)
         [ "$STATUS" -ne 0 ] || return 0
@@ -235,7 +257,7 @@ repeats_few() {
     local scenario=$1 reached=$2 status=$3 from repeated bound=$SAVE_STEPS
     from=$(sed -n 's/.*continuing after step \([0-9]*\) .*/\1/p' "$W/log")
     ! grep -q "is finished" "$W/log" || return 0
-    [ "$scenario" != async ] || bound=$((2 * SAVE_STEPS))
+    ! saves_beside "$scenario" || bound=$((2 * SAVE_STEPS))
     [ "$status" -ne 75 ] || [ "$reached" -eq "$begun" ] || bound=0
     repeated=$((reached - ${from:-0}))
     [ "$repeated" -le "$most" ] || most=$repeated
@@ -294,7 +316,10 @@ places_of() {
     local calls=. # all
     case $3 in
     SHORT) calls='^(read|write|pread|pwrite)(64)?$' ;;
-    ENOSPC* | EROFS* | EDQUOT*) calls='^(create|write|pwrite|fsync|f.*|mkdir|rename|link)(64)?$' ;;
+    ENOSPC* | EROFS* | EDQUOT*)
+        calls='^(create|p?write|f(sync|datasync|truncate|allocate|flush|close)'
+        calls+='|mk(dir|stemp)|rename|link)'
+        ;;
     HUP) is_training "$1" || calls='^none$' ;;
     esac
     awk -v phase="$2" -v calls="$calls" '$3 == phase && $2 ~ calls { print $1 }' \
@@ -305,7 +330,7 @@ run_schedule() {
     local phases=() scenario phase kind places n=0 misses=0
     for scenario in $SCENARIOS; do
         survey "$scenario"
-        for phase in $(cut -d' ' -f3 "$W/whole/$scenario.places" | sort -u); do
+        for phase in $(cut -d' ' -f3 "$W/whole/$scenario.places" | sort -u | grep -xE "$PHASES"); do
             phases+=("$scenario $phase")
         done
     done
@@ -328,6 +353,7 @@ run_schedule() {
 
 [ -e "$PRELOAD" ] || { echo "faults.sh: '$PRELOAD' is not built" >&2 && exit 77; }
 prepare
+[ -z "$cluster" ] || { . "$HY3_SOURCE/tests/slurm/faults.sh" && cluster_up; }
 if [ ${#faults[@]} -gt 0 ]; then
     for fault in "${faults[@]}"; do
         read -r scenario kind place <<<"$fault"

@@ -6,11 +6,13 @@
  *     HY3_FAULT_ROOT=DIR      the directory
  *     HY3_FAULT="N KIND"      KIND: KILL, TERM, INT, USR1, HUP: the signal comes before the call;
  *                             SHORT; ENOSPC, EROFS, EDQUOT, EIO, EINTR: it fails; with a "+", and
- *                             so do all later ones that write. 0: none
+ *                             so do all later ones that write. 0: none. NODE, LINK: it stops
+ *                             there, for somebody who sees the line in HY3_FAULT_LOG
  *     HY3_FAULT_LOG=FILE      gets a line "N CALL PATH" for every call (N = 0), or for the one hit
  *     HY3_FAULT_RANK=R        the rank (PMI_RANK) that counts; 0 if not set
  *
- * C's own streams, and what the C library calls inside, are not seen. */
+ * Of C's own streams opening, flushing and closing are seen; what else the C library calls inside
+ * is not. */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -36,7 +39,8 @@ static const struct kind {
              {"USR1", SIGUSR1, 0},  {"HUP", SIGHUP, 0},     {"SHORT", 0, HALF},
              {"ENOSPC", 0, ENOSPC}, {"ENOSPC+", 0, ENOSPC}, {"EROFS", 0, EROFS},
              {"EROFS+", 0, EROFS},  {"EDQUOT", 0, EDQUOT},  {"EDQUOT+", 0, EDQUOT},
-             {"EIO", 0, EIO},       {"EIO+", 0, EIO},       {"EINTR", 0, EINTR}};
+             {"EIO", 0, EIO},       {"EIO+", 0, EIO},       {"EINTR", 0, EINTR},
+             {"NODE", SIGSTOP, 0},  {"LINK", SIGSTOP, 0}};
 
 static const struct kind *kind_of(const char *name)
 {
@@ -155,24 +159,24 @@ static int fate_of_path(const char *call, const char *path, bool writes)
         return next.function arguments;               \
     }
 
-#define OF_FD(name, parameters, arguments)    \
-    int name parameters;                      \
-    int name parameters                       \
-    {                                         \
-        NEXT(int, name, parameters);          \
-                                              \
-        FAIL_IF(fate_of_fd(#name, fd, true)); \
-        return next.function arguments;       \
+#define OF_FD(type, name, writes, parameters, arguments) \
+    type name parameters;                                \
+    type name parameters                                 \
+    {                                                    \
+        NEXT(type, name, parameters);                    \
+                                                         \
+        FAIL_IF(fate_of_fd(#name, fd, writes));          \
+        return next.function arguments;                  \
     }
 
-#define OF_PATH(name, parameters, arguments)      \
-    int name parameters;                          \
-    int name parameters                           \
-    {                                             \
-        NEXT(int, name, parameters);              \
-                                                  \
-        FAIL_IF(fate_of_path(#name, path, true)); \
-        return next.function arguments;           \
+#define OF_PATH(type, name, writes, parameters, arguments) \
+    type name parameters;                                  \
+    type name parameters                                   \
+    {                                                      \
+        NEXT(type, name, parameters);                      \
+                                                           \
+        FAIL_IF(fate_of_path(#name, path, writes));        \
+        return next.function arguments;                    \
     }
 
 /* Shown as "create" where it is for writing. */
@@ -202,18 +206,30 @@ TRANSFER(pread, false, (int fd, void *data, size_t size, off_t at), (fd, data, s
 TRANSFER(pread64, false, (int fd, void *data, size_t size, off64_t at), (fd, data, size, at))
 TRANSFER(pwrite, true, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at))
 TRANSFER(pwrite64, true, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at))
-OF_FD(fsync, (int fd), (fd))
-OF_FD(fdatasync, (int fd), (fd))
-OF_FD(ftruncate, (int fd, off_t size), (fd, size))
-OF_FD(ftruncate64, (int fd, off64_t size), (fd, size))
-OF_FD(fallocate, (int fd, int mode, off_t at, off_t size), (fd, mode, at, size))
-OF_FD(fallocate64, (int fd, int mode, off64_t at, off64_t size), (fd, mode, at, size))
-OF_PATH(mkdir, (const char *path, mode_t mode), (path, mode))
-OF_PATH(unlink, (const char *path), (path))
-OF_PATH(remove, (const char *path), (path))
-OF_PATH(rmdir, (const char *path), (path))
-OF_PATH(rename, (const char *path, const char *to), (path, to))
-OF_PATH(link, (const char *path, const char *to), (path, to))
+OF_FD(int, fsync, true, (int fd), (fd))
+OF_FD(int, fdatasync, true, (int fd), (fd))
+OF_FD(int, ftruncate, true, (int fd, off_t size), (fd, size))
+OF_FD(int, ftruncate64, true, (int fd, off64_t size), (fd, size))
+OF_FD(int, fallocate, true, (int fd, int mode, off_t at, off_t size), (fd, mode, at, size))
+OF_FD(int, fallocate64, true, (int fd, int mode, off64_t at, off64_t size), (fd, mode, at, size))
+OF_PATH(int, mkdir, true, (const char *path, mode_t mode), (path, mode))
+OF_PATH(int, unlink, true, (const char *path), (path))
+OF_PATH(int, remove, true, (const char *path), (path))
+OF_PATH(int, rmdir, true, (const char *path), (path))
+OF_PATH(int, rename, true, (const char *path, const char *to), (path, to))
+OF_PATH(int, link, true, (const char *path, const char *to), (path, to))
+OF_FD(int, sync_file_range, true, (int fd, off64_t at, off64_t size, unsigned flags), (fd, at, size, flags))
+OF_FD(int, fstat, false, (int fd, struct stat *info), (fd, info))
+OF_FD(int, fstat64, false, (int fd, struct stat64 *info), (fd, info))
+OF_FD(off_t, lseek, false, (int fd, off_t at, int whence), (fd, at, whence))
+OF_FD(off64_t, lseek64, false, (int fd, off64_t at, int whence), (fd, at, whence))
+OF_PATH(int, stat, false, (const char *path, struct stat *info), (path, info))
+OF_PATH(int, stat64, false, (const char *path, struct stat64 *info), (path, info))
+OF_PATH(int, lstat, false, (const char *path, struct stat *info), (path, info))
+OF_PATH(int, statvfs, false, (const char *path, struct statvfs *disk), (path, disk))
+OF_PATH(int, faccessat, false, (int at, const char *path, int mode, int flags), (at, path, mode, flags))
+OF_PATH(ssize_t, readlink, false, (const char *path, char *to, size_t size), (path, to, size))
+OF_PATH(int, mkstemp, true, (char *path), (path))
 
 /* clang-format on */
 
@@ -240,4 +256,49 @@ DIR *opendir(const char *path)
         return NULL;
     }
     return next.function(path);
+}
+
+#define FOPEN(name)                                          \
+    FILE *name(const char *path, const char *mode);          \
+    FILE *name(const char *path, const char *mode)           \
+    {                                                        \
+        int fault = fate_of_path(#name, path, *mode != 'r'); \
+        NEXT(FILE *, name, (const char *, const char *));    \
+                                                             \
+        if (fault > 0) {                                     \
+            errno = fault;                                   \
+            return NULL;                                     \
+        }                                                    \
+        return next.function(path, mode);                    \
+    }
+
+/* clang-format off */
+FOPEN(fopen)
+FOPEN(fopen64)
+
+/* clang-format on */
+
+/* The stream is gone, as the descriptor of close. */
+int fclose(FILE *stream)
+{
+    int fault = fate_of_fd("fclose", fileno(stream), true);
+    NEXT(int, fclose, (FILE *));
+    int result = next.function(stream);
+
+    if (fault <= 0 || result != 0)
+        return result;
+    errno = fault;
+    return EOF;
+}
+
+int fflush(FILE *stream)
+{
+    int fault = stream ? fate_of_fd("fflush", fileno(stream), true) : NOTHING;
+    NEXT(int, fflush, (FILE *));
+
+    if (fault > 0) {
+        errno = fault;
+        return EOF;
+    }
+    return next.function(stream);
 }
