@@ -30,7 +30,7 @@ END
     export SLURM_CONF=$CLUSTER/etc/slurm.conf UCX_TLS=tcp,self
     NETNS=1 cluster up || { echo "faults.sh: no cluster: $(tail -n 1 "$W/cluster.log")" >&2 &&
         exit 77; }
-    trap 'cluster down; [ -n "${HY3_FAULTS_KEEP:-}" ] || rm -rf "$W"' EXIT
+    trap 'cluster down; [ -n "${HY3_FAULTS_KEEP:-}" ] || rm -rf "$W" "$W.log"' EXIT
 }
 
 # All nodes as they were, with nothing on them.
@@ -76,10 +76,10 @@ END
 live_on_cluster() {
     local node=${1#node} state struck=''
     watch "$node"
-    rm -f "$W/log"
+    rm -f "$W.log"
     if [ "${LIFE:-0}" -eq 0 ]; then
         JOB=$(PATH=$W/bin:$PATH timeout 20 sbatch --parsable --export=ALL --nodes=2 \
-            --ntasks-per-node=1 --time=20 --signal=USR1@1 --output="$W/log" \
+            --ntasks-per-node=1 --time=20 --signal=USR1@1 --output="$W.log" \
             "${COMMAND[@]}") || exit 1
     else
         timeout 20 scontrol requeue "$JOB" 2>/dev/null # what ended of itself

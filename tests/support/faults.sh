@@ -20,7 +20,7 @@ BATS_TEST_TMPDIR=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/hy3-faults-XXXXXX")" && pwd 
 W=$BATS_TEST_TMPDIR SAVE_STEPS=2
 PRELOAD=$HY3_BUILD/tests/support/.libs/faulty.so
 export HY3_FAULT_ROOT=$W/ ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"
-[ -n "${HY3_FAULTS_KEEP:-}" ] || trap 'rm -rf "$W"' EXIT
+[ -n "${HY3_FAULTS_KEEP:-}" ] || trap 'rm -rf "$W" "$W.log"' EXIT
 
 seed=1 count=60 faults=() every='' cluster='' failed=0 done_faults=0 most=0 unmet=0 begun=0
 declare -A met=()
@@ -76,7 +76,7 @@ saves_beside() {
 
 prepare() {
     mkdir -p "$W/fixed" "$W/run" "$W/template" "$W/whole"
-    make_model "$W/fixed/model" >"$W/log" 2>&1 || fail "$(cat "$W/log")" || exit 1
+    make_model "$W/fixed/model" >"$W.log" 2>&1 || fail "$(cat "$W.log")" || exit 1
     make_config "$W/fixed/model"
     head -n 3 "$W/train.jsonl" >"$W/fixed/eval.jsonl"
     mv "$W/train.jsonl" "$W/fixed/train.jsonl"
@@ -90,7 +90,7 @@ END
         hy3_sft "$CFG" output_dir="$W/run/lora" finetuning_type=lora max_steps=1 lora_rank=4 &&
             mkdir "$W/fixed/adapter" && cp "$W"/run/lora/adapter_* "$W/fixed/adapter" &&
             hy3_sft "$CFG" output_dir="$W/run/out" max_steps=1 save_steps=1 learning_rate=3e-3
-    } >"$W/log" 2>&1 || fail "$(cat "$W/log")" || exit 1
+    } >"$W.log" 2>&1 || fail "$(cat "$W.log")" || exit 1
     cp -r "$W/run/out/checkpoint-1" "$W/fixed"
     mkdir "$W/template/over" && mv "$W/run/out" "$W/template/over/out"
     rm -rf "$W/run"
@@ -111,7 +111,7 @@ inputs() {
     find "$W/fixed" -type f -printf '%p %s %T@\n' | sort
 }
 
-# One life of SCENARIO: its status in $STATUS, what it printed in $W/log. FAULT: what it meets;
+# One life of SCENARIO: its status in $STATUS, what it printed in $W.log. FAULT: what it meets;
 # PLACES: its calls are listed in $W/places.
 live() {
     local preload=() fault=${FAULT:-0 -} log=$W/hit
@@ -124,7 +124,7 @@ live() {
         [ "$1" != two ] || preload+=(HY3_FAULT_RANK=1)
     fi
     STATUS=0
-    { timeout -k 5 30 "${preload[@]}" "${COMMAND[@]}" >"$W/log" 2>&1 </dev/null || STATUS=$?; } \
+    { timeout -k 5 30 "${preload[@]}" "${COMMAND[@]}" >"$W.log" 2>&1 </dev/null || STATUS=$?; } \
         2>/dev/null # what the shell says of a killed program
 }
 
@@ -140,7 +140,7 @@ survey() {
     [ ! -e "$W/whole/$scenario.places" ] || return 0
     begin "$scenario"
     LIFE=0 PLACES=1 live "$scenario"
-    [ "$STATUS" -eq 0 ] || fail "$scenario undisturbed: exit $STATUS" "$(cat "$W/log")" || exit 1
+    [ "$STATUS" -eq 0 ] || fail "$scenario undisturbed: exit $STATUS" "$(cat "$W.log")" || exit 1
     mv "$W/run" "$W/whole/$scenario"
     awk -v tool="$(is_training "$scenario" || echo "$scenario")" \
         -v save="$(saves_beside "$scenario" && echo async-)save" '
@@ -172,7 +172,7 @@ wrong() { # SCENARIO KIND PLACE; $WHY
     printf 'not right: %s in %s at place %s (%s): %s\n' "$2" "$1" "$3" "$hit" "$WHY"
     printf '  repeat: HY3_BUILD=%s bash tests/support/faults.sh --fault "%s"\n' "$HY3_BUILD" \
         "$1 $2 $3"
-    tail -n 4 "$W/log" | sed "s|$W/||g; s/^/    /"
+    tail -n 4 "$W.log" | sed "s|$W/||g; s/^/    /"
     return 1
 }
 
@@ -193,14 +193,14 @@ ended_well() {
     TERM | INT | USR1) ! is_training "$scenario" || [ "$STATUS" -eq 75 ] || [ "$STATUS" -eq 0 ] ;;
     NODE | LINK)
         WHY="more than one message"
-        [ "$(grep -c '^hy3_[a-z]*: error: ' "$W/log")" -le 1 ]
+        [ "$(grep -c '^hy3_[a-z]*: error: ' "$W.log")" -le 1 ]
         ;;
     HUP | SHORT) [ "$STATUS" -eq 0 ] ;;
     *)
         [ "$STATUS" -ne 0 ] || return 0
         [ "$STATUS" -le 3 ] || return 1
         WHY="not one message"
-        [ "$(grep -c ': error: ' "$W/log")" -eq 1 ]
+        [ "$(grep -c ': error: ' "$W.log")" -eq 1 ]
         ;;
     esac
 }
@@ -255,8 +255,8 @@ last_step() {
 # come before the first step of that life: then those of the life before count).
 repeats_few() {
     local scenario=$1 reached=$2 status=$3 from repeated bound=$SAVE_STEPS
-    from=$(sed -n 's/.*continuing after step \([0-9]*\) .*/\1/p' "$W/log")
-    ! grep -q "is finished" "$W/log" || return 0
+    from=$(sed -n 's/.*continuing after step \([0-9]*\) .*/\1/p' "$W.log")
+    ! grep -q "is finished" "$W.log" || return 0
     ! saves_beside "$scenario" || bound=$((2 * SAVE_STEPS))
     [ "$status" -ne 75 ] || [ "$reached" -eq "$begun" ] || bound=0
     repeated=$((reached - ${from:-0}))

@@ -276,6 +276,8 @@ hy3_status hy3_hf_end(const char *output)
     char path[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, mark_name));
-    HY3_TRY(hy3_hf_remove_file(output, mark_name));
-    return hy3_directory_sync(path);
+    /* with the mark the command can be repeated, so all else stands before it goes; a mark that a
+     * power failure brings back does no harm */
+    HY3_TRY(hy3_directory_sync(path));
+    return hy3_hf_remove_file(output, mark_name);
 }
