@@ -9,7 +9,8 @@
 #include "ckpt/hf/publish.h"
 #include "config/assign.h"
 #include "config/compare.h"
-#include "config/load.h"
+#include "config/foreign/yaml.h"
+#include "config/settings.h"
 #include "data/dataset_info.h"
 #include "data/lines.h"
 #include "fuzz.h"
@@ -106,16 +107,21 @@ static void configuration_of_before(const char *data, size_t size)
     free(text);
 }
 
-static void configuration(const char *data, size_t size)
+/* Of hy3 (f), in YAML (y), or the JSON of DeepSpeed (s). */
+static void configuration(char letter, const char *data, size_t size)
 {
-    const struct hy3_settings none = {0};
+    struct hy3_settings settings = {0};
     struct hy3_problems problems = {0};
-    struct hy3_config config = {0};
-    char path[HY3_PATH_MAX];
+    char *text = malloc(size + 1);
 
-    snprintf(path, sizeof path, "%s/run.cfg", place('f', "run.cfg", data, size));
-    if (hy3_config_load(&config, MPI_COMM_SELF, path, &none, "hy3_sft", &problems) == HY3_OK)
-        hy3_config_free(&config);
+    memcpy(text, data, size);
+    text[size] = '\0';
+    if (letter == 'f')
+        hy3_libconfig_read(text, size, "run.cfg", &settings, &problems);
+    else
+        hy3_yaml_read(text, size, "run.yaml", letter == 's', "", &settings, &problems);
+    hy3_settings_free(&settings);
+    free(text);
 }
 
 static void tokenizer_config(const char *data, size_t size)
@@ -226,7 +232,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         configuration_of_before(text, size);
         break;
     case 'f':
-        configuration(text, size);
+    case 'y':
+    case 's':
+        configuration((char)data[0], text, size);
         break;
     case 't':
         tokenizer_config(text, size);
