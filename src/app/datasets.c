@@ -52,6 +52,7 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
                                           .keep_unlabelled = c->disable_shuffling,
                                           .content_tokens = content_tokens(c),
                                           .is_tentative = is_tentative,
+                                          .is_private = c->private_files,
                                           .overwrite = c->overwrite_cache};
 
     if (files->count == 0) {

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/planted.h"
 #include "ckpt/hf/publish.h"
 #include "ckpt/state/state.h"
 #include "comm/agree.h"
@@ -178,6 +179,13 @@ static struct hy3_save save_options(const struct export *e)
                              .max_shard_bytes = o->max_shard_bytes};
 }
 
+/* Rank 0. */
+static hy3_status check_output(const char *output)
+{
+    HY3_TRY(hy3_planted_check(output, NULL));
+    return hy3_hf_may_write(output, program);
+}
+
 hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
 {
     hy3_status status = HY3_OK;
@@ -185,7 +193,7 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
     struct hy3_values values = {.of = &e, .get = get, .share = share};
     struct hy3_save save;
 
-    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_hf_may_write(options->output, program) : HY3_OK,
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? check_output(options->output) : HY3_OK,
                    "opening the output directory");
     HY3_TRY_DONE(open_run(&e));
     save = save_options(&e);

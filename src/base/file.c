@@ -3,19 +3,41 @@
 #include "base/file.h"
 
 #include "base/memory.h"
+#include "base/planted.h"
 #include "base/size.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-hy3_status hy3_directory_create(const char *path)
+enum { DEPTH = 32 }; /* of directories: hy3 makes three */
+
+/* Creates one directory of a path, the part of it that ends here; an existing one is fine. */
+static hy3_status create_one(const char *path, const char *part, bool is_last, mode_t mode)
 {
-    char part[HY3_PATH_MAX], why[HY3_PATH_WHY];
-    int error;
+    char why[HY3_PATH_WHY];
+    struct stat info;
+    int error = mkdir(part, mode) == 0 ? 0 : errno;
+
+    if (error == 0)
+        return HY3_OK;
+    if (lstat(part, &info) == 0 && S_ISLNK(info.st_mode))
+        HY3_TRY(hy3_planted_refuse(part));
+    /* nobody need write to what lies above: /home is root's */
+    if (error == EEXIST && (is_last || !hy3_path_is_directory(part)) &&
+        hy3_path_fault(part, HY3_PATH_OUTPUT, why, sizeof why))
+        HY3_FAIL(HY3_EIO, "cannot create the directory '%s': '%s' %s", path, part, why);
+    if (!hy3_path_is_directory(part))
+        HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", part, strerror(error));
+    return HY3_OK;
+}
+
+/* last: the mode of the directory itself. */
+static hy3_status create_directory(const char *path, mode_t last)
+{
+    char part[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(part, sizeof part, "%s", path));
     for (char *p = part + 1; *part; p++) {
@@ -24,17 +46,28 @@ hy3_status hy3_directory_create(const char *path)
         if (kept != '/' && kept != '\0')
             continue;
         *p = '\0';
-        error = mkdir(part, 0777) == 0 ? 0 : errno;
-        /* nobody need write to what lies above: /home is root's */
-        if (error == EEXIST && (kept == '\0' || !hy3_path_is_directory(part)) &&
-            hy3_path_fault(part, HY3_PATH_OUTPUT, why, sizeof why))
-            HY3_FAIL(HY3_EIO, "cannot create the directory '%s': '%s' %s", path, part, why);
-        if (error != 0 && !hy3_path_is_directory(part))
-            HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", part, strerror(error));
+        HY3_TRY(create_one(path, part, kept == '\0', kept == '\0' ? last : 0777));
         *p = kept;
         if (kept == '\0')
             break;
     }
+    return HY3_OK;
+}
+
+hy3_status hy3_directory_create(const char *path)
+{
+    return create_directory(path, 0777);
+}
+
+hy3_status hy3_directory_create_private(const char *path)
+{
+    return create_directory(path, 0700);
+}
+
+hy3_status hy3_directory_create_new(const char *path, bool is_private)
+{
+    if (mkdir(path, is_private ? 0700 : 0777) != 0)
+        HY3_FAIL(HY3_EIO, "cannot create the directory '%s': %s", path, strerror(errno));
     return HY3_OK;
 }
 
@@ -57,16 +90,58 @@ hy3_status hy3_directory_is_empty(const char *path, bool *empty)
     return HY3_OK;
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
+static hy3_status remove_entry(int at, const char *name, const char *path, int depth);
+
+/* Removes what is in an open directory. A reading may miss names while others go, so it is repeated
+ * until nothing is found. */
+static hy3_status empty_directory(DIR *open, const char *path, int depth)
 {
-    return remove(path);
+    const struct dirent *entry;
+    bool found = true;
+
+    while (found) {
+        found = false;
+        rewinddir(open);
+        while ((entry = readdir(open))) {
+            if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+                continue;
+            HY3_TRY(remove_entry(dirfd(open), entry->d_name, path, depth + 1));
+            found = true;
+        }
+    }
+    return HY3_OK;
+}
+
+/* Removes the name, and what is below it if it is a directory, which is opened without following a
+ * link. path: of the whole, for the message. */
+static hy3_status remove_entry(int at, const char *name, const char *path, int depth)
+{
+    hy3_status status = HY3_OK;
+    int error = unlinkat(at, name, 0) == 0 ? 0 : errno, fd = -1;
+    DIR *open = NULL;
+
+    if (error == 0 || error == ENOENT)
+        return HY3_OK;
+    if (error == EISDIR || error == EPERM)
+        fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && !(open = fdopendir(fd)))
+        close(fd);
+    if (!open || depth == DEPTH)
+        HY3_FAIL_DONE(HY3_EIO, "cannot remove '%s': %s", path,
+                      open ? "its directories are too deep" : strerror(error));
+    HY3_TRY_DONE(empty_directory(open, path, depth));
+    if (unlinkat(at, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+        HY3_FAIL_DONE(HY3_EIO, "cannot remove '%s': %s", path, strerror(errno));
+done:
+    if (open)
+        closedir(open);
+    return status;
 }
 
 hy3_status hy3_directory_remove(const char *path)
 {
-    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
-        HY3_FAIL(HY3_EIO, "cannot remove '%s': %s", path, strerror(errno));
-    return HY3_OK;
+    HY3_TRY(hy3_planted_refuse(path));
+    return remove_entry(AT_FDCWD, path, path, 0);
 }
 
 hy3_status hy3_directory_sync(const char *path)
@@ -185,11 +260,44 @@ hy3_status hy3_file_write_at(int fd, const void *data, size_t size, int64_t offs
     return HY3_OK;
 }
 
+static hy3_status create_file(const char *path, mode_t mode, int *fd)
+{
+    HY3_TRY(hy3_planted_refuse(path));
+    unlink(path); /* what cannot be removed is in the way of what follows */
+    if ((*fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)) < 0)
+        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+    return HY3_OK;
+}
+
 hy3_status hy3_file_create(const char *path, int *fd)
 {
-    unlink(path); /* a link would be followed */
-    if ((*fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+    return create_file(path, 0666, fd);
+}
+
+hy3_status hy3_file_create_private(const char *path, int *fd)
+{
+    return create_file(path, 0600, fd);
+}
+
+hy3_status hy3_file_reopen(const char *path, int *fd)
+{
+    struct stat info;
+
+    *fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (*fd < 0)
+        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
+    if (fstat(*fd, &info) == 0 && S_ISREG(info.st_mode))
+        return HY3_OK;
+    close(*fd);
+    *fd = -1;
+    HY3_FAIL(HY3_EIO, "cannot open '%s': it is not a regular file", path);
+}
+
+hy3_status hy3_file_remove(const char *path)
+{
+    HY3_TRY(hy3_planted_refuse(path));
+    if (unlink(path) != 0 && errno != ENOENT)
+        HY3_FAIL(HY3_EIO, "cannot remove '%s': %s", path, strerror(errno));
     return HY3_OK;
 }
 

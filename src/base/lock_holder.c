@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -164,10 +165,19 @@ static bool has_nonce(const struct hy3_lock_holder *holder)
     return strlen(holder->nonce) == 16 && strspn(holder->nonce, "0123456789abcdef") == 16;
 }
 
+static hy3_status refuse(const char *path)
+{
+    HY3_FAIL(HY3_EUSAGE,
+             "'%s' is in the place of a lock, but hy3 did not make it; remove it, or name another "
+             "directory",
+             path);
+}
+
 hy3_status hy3_lock_holder_read(const char *path, struct hy3_lock_holder *out, bool *exists)
 {
     char text[HY3_LOCK_TEXT], *line, *rest;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW), error;
+    struct stat info;
     ssize_t size;
     uint64_t hash;
 
@@ -175,8 +185,14 @@ hy3_status hy3_lock_holder_read(const char *path, struct hy3_lock_holder *out, b
     *exists = fd >= 0;
     if (fd < 0 && errno == ENOENT)
         return HY3_OK;
+    if (fd < 0 && (errno == ELOOP || errno == ENXIO)) /* a link; a socket */
+        return refuse(path);
     if (fd < 0)
         HY3_FAIL(HY3_EIO, "cannot read the lock '%s': %s", path, strerror(errno));
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(fd);
+        return refuse(path);
+    }
     while ((size = pread(fd, text, sizeof text - 1, 0)) < 0 && errno == EINTR)
         continue;
     error = errno;
@@ -186,6 +202,8 @@ hy3_status hy3_lock_holder_read(const char *path, struct hy3_lock_holder *out, b
     text[size] = '\0';
     hash = XXH3_64bits(text, (size_t)size);
     line = strtok_r(text, "\n", &rest);
+    if (info.st_nlink > 1 && (!line || strcmp(line, title) != 0))
+        return refuse(path); /* a second name of somebody's file */
     if (line && strcmp(line, title) == 0)
         while ((line = strtok_r(NULL, "\n", &rest)))
             take_line(out, line);

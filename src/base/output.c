@@ -4,8 +4,6 @@
 
 #include "base/memory.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 hy3_status hy3_output_name(const char *path, const char *unique, struct hy3_output *out)
@@ -14,6 +12,7 @@ hy3_status hy3_output_name(const char *path, const char *unique, struct hy3_outp
                                         unique ? "." : "", unique ? unique : "");
 
     out->fd = -1;
+    out->is_private = false;
     if (status != HY3_OK)
         out->part[0] = '\0';
     else
@@ -23,14 +22,13 @@ hy3_status hy3_output_name(const char *path, const char *unique, struct hy3_outp
 
 hy3_status hy3_output_create(struct hy3_output *out)
 {
-    return hy3_file_create(out->part, &out->fd);
+    return out->is_private ? hy3_file_create_private(out->part, &out->fd)
+                           : hy3_file_create(out->part, &out->fd);
 }
 
 hy3_status hy3_output_open(struct hy3_output *out)
 {
-    if ((out->fd = open(out->part, O_RDWR | O_CLOEXEC)) < 0)
-        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", out->part, strerror(errno));
-    return HY3_OK;
+    return hy3_file_reopen(out->part, &out->fd);
 }
 
 void hy3_output_close(struct hy3_output *out)

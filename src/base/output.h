@@ -17,12 +17,14 @@
 
 struct hy3_output {
     int fd;                  /* of the temporary file, -1: not open */
+    bool is_private;         /* only its owner may read it; else umask decides */
     char path[HY3_PATH_MAX]; /* the final name */
     char part[HY3_PATH_MAX]; /* the temporary one, "": there is nothing to discard */
 };
 
-/* Local. Forms the names and touches no file. unique: stands in the temporary name, so that jobs
- * that write the same file do not disturb each other; NULL: none. Errors: HY3_EUSAGE. */
+/* Local. Forms the names, of a file that is not private, and touches no file. unique: stands in the
+ * temporary name, so that jobs that write the same file do not disturb each other; NULL: none.
+ * Errors: HY3_EUSAGE. */
 hy3_status hy3_output_name(const char *path, const char *unique, struct hy3_output *out);
 
 /* Local. Creates the temporary file; what an earlier run left of it goes. */

@@ -69,7 +69,7 @@ struct hy3_config {
     bool use_dummy_data;
     /* training */
     char *output_dir;
-    bool overwrite_output_dir;
+    bool overwrite_output_dir, private_files;
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
     double num_train_epochs;
     int64_t max_steps;

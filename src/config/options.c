@@ -94,6 +94,8 @@ const struct hy3_option hy3_options[] = {
          "directory for all output"),
     BOOL(overwrite_output_dir, false, ALL, NULL, FREE,
          "set another run in output_dir aside (output_dir/previous) instead of refusing to start"),
+    BOOL(private_files, true, ALL, NULL, FREE,
+         "caches, rejected lines and checkpoints are their owner's alone; false: umask decides"),
     COUNT(per_device_train_batch_size, 1, 1, 1 << 20, ALL, NULL, MAY_CHANGE,
          "samples per micro-batch and rank"),
     COUNT(gradient_accumulation_steps, 1, 1, 1 << 20, ALL, NULL, MAY_CHANGE,

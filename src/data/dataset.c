@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/planted.h"
 #include "base/plural.h"
 #include "base/random.h"
 #include "comm/agree.h"
@@ -15,6 +16,8 @@
 #include "data/token_file.h"
 #include "data/token_maker.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -309,6 +312,27 @@ static hy3_status reopen_file(MPI_Comm comm, struct hy3_dataset *d)
     return hy3_agree(comm, status, "opening the token file");
 }
 
+/* Whether a dataset reads, replaces or removes what bears this name in its directory. */
+static bool is_used(const char *name)
+{
+    return strncmp(name, ".hy3", 4) == 0 || strncmp(name, "train.", 6) == 0 ||
+           strncmp(name, "eval.", 5) == 0;
+}
+
+/* Rank 0. path: of the token file. */
+static hy3_status open_directory(const struct hy3_dataset_options *options, const char *path)
+{
+    HY3_TRY(hy3_planted_check(options->cache_directory, is_used));
+    if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0 && errno == EACCES)
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s' is there, but may not be read: name another cache_dir, or, where several "
+                 "users share one, let its owner run 'chmod g+r' and each set private_files = "
+                 "false",
+                 path);
+    return options->is_private ? hy3_directory_create_private(options->cache_directory)
+                               : hy3_directory_create(options->cache_directory);
+}
+
 /* Collective. Rank 0 needs the tokenizer to check a file, all ranks to build one. */
 static hy3_status open_tokenizer(MPI_Comm comm, const char *directory, bool is_needed,
                                  struct hy3_tokenizer **tokenizer)
@@ -341,7 +365,7 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     d->source_count = options->file_count;
     HY3_TRY_DONE(hy3_sources_stat(comm, options->files, options->file_count, &d->sources));
     if (hy3_rank(comm) == 0)
-        status = hy3_directory_create(options->cache_directory);
+        status = open_directory(options, path);
     HY3_AGREE_DONE(comm, status, "opening the dataset");
     *out = HY3_TAKE(d);
 done:

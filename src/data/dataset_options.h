@@ -24,6 +24,7 @@ struct hy3_dataset_options {
     /* a file that is there is replaced by hy3_dataset_publish alone, when the new one was found
      * right */
     bool is_tentative;
+    bool is_private; /* what is created is its owner's alone */
 };
 
 struct hy3_dataset_summary {

@@ -118,7 +118,8 @@ static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, in
     return status;
 }
 
-static hy3_status open_writer(struct writer *w, const char *path, struct hy3_bad_list *list)
+static hy3_status open_writer(struct writer *w, const char *path, bool is_private,
+                              struct hy3_bad_list *list)
 {
     char unique[32];
 
@@ -126,8 +127,11 @@ static hy3_status open_writer(struct writer *w, const char *path, struct hy3_bad
     w->list = list;
     snprintf(unique, sizeof unique, "%ld", (long)getpid());
     HY3_TRY(hy3_output_name(path, unique, &w->output));
-    if (!(w->file = fopen(w->output.part, "we")))
+    w->output.is_private = is_private;
+    HY3_TRY(hy3_output_create(&w->output));
+    if (!(w->file = fdopen(w->output.fd, "w")))
         HY3_FAIL(HY3_EIO, "cannot create '%s': %s", w->output.part, strerror(errno));
+    w->output.fd = -1; /* the file's now */
     return HY3_OK;
 }
 
@@ -161,7 +165,7 @@ hy3_status hy3_reject_write(MPI_Comm comm, const struct hy3_tokenized *tokenized
 
     status = hy3_alloc(&packet, PACKET, sizeof *packet);
     if (status == HY3_OK && is_writer)
-        status = open_writer(&writer, path, list);
+        status = open_writer(&writer, path, output->is_private, list);
     HY3_AGREE_DONE(comm, status, phase);
     for (int64_t p = 0; p < hy3_tokenized_portions(tokenized); p++) {
         local = write_portion(comm, tokenized, p, packet, is_writer ? &writer : NULL);

@@ -10,7 +10,6 @@
 #include "data/token_writer.h"
 
 #include <dirent.h>
-#include <unistd.h>
 
 static hy3_status judge_bad(const struct hy3_dataset_options *options,
                             const struct hy3_dataset_summary *sum, const struct hy3_bad_list *list,
@@ -55,7 +54,7 @@ void hy3_token_files_sweep(const char *directory, const char *name)
 {
     DIR *open = opendir(directory);
     const struct dirent *entry;
-    char tokens[HY3_PATH_MAX], rejects[HY3_PATH_MAX];
+    char tokens[HY3_PATH_MAX], rejects[HY3_PATH_MAX], path[HY3_PATH_MAX];
 
     snprintf(tokens, sizeof tokens, "%s.h5.", name);
     snprintf(rejects, sizeof rejects, "%s.rejected.jsonl.", name);
@@ -63,8 +62,9 @@ void hy3_token_files_sweep(const char *directory, const char *name)
         bool is_ours = strncmp(entry->d_name, tokens, strlen(tokens)) == 0 ||
                        strncmp(entry->d_name, rejects, strlen(rejects)) == 0;
 
-        if (is_ours && hy3_ends_with(entry->d_name, ".part"))
-            unlinkat(dirfd(open), entry->d_name, 0);
+        if (is_ours && hy3_ends_with(entry->d_name, ".part") &&
+            hy3_path_format(path, sizeof path, "%s/%s", directory, entry->d_name) == HY3_OK)
+            (void)hy3_file_remove(path);
     }
     if (open)
         closedir(open);
@@ -119,6 +119,7 @@ hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *
     char rejected[HY3_PATH_MAX];
     bool is_complete;
 
+    files->tokens.is_private = files->rejects.is_private = options->is_private;
     HY3_TRY_DONE(hy3_path_format(rejected, sizeof rejected, "%s/%s.rejected.jsonl",
                                  options->cache_directory, options->name));
     HY3_TRY_DONE(

@@ -409,6 +409,7 @@ hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
         if (hy3_tokenized_counts(tokenized, p)->samples > 0)
             w.last = p;
     status = name_output(&w, path);
+    w.output.is_private = output->is_private;
     if (status == HY3_OK)
         status = hy3_hdf5_nowhere(w.output.part, 0, &w.nowhere);
     if (status == HY3_OK)

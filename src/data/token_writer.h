@@ -8,8 +8,8 @@
 
 /* Collective on `comm`. Writes a complete file that is to become `path`; two jobs at once do not
  * disturb each other. Its final name it gets from the caller: hy3_output_publish on rank 0, or
- * hy3_output_discard; *output has both names on all ranks. The fields of `header` for places and
- * the file itself are not read. Errors: HY3_EIO, HY3_ENOMEM. */
+ * hy3_output_discard; *output has both names on all ranks, output->is_private is given. The fields
+ * of `header` for places and the file itself are not read. Errors: HY3_EIO, HY3_ENOMEM. */
 hy3_status hy3_token_file_write(MPI_Comm comm, const char *path,
                                 const struct hy3_token_header *header, enum hy3_dialect dialect,
                                 const struct hy3_source *sources, int file_count,

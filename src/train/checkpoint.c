@@ -218,8 +218,8 @@ static hy3_status write_state(struct hy3_checkpoints *c)
         values = (struct hy3_values){.of = c, .get = get_copy, .share = share_copy};
     HY3_TRY(path_of(c, c->info.step, ".part/state.h5", path));
     if (c->has_state)
-        HY3_TRY(
-            hy3_state_write(c->saving, path, c->model->params, &c->info, c->configuration, values));
+        HY3_TRY(hy3_state_write(c->saving, path, c->config->private_files, c->model->params,
+                                &c->info, c->configuration, values));
     if (hy3_rank(c->saving) == 0)
         status = publish(c);
     HY3_AGREE(c->saving, status, "completing a checkpoint");
@@ -242,7 +242,7 @@ static hy3_status create_directory(const struct hy3_checkpoints *c, const char *
     if (hy3_rank(c->comm) != 0)
         return HY3_OK;
     HY3_TRY(hy3_directory_remove(part));
-    return hy3_directory_create(part);
+    return hy3_directory_create_new(part, c->config->private_files);
 }
 
 static hy3_status copy_all(struct hy3_checkpoints *c)

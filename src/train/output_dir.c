@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/planted.h"
 #include "base/plural.h"
 #include "ckpt/state/list.h"
 #include "comm/agree.h"
@@ -144,13 +145,27 @@ static hy3_status check_named(const struct hy3_output_dir *dir, bool may_be_gone
              named, config->output_dir, here);
 }
 
+/* Whether a run reads, replaces or removes what bears this name in output_dir. */
+static bool is_used(const char *name)
+{
+    return strncmp(name, ".hy3", 4) == 0 || strncmp(name, "previous", 8) == 0 ||
+           strcmp(name, "cache") == 0 || hy3_previous_is_result(name);
+}
+
+/* Rank 0. What is there may be used. */
+static hy3_status check_directory(const char *directory)
+{
+    if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
+        HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
+    return hy3_planted_check(directory, is_used);
+}
+
 /* Rank 0. */
 static hy3_status create_directory(MPI_Comm comm, const char *directory)
 {
     if (hy3_rank(comm) != 0)
         return HY3_OK;
-    if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
-        HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
+    HY3_TRY(check_directory(directory));
     return hy3_directory_create(directory);
 }
 
@@ -171,8 +186,8 @@ static hy3_status look(struct hy3_output_dir *dir)
     const char *directory = dir->config->output_dir;
     bool restored = false, empty = false;
 
-    if (hy3_path_exists(directory) && !hy3_path_is_directory(directory))
-        HY3_FAIL(HY3_EUSAGE, "output_dir '%s' is not a directory", directory);
+    if (dir->changes_nothing) /* else hy3_output_dir_lock has looked */
+        HY3_TRY(check_directory(directory));
     HY3_TRY(check_sources(dir->config));
     if (!hy3_path_exists(directory) && dir->changes_nothing)
         return check_named(dir, true);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/planted.h"
 #include "ckpt/hf/companions.h"
 #include "ckpt/state/list.h"
 #include "train/mark.h"
@@ -241,7 +242,7 @@ static hy3_status make_part(const char *directory, const char *part)
     HY3_TRY(hy3_mark_read(directory, &mark, &found));
     HY3_TRY(below(directory, MADE, made));
     HY3_TRY(hy3_directory_remove(made));
-    HY3_TRY(hy3_directory_create(made));
+    HY3_TRY(hy3_directory_create_new(made, false));
     HY3_TRY(hy3_mark_write(made, &mark));
     return hy3_file_rename(made, part);
 }
@@ -293,6 +294,7 @@ hy3_status hy3_previous_replace(const char *directory, const char *part, const c
 
     HY3_TRY(below(directory, part, from));
     HY3_TRY(below(directory, name, to));
+    HY3_TRY(hy3_planted_refuse(to));
     if (!hy3_path_exists(to))
         return hy3_file_rename(from, to);
     HY3_TRY(hy3_path_format(replaced, sizeof replaced, "%s/" REPLACED "%s", directory, name));

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <unistd.h>
 
 enum { LOG_LIMIT = 1 << 30 };
 
@@ -84,6 +85,22 @@ done:
     return status;
 }
 
+/* Opens the log: the lines of the run so far stay, those of an earlier run do not. */
+static hy3_status open_log(struct hy3_report *r, const char *path, bool goes_on)
+{
+    int fd;
+
+    if (goes_on && hy3_path_exists(path))
+        HY3_TRY(hy3_file_reopen(path, &fd));
+    else
+        HY3_TRY(hy3_file_create(path, &fd));
+    if (!(r->log = fdopen(fd, "a"))) {
+        close(fd);
+        HY3_FAIL(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
+    }
+    return HY3_OK;
+}
+
 hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t every, bool writes,
                            const struct hy3_report_state *from, struct hy3_report **out)
 {
@@ -107,8 +124,8 @@ hy3_status hy3_report_open(const char *output_dir, int64_t total_steps, int64_t 
     r->step = from->step;
     if (writes && from->step > 0)
         HY3_TRY_DONE(keep_lines(r, path, from->step));
-    if (writes && !(r->log = fopen(path, from->step > 0 ? "ae" : "we")))
-        HY3_FAIL_DONE(HY3_EIO, "cannot create '%s': %s", path, strerror(errno));
+    if (writes)
+        HY3_TRY_DONE(open_log(r, path, from->step > 0));
     *out = HY3_TAKE(r);
 done:
     hy3_report_close(r);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/plural.h"
+#include "ckpt/hf/companions.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/environment.h"
@@ -32,6 +33,7 @@ static hy3_status check_tokenizer(const struct hy3_run *run)
 
     if (run->config->use_dummy_data)
         return HY3_OK;
+    HY3_TRY_DONE(hy3_hf_check_companions(directory, false)); /* the result has them */
     HY3_TRY_DONE(hy3_tokenizer_open(directory, &tokenizer));
     if (hy3_tokenizer_size(tokenizer) > run->model.shape.vocab)
         HY3_FAIL_DONE(HY3_EUSAGE,

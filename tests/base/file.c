@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/planted.h"
 #include "support/test.h"
 
 #include <sys/stat.h>
@@ -120,6 +121,104 @@ static void a_failing_allocation_is_a_status(void **state)
     assert_fails(HY3_ENOMEM, "cannot allocate", hy3_alloc(&text, SIZE_MAX / 2, 3));
 }
 
+static mode_t mode_of(const char *name)
+{
+    struct stat info;
+
+    assert_int_equal(stat(path_of(name), &info), 0);
+    return info.st_mode & 07777;
+}
+
+static void what_is_private_is_its_owners_alone(void **state)
+{
+    mode_t before = umask(0);
+    int fd;
+
+    (void)state;
+    assert_ok(hy3_directory_create_private(path_of("p/q")));
+    assert_ok(hy3_directory_create_new(path_of("p/q/new"), true));
+    assert_ok(hy3_directory_create_new(path_of("p/q/open"), false));
+    assert_ok(hy3_file_create_private(path_of("p/file"), &fd));
+    close(fd);
+    assert_ok(hy3_file_create(path_of("p/open"), &fd));
+    close(fd);
+    umask(before);
+    assert_int_equal(mode_of("p"), 0777);
+    assert_int_equal(mode_of("p/q"), 0700);
+    assert_int_equal(mode_of("p/q/new"), 0700);
+    assert_int_equal(mode_of("p/q/open"), 0777);
+    assert_int_equal(mode_of("p/file"), 0600);
+    assert_int_equal(mode_of("p/open"), 0666);
+}
+
+/* Creating, opening again and removing: none goes through a link. */
+static void links_are_not_followed(void **state)
+{
+    char kept[HY3_PATH_MAX];
+    int fd;
+
+    (void)state;
+    snprintf(kept, sizeof kept, "%.4000s", path_of("kept"));
+    assert_ok(hy3_directory_create(kept));
+    assert_ok(hy3_output_replace(path_of("kept/file"), "kept", 4));
+    assert_ok(hy3_directory_create(path_of("l/below")));
+    assert_int_equal(symlink(kept, path_of("l/link")), 0);
+    assert_int_equal(symlink(kept, path_of("l/below/link")), 0);
+    assert_fails(HY3_EIO, "cannot create", hy3_directory_create_new(path_of("l/link"), true));
+    assert_int_equal(symlink("../kept/file", path_of("l/file")), 0);
+    assert_fails(HY3_EIO, "cannot open", hy3_file_reopen(path_of("l/file"), &fd));
+    assert_int_equal(mkfifo(path_of("l/pipe"), 0600), 0);
+    assert_fails(HY3_EIO, "not a regular file", hy3_file_reopen(path_of("l/pipe"), &fd));
+    assert_ok(hy3_directory_remove(path_of("l")));
+    assert_false(hy3_path_exists(path_of("l")));
+    assert_true(hy3_path_exists(path_of("kept/file")));
+    assert_int_equal(symlink(kept, path_of("l")), 0);
+    assert_ok(hy3_directory_remove(path_of("l")));
+    assert_ok(hy3_directory_remove(path_of("l")));
+    assert_true(hy3_path_exists(path_of("kept/file")));
+}
+
+static void directories_too_deep_for_hy3_are_not_removed(void **state)
+{
+    char deep[128] = "deep";
+
+    (void)state;
+    for (size_t used = 4; used < 84; used += 2)
+        snprintf(deep + used, sizeof deep - used, "/d");
+    assert_ok(hy3_directory_create(path_of(deep)));
+    assert_fails(HY3_EIO, "too deep", hy3_directory_remove(path_of("deep")));
+    assert_true(hy3_path_exists(path_of(deep)));
+}
+
+/* In a directory that everybody may write, what others have put there is not touched. */
+static void what_others_planted_is_refused(void **state)
+{
+    int fd;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip(); /* only root can give a file to somebody */
+    assert_ok(hy3_directory_create(path_of("shared/theirs")));
+    assert_ok(hy3_output_replace(path_of("shared/file"), "", 0));
+    assert_int_equal(symlink("x/y", path_of("shared/link")), 0);
+    assert_int_equal(chown(path_of("shared/theirs"), 65534, 65534), 0);
+    assert_int_equal(chown(path_of("shared/file"), 65534, 65534), 0);
+    assert_int_equal(lchown(path_of("shared/link"), 65534, 65534), 0);
+    assert_false(hy3_is_planted(path_of("shared/file")));
+    assert_int_equal(chmod(path_of("shared"), 01777), 0);
+    assert_true(hy3_is_planted(path_of("shared/file")));
+    assert_true(hy3_is_planted(path_of("shared/theirs//")));
+    assert_false(hy3_is_planted(path_of("shared/absent")));
+    assert_fails(HY3_EUSAGE, "user 65534", hy3_file_create(path_of("shared/file"), &fd));
+    assert_fails(HY3_EUSAGE, "user 65534", hy3_file_remove(path_of("shared/file")));
+    assert_fails(HY3_EUSAGE, "user 65534", hy3_directory_remove(path_of("shared/theirs")));
+    assert_fails(HY3_EUSAGE, "user 65534", hy3_directory_create(path_of("shared/link/z")));
+    assert_fails(HY3_EUSAGE, "user 65534", hy3_planted_check(path_of("shared"), NULL));
+    assert_true(hy3_path_is_directory(path_of("shared/theirs")));
+    assert_int_equal(chown(path_of("shared"), 65534, 0), 0); /* its own directory */
+    assert_ok(hy3_planted_check(path_of("shared"), NULL));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +228,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_write_that_makes_no_progress_fails),
         cmocka_unit_test(paths_of_every_form_are_handled),
         cmocka_unit_test(a_failing_allocation_is_a_status),
+        cmocka_unit_test(what_is_private_is_its_owners_alone),
+        cmocka_unit_test(links_are_not_followed),
+        cmocka_unit_test(directories_too_deep_for_hy3_are_not_removed),
+        cmocka_unit_test(what_others_planted_is_refused),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

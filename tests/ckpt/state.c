@@ -67,7 +67,7 @@ static struct hy3_params *create_params(void)
 
 static void write_state(const char *path, const struct hy3_params *params)
 {
-    assert_ok(hy3_state_write(MPI_COMM_WORLD, path, params, &info, "seed = 1;\n",
+    assert_ok(hy3_state_write(MPI_COMM_WORLD, path, true, params, &info, "seed = 1;\n",
                               (struct hy3_values){.get = get, .share = all_of}));
 }
 

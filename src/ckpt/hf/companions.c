@@ -11,6 +11,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <strings.h>
 #include <sys/stat.h>
 
@@ -193,21 +195,82 @@ static bool is_file(const char *path)
     return stat(path, &info) == 0 ? S_ISREG(info.st_mode) : hy3_path_exists(path);
 }
 
+/* The directory of the blobs where `base` is a snapshot in a cache of the hub,
+ * models--ORG--NAME/snapshots/REVISION, whose files are links into models--ORG--NAME/blobs. */
+static bool find_blobs(const char *base, char out[HY3_PATH_MAX])
+{
+    const char *revision = hy3_path_name(base), *end = revision - sizeof "/snapshots";
+
+    if (end < base || strncmp(end, "/snapshots/", sizeof "/snapshots") != 0)
+        return false;
+    return hy3_path_format(out, HY3_PATH_MAX, "%.*s/blobs", (int)(end - base), base) == HY3_OK;
+}
+
+static bool is_below(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+
+    return strncmp(path, directory, length) == 0 && path[length] == '/';
+}
+
+/* Where the content of a companion lies: links are followed within the model's directory and into
+ * the blobs of its cache. A link that leads elsewhere would put somebody's file into what is
+ * published: *out is "", or the error of a file that a model cannot do without. Also "" where there
+ * is no file. */
+static hy3_status find_source(const char *base, const char *name, char out[HY3_PATH_MAX])
+{
+    char path[HY3_PATH_MAX], top[PATH_MAX], real[PATH_MAX], blobs[HY3_PATH_MAX];
+
+    *out = '\0';
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", base, name));
+    if (!is_file(path))
+        return HY3_OK;
+    if (!realpath(base, top) || !realpath(path, real))
+        HY3_FAIL(HY3_EIO, "cannot look at '%s': %s", path, strerror(errno));
+    if (is_below(real, top) || (find_blobs(top, blobs) && is_below(real, blobs)))
+        return hy3_path_format(out, HY3_PATH_MAX, "%s", real);
+    if (strcmp(name, "config.json") == 0 || hy3_hf_is_tokenizer_file(name))
+        HY3_FAIL(HY3_EFORMAT,
+                 "'%s' is a link to '%s', outside the directory of its model, and would be copied "
+                 "into the output; if that is meant, put the file in place of the link",
+                 path, real);
+    hy3_log(HY3_LOG_WARN,
+            "'%s' is not copied: it is a link to '%s', outside the directory of its model", path,
+            real);
+    return HY3_OK;
+}
+
+hy3_status hy3_hf_check_companions(const char *base, bool with_config)
+{
+    char source[HY3_PATH_MAX];
+
+    if (with_config)
+        HY3_TRY(find_source(base, "config.json", source));
+    for (size_t i = 0; hy3_hf_tokenizer_files[i]; i++)
+        HY3_TRY(find_source(base, hy3_hf_tokenizer_files[i], source));
+    return HY3_OK;
+}
+
+hy3_status hy3_hf_copy_companion(const char *base, const char *output, const char *name,
+                                 bool *copied)
+{
+    char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
+
+    HY3_TRY(find_source(base, name, from));
+    HY3_TRY(hy3_path_format(to, sizeof to, "%s/%s", output, name));
+    *copied = *from != '\0';
+    return *copied && !hy3_path_is_same(from, to) ? hy3_output_copy(from, to) : HY3_OK;
+}
+
 /* Copies the file if it is a model's; *copied: so, or it is written otherwise. */
 static hy3_status copy_one(const char *base, const char *output, const json_t *modules,
                            const char *name, bool *copied)
 {
-    char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
     bool wanted = hy3_hf_is_companion(name) || is_module(modules, name);
 
     *copied = strncmp(name, "model", 5) == 0 && (hy3_ends_with(name, ".safetensors") ||
                                                  hy3_ends_with(name, ".safetensors.index.json"));
-    if (*copied || !wanted)
-        return HY3_OK;
-    HY3_TRY(hy3_path_format(from, sizeof from, "%s/%s", base, name));
-    HY3_TRY(hy3_path_format(to, sizeof to, "%s/%s", output, name));
-    *copied = is_file(from);
-    return *copied ? hy3_output_copy(from, to) : HY3_OK;
+    return *copied || !wanted ? HY3_OK : hy3_hf_copy_companion(base, output, name, copied);
 }
 
 hy3_status hy3_hf_copy_companions(const char *base, const char *output)
@@ -251,18 +314,16 @@ hy3_status hy3_hf_copy_modules(const char *base, const char *output)
 {
     hy3_status status = HY3_OK;
     json_t *modules = json_object();
+    char file[MODULE_NAME + 4];
     const char *name;
     json_t *value;
+    bool copied;
 
     HY3_TRY_DONE(list_modules(base, modules));
     json_object_foreach(modules, name, value)
     {
-        char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
-
-        HY3_TRY_DONE(hy3_path_format(from, sizeof from, "%s/%s.py", base, name));
-        HY3_TRY_DONE(hy3_path_format(to, sizeof to, "%s/%s.py", output, name));
-        if (is_file(from) && !hy3_path_is_same(from, to))
-            HY3_TRY_DONE(hy3_output_copy(from, to));
+        HY3_TRY_DONE(hy3_path_format(file, sizeof file, "%s.py", name));
+        HY3_TRY_DONE(hy3_hf_copy_companion(base, output, file, &copied));
     }
 done:
     json_decref(modules);

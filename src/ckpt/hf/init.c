@@ -7,7 +7,9 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/planted.h"
 #include "base/random.h"
+#include "ckpt/hf/companions.h"
 #include "ckpt/hf/publish.h"
 #include "ckpt/hf/writer.h"
 #include "comm/agree.h"
@@ -171,8 +173,11 @@ done:
 /* No mark where a model is replaced: what is there now is not ours to throw away. */
 static hy3_status claim_output(const struct hy3_init_options *options)
 {
-    hy3_status status = hy3_hf_may_write(options->output, program);
+    hy3_status status = HY3_OK;
 
+    HY3_TRY(hy3_hf_check_companions(options->tokenizer, false));
+    HY3_TRY(hy3_planted_check(options->output, NULL));
+    status = hy3_hf_may_write(options->output, program);
     if (status == HY3_EUSAGE && options->overwrite)
         return HY3_OK;
     if (status == HY3_EUSAGE)

@@ -11,7 +11,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <unistd.h>
 
 enum { CONFIG_LIMIT = 16 << 20, MARK_LIMIT = 64 };
 
@@ -26,19 +25,6 @@ hy3_status hy3_hf_name_shard(const char *directory, const struct hy3_hf_file *fi
 
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, file->name));
     return hy3_output_name(path, NULL, out);
-}
-
-/* Copies `name` from one directory to the other; *found: whether it exists. */
-static hy3_status copy_file(const char *from, const char *to, const char *name, bool *found)
-{
-    char source[HY3_PATH_MAX], target[HY3_PATH_MAX];
-
-    HY3_TRY(hy3_path_format(source, sizeof source, "%s/%s", from, name));
-    HY3_TRY(hy3_path_format(target, sizeof target, "%s/%s", to, name));
-    *found = hy3_path_exists(source);
-    if (*found && !hy3_path_is_same(source, target))
-        HY3_TRY(hy3_output_copy(source, target));
-    return HY3_OK;
 }
 
 /* The text of a document with the fewest digits that keep every number: 1e-5, not
@@ -111,13 +97,15 @@ hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
 
     HY3_TRY(hy3_hf_write_config(options));
     if (options->base)
-        HY3_TRY(copy_file(hy3_hf_dir_path(options->base), options->output, generation, &found));
+        HY3_TRY(hy3_hf_copy_companion(hy3_hf_dir_path(options->base), options->output, generation,
+                                      &found));
     if (options->tokenizer_directory && !options->adapter && !found)
-        HY3_TRY(copy_file(options->tokenizer_directory, options->output, generation, &found));
+        HY3_TRY(hy3_hf_copy_companion(options->tokenizer_directory, options->output, generation,
+                                      &found));
     for (size_t i = 0; hy3_hf_tokenizer_files[i]; i++)
         if (options->tokenizer_directory)
-            HY3_TRY(copy_file(options->tokenizer_directory, options->output,
-                              hy3_hf_tokenizer_files[i], &found));
+            HY3_TRY(hy3_hf_copy_companion(options->tokenizer_directory, options->output,
+                                          hy3_hf_tokenizer_files[i], &found));
     if (options->base && !options->adapter)
         HY3_TRY(hy3_hf_copy_modules(hy3_hf_dir_path(options->base), options->output));
     if (options->tokenizer_directory)
@@ -173,9 +161,7 @@ hy3_status hy3_hf_remove_file(const char *directory, const char *name)
     char path[HY3_PATH_MAX];
 
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, name));
-    if (unlink(path) != 0 && errno != ENOENT)
-        HY3_FAIL(HY3_EIO, "cannot remove '%s': %s", path, strerror(errno));
-    return HY3_OK;
+    return hy3_file_remove(path);
 }
 
 /* Removes shards of an earlier write that this one did not replace. */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/planted.h"
 #include "base/plural.h"
 #include "base/size.h"
 #include "ckpt/hf/companions.h"
@@ -174,6 +175,8 @@ static hy3_status claim_output(const struct work *w, bool *complete)
     bool empty = true, own = false;
 
     HY3_TRY_DONE(refuse_source(w));
+    HY3_TRY_DONE(hy3_hf_check_companions(hy3_hf_dir_path(w->rewrite->base), true));
+    HY3_TRY_DONE(hy3_planted_check(output, NULL));
     HY3_TRY_DONE(make_record(w, &record));
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, record_name));
     if (hy3_path_exists(output)) {

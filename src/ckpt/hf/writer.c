@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "ckpt/hf/companions.h"
 #include "ckpt/hf/plan.h"
 #include "ckpt/hf/publish.h"
 #include "ckpt/hf/scan.h"
@@ -161,6 +162,8 @@ static hy3_status create_all(const struct writer *w)
 {
     if (hy3_rank(w->comm) != 0)
         return HY3_OK;
+    if (w->options->tokenizer_directory)
+        HY3_TRY(hy3_hf_check_companions(w->options->tokenizer_directory, false));
     HY3_TRY(hy3_directory_create(w->options->output));
     for (int i = 0; i < w->plan->file_count; i++)
         HY3_TRY(create_file(w->options->output, &w->plan->files[i]));

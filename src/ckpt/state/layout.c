@@ -6,8 +6,6 @@
 #include "base/hdf5_image.h"
 #include "base/memory.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 struct hy3_state_layout {
@@ -121,7 +119,7 @@ done:
     return status;
 }
 
-hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *index,
+hy3_status hy3_state_layout_create(const char *path, bool is_private, struct hy3_state_index *index,
                                    struct hy3_state_layout **out)
 {
     hy3_status status = HY3_OK;
@@ -132,7 +130,7 @@ hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *ind
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&l, 1, sizeof *l));
     l->path = path;
-    HY3_TRY_DONE(hy3_file_create(path, &fd));
+    HY3_TRY_DONE(is_private ? hy3_file_create_private(path, &fd) : hy3_file_create(path, &fd));
     HY3_TRY_DONE(hy3_file_claim(fd, data_bytes(index), path));
     HY3_TRY_DONE(hy3_hdf5_image_create(path, &l->image, &file));
     HY3_TRY_DONE(lay_out(file, path, index));
@@ -148,10 +146,9 @@ done:
 hy3_status hy3_state_layout_complete(const struct hy3_state_layout *l)
 {
     hy3_status status = HY3_OK;
-    int fd = open(l->path, O_RDWR | O_CLOEXEC);
+    int fd = -1;
 
-    if (fd < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", l->path, strerror(errno));
+    HY3_TRY_DONE(hy3_file_reopen(l->path, &fd));
     HY3_TRY_DONE(hy3_hdf5_image_complete(l->image, fd));
     HY3_TRY_DONE(hy3_file_flush(fd, l->path));
 done:

@@ -12,8 +12,9 @@ struct hy3_state_layout; /* opaque */
 
 /* Local. Creates a file with room for everything and without the mark, and sets the offsets and
  * file_bytes of the index; its other fields, except the slabs themselves, are given. path: kept.
- * Errors: HY3_EIO, a full disk among them. The caller owns *out. */
-hy3_status hy3_state_layout_create(const char *path, struct hy3_state_index *index,
+ * is_private: only its owner may read it. Errors: HY3_EIO, a full disk among them. The caller owns
+ * *out. */
+hy3_status hy3_state_layout_create(const char *path, bool is_private, struct hy3_state_index *index,
                                    struct hy3_state_layout **out);
 void hy3_state_layout_free(struct hy3_state_layout *layout);
 

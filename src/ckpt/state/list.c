@@ -3,9 +3,14 @@
 #include "ckpt/state/list.h"
 
 #include "base/memory.h"
+#include "base/path.h"
+#include "base/planted.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdlib.h>
+
+static const char prefix[] = "checkpoint-";
 
 static int newest_first(const void *a, const void *b)
 {
@@ -16,7 +21,6 @@ static int newest_first(const void *a, const void *b)
 
 int64_t hy3_checkpoint_step(const char *name)
 {
-    static const char prefix[] = "checkpoint-";
     const char *number = name + sizeof prefix - 1;
     char *end;
     long long step;
@@ -34,12 +38,16 @@ hy3_status hy3_checkpoints_list(const char *directory, int64_t **steps, size_t *
     hy3_status status = HY3_OK;
     DIR *open = opendir(directory);
     const struct dirent *entry;
+    char path[HY3_PATH_MAX];
     size_t capacity = 0;
 
     *steps = NULL;
     *count = 0;
     while (open && (entry = readdir(open))) {
         if (hy3_checkpoint_step(entry->d_name) < 0)
+            continue;
+        HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", directory, entry->d_name));
+        if (hy3_is_planted(path))
             continue;
         HY3_TRY_DONE(hy3_grow(steps, &capacity, *count + 1, sizeof **steps));
         (*steps)[(*count)++] = hy3_checkpoint_step(entry->d_name);
@@ -63,4 +71,29 @@ void hy3_checkpoints_describe(const char *directory, char *out, size_t size)
             used += (size_t)snprintf(out + used, size - used, "%scheckpoint-%lld",
                                      i > 0 ? ", " : "", (long long)steps[i]);
     hy3_free(steps);
+}
+
+hy3_status hy3_checkpoint_check_name(const char *directory, int64_t step)
+{
+    char path[HY3_PATH_MAX], right[64], *real = NULL;
+    const char *name;
+
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s", directory));
+    while (path[1] != '\0' && hy3_ends_with(path, "/"))
+        path[strlen(path) - 1] = '\0';
+    name = hy3_path_name(path);
+    if ((strcmp(name, ".") == 0 || strcmp(name, "..") == 0) && (real = realpath(path, NULL))) {
+        snprintf(path, sizeof path, "%s", real);
+        free(real);
+        name = hy3_path_name(path);
+    }
+    snprintf(right, sizeof right, "%s%lld", prefix, (long long)step);
+    if (strncmp(name, prefix, sizeof prefix - 1) == 0 &&
+        strspn(name + sizeof prefix - 1, "0123456789") == strlen(name) - (sizeof prefix - 1) &&
+        strcmp(name, right) != 0)
+        HY3_FAIL(
+            HY3_EFORMAT,
+            "'%s' holds the state of step %lld, which belongs in '%s': it was moved or renamed",
+            directory, (long long)step, right);
+    return HY3_OK;
 }

@@ -14,3 +14,7 @@ int64_t hy3_checkpoint_step(const char *name);
 /* Local. "checkpoint-12, checkpoint-8": as many as fit, newest first; "no checkpoint" where there
  * is none. */
 void hy3_checkpoints_describe(const char *directory, char *out, size_t size);
+
+/* Local. HY3_EFORMAT if the directory bears the name of a checkpoint, but not that of this step: a
+ * "checkpoint-007", a state.h5 that was moved between checkpoints. Other names say nothing. */
+hy3_status hy3_checkpoint_check_name(const char *directory, int64_t step);

@@ -33,8 +33,9 @@ hy3_status hy3_state_output_create(const char *path, int64_t bytes, struct hy3_s
     o->fd = o->nowhere = -1;
     o->file = o->set = o->space = -1;
     HY3_TRY_DONE(hy3_path_format(o->path, sizeof o->path, "%s", path));
-    if ((o->fd = open(path, O_RDWR | O_CLOEXEC)) < 0 || fstat(o->fd, &info) != 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot open '%s': %s", path, strerror(errno));
+    HY3_TRY_DONE(hy3_file_reopen(path, &o->fd));
+    if (fstat(o->fd, &info) != 0)
+        HY3_FAIL_DONE(HY3_EIO, "cannot look at '%s': %s", path, strerror(errno));
     if (info.st_size != (off_t)bytes)
         HY3_FAIL_DONE(HY3_EIO,
                       "'%s' has %lld bytes here, %lld on rank 0: is it a shared directory?", path,

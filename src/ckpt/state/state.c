@@ -62,6 +62,26 @@ static hy3_status open_here(struct hy3_state *state)
     return HY3_OK;
 }
 
+/* The directory of a state file. */
+static void directory_of(const char *path, char directory[HY3_PATH_MAX])
+{
+    snprintf(directory, HY3_PATH_MAX, "%.*s", (int)(hy3_path_name(path) - path), path);
+    for (size_t n = strlen(directory); n > 1 && directory[n - 1] == '/'; n--)
+        directory[n - 1] = '\0';
+    if (directory[0] == '\0')
+        memcpy(directory, ".", 2);
+}
+
+/* Rank 0. The step inside the file is that of its directory's name. */
+static hy3_status inspect(const char *path, struct hy3_state_index *index)
+{
+    char directory[HY3_PATH_MAX];
+
+    HY3_TRY(hy3_state_file_inspect(path, index));
+    directory_of(path, directory);
+    return hy3_checkpoint_check_name(directory, index->info.step);
+}
+
 /* Says what is there instead of a state file: users name the wrong directory. */
 static hy3_status no_state(const char *path)
 {
@@ -69,9 +89,7 @@ static hy3_status no_state(const char *path)
     int64_t *steps = NULL, newest = -1;
     size_t count;
 
-    snprintf(directory, sizeof directory, "%.*s", (int)(hy3_path_name(path) - path), path);
-    for (size_t n = strlen(directory); n > 1 && directory[n - 1] == '/'; n--)
-        directory[n - 1] = '\0';
+    directory_of(path, directory);
     if (!hy3_path_is_directory(directory))
         HY3_FAIL(HY3_EIO, "'%s' is no checkpoint: there is no such directory", directory);
     HY3_TRY(hy3_checkpoints_list(directory, &steps, &count));
@@ -99,8 +117,7 @@ hy3_status hy3_state_open(MPI_Comm comm, const char *path, struct hy3_state **ou
     state->fd = -1;
     status = hy3_path_format(state->path, sizeof state->path, "%s", path);
     if (status == HY3_OK && hy3_rank(comm) == 0)
-        status =
-            hy3_path_exists(path) ? hy3_state_file_inspect(path, &state->index) : no_state(path);
+        status = hy3_path_exists(path) ? inspect(path, &state->index) : no_state(path);
     HY3_AGREE_DONE(comm, status, "reading a checkpoint");
     HY3_TRY_DONE(share_index(comm, &state->index));
     HY3_AGREE_DONE(comm, open_here(state), "reading a checkpoint");

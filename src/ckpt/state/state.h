@@ -52,10 +52,10 @@
 /* Collective on `comm`. Writes all trained tensors of the table, of each this rank's share. The
  * file is complete and flushed after HY3_OK; its directory is the caller's business. Nobody else
  * may call HDF5 meanwhile. `values` is asked by this thread; HDF5 and MPI-IO are called by another
- * one. Needs 16 MiB. */
-hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_params *params,
-                           const struct hy3_state_info *info, const char *configuration,
-                           struct hy3_values values);
+ * one. is_private: only its owner may read the file. Needs 16 MiB. */
+hy3_status hy3_state_write(MPI_Comm comm, const char *path, bool is_private,
+                           const struct hy3_params *params, const struct hy3_state_info *info,
+                           const char *configuration, struct hy3_values values);
 
 /* Bytes of the values of such a file, in all. */
 double hy3_state_bytes(const struct hy3_params *params);

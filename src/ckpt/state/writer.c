@@ -24,6 +24,7 @@ struct batch {
 struct writer {
     MPI_Comm comm;
     const char *path;
+    bool is_private;
     const struct hy3_params *params;
     struct hy3_values values;
     struct hy3_state_index index;
@@ -117,7 +118,7 @@ static hy3_status create_file(void *writer)
 {
     struct writer *w = writer;
 
-    return hy3_state_layout_create(w->path, &w->index, &w->layout);
+    return hy3_state_layout_create(w->path, w->is_private, &w->index, &w->layout);
 }
 
 static hy3_status complete_file(void *writer)
@@ -219,13 +220,17 @@ done:
     return status;
 }
 
-hy3_status hy3_state_write(MPI_Comm comm, const char *path, const struct hy3_params *params,
-                           const struct hy3_state_info *info, const char *configuration,
-                           struct hy3_values values)
+hy3_status hy3_state_write(MPI_Comm comm, const char *path, bool is_private,
+                           const struct hy3_params *params, const struct hy3_state_info *info,
+                           const char *configuration, struct hy3_values values)
 {
     hy3_status status = HY3_OK;
-    struct writer w = {
-        .comm = comm, .path = path, .params = params, .values = values, .index = {.info = *info}};
+    struct writer w = {.comm = comm,
+                       .path = path,
+                       .is_private = is_private,
+                       .params = params,
+                       .values = values,
+                       .index = {.info = *info}};
     bool first = hy3_rank(comm) == 0;
 
     HY3_AGREE_DONE(comm, prepare(&w, configuration), phase);
