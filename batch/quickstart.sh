@@ -42,7 +42,8 @@ logged() {
 build() {
     local log=$source/build/quickstart.log
     mkdir -p "$source/build"
-    : >"$log"
+    rm -f "$log"
+    (set -C && : >"$log") # through no link
     if [ ! -x "$source/configure" ] || [ "$source/configure.ac" -nt "$source/configure" ]; then
         logged autoreconf autoreconf -fi "$source"
     fi

@@ -7,6 +7,7 @@
 #include "ckpt/fixture.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <sys/stat.h>
 
 #define XXH_INLINE_ALL
@@ -148,6 +149,14 @@ static void put_number(hid_t object, const char *name, int64_t value)
     H5Aclose(attribute);
 }
 
+static void put_real(hid_t object, const char *name, double value)
+{
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+
+    assert_true(H5Awrite(attribute, H5T_NATIVE_DOUBLE, &value) >= 0);
+    H5Aclose(attribute);
+}
+
 static void put_array(hid_t file, const char *name, hsize_t count, size_t size)
 {
     hid_t space = H5Screate_simple(1, &count, NULL), type = H5Tcopy(H5T_C_S1), attribute;
@@ -206,8 +215,14 @@ static void make_hostile(hid_t file, int kind)
         assert_true(H5Lcreate_soft("/param", group, "a", H5P_DEFAULT, H5P_DEFAULT) >= 0);
     else if (kind == 9)
         H5Gclose(H5Gcreate2(group, "a", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
-    else
+    else if (kind == 10)
         put_number(file, "version", 3);
+    else if (kind == 11)
+        put_number(file, "step", INT64_MAX);
+    else if (kind == 12)
+        put_number(file, "global_batch", 0);
+    else
+        put_real(file, "elapsed_seconds", kind == 13 ? -1 : (double)NAN);
     H5Gclose(group);
 }
 
@@ -218,7 +233,7 @@ static void what_others_wrote_is_refused(void **state)
 
     (void)state;
     assert_int_equal(mkfifo(scratch("fifo"), 0600), 0);
-    for (int kind = 0; kind <= 10; kind++) {
+    for (int kind = 0; kind <= 14; kind++) {
         hid_t file;
 
         write_state(path, params);

@@ -3,14 +3,15 @@
 # Checks the limits of the project. Prints each finding as "FILE:LINE: rule: what", then the sizes
 # of the sources; the last line counts the findings. The exit status is 1 if there are any.
 #   bash tests/lint/run.sh [SOURCE_DIR [RULE ...]]      (default: this tree, all rules)
-# Rules, each a function below: columns functions files circles layers format spdx phrases.
+# Rules, each a function below: columns functions files circles layers format spdx phrases
+# promises.
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "${1:-$here/../..}"
 rules=("${@:2}")
-all=(columns functions files circles layers format spdx phrases)
+all=(columns functions files circles layers format spdx phrases promises)
 export LC_ALL=C
 
 max_columns=100
@@ -111,6 +112,10 @@ phrases() {
     grep -v '^#' "$here/phrases.txt" |
         { grep -noiHIF -f - -- "${text[@]}" /dev/null || [ $? -eq 1 ]; } |
         sed -E "s/^([^:]+:[0-9]+):(.*)/\1: phrases: '\2'/"
+}
+
+promises() {
+    awk -f "$here/promises.awk" "${documents[@]}" </dev/null
 }
 
 sizes() {
