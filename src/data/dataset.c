@@ -325,9 +325,8 @@ static hy3_status open_directory(const struct hy3_dataset_options *options, cons
     HY3_TRY(hy3_planted_check(options->cache_directory, is_used));
     if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0 && errno == EACCES)
         HY3_FAIL(HY3_EUSAGE,
-                 "'%s' is there, but may not be read: name another cache_dir, or, where several "
-                 "users share one, let its owner run 'chmod g+r' and each set private_files = "
-                 "false",
+                 "'%s' may not be read: no permission; name another cache_dir, or, where the users "
+                 "of a group share one, let each set private_files = false",
                  path);
     return options->is_private ? hy3_directory_create_private(options->cache_directory)
                                : hy3_directory_create(options->cache_directory);

@@ -282,7 +282,7 @@ may_mount() {
     # a directory that both may write, files that only one may
     chmod 777 "$OUTPUT"
     find "$OUTPUT" -type f -exec chmod 600 {} +
-    run_fails 1 "ermission" "${user[@]}" hy3_sft "$CFG" max_steps=3
+    run_fails 2 "may not be read: no permission" "${user[@]}" hy3_sft "$CFG" max_steps=3
     [ "$(find "$OUTPUT" -type f -exec cksum {} + | sort)" = "$before" ]
     # a process that lives, though no signal may be sent to it
     hy3_sft "$CFG" max_steps=1000000 save_steps=1000000 >"$D/log" 2>&1 3>&- &
