@@ -6,7 +6,7 @@
 set -eu
 
 packages="autoconf automake gcc gnuplot-nox libc6-dev libconfig-dev libdnnl-dev libhdf5-mpich-dev
-    libjansson-dev libmpich-dev libpcre2-dev libtool libxxhash-dev libyaml-dev make mpich
+    libjansson-dev libmpich-dev libpcre2-dev libssl-dev libtool libxxhash-dev libyaml-dev make mpich
     pkg-config"
 for word in "$@"; do
     case $word in

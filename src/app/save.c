@@ -67,5 +67,5 @@ hy3_status hy3_save_small_files(const struct hy3_save *save)
 {
     struct hy3_hf_writer_options writer = writer_options(save);
 
-    return hy3_hf_write_small_files(&writer);
+    return hy3_hf_write_small_files(&writer, NULL);
 }

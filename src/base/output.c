@@ -85,23 +85,32 @@ done:
 
 hy3_status hy3_output_copy(const char *from, const char *to)
 {
+    int64_t bytes;
+
+    return hy3_output_copy_summed(from, to, NULL, &bytes);
+}
+
+hy3_status hy3_output_copy_summed(const char *from, const char *to, struct hy3_sha256 *sha256,
+                                  int64_t *bytes)
+{
     enum { PIECE = 1 << 20 };
 
     hy3_status status = HY3_OK;
     struct hy3_output out = {0};
-    int64_t bytes;
     char *piece = NULL;
     int in = -1;
 
     HY3_TRY_DONE(hy3_alloc(&piece, PIECE, 1));
     HY3_TRY_DONE(hy3_file_open(from, &in));
-    HY3_TRY_DONE(hy3_file_size(from, &bytes));
+    HY3_TRY_DONE(hy3_file_size(from, bytes));
     HY3_TRY_DONE(hy3_output_name(to, NULL, &out));
     HY3_TRY_DONE(hy3_output_create(&out));
-    for (int64_t at = 0; at < bytes; at += PIECE) {
-        size_t size = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
+    for (int64_t at = 0; at < *bytes; at += PIECE) {
+        size_t size = *bytes - at < PIECE ? (size_t)(*bytes - at) : PIECE;
 
         HY3_TRY_DONE(hy3_file_read_at(in, piece, size, at, from));
+        if (sha256)
+            hy3_sha256_add(sha256, piece, size);
         HY3_TRY_DONE(hy3_file_write_at(out.fd, piece, size, at, out.part));
     }
     HY3_TRY_DONE(hy3_output_publish(&out));

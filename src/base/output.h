@@ -14,6 +14,7 @@
 #pragma once
 
 #include "base/file.h"
+#include "base/sha256.h"
 
 struct hy3_output {
     int fd;                  /* of the temporary file, -1: not open */
@@ -51,3 +52,7 @@ hy3_status hy3_output_replace(const char *path, const void *data, size_t size);
 
 /* Local. Replaces `to` by a copy of `from`, in pieces. */
 hy3_status hy3_output_copy(const char *from, const char *to);
+
+/* The same; what is copied is added to `sha256` (NULL: to none), *bytes are counted. */
+hy3_status hy3_output_copy_summed(const char *from, const char *to, struct hy3_sha256 *sha256,
+                                  int64_t *bytes);

@@ -28,6 +28,7 @@ static const char *const model_names[] = {"model.safetensors",
                                           "adapter_config.json",
                                           "config.json",
                                           "generation_config.json",
+                                          "checksums.json",
                                           NULL};
 
 static bool is_among(const char *const *names, const char *name)

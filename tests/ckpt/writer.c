@@ -111,7 +111,8 @@ static bool holds_golden(const struct model *m, const char *output, hy3_dtype dt
     return same && elements == written_elements;
 }
 
-/* Local. Whether both directories have the same shards, byte for byte, and the same index. */
+/* Local. Whether both directories have the same shards, byte for byte, the same index and the same
+ * checksums. */
 static bool same_directories(const char *a, const char *b)
 {
     struct hy3_hf_dir *dir;
@@ -131,6 +132,9 @@ static bool same_directories(const char *a, const char *b)
     }
     snprintf(x, sizeof x, "%s/config.json", a);
     snprintf(y, sizeof y, "%s/config.json", b);
+    same = same && same_file(x, y);
+    snprintf(x, sizeof x, "%s/checksums.json", a);
+    snprintf(y, sizeof y, "%s/checksums.json", b);
     same = same && same_file(x, y);
     hy3_hf_dir_close(dir);
     return same;

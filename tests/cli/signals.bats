@@ -47,7 +47,7 @@ phases() {
     "$@" "hy3_sft: async save" "$steps" pwrite 3 state.h5 "${sft[@]}" save_async=true
     "$@" "hy3_sft: resuming" "while [a-z]* a checkpoint" pread 3 state.h5 "${sft[@]}" \
         resume_from_checkpoint="$M/run/checkpoint-3"
-    "$@" "hy3_sft: final write" "while writing" pwrite 2 $shard.part "${sft[@]}"
+    "$@" "hy3_sft: final write" "while writing" pwrite 1 $shard.part "${sft[@]}"
     "$@" "hy3_tokenize: tokenizing" "while tokenizing" pread 1 train.jsonl hy3_tokenize "$CFG"
     "$@" "hy3_tokenize: token file" "$tokens" open 1 train.h5. hy3_tokenize "$CFG"
     "$@" "hy3_init: writing" "while writing" pwrite 1 $shard.part "${init[@]}" \

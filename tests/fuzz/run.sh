@@ -12,7 +12,7 @@ seconds=${1:-60}
 source=$(cd "$(dirname "$0")/../.." && pwd)
 golden=$source/tests/golden/a
 work=${FUZZ_DIR:-$(mktemp -d)}
-packages="mpich yaml-0.1 jansson libpcre2-8 libxxhash libconfig hdf5-mpich"
+packages="mpich yaml-0.1 jansson libpcre2-8 libxxhash libcrypto libconfig hdf5-mpich"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 for clang in ${CLANG:-clang-14 clang} ""; do

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/output.h"
 #include "base/printable.h"
+#include "ckpt/hf/checksums.h"
 #include "ckpt/hf/safetensors.h"
 
 #include <dirent.h>
@@ -252,28 +253,28 @@ hy3_status hy3_hf_check_companions(const char *base, bool with_config)
 }
 
 hy3_status hy3_hf_copy_companion(const char *base, const char *output, const char *name,
-                                 bool *copied)
+                                 json_t *files, bool *copied)
 {
-    char from[HY3_PATH_MAX], to[HY3_PATH_MAX];
+    char from[HY3_PATH_MAX];
 
     HY3_TRY(find_source(base, name, from));
-    HY3_TRY(hy3_path_format(to, sizeof to, "%s/%s", output, name));
     *copied = *from != '\0';
-    return *copied && !hy3_path_is_same(from, to) ? hy3_output_copy(from, to) : HY3_OK;
+    return *copied ? hy3_checksums_copy(files, from, output, name) : HY3_OK;
 }
 
 /* Copies the file if it is a model's; *copied: so, or it is written otherwise. */
 static hy3_status copy_one(const char *base, const char *output, const json_t *modules,
-                           const char *name, bool *copied)
+                           const char *name, json_t *files, bool *copied)
 {
     bool wanted = hy3_hf_is_companion(name) || is_module(modules, name);
 
-    *copied = strncmp(name, "model", 5) == 0 && (hy3_ends_with(name, ".safetensors") ||
-                                                 hy3_ends_with(name, ".safetensors.index.json"));
-    return *copied || !wanted ? HY3_OK : hy3_hf_copy_companion(base, output, name, copied);
+    *copied = strcmp(name, HY3_CHECKSUMS) == 0 ||
+              (strncmp(name, "model", 5) == 0 && (hy3_ends_with(name, ".safetensors") ||
+                                                  hy3_ends_with(name, ".safetensors.index.json")));
+    return *copied || !wanted ? HY3_OK : hy3_hf_copy_companion(base, output, name, files, copied);
 }
 
-hy3_status hy3_hf_copy_companions(const char *base, const char *output)
+hy3_status hy3_hf_copy_companions(const char *base, const char *output, json_t *files)
 {
     hy3_status status = HY3_OK;
     json_t *modules = json_object();
@@ -291,7 +292,7 @@ hy3_status hy3_hf_copy_companions(const char *base, const char *output)
 
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
             continue;
-        HY3_TRY_DONE(copy_one(base, output, modules, name, &copied));
+        HY3_TRY_DONE(copy_one(base, output, modules, name, files, &copied));
         if (copied)
             continue;
         /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
@@ -310,7 +311,7 @@ done:
     return status;
 }
 
-hy3_status hy3_hf_copy_modules(const char *base, const char *output)
+hy3_status hy3_hf_copy_modules(const char *base, const char *output, json_t *files)
 {
     hy3_status status = HY3_OK;
     json_t *modules = json_object();
@@ -323,7 +324,7 @@ hy3_status hy3_hf_copy_modules(const char *base, const char *output)
     json_object_foreach(modules, name, value)
     {
         HY3_TRY_DONE(hy3_path_format(file, sizeof file, "%s.py", name));
-        HY3_TRY_DONE(hy3_hf_copy_companion(base, output, file, &copied));
+        HY3_TRY_DONE(hy3_hf_copy_companion(base, output, file, files, &copied));
     }
 done:
     json_decref(modules);

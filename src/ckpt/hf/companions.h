@@ -5,24 +5,28 @@
 
 #include "base/error.h"
 
+#include <jansson.h>
+
 /* Local. Copies one of them, unless it is no regular file; *copied: so. A link is followed within
  * the directory, and from a snapshot of the hub's cache into its blobs. One that leads elsewhere
  * would publish somebody's file: it is named and left out, HY3_EFORMAT for config.json and the
- * files of the tokenizer. */
+ * files of the tokenizer. files: of checksums.json, to which the copy is added (hf/checksums.h);
+ * NULL: to none. */
 hy3_status hy3_hf_copy_companion(const char *base, const char *output, const char *name,
-                                 bool *copied);
+                                 json_t *files, bool *copied);
 
 /* Local. That error before any work: of the tokenizer, and of config.json where it is copied. */
 hy3_status hy3_hf_check_companions(const char *base, bool with_config);
 
 /* Local. Copies from `base` what belongs to a model: configuration, tokenizer, chat template,
- * licence, model card, and the modules that auto_map names. All else but weights and their index is
- * left out and named in one line of the log. Errors: HY3_EIO. */
-hy3_status hy3_hf_copy_companions(const char *base, const char *output);
+ * licence, model card, and the modules that auto_map names. All else but weights, their index and
+ * their checksums is left out and named in one line of the log. files: as above.
+ * Errors: HY3_EIO. */
+hy3_status hy3_hf_copy_companions(const char *base, const char *output, json_t *files);
 
 /* Local. Copies only the modules that auto_map of configuration and tokenizer names, and those that
- * these import. Errors: HY3_EIO. */
-hy3_status hy3_hf_copy_modules(const char *base, const char *output);
+ * these import. files: as above, or NULL. Errors: HY3_EIO. */
+hy3_status hy3_hf_copy_modules(const char *base, const char *output, json_t *files);
 
 /* Files of a tokenizer, ended by NULL; none is required. */
 extern const char *const hy3_hf_tokenizer_files[];

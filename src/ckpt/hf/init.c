@@ -60,6 +60,7 @@ struct init {
     const struct hy3_init_options *options;
     MPI_Comm comm;
     json_t *config;
+    json_t *generation; /* for a tokenizer that has none: the ids at which an answer ends */
     struct hy3_shape shape;
     struct hy3_params *params; /* MTP layers are ordinary layers here */
 };
@@ -189,35 +190,16 @@ static hy3_status claim_output(const struct hy3_init_options *options)
     return hy3_hf_begin(options->output, program);
 }
 
-/* For a tokenizer directory without generation_config.json: the ids at which an answer ends. */
-static hy3_status write_generation_config(const struct hy3_init_options *o)
-{
-    hy3_status status = HY3_OK;
-    char path[HY3_PATH_MAX];
-    json_t *generation = json_pack("{s:i, s:[i], s:i}", "bos_token_id", (int)o->bos, "eos_token_id",
-                                   (int)o->eos, "pad_token_id", (int)o->pad);
-
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/generation_config.json", o->tokenizer));
-    if (hy3_path_exists(path))
-        goto done;
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/generation_config.json", o->output));
-    HY3_TRY_DONE(hy3_directory_create(o->output));
-    HY3_TRY_DONE(hy3_json_write(path, generation));
-done:
-    json_decref(generation);
-    return status;
-}
-
 static hy3_status prepare(struct init *init)
 {
+    const struct hy3_init_options *o = init->options;
+
     HY3_TRY(read_shape(init));
     HY3_TRY(build_config(init));
     HY3_TRY(hy3_params_create_mtp(&init->shape, &init->params));
-    if (hy3_rank(init->comm) == 0) {
-        HY3_TRY(claim_output(init->options));
-        HY3_TRY(write_generation_config(init->options));
-    }
-    return HY3_OK;
+    init->generation = json_pack("{s:i, s:[i], s:i}", "bos_token_id", (int)o->bos, "eos_token_id",
+                                 (int)o->eos, "pad_token_id", (int)o->pad);
+    return hy3_rank(init->comm) == 0 ? claim_output(o) : HY3_OK;
 }
 
 /* Four weights come from one counter: elements 4 i .. 4 i + 3 of tensor `index`. */
@@ -281,6 +263,7 @@ hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
 
     HY3_AGREE_DONE(comm, prepare(&init), "preparing the model");
     writer.config = init.config;
+    writer.generation = init.generation;
     hy3_log(HY3_LOG_INFO, "a model of %.3g parameters in %lld layers for '%s'",
             (double)init.params->total, (long long)init.shape.layers, options->output);
     HY3_TRY_DONE(hy3_hf_write(comm, &writer, init.params, drawn));
@@ -289,5 +272,6 @@ hy3_status hy3_init_write(MPI_Comm comm, const struct hy3_init_options *options)
 done:
     hy3_params_free(init.params);
     json_decref(init.config);
+    json_decref(init.generation);
     return status;
 }

@@ -14,7 +14,8 @@ struct hy3_hf_writer_options {
     const char *output; /* directory, created if need be */
     /* MTP tensors and config.json come from here; NULL: none (hy3_init) */
     const struct hy3_hf_dir *base;
-    const json_t *config; /* written as config.json when there is no base; NULL: none */
+    const json_t *config;     /* written as config.json when there is no base; NULL: none */
+    const json_t *generation; /* as generation_config.json when nobody has one; NULL: none */
     enum hy3_names names;
     hy3_dtype dtype; /* of weights; router biases stay fp32 */
     int64_t max_shard_bytes;

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "ckpt/hf/checksums.h"
 #include "ckpt/hf/companions.h"
 
 #include <jansson.h>
@@ -60,7 +61,7 @@ static void update_dtype(json_t *config, hy3_dtype dtype)
         json_object_set_new(config, "dtype", json_string(name));
 }
 
-hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options)
+hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options, json_t *files)
 {
     hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX], *text = NULL;
@@ -81,43 +82,63 @@ hy3_status hy3_hf_write_config(const struct hy3_hf_writer_options *options)
     HY3_TRY_DONE(format_json(config, &text));
     size = strlen(text);
     text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", options->output,
-                                 options->adapter ? "adapter_config.json" : "config.json"));
-    HY3_TRY_DONE(hy3_output_replace(path, text, size + 1));
+    HY3_TRY_DONE(hy3_checksums_replace(files, options->output,
+                                       options->adapter ? "adapter_config.json" : "config.json",
+                                       text, size + 1));
 done:
     json_decref(config);
     free(text);
     return status;
 }
 
-hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options)
+/* The base's, else the tokenizer's, else the one that is given. */
+static hy3_status write_generation_config(const struct hy3_hf_writer_options *options,
+                                          json_t *files)
 {
-    static const char generation[] = "generation_config.json";
+    static const char name[] = "generation_config.json";
+    hy3_status status = HY3_OK;
     bool found = false;
+    char *text = NULL;
+    size_t size;
 
-    HY3_TRY(hy3_hf_write_config(options));
     if (options->base)
-        HY3_TRY(hy3_hf_copy_companion(hy3_hf_dir_path(options->base), options->output, generation,
-                                      &found));
+        HY3_TRY_DONE(hy3_hf_copy_companion(hy3_hf_dir_path(options->base), options->output, name,
+                                           files, &found));
     if (options->tokenizer_directory && !options->adapter && !found)
-        HY3_TRY(hy3_hf_copy_companion(options->tokenizer_directory, options->output, generation,
-                                      &found));
+        HY3_TRY_DONE(hy3_hf_copy_companion(options->tokenizer_directory, options->output, name,
+                                           files, &found));
+    if (found || !options->generation)
+        goto done;
+    HY3_TRY_DONE(format_json(options->generation, &text));
+    size = strlen(text);
+    text[size] = '\n'; /* in place of the NUL: only `size + 1` bytes are written */
+    HY3_TRY_DONE(hy3_checksums_replace(files, options->output, name, text, size + 1));
+done:
+    free(text);
+    return status;
+}
+
+hy3_status hy3_hf_write_small_files(const struct hy3_hf_writer_options *options, json_t *files)
+{
+    bool found;
+
+    HY3_TRY(hy3_hf_write_config(options, files));
+    HY3_TRY(write_generation_config(options, files));
     for (size_t i = 0; hy3_hf_tokenizer_files[i]; i++)
         if (options->tokenizer_directory)
             HY3_TRY(hy3_hf_copy_companion(options->tokenizer_directory, options->output,
-                                          hy3_hf_tokenizer_files[i], &found));
+                                          hy3_hf_tokenizer_files[i], files, &found));
     if (options->base && !options->adapter)
-        HY3_TRY(hy3_hf_copy_modules(hy3_hf_dir_path(options->base), options->output));
+        HY3_TRY(hy3_hf_copy_modules(hy3_hf_dir_path(options->base), options->output, files));
     if (options->tokenizer_directory)
-        HY3_TRY(hy3_hf_copy_modules(options->tokenizer_directory, options->output));
+        HY3_TRY(hy3_hf_copy_modules(options->tokenizer_directory, options->output, files));
     return HY3_OK;
 }
 
-hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan)
+/* The text of the index; the caller owns *out (free). */
+static hy3_status format_index(const struct hy3_hf_plan *plan, char **out)
 {
-    hy3_status status = HY3_OK;
     json_t *map = json_object(), *index = NULL;
-    char path[HY3_PATH_MAX], *text = NULL;
 
     for (int i = 0; i < plan->file_count; i++)
         for (int j = plan->files[i].first; j < plan->files[i].end; j++)
@@ -125,14 +146,30 @@ hy3_status hy3_hf_write_index(const char *output, const struct hy3_hf_plan *plan
     index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)plan->total_bytes,
                       "weight_map", map);
     hy3_hf_plan_mark(plan, json_object_get(index, "metadata"));
-    text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
-    if (!text)
-        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for '%s'", index_name);
-    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
-    HY3_TRY_DONE(hy3_output_replace(path, text, strlen(text)));
-done:
+    *out = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     json_decref(index);
-    free(text);
+    if (!*out)
+        HY3_FAIL(HY3_ENOMEM, "no memory for '%s'", index_name);
+    return HY3_OK;
+}
+
+hy3_status hy3_hf_complete(const char *output, const struct hy3_hf_plan *plan, bool has_index,
+                           json_t *files)
+{
+    hy3_status status = HY3_OK;
+    char path[HY3_PATH_MAX], sha256[HY3_SHA256_TEXT], *index = NULL;
+
+    if (has_index) {
+        HY3_TRY_DONE(format_index(plan, &index));
+        HY3_TRY_DONE(hy3_sha256_of(index, strlen(index), sha256));
+        HY3_TRY_DONE(hy3_checksums_add(files, index_name, (int64_t)strlen(index), sha256));
+    }
+    HY3_TRY_DONE(hy3_checksums_write(output, files));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
+    if (has_index)
+        HY3_TRY_DONE(hy3_output_replace(path, index, strlen(index)));
+done:
+    free(index);
     return status;
 }
 
@@ -194,17 +231,17 @@ static hy3_status rename_files(const char *output, const struct hy3_hf_plan *pla
 }
 
 hy3_status hy3_hf_publish(const struct hy3_hf_writer_options *options,
-                          const struct hy3_hf_plan *plan)
+                          const struct hy3_hf_plan *plan, json_t *files)
 {
     const char *output = options->output;
     char path[HY3_PATH_MAX];
 
-    HY3_TRY(hy3_hf_write_small_files(options));
+    HY3_TRY(hy3_hf_remove_file(output, HY3_CHECKSUMS));
+    HY3_TRY(hy3_hf_write_small_files(options, files));
     if (!options->adapter)
         HY3_TRY(hy3_hf_remove_file(output, index_name));
     HY3_TRY(rename_files(output, plan));
-    if (plan->file_count > 1)
-        HY3_TRY(hy3_hf_write_index(output, plan));
+    HY3_TRY(hy3_hf_complete(output, plan, plan->file_count > 1, files));
     if (!options->adapter)
         HY3_TRY(remove_stale(output, plan));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));

@@ -10,6 +10,7 @@
 #include "base/planted.h"
 #include "base/plural.h"
 #include "base/size.h"
+#include "ckpt/hf/checksums.h"
 #include "ckpt/hf/companions.h"
 #include "ckpt/hf/publish.h"
 #include "comm/agree.h"
@@ -22,7 +23,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PIECE = 8 << 20, COPIED = 32 << 20, RECORD_LIMIT = 16 << 20, INDEX_LIMIT = 256 << 20 };
+enum { PIECE = 8 << 20, RECORD_LIMIT = 16 << 20, INDEX_LIMIT = 256 << 20 };
 
 static const char record_name[] = ".hy3_rewrite.json";
 static const char index_name[] = "model.safetensors.index.json";
@@ -32,6 +33,7 @@ struct work {
     const struct hy3_hf_plan *plan;
     MPI_Comm comm;
     int *owner;          /* [file_count] rank that writes the shard, -1: it is there already */
+    json_t *before;      /* on rank 0: the files of the output's checksums.json; NULL: none */
     int64_t done, total; /* bytes of this rank */
     double start;
 };
@@ -118,18 +120,27 @@ static bool is_kept(const struct work *w, const struct hy3_hf_file *file)
     return kept;
 }
 
-/* The text of a shard, until all shards are there. */
-static hy3_status note_path(const struct work *w, const struct hy3_hf_file *file, char *path)
+/* What is known of a complete shard, until all are there: "tsv", its text of the report; "json",
+ * its entry of checksums.json. */
+static hy3_status note_path(const struct work *w, const struct hy3_hf_file *file, const char *kind,
+                            char *path)
 {
-    return hy3_path_format(path, HY3_PATH_MAX, "%s/.hy3_rewrite.%s.tsv", w->rewrite->output,
-                           file->name);
+    return hy3_path_format(path, HY3_PATH_MAX, "%s/.hy3_rewrite.%s.%s", w->rewrite->output,
+                           file->name, kind);
 }
 
-static bool has_note(const struct work *w, const struct hy3_hf_file *file)
+static bool has_note(const struct work *w, const struct hy3_hf_file *file, const char *kind)
 {
     char path[HY3_PATH_MAX];
 
-    return !w->rewrite->report || (note_path(w, file, path) == HY3_OK && hy3_path_exists(path));
+    return note_path(w, file, kind, path) == HY3_OK && hy3_path_exists(path);
+}
+
+/* Whether nothing of the shard has to be written: it is complete, and all is known of it. */
+static bool is_done(const struct work *w, const struct hy3_hf_file *file)
+{
+    return is_kept(w, file) && (!w->rewrite->report || has_note(w, file, "tsv")) &&
+           (has_note(w, file, "json") || json_object_get(w->before, file->name));
 }
 
 /* Whether the output's index has the mark of this result. */
@@ -220,7 +231,7 @@ static hy3_status check_space(const struct work *w, int64_t needed)
 
 /* Rank 0: claims the output, finds what is left to do and deals it out, the largest shard to the
  * rank with the least. */
-static hy3_status deal(const struct work *w, bool *complete)
+static hy3_status deal(struct work *w, bool *complete)
 {
     hy3_status status = HY3_OK;
     const struct hy3_hf_plan *plan = w->plan;
@@ -228,9 +239,11 @@ static hy3_status deal(const struct work *w, bool *complete)
     int64_t *load = NULL, needed = 0;
 
     HY3_TRY_DONE(claim_output(w, complete));
+    if (hy3_checksums_read(w->rewrite->output, &w->before) != HY3_OK)
+        w->before = NULL; /* damaged: its shards are written again */
     HY3_TRY_DONE(hy3_alloc(&load, (size_t)ranks, sizeof *load));
     for (int i = 0; i < plan->file_count; i++) {
-        bool keep = *complete || (is_kept(w, &plan->files[i]) && has_note(w, &plan->files[i]));
+        bool keep = *complete || is_done(w, &plan->files[i]);
 
         w->owner[i] = keep ? -1 : ranks;
         kept += w->owner[i] < 0;
@@ -261,31 +274,6 @@ done:
     return status;
 }
 
-/* Copies bytes, by the kernel where the file systems support it. */
-static hy3_status copy_range(const struct hy3_shard *from, int64_t at, int fd, int64_t to,
-                             int64_t bytes, char *buffer, const char *path)
-{
-    loff_t in = at, out = to;
-    int64_t left = bytes;
-
-    while (left > 0) {
-        ssize_t n = copy_file_range(hy3_shard_fd(from), &in, fd, &out, (size_t)left, 0);
-
-        if (n <= 0)
-            break;
-        left -= n;
-    }
-    while (left > 0) {
-        size_t n = left < PIECE ? (size_t)left : PIECE;
-
-        HY3_TRY(hy3_file_read_at(hy3_shard_fd(from), buffer, n, at + bytes - left,
-                                 hy3_shard_path(from)));
-        HY3_TRY(hy3_file_write_at(fd, buffer, n, to + bytes - left, path));
-        left -= (int64_t)n;
-    }
-    return HY3_OK;
-}
-
 static void count_bytes(struct work *w, int64_t bytes)
 {
 #pragma omp critical(hy3_hf_rewrite_progress)
@@ -295,82 +283,141 @@ static void count_bytes(struct work *w, int64_t bytes)
     }
 }
 
-static hy3_status change_piece(struct work *w, int index, const struct hy3_hf_piece *piece, int fd,
-                               char *buffer, const char *path)
+/* A part of a shard that a worker reads, changes if need be, and writes. */
+struct part {
+    int entry;
+    const struct hy3_hf_piece *piece;
+    struct hy3_span span; /* bytes of the piece; of entries that convert, elements of the tensor */
+};
+
+/* Cuts a shard into parts, in the order of the file. */
+static hy3_status cut(const struct hy3_hf_plan *plan, const struct hy3_hf_file *file,
+                      struct part **parts, int64_t *count)
 {
-    const struct hy3_hf_entry *entry = &w->plan->entries[index];
+    size_t capacity = 0;
+
+    for (int i = file->first; i < file->end; i++)
+        for (size_t p = 0; p < plan->entries[i].pieces; p++) {
+            const struct hy3_hf_piece *piece = &plan->pieces[plan->entries[i].piece + p];
+            int64_t width = (int64_t)hy3_dtype_size(piece->tensor->dtype);
+            bool converts = plan->entries[i].converts;
+            struct hy3_span whole = converts
+                                        ? (struct hy3_span){piece->to / width, piece->bytes / width}
+                                        : (struct hy3_span){0, piece->bytes};
+            int64_t most = converts ? PIECE / 4 : PIECE;
+
+            for (int64_t at = 0; at < whole.count; at += most) {
+                HY3_TRY(hy3_grow(parts, &capacity, (size_t)*count + 1, sizeof **parts));
+                (*parts)[(*count)++] = (struct part){i, piece, hy3_span_piece(whole, at, most)};
+            }
+        }
+    return HY3_OK;
+}
+
+/* What is written of the part: *data in the buffer [2,PIECE], *bytes of it, *at in the file. */
+static hy3_status read_part(const struct work *w, const struct part *part, char *buffer,
+                            const char **data, int64_t *bytes, int64_t *at)
+{
+    const struct hy3_hf_entry *entry = &w->plan->entries[part->entry];
+    const struct hy3_hf_piece *piece = part->piece;
+    const struct hy3_shard *base = w->plan->base[piece->shard];
     int64_t width = (int64_t)hy3_dtype_size(piece->tensor->dtype);
-    struct hy3_span whole = {piece->to / width, piece->bytes / width};
-    char *changed = buffer + PIECE;
 
-    for (int64_t i = 0; i < whole.count; i += PIECE / 4) {
-        struct hy3_span span = hy3_span_piece(whole, i, PIECE / 4);
-
-        HY3_TRY(hy3_stop_check("writing the weights"));
-        HY3_TRY(hy3_shard_read_raw(w->plan->base[piece->shard], piece->tensor,
-                                   piece->from + i * width, span.count * width, buffer));
-        HY3_TRY(w->rewrite->change(w->rewrite->context, index, span, buffer, changed));
-        HY3_TRY(hy3_file_write_at(fd, changed, (size_t)(span.count * entry->width),
-                                  entry->begin + span.first * entry->width, path));
-        count_bytes(w, span.count * entry->width);
+    HY3_TRY(hy3_stop_check("writing the weights"));
+    if (!entry->converts) {
+        *data = buffer;
+        *bytes = part->span.count;
+        *at = entry->begin + piece->to + part->span.first;
+        return hy3_shard_read_raw(base, piece->tensor, piece->from + part->span.first, *bytes,
+                                  buffer);
     }
-    return HY3_OK;
+    *data = buffer + PIECE;
+    *bytes = part->span.count * entry->width;
+    *at = entry->begin + part->span.first * entry->width;
+    HY3_TRY(hy3_shard_read_raw(base, piece->tensor,
+                               piece->from + part->span.first * width - piece->to,
+                               part->span.count * width, buffer));
+    return w->rewrite->change(w->rewrite->context, part->entry, part->span, buffer, buffer + PIECE);
 }
 
-static hy3_status write_entry(struct work *w, int index, int fd, char *buffer, const char *path)
-{
-    const struct hy3_hf_entry *entry = &w->plan->entries[index];
-
-    for (size_t p = entry->piece; p < entry->piece + entry->pieces; p++) {
-        const struct hy3_hf_piece *piece = &w->plan->pieces[p];
-
-        if (entry->converts) {
-            HY3_TRY(change_piece(w, index, piece, fd, buffer, path));
-            continue;
-        }
-        for (int64_t at = 0; at < piece->bytes; at += COPIED) {
-            int64_t n = piece->bytes - at < COPIED ? piece->bytes - at : COPIED;
-
-            HY3_TRY(hy3_stop_check("writing the weights"));
-            HY3_TRY(copy_range(w->plan->base[piece->shard], piece->tensor->begin + piece->from + at,
-                               fd, entry->begin + piece->to + at, n, buffer, path));
-            count_bytes(w, n);
-        }
-    }
-    return HY3_OK;
-}
-
-/* Writes all tensors of a shard by the workers; returns the first failure. */
-static hy3_status write_entries(struct work *w, const struct hy3_hf_file *file, int fd,
-                                const char *path)
+/* Writes the parts of a shard by the workers, who take them in their order; its checksums are taken
+ * in this order too. Returns the first failure. */
+static hy3_status write_parts(struct work *w, const struct part *parts, int64_t count, int fd,
+                              const char *path, struct hy3_digest *digest)
 {
     hy3_status status = HY3_OK;
     char reason[HY3_ERROR_MAX] = "";
 
 #pragma omp parallel num_threads(w->rewrite->workers)
     {
+        const char *data = NULL;
         char *buffer = NULL;
+        int64_t bytes = 0, at = 0;
         hy3_status mine = hy3_alloc(&buffer, 2, PIECE);
 
-#pragma omp for schedule(dynamic)
-        for (int i = file->first; i < file->end; i++) {
+#pragma omp for schedule(dynamic) ordered
+        for (int64_t i = 0; i < count; i++) {
             bool failed;
 
 #pragma omp atomic read
             failed = status;
             if (mine == HY3_OK && !failed)
-                mine = write_entry(w, i, fd, buffer, path);
-        }
+                mine = read_part(w, &parts[i], buffer, &data, &bytes, &at);
+#pragma omp ordered
+            if (mine == HY3_OK && !failed)
+                hy3_digest_add(digest, data, (size_t)bytes);
+            if (mine == HY3_OK && !failed)
+                mine = hy3_file_write_at(fd, data, (size_t)bytes, at, path);
+            if (mine == HY3_OK && !failed)
+                count_bytes(w, bytes);
 #pragma omp critical(hy3_hf_rewrite_failure)
-        if (mine != HY3_OK && status == HY3_OK) {
-            snprintf(reason, sizeof reason, "%s", hy3_error_text());
+            if (mine != HY3_OK && status == HY3_OK) {
+                snprintf(reason, sizeof reason, "%s", hy3_error_text());
 #pragma omp atomic write
-            status = mine;
+                status = mine;
+            }
         }
         hy3_free(buffer);
     }
     if (status != HY3_OK)
         hy3_error_set(reason);
+    return status;
+}
+
+/* Keeps the checksums of a shard that is complete. */
+static hy3_status note_checksums(const struct work *w, const struct hy3_hf_file *file,
+                                 struct hy3_digest *digest)
+{
+    hy3_status status = HY3_OK;
+    json_t *entry = NULL;
+    char path[HY3_PATH_MAX];
+
+    hy3_digest_end(digest);
+    HY3_TRY_DONE(hy3_checksums_shard(w->plan, file, digest->xxh3, digest->sha256, &entry));
+    HY3_TRY_DONE(note_path(w, file, "json", path));
+    HY3_TRY_DONE(hy3_json_write(path, entry));
+done:
+    json_decref(entry);
+    return status;
+}
+
+/* All tensors of a shard, of which the header is written, and its checksums. */
+static hy3_status write_entries(struct work *w, const struct hy3_hf_file *file, int fd,
+                                const char *path)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_digest *digest = NULL;
+    struct part *parts = NULL;
+    int64_t count = 0;
+
+    HY3_TRY_DONE(cut(w->plan, file, &parts, &count));
+    HY3_TRY_DONE(hy3_checksums_begin(w->plan, file, &digest));
+    hy3_digest_add(digest, file->header, file->header_bytes);
+    HY3_TRY_DONE(write_parts(w, parts, count, fd, path, digest));
+    HY3_TRY_DONE(note_checksums(w, file, digest));
+done:
+    hy3_digest_free(digest);
+    hy3_free(parts);
     return status;
 }
 
@@ -380,7 +427,7 @@ static hy3_status write_note(const struct work *w, const struct hy3_hf_file *fil
     char path[HY3_PATH_MAX], *text = NULL;
 
     HY3_TRY_DONE(w->rewrite->describe(w->rewrite->context, file, &text));
-    HY3_TRY_DONE(note_path(w, file, path));
+    HY3_TRY_DONE(note_path(w, file, "tsv", path));
     HY3_TRY_DONE(hy3_output_replace(path, text, strlen(text)));
 done:
     hy3_free(text);
@@ -424,21 +471,22 @@ static hy3_status write_files(struct work *w)
 }
 
 /* Removes what only an unfinished output needs; the record first, so that no shard is found without
- * its text under a record. */
+ * its notes under a record. */
 static hy3_status remove_traces(const struct work *w)
 {
+    static const char *const kinds[] = {"tsv", "json"};
     char path[HY3_PATH_MAX];
 
     HY3_TRY(hy3_hf_remove_file(w->rewrite->output, record_name));
-    for (int i = 0; w->rewrite->report && i < w->plan->file_count; i++) {
-        HY3_TRY(note_path(w, &w->plan->files[i], path));
+    for (int i = 0; i < 2 * w->plan->file_count; i++) {
+        HY3_TRY(note_path(w, &w->plan->files[i / 2], kinds[i % 2], path));
         HY3_TRY(hy3_hf_remove_file(w->rewrite->output, hy3_path_name(path)));
     }
     return HY3_OK;
 }
 
 /* The texts of all shards as one file. */
-static hy3_status write_report(const struct work *w)
+static hy3_status write_report(const struct work *w, json_t *files)
 {
     hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX], *all = NULL, *text = NULL;
@@ -447,36 +495,60 @@ static hy3_status write_report(const struct work *w)
     if (!w->rewrite->report)
         return HY3_OK;
     for (int i = 0; i < w->plan->file_count; i++) {
-        HY3_TRY_DONE(note_path(w, &w->plan->files[i], path));
+        HY3_TRY_DONE(note_path(w, &w->plan->files[i], "tsv", path));
         HY3_TRY_DONE(hy3_file_read(path, INDEX_LIMIT, &text, &size));
         HY3_TRY_DONE(hy3_grow(&all, &capacity, length + size + 1, 1));
         memcpy(all + length, text, size);
         length += size;
         hy3_free(HY3_TAKE(text));
     }
-    HY3_TRY_DONE(
-        hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, w->rewrite->report));
-    HY3_TRY_DONE(hy3_output_replace(path, all, length));
+    HY3_TRY_DONE(hy3_checksums_replace(files, w->rewrite->output, w->rewrite->report, all, length));
 done:
     hy3_free(all);
     hy3_free(text);
     return status;
 }
 
-/* Rank 0: small files, the report and the index. */
-static hy3_status complete(const struct work *w)
+/* The entries of all shards: from their notes, or from the output's checksums.json. */
+static hy3_status list_shards(const struct work *w, json_t *files)
 {
     char path[HY3_PATH_MAX];
+    json_t *entry;
 
-    HY3_TRY(hy3_hf_copy_companions(hy3_hf_dir_path(w->rewrite->base), w->rewrite->output));
+    for (int i = 0; i < w->plan->file_count; i++) {
+        const struct hy3_hf_file *file = &w->plan->files[i];
+
+        HY3_TRY(note_path(w, file, "json", path));
+        if (hy3_path_exists(path))
+            HY3_TRY(hy3_json_read(path, INDEX_LIMIT, &entry));
+        else
+            entry = json_incref(json_object_get(w->before, file->name));
+        json_object_set_new(files, file->name, entry);
+    }
+    return HY3_OK;
+}
+
+/* Rank 0: small files, the report, checksums and the index. */
+static hy3_status complete(const struct work *w)
+{
+    hy3_status status = HY3_OK;
+    const char *output = w->rewrite->output;
+    json_t *files = json_object();
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY_DONE(list_shards(w, files));
+    HY3_TRY_DONE(hy3_hf_remove_file(output, HY3_CHECKSUMS)); /* before what it lists changes */
+    HY3_TRY_DONE(hy3_hf_copy_companions(hy3_hf_dir_path(w->rewrite->base), output, files));
     if (w->rewrite->config)
-        HY3_TRY(hy3_hf_write_config(w->rewrite->config));
-    HY3_TRY(write_report(w));
-    if (!hy3_hf_plan_is_single(w->plan))
-        HY3_TRY(hy3_hf_write_index(w->rewrite->output, w->plan));
-    HY3_TRY(remove_traces(w));
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", w->rewrite->output, index_name));
-    return hy3_directory_sync(path);
+        HY3_TRY_DONE(hy3_hf_write_config(w->rewrite->config, files));
+    HY3_TRY_DONE(write_report(w, files));
+    HY3_TRY_DONE(hy3_hf_complete(output, w->plan, !hy3_hf_plan_is_single(w->plan), files));
+    HY3_TRY_DONE(remove_traces(w));
+    HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", output, index_name));
+    HY3_TRY_DONE(hy3_directory_sync(path));
+done:
+    json_decref(files);
+    return status;
 }
 
 hy3_status hy3_hf_rewrite(MPI_Comm comm, const struct hy3_hf_rewrite *rewrite,
@@ -497,6 +569,7 @@ hy3_status hy3_hf_rewrite(MPI_Comm comm, const struct hy3_hf_rewrite *rewrite,
         status = finished ? remove_traces(&w) : complete(&w);
     HY3_AGREE_DONE(comm, status, "completing the directory");
 done:
+    json_decref(w.before);
     hy3_free(w.owner);
     return status;
 }

@@ -3,7 +3,8 @@
  * hy3_merge.
  *
  * Invariants: the source is only read; a shard has its final name only when all of it is written
- * and flushed; the index comes last. So a run that was killed at any moment is continued by running
+ * and flushed, and its checksums, taken on the way, are noted; checksums.json and the index come
+ * last. So a run that was killed at any moment is continued by running
  * it again: shards that are there and are of the same plan and sources (output/.hy3_rewrite.json,
  * which goes when all is done) are kept; a complete result is recognised by hy3_source and left as
  * it is. No worker holds more than a few pieces of some MB. */
@@ -35,7 +36,7 @@ struct hy3_hf_rewrite {
 };
 
 /* Collective on `comm`; all ranks have the same plan, laid out. Shards are dealt out to the ranks,
- * tensors of a shard to the workers. The files beside the weights are copied
+ * pieces of a shard to the workers. The files beside the weights are copied
  * (hf/companions.h). Errors: HY3_EUSAGE if
  * the output lies in the base or holds something else; HY3_EIO, also for a disk that is too small,
  * before anything is written; what `change` returns. */

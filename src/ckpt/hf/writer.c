@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* writer.c - the phases of a write: plan, create, write and flush, judge the values, check,
- * publish. Each ends in an agreement; the plan needs no message, being the same on all ranks. */
+ * publish. Each ends in an agreement; the plan needs no message, being the same on all ranks.
+ *
+ * While a thread examines, sums up and writes a piece of this rank's shard, the next one is brought
+ * together (hf/assemble.h). */
 #include "ckpt/hf/writer.h"
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "ckpt/hf/assemble.h"
+#include "ckpt/hf/checksums.h"
 #include "ckpt/hf/companions.h"
 #include "ckpt/hf/plan.h"
 #include "ckpt/hf/publish.h"
@@ -12,12 +17,9 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/stop.h"
+#include "comm/worker.h"
 
-enum {
-    CHUNK = 4 << 20,       /* elements converted at a time */
-    COPY_BYTES = 16 << 20, /* bytes of the base copied at a time */
-    NAMES_SHOWN = 5,
-};
+enum { PIECE = 8 << 20, NAMES_SHOWN = 5, SHA256_WORDS = HY3_SHA256 / 8 };
 
 struct writer {
     MPI_Comm comm;
@@ -25,30 +27,76 @@ struct writer {
     const struct hy3_params *params;
     struct hy3_hf_plan *plan;
     struct hy3_values values;
-    float *wide;         /* [CHUNK] */
-    char *converted;     /* [COPY_BYTES] */
-    int64_t *contents;   /* [plan->count] enum hy3_content, the worst of all ranks */
+    struct hy3_worker *worker;
+    struct hy3_assembled piece; /* of the thread */
+    struct hy3_output shard;    /* the one under way, of the thread */
+    struct hy3_digest *digest;  /* of it */
+    /* what is known of all that was written; of this rank's shards, then of all */
+    int64_t *contents, *xxh3; /* [plan->count] enum hy3_content; checksums */
+    int64_t *sha256;          /* [plan->file_count,SHA256_WORDS] */
+    int64_t *known;           /* the three in one; known_count in all */
+    int known_count;
     int64_t done, total; /* bytes of this rank */
     double start;
 };
 
-/* The part of the tensor that this rank writes: elements of a parameter. */
-static struct hy3_span own_span(const struct writer *w, const struct hy3_hf_entry *entry)
+static bool is_own(const struct writer *w, int file)
 {
-    return hy3_span_intersect(w->values.share(w->values.of, entry->param), entry->span);
+    return hy3_assembly_owner(w->plan, file, hy3_size(w->comm)) == hy3_rank(w->comm);
 }
 
-/* Tensors of the base are dealt out to the ranks in turn. */
-static bool is_own_copy(const struct writer *w, const struct hy3_hf_entry *entry)
+/* Notes what the values of the piece are, as the file has them: fp16 may overflow. */
+static void scan_piece(struct writer *w)
 {
-    return !entry->param && entry->order % hy3_size(w->comm) == hy3_rank(w->comm);
+    const struct hy3_assembled *piece = &w->piece;
+    struct hy3_span bytes = {piece->at, piece->bytes};
+
+    for (int i = piece->file->first; i < piece->file->end; i++) {
+        const struct hy3_hf_entry *entry = &w->plan->entries[i];
+        struct hy3_span part =
+            hy3_span_intersect((struct hy3_span){entry->begin, entry->bytes}, bytes);
+        int64_t found;
+
+        if (!entry->param || part.count == 0)
+            continue;
+        found = hy3_scan(piece->data + (part.first - piece->at), entry->dtype,
+                         part.count / entry->width);
+        w->contents[i] = found > w->contents[i] ? found : w->contents[i];
+    }
 }
 
-static int64_t own_bytes(const struct writer *w, const struct hy3_hf_entry *entry)
+static hy3_status begin_shard(struct writer *w)
 {
-    if (!entry->param)
-        return is_own_copy(w, entry) ? entry->bytes : 0;
-    return own_span(w, entry).count * entry->width;
+    HY3_TRY(hy3_hf_name_shard(w->options->output, w->piece.file, &w->shard));
+    HY3_TRY(hy3_output_open(&w->shard));
+    return hy3_checksums_begin(w->plan, w->piece.file, &w->digest);
+}
+
+static hy3_status end_shard(struct writer *w)
+{
+    const struct hy3_hf_file *file = w->piece.file;
+
+    hy3_digest_end(w->digest);
+    for (int i = file->first; i < file->end; i++)
+        w->xxh3[i] = (int64_t)w->digest->xxh3[i - file->first];
+    memcpy(w->sha256 + (file - w->plan->files) * SHA256_WORDS, w->digest->sha256, HY3_SHA256);
+    hy3_digest_free(HY3_TAKE(w->digest));
+    return hy3_output_flush(&w->shard);
+}
+
+/* In the thread: all that is done with a piece that is complete. */
+static hy3_status write_piece(void *context)
+{
+    struct writer *w = context;
+    const struct hy3_assembled *piece = &w->piece;
+
+    if (piece->at == 0)
+        HY3_TRY(begin_shard(w));
+    scan_piece(w);
+    hy3_digest_add(w->digest, piece->data, (size_t)piece->bytes);
+    HY3_TRY(hy3_file_write_at(w->shard.fd, piece->data, (size_t)piece->bytes, piece->at,
+                              w->shard.part));
+    return piece->at + piece->bytes == piece->file->bytes ? end_shard(w) : HY3_OK;
 }
 
 static hy3_status check_stop(const struct writer *w)
@@ -56,93 +104,44 @@ static hy3_status check_stop(const struct writer *w)
     return w->options->keeps_on ? HY3_OK : hy3_stop_check("writing the weights");
 }
 
-static void show_progress(struct writer *w, int64_t bytes)
-{
-    w->done += bytes;
-    hy3_log_progress_bytes("saving", w->done, w->total, w->start);
-}
-
-static hy3_status write_param(struct writer *w, int fd, const char *path, int index)
-{
-    const struct hy3_hf_entry *entry = &w->plan->entries[index];
-    struct hy3_span own = own_span(w, entry);
-
-    for (int64_t i = 0; i < own.count; i += CHUNK) {
-        struct hy3_span piece = hy3_span_piece(own, i, CHUNK);
-        int64_t at = entry->begin + (piece.first - entry->span.first) * entry->width, found;
-        const void *data = w->wide;
-
-        HY3_TRY(check_stop(w));
-        HY3_TRY(w->values.get(w->values.of, HY3_MASTER, entry->param, piece, w->wide));
-        if (entry->dtype != HY3_FP32) {
-            hy3_convert(w->wide, HY3_FP32, w->converted, entry->dtype, (size_t)piece.count);
-            data = w->converted;
-        }
-        found = hy3_scan(data, entry->dtype, piece.count); /* of the file: fp16 may overflow */
-        w->contents[index] = found > w->contents[index] ? found : w->contents[index];
-        HY3_TRY(hy3_file_write_at(fd, data, (size_t)(piece.count * entry->width), at, path));
-        show_progress(w, piece.count * entry->width);
-    }
-    return HY3_OK;
-}
-
-static hy3_status write_copy(struct writer *w, int fd, const char *path,
-                             const struct hy3_hf_entry *entry)
-{
-    for (size_t p = entry->piece; p < entry->piece + entry->pieces; p++) {
-        const struct hy3_hf_piece *piece = &w->plan->pieces[p];
-
-        for (int64_t at = 0; at < piece->bytes; at += COPY_BYTES) {
-            int64_t n = COPY_BYTES < piece->bytes - at ? COPY_BYTES : piece->bytes - at;
-
-            HY3_TRY(check_stop(w));
-            HY3_TRY(hy3_shard_read_raw(w->plan->base[piece->shard], piece->tensor, piece->from + at,
-                                       n, w->converted));
-            HY3_TRY(hy3_file_write_at(fd, w->converted, (size_t)n, entry->begin + piece->to + at,
-                                      path));
-            show_progress(w, n);
-        }
-    }
-    return HY3_OK;
-}
-
-/* Writes and flushes this rank's part of one shard. */
-static hy3_status write_file(struct writer *w, const struct hy3_hf_file *file)
+/* Collective. All shards, round by round. */
+static hy3_status write_all(struct writer *w)
 {
     hy3_status status = HY3_OK;
-    struct hy3_output shard;
-    int64_t bytes = 0;
+    struct hy3_assembly *assembly = NULL;
+    struct hy3_assembled piece;
 
-    for (int i = file->first; i < file->end; i++)
-        bytes += own_bytes(w, &w->plan->entries[i]);
-    if (bytes == 0)
-        return HY3_OK;
-    HY3_TRY_DONE(hy3_hf_name_shard(w->options->output, file, &shard));
-    HY3_TRY_DONE(hy3_output_open(&shard));
-    for (int i = file->first; i < file->end; i++)
-        if (w->plan->entries[i].param)
-            HY3_TRY_DONE(write_param(w, shard.fd, shard.part, i));
-        else if (is_own_copy(w, &w->plan->entries[i]))
-            HY3_TRY_DONE(write_copy(w, shard.fd, shard.part, &w->plan->entries[i]));
-    HY3_TRY_DONE(hy3_output_flush(&shard));
+    status = hy3_assembly_create(w->comm, w->plan, w->values, PIECE, &assembly);
+    if (status == HY3_OK)
+        status = hy3_worker_create(&w->worker);
+    HY3_AGREE_DONE(w->comm, status, "writing the weights");
+    w->start = hy3_seconds();
+    for (int64_t i = 0; i < hy3_assembly_rounds(assembly); i++) {
+        HY3_TRY_DONE(hy3_assembly_round(assembly, status, &piece));
+        status = hy3_worker_end(w->worker, "writing the weights");
+        if (status == HY3_OK)
+            status = check_stop(w);
+        if (status != HY3_OK || piece.bytes == 0)
+            continue;
+        w->piece = piece;
+        hy3_worker_begin(w->worker, write_piece, w);
+        w->done += piece.bytes;
+        hy3_log_progress_bytes("saving", w->done, w->total, w->start);
+    }
+    if (status == HY3_OK)
+        status = hy3_worker_end(w->worker, "writing the weights");
+    if (status == HY3_OK)
+        status = check_stop(w);
+    status = hy3_agree(w->comm, status, "writing the weights");
 done:
-    hy3_output_close(&shard);
+    hy3_worker_free(w->worker);
+    hy3_output_close(&w->shard);
+    hy3_digest_free(w->digest);
+    hy3_assembly_free(assembly);
     return status;
 }
 
-static hy3_status write_all(struct writer *w)
-{
-    for (int i = 0; i < w->plan->count; i++)
-        w->total += own_bytes(w, &w->plan->entries[i]);
-    HY3_TRY(hy3_alloc(&w->wide, CHUNK, sizeof *w->wide));
-    HY3_TRY(hy3_alloc(&w->converted, COPY_BYTES, 1));
-    w->start = hy3_seconds();
-    for (int i = 0; i < w->plan->file_count; i++)
-        HY3_TRY(write_file(w, &w->plan->files[i]));
-    return HY3_OK;
-}
-
-/* Creates a shard in its full size with its header. */
+/* Creates a shard in its full size. */
 static hy3_status create_file(const char *output, const struct hy3_hf_file *file)
 {
     hy3_status status = HY3_OK;
@@ -151,23 +150,29 @@ static hy3_status create_file(const char *output, const struct hy3_hf_file *file
     HY3_TRY_DONE(hy3_hf_name_shard(output, file, &shard));
     HY3_TRY_DONE(hy3_output_create(&shard));
     HY3_TRY_DONE(hy3_output_claim(&shard, file->bytes));
-    HY3_TRY_DONE(hy3_file_write_at(shard.fd, file->header, file->header_bytes, 0, shard.part));
-    HY3_TRY_DONE(hy3_output_flush(&shard));
 done:
     hy3_output_close(&shard);
     return status;
 }
 
-static hy3_status create_all(const struct writer *w)
+/* Collective. The owners create their shards, so that a full disk is known before anything is
+ * written. */
+static hy3_status create_all(struct writer *w)
 {
-    if (hy3_rank(w->comm) != 0)
-        return HY3_OK;
-    if (w->options->tokenizer_directory)
-        HY3_TRY(hy3_hf_check_companions(w->options->tokenizer_directory, false));
-    HY3_TRY(hy3_directory_create(w->options->output));
-    for (int i = 0; i < w->plan->file_count; i++)
-        HY3_TRY(create_file(w->options->output, &w->plan->files[i]));
-    return HY3_OK;
+    hy3_status status = HY3_OK;
+
+    if (hy3_rank(w->comm) == 0 && w->options->tokenizer_directory)
+        status = hy3_hf_check_companions(w->options->tokenizer_directory, false);
+    if (hy3_rank(w->comm) == 0 && status == HY3_OK)
+        status = hy3_directory_create(w->options->output);
+    HY3_AGREE(w->comm, status, "creating the weight files");
+    for (int i = 0; status == HY3_OK && i < w->plan->file_count; i++) {
+        if (!is_own(w, i))
+            continue;
+        w->total += w->plan->files[i].bytes;
+        status = create_file(w->options->output, &w->plan->files[i]);
+    }
+    return hy3_agree(w->comm, status, "creating the weight files");
 }
 
 /* Logically collective. Whether the values may be published. */
@@ -196,14 +201,14 @@ static hy3_status judge(const struct writer *w)
     return HY3_OK;
 }
 
-/* Collective. */
+/* Collective. Tells all ranks what the owners know: elsewhere there are zeros. */
 static hy3_status judge_all(struct writer *w)
 {
     const int step = 1 << 16;
 
-    for (int i = 0; i < w->plan->count; i += step)
-        hy3_allreduce_int(w->comm, w->contents + i,
-                          step < w->plan->count - i ? step : w->plan->count - i, MPI_MAX,
+    for (int i = 0; i < w->known_count; i += step)
+        hy3_allreduce_int(w->comm, w->known + i,
+                          step < w->known_count - i ? step : w->known_count - i, MPI_BOR,
                           "examining the saved weights");
     return judge(w);
 }
@@ -234,7 +239,32 @@ done:
 static hy3_status plan_all(struct writer *w)
 {
     HY3_TRY(hy3_hf_plan_create(w->options, w->params, &w->plan));
-    return hy3_alloc(&w->contents, (size_t)w->plan->count, sizeof *w->contents);
+    w->known_count = 2 * w->plan->count + SHA256_WORDS * w->plan->file_count;
+    HY3_TRY(hy3_alloc(&w->known, (size_t)w->known_count, sizeof *w->known));
+    w->contents = w->known;
+    w->xxh3 = w->contents + w->plan->count;
+    w->sha256 = w->xxh3 + w->plan->count;
+    return HY3_OK;
+}
+
+/* Rank 0: the directory with its checksums. */
+static hy3_status publish(const struct writer *w)
+{
+    hy3_status status = HY3_OK;
+    json_t *files = json_object(), *entry;
+
+    for (int i = 0; i < w->plan->file_count; i++) {
+        const struct hy3_hf_file *file = &w->plan->files[i];
+
+        HY3_TRY_DONE(hy3_checksums_shard(
+            w->plan, file, (const uint64_t *)w->xxh3 + file->first,
+            (const unsigned char *)(w->sha256 + (ptrdiff_t)i * SHA256_WORDS), &entry));
+        json_object_set_new(files, file->name, entry);
+    }
+    HY3_TRY_DONE(hy3_hf_publish(w->options, w->plan, files));
+done:
+    json_decref(files);
+    return status;
 }
 
 /* Collective, from the first file to the last rename. */
@@ -242,11 +272,11 @@ static hy3_status write_planned(struct writer *w)
 {
     hy3_status status = HY3_OK;
 
-    HY3_AGREE_DONE(w->comm, create_all(w), "creating the weight files");
-    HY3_AGREE_DONE(w->comm, write_all(w), "writing the weights");
+    HY3_TRY_DONE(create_all(w));
+    HY3_TRY_DONE(write_all(w));
     HY3_TRY_DONE(judge_all(w));
     HY3_AGREE_DONE(w->comm, check_files(w), "reading the weights back");
-    HY3_AGREE_DONE(w->comm, hy3_rank(w->comm) == 0 ? hy3_hf_publish(w->options, w->plan) : HY3_OK,
+    HY3_AGREE_DONE(w->comm, hy3_rank(w->comm) == 0 ? publish(w) : HY3_OK,
                    "completing the model directory");
 done:
     if (status != HY3_OK && hy3_rank(w->comm) == 0)
@@ -258,14 +288,13 @@ hy3_status hy3_hf_write(MPI_Comm comm, const struct hy3_hf_writer_options *optio
                         const struct hy3_params *params, struct hy3_values values)
 {
     hy3_status status = HY3_OK;
-    struct writer w = {.comm = comm, .options = options, .params = params, .values = values};
+    struct writer w = {
+        .comm = comm, .options = options, .params = params, .values = values, .shard = {.fd = -1}};
 
     HY3_AGREE_DONE(comm, plan_all(&w), "planning the weight files");
     HY3_TRY_DONE(write_planned(&w));
 done:
     hy3_hf_plan_free(w.plan);
-    hy3_free(w.contents);
-    hy3_free(w.wide);
-    hy3_free(w.converted);
+    hy3_free(w.known);
     return status;
 }
