@@ -18,7 +18,12 @@ int main(int argc, char **argv)
          .path = HY3_PATH_MODEL},
         {HY3_ARGUMENT("spot-check", HY3_COUNT, &check.spot_check, "N",
                       "read the values of N tensors (default 16), of all others name and shape")},
-        {HY3_ARGUMENT("all", HY3_BOOL, &all, NULL, "read the values of all tensors")},
+        {HY3_ARGUMENT(
+            "all", HY3_BOOL, &all, NULL,
+            "read the values of all tensors, and compare every byte with checksums.json")},
+        {HY3_ARGUMENT("sha256", HY3_TEXT, &check.list, "FILE",
+                      "read every byte and compare with this list, as sha256sum writes it"),
+         .path = HY3_PATH_FILE},
         {.key = NULL},
     };
     const struct hy3_usage usage = {

@@ -237,6 +237,9 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
     run_ok hy3_merge --base_model_path "$D/base" --adapter_model_path "$GOLDEN/adapter/final" \
         --output_path "$D/merged"
     only_the_model "$D/merged" merge_report.tsv
+    (cd "$D/merged" && sha256sum -- *) | grep -v checksums.json >"$D/list"
+    run_ok hy3_check "$D/merged" --all
+    grep -q "checksums.json: $(wc -l <"$D/list") files as written" "$OUT"
     ! grep -rq private "$D/outer" "$D/merged"
 }
 
@@ -255,6 +258,9 @@ only_the_model() { # of the files in DIRECTORY, besides weights and index
         [ -e "$directory/tokenization_hy.py" ] && [ -e "$directory/helpers_hy.py" ] &&
             [ -e "$directory/configuration_hy.py" ] && [ -e "$directory/hy.tiktoken" ]
         [ ! -e "$directory/stray.py" ] && [ ! -e "$directory/notes.txt" ]
+        run_ok hy3_check "$directory" --all
+        grep -q "checksums.json: [0-9]* files as written, byte by byte" "$OUT"
+        grep -q '"helpers_hy.py": {' "$directory/checksums.json"
     done
     run_ok hy3_sft "$CFG" max_steps=1 seed=5 overwrite_output_dir=true plot_loss=false
 }
@@ -347,14 +353,81 @@ make_adapter() {
     [ ! -L "$D/outer/model-00001-of-00005.safetensors" ]
 }
 
+# flip FILE BYTE: changes the lowest bit of a byte.
+flip() {
+    local byte
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+    printf "\\x$(printf %02x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+
+@test "hy3_check finds one flipped bit by checksums.json" {
+    make_model "$D/model" >/dev/null
+    local weights=$D/model/model.safetensors
+    run_ok hy3_check "$D/model"
+    grep -q "checksums.json: [0-9]* files there; .*, --all compares every byte" "$OUT"
+    run_ok "$MPIEXEC" -n 2 hy3_check "$D/model" --all
+    flip "$weights" $(($(stat -c %s "$weights") - 2))
+    run_ok hy3_check "$D/model" --spot-check 0
+    for ranks in 1 2; do
+        run_fails 1 "1 finding" "$MPIEXEC" -n $ranks hy3_check "$D/model" --all
+        grep -q "^model.safetensors: .*: its values are not those of checksums.json" "$OUT"
+    done
+    run_fails 1 "1 finding" hy3_check "$D/model" --spot-check 1000
+    flip "$weights" $(($(stat -c %s "$weights") - 2))
+    flip "$weights" 40 # in the header
+    run_fails 1 "" hy3_check "$D/model" --all
+    flip "$weights" 40
+    flip "$D/model/tokenizer.json" 1000
+    run_fails 1 "1 finding" hy3_check "$D/model"
+    grep -q "^tokenizer.json: its SHA-256 is not the one in checksums.json" "$OUT"
+    rm "$D/model/tokenizer.json"
+    run_fails 1 "1 finding" hy3_check "$D/model"
+    grep -q "^tokenizer.json: missing, but listed in 'checksums.json'" "$OUT"
+    rm "$D/model/checksums.json"
+    run_ok hy3_check "$D/model"
+    grep -q "has no checksums.json" "$OUT"
+}
+
+@test "hy3_check --sha256 compares a directory with a published list" {
+    make_model "$D/model" >/dev/null
+    (cd "$D/model" && sha256sum -- *) >"$D/list"
+    run_ok hy3_check "$D/model" --sha256 "$D/list"
+    grep -q "'$D/list': every SHA-256 agrees" "$OUT"
+    (cd "$D/model" && sha256sum -b ./*) >"$D/model/SHA256SUMS" # beside the files
+    run_ok "$MPIEXEC" -n 2 hy3_check "$D/model" --sha256 "$D/model/SHA256SUMS"
+    rm "$D/model/SHA256SUMS"
+    sed -e '/config.json$/s/^./x/' -e 's/^x\(.\)\(.\)/0\2\1/' "$D/list" >"$D/wrong"
+    sed -i -e '/tokenizer_config.json/d' -e 's/tokenizer.json/tokenizer.jsox/' "$D/wrong"
+    run_fails 1 "findings" hy3_check "$D/model" --sha256 "$D/wrong"
+    grep -q "^config.json: its SHA-256 is not the one in '$D/wrong'" "$OUT"
+    grep -q "^tokenizer.jsox: missing, but listed in '$D/wrong'" "$OUT"
+    grep -q "^tokenizer.json: not listed in '$D/wrong'" "$OUT"
+    grep -q "^tokenizer_config.json: not listed in '$D/wrong'" "$OUT"
+    flip "$D/model/model.safetensors" $(($(stat -c %s "$D/model/model.safetensors") - 2))
+    run_fails 1 "2 findings" hy3_check "$D/model" --sha256 "$D/list"
+    grep -q "^model.safetensors: its SHA-256 is not the one in '$D/list'" "$OUT"
+    sha256sum "$D"/model/* >"$D/paths"
+    run_fails 1 "make the list there: cd DIR && sha256sum" hy3_check "$D/model" \
+        --sha256 "$D/paths"
+    run_fails 2 "" hy3_check "$D/model" --sha256 "$D/none"
+    make_adapter
+    (cd "$OUTPUT" && sha256sum -- *.*) >"$D/adapter"
+    run_ok hy3_check "$OUTPUT" --sha256 "$D/adapter"
+    sed -i '/adapter_model/d' "$D/adapter"
+    run_fails 1 "1 finding" hy3_check "$OUTPUT" --sha256 "$D/adapter"
+    grep -q "^adapter_model.safetensors: not listed" "$OUT"
+}
+
 @test "hy3_check knows adapters: keys, shapes against the base, values, factors of zeros" {
     make_adapter
     run_ok hy3_check "$OUTPUT"
     grep -q "is a valid adapter: r = 4, alpha = 8, 16 tensors; it fits its base '$D/model'" "$OUT"
     run_ok "$MPIEXEC" -n 2 hy3_check "$OUTPUT"
     [ "$(grep -c "valid adapter" "$OUT")" -eq 1 ]
+    grep -q "checksums.json: [0-9]* files as written, byte by byte" "$OUT"
     sed 's/"r": 4/"r": 8/' "$OUTPUT/adapter_config.json" >"$D/config"
     cp -r "$OUTPUT" "$D/bad"
+    rm "$D/bad/checksums.json" # it would find each of these too
     cp "$D/config" "$D/bad/adapter_config.json"
     run_fails 1 "16 findings" hy3_check "$D/bad"
     grep -q "must be \[8, 32\] for this model and r = 8" "$OUT"

@@ -7,10 +7,12 @@
 #include "base/printable.h"
 #include "ckpt/adapter/adapter.h"
 #include "ckpt/adapter/config.h"
+#include "ckpt/hf/examine.h"
 #include "ckpt/hf/fingerprint.h"
 #include "ckpt/hf/scan.h"
+#include "ckpt/hf/verify.h"
 
-enum { PIECE = 1 << 20 }; /* elements read at a time */
+#define WEIGHTS "adapter_model.safetensors"
 
 struct check {
     const char *directory;
@@ -19,6 +21,8 @@ struct check {
     struct hy3_params *params; /* of the base; NULL: it is not here */
     struct hy3_adapter *adapter;
     struct hy3_shard *shard;
+    struct hy3_verify verify;
+    int64_t *found; /* [tensors] by hf/examine.h */
 };
 
 static void finding(const struct check *c, const char *text)
@@ -29,6 +33,11 @@ static void finding(const struct check *c, const char *text)
     snprintf(line, sizeof line, "%s", text);
     hy3_make_printable(line, false);
     fprintf(c->out, "%s\n", line);
+}
+
+static void tell(void *context, const char *text)
+{
+    finding(context, text);
 }
 
 /* Turns an error into a finding, unless it has another cause than the adapter. */
@@ -136,50 +145,33 @@ static void check_pair(const struct check *c, const char *name)
     }
 }
 
-static hy3_status scan(const struct check *c, const struct hy3_shard_tensor *t, float *values,
-                       enum hy3_content *worst)
+/* Names and values, with their checksums, in one pass over the file. */
+static hy3_status check_tensors(struct check *c)
 {
-    *worst = HY3_ALL_ZERO;
-    for (int64_t i = 0; i < t->count; i += PIECE) {
-        struct hy3_span piece = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
-        enum hy3_content content;
+    const struct hy3_examine e = {.shard = c->shard,
+                                  .entry = json_object_get(c->verify.sums, WEIGHTS),
+                                  .listed = json_object_get(c->verify.list, WEIGHTS)};
+    int count = hy3_shard_count(c->shard);
+    int64_t file;
 
-        HY3_TRY(hy3_shard_read(c->shard, t, piece, values, HY3_FP32));
-        content = hy3_scan(values, HY3_FP32, piece.count);
-        *worst = content > *worst ? content : *worst;
+    HY3_TRY(hy3_alloc(&c->found, (size_t)count, sizeof *c->found));
+    HY3_TRY(hy3_examine_shard(&e, c->found, &file));
+    for (int i = 0; i < count; i++) {
+        const char *name = hy3_shard_tensor(c->shard, i)->name;
+
+        if (!c->adapter)
+            check_pair(c, name);
+        c->summary->zeros += hy3_shard_tensor(c->shard, i)->is_float &&
+                             (c->found[i] & HY3_CONTENT) == HY3_ALL_ZERO &&
+                             hy3_ends_with(name, ".lora_B.weight");
     }
+    c->summary->tensors = count;
+    hy3_verify_names(&c->verify, WEIGHTS, c->shard);
+    hy3_verify_tell(&c->verify, WEIGHTS, c->shard, c->found, file);
     return HY3_OK;
 }
 
-static hy3_status check_tensors(const struct check *c)
-{
-    hy3_status status = HY3_OK;
-    char text[HY3_PARAM_NAME + 64];
-    float *values = NULL;
-
-    HY3_TRY_DONE(hy3_alloc(&values, PIECE, sizeof *values));
-    for (int i = 0; i < hy3_shard_count(c->shard); i++) {
-        const struct hy3_shard_tensor *t = hy3_shard_tensor(c->shard, i);
-        enum hy3_content content = HY3_FINITE;
-
-        c->summary->tensors++;
-        if (!c->adapter)
-            check_pair(c, t->name);
-        if (!t->is_float)
-            continue;
-        HY3_TRY_DONE(as_finding(c, scan(c, t, values, &content)));
-        if (content == HY3_NOT_FINITE) {
-            snprintf(text, sizeof text, "%.*s: contains NaN or infinity", HY3_PARAM_NAME, t->name);
-            finding(c, text);
-        }
-        c->summary->zeros += content == HY3_ALL_ZERO && hy3_ends_with(t->name, ".lora_B.weight");
-    }
-done:
-    hy3_free(values);
-    return status;
-}
-
-static hy3_status check_all(struct check *c)
+static hy3_status check_weights(struct check *c)
 {
     bool sound;
 
@@ -197,14 +189,37 @@ static hy3_status check_all(struct check *c)
     return c->shard ? check_tensors(c) : HY3_OK;
 }
 
-hy3_status hy3_adapter_check(const char *directory, FILE *out,
+/* The weights, then what the checksums say of the other files. */
+static hy3_status check_all(struct check *c)
+{
+    hy3_status status = HY3_OK;
+    json_t *read = json_object();
+
+    HY3_TRY_DONE(hy3_verify_open(&c->verify));
+    c->summary->listed = (int64_t)json_object_size(c->verify.sums);
+    HY3_TRY_DONE(check_weights(c));
+    if (c->found)
+        json_object_set_new(read, WEIGHTS, json_true());
+    HY3_TRY_DONE(hy3_verify_files(&c->verify, true, read));
+done:
+    json_decref(read);
+    return status;
+}
+
+hy3_status hy3_adapter_check(const char *directory, const char *list, FILE *out,
                              struct hy3_adapter_check_summary *summary)
 {
     hy3_status status = HY3_OK;
-    struct check c = {.directory = directory, .out = out, .summary = summary};
+    struct check c = {.directory = directory,
+                      .out = out,
+                      .summary = summary,
+                      .verify = {.directory = directory, .path = list, .tell = tell}};
 
     *summary = (struct hy3_adapter_check_summary){0};
+    c.verify.context = &c;
     status = check_all(&c);
+    hy3_verify_close(&c.verify);
+    hy3_free(c.found);
     hy3_shard_close(c.shard);
     hy3_adapter_close(c.adapter);
     hy3_params_free(c.params);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check.c - five checks of a checkpoint directory, cheap ones first. */
+/* check.c - six checks of a checkpoint directory, cheap ones first. */
 #include "ckpt/hf/check.h"
 
 #include "base/file.h"
@@ -8,19 +8,14 @@
 #include "base/memory.h"
 #include "base/printable.h"
 #include "ckpt/hf/directory.h"
-#include "ckpt/hf/scan.h"
+#include "ckpt/hf/examine.h"
 #include "ckpt/hf/seen.h"
+#include "ckpt/hf/verify.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "comm/stop.h"
 
 #include <dirent.h>
 #include <errno.h>
-
-enum { PIECE = 4 << 20 }; /* elements read at a time */
-
-/* What reading the values of a tensor finds; the worst of all ranks counts. */
-enum { SOUND = 0, NOT_FINITE = 1, UNREADABLE = 2 };
 
 struct check {
     const struct hy3_check *options;
@@ -33,8 +28,11 @@ struct check {
     struct hy3_params *params; /* with MTP layers */
     struct hy3_seen seen;
     struct hy3_shard **shards; /* NULL: unreadable */
-    int64_t *values;           /* [tensors of all shards] */
-    int64_t values_count;
+    struct hy3_verify verify;
+    bool all;            /* every value is read */
+    int64_t *found;      /* [tensors of all shards], then [shards], by hf/examine.h */
+    int64_t done, total; /* bytes of values that this rank reads */
+    double begin;
 };
 
 static void finding(const struct check *c, const char *format, ...)
@@ -53,6 +51,11 @@ static void finding(const struct check *c, const char *format, ...)
     va_end(args);
     hy3_make_printable(text, false);
     fprintf(c->out, "%s\n", text);
+}
+
+static void tell(void *context, const char *text)
+{
+    finding(context, "%s", text);
 }
 
 /* Turns an error into a finding, unless it has another cause than the checkpoint. */
@@ -220,84 +223,121 @@ done:
     return status;
 }
 
-static int64_t scan_tensor(const struct hy3_shard *shard, const struct hy3_shard_tensor *t,
-                           float *values)
-{
-    for (int64_t i = 0; i < t->count; i += PIECE) {
-        struct hy3_span piece = hy3_span_piece((struct hy3_span){0, t->count}, i, PIECE);
-
-        if (hy3_stop_noted())
-            return SOUND;
-        if (hy3_shard_read(shard, t, piece, values, HY3_FP32) != HY3_OK)
-            return UNREADABLE;
-        if (hy3_scan(values, HY3_FP32, piece.count) == HY3_NOT_FINITE)
-            return NOT_FINITE;
-    }
-    return SOUND;
-}
-
 /* Whether the values of tensor `i` of all are read; those tensors are spread evenly. */
 static bool is_chosen(const struct check *c, int64_t i)
 {
     int64_t wanted = c->options->spot_check, all = c->summary->tensors;
 
-    if (wanted < 0 || wanted >= all)
+    if (c->all || wanted >= all)
         return true;
     return wanted > 0 && (i + 1) * wanted / all != i * wanted / all;
+}
+
+static void show_progress(void *context, int64_t bytes)
+{
+    struct check *c = context;
+
+    c->done += bytes;
+    hy3_log_progress_bytes("reading", c->done, c->total, c->begin);
+}
+
+/* Whether shards are read as a whole, each by one rank: for their SHA-256. */
+static bool reads_files(const struct check *c)
+{
+    return c->all && (c->verify.sums || c->verify.list);
+}
+
+static struct hy3_examine examine(struct check *c, int shard)
+{
+    const char *name = hy3_hf_dir_shard_name(c->dir, shard);
+
+    return (struct hy3_examine){.shard = c->shards[shard],
+                                .entry = json_object_get(c->verify.sums, name),
+                                .listed = json_object_get(c->verify.list, name),
+                                .progress = show_progress,
+                                .context = c};
+}
+
+/* Whether this rank reads tensor `i` of the shard, number `at` of all; *turn: of those that are
+ * dealt out. */
+static bool is_mine(const struct check *c, int shard, int i, int64_t at, int64_t *turn)
+{
+    int ranks = hy3_size(c->comm), rank = hy3_rank(c->comm);
+
+    if (reads_files(c))
+        return shard % ranks == rank;
+    return is_chosen(c, at) && hy3_shard_tensor(c->shards[shard], i)->is_float &&
+           (*turn)++ % ranks == rank;
+}
+
+static void count_values(struct check *c)
+{
+    int64_t at = 0, turn = 0;
+
+    for (int s = 0; s < c->summary->shards; s++)
+        for (int i = 0; c->shards[s] && i < hy3_shard_count(c->shards[s]); i++, at++)
+            if (is_mine(c, s, i, at, &turn))
+                c->total += hy3_shard_tensor(c->shards[s], i)->bytes;
 }
 
 /* Reads this rank's part of the values. */
 static hy3_status read_values(struct check *c)
 {
-    hy3_status status = HY3_OK;
-    int64_t at = 0, turn = 0, done = 0, total = 0;
-    double begin = hy3_seconds();
-    float *values = NULL;
+    int64_t at = 0, turn = 0, *files = c->found + c->summary->tensors;
 
-    HY3_TRY_DONE(hy3_alloc(&values, PIECE, sizeof *values));
-    for (int pass = 0; pass < 2; pass++, at = turn = 0) {
-        for (int s = 0; s < c->summary->shards; s++) {
-            for (int i = 0; c->shards[s] && i < hy3_shard_count(c->shards[s]); i++, at++) {
-                const struct hy3_shard_tensor *t = hy3_shard_tensor(c->shards[s], i);
+    count_values(c);
+    c->begin = hy3_seconds();
+    for (int s = 0; s < c->summary->shards; s++) {
+        struct hy3_examine e = examine(c, s);
 
-                if (!is_chosen(c, at) || !t->is_float ||
-                    turn++ % hy3_size(c->comm) != hy3_rank(c->comm))
-                    continue;
-                if (pass == 0) {
-                    total += t->bytes;
-                    continue;
-                }
-                c->values[at] = scan_tensor(c->shards[s], t, values);
-                HY3_TRY_DONE(hy3_stop_check("reading the values"));
-                done += t->bytes;
-                hy3_log_progress_bytes("reading", done, total, begin);
-            }
-        }
+        if (!e.shard)
+            continue;
+        if (reads_files(c) && s % hy3_size(c->comm) == hy3_rank(c->comm))
+            HY3_TRY(hy3_examine_shard(&e, c->found + at, &files[s]));
+        for (int i = 0; !reads_files(c) && i < hy3_shard_count(e.shard); i++)
+            if (is_mine(c, s, i, at + i, &turn))
+                HY3_TRY(hy3_examine_tensor(&e, hy3_shard_tensor(e.shard, i), &c->found[at + i]));
+        at += hy3_shard_count(e.shard);
     }
-done:
-    hy3_free(values);
-    return status;
+    return HY3_OK;
 }
 
 /* Collective. */
 static hy3_status check_values(struct check *c)
 {
-    int64_t at = 0;
+    int64_t at = 0, count = c->summary->tensors + c->summary->shards;
 
-    HY3_AGREE(c->comm, hy3_alloc(&c->values, (size_t)c->summary->tensors, sizeof *c->values),
+    HY3_AGREE(c->comm, hy3_alloc(&c->found, (size_t)count, sizeof *c->found),
               "checking the values");
     HY3_AGREE(c->comm, read_values(c), "checking the values");
-    hy3_allreduce_int(c->comm, c->values, (int)c->summary->tensors, MPI_MAX, "checking the values");
-    for (int s = 0; s < c->summary->shards; s++)
-        for (int i = 0; c->shards[s] && i < hy3_shard_count(c->shards[s]); i++, at++) {
-            const char *name = hy3_shard_tensor(c->shards[s], i)->name;
+    hy3_allreduce_int(c->comm, c->found, (int)count, MPI_MAX, "checking the values");
+    for (int s = 0; s < c->summary->shards; s++) {
+        if (!c->shards[s])
+            continue;
+        for (int i = 0; i < hy3_shard_count(c->shards[s]); i++)
+            c->summary->read += is_chosen(c, at + i);
+        hy3_verify_tell(&c->verify, hy3_hf_dir_shard_name(c->dir, s), c->shards[s], c->found + at,
+                        c->found[c->summary->tensors + s]);
+        at += hy3_shard_count(c->shards[s]);
+    }
+    return HY3_OK;
+}
 
-            c->summary->read += is_chosen(c, at);
-            if (c->values[at] != SOUND)
-                finding(c, "%s: %s: %s", hy3_hf_dir_shard_name(c->dir, s), name,
-                        c->values[at] == NOT_FINITE ? "contains NaN or infinity"
-                                                    : "cannot be read");
-        }
+/* Collective. What the checksums say of the other files, by rank 0. read: the values were. */
+static hy3_status check_files(struct check *c, bool read)
+{
+    hy3_status status = HY3_OK;
+    json_t *shards = json_object();
+
+    for (int s = 0; read && reads_files(c) && s < c->summary->shards; s++)
+        if (c->shards[s])
+            json_object_set_new(shards, hy3_hf_dir_shard_name(c->dir, s), json_true());
+    if (hy3_rank(c->comm) == 0)
+        status = hy3_verify_files(&c->verify, c->all, shards);
+    json_decref(shards);
+    HY3_AGREE(c->comm, status, "comparing the checksums");
+    hy3_broadcast(c->comm, 0, &c->summary->findings, sizeof c->summary->findings,
+                  "comparing the checksums");
     return HY3_OK;
 }
 
@@ -309,6 +349,8 @@ static hy3_status check_structure(struct check *c, bool *sound)
     *sound = false;
     if (hy3_path_fault(c->options->directory, HY3_PATH_INPUT, why, sizeof why))
         HY3_FAIL(HY3_EIO, "the directory '%s' %s", c->options->directory, why);
+    HY3_TRY(hy3_verify_open(&c->verify));
+    c->summary->listed = (int64_t)json_object_size(c->verify.sums);
     HY3_TRY(check_config(c, sound));
     HY3_TRY(as_finding(c, hy3_hf_dir_open(c->options->directory, &c->dir)));
     if (!c->dir) {
@@ -322,6 +364,9 @@ static hy3_status check_structure(struct check *c, bool *sound)
     HY3_TRY(hy3_params_create_mtp(&c->shape, &c->params));
     HY3_TRY(hy3_seen_create(c->params, c->params->count, &c->seen));
     check_tensors(c);
+    for (int s = 0; s < c->summary->shards; s++)
+        if (c->shards[s])
+            hy3_verify_names(&c->verify, hy3_hf_dir_shard_name(c->dir, s), c->shards[s]);
     hy3_seen_missing(&c->seen, hy3_hf_dir_names(c->dir), find_missing, c);
     if (hy3_hf_dir_total_bytes(c->dir) >= 0 && hy3_hf_dir_total_bytes(c->dir) != c->summary->bytes)
         finding(c, "%s: the index says %lld bytes of weights, the shards hold %lld",
@@ -334,20 +379,28 @@ hy3_status hy3_check(MPI_Comm comm, const struct hy3_check *options, FILE *out,
                      struct hy3_check_summary *summary)
 {
     hy3_status status = HY3_OK;
-    struct check c = {.options = options, .comm = comm, .summary = summary};
+    struct check c = {.options = options,
+                      .comm = comm,
+                      .summary = summary,
+                      .verify = {.directory = options->directory, .path = options->list},
+                      .all = options->spot_check < 0 || options->list};
     bool sound = false;
 
     *summary = (struct hy3_check_summary){0};
     c.out = hy3_rank(comm) == 0 ? out : NULL;
+    c.verify.tell = tell;
+    c.verify.context = &c;
     HY3_AGREE_DONE(comm, check_structure(&c, &sound), "checking the directory");
     if (sound)
         HY3_TRY_DONE(check_values(&c));
+    HY3_TRY_DONE(check_files(&c, sound));
 done:
     hy3_seen_free(&c.seen);
     for (int i = 0; c.shards && i < summary->shards; i++)
         hy3_shard_close(c.shards[i]);
     hy3_free(c.shards);
-    hy3_free(c.values);
+    hy3_verify_close(&c.verify);
+    hy3_free(c.found);
     hy3_params_free(c.params);
     hy3_hf_dir_close(c.dir);
     return status;
