@@ -164,7 +164,7 @@ static void modules(char letter, const char *data, size_t size)
     snprintf(output, sizeof output, "%s/to", directory);
     if (hy3_directory_create(output) != HY3_OK)
         abort();
-    hy3_hf_copy_modules(directory, output);
+    hy3_hf_copy_modules(directory, output, NULL);
 }
 
 /* However a file is cut, its lines are the same. */
