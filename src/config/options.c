@@ -31,7 +31,7 @@
     {FIELD(field, HY3_SET, __VA_ARGS__), .words = (const char *const[]){list(HY3_CHOICE_WORD, ) NULL}}
 #define COUNT(field, initial, low, high, ...) \
     {FIELD(field, HY3_COUNT, __VA_ARGS__), .count = {initial, low, high, false}}
-#define AUTO_COUNT(field, high, ...) {FIELD(field, HY3_COUNT, __VA_ARGS__), .count = {0, 0, high, true}}
+#define AUTO_COUNT(field, high, ...) {FIELD(field, HY3_COUNT, __VA_ARGS__), .count = {0, 1, high, true}}
 #define REAL(field, initial, low, high, ...) {FIELD(field, HY3_REAL, __VA_ARGS__), .real = {initial, low, high}}
 
 const struct hy3_option hy3_options[] = {

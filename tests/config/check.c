@@ -89,6 +89,7 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"report_to=trackio", "'report_to' is trackio; it must be one or more of none, tensorboard, mlflow, wandb, swanlab"},
         {"save_steps=2.5", "save_steps = 2.5 is neither a share below 1 nor a whole number of steps"},
         {"zero_stage=4", "'zero_stage' is 4; it must be a whole number, 0 to 3"},
+        {"expert_parallel_size=0", "'expert_parallel_size' is 0; it must be a whole number, 1 to 65536, or auto"},
         {"expert_parallel_size=some", "'expert_parallel_size' is some; it must be a whole number, 1 to 65536, or auto"},
         {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; set offload, or leave it out"},
         {"adapter_name_or_path=a", "adapter_name_or_path needs finetuning_type = \"lora\", not \"full\"; merge the adapter into the model first, or leave it out"},

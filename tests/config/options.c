@@ -91,7 +91,7 @@ static void every_help_is_one_plain_line(void **state)
 static void check_default(const struct hy3_option *o)
 {
     if (o->type == HY3_COUNT)
-        assert_true(o->count.initial >= o->count.low &&
+        assert_true(o->count.initial >= (o->count.automatic ? 0 : o->count.low) &&
                     (o->count.high == 0 || o->count.initial <= o->count.high));
     if (o->type == HY3_REAL)
         assert_true(o->real.high == 0 || o->real.initial <= o->real.high);
