@@ -51,6 +51,7 @@ static hy3_status stat_one(struct hy3_source *source)
         HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", source->path, strerror(errno));
     source->size = info.st_size;
     source->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    source->ctime_ns = (int64_t)info.st_ctim.tv_sec * 1000000000 + info.st_ctim.tv_nsec;
     HY3_TRY_DONE(sample(fd, source));
 done:
     if (fd >= 0)
@@ -63,27 +64,29 @@ hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
 {
     hy3_status status = HY3_OK;
     struct hy3_source *sources = NULL;
-    int64_t *facts = NULL; /* three of each file */
-    size_t size = 3 * (size_t)count * sizeof *facts;
+    int64_t *facts = NULL; /* four of each file */
+    size_t size = 4 * (size_t)count * sizeof *facts;
 
     *out = NULL;
     status = hy3_alloc(&sources, (size_t)count, sizeof *sources);
     if (status == HY3_OK)
-        status = hy3_alloc(&facts, 3 * (size_t)count, sizeof *facts);
+        status = hy3_alloc(&facts, 4 * (size_t)count, sizeof *facts);
     for (int f = 0; f < count && status == HY3_OK; f++) {
         status = hy3_strdup(files[f], &sources[f].path);
         if (status == HY3_OK && hy3_rank(comm) == 0)
             status = stat_one(&sources[f]);
-        facts[3L * f] = sources[f].size;
-        facts[3L * f + 1] = sources[f].mtime_ns;
-        facts[3L * f + 2] = sources[f].sampled;
+        facts[4L * f] = sources[f].size;
+        facts[4L * f + 1] = sources[f].mtime_ns;
+        facts[4L * f + 2] = sources[f].sampled;
+        facts[4L * f + 3] = sources[f].ctime_ns;
     }
     HY3_AGREE_DONE(comm, status, "examining the data files");
     hy3_broadcast(comm, 0, facts, size, "examining the data files");
     for (int f = 0; f < count; f++) {
-        sources[f].size = facts[3L * f];
-        sources[f].mtime_ns = facts[3L * f + 1];
-        sources[f].sampled = facts[3L * f + 2];
+        sources[f].size = facts[4L * f];
+        sources[f].mtime_ns = facts[4L * f + 1];
+        sources[f].sampled = facts[4L * f + 2];
+        sources[f].ctime_ns = facts[4L * f + 3];
     }
     *out = HY3_TAKE(sources);
 done:

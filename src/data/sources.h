@@ -7,9 +7,9 @@
 #include <mpi.h>
 
 struct hy3_source {
-    char *path; /* as given */
-    int64_t size, mtime_ns;
-    int64_t sampled; /* a hash of 64 blocks of the contents: all of a small file */
+    char *path;                       /* as given */
+    int64_t size, mtime_ns, ctime_ns; /* no program sets the last */
+    int64_t sampled;                  /* a hash of 64 blocks of the contents: all of a small file */
 };
 
 /* Collective on `comm`. Rank 0 opens every file once, so that a missing one, and one that is no

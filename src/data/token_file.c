@@ -45,6 +45,7 @@ const struct hy3_token_column hy3_token_columns[HY3_TOKEN_COLUMNS + 1] = {
     {"checksum",        8, HY3_SAMPLES,       FIELD(checksum_at)},
     {"source_size",     8, HY3_FILES,         SIZE_MAX},
     {"source_mtime_ns", 8, HY3_FILES,         SIZE_MAX},
+    {"source_ctime_ns", 8, HY3_FILES,         SIZE_MAX},
     {"source_sampled",  8, HY3_FILES,         SIZE_MAX},
     {NULL,              0, HY3_TOKENS,        0},
 };
@@ -79,7 +80,9 @@ int64_t hy3_token_column_value(const struct hy3_token_column *column,
 {
     if (strcmp(column->name, "source_size") == 0)
         return source->size;
-    return strcmp(column->name, "source_sampled") == 0 ? source->sampled : source->mtime_ns;
+    if (strcmp(column->name, "source_mtime_ns") == 0)
+        return source->mtime_ns;
+    return strcmp(column->name, "source_ctime_ns") == 0 ? source->ctime_ns : source->sampled;
 }
 
 hid_t hy3_token_attribute_type(const struct hy3_token_attribute *attribute)

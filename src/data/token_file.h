@@ -10,7 +10,7 @@
 #include "data/sources.h"
 
 /* Raised whenever the same text may give other tokens or another layout. */
-enum { HY3_TOKEN_FORMAT = 3 };
+enum { HY3_TOKEN_FORMAT = 4 };
 
 /* The contents of the file but its columns. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {
@@ -46,7 +46,7 @@ struct hy3_token_column {
     size_t offset; /* of the header's field for its place; SIZE_MAX: read through HDF5 */
 };
 
-enum { HY3_TOKEN_COLUMNS = 9 };
+enum { HY3_TOKEN_COLUMNS = 10 };
 extern const struct hy3_token_column hy3_token_columns[HY3_TOKEN_COLUMNS + 1];
 
 int64_t hy3_token_column_count(const struct hy3_token_column *column,

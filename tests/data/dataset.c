@@ -8,6 +8,7 @@
 #include "data/token_writer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 static void check_sample(const struct hy3_dataset *d, int64_t i, const json_t *wanted)
@@ -394,6 +395,30 @@ static void a_file_that_fits_is_used_again_and_no_other(void **state)
     assert_all(!is_reused(&o));
 }
 
+/* Sampling reads 4 KiB every 8 KiB of this; the line that is changed lies between. */
+static void a_change_between_the_samples_of_a_file_with_its_old_time_is_noticed(void **state)
+{
+    enum { SIZE = 1 << 19, AT = 88000 };
+
+    static const struct timespec times[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    static char text[SIZE + 1];
+    struct hy3_dataset_options o = options_for(here("large.jsonl"), "large");
+    char *line = text + AT;
+
+    (void)state;
+    memset(text, '\n', SIZE);
+    memcpy(line, mixed, strcspn(mixed, "\n"));
+    for (int turn = 0; turn < 3; turn++) {
+        if (turn == 2)
+            *strstr(line, "one") = 'O';
+        write_text(here("large.jsonl"), text);
+        if (rank() == 0)
+            utimensat(AT_FDCWD, here("large.jsonl"), times, 0);
+        hy3_barrier(MPI_COMM_WORLD, "testing");
+        assert_all(is_reused(&o) == (turn == 1));
+    }
+}
+
 /* Which rank runs out of memory, and when, must not matter for how it ends. */
 static void running_out_of_memory_ends_cleanly_on_all_ranks(void **state)
 {
@@ -428,6 +453,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(many_small_files_keep_their_names_and_lines),
         cmocka_unit_test(a_missing_file_is_told_before_any_work),
         cmocka_unit_test(a_file_that_fits_is_used_again_and_no_other),
+        cmocka_unit_test(a_change_between_the_samples_of_a_file_with_its_old_time_is_noticed),
         cmocka_unit_test(running_out_of_memory_ends_cleanly_on_all_ranks),
     };
 

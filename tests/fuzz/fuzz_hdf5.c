@@ -367,9 +367,9 @@ static void build_tokens(hid_t file)
     static const uint64_t offsets[SAMPLES + 1] = {0, 2, TOKENS}, lines[SAMPLES] = {1, 2};
     const uint64_t sums[SAMPLES] = {hy3_sample_checksum(tokens, mask, 2),
                                     hy3_sample_checksum(tokens + 2, mask + 2, 3)};
-    const int64_t from[] = {source.size, source.mtime_ns, source.sampled};
-    const void *const values[] = {tokens, mask,     offsets,  lines,   files,
-                                  sums,   &from[0], &from[1], &from[2]};
+    const int64_t from[] = {source.size, source.mtime_ns, source.ctime_ns, source.sampled};
+    const void *const values[] = {tokens, mask,     offsets,  lines,    files,
+                                  sums,   &from[0], &from[1], &from[2], &from[3]};
     const struct hy3_token_header header = {
         .format = HY3_TOKEN_FORMAT,
         .piece_bytes = 1,
