@@ -408,14 +408,19 @@ done:
 static hy3_status candidate(const struct hy3_checkpoints *c, size_t i, char *path, bool *exists)
 {
     hy3_status status = HY3_OK;
+    char directory[HY3_PATH_MAX];
     int64_t *steps = NULL;
     size_t count = 0;
 
     if (hy3_rank(c->comm) == 0)
-        status = hy3_checkpoints_list(c->config->output_dir, &steps, &count);
+        status = hy3_path_format(directory, sizeof directory, "%s%s", c->config->output_dir,
+                                 c->dir->brings_back ? "/previous" : "");
+    if (hy3_rank(c->comm) == 0 && status == HY3_OK)
+        status = hy3_checkpoints_list(directory, &steps, &count);
     *exists = i < count;
     if (status == HY3_OK && *exists)
-        status = path_of(c, steps[i], "", path);
+        status = hy3_path_format(path, HY3_PATH_MAX, "%s/checkpoint-%lld", directory,
+                                 (long long)steps[i]);
     HY3_AGREE_DONE(c->comm, status, "looking for checkpoints");
     hy3_broadcast(c->comm, 0, path, HY3_PATH_MAX, "looking for checkpoints");
     hy3_broadcast(c->comm, 0, exists, sizeof *exists, "looking for checkpoints");

@@ -16,7 +16,9 @@ static enum hy3_decision decide_auto(const struct hy3_situation *s, enum hy3_dis
     if (s->is_finished && s->steps == s->done)
         return distance == HY3_SAME ? HY3_FINISHED : HY3_REFUSE_CHANGED;
     if (s->newest < 0) /* only models were saved */
-        return distance == HY3_SAME && !s->is_finished ? HY3_SET_ASIDE : HY3_REFUSE_STATE;
+        return distance == HY3_SAME && !s->is_finished && (s->saves_models || s->overwrite)
+                   ? HY3_SET_ASIDE
+                   : HY3_REFUSE_STATE;
     return HY3_CONTINUE;
 }
 

@@ -21,11 +21,12 @@ enum hy3_distance {
 };
 
 struct hy3_situation {
-    bool has_results; /* checkpoints or a model of a run lie in output_dir */
-    bool is_finished; /* that run has come to its end, and its result is there */
-    int64_t newest;   /* step of the newest checkpoint that can be continued, -1: none */
-    int64_t done;     /* steps of the result, where is_finished */
-    int64_t planned;  /* steps that run was to have, 0: not known */
+    bool has_results;  /* checkpoints or a model of a run lie in output_dir */
+    bool is_finished;  /* that run has come to its end, and its result is there */
+    int64_t newest;    /* step of the newest checkpoint that can be continued, -1: none */
+    int64_t done;      /* steps of the result, where is_finished */
+    bool saves_models; /* save_only_model */
+    int64_t planned;   /* steps that run was to have, 0: not known */
 
     enum hy3_resume_from from;
     int64_t named;  /* step of the named checkpoint */

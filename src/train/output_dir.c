@@ -247,8 +247,8 @@ static hy3_status survey(const struct hy3_output_dir *dir, struct hy3_situation 
         has_state = has_state || hy3_path_exists_in(directory, name);
     }
     s->has_results = count > 0 || has_model(directory);
-    /* without save_only_model, checkpoints without a state are damaged and must be reported */
-    s->newest = count > 0 && (has_state || !dir->config->save_only_model) ? steps[0] : -1;
+    s->newest = has_state ? steps[0] : -1;
+    s->saves_models = dir->config->save_only_model;
     s->is_finished = dir->mark.is_finished && has_model(directory);
     s->done = dir->mark.step;
     s->planned = dir->mark.total_steps;
@@ -302,6 +302,42 @@ static void find_origin(struct hy3_output_dir *dir, struct hy3_situation *s)
         s->from = s->named >= 0 ? HY3_FROM_HERE : HY3_FROM_THERE;
 }
 
+/* The run in output_dir/previous continues in its place if it is the one that is wanted and what
+ * stands there has nothing to lose: no checkpoint, no result. */
+static hy3_status look_back(struct hy3_output_dir *dir, const struct hy3_run_facts *facts,
+                            struct hy3_situation *now)
+{
+    struct hy3_config config = *dir->config;
+    struct hy3_output_dir old = {.config = &config};
+    struct hy3_situation s = {.overwrite = true, .steps = facts->steps, .named = -1};
+    char previous[HY3_PATH_MAX], differences[HY3_ERROR_MAX - 1024];
+
+    HY3_TRY(hy3_path_format(previous, sizeof previous, "%s/previous", config.output_dir));
+    HY3_TRY(hy3_mark_read(previous, &old.mark, &old.has_mark));
+    if (now->has_results || !old.has_mark)
+        return HY3_OK;
+    config.output_dir = previous;
+    HY3_TRY(survey(&old, &s));
+    find_origin(&old, &s);
+    HY3_TRY(hy3_differences_find(&config, &old.mark, facts, &s, differences, sizeof differences));
+    old.decision = hy3_decide(&s);
+    if (s.from == HY3_FROM_NEWEST &&
+        (old.decision == HY3_CONTINUE || old.decision == HY3_FINISHED)) {
+        hy3_log(HY3_LOG_INFO,
+                "'%s' holds the run of this command, and what stands in its place has no "
+                "checkpoint: it is brought back and goes on",
+                previous);
+        dir->brings_back = true;
+        dir->mark = old.mark;
+        *now = s;
+    } else if (s.has_results)
+        hy3_log(HY3_LOG_INFO,
+                "'%s' holds an earlier run, which goes when this one's first checkpoint is "
+                "complete; move it elsewhere to keep it",
+                previous);
+    return HY3_OK;
+}
+
 static hy3_status refuse(const struct hy3_output_dir *dir, const struct hy3_situation *s,
                          const char *differences)
 {
@@ -327,9 +363,11 @@ static hy3_status refuse(const struct hy3_output_dir *dir, const struct hy3_situ
                  directory, (long long)s->done, differences);
     case HY3_REFUSE_STATE:
         HY3_FAIL(HY3_EUSAGE,
-                 "the run in output_dir '%s' saved models only (save_only_model), so it cannot be "
-                 "continued; name another directory, or set overwrite_output_dir = true, which "
-                 "sets it aside and starts over%s%s",
+                 "the run in output_dir '%s' saved models only (save_only_model), or its "
+                 "checkpoints have lost their state.h5, so it cannot be continued; train on from "
+                 "its model in another directory (model_name_or_path, for an adapter "
+                 "adapter_name_or_path), or set overwrite_output_dir = true, which sets it aside "
+                 "and starts over%s%s",
                  directory, *differences ? "; changed:" : "", differences);
     default:
         return HY3_OK;
@@ -373,6 +411,7 @@ static hy3_status decide(struct hy3_output_dir *dir, const struct hy3_run_facts 
     find_origin(dir, &s);
     HY3_TRY(
         hy3_differences_find(dir->config, &dir->mark, facts, &s, differences, sizeof differences));
+    HY3_TRY(look_back(dir, facts, &s));
     dir->decision = hy3_decide(&s);
     HY3_TRY(refuse(dir, &s, differences));
     log_decision(dir, &s, differences);
@@ -382,13 +421,15 @@ static hy3_status decide(struct hy3_output_dir *dir, const struct hy3_run_facts 
     dir->loads_named = dir->decision == HY3_BRANCH ||
                        (s.from == HY3_FROM_THERE &&
                         (dir->decision == HY3_START || dir->decision == HY3_SET_ASIDE));
+    if (dir->brings_back && dir->decision == HY3_FINISHED && !dir->changes_nothing)
+        return hy3_previous_bring_back(dir->config->output_dir); /* nothing else is to be checked */
     return dir->loads_named ? check_named(dir, false) : HY3_OK;
 }
 
 hy3_status hy3_output_dir_decide(struct hy3_output_dir *dir, const struct hy3_run_facts *facts)
 {
     hy3_status status = HY3_OK;
-    int64_t shared[5];
+    int64_t shared[6];
 
     if (hy3_rank(dir->comm) == 0)
         status = decide(dir, facts);
@@ -398,12 +439,14 @@ hy3_status hy3_output_dir_decide(struct hy3_output_dir *dir, const struct hy3_ru
     shared[2] = dir->loads_named;
     shared[3] = dir->newest;
     shared[4] = dir->named;
+    shared[5] = dir->brings_back;
     hy3_broadcast(dir->comm, 0, shared, sizeof shared, "looking at the output directory");
     dir->decision = (enum hy3_decision)shared[0];
     dir->loads_newest = shared[1] != 0;
     dir->loads_named = shared[2] != 0;
     dir->newest = shared[3];
     dir->named = shared[4];
+    dir->brings_back = shared[5] != 0;
     return HY3_OK;
 }
 
@@ -472,6 +515,8 @@ static hy3_status begin(struct hy3_output_dir *dir, const struct hy3_run_facts *
         snprintf(mark.from, sizeof mark.from, "%s", dir->config->resume_from_checkpoint);
         snprintf(mark.job, sizeof mark.job, "%s", job ? job : "");
     }
+    if (dir->brings_back)
+        HY3_TRY(hy3_previous_bring_back(directory));
     HY3_TRY(remove_parts(directory));
     HY3_TRY(set_aside(dir, first));
     dir->mark = mark;

@@ -32,6 +32,7 @@ struct hy3_output_dir {
     enum hy3_decision decision;
     bool loads_named;      /* the state comes from resume_from_checkpoint */
     bool loads_newest;     /* the state comes from the newest usable checkpoint */
+    bool brings_back;      /* the run is in output_dir/previous until `begin` */
     int64_t newest, named; /* steps; -1: none */
 };
 

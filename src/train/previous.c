@@ -114,7 +114,8 @@ static bool is_foreign(const char *path)
            (below(path, HY3_MARK_NAME, mark) != HY3_OK || !hy3_path_exists(mark));
 }
 
-/* Moves back what an interrupted setting aside had moved. */
+/* Moves back all that is in previous.part; the mark, without which it is nobody's, last. What has
+ * its name in the directory is a copy, or of the run that had no checkpoint: its place is taken. */
 static hy3_status put_back(const char *part, const char *directory)
 {
     hy3_status status = HY3_OK;
@@ -124,9 +125,10 @@ static hy3_status put_back(const char *part, const char *directory)
     HY3_TRY_DONE(read_names(part, &names, &count));
     for (size_t i = 0; i < count; i++) {
         HY3_TRY_DONE(below(directory, names[i], path));
-        if (!hy3_path_exists(path)) /* else a copy, or the mark */
+        if (strcmp(names[i], HY3_MARK_NAME) != 0 && !hy3_path_is_directory(path))
             HY3_TRY_DONE(move(part, directory, names[i]));
     }
+    HY3_TRY_DONE(move(part, directory, HY3_MARK_NAME));
     HY3_TRY_DONE(hy3_directory_remove(part));
 done:
     hy3_free(names);
@@ -274,6 +276,17 @@ hy3_status hy3_previous_set_aside(const char *directory, const struct hy3_previo
 done:
     hy3_free(names);
     return status;
+}
+
+hy3_status hy3_previous_bring_back(const char *directory)
+{
+    char previous[HY3_PATH_MAX], part[HY3_PATH_MAX];
+
+    HY3_TRY(check_place(directory));
+    HY3_TRY(below(directory, "previous", previous));
+    HY3_TRY(below(directory, "previous.part", part));
+    HY3_TRY(hy3_file_rename(previous, part));
+    return put_back(part, directory);
 }
 
 hy3_status hy3_previous_remove(const char *directory)

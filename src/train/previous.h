@@ -7,7 +7,8 @@
  *     in previous, and in one of them.
  *  2. previous.part becomes previous in one rename, after the last file and after the generation
  *     before it went. So a previous.part that is found was interrupted, and all that it holds goes
- *     back (hy3_previous_restore) before anything else looks at the directory.
+ *     back (hy3_previous_restore) before anything else looks at the directory. Bringing back is
+ *     that on purpose: previous becomes previous.part first.
  *  3. Nothing but files with names that a run gives (hy3_previous_is_result) is moved or removed.
  *  4. previous is removed after its successor was published, under another name: a half removed one
  *     is not mistaken for a whole one.
@@ -36,6 +37,11 @@ hy3_status hy3_previous_restore(const char *directory, bool *restored);
  * alone. */
 hy3_status hy3_previous_set_aside(const char *directory, const struct hy3_previous_options *options,
                                   char *names, size_t size);
+
+/* Local. Moves all of directory/previous back into the directory, where a run without a checkpoint
+ * stands: its mark, configuration and log are replaced. A crash in it is completed by
+ * hy3_previous_restore. */
+hy3_status hy3_previous_bring_back(const char *directory);
 
 /* Local. Removes directory/previous, if it is there. */
 hy3_status hy3_previous_remove(const char *directory);

@@ -161,9 +161,10 @@ static bool is_saved(const struct hy3_run *run, int64_t step)
 /* The command that goes on; with none the same one starts over, but for a requeued job. */
 static const char *what_continues(const struct hy3_config *config)
 {
-    return strcmp(config->resume_from_checkpoint, "none") == 0 && !getenv("SLURM_JOB_ID")
-               ? "resume_from_checkpoint = auto, and not none,"
-               : "the same command";
+    if (strcmp(config->resume_from_checkpoint, "none") != 0)
+        return "the same command";
+    return getenv("SLURM_JOB_ID") ? "this job requeued, or resume_from_checkpoint = auto,"
+                                  : "resume_from_checkpoint = auto, and not none,";
 }
 
 /* Saves a checkpoint and ends the run early. */

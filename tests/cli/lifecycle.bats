@@ -118,6 +118,7 @@ make_cut_short() {
     [ "$(ls -d "$D"/models/checkpoint-*)" = "$D/models/checkpoint-2" ]
     run_fails 2 "saved models only" hy3_sft "$CFG" output_dir="$D/models" max_steps=5 \
         save_only_model=true
+    run_fails 2 "saved models only" hy3_sft "$CFG" output_dir="$D/models" max_steps=5
 }
 
 @test "fewer steps than were done: a warning, success, and the model stays" {
@@ -182,6 +183,45 @@ make_cut_short() {
         [ ! -e "$OUTPUT/model.safetensors" ] # no stale model beside the new run's log
     done
     run_ok hy3_sft "$CFG" seed=8 overwrite_output_dir=true
+    [ ! -e "$OUTPUT/previous" ]
+}
+
+# The marks of a run with other settings that was stopped before its first checkpoint: made from
+# one, since a signal comes when it wants.
+make_stopped_early() {
+    rm -rf "$D/other"
+    run_ok hy3_sft "$CFG" output_dir="$D/other" save_steps=100 "$@"
+    mkdir "$OUTPUT/previous"
+    (cd "$OUTPUT" && mv checkpoint-* config.cfg train_log.jsonl .hy3_run previous/ &&
+        { [ ! -e model.safetensors ] || mv model.safetensors previous/; })
+    cp "$D/other/config.cfg" "$D/other/train_log.jsonl" "$OUTPUT"
+    sed -e 's/"state": "finished"/"state": "running"/' -e 's/"step": 4/"step": 0/' \
+        "$D/other/.hy3_run" >"$OUTPUT/.hy3_run"
+}
+
+@test "a run that was set aside for one without a checkpoint is brought back by its command" {
+    run_ok hy3_sft "$CFG" output_dir="$D/whole"
+    make_cut_short
+    make_stopped_early seed=7
+    before=$(state_of "$OUTPUT")
+    run_ok hy3_sft "$CFG" --dry-run
+    said "it would continue after step 2 of 4"
+    [ "$(state_of "$OUTPUT")" = "$before" ]
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" overwrite_output_dir=true per_device_train_batch_size=1
+    said "it is brought back and goes on"
+    said "continuing after step 2"
+    [ "$(wc -l <"$OUTPUT/train_log.jsonl")" -eq 4 ]
+    grep -q '"finished"' "$OUTPUT/.hy3_run"
+    [ ! -e "$OUTPUT/previous" ]
+    make_stopped_early seed=8 # finished: nothing to do once it is back
+    run_ok hy3_sft "$CFG" per_device_train_batch_size=1 gradient_accumulation_steps=2
+    said "it is brought back and goes on"
+    said "is finished (4 steps)"
+    [ "$(checkpoints)" = "2 4 " ]
+    [ -e "$OUTPUT/model.safetensors" ] && [ ! -e "$OUTPUT/previous" ]
+    make_stopped_early seed=9 # the other's command: the set aside one stays until a checkpoint
+    run_ok hy3_sft "$CFG" seed=9
+    said "holds an earlier run, which goes when this one's first checkpoint"
     [ ! -e "$OUTPUT/previous" ]
 }
 

@@ -10,7 +10,8 @@
 #define ENDED     .has_results = true, .newest = 10, .planned = 10, .is_finished = true, .done = 10
 #define ENDED_MODELS \
     .has_results = true, .newest = -1, .planned = 10, .is_finished = true, .done = 10
-#define CUT_MODELS .has_results = true, .newest = -1, .planned = 10
+#define CUT_MODELS .has_results = true, .newest = -1, .planned = 10, .saves_models = true
+#define CUT_LOST   .has_results = true, .newest = -1, .planned = 10 /* without any state.h5 */
 #define NOTHING    .newest = -1
 #define OVERWRITES .overwrite = true
 
@@ -54,6 +55,8 @@ static void an_unfinished_run_with_the_same_settings_continues_whatever_overwrit
         {{CUT_SHORT, OVERWRITES}, HY3_CONTINUE},
         {{CUT_MODELS}, HY3_SET_ASIDE}, /* no state to continue from */
         {{CUT_MODELS, OVERWRITES}, HY3_SET_ASIDE},
+        {{CUT_LOST}, HY3_REFUSE_STATE}, /* what is damaged is told, not replaced */
+        {{CUT_LOST, OVERWRITES}, HY3_SET_ASIDE},
     };
 
     (void)state;

@@ -128,6 +128,58 @@ static void a_crash_between_any_two_renames_loses_nothing(void **state)
     assert_true(crashed > 20);
 }
 
+/* The run is set aside, and another began in its place that has no checkpoint yet. */
+static const char *make_set_aside(void)
+{
+    static const struct hy3_previous_options all = {.after = -1, .takes_run = true};
+    struct hy3_mark mark = {.step = 0};
+    const char *directory = make_run();
+    char names[256];
+
+    assert_ok(hy3_previous_set_aside(directory, &all, names, sizeof names));
+    put(directory, "config.cfg", "of another");
+    put(directory, "train_log.jsonl", "of another");
+    assert_ok(hy3_mark_write(directory, &mark));
+    return directory;
+}
+
+static void a_crash_while_a_run_is_brought_back_loses_nothing(void **state)
+{
+    bool more = true;
+    int crashed = 0;
+
+    (void)state;
+    for (int n = 1; more; n++, crashed += more) {
+        const char *directory = make_set_aside();
+        struct hy3_mark mark;
+        bool found, restored;
+        int result;
+        pid_t child = fork();
+
+        if (child == 0) {
+            renames_until_the_crash = n;
+            _exit(hy3_previous_bring_back(directory) == HY3_OK ? 0 : 1);
+        }
+        assert_int_equal(waitpid(child, &result, 0), child);
+        assert_true(WIFEXITED(result) && WEXITSTATUS(result) != 1);
+        more = WEXITSTATUS(result) == 99;
+        assert_ok(hy3_previous_restore(directory, &restored));
+        assert_true(restored == (more && n > 1));
+        if (more && n == 1) { /* nothing had happened */
+            assert_true(is_there(below(directory, "previous"), "checkpoint-10/state"));
+            assert_ok(hy3_previous_bring_back(directory));
+        }
+        for (int i = 0; i < FILES; i++)
+            if (!is_there(directory, files[i]))
+                fail_msg("rename %d: %s is not back", n, files[i]);
+        assert_ok(hy3_mark_read(directory, &mark, &found));
+        assert_true(found && mark.is_finished && mark.step == 10);
+        assert_false(hy3_path_exists(below(directory, "previous")));
+        assert_false(hy3_path_exists(below(directory, "previous.part")));
+    }
+    assert_true(crashed > 6);
+}
+
 static void a_checkpoint_of_the_same_step_stands_until_its_successor_does(void **state)
 {
     (void)state;
@@ -184,6 +236,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_crash_between_any_two_renames_loses_nothing),
+        cmocka_unit_test(a_crash_while_a_run_is_brought_back_loses_nothing),
         cmocka_unit_test(a_checkpoint_of_the_same_step_stands_until_its_successor_does),
         cmocka_unit_test(what_hy3_did_not_make_is_not_touched),
     };
