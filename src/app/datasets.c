@@ -40,8 +40,8 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
     const struct hy3_config *c = config;
     const struct hy3_list *files =
         strcmp(name, "eval") == 0 ? &c->eval_data_file : &c->train_data_file;
-    char **resolved = NULL, cache[HY3_PATH_MAX];
-    int count = 0;
+    struct hy3_named_data named = {0};
+    char cache[HY3_PATH_MAX];
     struct hy3_dataset_options options = {.files = (const char *const *)files->items,
                                           .file_count = files->count,
                                           .tokenizer_directory = hy3_module_options_tokenizer(c),
@@ -58,14 +58,16 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
     if (files->count == 0) {
         HY3_AGREE_DONE(comm,
                        hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
-                                                &resolved, &count),
+                                                &named),
                        "locating the data");
-        options.files = (const char *const *)resolved;
-        options.file_count = count;
+        options.files = (const char *const *)named.files;
+        options.forms = named.forms;
+        options.sets = named.sets;
+        options.file_count = named.count;
     }
     HY3_AGREE_DONE(comm, complete(c, &options, cache), "locating the data");
     HY3_TRY_DONE(hy3_dataset_open(comm, &options, out, summary));
 done:
-    hy3_dataset_info_free(resolved, count);
+    hy3_named_data_free(&named);
     return status;
 }

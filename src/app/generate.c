@@ -189,10 +189,17 @@ hy3_status hy3_generate_file(struct hy3_generate *generate, const char *path, FI
     struct hy3_conversation *conversation;
     char *text = NULL, *end, reason[HY3_ERROR_MAX];
     size_t size, line = 0;
+    enum hy3_data_layout layout;
     json_t *unread = json_object();
 
     HY3_TRY_DONE(hy3_file_read(path, (size_t)1 << 30, &text, &size));
-    HY3_TRY_DONE(hy3_kind_check(path, text, size < HY3_KIND_BYTES ? size : HY3_KIND_BYTES));
+    HY3_TRY_DONE(
+        hy3_kind_check(path, text, size < HY3_KIND_BYTES ? size : HY3_KIND_BYTES, &layout));
+    if (layout != HY3_LAYOUT_LINES)
+        HY3_FAIL_DONE(HY3_EFORMAT,
+                      "'%s' is a JSON array, or has objects over several lines; write one in each "
+                      "line: jq -c '.[]' (or jq -c .) IN.json > OUT.jsonl",
+                      path);
     for (char *at = text; at < text + size; at = end + 1) {
         end = memchr(at, '\n', (size_t)(text + size - at));
         end = end ? end : text + size;

@@ -23,7 +23,7 @@ struct command { /* what the arguments ask for */
     const char *values[64]; /* of those, as written: borrowed from argv */
     bool prints_config;     /* --print-config */
     bool takes_flags;       /* those of another tool, instead of CONFIG */
-    enum hy3_dialect dialect;
+    enum hy3_origin origin;
     struct hy3_settings flags, overrides;
     struct hy3_problems problems;
 };
@@ -231,7 +231,7 @@ static bool is_foreign(struct command *c, int argc, char **argv, int i)
         return false;
     if (!c->takes_flags && !c->file && strncmp(argv[i], "--", 2) == 0 &&
         hy3_usage_lists_keys(c->usage))
-        c->takes_flags = hy3_flags_find(argc, argv, &c->dialect);
+        c->takes_flags = hy3_flags_find(argc, argv, &c->origin);
     return c->takes_flags;
 }
 
@@ -248,7 +248,7 @@ static hy3_status read_command(struct command *c, int argc, char **argv)
         else if (c->usage->config && strcmp(argv[i], "--print-config") == 0)
             c->prints_config = true;
         else if (is_foreign(c, argc, argv, i))
-            HY3_TRY(hy3_flag_read(c->dialect, argc, argv, &i, &c->flags, &c->problems));
+            HY3_TRY(hy3_flag_read(c->origin, argc, argv, &i, &c->flags, &c->problems));
         else if (strncmp(argv[i], "--", 2) == 0)
             HY3_TRY(take_named(c, argc, argv, &i));
         else if (argv[i][0] == '-')
@@ -310,7 +310,7 @@ static hy3_status load(struct command *c, MPI_Comm comm, bool *finished)
     hy3_status status = HY3_OK;
     const struct hy3_config_source source = {.path = c->file,
                                              .flags = c->takes_flags ? &c->flags : NULL,
-                                             .dialect = c->dialect,
+                                             .origin = c->origin,
                                              .overrides = &c->overrides,
                                              .program = c->usage->program};
     char *text = NULL;

@@ -151,19 +151,19 @@ static hy3_status load_foreign(struct hy3_config *config, const char *text, size
     static const struct hy3_settings none;
 
     hy3_status status = HY3_OK;
-    enum hy3_dialect dialect = source->dialect;
+    enum hy3_origin origin = source->origin;
     struct hy3_settings given = {0}, ours = {0};
     struct hy3_list notes = {0};
 
     if (source->flags) {
-        HY3_TRY_DONE(hy3_foreign_override(dialect, &given, source->flags));
+        HY3_TRY_DONE(hy3_foreign_override(origin, &given, source->flags));
     } else {
         HY3_TRY_DONE(hy3_yaml_read(text, size, source->path, hy3_ends_with(source->path, ".json"),
                                    "", &given, problems));
-        dialect = hy3_dialect_of(&given);
+        origin = hy3_origin_of(&given);
     }
-    HY3_TRY_DONE(hy3_foreign_override(dialect, &given, source->overrides));
-    HY3_TRY_DONE(hy3_foreign_translate(dialect, source->path, &given, &ours, &notes, problems));
+    HY3_TRY_DONE(hy3_foreign_override(origin, &given, source->overrides));
+    HY3_TRY_DONE(hy3_foreign_translate(origin, source->path, &given, &ours, &notes, problems));
     HY3_TRY_DONE(resolve(config, &ours, &none, source->program, problems));
     for (int i = 0; i < notes.count; i++)
         hy3_log(HY3_LOG_INFO, "%s", notes.items[i]);

@@ -100,6 +100,8 @@ uint64_t hy3_dataset_fingerprint(const struct hy3_dataset *dataset)
                               (uint64_t)dataset->vocab};
     uint64_t sum = XXH3_64bits(parts, sizeof parts);
 
+    if (h->reading != 0)
+        sum = XXH3_64bits_withSeed(&h->reading, sizeof h->reading, sum);
     if (h->content_tokens == HY3_CONTENT_REJECT) /* as checkpoints have it that know no such key */
         return sum;
     return XXH3_64bits_withSeed(&h->content_tokens, sizeof h->content_tokens, sum);
@@ -195,7 +197,7 @@ void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, 
         file >= (uint32_t)dataset->source_count)
         snprintf(out, size, "%s:sample %lld", dataset->path, (long long)i);
     else
-        snprintf(out, size, "%s:%llu", dataset->sources[file].path, (unsigned long long)line);
+        hy3_source_place(&dataset->sources[file], (int64_t)line, out, size);
 }
 
 /* Why a sound file cannot be used for these options; NULL: it can. */
@@ -208,6 +210,8 @@ static const char *find_fault(const struct hy3_dataset_options *options,
         return "it was built with another tokenizer";
     if (h->max_seq_length != options->max_seq_length)
         return "it was built with another max_seq_length";
+    if (h->reading != hy3_fingerprint_reading(options))
+        return "it was built with another entry of dataset_info.json";
     if (h->max_samples != options->max_samples)
         return "it was built with another max_samples";
     if (h->keep_unlabelled != options->keep_unlabelled)

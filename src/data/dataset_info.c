@@ -6,102 +6,217 @@
 #include "base/json.h"
 #include "base/memory.h"
 
-#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
-#include <unistd.h>
+#include <stdlib.h>
 
-void hy3_dataset_info_free(char **files, int count)
+void hy3_named_data_free(struct hy3_named_data *data)
 {
-    for (int f = 0; files && f < count; f++)
-        hy3_free(files[f]);
-    hy3_free(files);
+    for (int f = 0; data->files && f < data->count; f++)
+        hy3_free(data->files[f]);
+    hy3_free(data->files);
+    hy3_free(data->forms);
+    hy3_free(data->sets);
+    *data = (struct hy3_named_data){0};
 }
 
-/* A key that, if present and not null, must have the value that hy3 assumes. */
-static hy3_status check_value(const json_t *object, const char *key, const char *wanted,
-                              const char *name)
+struct entry { /* of dataset_info.json */
+    const char *name;
+    const json_t *object;
+};
+
+/* The text of a key: NULL where it is absent or null. */
+static hy3_status get_text(const struct entry *e, const json_t *object, const char *key,
+                           const char **out)
 {
     const json_t *value = json_object_get(object, key);
 
-    if (!value || json_is_null(value) ||
-        (json_is_string(value) && strcmp(json_string_value(value), wanted) == 0))
+    *out = NULL;
+    if (!value || json_is_null(value))
         return HY3_OK;
-    HY3_FAIL(HY3_EUSAGE,
-             "dataset '%s': \"%s\" must be \"%s\"; rewrite the file as lines of "
-             "{\"messages\": [{\"role\": …, \"content\": …}]}",
-             name, key, wanted);
+    if (!json_is_string(value) || json_string_length(value) >= HY3_FORM_NAME ||
+        strlen(json_string_value(value)) != json_string_length(value))
+        HY3_FAIL(HY3_EUSAGE, "dataset '%s': \"%s\" must be a text of less than %d bytes", e->name,
+                 key, HY3_FORM_NAME);
+    *out = json_string_value(value);
+    return HY3_OK;
 }
 
-static hy3_status check_columns(const json_t *entry, const char *name)
-{
-    json_t *columns = json_object_get(entry, "columns"), *value;
+struct name { /* of a column or a tag */
     const char *key;
+    size_t offset;       /* in the form */
+    const char *initial; /* where the file has no "columns", or no "tags" */
+};
 
-    json_object_foreach(columns, key, value)
+#define NAME(key_, field, initial_)                      \
+    {                                                    \
+        key_, offsetof(struct hy3_form, field), initial_ \
+    }
+
+/* LLaMA-Factory's parser.py: an object that is given names them all. */
+static hy3_status read_names(const struct entry *e, const char *which, const struct name *names,
+                             size_t count, struct hy3_form *form)
+{
+    const json_t *object = json_object_get(e->object, which);
+    const char *key;
+    json_t *value;
+
+    if (object && !json_is_object(object))
+        HY3_FAIL(HY3_EUSAGE, "dataset '%s': \"%s\" must be an object", e->name, which);
+    for (size_t i = 0; i < count; i++) {
+        const char *text = names[i].initial;
+
+        if (object)
+            HY3_TRY(get_text(e, object, names[i].key, &text));
+        snprintf((char *)form + names[i].offset, HY3_FORM_NAME, "%s", text ? text : "");
+    }
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
     {
-        if (strcmp(key, "messages") != 0 && strcmp(key, "tools") != 0 && !json_is_null(value))
-            HY3_FAIL(HY3_EUSAGE,
-                     "dataset '%s': the column \"%s\" is not read; only \"messages\" and "
-                     "\"tools\" are",
-                     name, key);
-        HY3_TRY(check_value(columns, key, key, name));
+        bool is_known = json_is_null(value);
+
+        for (size_t i = 0; i < count; i++)
+            is_known |= strcmp(key, names[i].key) == 0;
+        if (!is_known)
+            HY3_FAIL(HY3_EUSAGE, "dataset '%s': \"%s\" in \"%s\" is not read: it is for %s",
+                     e->name, key, which, "images, sound, ranking or another kind of training");
     }
     return HY3_OK;
 }
 
-/* "sharegpt" with the tags of OpenAI's form; roles that the tags rename are refused line by line if
- * they occur. */
-static hy3_status check_entry(const json_t *entry, const char *name)
+static hy3_status read_form(const struct entry *e, struct hy3_form *form)
 {
-    static const char *const tags[][2] = {{"role_tag", "role"},
-                                          {"content_tag", "content"},
-                                          {"user_tag", "user"},
-                                          {"assistant_tag", "assistant"},
-                                          {"system_tag", "system"}};
-    const json_t *formatting = json_object_get(entry, "formatting");
+    static const struct name columns[] = {NAME("prompt", prompt, "instruction"),
+                                          NAME("query", query, "input"),
+                                          NAME("response", response, "output"),
+                                          NAME("history", history, ""),
+                                          NAME("system", system, ""),
+                                          NAME("tools", tools, ""),
+                                          NAME("messages", messages, "conversations")};
+    static const struct name tags[] = {NAME("role_tag", role_tag, "from"),
+                                       NAME("content_tag", content_tag, "value"),
+                                       NAME("user_tag", user_tag, "human"),
+                                       NAME("assistant_tag", assistant_tag, "gpt"),
+                                       NAME("observation_tag", observation_tag, "observation"),
+                                       NAME("function_tag", function_tag, "function_call"),
+                                       NAME("system_tag", system_tag, "system")};
+    const char *formatting;
 
-    if (!json_is_object(entry))
-        HY3_FAIL(HY3_EFORMAT, "dataset '%s': its entry must be an object", name);
-    if (!json_is_string(formatting) || strcmp(json_string_value(formatting), "openai") != 0)
-        HY3_TRY(check_value(entry, "formatting", "sharegpt", name));
-    if (json_is_true(json_object_get(entry, "ranking")))
-        HY3_FAIL(HY3_EUSAGE, "dataset '%s' is for ranking, not for fine-tuning", name);
-    if (json_is_integer(json_object_get(entry, "num_samples")))
-        HY3_FAIL(HY3_EUSAGE,
-                 "dataset '%s': \"num_samples\" is not read; remove it and set max_samples", name);
-    if (!json_is_string(json_object_get(entry, "file_name")))
-        HY3_FAIL(HY3_EUSAGE,
-                 "dataset '%s' names no local file; download it and set its \"file_name\"", name);
-    HY3_TRY(check_columns(entry, name));
-    for (size_t i = 0; i < sizeof tags / sizeof *tags; i++)
-        HY3_TRY(check_value(json_object_get(entry, "tags"), tags[i][0], tags[i][1], name));
+    *form = (struct hy3_form){.splits_think = true};
+    HY3_TRY(get_text(e, e->object, "formatting", &formatting));
+    HY3_TRY(read_names(e, "columns", columns, sizeof columns / sizeof *columns, form));
+    if (!formatting || strcmp(formatting, "alpaca") == 0) {
+        form->kind = HY3_FORM_ALPACA;
+        return HY3_OK;
+    }
+    if (strcmp(formatting, "sharegpt") != 0 && strcmp(formatting, "openai") != 0)
+        HY3_FAIL(HY3_EUSAGE, "dataset '%s': formatting \"%s\" is none of alpaca, sharegpt, openai",
+                 e->name, formatting);
+    HY3_TRY(read_names(e, "tags", tags, sizeof tags / sizeof *tags, form));
+    form->kind = *formatting == 's' ? HY3_FORM_SHAREGPT : HY3_FORM_MESSAGES;
+    if (strcmp(form->role_tag, "role") != 0 || strcmp(form->content_tag, "content") != 0 ||
+        strcmp(form->user_tag, "user") != 0 || strcmp(form->assistant_tag, "assistant") != 0) {
+        if (!*form->role_tag || !*form->content_tag || !*form->user_tag || !*form->assistant_tag)
+            HY3_FAIL(HY3_EUSAGE,
+                     "dataset '%s': \"tags\" must name role_tag, content_tag, user_tag and "
+                     "assistant_tag",
+                     e->name);
+        return HY3_OK;
+    }
+    form->kind = HY3_FORM_MESSAGES; /* our own names: the lines are read as they are */
+    form->role_tag[0] = '\0';
     return HY3_OK;
 }
 
-/* A JSON array is one value over many lines, which cannot be divided among ranks by bytes. */
-static hy3_status refuse_array(const char *path)
+static hy3_status check_entry(const struct entry *e)
+{
+    static const char *const hubs[] = {"hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
+                                       "cloud_file_name"};
+    const json_t *split = json_object_get(e->object, "split");
+
+    if (!json_is_object(e->object))
+        HY3_FAIL(HY3_EFORMAT, "dataset '%s': its entry must be an object", e->name);
+    if (json_is_true(json_object_get(e->object, "ranking")))
+        HY3_FAIL(HY3_EUSAGE, "dataset '%s' is for ranking, not for fine-tuning", e->name);
+    if (json_is_integer(json_object_get(e->object, "num_samples")))
+        HY3_FAIL(HY3_EUSAGE,
+                 "dataset '%s': \"num_samples\" is not read; remove it and set max_samples",
+                 e->name);
+    if (json_is_string(split) && strcmp(json_string_value(split), "train") != 0)
+        HY3_FAIL(HY3_EUSAGE, "dataset '%s': the split \"%.60s\" is not read; name its file",
+                 e->name, json_string_value(split));
+    if (json_is_string(json_object_get(e->object, "file_name")))
+        return HY3_OK;
+    for (size_t i = 0; i < sizeof hubs / sizeof *hubs; i++) {
+        const char *id = json_string_value(json_object_get(e->object, hubs[i]));
+
+        if (id)
+            HY3_FAIL(HY3_EUSAGE,
+                     "dataset '%s' is '%.200s' (%s); hy3 does not download: run 'hf download "
+                     "--repo-type dataset %.200s --local-dir DIRECTORY' and set its \"file_name\"",
+                     e->name, id, hubs[i], id);
+    }
+    HY3_FAIL(HY3_EUSAGE, "dataset '%s' names no local file; download it and set its \"file_name\"",
+             e->name);
+}
+
+static hy3_status add_file(struct hy3_named_data *data, const char *path,
+                           const struct hy3_form *form, int set)
+{
+    size_t count = (size_t)data->count;
+
+    HY3_TRY(hy3_grow(&data->files, &data->capacity[0], count + 1, sizeof *data->files));
+    HY3_TRY(hy3_grow(&data->forms, &data->capacity[1], count + 1, sizeof *data->forms));
+    HY3_TRY(hy3_grow(&data->sets, &data->capacity[2], count + 1, sizeof *data->sets));
+    HY3_TRY(hy3_strdup(path, &data->files[count]));
+    data->forms[count] = *form;
+    data->sets[count] = set;
+    data->count++;
+    return HY3_OK;
+}
+
+/* All files of a directory, by name; hidden ones are left out. */
+static hy3_status add_directory(struct hy3_named_data *data, const char *directory,
+                                const struct hy3_form *form, int set)
 {
     hy3_status status = HY3_OK;
-    char head[512];
-    ssize_t size, i = 0;
-    int fd = -1;
+    struct dirent **entries = NULL;
+    char path[HY3_PATH_MAX];
+    int count = scandir(directory, &entries, NULL, alphasort), before = data->count;
 
-    HY3_TRY_DONE(hy3_file_open(path, &fd));
-    if ((size = pread(fd, head, sizeof head, 0)) < 0)
-        HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
-    if (size >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0)
-        i = 3;
-    while (i < size && isspace((unsigned char)head[i]))
-        i++;
-    if (i < size && head[i] == '[')
-        HY3_FAIL_DONE(HY3_EUSAGE,
-                      "'%s' is one JSON array; convert it to one conversation per line: "
-                      "jq -c '.[]' OLD.json > NEW.jsonl",
-                      path);
+    if (count < 0)
+        HY3_FAIL(HY3_EIO, "cannot read the directory '%s': %s", directory, strerror(errno));
+    for (int i = 0; i < count; i++) {
+        if (entries[i]->d_name[0] == '.')
+            continue;
+        HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", directory, entries[i]->d_name));
+        HY3_TRY_DONE(add_file(data, path, form, set));
+    }
+    if (data->count == before)
+        HY3_FAIL_DONE(HY3_EUSAGE, "the directory '%s' has no files", directory);
 done:
-    if (fd >= 0)
-        close(fd);
+    for (int i = 0; i < count; i++)
+        free(entries[i]);
+    free(entries);
     return status;
+}
+
+static hy3_status add_entry(struct hy3_named_data *data, const char *directory,
+                            const struct entry *e, int set)
+{
+    char path[HY3_PATH_MAX];
+    struct hy3_form form;
+    const char *file;
+
+    HY3_TRY(check_entry(e));
+    HY3_TRY(read_form(e, &form));
+    file = json_string_value(json_object_get(e->object, "file_name"));
+    if (file[0] == '/')
+        HY3_TRY(hy3_path_format(path, sizeof path, "%s", file));
+    else
+        HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, file));
+    if (hy3_path_is_directory(path))
+        return add_directory(data, path, &form, set);
+    return add_file(data, path, &form, set);
 }
 
 static hy3_status fail_unknown(const char *where, const char *name, json_t *info)
@@ -124,40 +239,28 @@ static hy3_status fail_unknown(const char *where, const char *name, json_t *info
 }
 
 hy3_status hy3_dataset_info_resolve(const char *directory, char *const *names, int count,
-                                    char ***files, int *file_count)
+                                    struct hy3_named_data *out)
 {
     hy3_status status = HY3_OK;
-    char where[HY3_PATH_MAX], path[HY3_PATH_MAX], **found = NULL;
+    char where[HY3_PATH_MAX];
     json_t *info = NULL;
 
-    *files = NULL;
-    *file_count = 0;
+    *out = (struct hy3_named_data){0};
     if (!directory || count < 1)
         HY3_FAIL_DONE(HY3_EUSAGE,
                       "no data is named; set train_data_file, or dataset_dir and dataset");
     HY3_TRY_DONE(hy3_path_format(where, sizeof where, "%s/dataset_info.json", directory));
     HY3_TRY_DONE(hy3_json_read(where, 16 << 20, &info));
-    HY3_TRY_DONE(hy3_alloc(&found, (size_t)count, sizeof *found));
     for (int i = 0; i < count; i++) {
-        const json_t *entry = json_object_get(info, names[i]);
-        const char *file;
+        const struct entry e = {names[i], json_object_get(info, names[i])};
 
-        if (!entry)
+        if (!e.object)
             HY3_TRY_DONE(fail_unknown(where, names[i], info));
-        HY3_TRY_DONE(check_entry(entry, names[i]));
-        file = json_string_value(json_object_get(entry, "file_name"));
-        if (file[0] == '/')
-            HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s", file));
-        else
-            HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", directory, file));
-        HY3_TRY_DONE(refuse_array(path));
-        HY3_TRY_DONE(hy3_strdup(path, &found[i]));
+        HY3_TRY_DONE(add_entry(out, directory, &e, i));
     }
-    *files = found;
-    *file_count = count;
-    found = NULL;
 done:
-    hy3_dataset_info_free(found, count);
+    if (status != HY3_OK)
+        hy3_named_data_free(out);
     json_decref(info);
     return status;
 }

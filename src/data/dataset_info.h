@@ -2,12 +2,20 @@
 /* dataset_info.h - data sets by name, as LLaMA-Factory's dataset_info.json describes them. */
 #pragma once
 
-#include "base/error.h"
+#include "text/form.h"
 
-/* Local. The files that `names` stand for in `directory`/dataset_info.json (LLaMA-Factory): entries
- * with "file_name" whose lines have "messages" with "role" and "content". Errors: HY3_EUSAGE for an
- * unknown name (the known ones are listed) or an entry of another form; HY3_EFORMAT, HY3_EIO. The
- * caller owns *files [*file_count] (hy3_dataset_info_free). */
+struct hy3_named_data { /* zero: none; owned (hy3_named_data_free) */
+    char **files;
+    struct hy3_form *forms; /* of each file */
+    int *sets;              /* of each file: which of the names it belongs to */
+    int count;
+    size_t capacity[3];
+};
+
+/* Local. What `names` stand for in `directory`/dataset_info.json (LLaMA-Factory, data/parser.py):
+ * files, or the files of a directory, and the form of their lines. Errors: HY3_EUSAGE for an
+ * unknown name (the known ones are listed), an entry without a local file or for another kind of
+ * training; HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_dataset_info_resolve(const char *directory, char *const *names, int count,
-                                    char ***files, int *file_count);
-void hy3_dataset_info_free(char **files, int count);
+                                    struct hy3_named_data *out);
+void hy3_named_data_free(struct hy3_named_data *data);

@@ -2,19 +2,21 @@
 /* dataset_options.h - what a dataset is built from, and its counts. */
 #pragma once
 
-#include "base/error.h"
+#include "text/form.h"
 
 /* What a control token is that stands inside a text of a line. */
 enum hy3_content_tokens { HY3_CONTENT_REJECT, HY3_CONTENT_TEXT, HY3_CONTENT_TOKEN };
 
 struct hy3_dataset_options {
-    const char *const *files; /* JSONL, in order */
+    const char *const *files;     /* JSONL, in order */
+    const struct hy3_form *forms; /* of each file; NULL: all have lines of "messages" */
+    const int *sets;              /* of each file: the data set, ascending; NULL: each its own */
     int file_count;
     const char *tokenizer_directory;
     const char *cache_directory; /* where the HDF5 file and rejected.jsonl go */
     const char *name;            /* "train" or "eval": NAME.h5, NAME.rejected.jsonl */
     int64_t max_seq_length;
-    int64_t max_samples;     /* first n usable samples; 0: all */
+    int64_t max_samples;     /* first n usable samples of each file, or set of files; 0: all */
     int64_t max_bad_samples; /* bad lines allowed */
     /* a sample without a label is kept, so that in file order every line keeps its place in its
      * step */

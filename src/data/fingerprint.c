@@ -6,6 +6,7 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/stop.h"
+#include "data/items.h"
 #include "data/lines.h"
 
 #include <xxhash.h>
@@ -19,6 +20,22 @@ uint64_t hy3_fingerprint_combine(const struct hy3_source *sources, int count,
         sum = XXH3_64bits_withSeed(&sources[f].size, sizeof sources[f].size, sum);
     for (int64_t p = 0; p < hashed; p++)
         sum = XXH3_64bits_withSeed(hashes + (size_t)p * stride, sizeof *hashes, sum);
+    return sum;
+}
+
+uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options)
+{
+    const size_t names = offsetof(struct hy3_form, prompt);
+    uint64_t sum = 0;
+
+    for (int f = 0; options->forms && f < options->file_count; f++) {
+        const struct hy3_form *form = &options->forms[f];
+        const int64_t facts[] = {form->kind, form->splits_think,
+                                 options->sets && options->max_samples > 0 ? options->sets[f] : 0};
+
+        sum = XXH3_64bits_withSeed(facts, sizeof facts, sum);
+        sum = XXH3_64bits_withSeed((const char *)form + names, sizeof *form - names, sum);
+    }
     return sum;
 }
 
@@ -52,6 +69,8 @@ hy3_status hy3_fingerprint_read(MPI_Comm comm, const struct hy3_source *sources,
         status = hy3_lines_create(&lines);
     if (status == HY3_OK)
         status = hy3_alloc(&hashes, (size_t)portion_count, sizeof *hashes);
+    HY3_AGREE_DONE(comm, status, "checking the data");
+    HY3_TRY_DONE(hy3_items_locate(comm, sources, portions, portion_count));
     for (int64_t p = 0; p < hashed && p < portion_count && status == HY3_OK; p++)
         if (portions[p].piece % hy3_size(comm) == hy3_rank(comm))
             status = hash_portion(lines, &sources[portions[p].file], &portions[p], &hashes[p]);

@@ -2,6 +2,7 @@
 /* fingerprint.h - a number that changes when the text of the data files changes. */
 #pragma once
 
+#include "data/dataset_options.h"
 #include "data/portions.h"
 
 /* Sizes of all files, then the hashes of the first `hashed` portions, `stride` words apart: the
@@ -12,3 +13,7 @@ uint64_t hy3_fingerprint_combine(const struct hy3_source *sources, int count,
 /* Collective on `comm`. The same by reading the files, all ranks together. */
 hy3_status hy3_fingerprint_read(MPI_Comm comm, const struct hy3_source *sources, int count,
                                 int64_t piece_bytes, int64_t hashed, uint64_t *out);
+
+/* How the lines are read: the forms of the files, and which of them max_samples counts together.
+ * 0: all are lines of "messages", each file by itself. */
+uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options);

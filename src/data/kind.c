@@ -5,6 +5,8 @@
  * bad line is reported by its number. */
 #include "data/kind.h"
 
+#include "data/item_state.h"
+
 static const struct {
     const char *magic;
     size_t size;
@@ -99,27 +101,38 @@ static bool is_table(const char *text, size_t at, size_t size)
     return commas > 0 && end < size;
 }
 
-hy3_status hy3_kind_check(const char *path, const char *bytes, size_t size)
+/* An object with another one behind it in its line. */
+static bool is_row(const char *text, size_t at, size_t size)
+{
+    struct hy3_item_state state = {.depth = 0};
+
+    if (text[at] != '{')
+        return false;
+    do
+        hy3_item_step(&state, text[at++]);
+    while (at < size && (state.depth > 0 || state.is_inside));
+    while (at < size && (text[at] == ' ' || text[at] == '\t' || text[at] == ','))
+        at++;
+    return at < size && text[at] == '{';
+}
+
+hy3_status hy3_kind_check(const char *path, const char *bytes, size_t size,
+                          enum hy3_data_layout *layout)
 {
     size_t at = size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (size >= kinds[i].size && memcmp(bytes, kinds[i].magic, kinds[i].size) == 0)
-            HY3_FAIL(HY3_EFORMAT, "'%s' is %s; hy3 reads JSON Lines in UTF-8; %s", path,
-                     kinds[i].what, kinds[i].remedy);
+            HY3_FAIL(HY3_EFORMAT, "'%s' is %s; hy3 reads JSON in UTF-8; %s", path, kinds[i].what,
+                     kinds[i].remedy);
+    *layout = HY3_LAYOUT_LINES;
     at = skip_spaces(bytes, at, size);
     if (at == size)
         return HY3_OK;
     if (is_list(bytes, at, size))
-        HY3_FAIL(HY3_EFORMAT,
-                 "%s:1: the file is a JSON array, hy3 reads JSON Lines: an object per line; "
-                 "convert it: jq -c '.[]' IN.json > OUT.jsonl",
-                 path);
-    if (is_spread(bytes, at, size))
-        HY3_FAIL(HY3_EFORMAT,
-                 "%s:1: an object is spread over several lines, hy3 reads JSON Lines: an object "
-                 "per line; convert it: jq -c . IN.json > OUT.jsonl",
-                 path);
+        *layout = HY3_LAYOUT_ARRAY;
+    else if (is_spread(bytes, at, size) || is_row(bytes, at, size))
+        *layout = HY3_LAYOUT_VALUES;
     if (is_table(bytes, at, size))
         HY3_FAIL(HY3_EFORMAT,
                  "%s:1: the file looks like a table (CSV), hy3 reads JSON Lines: an object "

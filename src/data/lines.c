@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/item_state.h"
 
 #include <unistd.h>
 #include <xxhash.h>
@@ -21,6 +22,8 @@ struct hy3_lines {
     int64_t line; /* in the file: where the next line begins */
     char *buffer;
     size_t capacity, begin, filled; /* the next line is at buffer + begin */
+    struct hy3_item_state state;    /* before the byte at `line`, of a file of items */
+    bool is_in_word;                /* that byte goes on with a value that is no object, no list */
     XXH3_state_t *hash;
 };
 
@@ -102,6 +105,12 @@ static hy3_status skip_line(struct hy3_lines *r, int64_t limit, bool is_hashed)
     return HY3_OK;
 }
 
+/* Whether a value that is no object and no list ends before the byte, outside of a string. */
+static bool ends_word(char c)
+{
+    return c == '\0' || strchr(" \t\r\n,[]{}", c);
+}
+
 hy3_status hy3_lines_begin(struct hy3_lines *lines, const struct hy3_source *source,
                            const struct hy3_portion *portion)
 {
@@ -113,6 +122,17 @@ hy3_status hy3_lines_begin(struct hy3_lines *lines, const struct hy3_source *sou
     lines->begin = lines->filled = 0;
     XXH3_64bits_reset(lines->hash);
     HY3_TRY(hy3_file_open(source->path, &lines->fd));
+    if (source->layout != HY3_LAYOUT_LINES) {
+        char before = ' ';
+
+        if (portion->begin > 0)
+            HY3_TRY(hy3_file_read_at(lines->fd, &before, 1, portion->begin - 1, source->path));
+        lines->is_in_word = !ends_word(before);
+        lines->at = lines->line = portion->begin;
+        lines->state = (struct hy3_item_state){
+            .depth = portion->depth, portion->is_inside, portion->is_escaped};
+        return HY3_OK;
+    }
     lines->at = lines->line = portion->begin > 0 ? portion->begin - 1 : 0;
     if (portion->begin > 0) /* a line begins at `begin` only if the byte before ends one */
         HY3_TRY(skip_line(lines, portion->end, false));
@@ -129,6 +149,97 @@ static void strip(const char **line, int64_t *size, bool is_first)
         --*size;
 }
 
+/* Makes byte `i` behind r->begin available; false at the end of the file. */
+static hy3_status have(struct hy3_lines *r, size_t i, bool *is_there)
+{
+    while (r->filled - r->begin <= i && r->at < r->source->size)
+        HY3_TRY(fill(r));
+    *is_there = r->filled - r->begin > i;
+    return HY3_OK;
+}
+
+/* Whether the byte, which stands between items, begins one. */
+static bool begins_item(const struct hy3_lines *r, char c)
+{
+    const int64_t base = r->source->layout == HY3_LAYOUT_ARRAY;
+
+    if (c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ',')
+        return false;
+    if (r->line < 3 && strchr("\xef\xbb\xbf", c))
+        return false; /* a byte order mark */
+    return base == 0 || (r->state.depth == base && c != ']');
+}
+
+/* Goes to the next item that begins in the portion; false if there is none. */
+static hy3_status find_item(struct hy3_lines *r, bool *found)
+{
+    const int64_t base = r->source->layout == HY3_LAYOUT_ARRAY;
+    bool is_there;
+
+    for (*found = false;;) {
+        HY3_TRY(have(r, 0, &is_there));
+        if (!is_there)
+            return HY3_OK;
+        if (!r->state.is_inside && r->state.depth <= base) {
+            if (r->line >= r->end)
+                return HY3_OK;
+            if (!r->is_in_word && begins_item(r, r->buffer[r->begin])) {
+                *found = true;
+                return HY3_OK;
+            }
+        }
+        r->is_in_word = r->state.is_inside || !ends_word(r->buffer[r->begin]);
+        hy3_item_step(&r->state, r->buffer[r->begin++]);
+        r->line++;
+    }
+}
+
+/* Bytes of the item at r->begin, all in the buffer; -1: more than a line may have, and skipped. */
+static hy3_status measure_item(struct hy3_lines *r, int64_t *size)
+{
+    const int64_t base = r->state.depth;
+    const char first = r->buffer[r->begin];
+    bool is_list = first == '{' || first == '[', is_there = true, is_long = false;
+    size_t n = 0;
+
+    do {
+        hy3_item_step(&r->state, r->buffer[r->begin + n++]);
+        if ((int64_t)n > line_max()) { /* its bytes are not kept */
+            XXH3_64bits_update(r->hash, r->buffer + r->begin, n);
+            r->begin += n;
+            r->line += (int64_t)n;
+            n = 0;
+            is_long = true;
+        }
+        HY3_TRY(have(r, n, &is_there));
+    } while (is_there && (is_list ? r->state.is_inside || r->state.depth > base
+                                  : r->state.is_inside || !ends_word(r->buffer[r->begin + n])));
+    XXH3_64bits_update(r->hash, r->buffer + r->begin, n);
+    *size = is_long ? -1 : (int64_t)n;
+    if (is_long) {
+        r->begin += n;
+        r->line += (int64_t)n;
+    }
+    return HY3_OK;
+}
+
+static hy3_status next_item(struct hy3_lines *r, const char **line, int64_t *size)
+{
+    bool found;
+
+    HY3_TRY(find_item(r, &found));
+    if (!found)
+        return HY3_OK;
+    r->is_in_word = false;
+    HY3_TRY(measure_item(r, size));
+    *line = *size < 0 ? "" : r->buffer + r->begin;
+    if (*size < 0)
+        return HY3_OK;
+    r->begin += (size_t)*size;
+    r->line += *size;
+    return HY3_OK;
+}
+
 hy3_status hy3_lines_next(struct hy3_lines *lines, const char **line, int64_t *size)
 {
     struct hy3_lines *r = lines;
@@ -138,6 +249,8 @@ hy3_status hy3_lines_next(struct hy3_lines *lines, const char **line, int64_t *s
 
     *line = NULL;
     *size = 0;
+    if (r->source->layout != HY3_LAYOUT_LINES)
+        return next_item(r, line, size);
     if (r->line >= r->end || (r->begin == r->filled && r->at >= r->source->size))
         return HY3_OK;
     for (;;) {

@@ -40,7 +40,7 @@ hy3_status hy3_portions_plan(const struct hy3_source *sources, int count, int64_
             HY3_TRY_DONE(hy3_grow(&all, &capacity, used + 1, sizeof *all));
             if (end > sources[f].size)
                 end = sources[f].size;
-            all[used] = (struct hy3_portion){piece, at, end, f};
+            all[used] = (struct hy3_portion){.piece = piece, .begin = at, .end = end, .file = f};
             at = end;
         }
         before += sources[f].size;

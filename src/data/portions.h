@@ -3,7 +3,8 @@
  *
  * The concatenation of all files is cut every `piece_bytes`; piece p belongs to rank p % ranks. A
  * portion is what a piece has of one file. A line belongs to the portion in which it begins, so
- * line ends need not be known before reading. The cut depends on the sizes of the files
+ * line ends need not be known before reading (of a file of items, items.h, the same is true of an
+ * item). The cut depends on the sizes of the files
  * alone, never on the number of ranks. */
 #pragma once
 
@@ -12,6 +13,8 @@
 struct hy3_portion {
     int64_t piece, begin, end; /* bytes begin..end of the file */
     int file;
+    bool is_inside, is_escaped; /* of a file of items: before `begin`, by hy3_items_locate */
+    int64_t depth;
 };
 
 /* Bytes of a piece for `total` bytes of text: small enough to balance the ranks, few enough to keep

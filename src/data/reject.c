@@ -25,15 +25,17 @@ struct writer { /* rank 0 */
     bool is_full;
 };
 
-static void list_bad(struct writer *w, const char *file, int64_t line, const char *reason)
+static void list_bad(struct writer *w, const struct hy3_source *source, int64_t line,
+                     const char *reason)
 {
     size_t left = sizeof w->list->text - w->used;
+    char place[HY3_PATH_MAX + 32];
     int size;
 
     if (w->is_full || w->list->count == HY3_BAD_LISTED)
         return;
-    size =
-        snprintf(w->list->text + w->used, left, "\n  %s:%lld: %s", file, (long long)line, reason);
+    hy3_source_place(source, line, place, sizeof place);
+    size = snprintf(w->list->text + w->used, left, "\n  %s: %s", place, reason);
     if (size < 0 || (size_t)size >= left) {
         w->list->text[w->used] = '\0';
         w->is_full = true;
@@ -58,13 +60,13 @@ done:
     return status;
 }
 
-static hy3_status put(struct writer *w, const char *file, int64_t line,
+static hy3_status put(struct writer *w, const struct hy3_source *source, int64_t line,
                       const struct hy3_reject *reject)
 {
     hy3_status status = HY3_OK;
     json_t *object = NULL, *name = NULL, *reason = NULL;
 
-    HY3_TRY_DONE(text(file, &name));
+    HY3_TRY_DONE(text(source->path, &name));
     HY3_TRY_DONE(text(reject->reason, &reason));
     object = json_pack("{s:O, s:I, s:O}", "file", name, "line", (json_int_t)line, "reason", reason);
     if (!object)
@@ -72,7 +74,7 @@ static hy3_status put(struct writer *w, const char *file, int64_t line,
     if (json_dumpf(object, w->file, JSON_COMPACT) != 0 || fputc('\n', w->file) == EOF)
         HY3_FAIL_DONE(HY3_EIO, "cannot write '%s': %s", w->output.part, strerror(errno));
     if (reject->is_bad)
-        list_bad(w, file, line, reject->reason);
+        list_bad(w, source, line, reject->reason);
 done:
     json_decref(object);
     json_decref(reason);
@@ -112,7 +114,7 @@ static hy3_status write_portion(MPI_Comm comm, const struct hy3_tokenized *t, in
         if (is_mine || w)
             move(comm, packet, count, hy3_tokenized_owner(t, p));
         for (int64_t i = 0; i < count && w && status == HY3_OK; i++)
-            status = put(w, hy3_tokenized_path(t, p), counts->first_line + packet[i].line + 1,
+            status = put(w, hy3_tokenized_source(t, p), counts->first_line + packet[i].line + 1,
                          &packet[i]);
     }
     return status;

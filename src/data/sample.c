@@ -21,6 +21,7 @@ struct hy3_sampler {
     char cut_reason[128];
     bool keep_unlabelled;
     enum hy3_content_tokens content_tokens;
+    struct hy3_form form; /* of the lines */
 };
 
 hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
@@ -51,6 +52,11 @@ void hy3_sampler_free(struct hy3_sampler *sampler)
     hy3_free(sampler->ids.data);
     hy3_free(sampler->mask);
     hy3_free(sampler);
+}
+
+void hy3_sampler_set_form(struct hy3_sampler *sampler, const struct hy3_form *form)
+{
+    sampler->form = form ? *form : (struct hy3_form){0};
 }
 
 static bool is_blank(const char *line, int64_t size)
@@ -101,7 +107,9 @@ static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t si
     s->contents.count = 0;
     s->ids.count = 0;
     hy3_conversation_free(s->conversation);
-    HY3_TRY(hy3_conversation_parse(line, (size_t)size, &s->conversation));
+    HY3_TRY(hy3_conversation_parse_form(line, (size_t)size, &s->form,
+                                        hy3_dialect_names(hy3_tokenizer_dialect(s->tokenizer)),
+                                        &s->conversation));
     HY3_TRY(hy3_template_render_marked(s->conversation, hy3_tokenizer_dialect(s->tokenizer),
                                        &training, &s->text, &s->contents));
     HY3_TRY(encode_text(s));

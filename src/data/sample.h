@@ -27,6 +27,9 @@ hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
                               const struct hy3_dataset_options *options, struct hy3_sampler **out);
 void hy3_sampler_free(struct hy3_sampler *sampler);
 
+/* The form of the lines that follow, copied; NULL, and at first: lines of "messages". */
+void hy3_sampler_set_form(struct hy3_sampler *sampler, const struct hy3_form *form);
+
 /* Local. size -1: a line too long to be read. Errors: HY3_EFORMAT, a text without file and line;
  * HY3_ENOMEM. */
 hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int64_t size,

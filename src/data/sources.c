@@ -20,6 +20,7 @@ static hy3_status sample(int fd, struct hy3_source *source)
     enum { BLOCK = 4096, BLOCKS = 64, SMALL = BLOCK * BLOCKS };
 
     char block[BLOCK];
+    enum hy3_data_layout layout = HY3_LAYOUT_LINES;
     uint64_t sum = 0;
 
     for (int64_t i = 0; i < BLOCKS; i++) {
@@ -33,9 +34,10 @@ static hy3_status sample(int fd, struct hy3_source *source)
             break;
         HY3_TRY(hy3_file_read_at(fd, block, (size_t)size, at, source->path));
         if (i == 0)
-            HY3_TRY(hy3_kind_check(source->path, block, (size_t)size));
+            HY3_TRY(hy3_kind_check(source->path, block, (size_t)size, &layout));
         sum = XXH3_64bits_withSeed(block, (size_t)size, sum);
     }
+    source->layout = layout;
     source->sampled = (int64_t)sum;
     return HY3_OK;
 }
@@ -59,34 +61,48 @@ done:
     return status;
 }
 
+enum { FACTS = 5 };
+
+static void put_facts(const struct hy3_source *source, int64_t facts[FACTS])
+{
+    facts[0] = source->size;
+    facts[1] = source->mtime_ns;
+    facts[2] = source->layout;
+    facts[3] = source->sampled;
+    facts[4] = source->ctime_ns;
+}
+
+static void take_facts(struct hy3_source *source, const int64_t facts[FACTS])
+{
+    source->size = facts[0];
+    source->mtime_ns = facts[1];
+    source->layout = facts[2];
+    source->sampled = facts[3];
+    source->ctime_ns = facts[4];
+}
+
 hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
                             struct hy3_source **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_source *sources = NULL;
-    int64_t *facts = NULL; /* four of each file */
-    size_t size = 4 * (size_t)count * sizeof *facts;
+    int64_t *facts = NULL; /* FACTS of each file */
+    size_t size = FACTS * (size_t)count * sizeof *facts;
 
     *out = NULL;
     status = hy3_alloc(&sources, (size_t)count, sizeof *sources);
     if (status == HY3_OK)
-        status = hy3_alloc(&facts, 4 * (size_t)count, sizeof *facts);
+        status = hy3_alloc(&facts, FACTS * (size_t)count, sizeof *facts);
     for (int f = 0; f < count && status == HY3_OK; f++) {
         status = hy3_strdup(files[f], &sources[f].path);
         if (status == HY3_OK && hy3_rank(comm) == 0)
             status = stat_one(&sources[f]);
-        facts[4L * f] = sources[f].size;
-        facts[4L * f + 1] = sources[f].mtime_ns;
-        facts[4L * f + 2] = sources[f].sampled;
-        facts[4L * f + 3] = sources[f].ctime_ns;
+        put_facts(&sources[f], facts + (ptrdiff_t)FACTS * f);
     }
     HY3_AGREE_DONE(comm, status, "examining the data files");
     hy3_broadcast(comm, 0, facts, size, "examining the data files");
     for (int f = 0; f < count; f++) {
-        sources[f].size = facts[4L * f];
-        sources[f].mtime_ns = facts[4L * f + 1];
-        sources[f].sampled = facts[4L * f + 2];
-        sources[f].ctime_ns = facts[4L * f + 3];
+        take_facts(&sources[f], facts + (ptrdiff_t)FACTS * f);
     }
     *out = HY3_TAKE(sources);
 done:
@@ -100,6 +116,12 @@ void hy3_sources_free(struct hy3_source *sources, int count)
     for (int f = 0; sources && f < count; f++)
         hy3_free(sources[f].path);
     hy3_free(sources);
+}
+
+void hy3_source_place(const struct hy3_source *source, int64_t number, char *out, size_t size)
+{
+    snprintf(out, size, "%s:%s%lld", source->path,
+             source->layout == HY3_LAYOUT_LINES ? "" : " item ", (long long)number);
 }
 
 hy3_status hy3_cache_directory(const char *cache_dir, const char *output_dir,

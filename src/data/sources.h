@@ -2,13 +2,14 @@
 /* sources.h - the JSONL files that a run reads, and where its token files go. */
 #pragma once
 
-#include "base/error.h"
+#include "data/kind.h"
 
 #include <mpi.h>
 
 struct hy3_source {
     char *path;                       /* as given */
     int64_t size, mtime_ns, ctime_ns; /* no program sets the last */
+    int64_t layout;                   /* enum hy3_data_layout */
     int64_t sampled;                  /* a hash of 64 blocks of the contents: all of a small file */
 };
 
@@ -18,6 +19,9 @@ struct hy3_source {
 hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
                             struct hy3_source **out);
 void hy3_sources_free(struct hy3_source *sources, int count);
+
+/* Local. Where line or item `number`, from 1, of the file stands: "a.jsonl:3", "a.json: item 3". */
+void hy3_source_place(const struct hy3_source *source, int64_t number, char *out, size_t size);
 
 /* Local. Where token files go: cache_dir, else output_dir/cache, else the directory of the first
  * file. NULL: not given. */

@@ -17,6 +17,7 @@ const struct hy3_token_attribute hy3_token_attributes[] = {
     {"format_version",        FIELD(format),               false},
     {"tokenizer_fingerprint", FIELD(tokenizer),            true},
     {"source_fingerprint",    FIELD(source),               true},
+    {"reading_fingerprint",   FIELD(reading),              true},
     {"source_piece_bytes",    FIELD(piece_bytes),          false},
     {"source_portions",       FIELD(hashed),               false},
     {"source_bytes",          FIELD(summary.bytes),        false},

@@ -15,7 +15,7 @@ enum { HY3_TOKEN_FORMAT = 4 };
 /* The contents of the file but its columns. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {
     int64_t format;
-    uint64_t tokenizer, source; /* fingerprints */
+    uint64_t tokenizer, source, reading; /* fingerprints */
     int64_t max_seq_length, max_samples;
     int64_t keep_unlabelled;     /* 0, 1 */
     int64_t content_tokens;      /* enum hy3_content_tokens */

@@ -6,6 +6,7 @@
 #include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "data/fingerprint.h"
 #include "data/reject.h"
 #include "data/token_writer.h"
 
@@ -112,6 +113,7 @@ hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *
     struct hy3_bad_list list = {.count = 0};
     struct hy3_token_header h = {.format = HY3_TOKEN_FORMAT,
                                  .tokenizer = hy3_tokenizer_fingerprint(tokenizer),
+                                 .reading = hy3_fingerprint_reading(options),
                                  .max_seq_length = options->max_seq_length,
                                  .max_samples = options->max_samples,
                                  .keep_unlabelled = options->keep_unlabelled,

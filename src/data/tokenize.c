@@ -10,6 +10,7 @@
 #include "comm/stop.h"
 #include "comm/wait.h"
 #include "data/fingerprint.h"
+#include "data/items.h"
 #include "data/lines.h"
 #include "data/spool.h"
 #include "data/unread.h"
@@ -161,6 +162,7 @@ static hy3_status take_portion(struct hy3_tokenized *t, int64_t p)
     int64_t size;
 
     t->places[p] = t->end;
+    hy3_sampler_set_form(t->sampler, t->options->forms ? &t->options->forms[portion->file] : NULL);
     HY3_TRY(hy3_lines_begin(t->lines, &t->sources[portion->file], portion));
     for (;;) {
         HY3_TRY(hy3_lines_next(t->lines, &line, &size));
@@ -192,11 +194,18 @@ done:
     return status;
 }
 
+static int set_of(const struct hy3_tokenized *t, int file)
+{
+    return t->options->sets ? t->options->sets[file] : file;
+}
+
 static bool is_enough(const struct hy3_tokenized *t, const struct tally *sum)
 {
     const struct hy3_dataset_options *o = t->options;
 
-    return sum->failed > 0 || (o->max_samples > 0 && sum->samples >= o->max_samples) ||
+    return sum->failed > 0 ||
+           (o->max_samples > 0 && set_of(t, 0) == set_of(t, o->file_count - 1) &&
+            sum->samples >= o->max_samples) ||
            (sum->bad > o->max_bad_samples && sum->bad >= HY3_BAD_LISTED);
 }
 
@@ -273,26 +282,38 @@ static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
     return HY3_OK;
 }
 
-/* Drops everything behind sample max_samples. */
-static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
+/* Drops everything behind sample max_samples of the portions [first, end), which are one set. */
+static hy3_status cut_set(MPI_Comm comm, struct hy3_tokenized *t, int64_t first, int64_t end)
 {
     hy3_status status = HY3_OK;
-    int64_t left = t->options->max_samples, p = 0;
+    int64_t left = t->options->max_samples, p = first;
 
-    t->hashed = t->count;
-    if (left <= 0)
-        return HY3_OK;
-    while (p < t->count && t->counts[p].samples < left)
+    while (p < end && t->counts[p].samples < left)
         left -= t->counts[p++].samples;
-    if (p == t->count)
+    if (p == end)
         return HY3_OK;
     if (hy3_tokenized_is_mine(t, p))
         status = cut_row(t, p, left);
     HY3_AGREE(comm, status, "truncating the dataset");
     hy3_broadcast(comm, (int)(t->portions[p].piece % t->ranks), &t->counts[p], sizeof *t->counts,
                   "truncating the dataset");
-    t->hashed = p + 1;
-    memset(t->counts + p + 1, 0, (size_t)(t->count - p - 1) * sizeof *t->counts);
+    if (end == t->count)
+        t->hashed = p + 1;
+    for (int64_t q = p + 1; q < end; q++) /* the hash stays: it is the sources' */
+        t->counts[q] = (struct hy3_portion_counts){.hash = t->counts[q].hash};
+    return HY3_OK;
+}
+
+static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
+{
+    t->hashed = t->count;
+    for (int64_t first = 0, end; t->options->max_samples > 0 && first < t->count; first = end) {
+        end = first;
+        while (end < t->count &&
+               set_of(t, t->portions[end].file) == set_of(t, t->portions[first].file))
+            end++;
+        HY3_TRY(cut_set(comm, t, first, end));
+    }
     return HY3_OK;
 }
 
@@ -337,6 +358,7 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
 
     *out = NULL;
     HY3_AGREE_DONE(comm, create(comm, options, sources, tokenizer, &t), "tokenizing");
+    HY3_TRY_DONE(hy3_items_locate(comm, sources, t->portions, t->count));
     HY3_TRY_DONE(work(comm, t, is_complete));
     hy3_allreduce_int(comm, (int64_t *)t->counts, (int)(t->count * COUNTS), MPI_SUM, "tokenizing");
     HY3_TRY_DONE(cut(comm, t));
@@ -375,9 +397,9 @@ int hy3_tokenized_file(const struct hy3_tokenized *tokenized, int64_t p)
     return tokenized->portions[p].file;
 }
 
-const char *hy3_tokenized_path(const struct hy3_tokenized *tokenized, int64_t p)
+const struct hy3_source *hy3_tokenized_source(const struct hy3_tokenized *tokenized, int64_t p)
 {
-    return tokenized->sources[tokenized->portions[p].file].path;
+    return &tokenized->sources[tokenized->portions[p].file];
 }
 
 hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, struct hy3_span span,

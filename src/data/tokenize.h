@@ -38,7 +38,7 @@ const struct hy3_portion_counts *hy3_tokenized_counts(const struct hy3_tokenized
 int hy3_tokenized_owner(const struct hy3_tokenized *tokenized, int64_t p); /* a rank */
 bool hy3_tokenized_is_mine(const struct hy3_tokenized *tokenized, int64_t p);
 int hy3_tokenized_file(const struct hy3_tokenized *tokenized, int64_t p);
-const char *hy3_tokenized_path(const struct hy3_tokenized *tokenized, int64_t p); /* of that file */
+const struct hy3_source *hy3_tokenized_source(const struct hy3_tokenized *tokenized, int64_t p);
 
 /* Local. Elements of a portion of this rank. */
 hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, struct hy3_span span,

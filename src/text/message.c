@@ -4,11 +4,8 @@
 
 #include "base/memory.h"
 #include "text/keys.h"
+#include "text/line.h"
 #include "text/pyjson.h"
-
-#include <ctype.h>
-#include <errno.h>
-#include <math.h>
 
 struct hy3_conversation {
     json_t *document;
@@ -16,91 +13,7 @@ struct hy3_conversation {
     int64_t null_contents;
 };
 
-enum {
-    SHOWN_MAX = 60, /* characters of a user's text in a message */
-    /* of two equal keys one would be lost */
-    FLAGS = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY
-};
-
-/* The end of the JSON number at `at`, or `at` if there is none. */
-static const char *number_end(const char *at, const char *end)
-{
-    const char *p = at, *digits;
-
-    if (p < end && *p == '-')
-        p++;
-    if (p == end || !isdigit((unsigned char)*p))
-        return at;
-    digits = p;
-    while (p < end && isdigit((unsigned char)*p))
-        p++;
-    if (*digits == '0' && p - digits > 1)
-        return at;
-    if (p < end && *p == '.') {
-        digits = ++p;
-        while (p < end && isdigit((unsigned char)*p))
-            p++;
-        if (p == digits)
-            return at;
-    }
-    if (p < end && (*p == 'e' || *p == 'E')) {
-        p++;
-        if (p < end && (*p == '+' || *p == '-'))
-            p++;
-        digits = p;
-        while (p < end && isdigit((unsigned char)*p))
-            p++;
-        if (p == digits)
-            return at;
-    }
-    return p;
-}
-
-static hy3_status append_number(struct hy3_text *out, const char *number, size_t size)
-{
-    static const char before[] = "{\"" HY3_BIG_NUMBER "\":\"", after[] = "\"}";
-    hy3_status status = HY3_OK;
-    bool is_big;
-    char *copy = NULL;
-
-    HY3_TRY_DONE(hy3_alloc(&copy, size + 1, 1));
-    memcpy(copy, number, size);
-    errno = 0;
-    if (strpbrk(copy, ".eE"))
-        is_big = isinf(strtod(copy, NULL));
-    else
-        is_big = strtoll(copy, NULL, 10) != 0 && errno == ERANGE;
-    if (is_big)
-        HY3_TRY_DONE(hy3_text_append(out, before, sizeof before - 1));
-    HY3_TRY_DONE(hy3_text_append(out, number, size));
-    if (is_big)
-        HY3_TRY_DONE(hy3_text_append(out, after, sizeof after - 1));
-done:
-    hy3_free(copy);
-    return status;
-}
-
-/* Numbers that jansson cannot hold become objects that pyjson.c knows: a field that is not read
- * must not make a line invalid. */
-static hy3_status wrap_numbers(const char *line, size_t size, struct hy3_text *out)
-{
-    const char *end = line + size, *begin = line, *stop;
-    bool in_string = false;
-
-    for (const char *at = line; at < end; at++) {
-        if (in_string && *at == '\\' && at + 1 < end)
-            at++;
-        else if (*at == '"')
-            in_string = !in_string;
-        else if (!in_string && (stop = number_end(at, end)) > at) {
-            HY3_TRY(hy3_text_append(out, begin, (size_t)(at - begin)));
-            HY3_TRY(append_number(out, at, (size_t)(stop - at)));
-            begin = stop;
-            at = stop - 1;
-        }
-    }
-    return hy3_text_append(out, begin, (size_t)(end - begin));
-}
+enum { SHOWN_MAX = 60 }; /* characters of a user's text in a message */
 
 static const char *type_name(const json_t *value)
 {
@@ -122,29 +35,14 @@ static const char *type_name(const json_t *value)
 
 static hy3_status parse_line(const char *line, size_t size, json_t **out)
 {
-    hy3_status status = HY3_OK;
-    struct hy3_text wrapped = {0};
-    json_error_t error;
-
     if (size >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) {
         line += 3;
         size -= 3;
     }
-    *out = json_loadb(line, size, FLAGS, &error);
-    if (!*out && json_error_code(&error) == json_error_numeric_overflow) {
-        HY3_TRY_DONE(wrap_numbers(line, size, &wrapped));
-        *out = json_loadb(wrapped.data, wrapped.size, FLAGS, &error);
-    }
-    if (!*out && json_error_code(&error) == json_error_out_of_memory)
-        HY3_FAIL_DONE(HY3_ENOMEM, "out of host memory while reading a line");
-    if (!*out)
-        HY3_FAIL_DONE(HY3_EFORMAT, "not valid JSON at byte %d: %.200s", error.position, error.text);
+    HY3_TRY(hy3_json_line(line, size, out));
     if (!json_is_object(*out) || json_object_get(*out, HY3_BIG_NUMBER))
-        HY3_FAIL_DONE(HY3_EFORMAT, "a line must be an object with 'messages', not %s",
-                      type_name(*out));
-done:
-    hy3_free(wrapped.data);
-    return status;
+        HY3_FAIL(HY3_EFORMAT, "a line must be an object with 'messages', not %s", type_name(*out));
+    return HY3_OK;
 }
 
 /* Whether the value is this text, to its end: a NUL may stand in a text. */
@@ -464,12 +362,23 @@ static hy3_status create(struct hy3_conversation **out)
 
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out)
 {
+    static const struct hy3_form as_it_is;
+
+    return hy3_conversation_parse_form(line, size, &as_it_is,
+                                       hy3_dialect_names(HY3_DIALECT_PREVIEW), out);
+}
+
+hy3_status hy3_conversation_parse_form(const char *line, size_t size, const struct hy3_form *form,
+                                       const struct hy3_dialect_names *names,
+                                       struct hy3_conversation **out)
+{
     hy3_status status = HY3_OK;
     struct hy3_conversation *conversation = NULL;
 
     *out = NULL;
     HY3_TRY_DONE(create(&conversation));
     HY3_TRY_DONE(parse_line(line, size, &conversation->document));
+    HY3_TRY_DONE(hy3_form_apply(form, names, conversation->document));
     HY3_TRY_DONE(check_document(conversation));
     *out = HY3_TAKE(conversation);
 done:

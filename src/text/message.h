@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "text/form.h"
 
 #include <jansson.h>
 
@@ -19,6 +20,11 @@ struct hy3_conversation; /* opaque: a checked JSON document */
  * content that is no text, a message that says nothing, a key that is to change what is learned …
  * The caller owns *out (hy3_conversation_free). */
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out);
+
+/* Local. The same of a line in another form, whose think blocks have the tags of `names`. */
+hy3_status hy3_conversation_parse_form(const char *line, size_t size, const struct hy3_form *form,
+                                       const struct hy3_dialect_names *names,
+                                       struct hy3_conversation **out);
 void hy3_conversation_free(struct hy3_conversation *conversation);
 
 /* Local. A conversation of one user message, for generation. */

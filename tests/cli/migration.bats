@@ -34,6 +34,25 @@ run_case() {
 
 setup_file() {
     mkdir -p "$BATS_FILE_TMPDIR/model"
+    cp "$GOLDEN"/tokenizer/* "$GOLDEN/inner/config.json" "$BATS_FILE_TMPDIR/model"
+}
+
+# The tokens and labels of a data set of another tool are those of same.jsonl, which says the same
+# in our own form.
+same_tokens() {
+    local case=$1 set
+    cp -r "$HY3_SOURCE/tests/migration/$case" "$BATS_TEST_TMPDIR/$case"
+    chmod -R u+w "$BATS_TEST_TMPDIR/$case"
+    cd "$BATS_TEST_TMPDIR/$case"
+    sed -i "s#@MODEL@#$BATS_FILE_TMPDIR/model#" run.cfg
+    run_ok "$MPIEXEC" -n 2 hy3_tokenize run.cfg cache_dir=there
+    run_ok hy3_tokenize "$HY3_SOURCE/tests/migration/native.cfg" max_seq_length=512 cache_dir=here \
+        model_name_or_path="$BATS_FILE_TMPDIR/model" train_data_file=same.jsonl
+    for set in tokens label_mask offsets; do
+        h5dump -d "/$set" -w 0 there/train.h5 | tail -n +2 >there.txt
+        h5dump -d "/$set" -w 0 here/train.h5 | tail -n +2 >here.txt
+        diff here.txt there.txt
+    done
 }
 
 @test "the public full fine-tuning YAML, with other values" {
@@ -81,4 +100,23 @@ setup_file() {
     cp "$OUT" first.cfg
     run_ok hy3_sft first.cfg --print-config
     diff first.cfg "$OUT"
+}
+
+@test "alpaca: prompt, input and history, in a JSON array" {
+    same_tokens data_alpaca
+}
+
+@test "sharegpt: turns, a call, tools as text, a system message" {
+    same_tokens data_sharegpt
+}
+
+@test "a think block in front of an answer is its reasoning" {
+    same_tokens data_think
+}
+
+@test "a data set of the hub is named, with how to fetch it" {
+    cd "$HY3_SOURCE/tests/migration/data_hub"
+    run_fails 2 "someone/some-set" hy3_tokenize run.cfg cache_dir="$BATS_TEST_TMPDIR/cache" \
+        model_name_or_path="$BATS_FILE_TMPDIR/model"
+    grep -q "does not download" "$ERR"
 }

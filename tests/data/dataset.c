@@ -128,6 +128,7 @@ static bool has_unread(const struct hy3_dataset_summary *sum, int64_t limit)
 static void the_number_of_ranks_does_not_show_in_the_files(void **state)
 {
     static const int64_t limits[] = {0, 1, 2, 17, 20};
+    static const int together[3];
     const char *files[3];
 
     (void)state;
@@ -147,6 +148,7 @@ static void the_number_of_ranks_does_not_show_in_the_files(void **state)
             files[2] = here("mixed.jsonl");
             o.files = files;
             o.file_count = 3;
+            o.sets = together; /* max_samples counts through all of them */
             o.max_samples = limits[i];
             o.max_bad_samples = 100;
             assert_all(open_on(ranks, &o, &sum) == HY3_OK);

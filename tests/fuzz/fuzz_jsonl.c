@@ -48,8 +48,9 @@ static void render(const struct hy3_conversation *conversation, int options)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hy3_conversation *conversation;
+    enum hy3_data_layout layout;
 
-    hy3_kind_check("fuzz", (const char *)data, size);
+    hy3_kind_check("fuzz", (const char *)data, size, &layout);
     if (hy3_conversation_parse((const char *)data, size, &conversation) != HY3_OK)
         return 0;
     for (int options = 0; options < 48; options++)

@@ -129,7 +129,7 @@ static hy3_status initial_of(const struct hy3_translation *t, const char *key, c
     char *text = NULL;
 
     for (const struct hy3_foreign_default *d = hy3_foreign_defaults; d->key; d++)
-        if ((d->dialects & t->dialect) && strcmp(d->key, key) == 0) {
+        if ((d->origins & t->origin) && strcmp(d->key, key) == 0) {
             snprintf(out, 64, "%s", d->value);
             return HY3_OK;
         }
@@ -178,12 +178,12 @@ static hy3_status note_unused(struct hy3_translation *t, const char *file, const
 
 static hy3_status take_other(struct hy3_translation *t, const struct hy3_setting *s)
 {
-    enum hy3_dialect outer = t->dialect;
+    enum hy3_origin outer = t->origin;
     hy3_status status;
 
-    t->dialect = HY3_DEEPSPEED;
+    t->origin = HY3_DEEPSPEED;
     status = hy3_translate_setting(t, s);
-    t->dialect = outer;
+    t->origin = outer;
     return status;
 }
 
@@ -304,7 +304,7 @@ hy3_status hy3_translate_deepspeed(struct hy3_translation *t)
         hy3_problem(t->problems, s->where, "deepspeed is a list; it must be a file");
         return HY3_OK;
     }
-    if (t->dialect == HY3_MS_SWIFT)
+    if (t->origin == HY3_MS_SWIFT)
         HY3_TRY(take_preset(t, s, &found));
     return found ? HY3_OK : read_file(t, s);
 }

@@ -25,26 +25,26 @@ static bool name_of(const char *word, char out[NAME_MAX_BYTES])
     return true;
 }
 
-static bool is_key_of(enum hy3_dialect dialect, const char *name)
+static bool is_key_of(enum hy3_origin origin, const char *name)
 {
-    return hy3_foreign_find(dialect, name) || hy3_option_find(hy3_options, name);
+    return hy3_foreign_find(origin, name) || hy3_option_find(hy3_options, name);
 }
 
-bool hy3_flags_find(int argc, char **argv, enum hy3_dialect *dialect)
+bool hy3_flags_find(int argc, char **argv, enum hy3_origin *origin)
 {
     bool found = false;
     char name[NAME_MAX_BYTES];
 
-    *dialect = HY3_TRAIN_PY;
+    *origin = HY3_TRAIN_PY;
     for (int i = 1; i < argc; i++) {
         if (!name_of(argv[i], name))
             continue;
         found = found || strcmp(name, "model") == 0 || strcmp(name, "model_name_or_path") == 0;
         if (strcmp(name, "model") == 0)
-            *dialect = HY3_MS_SWIFT;
-        else if (*dialect == HY3_TRAIN_PY &&
+            *origin = HY3_MS_SWIFT;
+        else if (*origin == HY3_TRAIN_PY &&
                  (strcmp(name, "stage") == 0 || strcmp(name, "dataset") == 0))
-            *dialect = HY3_LLAMA_FACTORY;
+            *origin = HY3_LLAMA_FACTORY;
     }
     return found;
 }
@@ -59,9 +59,9 @@ static bool is_value(const char *word)
 
 /* Whether the key takes no value but a truth: in the table those that are ours tell, of the others
  * nothing is known. */
-static bool is_truth_key(enum hy3_dialect dialect, const char *name)
+static bool is_truth_key(enum hy3_origin origin, const char *name)
 {
-    const struct hy3_foreign_key *k = hy3_foreign_find(dialect, name);
+    const struct hy3_foreign_key *k = hy3_foreign_find(origin, name);
     const struct hy3_option *o = hy3_option_find(hy3_options, k && k->to ? k->to : name);
 
     if (k && k->kind != HY3_FOREIGN_MAPPED)
@@ -80,7 +80,7 @@ static hy3_status add(struct hy3_settings *settings, const char *name, const cha
     return hy3_settings_add(settings, name, where, out);
 }
 
-hy3_status hy3_flag_read(enum hy3_dialect dialect, int argc, char **argv, int *i,
+hy3_status hy3_flag_read(enum hy3_origin origin, int argc, char **argv, int *i,
                          struct hy3_settings *settings, struct hy3_problems *problems)
 {
     const char *word = argv[*i], *equals = strchr(word, '=');
@@ -94,7 +94,7 @@ hy3_status hy3_flag_read(enum hy3_dialect dialect, int argc, char **argv, int *i
         return HY3_OK;
     }
     is_negated =
-        !is_key_of(dialect, name) && strncmp(name, "no_", 3) == 0 && is_key_of(dialect, name + 3);
+        !is_key_of(origin, name) && strncmp(name, "no_", 3) == 0 && is_key_of(origin, name + 3);
     snprintf(where, sizeof where, "--%s", name);
     HY3_TRY(add(settings, is_negated ? name + 3 : name, where, &s));
     s->type = HY3_VALUE_WORD;
@@ -106,11 +106,11 @@ hy3_status hy3_flag_read(enum hy3_dialect dialect, int argc, char **argv, int *i
     }
     if (s->texts.count > 1)
         s->type = HY3_VALUE_LIST;
-    if (s->texts.count == 0 && !is_negated && !is_truth_key(dialect, name))
+    if (s->texts.count == 0 && !is_negated && !is_truth_key(origin, name))
         hy3_problem(problems, "", "'%s' needs a value", where);
     if (s->texts.count == 0)
         return hy3_list_add(&s->texts, is_negated ? "false" : "true", is_negated ? 5 : 4);
-    if (dialect == HY3_MS_SWIFT && s->type == HY3_VALUE_WORD &&
+    if (origin == HY3_MS_SWIFT && s->type == HY3_VALUE_WORD &&
         strcmp(s->texts.items[0], "None") == 0)
         s->type = HY3_VALUE_NULL;
     return HY3_OK;

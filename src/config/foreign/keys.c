@@ -18,18 +18,18 @@
 #define YAML  (LF | SWIFT)
 #define ALL   (LF | SWIFT | PY)
 
-#define MAP(names_, dialects_, how_, to_, values_, note_) \
-    {names_, dialects_, HY3_FOREIGN_MAPPED, HY3_HOW_##how_, to_, values_, note_}
-#define OURS(names_, dialects_) \
-    {names_, dialects_, HY3_FOREIGN_MAPPED, HY3_HOW_PLAIN, NULL, NULL, NULL}
-#define CHECK(names_, dialects_, values_, note_) \
-    {names_, dialects_, HY3_FOREIGN_CHECKED, HY3_HOW_PLAIN, NULL, values_, note_}
-#define UNUSED(names_, dialects_, note_) \
-    {names_, dialects_, HY3_FOREIGN_UNUSED, HY3_HOW_PLAIN, NULL, NULL, note_}
-#define SILENT(names_, dialects_) \
-    {names_, dialects_, HY3_FOREIGN_SILENT, HY3_HOW_PLAIN, NULL, NULL, NULL}
-#define REFUSE(names_, dialects_, values_, note_) \
-    {names_, dialects_, HY3_FOREIGN_REFUSED, HY3_HOW_PLAIN, NULL, values_, note_}
+#define MAP(names_, origins_, how_, to_, values_, note_) \
+    {names_, origins_, HY3_FOREIGN_MAPPED, HY3_HOW_##how_, to_, values_, note_}
+#define OURS(names_, origins_) \
+    {names_, origins_, HY3_FOREIGN_MAPPED, HY3_HOW_PLAIN, NULL, NULL, NULL}
+#define CHECK(names_, origins_, values_, note_) \
+    {names_, origins_, HY3_FOREIGN_CHECKED, HY3_HOW_PLAIN, NULL, values_, note_}
+#define UNUSED(names_, origins_, note_) \
+    {names_, origins_, HY3_FOREIGN_UNUSED, HY3_HOW_PLAIN, NULL, NULL, note_}
+#define SILENT(names_, origins_) \
+    {names_, origins_, HY3_FOREIGN_SILENT, HY3_HOW_PLAIN, NULL, NULL, NULL}
+#define REFUSE(names_, origins_, values_, note_) \
+    {names_, origins_, HY3_FOREIGN_REFUSED, HY3_HOW_PLAIN, NULL, values_, note_}
 
 #define TEMPLATES "hy_v3=hy_v3 hy3=hy_v3 hy_v3_preview=hy_v3"
 #define ADAMW     "adamw_torch adamw_torch_fused adamw_hf adamw_apex_fused adamw_torch_xla adamw"
@@ -268,9 +268,9 @@ const struct hy3_foreign_default hy3_foreign_defaults[] = {
 
 /* clang-format on */
 
-const char *hy3_dialect_name(enum hy3_dialect dialect)
+const char *hy3_origin_name(enum hy3_origin origin)
 {
-    switch (dialect) {
+    switch (origin) {
     case HY3_LLAMA_FACTORY:
         return "LLaMA-Factory";
     case HY3_MS_SWIFT:
@@ -290,7 +290,7 @@ static bool is_word_of(const char *word, size_t length, const char *key)
     return strlen(key) == length && memcmp(word, key, length) == 0;
 }
 
-const struct hy3_foreign_key *hy3_foreign_find(enum hy3_dialect dialect, const char *key)
+const struct hy3_foreign_key *hy3_foreign_find(enum hy3_origin origin, const char *key)
 {
     const struct hy3_foreign_key *wild = NULL; /* a whole name counts before a pattern */
 
@@ -298,7 +298,7 @@ const struct hy3_foreign_key *hy3_foreign_find(enum hy3_dialect dialect, const c
         const char *names = k->names, *word;
         size_t length;
 
-        while ((k->dialects & dialect) && (word = hy3_option_word(&names, &length))) {
+        while ((k->origins & origin) && (word = hy3_option_word(&names, &length))) {
             if (!is_word_of(word, length, key))
                 continue;
             if (word[length - 1] != '*')
@@ -309,7 +309,7 @@ const struct hy3_foreign_key *hy3_foreign_find(enum hy3_dialect dialect, const c
     return wild;
 }
 
-const char *hy3_foreign_nearest(enum hy3_dialect dialect, const char *key)
+const char *hy3_foreign_nearest(enum hy3_origin origin, const char *key)
 {
     static _Thread_local char best[64];
     const char *ours = hy3_option_nearest(hy3_options, key);
@@ -320,7 +320,7 @@ const char *hy3_foreign_nearest(enum hy3_dialect dialect, const char *key)
         const char *names = k->names, *word;
         size_t length;
 
-        while ((k->dialects & dialect) && (word = hy3_option_word(&names, &length))) {
+        while ((k->origins & origin) && (word = hy3_option_word(&names, &length))) {
             char name[64];
             int distance;
 

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-enum hy3_dialect { /* bits: a key may belong to several */
+enum hy3_origin { /* bits: a key may belong to several */
                    HY3_LLAMA_FACTORY = 1,
                    HY3_MS_SWIFT = 2,
                    HY3_TRAIN_PY = 4, /* flags of the public train.py of Hy3 */
@@ -49,7 +49,7 @@ enum hy3_foreign_how {
 struct hy3_foreign_key {
     const char
         *names; /* words, of one meaning; an entry of other kinds than mapped may have many */
-    unsigned dialects; /* of enum hy3_dialect */
+    unsigned origins; /* of enum hy3_origin */
     enum hy3_foreign_kind kind;
     enum hy3_foreign_how how;
     const char *to;     /* our key; NULL: of the same name */
@@ -60,7 +60,7 @@ struct hy3_foreign_key {
 
 /* A value that a key of ours has where the file of that tool is silent, and differs from ours. */
 struct hy3_foreign_default {
-    unsigned dialects;
+    unsigned origins;
     const char *key, *value;
 };
 
@@ -68,11 +68,11 @@ struct hy3_foreign_default {
 extern const struct hy3_foreign_key hy3_foreign_keys[];
 extern const struct hy3_foreign_default hy3_foreign_defaults[];
 
-/* Local. The entry of that key in that dialect, NULL if there is none. */
-const struct hy3_foreign_key *hy3_foreign_find(enum hy3_dialect dialect, const char *key);
+/* Local. The entry of that key in that origin, NULL if there is none. */
+const struct hy3_foreign_key *hy3_foreign_find(enum hy3_origin origin, const char *key);
 
-/* Local. The key of the dialect, or of hy3, that is most like `key`; NULL if none is. */
-const char *hy3_foreign_nearest(enum hy3_dialect dialect, const char *key);
+/* Local. The key of the origin, or of hy3, that is most like `key`; NULL if none is. */
+const char *hy3_foreign_nearest(enum hy3_origin origin, const char *key);
 
 /* Local. "LLaMA-Factory", "ms-swift", "train.py", "DeepSpeed". */
-const char *hy3_dialect_name(enum hy3_dialect dialect);
+const char *hy3_origin_name(enum hy3_origin origin);

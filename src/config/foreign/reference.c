@@ -19,7 +19,7 @@ static const char intro[] =
     "- **Dialect.** A file ending in .yaml, .yml or .json is ms-swift's if it has `model`,\n"
     "  `tuner_type`, `train_type` or `tuner_backend`, else LLaMA-Factory's; flags are ms-swift's with\n"
     "  `--model`, LLaMA-Factory's with `--stage` or `--dataset`, else train.py's. The log names it.\n"
-    "  Arguments `key=value` are read in the same dialect.\n"
+    "  Arguments `key=value` are read in the same origin.\n"
     "- **Defaults.** An absent key has the tool's default, below; keys of hy3 may be used beside\n"
     "  theirs.\n"
     "- **Values.** YAML 1.1 as OmegaConf reads it: `1e-5`, `.1`, `1_000`, `0x10`, `017` (= 15) are\n"
@@ -35,7 +35,7 @@ static const char intro[] =
 /* clang-format on */
 
 static const struct {
-    enum hy3_dialect dialect;
+    enum hy3_origin origin;
     const char *title;
 } sections[] = {
     {HY3_LLAMA_FACTORY, "LLaMA-Factory"},
@@ -54,17 +54,17 @@ static void write_words(FILE *out, const char *words)
         fprintf(out, "%s`%.*s`", before, (int)length, word);
 }
 
-static void write_defaults(FILE *out, enum hy3_dialect dialect)
+static void write_defaults(FILE *out, enum hy3_origin origin)
 {
-    if (dialect == HY3_DEEPSPEED)
+    if (origin == HY3_DEEPSPEED)
         return;
     fputs("\n| default that differs from hy3's | value |\n|---|---|\n", out);
     for (const struct hy3_foreign_default *d = hy3_foreign_defaults; d->key; d++)
-        if (d->dialects & dialect)
+        if (d->origins & origin)
             fprintf(out, "| `%s` | %s |\n", d->key, d->value);
-    if (dialect == HY3_LLAMA_FACTORY)
+    if (origin == HY3_LLAMA_FACTORY)
         fputs("| `lora_alpha` | twice the rank |\n", out);
-    if (dialect == HY3_MS_SWIFT)
+    if (origin == HY3_MS_SWIFT)
         fputs("| `learning_rate` | 1e-4, for full training 1e-5 |\n", out);
 }
 
@@ -101,10 +101,10 @@ hy3_status hy3_reference_write_migration(FILE *out)
     fprintf(out, intro, HY3_VERSION);
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
         fprintf(out, "\n## %s\n", sections[i].title);
-        write_defaults(out, sections[i].dialect);
+        write_defaults(out, sections[i].origin);
         fputs("\n| key | here |\n|---|---|\n", out);
         for (const struct hy3_foreign_key *k = hy3_foreign_keys; k->names; k++) {
-            if (!(k->dialects & sections[i].dialect))
+            if (!(k->origins & sections[i].origin))
                 continue;
             fputs("| ", out);
             write_words(out, k->names);

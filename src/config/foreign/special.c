@@ -391,7 +391,7 @@ static hy3_status put_alpha(struct hy3_translation *t)
 
     const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
 
-    if (t->dialect != HY3_LLAMA_FACTORY)
+    if (t->origin != HY3_LLAMA_FACTORY)
         return HY3_OK;
     if (!s && type && type->texts.count > 0 && strcmp(type->texts.items[0], "lora") != 0)
         return HY3_OK;
@@ -406,7 +406,7 @@ static hy3_status put_alpha(struct hy3_translation *t)
 static hy3_status put_eval_steps(struct hy3_translation *t)
 {
     const struct hy3_setting *s = hy3_theirs(t, "eval_strategy"), *held;
-    const char *other = t->dialect == HY3_MS_SWIFT ? "save_steps" : "logging_steps", *text;
+    const char *other = t->origin == HY3_MS_SWIFT ? "save_steps" : "logging_steps", *text;
     struct hy3_setting *ours = (struct hy3_setting *)(uintptr_t)hy3_ours(t, "eval_steps");
     bool evaluates;
 
@@ -414,7 +414,7 @@ static hy3_status put_eval_steps(struct hy3_translation *t)
     text = s ? hy3_setting_text(s) : NULL;
     held = hy3_ours(t, "val_size");
     evaluates = text ? strcmp(text, "steps") == 0
-                     : t->dialect == HY3_MS_SWIFT && (held || hy3_ours(t, "eval_data_file"));
+                     : t->origin == HY3_MS_SWIFT && (held || hy3_ours(t, "eval_data_file"));
     if (!evaluates && ours) { /* it has no effect there either */
         ours->type = HY3_VALUE_INT;
         ours->integer = 0;
@@ -436,7 +436,7 @@ static void check_minimum(struct hy3_translation *t)
     if (text && strcmp(text, "cosine_with_min_lr") == 0 && !hy3_ours(t, "min_lr") &&
         !hy3_ours(t, "min_lr_rate"))
         hy3_problem(t->problems, s->where, "lr_scheduler_type = cosine_with_min_lr needs %s",
-                    t->dialect == HY3_TRAIN_PY ? "--min_lr"
+                    t->origin == HY3_TRAIN_PY ? "--min_lr"
                                                : "lr_scheduler_kwargs with min_lr or min_lr_rate");
 }
 
@@ -445,7 +445,7 @@ hy3_status hy3_translate_rest(struct hy3_translation *t)
     HY3_TRY(put_alpha(t));
     HY3_TRY(put_eval_steps(t));
     check_minimum(t);
-    if (t->dialect == HY3_MS_SWIFT && !hy3_ours(t, "learning_rate")) {
+    if (t->origin == HY3_MS_SWIFT && !hy3_ours(t, "learning_rate")) {
         const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
         bool is_full = type && type->texts.count > 0 && strcmp(type->texts.items[0], "full") == 0;
 

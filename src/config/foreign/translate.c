@@ -9,7 +9,7 @@
 
 enum { UNUSED_SHOWN = 3000 }; /* bytes of the line of unused keys */
 
-enum hy3_dialect hy3_dialect_of(const struct hy3_settings *given)
+enum hy3_origin hy3_origin_of(const struct hy3_settings *given)
 {
     static const char *const swift[] = {"model", "tuner_type", "train_type", "tuner_backend"};
 
@@ -22,9 +22,9 @@ enum hy3_dialect hy3_dialect_of(const struct hy3_settings *given)
 
 /* Our key that theirs becomes and that nothing else of theirs has a part in, NULL if there is none;
  * of a key of ours itself, it. */
-static const char *target(enum hy3_dialect dialect, const char *key)
+static const char *target(enum hy3_origin origin, const char *key)
 {
-    const struct hy3_foreign_key *k = hy3_foreign_find(dialect, key);
+    const struct hy3_foreign_key *k = hy3_foreign_find(origin, key);
     const struct hy3_option *o = hy3_option_find(hy3_options, k && k->to ? k->to : key);
 
     if (!o || (k && k->kind != HY3_FOREIGN_MAPPED))
@@ -36,10 +36,10 @@ static const char *target(enum hy3_dialect dialect, const char *key)
 }
 
 /* Whether a file's setting gives way to an argument. */
-static bool is_replaced(enum hy3_dialect dialect, const struct hy3_setting *by,
+static bool is_replaced(enum hy3_origin origin, const struct hy3_setting *by,
                         const struct hy3_setting *s)
 {
-    const char *a = target(dialect, by->key), *b = target(dialect, s->key);
+    const char *a = target(origin, by->key), *b = target(origin, s->key);
     size_t length = strlen(by->key);
 
     if (strcmp(by->key, s->key) == 0 ||
@@ -75,12 +75,12 @@ static hy3_status copy_setting(struct hy3_settings *to, const struct hy3_setting
     return HY3_OK;
 }
 
-hy3_status hy3_foreign_override(enum hy3_dialect dialect, struct hy3_settings *given,
+hy3_status hy3_foreign_override(enum hy3_origin origin, struct hy3_settings *given,
                                 const struct hy3_settings *overrides)
 {
     for (size_t o = 0; o < overrides->count; o++) {
         for (size_t i = 0; i < given->count; i++)
-            if (is_replaced(dialect, &overrides->items[o], &given->items[i]))
+            if (is_replaced(origin, &overrides->items[o], &given->items[i]))
                 given->items[i].type = HY3_VALUE_NULL;
         HY3_TRY(copy_setting(given, &overrides->items[o]));
     }
@@ -149,26 +149,26 @@ static hy3_status refuse_unknown(struct hy3_translation *t, const struct hy3_set
     const char *tolerant = getenv("ALLOW_EXTRA_ARGS"), *nearest;
     bool truth = false;
 
-    if (t->dialect == HY3_LLAMA_FACTORY && tolerant && hy3_scalar_truth(tolerant, &truth) && truth)
+    if (t->origin == HY3_LLAMA_FACTORY && tolerant && hy3_scalar_truth(tolerant, &truth) && truth)
         return hy3_note_unused(t, s->key);
-    nearest = hy3_foreign_nearest(t->dialect, s->key);
+    nearest = hy3_foreign_nearest(t->origin, s->key);
     if (nearest)
         hy3_problem(t->problems, s->where, "unknown key '%.64s'; did you mean '%s'?", s->key,
                     nearest);
     else
         hy3_problem(t->problems, s->where, "unknown key '%.64s': neither %s nor hy3 has it", s->key,
-                    hy3_dialect_name(t->dialect));
+                    hy3_origin_name(t->origin));
     return HY3_OK;
 }
 
 hy3_status hy3_translate_setting(struct hy3_translation *t, const struct hy3_setting *s)
 {
-    const struct hy3_foreign_key *k = hy3_foreign_find(t->dialect, s->key);
+    const struct hy3_foreign_key *k = hy3_foreign_find(t->origin, s->key);
     char map[64];
 
     map_name(s->key, map);
     if (!k && strchr(s->key, '.')) {
-        k = hy3_foreign_find(t->dialect, map);
+        k = hy3_foreign_find(t->origin, map);
         k = k && k->kind != HY3_FOREIGN_MAPPED ? k : NULL;
     }
     if (!k && hy3_option_find(hy3_options, s->key))
@@ -220,7 +220,7 @@ static hy3_status add_defaults(struct hy3_translation *t)
             .type = HY3_VALUE_WORD,
             .texts = {.items = (char *[]){(char *)(uintptr_t)d->value}, .count = 1}};
 
-        if (!(d->dialects & t->dialect) || hy3_ours(t, d->key))
+        if (!(d->origins & t->origin) || hy3_ours(t, d->key))
             continue;
         if (strncmp(d->key, "lora_", 5) == 0 && !trains_adapter(t))
             continue;
@@ -231,12 +231,12 @@ static hy3_status add_defaults(struct hy3_translation *t)
     return HY3_OK;
 }
 
-hy3_status hy3_foreign_translate(enum hy3_dialect dialect, const char *path,
+hy3_status hy3_foreign_translate(enum hy3_origin origin, const char *path,
                                  const struct hy3_settings *given, struct hy3_settings *ours,
                                  struct hy3_list *notes, struct hy3_problems *problems)
 {
     hy3_status status = HY3_OK;
-    struct hy3_translation t = {.dialect = dialect,
+    struct hy3_translation t = {.origin = origin,
                                 .path = path,
                                 .given = given,
                                 .ours = ours,
@@ -244,7 +244,7 @@ hy3_status hy3_foreign_translate(enum hy3_dialect dialect, const char *path,
                                 .problems = problems};
 
     HY3_TRY_DONE(hy3_note(&t, "%s%sread as the %s of %s", path ? path : "", path ? " is " : "",
-                          path ? "configuration" : "flags", hy3_dialect_name(dialect)));
+                          path ? "configuration" : "flags", hy3_origin_name(origin)));
     for (size_t i = 0; i < given->count; i++)
         if (strncmp(given->items[i].key, "deepspeed.", 10) != 0)
             HY3_TRY_DONE(hy3_translate_setting(&t, &given->items[i]));
@@ -252,11 +252,11 @@ hy3_status hy3_foreign_translate(enum hy3_dialect dialect, const char *path,
     HY3_TRY_DONE(hy3_translate_deepspeed(&t));
     HY3_TRY_DONE(add_defaults(&t));
     HY3_TRY_DONE(note_unused(&t));
-    if (dialect != HY3_TRAIN_PY)
+    if (origin != HY3_TRAIN_PY)
         HY3_TRY_DONE(hy3_note(&t,
                               "prompts are rendered with the model's own chat template: token "
                               "ids differ from those of %s",
-                              hy3_dialect_name(dialect)));
+                              hy3_origin_name(origin)));
 done:
     hy3_list_free(&t.unused);
     return status;

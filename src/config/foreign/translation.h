@@ -8,7 +8,7 @@
 #include "config/settings.h"
 
 struct hy3_translation {
-    enum hy3_dialect dialect;
+    enum hy3_origin origin;
     const char *path;                 /* of the file, NULL: flags */
     const struct hy3_settings *given; /* theirs */
     struct hy3_settings *ours;

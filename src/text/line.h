@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* line.h - a JSON value of a user's data. */
+#pragma once
+
+#include "base/error.h"
+
+#include <jansson.h>
+
+/* Local. Parses all of the text; a number that jansson cannot hold becomes an object that pyjson.h
+ * knows (HY3_BIG_NUMBER), so that a key nobody reads does not make a line invalid. Errors:
+ * HY3_EFORMAT, also for a key given twice; HY3_ENOMEM. The caller owns *out. */
+hy3_status hy3_json_line(const char *text, size_t size, json_t **out);
