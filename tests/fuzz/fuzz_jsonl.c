@@ -45,12 +45,50 @@ static void render(const struct hy3_conversation *conversation, int options)
     hy3_free(text.data);
 }
 
+/* As a line of the forms of LLaMA-Factory. */
+static void read_forms(const char *line, size_t size)
+{
+    static const struct hy3_form forms[] = {
+        {.kind = HY3_FORM_ALPACA,
+         .splits_think = true,
+         .prompt = "instruction",
+         .query = "input",
+         .response = "output",
+         .history = "history",
+         .system = "system",
+         .tools = "tools"},
+        {.kind = HY3_FORM_SHAREGPT,
+         .splits_think = true,
+         .messages = "messages",
+         .system = "system",
+         .tools = "tools",
+         .role_tag = "role",
+         .content_tag = "content",
+         .user_tag = "user",
+         .assistant_tag = "assistant",
+         .observation_tag = "tool",
+         .function_tag = "function_call",
+         .system_tag = "system"},
+        {.splits_think = true},
+    };
+    struct hy3_conversation *conversation;
+
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        if (hy3_conversation_parse_form(line, size, &forms[i], hy3_dialect_names(HY3_DIALECT_FINAL),
+                                        &conversation) != HY3_OK)
+            continue;
+        render(conversation, 0);
+        hy3_conversation_free(conversation);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hy3_conversation *conversation;
     enum hy3_data_layout layout;
 
     hy3_kind_check("fuzz", (const char *)data, size, &layout);
+    read_forms((const char *)data, size);
     if (hy3_conversation_parse((const char *)data, size, &conversation) != HY3_OK)
         return 0;
     for (int options = 0; options < 48; options++)

@@ -9,6 +9,7 @@
 #include "ckpt/hf/publish.h"
 #include "config/assign.h"
 #include "config/compare.h"
+#include "config/foreign/translate.h"
 #include "config/foreign/yaml.h"
 #include "config/settings.h"
 #include "data/dataset_info.h"
@@ -107,6 +108,25 @@ static void configuration_of_before(const char *data, size_t size)
     free(text);
 }
 
+/* Into settings of ours, and those into a configuration. */
+static void translate(const struct hy3_settings *given)
+{
+    struct hy3_settings ours = {0};
+    struct hy3_list notes = {0};
+    struct hy3_problems problems = {0};
+    struct hy3_config config = {0};
+
+    if (hy3_foreign_translate(hy3_origin_of(given), "run.yaml", given, &ours, &notes, &problems) ==
+            HY3_OK &&
+        hy3_config_defaults(&config) == HY3_OK)
+        for (size_t i = 0; i < ours.count; i++)
+            hy3_option_assign(hy3_option_find(hy3_options, ours.items[i].key), &ours.items[i],
+                              &config, &problems);
+    hy3_config_free(&config);
+    hy3_list_free(&notes);
+    hy3_settings_free(&ours);
+}
+
 /* Of hy3 (f), in YAML (y), or the JSON of DeepSpeed (s). */
 static void configuration(char letter, const char *data, size_t size)
 {
@@ -120,6 +140,8 @@ static void configuration(char letter, const char *data, size_t size)
         hy3_libconfig_read(text, size, "run.cfg", &settings, &problems);
     else
         hy3_yaml_read(text, size, "run.yaml", letter == 's', "", &settings, &problems);
+    if (letter != 'f' && problems.count == 0)
+        translate(&settings);
     hy3_settings_free(&settings);
     free(text);
 }
@@ -143,12 +165,12 @@ static void tokenizer_config(const char *data, size_t size)
 static void dataset_info(const char *data, size_t size)
 {
     const char *directory = place('d', "dataset_info.json", data, size);
-    char name[] = "d", *names[] = {name}, **files;
-    int count;
+    char name[] = "d", *names[] = {name};
+    struct hy3_named_data named;
 
     place('d', "x", "{}", 2);
-    if (hy3_dataset_info_resolve(directory, names, 1, &files, &count) == HY3_OK)
-        hy3_dataset_info_free(files, count);
+    if (hy3_dataset_info_resolve(directory, names, 1, &named) == HY3_OK)
+        hy3_named_data_free(&named);
 }
 
 /* auto_map, and the modules that a module imports. */
