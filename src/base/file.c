@@ -224,6 +224,17 @@ done:
     return status;
 }
 
+/* A read met the end of the file, which may lie before its offset. */
+static hy3_status fail_at_end(int fd, int64_t needed, int64_t at, const char *path)
+{
+    struct stat info;
+
+    if (fstat(fd, &info) == 0 && info.st_size < at)
+        at = info.st_size;
+    HY3_FAIL(HY3_EFORMAT, "'%s' ends at byte %lld, %lld bytes too early", path, (long long)at,
+             (long long)(needed - at));
+}
+
 hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, const char *path)
 {
     for (size_t done = 0; done < size;) {
@@ -234,8 +245,7 @@ hy3_status hy3_file_read_at(int fd, void *data, size_t size, int64_t offset, con
         if (got < 0)
             HY3_FAIL(HY3_EIO, "cannot read '%s': %s", path, strerror(errno));
         if (got == 0)
-            HY3_FAIL(HY3_EFORMAT, "'%s' ends at byte %lld, %zu bytes too early", path,
-                     (long long)offset + (long long)done, size - done);
+            return fail_at_end(fd, offset + (int64_t)size, offset + (int64_t)done, path);
         done += (size_t)got;
     }
     return HY3_OK;

@@ -60,6 +60,8 @@ static void exact_reads_and_writes_are_exact(void **state)
     assert_string_equal(data, "6789");
     assert_fails(HY3_EFORMAT, "'d' ends at byte 10, 2 bytes too early",
                  hy3_file_read_at(fd, data, 4, 8, "d"));
+    assert_fails(HY3_EFORMAT, "'d' ends at byte 10, 14 bytes too early", /* and no later one */
+                 hy3_file_read_at(fd, data, 4, 20, "d"));
     assert_fails(HY3_EIO, "cannot write 'd'", hy3_file_write_at(fd, data, 4, 0, "d"));
     close(fd);
     assert_ok(hy3_file_size(path_of("d"), &bytes));
