@@ -8,13 +8,11 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "data/spool.h"
+#include "text/keys.h"
 
 enum { PACKET = 4096 }; /* records read back at once */
 
 static const char phase[] = "counting the keys that are not read";
-
-/* Where a portion has too many names; no key of a line begins like this. */
-static const char others[] = "(others)";
 
 struct record {
     int64_t portion, line, name;
@@ -22,7 +20,8 @@ struct record {
 
 struct name {
     const char *text; /* when they are printed */
-    int64_t portion;  /* the last one it was seen in */
+    int64_t portion;  /* the last one it was seen in, and its line */
+    int64_t line;
     int64_t lines;
 };
 
@@ -80,20 +79,30 @@ static hy3_status find(struct hy3_unread *u, const char *text, int64_t *place)
     return HY3_OK;
 }
 
-static hy3_status add_name(struct hy3_unread *u, int64_t line, const char *text)
+static hy3_status add_record(struct hy3_unread *u, int64_t line, int64_t name)
 {
-    struct record record = {u->portion, line, 0};
-    bool is_full = u->portion_names >= HY3_UNREAD_NAMES;
+    struct record record = {u->portion, line, name};
 
-    HY3_TRY(find(u, is_full && !json_object_get(u->numbers, text) ? others : text, &record.name));
-    if (is_full && u->names[record.name].portion != u->portion)
-        HY3_TRY(find(u, others, &record.name));
-    else if (u->names[record.name].portion != u->portion)
-        u->portion_names++;
-    u->names[record.name].portion = u->portion;
+    u->names[name].portion = u->portion;
+    u->names[name].line = line;
     HY3_TRY(hy3_spool_append(u->records, &record, sizeof record));
     u->record_count++;
     return HY3_OK;
+}
+
+static hy3_status add_name(struct hy3_unread *u, int64_t line, const char *text)
+{
+    bool is_full = u->portion_names >= HY3_UNREAD_NAMES;
+    int64_t name;
+
+    HY3_TRY(find(u, is_full && !json_object_get(u->numbers, text) ? HY3_KEYS_OTHERS : text, &name));
+    if (is_full && u->names[name].portion != u->portion)
+        HY3_TRY(find(u, HY3_KEYS_OTHERS, &name));
+    else if (u->names[name].portion != u->portion)
+        u->portion_names++;
+    if (u->names[name].portion == u->portion && u->names[name].line == line)
+        return HY3_OK; /* several names of a line that are not told apart */
+    return add_record(u, line, name);
 }
 
 hy3_status hy3_unread_add(struct hy3_unread *unread, int64_t portion, int64_t line, json_t *names)

@@ -183,6 +183,8 @@ hy3_status hy3_keys_note(enum hy3_level level, const char *key, const char *why,
 
     put_key(key, shown, sizeof shown);
     snprintf(name, sizeof name, "%s%s%s", levels[level].name, shown, why);
+    if (json_object_size(unread) >= HY3_KEYS_NOTED && !json_object_get(unread, name))
+        snprintf(name, sizeof name, "%s", HY3_KEYS_OTHERS);
     if (json_object_set_new(unread, name, json_true()) != 0)
         HY3_FAIL(HY3_ENOMEM, "out of host memory while reading a line");
     return HY3_OK;

@@ -19,6 +19,11 @@ enum hy3_level {
     HY3_LEVELS
 };
 
+/* Of a line so many names are noted, the others as one. */
+enum { HY3_KEYS_NOTED = 64 };
+
+#define HY3_KEYS_OTHERS "(others)"
+
 /* Local. Checks the keys of `object`. place: "message 3: ", before a refusal's text. unread: an
  * object; a key that is not read is added to it as "messages[].name". Errors: HY3_EFORMAT. */
 hy3_status hy3_keys_check(json_t *object, enum hy3_level level, const char *place, json_t *unread);

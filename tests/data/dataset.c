@@ -125,6 +125,27 @@ static bool has_unread(const struct hy3_dataset_summary *sum, int64_t limit)
     return strncmp(sum->unread, text, strlen(text)) == 0;
 }
 
+static void a_line_counts_once_however_many_keys_are_not_read(void **state)
+{
+    static char line[8000];
+    size_t used = (size_t)snprintf(line, sizeof line, "{");
+    struct hy3_dataset_options o = options_for("", "keys");
+    struct hy3_dataset_summary sum;
+    const char *file = here("keys.jsonl"), *const *files = &file;
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        used += (size_t)snprintf(line + used, sizeof line - used, "\"zq%03d\":1,", i);
+    snprintf(line + used, sizeof line - used,
+             "\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+             "\"content\":\"b\"}]}\n");
+    write_text(file, line);
+    o.files = files;
+    o.file_count = 1;
+    assert_all(open_on(1, &o, &sum) == HY3_OK);
+    assert_all(rank() > 0 || strncmp(sum.unread, "(others) (1 line), zq000 (1 line)", 33) == 0);
+}
+
 static void the_number_of_ranks_does_not_show_in_the_files(void **state)
 {
     static const int64_t limits[] = {0, 1, 2, 17, 20};
@@ -445,6 +466,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_samples_come_back),
         cmocka_unit_test(pieces_may_cut_lines_anywhere),
+        cmocka_unit_test(a_line_counts_once_however_many_keys_are_not_read),
         cmocka_unit_test(the_number_of_ranks_does_not_show_in_the_files),
         cmocka_unit_test(what_is_left_out_stands_in_rejected_jsonl),
         cmocka_unit_test(too_many_bad_lines_are_all_named),
