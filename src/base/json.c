@@ -8,6 +8,45 @@
 
 #include <math.h>
 
+/* What jansson takes for the value or member that this character begins or separates. */
+static size_t cost_of(char c)
+{
+    switch (c) {
+    case '{':
+        return 352;
+    case '[':
+        return 224;
+    case ',':
+    case ':':
+        return 96;
+    default:
+        return 0;
+    }
+}
+
+hy3_status hy3_json_bound(const char *text, size_t size, const char *where, size_t limit)
+{
+    bool is_inside = false; /* a text */
+    size_t cost = 0;
+
+    if (size < limit / 352)
+        return HY3_OK;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '"')
+            is_inside = !is_inside;
+        else if (!is_inside)
+            cost += cost_of(text[i]);
+        else if (text[i] == '\\')
+            i++;
+    }
+    if (cost > limit)
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s%sits JSON values would take about %zu MiB of host memory, at most %zu are "
+                 "allowed",
+                 where ? where : "", where ? ": " : "", cost >> 20, limit >> 20);
+    return HY3_OK;
+}
+
 hy3_status hy3_json_parse(const char *text, size_t size, const char *where, json_t **out)
 {
     json_error_t error;
@@ -16,6 +55,8 @@ hy3_status hy3_json_parse(const char *text, size_t size, const char *where, json
         text += 3;
         size -= 3;
     }
+    *out = NULL;
+    HY3_TRY(hy3_json_bound(text, size, where, HY3_JSON_MEMORY));
     *out = json_loadb(text, size, JSON_ALLOW_NUL, &error);
     if (!*out)
         HY3_FAIL(HY3_EFORMAT, "%s:%d:%d: not valid JSON: %s", where, error.line, error.column,

@@ -10,9 +10,16 @@
 
 #include <jansson.h>
 
+/* Local. Refuses a text whose values would take over `limit` bytes of host memory once parsed,
+ * their texts not counted: 3 bytes "[]," take 200. An estimate, from the punctuation. where:
+ * NULL if the caller names the place. Errors: HY3_EFORMAT. */
+enum { HY3_JSON_MEMORY = 512 << 20 }; /* twice what the largest published tokenizers take */
+
+hy3_status hy3_json_bound(const char *text, size_t size, const char *where, size_t limit);
+
 /* Local. Parses `size` bytes. Errors: HY3_EFORMAT with line and column. The caller owns *out
- * (json_decref). A byte order mark is skipped; NUL escapes are legal; nesting over 2048 is
- * refused. */
+ * (json_decref). A byte order mark is skipped; NUL escapes are legal; nesting over 2048 and values
+ * of over HY3_JSON_MEMORY are refused. */
 hy3_status hy3_json_parse(const char *text, size_t size, const char *where, json_t **out);
 
 /* Local. Reads and parses a file of at most `limit` bytes; the top level must be an object. */

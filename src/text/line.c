@@ -2,6 +2,7 @@
 /* line.c - jansson, with numbers of any size. */
 #include "text/line.h"
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "text/pyjson.h"
 
@@ -98,6 +99,8 @@ hy3_status hy3_json_line(const char *text, size_t size, json_t **out)
     struct hy3_text wrapped = {0};
     json_error_t error;
 
+    *out = NULL;
+    HY3_TRY_DONE(hy3_json_bound(text, size, NULL, HY3_JSON_MEMORY));
     *out = json_loadb(text, size, FLAGS, &error);
     if (!*out && json_error_code(&error) == json_error_numeric_overflow) {
         HY3_TRY_DONE(wrap_numbers(text, size, &wrapped));

@@ -8,5 +8,6 @@
 
 /* Local. Parses all of the text; a number that jansson cannot hold becomes an object that pyjson.h
  * knows (HY3_BIG_NUMBER), so that a key nobody reads does not make a line invalid. Errors:
- * HY3_EFORMAT, also for a key given twice; HY3_ENOMEM. The caller owns *out. */
+ * HY3_EFORMAT, also for a key given twice and for values of over HY3_JSON_MEMORY; HY3_ENOMEM. The
+ * caller owns *out. */
 hy3_status hy3_json_line(const char *text, size_t size, json_t **out);

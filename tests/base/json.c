@@ -51,6 +51,34 @@ static void deep_nesting_is_refused(void **state)
     hy3_free(text);
 }
 
+/* A text of `count` times `unit` in a list. */
+static hy3_status parse_many(const char *unit, size_t count)
+{
+    size_t length = strlen(unit), size = count * length + 3;
+    char *text = test_malloc(size);
+    json_t *value = NULL;
+    hy3_status status;
+
+    text[0] = '[';
+    for (size_t i = 0; i < count; i++)
+        memcpy(text + 1 + i * length, unit, length);
+    memcpy(text + size - 2, "0]", 2);
+    status = hy3_json_parse(text, size, "x.json", &value);
+    json_decref(value);
+    test_free(text);
+    return status;
+}
+
+static void values_out_of_proportion_are_refused(void **state)
+{
+    (void)state;
+    assert_fails(HY3_EFORMAT, "x.json: its JSON values would take about 6",
+                 parse_many("[],", 2 << 20));
+    assert_fails(HY3_EFORMAT, "x.json: its JSON values", parse_many("{},", 5 << 18));
+    assert_ok(parse_many("[\"a\",\"b\"],", 600 * 1000)); /* the merges of a large tokenizer */
+    assert_ok(parse_many("\"[],[],[],[],\\\"{}{}{}{}{}\",", 200 * 1000)); /* texts */
+}
+
 static void integers_are_integers_in_range(void **state)
 {
     json_t *v = parsed("{\"a\": 5, \"b\": 5.0, \"c\": null, \"d\": \"5\", \"e\": true}");
@@ -132,6 +160,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_syntax_error_has_line_and_column),
         cmocka_unit_test(a_byte_order_mark_and_a_nul_escape_are_legal),
         cmocka_unit_test(deep_nesting_is_refused),
+        cmocka_unit_test(values_out_of_proportion_are_refused),
         cmocka_unit_test(integers_are_integers_in_range),
         cmocka_unit_test(reals_truths_and_texts_keep_their_types),
         cmocka_unit_test(a_file_is_written_and_read_back),

@@ -139,6 +139,27 @@ static void refuses(const char *words, const char *drop, const char *add, const 
     json_decref(config);
 }
 
+static void an_index_of_millions_of_tensors_is_refused(void **state)
+{
+    static const char head[] = "{\"metadata\":{},\"weight_map\":{   ", entry[] = "\"a\":\"b\",";
+
+    size_t size = 4 << 20;
+    char *text = test_malloc(size), path[HY3_PATH_MAX];
+    const char *directory = with_index(NULL);
+    struct hy3_hf_dir *dir = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < size; i++)
+        text[i] = entry[i % strlen(entry)];
+    memcpy(text, head, strlen(head));
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", directory);
+    assert_ok(hy3_output_replace(path, text, size));
+    assert_fails(HY3_EFORMAT, "model.safetensors.index.json: its JSON values would take about",
+                 hy3_hf_dir_open(directory, &dir));
+    assert_null(dir);
+    test_free(text);
+}
+
 static void every_tensor_is_accounted_for(void **state)
 {
     (void)state;
@@ -228,6 +249,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_golden_values_arrive_bit_for_bit),
         cmocka_unit_test(every_hostile_index_is_judged_as_the_golden_list_says),
         cmocka_unit_test(a_directory_without_index_says_what_it_has),
+        cmocka_unit_test(an_index_of_millions_of_tensors_is_refused),
         cmocka_unit_test(every_tensor_is_accounted_for),
         cmocka_unit_test(a_broken_value_is_found_by_name),
         cmocka_unit_test(one_file_is_a_model_too_and_links_are_followed),

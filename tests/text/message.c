@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "support/test.h"
+#include "text/keys.h"
 #include "text/template.h"
 
 static hy3_status read_line(const char *line, size_t size)
@@ -337,6 +338,54 @@ static void every_odd_key_at_every_level_is_used_refused_or_named(void **state)
             }
 }
 
+static void a_line_of_many_keys_names_a_few(void **state)
+{
+    enum { KEYS = 1000 };
+
+    static char line[KEYS * 16 + 100];
+    struct hy3_conversation *conversation;
+    const json_t *unread;
+    size_t used;
+
+    (void)state;
+    used = (size_t)snprintf(line, sizeof line, "%s",
+                            "{\"messages\":[{\"role\":\"user\","
+                            "\"content\":\"x\"}]");
+    for (int i = 0; i < KEYS; i++)
+        used += (size_t)snprintf(line + used, sizeof line - used, ",\"zq%04d\":1", i);
+    snprintf(line + used, sizeof line - used, "}");
+    assert_ok(hy3_conversation_parse(line, strlen(line), &conversation));
+    unread = hy3_conversation_unread(conversation);
+    assert_int_equal(json_object_size(unread), HY3_KEYS_NOTED + 1);
+    assert_non_null(json_object_get(unread, "zq0000"));
+    assert_non_null(json_object_get(unread, HY3_KEYS_OTHERS));
+    hy3_conversation_free(conversation);
+}
+
+static void a_line_of_too_many_values_is_refused(void **state)
+{
+    static const char head[] = "{\"messages\":[{\"role\":\"user\",\"content\":[";
+
+    size_t size = 6 << 20, used = strlen(head);
+    char *line = test_malloc(size);
+    struct hy3_conversation *conversation;
+
+    (void)state;
+    memcpy(line, head, used);
+    for (size_t i = used; i < size; i++)
+        line[i] = "[],"[(i - used) % 3];
+    assert_fails(HY3_EFORMAT, "its JSON values would take about 6",
+                 hy3_conversation_parse(line, size, &conversation));
+    memset(line + used, ' ', size - used); /* as long, but not as many */
+    memcpy(line + size - 4, "]}]}", 4);
+    line[used] = '"';
+    memset(line + used + 1, '[', size - used - 6);
+    line[size - 5] = '"';
+    assert_ok(hy3_conversation_parse(line, size, &conversation));
+    hy3_conversation_free(conversation);
+    test_free(line);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +393,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_refusal_says_what_is_wrong),
         cmocka_unit_test(what_is_harmless_is_accepted),
         cmocka_unit_test(what_is_not_read_is_named_once),
+        cmocka_unit_test(a_line_of_many_keys_names_a_few),
+        cmocka_unit_test(a_line_of_too_many_values_is_refused),
         cmocka_unit_test(every_odd_key_at_every_level_is_used_refused_or_named),
     };
 

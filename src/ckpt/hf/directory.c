@@ -3,6 +3,7 @@
 #include "ckpt/hf/directory.h"
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/plural.h"
 
@@ -12,7 +13,10 @@
 #include <errno.h>
 #include <math.h>
 
-enum { INDEX_LIMIT = 256 << 20 }; /* the published model's index has 6 MB */
+enum {
+    INDEX_LIMIT = 64 << 20,  /* bytes; the published model's index has 6 MB */
+    INDEX_MEMORY = 64 << 20, /* of its JSON values, for 300,000 tensors */
+};
 
 static const char index_name[] = "model.safetensors.index.json";
 static const char single_name[] = "model.safetensors";
@@ -142,6 +146,7 @@ static hy3_status read_index(struct hy3_hf_dir *dir, const char *index)
     size_t size;
 
     HY3_TRY_DONE(hy3_file_read(index, INDEX_LIMIT, &text, &size));
+    HY3_TRY_DONE(hy3_json_bound(text, size, index, INDEX_MEMORY));
     document = json_loadb(text, size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
     if (!document)
         HY3_FAIL_DONE(HY3_EFORMAT, "%s:%d:%d: not valid JSON: %s", index, error.line, error.column,
