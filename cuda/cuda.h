@@ -16,6 +16,7 @@
 #define _Noreturn __attribute__((noreturn))
 extern "C" {
 #include "backend/adamw.h"
+#include "backend/indices.h"
 #include "backend/kernels.h"
 }
 
@@ -56,6 +57,44 @@ hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const
             return hy3_cuda_failed("launch of " #kernel, cudaGetErrorString(error_),         \
                                    error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__); \
     } while (0)
+
+/* In a developer build of the emulated GPU, checks the indices in the field `name` of the arguments
+ * `a` before the kernel behind this runs (backend/indices.h). Its kernel gets the names as a
+ * number: host pointers are no arguments. */
+#if defined HY3_DEVELOPER && !defined __CUDACC__
+/* clang-format off */
+#    define HY3_CHECKED_INDICES(X)                                                           \
+        X(embedding, ids) X(loss, targets) X(permute, position) X(permute, token)            \
+        X(rope, positions) X(route_index, ids) X(router, ids) X(unpermute, position)
+
+/* clang-format on */
+enum checked_indices {
+
+#    define X(kernel, name) CHECKED_##kernel##_##name,
+    HY3_CHECKED_INDICES(X)
+#    undef X
+};
+
+static inline __global__ void check_indices_kernel(enum checked_indices which,
+                                                   const int32_t *indices, int64_t n, int64_t low,
+                                                   int64_t bound)
+{
+    static const char *const names[][2] = {
+#    define X(kernel, name) {#    kernel, #    name},
+        HY3_CHECKED_INDICES(X)
+#    undef X
+    };
+
+    hy3_indices_check(names[which][0], names[which][1], indices, n, low, bound);
+}
+
+#    define HY3_CUDA_CHECK_INDICES(stream_, kernel, name, n, low, bound)                  \
+        HY3_CUDA_LAUNCH(check_indices_kernel, 1, 1, 0, hy3_cuda_stream(stream_)->stream,  \
+                        CHECKED_##kernel##_##name, a->name, (int64_t)(n), (int64_t)(low), \
+                        (int64_t)(bound))
+#else
+#    define HY3_CUDA_CHECK_INDICES(stream_, kernel, name, n, low, bound) ((void)0)
+#endif
 
 /* Grow-only device memory for the kernels of a stream: one buffer per slot, valid until the slot's
  * next use. */

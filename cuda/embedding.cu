@@ -83,6 +83,7 @@ hy3_status hy3_cuda_embedding_forward(struct hy3_stream *stream, const struct hy
 {
     struct hy3_permute rows = {};
 
+    HY3_CUDA_CHECK_INDICES(stream, embedding, ids, a->T, 0, a->V);
     rows.T = a->V;
     rows.R = a->T;
     rows.H = a->H;
@@ -111,6 +112,7 @@ hy3_status hy3_cuda_embedding_backward(struct hy3_stream *stream, const struct h
 {
     int32_t *next, *first;
 
+    HY3_CUDA_CHECK_INDICES(stream, embedding, ids, a->T, 0, a->V);
     if (a->T == 0)
         return HY3_OK;
     HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, 2 * (size_t)a->T * sizeof *next, &next));

@@ -170,6 +170,7 @@ static hy3_status backward(struct hy3_stream *stream, const struct hy3_loss *a)
 
 hy3_status hy3_cuda_loss_forward(struct hy3_stream *stream, const struct hy3_loss *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, loss, targets, a->N, -1, a->V);
     if (a->N == 0)
         return HY3_OK;
     return is_wide<float>(a->V, a->logits) ? forward<4>(stream, a) : forward<1>(stream, a);
@@ -179,6 +180,7 @@ hy3_status hy3_cuda_loss_backward(struct hy3_stream *stream, const struct hy3_lo
 {
     bool wide = is_wide<float>(a->V, a->logits, a->dlogits);
 
+    HY3_CUDA_CHECK_INDICES(stream, loss, targets, a->N, -1, a->V);
     if (a->N == 0)
         return HY3_OK;
     HY3_BY_TYPE(a->dtype, T, return wide ? backward<T, 4>(stream, a) : backward<T, 1>(stream, a));

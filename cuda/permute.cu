@@ -190,24 +190,28 @@ static hy3_status unpermute_backward(struct hy3_stream *stream, const struct hy3
 
 hy3_status hy3_cuda_permute_forward(struct hy3_stream *stream, const struct hy3_permute *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, permute, token, a->R, 0, a->T);
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->x, a->y), N,
                  return permute_forward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_permute_backward(struct hy3_stream *stream, const struct hy3_permute *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, permute, position, a->T * a->k, -1, a->R);
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->dy, a->dx), N,
                  return permute_backward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_unpermute_forward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, unpermute, position, a->T * a->k, 0, a->R);
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->y, a->shared, a->out), N,
                  return unpermute_forward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_unpermute_backward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, unpermute, position, a->T * a->k, 0, a->R);
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->y, a->dout, a->dy), N,
                  return unpermute_backward<T, N>(stream, a));
 }

@@ -354,6 +354,7 @@ template <class T, int N> static hy3_status backward(struct hy3_stream *s, const
 
 hy3_status hy3_cuda_rope_forward(struct hy3_stream *stream, const struct hy3_rope *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, rope, positions, a->T, 0, INT32_MAX);
     if (a->T == 0)
         return HY3_OK;
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->D / 2, a->x, a->w, a->y), N,
@@ -362,6 +363,7 @@ hy3_status hy3_cuda_rope_forward(struct hy3_stream *stream, const struct hy3_rop
 
 hy3_status hy3_cuda_rope_backward(struct hy3_stream *stream, const struct hy3_rope *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, rope, positions, a->T, 0, INT32_MAX);
     if (a->T == 0)
         return HY3_OK;
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->D / 2, a->x, a->w, a->dy, a->dx), N,

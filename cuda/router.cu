@@ -77,6 +77,8 @@ __global__ void router_forward_kernel(int E, int k, float scaling, int replay, c
 
 hy3_status hy3_cuda_router_forward(struct hy3_stream *stream, const struct hy3_router *a)
 {
+    if (a->replay)
+        HY3_CUDA_CHECK_INDICES(stream, router, ids, a->T * a->k, 0, a->E);
     if (a->T > 0)
         HY3_CUDA_LAUNCH(router_forward_kernel, (unsigned)a->T, 32, (size_t)a->E * 8,
                         hy3_cuda_stream(stream)->stream, (int)a->E, (int)a->k, a->scaling,
@@ -113,6 +115,7 @@ __global__ void router_backward_kernel(int E, int k, float scaling, const float 
 
 hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_router *a)
 {
+    HY3_CUDA_CHECK_INDICES(stream, router, ids, a->T * a->k, 0, a->E);
     if (a->T > 0)
         HY3_CUDA_LAUNCH(router_backward_kernel, (unsigned)a->T, 32, 0,
                         hy3_cuda_stream(stream)->stream, (int)a->E, (int)a->k, a->scaling,
@@ -246,6 +249,7 @@ hy3_status hy3_cuda_route_index(struct hy3_stream *stream, const struct hy3_rout
     int32_t *counts;
     int bits = 0;
 
+    HY3_CUDA_CHECK_INDICES(stream, route_index, ids, a->T * a->k, 0, a->E);
     if (n == 0) {
         HY3_CUDA_TRY(cudaMemsetAsync(a->starts, 0, (size_t)(a->E + 1) * sizeof *a->starts, s));
         return HY3_OK;

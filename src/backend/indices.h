@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* indices.h - the indices that kernels read from memory: whoever makes them keeps them in range,
- * and developer builds (configure --enable-developer) check that on the CPU. */
+ * and developer builds (configure --enable-developer) check that on the CPU and, in cuda/cuda.h, on
+ * the emulated GPU. */
 #pragma once
 
 #include <stdint.h>

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* indices.c - in a developer build a kernel that is given an index out of range ends the program
- * with one line that names kernel, index and range. */
+ * with one line that names kernel, index and range; on the CPU and on the emulated GPU. */
 #include "backend/backend.h"
+#include "backend/gpu.h"
+#include "backend/mirror.h"
 #include "support/test.h"
 
 #include <signal.h>
@@ -227,10 +229,30 @@ static void the_cpu_refuses_indices_out_of_range(void **state)
 #endif
 }
 
+static void the_emulated_gpu_refuses_indices_out_of_range(void **state)
+{
+    const struct hy3_device *device = NULL;
+    const struct hy3_kernels *kernels = NULL;
+
+    if (hy3_test_gpu(&device, &kernels) != HY3_OK) {
+        print_message("%s\n", hy3_error_text());
+        skip();
+    }
+#ifdef HY3_DEVELOPER
+    hy3_mirror_add(&memory, sizeof memory);
+    all_die(hy3_mirror(device, kernels));
+    hy3_mirror_forget();
+#else
+    print_message("indices are checked in developer builds only (configure --enable-developer)\n");
+    skip();
+#endif
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_cpu_refuses_indices_out_of_range),
+        cmocka_unit_test(the_emulated_gpu_refuses_indices_out_of_range),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
