@@ -65,9 +65,24 @@ else
     bin=$source/build
 fi
 mpiexec=$(command -v mpiexec.mpich || command -v mpiexec)
+# A signal to this script alone ends what it runs, too, which would go on training without it; the
+# SIGINT of a terminal comes to all, and is waited for.
+stop() {
+    trap '' INT TERM HUP
+    [ "$1" = INT ] || kill -TERM "$child" 2>/dev/null || true
+    wait "$child" || true
+    exit 75
+}
 run() {
+    local code=0
     echo "\$ $*"
-    "$@"
+    "$@" </dev/null &
+    child=$!
+    trap 'stop INT' INT
+    trap 'stop TERM' TERM HUP
+    wait "$child" || code=$?
+    trap - INT TERM HUP
+    [ "$code" -eq 0 ] || exit "$code"
 }
 
 # The same model each time, so that one that is there can be compared with it and kept; one that

@@ -66,3 +66,21 @@ make_programs() {
     run_ok env HY3_BIN="$BATS_TEST_TMPDIR/bin" bash "$HY3_SOURCE/batch/quickstart.sh" "$work"
     [ "$(ls "$work")" = "model"$'\n'"output" ] || fail "$(ls "$work")"
 }
+
+@test "batch/quickstart.sh that is ended takes its run with it, which leaves a checkpoint" {
+    make_programs
+    sed -i 's/max_steps=4/max_steps=100000/' "$BATS_TEST_TMPDIR/bin/hy3_sft"
+    work=$BATS_TEST_TMPDIR/work
+    HY3_BIN=$BATS_TEST_TMPDIR/bin bash "$HY3_SOURCE/batch/quickstart.sh" "$work" \
+        >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
+    for _ in $(seq 600); do
+        ! grep -qs '"step": 1,' "$work/output/train_log.jsonl" || break
+        sleep 0.05
+    done
+    kill -TERM $!
+    status=0
+    wait $! || status=$?
+    [ "$status" -eq 75 ] || fail "$status" "$(tail -n 5 "$BATS_TEST_TMPDIR/log")"
+    ls -d "$work"/output/checkpoint-*
+    [ ! -e "$work/output/.hy3_lock" ]
+}
