@@ -32,6 +32,19 @@ static enum hy3_content_tokens content_tokens(const struct hy3_config *c)
     return HY3_CONTENT_REJECT;
 }
 
+static enum hy3_truncation truncation(const struct hy3_config *c)
+{
+    switch (c->truncation_strategy) {
+    case HY3_TRUNCATION_left:
+        return HY3_TRUNCATE_LEFT;
+    case HY3_TRUNCATION_delete:
+        return HY3_TRUNCATE_DELETE;
+    case HY3_TRUNCATION_right:
+        break;
+    }
+    return HY3_TRUNCATE_RIGHT;
+}
+
 hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
                              bool is_tentative, struct hy3_dataset **out,
                              struct hy3_dataset_summary *summary)
@@ -47,6 +60,7 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
                                           .tokenizer_directory = hy3_module_options_tokenizer(c),
                                           .name = name,
                                           .max_seq_length = c->max_seq_length,
+                                          .truncation = truncation(c),
                                           .max_samples = c->max_samples,
                                           .max_bad_samples = c->max_bad_samples,
                                           .keep_unlabelled = c->disable_shuffling,
@@ -56,10 +70,10 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
                                           .overwrite = c->overwrite_cache};
 
     if (files->count == 0) {
-        HY3_AGREE_DONE(comm,
-                       hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count,
-                                                &named),
-                       "locating the data");
+        HY3_AGREE_DONE(
+            comm,
+            hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count, &named),
+            "locating the data");
         options.files = (const char *const *)named.files;
         options.forms = named.forms;
         options.sets = named.sets;

@@ -15,6 +15,7 @@
 /* clang-format off */
 #define HY3_FINETUNING_TYPES(X, P)   X(P, full) X(P, lora) X(P, attention)
 #define HY3_TEMPLATES(X, P)          X(P, hy_v3)
+#define HY3_TRUNCATIONS(X, P)        X(P, right) X(P, left) X(P, delete)
 #define HY3_SPECIAL_TOKENS(X, P)     X(P, reject) X(P, text) X(P, token)
 #define HY3_LR_SCHEDULER_TYPES(X, P) X(P, cosine_with_min_lr) X(P, cosine) X(P, linear) \
                                      X(P, constant) X(P, constant_with_warmup)
@@ -30,6 +31,7 @@
 
 enum hy3_finetuning_type { HY3_FINETUNING_TYPES(HY3_CHOICE_ENUM, HY3_FINETUNING_) };
 enum hy3_template { HY3_TEMPLATES(HY3_CHOICE_ENUM, HY3_TEMPLATE_) };
+enum hy3_truncation_strategy { HY3_TRUNCATIONS(HY3_CHOICE_ENUM, HY3_TRUNCATION_) };
 enum hy3_special_tokens { HY3_SPECIAL_TOKENS(HY3_CHOICE_ENUM, HY3_SPECIAL_TOKENS_) };
 enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
@@ -57,7 +59,9 @@ struct hy3_config {
     struct hy3_list train_data_file;
     char *dataset_dir;
     struct hy3_list dataset;
-    int64_t max_seq_length, max_samples, max_bad_samples;
+    int64_t max_seq_length;
+    enum hy3_truncation_strategy truncation_strategy;
+    int64_t max_samples, max_bad_samples;
     bool packing;
     char *cache_dir;
     bool overwrite_cache, disable_shuffling;

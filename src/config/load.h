@@ -10,7 +10,7 @@
 struct hy3_config_source {
     const char *path;                     /* of the file; NULL: none was given */
     const struct hy3_settings *flags;     /* of another tool, instead of a file; NULL: none */
-    enum hy3_origin origin;             /* of the flags */
+    enum hy3_origin origin;               /* of the flags */
     const struct hy3_settings *overrides; /* key=value */
     const char *program;                  /* whose needs are checked */
 };

@@ -7,6 +7,9 @@
 /* What a control token is that stands inside a text of a line. */
 enum hy3_content_tokens { HY3_CONTENT_REJECT, HY3_CONTENT_TEXT, HY3_CONTENT_TOKEN };
 
+/* What becomes of a sample that is too long: its end goes, its beginning, or all of it. */
+enum hy3_truncation { HY3_TRUNCATE_RIGHT, HY3_TRUNCATE_LEFT, HY3_TRUNCATE_DELETE };
+
 struct hy3_dataset_options {
     const char *const *files;     /* JSONL, in order */
     const struct hy3_form *forms; /* of each file; NULL: all have lines of "messages" */
@@ -16,6 +19,7 @@ struct hy3_dataset_options {
     const char *cache_directory; /* where the HDF5 file and rejected.jsonl go */
     const char *name;            /* "train" or "eval": NAME.h5, NAME.rejected.jsonl */
     int64_t max_seq_length;
+    enum hy3_truncation truncation;
     int64_t max_samples;     /* first n usable samples of each file, or set of files; 0: all */
     int64_t max_bad_samples; /* bad lines allowed */
     /* a sample without a label is kept, so that in file order every line keeps its place in its

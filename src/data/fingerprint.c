@@ -26,7 +26,10 @@ uint64_t hy3_fingerprint_combine(const struct hy3_source *sources, int count,
 uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options)
 {
     const size_t names = offsetof(struct hy3_form, prompt);
-    uint64_t sum = 0;
+    const int64_t truncation = options->truncation;
+    uint64_t sum = truncation == HY3_TRUNCATE_RIGHT
+                       ? 0
+                       : XXH3_64bits_withSeed(&truncation, sizeof truncation, 0);
 
     for (int f = 0; options->forms && f < options->file_count; f++) {
         const struct hy3_form *form = &options->forms[f];

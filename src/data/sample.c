@@ -12,13 +12,14 @@
 struct hy3_sampler {
     struct hy3_tokenizer *tokenizer;
     size_t max_length;
+    enum hy3_truncation truncation;
     struct hy3_conversation *conversation; /* of the last line */
     struct hy3_text text;
     struct hy3_contents contents; /* of the text */
     struct hy3_ids ids;
     uint8_t *mask;
     size_t mask_capacity;
-    char cut_reason[128];
+    char cut_reason[128], long_reason[128];
     bool keep_unlabelled;
     enum hy3_content_tokens content_tokens;
     struct hy3_form form; /* of the lines */
@@ -34,10 +35,12 @@ hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
     HY3_TRY(hy3_alloc(&s, 1, sizeof *s));
     s->tokenizer = tokenizer;
     s->max_length = length < INT32_MAX ? (size_t)length : INT32_MAX;
+    s->truncation = options->truncation;
     s->keep_unlabelled = options->keep_unlabelled;
     s->content_tokens = options->content_tokens;
     snprintf(s->cut_reason, sizeof s->cut_reason,
-             "no label token within the first %zu tokens (max_seq_length)", s->max_length);
+             "no label token within the %s %zu tokens (max_seq_length)",
+             s->truncation == HY3_TRUNCATE_LEFT ? "last" : "first", s->max_length);
     *out = s;
     return HY3_OK;
 }
@@ -127,11 +130,19 @@ static size_t count_labels(const uint8_t *mask, size_t length)
     return labels;
 }
 
+static hy3_status drop_long(struct hy3_sampler *s, struct hy3_encoded *out)
+{
+    snprintf(s->long_reason, sizeof s->long_reason, "%zu tokens are more than max_seq_length, %zu",
+             s->ids.count, s->max_length);
+    out->dropped = s->long_reason;
+    return HY3_OK;
+}
+
 hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int64_t size,
                               struct hy3_encoded *out)
 {
     struct hy3_sampler *s = sampler;
-    size_t length;
+    size_t length, first;
 
     memset(out, 0, sizeof *out);
     if (size < 0)
@@ -140,7 +151,10 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
         return HY3_OK;
     HY3_TRY(encode_all(s, line, size));
     length = s->ids.count < s->max_length ? s->ids.count : s->max_length;
-    out->labels = count_labels(s->mask, length);
+    if (length < s->ids.count && s->truncation == HY3_TRUNCATE_DELETE)
+        return drop_long(s, out);
+    first = s->truncation == HY3_TRUNCATE_LEFT ? s->ids.count - length : 0;
+    out->labels = count_labels(s->mask + first, length);
     if (out->labels == 0 && !s->keep_unlabelled) {
         out->dropped = count_labels(s->mask, s->ids.count) == 0
                            ? "no label token: no answer of the assistant"
@@ -151,8 +165,8 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     out->is_truncated = length < s->ids.count;
     out->unread = hy3_conversation_unread(s->conversation);
     out->null_contents = hy3_conversation_null_contents(s->conversation);
-    out->ids = s->ids.data;
-    out->mask = s->mask;
+    out->ids = s->ids.data + first;
+    out->mask = s->mask + first;
     return HY3_OK;
 }
 

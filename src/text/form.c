@@ -84,7 +84,7 @@ static hy3_status rename_key(json_t *object, const char *from, const char *to)
     return HY3_OK;
 }
 
-/* {"name", "arguments"}, one or a list, as JSON in a text, as tool_calls; before it a think block. */
+/* tool_calls of a text that is JSON: {"name", "arguments"}, one or a list. */
 static hy3_status set_calls(json_t *message, const char *text, size_t size, size_t number)
 {
     hy3_status status = HY3_OK;

@@ -84,6 +84,19 @@ modes() {
     ! grep -r PRECIOUS "$D/converted" "$OUTPUT"
 }
 
+@test "a directory of links to a model elsewhere is that model" {
+    mkdir "$D/links"
+    for file in "$D"/model/*; do
+        ln -s "$file" "$D/links"
+    done
+    echo PRECIOUS >"$D/model/secret"
+    rm -f "$D/links/LICENSE"
+    ln -s "$D/model/secret" "$D/links/LICENSE" # another name: not that model's licence
+    run_ok hy3_sft "$CFG" max_steps=1 model_name_or_path="$D/links"
+    cmp "$OUTPUT/tokenizer.json" "$D/model/tokenizer.json"
+    [ ! -e "$OUTPUT/LICENSE" ]
+}
+
 @test "a tokenizer or config.json outside of its directory is refused before any work" {
     mv "$D/model/tokenizer.json" "$D/elsewhere"
     ln -s ../elsewhere "$D/model/tokenizer.json"

@@ -130,7 +130,7 @@ static void defaults_are_those_of_the_tool(void **state)
         {LF "lora_alpha: 0\nlora_rank: 5\n", NULL, "lora_alpha = 10;"},
         {SWIFT, NULL, "finetuning_type = \"lora\";|lora_rank = 8;|lora_alpha = 32;|lora_dropout = 0.05;|learning_rate = 0.0001;|"
                       "weight_decay = 0.1;|adam_beta2 = 0.95;|lr_scheduler_type = \"cosine\";|logging_steps = 5;|"
-                      "per_device_train_batch_size = 1;|train_data_file = [\"t.jsonl\"];"},
+                      "truncation_strategy = \"delete\";|per_device_train_batch_size = 1;|train_data_file = [\"t.jsonl\"];"},
         {SWIFT "tuner_type: full\n", NULL, "finetuning_type = \"full\";|learning_rate = 1e-05;"},
         {NULL, FLAGS, "finetuning_type = \"full\";|max_seq_length = 2048;|per_device_train_batch_size = 8;|learning_rate = 5e-05;"},
         {NULL, FLAGS "--use_lora", "finetuning_type = \"lora\";|lora_rank = 64;|lora_alpha = 8;|lora_dropout = 0;|[\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]"},
@@ -201,7 +201,7 @@ static void what_changes_the_result_is_refused(void **state)
         {LF "deepspeed: {gradient_accumulation_steps: 4, bf16: {enabled: false}, fp16: {enabled: true}, scheduler: {type: WarmupLR}}\n", NULL,
          "gradient_accumulation_steps = 4 is not|bf16.enabled = false|fp16.enabled|scheduler.type"},
         {LF "deepspeed: {zero_optimization: {stage: 3, offload_optimizer: {device: nvme, nvme_path: /a}, offload_param: {device: nvme, nvme_path: /b}}}\n", NULL, "two nvme_path"},
-        {SWIFT "truncation_strategy: left\nloss_scale: last_round\nrouter_aux_loss_coef: 0.1\n", NULL, "truncation_strategy = left|loss_scale = last_round|router_aux_loss_coef"},
+        {SWIFT "truncation_strategy: middle\nloss_scale: last_round\nrouter_aux_loss_coef: 0.1\n", NULL, "'truncation_strategy' is \"middle\"|loss_scale = last_round|router_aux_loss_coef"},
         {NULL, FLAGS "--learnig_rate 1", "unknown key 'learnig_rate'"},
         {NULL, FLAGS "--learning_rate", "'--learning_rate' needs a value"},
         {LF "seed: 1\nseed: 2\n", NULL, ":6: the key 'seed' is given twice"},

@@ -59,6 +59,53 @@ static void golden_samples_come_back(void **state)
     check_golden(&o);
 }
 
+/* Opens the golden data with a length and what becomes of longer samples. */
+static void open_golden(int64_t length, enum hy3_truncation truncation, struct hy3_dataset **d,
+                        struct hy3_dataset_summary *sum)
+{
+    struct hy3_dataset_options o = options_for(hy3_golden("a/dataset.jsonl"), "long");
+
+    o.max_seq_length = length;
+    o.truncation = truncation;
+    assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, d, sum) == HY3_OK && !sum->reused);
+}
+
+static void a_long_sample_loses_its_end_or_beginning_or_is_left_out(void **state)
+{
+    enum { MOST = 4096, LENGTH = 64 };
+
+    static int32_t all[MOST], part[MOST];
+    static uint8_t mask[MOST];
+    struct hy3_dataset *whole, *right, *left, *fit;
+    struct hy3_dataset_summary sums[4];
+    int64_t kept = 0;
+
+    (void)state;
+    open_golden(MOST, HY3_TRUNCATE_RIGHT, &whole, &sums[0]);
+    open_golden(LENGTH, HY3_TRUNCATE_RIGHT, &right, &sums[1]);
+    open_golden(LENGTH, HY3_TRUNCATE_LEFT, &left, &sums[2]);
+    open_golden(LENGTH, HY3_TRUNCATE_DELETE, &fit, &sums[3]);
+    assert_all(sums[0].samples == 30 && sums[1].truncated > 0 && sums[3].truncated == 0);
+    assert_all(sums[2].samples == 30 && sums[3].dropped == 30 - sums[3].samples);
+    for (int64_t i = 0; i < 30; i++) {
+        int64_t length = hy3_dataset_length(whole, i), cut = length > LENGTH ? LENGTH : length;
+
+        assert_all(hy3_dataset_read(whole, i, all, mask) == HY3_OK);
+        assert_all(hy3_dataset_length(left, i) == cut);
+        assert_all(hy3_dataset_read(left, i, part, mask) == HY3_OK);
+        assert_all(memcmp(part, all + length - cut, (size_t)cut * sizeof *all) == 0);
+        if (length > LENGTH)
+            continue;
+        assert_all(hy3_dataset_read(fit, kept++, part, mask) == HY3_OK);
+        assert_all(memcmp(part, all, (size_t)length * sizeof *all) == 0);
+    }
+    assert_all(kept == sums[3].samples && kept < 30);
+    hy3_dataset_close(whole);
+    hy3_dataset_close(right);
+    hy3_dataset_close(left);
+    hy3_dataset_close(fit);
+}
+
 static void pieces_may_cut_lines_anywhere(void **state)
 {
     static const int64_t pieces[] = {1, 37, 256, 1000};
@@ -465,6 +512,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_samples_come_back),
+        cmocka_unit_test(a_long_sample_loses_its_end_or_beginning_or_is_left_out),
         cmocka_unit_test(pieces_may_cut_lines_anywhere),
         cmocka_unit_test(a_line_counts_once_however_many_keys_are_not_read),
         cmocka_unit_test(the_number_of_ranks_does_not_show_in_the_files),

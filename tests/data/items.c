@@ -85,8 +85,9 @@ static void every_layout_gives_the_same_samples(void **state)
     hy3_dataset_close(lines);
 }
 
-#define GOOD \
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"}]\\\\\\\"{\"}]}"
+#define GOOD                                                                        \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\"," \
+    "\"content\":\"}]\\\\\\\"{\"}]}"
 
 static void what_is_no_item_is_bad_and_named(void **state)
 {

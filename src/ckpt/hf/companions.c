@@ -214,10 +214,29 @@ static bool is_below(const char *path, const char *directory)
     return strncmp(path, directory, length) == 0 && path[length] == '/';
 }
 
-/* Where the content of a companion lies: links are followed within the model's directory and into
- * the blobs of its cache. A link that leads elsewhere would put somebody's file into what is
- * published: *out is "", or the error of a file that a model cannot do without. Also "" where there
- * is no file. */
+/* Whether the file lies, under its own name, where the link of tokenizer.json or config.json leads:
+ * a directory of links to a model elsewhere. What they lead to is read as what it should be. */
+static bool is_linked_model(const char *base, const char *name, const char *real)
+{
+    static const char *const read[] = {"tokenizer.json", "config.json"};
+    const char *own = hy3_path_name(real);
+    bool found = false;
+
+    for (size_t i = 0; i < sizeof read / sizeof *read && strcmp(own, name) == 0; i++) {
+        char path[HY3_PATH_MAX], there[PATH_MAX];
+        size_t length = (size_t)(own - real);
+
+        if (hy3_path_format(path, sizeof path, "%s/%s", base, read[i]) == HY3_OK &&
+            realpath(path, there))
+            found |= strncmp(there, real, length) == 0 && strcmp(there + length, read[i]) == 0;
+    }
+    return found;
+}
+
+/* Where the content of a companion lies: links are followed within the model's directory, into the
+ * blobs of its cache, and as is_linked_model has it. One that leads elsewhere would put somebody's
+ * file into what is published: *out is "", or the error of a file that a model cannot do without.
+ * Also "" where there is no file. */
 static hy3_status find_source(const char *base, const char *name, char out[HY3_PATH_MAX])
 {
     char path[HY3_PATH_MAX], top[PATH_MAX], real[PATH_MAX], blobs[HY3_PATH_MAX];
@@ -228,7 +247,8 @@ static hy3_status find_source(const char *base, const char *name, char out[HY3_P
         return HY3_OK;
     if (!realpath(base, top) || !realpath(path, real))
         HY3_FAIL(HY3_EIO, "cannot look at '%s': %s", path, strerror(errno));
-    if (is_below(real, top) || (find_blobs(top, blobs) && is_below(real, blobs)))
+    if (is_below(real, top) || (find_blobs(top, blobs) && is_below(real, blobs)) ||
+        is_linked_model(base, name, real))
         return hy3_path_format(out, HY3_PATH_MAX, "%s", real);
     if (strcmp(name, "config.json") == 0 || hy3_hf_is_tokenizer_file(name))
         HY3_FAIL(HY3_EFORMAT,

@@ -8,7 +8,8 @@
 #include <jansson.h>
 
 /* Local. Copies one of them, unless it is no regular file; *copied: so. A link is followed within
- * the directory, and from a snapshot of the hub's cache into its blobs. One that leads elsewhere
+ * the directory, from a snapshot of the hub's cache into its blobs, and to a file of the same name
+ * beside the one that the link of tokenizer.json or config.json leads to. One that leads elsewhere
  * would publish somebody's file: it is named and left out, HY3_EFORMAT for config.json and the
  * files of the tokenizer. files: of checksums.json, to which the copy is added (hf/checksums.h);
  * NULL: to none. */

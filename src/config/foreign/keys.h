@@ -6,10 +6,10 @@
 #include "base/error.h"
 
 enum hy3_origin { /* bits: a key may belong to several */
-                   HY3_LLAMA_FACTORY = 1,
-                   HY3_MS_SWIFT = 2,
-                   HY3_TRAIN_PY = 4, /* flags of the public train.py of Hy3 */
-                   HY3_DEEPSPEED = 8 /* the JSON that the others name */
+                  HY3_LLAMA_FACTORY = 1,
+                  HY3_MS_SWIFT = 2,
+                  HY3_TRAIN_PY = 4, /* flags of the public train.py of Hy3 */
+                  HY3_DEEPSPEED = 8 /* the JSON that the others name */
 };
 
 enum hy3_foreign_kind {
@@ -48,7 +48,7 @@ enum hy3_foreign_how {
 
 struct hy3_foreign_key {
     const char
-        *names; /* words, of one meaning; an entry of other kinds than mapped may have many */
+        *names;       /* words, of one meaning; an entry of other kinds than mapped may have many */
     unsigned origins; /* of enum hy3_origin */
     enum hy3_foreign_kind kind;
     enum hy3_foreign_how how;

@@ -437,7 +437,7 @@ static void check_minimum(struct hy3_translation *t)
         !hy3_ours(t, "min_lr_rate"))
         hy3_problem(t->problems, s->where, "lr_scheduler_type = cosine_with_min_lr needs %s",
                     t->origin == HY3_TRAIN_PY ? "--min_lr"
-                                               : "lr_scheduler_kwargs with min_lr or min_lr_rate");
+                                              : "lr_scheduler_kwargs with min_lr or min_lr_rate");
 }
 
 hy3_status hy3_translate_rest(struct hy3_translation *t)
