@@ -211,7 +211,7 @@ static const char *find_fault(const struct hy3_dataset_options *options,
     if (h->max_seq_length != options->max_seq_length)
         return "it was built with another max_seq_length";
     if (h->reading != hy3_fingerprint_reading(options))
-        return "it was built with another truncation_strategy or another entry of dataset_info.json";
+        return "it was built with another truncation_strategy or entry of dataset_info.json";
     if (h->max_samples != options->max_samples)
         return "it was built with another max_samples";
     if (h->keep_unlabelled != options->keep_unlabelled)

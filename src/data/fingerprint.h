@@ -15,5 +15,6 @@ hy3_status hy3_fingerprint_read(MPI_Comm comm, const struct hy3_source *sources,
                                 int64_t piece_bytes, int64_t hashed, uint64_t *out);
 
 /* How the lines are read: what becomes of long samples, the forms of the files, and which of them
- * max_samples counts together. 0: ends are cut, all are lines of "messages", each file by itself. */
+ * max_samples counts together. 0: ends are cut, all are lines of "messages", each file counts by
+ * itself. */
 uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options);

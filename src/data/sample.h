@@ -21,8 +21,8 @@ struct hy3_encoded { /* arrays borrowed until the next line */
     int64_t null_contents;
 };
 
-/* Local. Of the options max_seq_length, truncation, keep_unlabelled and content_tokens are read. `tokenizer` is
- * kept until hy3_sampler_free. The caller owns *out. */
+/* Local. Of the options max_seq_length, truncation, keep_unlabelled and content_tokens are read.
+ * `tokenizer` is kept until hy3_sampler_free. The caller owns *out. */
 hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
                               const struct hy3_dataset_options *options, struct hy3_sampler **out);
 void hy3_sampler_free(struct hy3_sampler *sampler);
