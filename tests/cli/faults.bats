@@ -29,7 +29,7 @@ schedule() {
     [ -n "${HY3_LONG:-}" ] || skip "make check-long"
     for fault in "resume save ENOSPC+" "sft save EIO" "async async-save EIO" "sft final EIO" \
         "tokenize tokenize-write EIO" "convert convert-write EIO" "merge merge-write EIO" \
-        "export export-write EIO"; do
+        "export export-write EIO" "init init-write EIO"; do
         schedule --every "$fault"
     done
 }

@@ -39,7 +39,7 @@ done
 
 # --- scenarios: the command that is disturbed, and what it must leave ---
 
-SCENARIOS="sft async resume requeue over two tokenize merge convert export" PHASES=.
+SCENARIOS="sft async resume requeue over two tokenize merge convert export init" PHASES='.*'
 
 # The command of SCENARIO in its LIFE (0, 1, …): $COMMAND.
 command_of() {
@@ -57,6 +57,8 @@ command_of() {
     convert) COMMAND=(hy3_convert --to outer --input_dir "$W/fixed/model" --output_dir
         "$W/run/out") ;;
     export) COMMAND=(hy3_export "$W/fixed/checkpoint-1" "$W/run/out") ;;
+    init) COMMAND=(hy3_init --shape "$W/fixed/model.json" --tokenizer "$QUICK/tokenizer"
+        --output_dir "$W/run/out" --seed 1) ;;
     node*) COMMAND=("$HY3_SOURCE/batch/hy3_sft.sbatch" "$CFG" "$out" ddp_timeout=60
         per_device_train_batch_size=1 save_async=$([ "$1" = node1 ] && echo true || echo false)) ;;
     esac
