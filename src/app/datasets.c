@@ -4,6 +4,7 @@
 
 #include "app/module_options.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "comm/agree.h"
 #include "data/dataset_info.h"
 #include "data/sources.h"
@@ -45,6 +46,15 @@ static enum hy3_truncation truncation(const struct hy3_config *c)
     return HY3_TRUNCATE_RIGHT;
 }
 
+/* Lines of "messages" whose think blocks are the reasoning. */
+static hy3_status split_all(int count, struct hy3_form **forms)
+{
+    HY3_TRY(hy3_alloc(forms, (size_t)count, sizeof **forms));
+    for (int i = 0; i < count; i++)
+        (*forms)[i].splits_think = true;
+    return HY3_OK;
+}
+
 hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
                              bool is_tentative, struct hy3_dataset **out,
                              struct hy3_dataset_summary *summary)
@@ -54,6 +64,7 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
     const struct hy3_list *files =
         strcmp(name, "eval") == 0 ? &c->eval_data_file : &c->train_data_file;
     struct hy3_named_data named = {0};
+    struct hy3_form *forms = NULL;
     char cache[HY3_PATH_MAX];
     struct hy3_dataset_options options = {.files = (const char *const *)files->items,
                                           .file_count = files->count,
@@ -69,6 +80,10 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
                                           .is_private = c->private_files,
                                           .overwrite = c->overwrite_cache};
 
+    if (files->count > 0 && c->split_think) {
+        HY3_AGREE_DONE(comm, split_all(files->count, &forms), "locating the data");
+        options.forms = forms;
+    }
     if (files->count == 0) {
         HY3_AGREE_DONE(
             comm,
@@ -82,6 +97,7 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
     HY3_AGREE_DONE(comm, complete(c, &options, cache), "locating the data");
     HY3_TRY_DONE(hy3_dataset_open(comm, &options, out, summary));
 done:
+    hy3_free(forms);
     hy3_named_data_free(&named);
     return status;
 }

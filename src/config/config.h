@@ -67,6 +67,7 @@ struct hy3_config {
     bool overwrite_cache, disable_shuffling;
     enum hy3_template template;
     enum hy3_special_tokens special_tokens_in_content;
+    bool split_think;
     struct hy3_list eval_data_file;
     double val_size;
     double eval_steps; /* below 1: a share of all steps, as save_steps and logging_steps */

@@ -145,7 +145,7 @@ done:
 
 /* Local, on one rank. A file or flags of another tool. */
 static hy3_status load_foreign(struct hy3_config *config, const char *text, size_t size,
-                               const struct hy3_config_source *source,
+                               const struct hy3_config_source *source, int ranks,
                                struct hy3_problems *problems)
 {
     static const struct hy3_settings none;
@@ -163,7 +163,10 @@ static hy3_status load_foreign(struct hy3_config *config, const char *text, size
         origin = hy3_origin_of(&given);
     }
     HY3_TRY_DONE(hy3_foreign_override(origin, &given, source->overrides));
-    HY3_TRY_DONE(hy3_foreign_translate(origin, source->path, &given, &ours, &notes, problems));
+    if (source->path && !hy3_ends_with(source->path, ".json"))
+        HY3_TRY_DONE(hy3_interpolate(&given, problems));
+    HY3_TRY_DONE(
+        hy3_foreign_translate(origin, source->path, &given, &ours, ranks, &notes, problems));
     HY3_TRY_DONE(resolve(config, &ours, &none, source->program, problems));
     for (int i = 0; i < notes.count; i++)
         hy3_log(HY3_LOG_INFO, "%s", notes.items[i]);
@@ -214,7 +217,9 @@ hy3_status hy3_config_load(struct hy3_config *config, MPI_Comm comm,
     if (!is_foreign)
         status = load_native(config, text, size, source, problems);
     else if (hy3_rank(comm) == 0)
-        status = load_foreign(config, text, size, source, problems);
+        status =
+            load_foreign(config, text, size, source,
+                         strcmp(source->program, "hy3_sft") == 0 ? hy3_size(comm) : 0, problems);
     HY3_AGREE_DONE(comm, status, "reading the configuration");
     if (is_foreign)
         status = share(comm, config, source->program);

@@ -82,6 +82,8 @@ const struct hy3_option hy3_options[] = {
          "chat template; the tokenizer selects its dialect"),
     CHOICE(special_tokens_in_content, HY3_SPECIAL_TOKENS, ALL, NULL, FIXED,
          "a control token inside a text of a line: a bad line, plain characters, or the token"),
+    BOOL(split_think, false, ALL, NULL, FIXED,
+         "a think block in front of an answer is its reasoning; data sets of dataset_info.json always"),
     LIST(eval_data_file, NULL, ALL, "validation_file", FREE,
          "evaluation files, as train_data_file"),
     REAL(val_size, 0, 0, MANY, ALL, NULL, FIXED,

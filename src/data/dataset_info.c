@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/memory.h"
 
 #include <dirent.h>
@@ -122,6 +123,9 @@ static hy3_status read_form(const struct entry *e, struct hy3_form *form)
                      e->name);
         return HY3_OK;
     }
+    if ((*form->observation_tag && strcmp(form->observation_tag, "tool") != 0) ||
+        *form->function_tag || (*form->system_tag && strcmp(form->system_tag, "system") != 0))
+        return HY3_OK;
     form->kind = HY3_FORM_MESSAGES; /* our own names: the lines are read as they are */
     form->role_tag[0] = '\0';
     return HY3_OK;
@@ -131,7 +135,7 @@ static hy3_status check_entry(const struct entry *e)
 {
     static const char *const hubs[] = {"hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
                                        "cloud_file_name"};
-    const json_t *split = json_object_get(e->object, "split");
+    bool has_file;
 
     if (!json_is_object(e->object))
         HY3_FAIL(HY3_EFORMAT, "dataset '%s': its entry must be an object", e->name);
@@ -141,20 +145,21 @@ static hy3_status check_entry(const struct entry *e)
         HY3_FAIL(HY3_EUSAGE,
                  "dataset '%s': \"num_samples\" is not read; remove it and set max_samples",
                  e->name);
-    if (json_is_string(split) && strcmp(json_string_value(split), "train") != 0)
-        HY3_FAIL(HY3_EUSAGE, "dataset '%s': the split \"%.60s\" is not read; name its file",
-                 e->name, json_string_value(split));
-    if (json_is_string(json_object_get(e->object, "file_name")))
-        return HY3_OK;
+    has_file = json_is_string(json_object_get(e->object, "file_name"));
     for (size_t i = 0; i < sizeof hubs / sizeof *hubs; i++) {
         const char *id = json_string_value(json_object_get(e->object, hubs[i]));
 
-        if (id)
+        if (id && has_file)
+            hy3_log(HY3_LOG_INFO, "dataset '%s': its \"file_name\" is read, not '%.200s' (%s)",
+                    e->name, id, hubs[i]);
+        else if (id)
             HY3_FAIL(HY3_EUSAGE,
                      "dataset '%s' is '%.200s' (%s); hy3 does not download: run 'hf download "
                      "--repo-type dataset %.200s --local-dir DIRECTORY' and set its \"file_name\"",
                      e->name, id, hubs[i], id);
     }
+    if (has_file)
+        return HY3_OK;
     HY3_FAIL(HY3_EUSAGE, "dataset '%s' names no local file; download it and set its \"file_name\"",
              e->name);
 }

@@ -9,6 +9,7 @@
 #include "comm/comm.h"
 #include "comm/stop.h"
 
+#include <limits.h>
 #include <unistd.h>
 
 enum { BLOCK = 1 << 20 };
@@ -22,11 +23,18 @@ struct effect { /* of a portion; [0]: it begins outside of a string, [1]: inside
 static hy3_status find_escape(int fd, const char *path, int64_t at, int64_t *is_escaped)
 {
     int64_t count = 0;
-    char c = '\\';
+    bool ends = false;
+    char block[4096];
 
-    while (at > 0 && c == '\\') {
-        HY3_TRY(hy3_file_read_at(fd, &c, 1, --at, path));
-        count += c == '\\';
+    while (at > 0 && !ends) {
+        int64_t size = at < (int64_t)sizeof block ? at : (int64_t)sizeof block, i = size;
+
+        at -= size;
+        HY3_TRY(hy3_file_read_at(fd, block, (size_t)size, at, path));
+        while (i > 0 && block[i - 1] == '\\')
+            i--;
+        count += size - i;
+        ends = i > 0;
     }
     *is_escaped = count % 2;
     return HY3_OK;
@@ -136,6 +144,7 @@ hy3_status hy3_items_locate(MPI_Comm comm, const struct hy3_source *sources,
                    "examining the data files");
     HY3_AGREE_DONE(comm, scan_own(comm, sources, portions, count, effects),
                    "examining the data files");
+    HY3_ASSERT(count < INT_MAX / (int64_t)(sizeof *effects / 8)); /* of some 65,536 pieces */
     hy3_allreduce_int(comm, (int64_t *)effects, (int)(count * (int64_t)(sizeof *effects / 8)),
                       MPI_SUM, "examining the data files");
     status = chain(sources, portions, count, effects);

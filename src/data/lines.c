@@ -178,11 +178,9 @@ static hy3_status find_item(struct hy3_lines *r, bool *found)
 
     for (*found = false;;) {
         HY3_TRY(have(r, 0, &is_there));
-        if (!is_there)
+        if (!is_there || r->line >= r->end)
             return HY3_OK;
         if (!r->state.is_inside && r->state.depth <= base) {
-            if (r->line >= r->end)
-                return HY3_OK;
             if (!r->is_in_word && begins_item(r, r->buffer[r->begin])) {
                 *found = true;
                 return HY3_OK;

@@ -12,5 +12,5 @@ struct hy3_budget {
 /* Published tokenizers take up to 20 steps a byte. */
 static inline struct hy3_budget hy3_budget_of(size_t bytes)
 {
-    return (struct hy3_budget){20 * 1000 * 1000 + 100 * (int64_t)bytes};
+    return (struct hy3_budget){20000000 + 100 * (int64_t)bytes};
 }

@@ -56,6 +56,7 @@ static hy3_status parse_text(json_t *object, const char *key, const char *what)
     json_t *text = json_object_get(object, key), *value;
     const char *at = json_string_value(text);
     size_t size = json_string_length(text);
+    hy3_status status;
 
     if (!json_is_string(text))
         return HY3_OK;
@@ -65,7 +66,10 @@ static hy3_status parse_text(json_t *object, const char *key, const char *what)
     }
     if (size == 0)
         return set(object, key, json_null());
-    if (hy3_json_line(at, size, &value) != HY3_OK)
+    status = hy3_json_line(at, size, &value);
+    if (status == HY3_ENOMEM)
+        return status;
+    if (status != HY3_OK)
         HY3_FAIL(HY3_EFORMAT, "%s is a text that is not JSON: %.*s", what, SHOWN, at);
     return set(object, key, value);
 }
@@ -93,8 +97,10 @@ static hy3_status set_calls(json_t *message, const char *text, size_t size, size
 
     if (!calls)
         HY3_TRY_DONE(no_memory());
-    if (hy3_json_line(text, size, &value) != HY3_OK ||
-        (!json_is_object(value) && !json_is_array(value)))
+    status = hy3_json_line(text, size, &value);
+    if (status == HY3_ENOMEM)
+        goto done;
+    if (status != HY3_OK || (!json_is_object(value) && !json_is_array(value)))
         HY3_FAIL_DONE(HY3_EFORMAT,
                       "message %zu: a call must be JSON, {\"name\": …, \"arguments\": …}, not %.*s",
                       number, (int)(size < SHOWN ? size : SHOWN), text);
@@ -137,6 +143,14 @@ static bool find_think(const struct hy3_dialect_names *names, const char *text, 
     return false;
 }
 
+/* Whether the message has a reasoning of its own, by any of its names. */
+static bool has_reasoning(const json_t *message)
+{
+    return has_text(json_object_get(message, "reasoning_content")) ||
+           has_text(json_object_get(message, "reasoning")) ||
+           has_text(json_object_get(message, "thinking"));
+}
+
 /* Splits the reasoning off an answer that has none yet; nothing is trimmed. */
 static hy3_status split_think(const struct hy3_dialect_names *names, json_t *message)
 {
@@ -144,9 +158,7 @@ static hy3_status split_think(const struct hy3_dialect_names *names, json_t *mes
     const char *text = json_string_value(content);
     size_t parts[3];
 
-    if (!text || has_text(json_object_get(message, "reasoning_content")) ||
-        has_text(json_object_get(message, "reasoning")) ||
-        has_text(json_object_get(message, "thinking")) ||
+    if (!text || has_reasoning(message) ||
         !find_think(names, text, json_string_length(content), parts))
         return HY3_OK;
     HY3_TRY(set(message, "reasoning_content", json_stringn(text + parts[0], parts[1] - parts[0])));
@@ -381,8 +393,7 @@ static hy3_status set_effort(const struct hy3_form *form, json_t *line, json_t *
         json_object_del(line, "chat_template_kwargs");
     if (!form->splits_think || column(line, "reasoning_effort"))
         return HY3_OK;
-    json_array_foreach(messages, i, message) reasons |=
-        has_text(json_object_get(message, "reasoning_content"));
+    json_array_foreach(messages, i, message) reasons |= has_reasoning(message);
     return set(line, "reasoning_effort", json_string(reasons ? "high" : "no_think"));
 }
 
@@ -414,6 +425,9 @@ hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_dialect_
         HY3_TRY(add_system(line, messages, "system"));
     else if (*form->system)
         HY3_TRY(add_system(line, messages, form->system));
+    if (form->kind != HY3_FORM_MESSAGES &&
+        *form->tools == '\0') /* noted as a key that is not read */
+        HY3_TRY(rename_key(line, "tools", "tools (no column)"));
     HY3_TRY(rename_key(line, form->tools, "tools"));
     HY3_TRY(parse_text(line, "tools", "'tools'"));
     json_array_foreach(messages, i, message)
@@ -422,4 +436,20 @@ hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_dialect_
             HY3_TRY(take_message(form, names, message, i + 1));
     }
     return set_effort(form, line, messages);
+}
+
+bool hy3_form_has_think(const struct hy3_dialect_names *names, const json_t *line)
+{
+    json_t *message;
+    size_t i, parts[3];
+
+    json_array_foreach(json_object_get(line, "messages"), i, message)
+    {
+        const json_t *content = json_object_get(message, "content");
+
+        if (is_role(message, "assistant") && json_is_string(content) &&
+            find_think(names, json_string_value(content), json_string_length(content), parts))
+            return true;
+    }
+    return false;
 }

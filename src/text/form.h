@@ -32,3 +32,6 @@ struct hy3_form { /* zero: lines of "messages" as they are; a name "": there is 
  * HY3_ENOMEM. */
 hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_dialect_names *names,
                           json_t *line);
+
+/* Local. Whether an answer of the line, {"messages": …}, begins with a think block. */
+bool hy3_form_has_think(const struct hy3_dialect_names *names, const json_t *line);

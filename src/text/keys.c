@@ -190,6 +190,26 @@ hy3_status hy3_keys_note(enum hy3_level level, const char *key, const char *why,
     return HY3_OK;
 }
 
+/* Pictures and sound are part of what is said; of two answers one is not to be learned. */
+static hy3_status check_kind(const char *key, const json_t *value, const char *place)
+{
+    static const char *const media[] = {"image", "images", "video", "videos",
+                                        "audio", "audios", NULL};
+    static const char *const preferences[] = {"chosen", "rejected", "kto_tag", NULL};
+    bool is_given = json_string_length(value) > 0 || json_array_size(value) > 0 ||
+                    json_object_size(value) > 0 || json_is_true(value) || json_is_number(value);
+
+    if (is_known(key, media) && is_given)
+        HY3_FAIL(HY3_EFORMAT, "%s'%s' cannot be trained on; leave out the line, or the key", place,
+                 key);
+    if (is_known(key, preferences) && (is_given || json_is_false(value)))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'%s' is for training on preferences, not for fine-tuning; leave out the line, "
+                 "or the key",
+                 place, key);
+    return HY3_OK;
+}
+
 hy3_status hy3_keys_check(json_t *object, enum hy3_level level, const char *place, json_t *unread)
 {
     const struct level *l = &levels[level];
@@ -203,6 +223,7 @@ hy3_status hy3_keys_check(json_t *object, enum hy3_level level, const char *plac
     {
         if (is_known(key, l->known))
             continue;
+        HY3_TRY(check_kind(key, value, place));
         HY3_TRY(check_learning(key, value, is_learned, place, &is_understood));
         if (is_understood)
             continue;

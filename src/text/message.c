@@ -17,6 +17,8 @@ enum { SHOWN_MAX = 60 }; /* characters of a user's text in a message */
 
 static const char *type_name(const json_t *value)
 {
+    if (!value)
+        return "nothing";
     switch (json_typeof(value)) {
     case JSON_ARRAY:
         return "a list";
@@ -379,6 +381,10 @@ hy3_status hy3_conversation_parse_form(const char *line, size_t size, const stru
     HY3_TRY_DONE(create(&conversation));
     HY3_TRY_DONE(parse_line(line, size, &conversation->document));
     HY3_TRY_DONE(hy3_form_apply(form, names, conversation->document));
+    if (!form->splits_think && hy3_form_has_think(names, conversation->document))
+        HY3_TRY_DONE(hy3_keys_note(HY3_LEVEL_MESSAGE, "content",
+                                   " begins with a think block, learned as text: see split_think",
+                                   conversation->unread));
     HY3_TRY_DONE(check_document(conversation));
     *out = HY3_TAKE(conversation);
 done:

@@ -40,7 +40,7 @@ same_model() { # DIRECTORY …
 
 @test "every kernel equals the reference under other schedules of the emulated GPU, too" {
     on_emulated_gpu
-    for seed in 1 7 8; do # 0: tests/backend/kernels itself
+    for seed in 7 ${HY3_LONG:+1 8}; do # 0: tests/backend/kernels itself
         HY3_EMU_SEED=$seed run_ok "$HY3_BUILD/tests/backend/kernels" '*_on_gpu'
         [ "$(grep -c '^ok' "$OUT")" -ge 15 ]
     done
@@ -48,9 +48,9 @@ same_model() { # DIRECTORY …
 
 @test "a run has the same bits under every schedule, and after a resume" {
     on_emulated_gpu
-    for seed in 0 1 7 8; do HY3_EMU_SEED=$seed run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" \
+    for seed in 0 7 ${HY3_LONG:+1 8}; do HY3_EMU_SEED=$seed run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" \
         output_dir="$D/$seed"; done
-    same_model "$D/0" "$D/1" "$D/7" "$D/8"
+    same_model "$D/0" "$D/7" ${HY3_LONG:+"$D/1" "$D/8"}
     grep -q "on cuda" "$ERR" "$OUT"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=4 save_steps=2 save_async=true \
         output_dir="$D/whole"
@@ -105,12 +105,12 @@ fail_call() {
         for directory in "$OUTPUT"/checkpoint-*; do [ ! -d "$directory" ] ||
             [ "${directory%.part}" != "$directory" ] || [ -e "$directory/state.h5" ]; done
         rm -rf "$OUTPUT"
-        if [ -n "${HY3_LONG:-}" ]; then n=$((n + 1 + n / 50)); else n=$((n + 1 + n / 3)); fi
+        if [ -n "${HY3_LONG:-}" ]; then n=$((n + 1 + n / 50)); else n=$((n + 1 + n / 2)); fi
     done
     grep -q "^hy3_emu: call" "$ERR" && fail "$(shown)"
-    [ "$tried" -ge 15 ] || fail "only $tried calls failed"
+    [ "$tried" -ge 10 ] || fail "only $tried calls failed"
     # on one rank of two: the other must not wait for ever
-    for n in 40 200 1000; do
+    for n in 200 ${HY3_LONG:+40 1000}; do
         rm -rf "$OUTPUT"
         capture "$MPIEXEC" -n 1 env HY3_EMU_FAIL_AT=$n hy3_sft "$CFG" ddp_timeout=20 : -n 1 \
             hy3_sft "$CFG" ddp_timeout=20

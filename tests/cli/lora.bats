@@ -211,6 +211,7 @@ partial_adapter() {
 # Every program that takes the adapter $OUTPUT, with the base $1; $2: a new directory for results.
 use_adapter_on() {
     sed -i "s|\(\"base_model_name_or_path\": \)\"[^\"]*\"|\1\"$1\"|" "$OUTPUT/adapter_config.json"
+    rm -f "$OUTPUT/checksums.json" # of the file as it was
     mkdir "$2"
     hy3_check "$OUTPUT" &&
         hy3_generate "$1" --adapter "$OUTPUT" --prompt x --max_new_tokens 1 &&

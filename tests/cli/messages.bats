@@ -208,7 +208,7 @@ setup() {
         program=$(basename "$page" .1)
         run_ok "$program" --help
         ! grep -E '^.{101}' "$OUT" || fail "$(shown "$program")"
-        for name in $(grep -oE '^  --[a-z_-]+' "$OUT" | tr -d ' -'); do
+        for name in $(grep -oE '^  --[a-z0-9_-]+' "$OUT" | tr -d ' -'); do
             tr -d '\\-' <"$page" | grep -q "\\b$name\\b" || fail "$page does not name $name"
         done
     done

@@ -221,12 +221,19 @@ over() {
         chmod $mode "$SHARED/out"
         cd "$SHARED/out"
         find "$VICTIMS" -type f -exec sha256sum {} + >"$D/before"
-        hy3_sft "$ROOT/run.cfg" output_dir="$SHARED/out" save_steps=2 max_steps=12 \
+        hy3_sft "$ROOT/run.cfg" output_dir="$SHARED/out" save_steps=2 max_steps=40 \
             save_total_limit=1 >"$D/log" 2>&1 3>&- &
         run=$!
-        until [ -e config.cfg ]; do sleep 0.01; done # all is checked, the run begins
-        plant into checkpoint-{8,10,12} checkpoint-{8,10,12}.part
+        # all is checked, the run begins: it stands still while the other user plants
+        for ((i = 0; i < 6000; i++)); do
+            [ ! -e config.cfg ] || break
+            kill -0 $run || break
+            sleep 0.01
+        done
+        kill -STOP $run
+        plant into checkpoint-{36,38,40} checkpoint-{36,38,40}.part
         plant link model.safetensors model.safetensors.part loss.png.part
+        kill -CONT $run
         status=0
         wait $run || status=$?
         [ "$status" -eq 2 ] || fail "$(tail "$D/log")"
@@ -234,7 +241,7 @@ over() {
         sha256sum --quiet -c "$D/before"
         [ "$(ls "$VICTIMS/directory")" = file ]
         [ "$(find . -user 65534 | wc -l)" -eq 9 ]
-        hy3_check checkpoint-6
+        hy3_check checkpoint-34
     done
 }
 

@@ -171,6 +171,16 @@ static void keys_become_ours(void **state)
         {LF "neftune_noise_alpha: null\nuse_dora: false\nquantization_bit: 0\nlabel_smoothing_factor: 0.0\n", NULL, "seed = 42;"},
         {SWIFT "deepspeed: zero3_offload\n", NULL, "zero_stage = 3;|offload = \"full\";"},
         {SWIFT "target_modules: all-linear\ntarget_parameters: [mlp.experts.gate_up_proj, mlp.experts.down_proj]\n", NULL, "\"down_proj\", \"experts\"];"},
+        {LF "packing: false\ngradient_checkpointing: true\ndisable_gradient_checkpointing: true\n", NULL, "gradient_checkpointing = false;|packing = false;"},
+        {LF "disable_gradient_checkpointing: true\ngradient_checkpointing: true\n", NULL, "gradient_checkpointing = false;"},
+        {LF "save_strategy: no\nsave_steps: 5\n", NULL, "save_steps = 0;"},
+        {LF "report_to: [trackio, none]\nfsdp: False\nenable_thinking: true\n", NULL, "report_to = \"tensorboard\";"},
+        {LF "deepspeed: {zero_optimization: {stage: 2}}\n", "deepspeed=null", "zero_stage = 3;"},
+        {LF "deepspeed: {optimizer: {type: AdamW, params: {betas: [0.9, 0.999], lr: auto}}, train_batch_size: 8}\n", NULL, "adam_beta2 = 0.999;"},
+        {SWIFT "torch_dtype: bfloat16\n", NULL, "split_think = true;"},
+        {NULL, FLAGS "--use_lora True --train_attention_params_only False", "finetuning_type = \"lora\";"},
+        {NULL, FLAGS "--train_attention_params_only True --use_lora False", "finetuning_type = \"attention\";"},
+        {NULL, FLAGS "--do_train False --min_lr 0.5", "learning_rate = 5e-05;|# min_lr is not set"},
         {SWIFT "val_dataset: v.jsonl\nsave_steps: 30\n", NULL, "eval_data_file = [\"v.jsonl\"];|eval_steps = 30;"},
         {NULL, FLAGS "--learning-rate=2e-5 --no_bf16 --gradient_checkpointing False --seed 1 --seed 2", "learning_rate = 2e-05;|bf16 = false;|gradient_checkpointing = false;|seed = 2;"},
         {NULL, FLAGS "--use_flash_attn --max_steps -1 --report_to tensorboard mlflow", "flash_attn = \"fa2\";|max_steps = -1;|[\"tensorboard\", \"mlflow\"]"},
@@ -193,7 +203,7 @@ static void what_changes_the_result_is_refused(void **state)
         {LF "lr_scheduler_type: cosine_with_min_lr\n", NULL, ":5: lr_scheduler_type = cosine_with_min_lr needs lr_scheduler_kwargs"},
         {NULL, FLAGS "--lr_scheduler_type cosine_with_min_lr", "cosine_with_min_lr needs --min_lr"},
         {LF "finetuning_type: freeze\n", NULL, "'finetuning_type' is \"freeze\""},
-        {LF "adapter_name_or_path: a,b\nfinetuning_type: lora\n", "adapter_name_or_path=[a,b]", "adapter"},
+        {LF "adapter_name_or_path: a,b\nfinetuning_type: lora\n", "adapter_name_or_path=[a,b]", "adapter_name_or_path names 2"},
         {LF "save_strategy: epoch\neval_strategy: epoch\n", NULL, ":5: save_strategy = epoch|:6: eval_strategy = epoch"},
         {LF "dataset_dir: ONLINE\n", NULL, "does not download"},
         {LF "deepspeed: nowhere.json\n", NULL, ":5: deepspeed: 'nowhere.json' does not exist"},
@@ -213,9 +223,17 @@ static void what_changes_the_result_is_refused(void **state)
         {LF "output_dir2: ${oc.env:HY3_NO_SUCH_VARIABLE}\n", NULL, "no variable 'HY3_NO_SUCH_VARIABLE'"},
         {LF "x: ${now:%Y}\n", NULL, "'${now:%Y}' is not available"},
         {LF "cache_dir2: ${cache_dir2}\n", NULL, "leads back to itself"},
+        {LF "enable_thinking: false\nper_gpu_train_batch_size: 4\n", NULL, ":5: enable_thinking = false|:6: per_gpu_train_batch_size"},
+        {LF "deepspeed: {optimizer: {params: {betas: [0.9, 0.95], adam_w_mode: false}}, train_batch_size: 9}\n", NULL,
+         "betas[1] = 0.95 is not the adam_beta2|adam_w_mode = false|train_batch_size = 9 is not the 8 samples"},
+        {SWIFT "torch_dtype: float32\n", NULL, "torch_dtype = float32"},
+        {"model: m\ndataset: [t.jsonl]\noutput_dir: o\n", NULL, "max_length is missing"},
+        {LF "lora_target: [q_proj, [v_proj]]\nreport_to: [{a: 1}]\n", NULL, ":5: lora_target: a list|:6: report_to: a list"},
+        {LF "x: ${oc.env:A,${B}}\n", NULL, "a reference stands inside another"},
+        {LF "deepspeed: z.json\n", "deepspeed.zero_optimization.stage=2", "deepspeed is a file, and keys"},
         {LF "a: &a {x: 1, y: 2}\nb: &b {p: *a, q: *a, r: *a, s: *a}\nc: &c {p: *b, q: *b, r: *b, s: *b}\n"
             "d: &d {p: *c, q: *c, r: *c, s: *c}\ne: &e {p: *d, q: *d, r: *d, s: *d}\nf: &f {p: *e, q: *e, r: *e, s: *e}\n"
-            "g: &g {p: *f, q: *f, r: *f, s: *f}\nh: {p: *g, q: *g, r: *g, s: *g}\n", NULL, "unknown key"},
+            "g: &g {p: *f, q: *f, r: *f, s: *f}\nh: {p: *g, q: *g, r: *g, s: *g}\n", NULL, "too many values"},
     };
 
     (void)state;
@@ -265,6 +283,25 @@ static void an_input_is_looked_for_beside_the_file(void **state)
     assert_string_equal(config.train_data_file.items[0], wanted);
 }
 
+static void references_end_however_many_there_are(void **state)
+{
+    char *text;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    struct scene scene = {.wanted = "more than 10000"};
+
+    (void)state;
+    assert_non_null(out);
+    fputs(LF "empty: \"\"\nmany: \"", out);
+    for (int i = 0; i < 100000; i++)
+        fputs("${empty}", out);
+    fputs("\"\n", out);
+    assert_int_equal(fclose(out), 0);
+    scene.text = text;
+    assert_refused("run.yaml", &scene, 1);
+    free(text);
+}
+
 static void a_secret_is_never_shown(void **state)
 {
     static const struct scene scene = {LF "hf_hub_token: hf_secret\nuse_dora: true\n", NULL,
@@ -301,6 +338,7 @@ int main(int argc, char **argv)
         TEST(json_has_lines_and_no_interpolation),
         TEST(texts_name_variables_and_keys),
         TEST(an_input_is_looked_for_beside_the_file),
+        TEST(references_end_however_many_there_are),
         TEST(a_secret_is_never_shown),
     };
 #undef TEST

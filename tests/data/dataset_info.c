@@ -77,6 +77,22 @@ static void an_object_of_names_is_complete(void **state)
     hy3_named_data_free(&data);
 }
 
+static void our_own_names_are_read_as_they_are_unless_others_stand_beside(void **state)
+{
+    struct hy3_named_data data;
+
+    (void)state;
+    assert_ok(
+        resolve("{\"file_name\": \"a\", \"hf_hub_url\": \"x/y\", \"split\": \"test\", "
+                "\"formatting\": \"sharegpt\", \"tags\": {\"role_tag\": \"role\", "
+                "\"content_tag\": \"content\", \"user_tag\": \"user\", "
+                "\"assistant_tag\": \"assistant\", \"observation_tag\": \"seen\"}}",
+                &data));
+    assert_int_equal(data.forms->kind, HY3_FORM_SHAREGPT);
+    assert_string_equal(data.forms->observation_tag, "seen");
+    hy3_named_data_free(&data);
+}
+
 static void a_directory_is_all_its_files_by_name(void **state)
 {
     char path[HY3_PATH_MAX];
@@ -107,7 +123,6 @@ static void entries_that_mean_something_else_are_refused(void **state)
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"formatting\": \"csv\"}", "none of alpaca"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"ranking\": true}", "for ranking"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"num_samples\": 7}", "set max_samples"},
-        {HY3_EUSAGE, "{\"file_name\": \"a\", \"split\": \"test\"}", "the split \"test\""},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"columns\": {\"images\": \"i\"}}", "\"images\""},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"columns\": {\"prompt\": 3}}", "must be a text"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"columns\": 3}", "must be an object"},
@@ -144,6 +159,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(named_datasets_become_files_in_their_order),
         cmocka_unit_test(an_object_of_names_is_complete),
+        cmocka_unit_test(our_own_names_are_read_as_they_are_unless_others_stand_beside),
         cmocka_unit_test(a_directory_is_all_its_files_by_name),
         cmocka_unit_test(entries_that_mean_something_else_are_refused),
         cmocka_unit_test(an_unknown_name_is_answered_with_the_known_ones),

@@ -42,7 +42,7 @@ static void check(void)
 
     if (!out)
         abort();
-    if (hy3_adapter_check(fuzz_directory(), out, &summary) != HY3_OK)
+    if (hy3_adapter_check(fuzz_directory(), NULL, out, &summary) != HY3_OK)
         HY3_BUG("a check fails: %s", hy3_error_text());
     fclose(out);
 }

@@ -116,8 +116,8 @@ static void translate(const struct hy3_settings *given)
     struct hy3_problems problems = {0};
     struct hy3_config config = {0};
 
-    if (hy3_foreign_translate(hy3_origin_of(given), "run.yaml", given, &ours, &notes, &problems) ==
-            HY3_OK &&
+    if (hy3_foreign_translate(hy3_origin_of(given), "run.yaml", given, &ours, 1, &notes,
+                              &problems) == HY3_OK &&
         hy3_config_defaults(&config) == HY3_OK)
         for (size_t i = 0; i < ours.count; i++)
             hy3_option_assign(hy3_option_find(hy3_options, ours.items[i].key), &ours.items[i],
@@ -140,7 +140,7 @@ static void configuration(char letter, const char *data, size_t size)
         hy3_libconfig_read(text, size, "run.cfg", &settings, &problems);
     else
         hy3_yaml_read(text, size, "run.yaml", letter == 's', "", &settings, &problems);
-    if (letter != 'f' && problems.count == 0)
+    if (letter != 'f' && problems.count == 0 && hy3_interpolate(&settings, &problems) == HY3_OK)
         translate(&settings);
     hy3_settings_free(&settings);
     free(text);

@@ -13,7 +13,7 @@ for tool in cppcheck clang-tidy pkg-config; do
         exit 2
     fi
 done
-libraries=(mpich hdf5-mpich libconfig jansson libpcre2-8 libxxhash libcrypto)
+libraries=(mpich hdf5-mpich libconfig jansson libpcre2-8 libxxhash libcrypto yaml-0.1)
 if [ -z "${LINT_CFLAGS+set}" ]; then
     LINT_CFLAGS=$(pkg-config --cflags "${libraries[@]}") || exit 2
 fi

@@ -125,7 +125,7 @@ undisturbed() {
 }
 
 @test "srun -n 1, with and without pmi2: each request ends a run with a checkpoint and 75" {
-    for mpi in pmi2 none; do
+    for mpi in pmi2 ${HY3_LONG:+none}; do
         for signal in USR1 ${HY3_LONG:+TERM INT}; do
             rm -rf "$OUTPUT"
             srun -n 1 --mpi=$mpi hy3_sft "$CFG" max_steps=100000 save_steps=100000 >log 2>&1 3>&- &
@@ -143,6 +143,7 @@ undisturbed() {
 }
 
 @test "the scaling array runs, and its collector prints the table and draws the plot" {
+    [ -n "${HY3_LONG:-}" ] || skip "make check-long"
     command -v gnuplot >/dev/null || skip "no gnuplot"
     submit 90 --nodes=1 --ntasks-per-node=4 --time=5 --array=1,2,4 \
         "$HY3_SOURCE/batch/scaling.sbatch" "$CFG" "$D/scaling"

@@ -133,6 +133,18 @@ static void a_think_block_in_front_is_the_reasoning(void **state)
         "{\"messages\": [{\"role\": \"assistant\", \"content\": \"<think>x</think>y\"}]}");
 }
 
+static void reasoning_of_any_name_is_an_effort(void **state)
+{
+    (void)state;
+    assert_becomes(&named,
+                   "{\"messages\": [" ASK
+                   ", {\"role\": \"assistant\", \"content\": \"b\", "
+                   "\"thinking\": \"t\"}]}",
+                   "{\"messages\": [" ASK
+                   ", {\"role\": \"assistant\", \"content\": \"b\", "
+                   "\"thinking\": \"t\"}], \"reasoning_effort\": \"high\"}");
+}
+
 static void what_apis_return_is_read_in_every_form(void **state)
 {
     (void)state;
@@ -214,6 +226,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(alpaca_becomes_messages),
         cmocka_unit_test(turns_of_sharegpt_become_messages),
         cmocka_unit_test(a_think_block_in_front_is_the_reasoning),
+        cmocka_unit_test(reasoning_of_any_name_is_an_effort),
         cmocka_unit_test(what_apis_return_is_read_in_every_form),
         cmocka_unit_test(what_cannot_be_turned_is_a_bad_line),
     };

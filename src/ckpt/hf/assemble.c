@@ -280,7 +280,8 @@ static void unpack(struct hy3_assembly *a)
 
         while (data < end) {
             memcpy(&run, data, sizeof run);
-            HY3_ASSERT(run.at >= 0 && run.bytes > 0 && run.bytes <= a->piece.bytes - run.at);
+            HY3_ASSERT(a->piece.data && run.at >= 0 && run.bytes > 0 &&
+                       run.bytes <= a->piece.bytes - run.at);
             memcpy(a->piece.data + run.at, data + sizeof run, (size_t)run.bytes);
             a->filled += run.bytes;
             data += sizeof run + ((size_t)run.bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

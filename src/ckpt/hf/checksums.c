@@ -108,11 +108,17 @@ hy3_status hy3_checksums_shard(const struct hy3_hf_plan *plan, const struct hy3_
 {
     json_t *tensors = json_object();
     char digest[HY3_SHA256_TEXT], text[XXH3_TEXT];
+    bool is_whole = tensors != NULL;
 
+    *out = NULL;
     hy3_sha256_text(sha256, digest);
     for (int i = file->first; i < file->end; i++) {
         format_xxh3(xxh3[i - file->first], text);
-        json_object_set_new(tensors, plan->entries[i].name, json_string(text));
+        is_whole &= json_object_set_new(tensors, plan->entries[i].name, json_string(text)) == 0;
+    }
+    if (!is_whole) {
+        json_decref(tensors);
+        HY3_FAIL(HY3_ENOMEM, "no memory for the checksums of '%s'", file->name);
     }
     *out = json_pack("{s:s, s:I, s:o}", "sha256", digest, "size", (json_int_t)file->bytes,
                      "tensors", tensors);

@@ -523,7 +523,8 @@ static hy3_status list_shards(const struct work *w, json_t *files)
             HY3_TRY(hy3_json_read(path, INDEX_LIMIT, &entry));
         else
             entry = json_incref(json_object_get(w->before, file->name));
-        json_object_set_new(files, file->name, entry);
+        if (json_object_set_new(files, file->name, entry) != 0)
+            HY3_FAIL(HY3_ENOMEM, "no memory for the checksums of '%s'", file->name);
     }
     return HY3_OK;
 }

@@ -151,7 +151,11 @@ static hy3_status check_equal(struct hy3_translation *t, const struct hy3_settin
     char initial[64];
 
     HY3_TRY(initial_of(t, key, initial));
-    if (!hy3_setting_text(s) || is_equal(hy3_setting_text(s), ours, initial))
+    if (!hy3_setting_text(s)) {
+        hy3_problem(t->problems, s->where, "%s must be one value", s->key);
+        return HY3_OK;
+    }
+    if (is_equal(hy3_setting_text(s), ours, initial))
         return HY3_OK;
     hy3_problem(t->problems, s->where,
                 "%s = %.64s is not the %s of %s%s; make them agree, or write "
@@ -160,6 +164,55 @@ static hy3_status check_equal(struct hy3_translation *t, const struct hy3_settin
                 ours && *ours->where ? ours->where : "its default, ",
                 ours && *ours->where ? "" : initial);
     return HY3_OK;
+}
+
+/* [beta1, beta2] */
+static hy3_status check_betas(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    static const char *const keys[] = {"adam_beta1", "adam_beta2"};
+
+    if (s->type == HY3_VALUE_WORD || s->texts.count != 2) {
+        hy3_problem(t->problems, s->where, "%s must be \"auto\", or two numbers", s->key);
+        return HY3_OK;
+    }
+    for (int i = 0; i < 2; i++) {
+        char where[640], key[64];
+        const struct hy3_setting one = {.key = key,
+                                        .where = where,
+                                        .type = HY3_VALUE_WORD,
+                                        .texts = {.items = &s->texts.items[i], .count = 1}};
+
+        snprintf(where, sizeof where, "%s", s->where);
+        snprintf(key, sizeof key, "%.50s[%d]", s->key, i);
+        HY3_TRY(check_equal(t, &one, keys[i]));
+    }
+    return HY3_OK;
+}
+
+static double number_of(const struct hy3_translation *t, const char *key)
+{
+    const struct hy3_setting *ours = hy3_ours(t, key);
+    char initial[64];
+
+    if (ours)
+        return ours->type == HY3_VALUE_INT ? (double)ours->integer : ours->real;
+    return initial_of(t, key, initial) == HY3_OK ? strtod(initial, NULL) : 0;
+}
+
+/* The samples of a step. */
+static void check_batch(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    double samples = number_of(t, "per_device_train_batch_size") *
+                     number_of(t, "gradient_accumulation_steps") * t->ranks;
+    struct hy3_scalar_number number;
+
+    if (!hy3_setting_text(s) || !hy3_scalar_number(hy3_setting_text(s), false, &number))
+        hy3_problem(t->problems, s->where, "train_batch_size must be \"auto\", or a number");
+    else if (t->ranks > 0 && number.real != samples)
+        hy3_problem(t->problems, s->where,
+                    "train_batch_size = %.64s is not the %g samples of a step: "
+                    "per_device_train_batch_size x gradient_accumulation_steps x %d ranks",
+                    hy3_setting_text(s), samples, t->ranks);
 }
 
 /* Names a key that has no meaning here: "z3.json: aio". */
@@ -204,9 +257,14 @@ static hy3_status take(struct hy3_translation *t, const struct hy3_settings *jso
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (k->to && strcmp(k->to, numbers[i]) == 0)
             return hy3_put_plain(t, s, numbers[i], NULL);
-    if (strncmp(s->key, "zero_optimization.", 18) == 0 || !k->to || s->type != HY3_VALUE_WORD)
+    if (strncmp(s->key, "zero_optimization.", 18) == 0)
         return HY3_OK; /* put_zero has read it */
-    return check_equal(t, s, k->to);
+    if (strcmp(s->key, "optimizer.params.betas") == 0)
+        return check_betas(t, s);
+    if (k->to)
+        return check_equal(t, s, k->to);
+    check_batch(t, s);
+    return HY3_OK;
 }
 
 /* All of one JSON; file: its name, from: the file that names it. */
@@ -276,7 +334,7 @@ static hy3_status read_map(struct hy3_translation *t, bool *found)
         const struct hy3_setting *s = &t->given->items[i];
         struct hy3_setting *copy;
 
-        if (strncmp(s->key, prefix, sizeof prefix - 1) != 0)
+        if (strncmp(s->key, prefix, sizeof prefix - 1) != 0 || s->type == HY3_VALUE_NULL)
             continue;
         HY3_TRY_DONE(hy3_settings_add(&json, s->key + sizeof prefix - 1, s->where, &copy));
         copy->type = s->type;
@@ -298,6 +356,10 @@ hy3_status hy3_translate_deepspeed(struct hy3_translation *t)
 
     HY3_TRY(read_map(t, &found));
     s = s ? s : hy3_theirs(t, "deepspeed_config");
+    if (found && s)
+        hy3_problem(t->problems, s->where,
+                    "deepspeed is a file, and keys of it are given as deepspeed.KEY; write them "
+                    "into the file");
     if (found || !s)
         return HY3_OK;
     if (!hy3_setting_text(s)) {

@@ -6,13 +6,19 @@
 
 #include <stdlib.h>
 
-enum { CHAIN_MAX = 8, RESULT_MAX = 64 << 10 };
+enum { CHAIN_MAX = 8, RESULT_MAX = 64 << 10, RESOLVED_MAX = 10000 };
+
+struct text { /* zero: none; owned, a NUL behind it */
+    char *data;
+    size_t size, capacity;
+};
 
 struct pass {
     const struct hy3_settings *settings;
     const struct hy3_setting *setting; /* whose text is resolved: for messages */
     struct hy3_problems *problems;
-    int chain; /* of texts that name each other */
+    int chain;     /* of texts that name each other */
+    int *resolved; /* references so far, of all texts */
 };
 
 static hy3_status resolve(struct pass *p, const char *text, char **out);
@@ -80,46 +86,82 @@ static hy3_status get(struct pass *p, char *name, char **out)
     return resolve(p, from->type == HY3_VALUE_NULL ? "" : from->texts.items[0], out);
 }
 
-/* The text with all of its ${…} resolved; the caller owns *out, NULL after a problem. */
-static hy3_status resolve(struct pass *p, const char *text, char **out)
+/* Appends `size` bytes to the text, which grows; false after a problem. */
+static hy3_status append(struct pass *p, struct text *text, const char *bytes, size_t size,
+                         bool *fits)
+{
+    *fits = text->size + size < RESULT_MAX;
+    if (!*fits) {
+        hy3_problem(p->problems, p->setting->where, "%.64s: the text grows too long",
+                    p->setting->key);
+        return HY3_OK;
+    }
+    HY3_TRY(hy3_grow(&text->data, &text->capacity, text->size + size + 1, 1));
+    memcpy(text->data + text->size, bytes, size);
+    text->size += size;
+    return HY3_OK;
+}
+
+/* Appends what stands for the reference from `begin` to `end`, "${" and "}" without. */
+static hy3_status append_reference(struct pass *p, struct text *text, const char *begin,
+                                   const char *end, bool *fits)
 {
     hy3_status status = HY3_OK;
-    const char *begin, *end;
-    char *name = NULL, *value = NULL, *rest = NULL;
-    size_t size;
+    char *name = NULL, *value = NULL;
 
-    *out = NULL;
-    if (!(begin = strstr(text, "${")) || !(end = strchr(begin, '}')))
-        return hy3_strdup(text, out);
-    HY3_TRY_DONE(hy3_alloc(&name, (size_t)(end - begin), 1));
-    memcpy(name, begin + 2, (size_t)(end - begin) - 2);
+    *fits = false;
+    if (memmem(begin, (size_t)(end - begin), "${", 2) || ++*p->resolved > RESOLVED_MAX) {
+        hy3_problem(p->problems, p->setting->where,
+                    "%.64s: a reference stands inside another, or "
+                    "there are more than %d",
+                    p->setting->key, RESOLVED_MAX);
+        return HY3_OK;
+    }
+    HY3_TRY_DONE(hy3_alloc(&name, (size_t)(end - begin) + 1, 1));
+    memcpy(name, begin, (size_t)(end - begin));
     p->chain++;
     status = get(p, name, &value);
     p->chain--;
     if (status == HY3_OK && value)
-        HY3_TRY_DONE(resolve(p, end + 1, &rest));
-    if (!rest)
-        goto done;
-    size = (size_t)(begin - text) + strlen(value) + strlen(rest) + 1;
-    if (size > RESULT_MAX) {
-        hy3_problem(p->problems, p->setting->where, "%.64s: the text grows too long",
-                    p->setting->key);
-        goto done;
-    }
-    HY3_TRY_DONE(hy3_alloc(out, size, 1));
-    snprintf(*out, size, "%.*s%s%s", (int)(begin - text), text, value, rest);
+        status = append(p, text, value, strlen(value), fits);
 done:
     hy3_free(name);
     hy3_free(value);
-    hy3_free(rest);
+    return status;
+}
+
+/* The text with all of its ${…} resolved; the caller owns *out, NULL after a problem. */
+static hy3_status resolve(struct pass *p, const char *from, char **out)
+{
+    hy3_status status = HY3_OK;
+    struct text text = {0};
+    const char *begin, *end;
+    bool fits = true;
+
+    *out = NULL;
+    while (fits && (begin = strstr(from, "${")) && (end = strchr(begin, '}'))) {
+        HY3_TRY_DONE(append(p, &text, from, (size_t)(begin - from), &fits));
+        if (fits)
+            HY3_TRY_DONE(append_reference(p, &text, begin + 2, end, &fits));
+        from = end + 1;
+    }
+    if (fits)
+        HY3_TRY_DONE(append(p, &text, from, strlen(from), &fits));
+    if (fits)
+        *out = HY3_TAKE(text.data);
+done:
+    hy3_free(text.data);
     return status;
 }
 
 hy3_status hy3_interpolate(struct hy3_settings *settings, struct hy3_problems *problems)
 {
+    int resolved = 0;
+
     for (size_t i = 0; i < settings->count; i++) {
         struct hy3_setting *s = &settings->items[i];
-        struct pass p = {.settings = settings, .setting = s, .problems = problems};
+        struct pass p = {
+            .settings = settings, .setting = s, .problems = problems, .resolved = &resolved};
 
         for (int k = 0; k < s->texts.count; k++) {
             char *text;

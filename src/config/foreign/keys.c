@@ -61,7 +61,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("adapter_name_or_path", LF, ADAPTER, NULL, NULL, "one adapter; merge others first (hy3_merge)"),
     MAP("adapters", SWIFT, ADAPTER, "adapter_name_or_path", NULL, "one adapter; merge others first (hy3_merge)"),
     CHECK("stage", LF, "sft", "hy3 does supervised fine-tuning (sft) only"),
-    CHECK("do_train", LF | PY, "true", "there is nothing to do without training"),
+    CHECK("do_train", LF, "true", "there is nothing to do without training"),
     /* data */
     MAP("dataset_dir", LF, DATASET_DIR, NULL, NULL, NULL),
     OURS("dataset", LF),
@@ -73,8 +73,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("max_length", SWIFT, PLAIN, "max_seq_length", NULL, NULL),
     OURS("max_seq_length", PY),
     OURS("max_samples overwrite_cache val_size disable_shuffling use_dummy_data", LF | PY),
-    MAP("packing", YAML, PLAIN, NULL, NULL, "samples of a row never see each other"),
-    MAP("neat_packing", LF, PLAIN, "packing", NULL, "samples of a row never see each other"),
+    MAP("packing", YAML, PACKING, NULL, NULL, "samples of a row never see each other"),
+    MAP("neat_packing", LF, PACKING, "packing", NULL, "samples of a row never see each other"),
     MAP("tokenized_path", LF, TOKENIZED, "cache_dir", NULL, "an Arrow directory cannot be read: tokenize again, hy3 does it in minutes"),
     CHECK("mix_strategy", LF, "concat", "put the data sets one after the other (concat)"),
     CHECK("train_sampling_strategy", YAML, "random group_by_length", "set disable_shuffling = true for the order of the file"),
@@ -93,9 +93,9 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("lr_scheduler_kwargs.min_lr_rate", ALL, PLAIN, "min_lr_rate", NULL, NULL),
     MAP("lr_scheduler_kwargs.min_lr", ALL, PLAIN, "min_lr", NULL, NULL),
     CHECK("lr_scheduler_kwargs.num_cycles", ALL, "0.5", "cosine is half a period (0.5)"),
-    MAP("min_lr", PY, PLAIN, NULL, NULL, "needed by cosine_with_min_lr"),
+    MAP("min_lr", PY, MIN_LR, NULL, NULL, "needed by cosine_with_min_lr; no meaning with others"),
     MAP("warmup_steps", ALL, WARMUP, NULL, NULL, "below 1: a share of all steps"),
-    MAP("disable_gradient_checkpointing", LF, INVERT, "gradient_checkpointing", NULL, NULL),
+    MAP("disable_gradient_checkpointing", LF, CHECKPOINTING, "gradient_checkpointing", NULL, "true wins over gradient_checkpointing"),
     MAP("eval_strategy evaluation_strategy", ALL, EVAL, "eval_steps", NULL, "steps or no"),
     OURS("eval_steps", ALL),
     MAP("save_strategy", ALL, SAVE, "save_steps", NULL, "steps"),
@@ -110,7 +110,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("deepspeed_config", ALL, DEEPSPEED, "zero_stage", NULL, NULL),
     MAP("fsdp", ALL, FSDP, "zero_stage", NULL, "full_shard: 3, shard_grad_op: 2, no_shard: 0; offload: full"),
     OURS("make_moe_param_leaf_module", PY),
-    CHECK("optim", ALL, ADAMW, "hy3 trains with AdamW; leave it out"),
+    {"optim", ALL, HY3_FOREIGN_CHECKED, HY3_HOW_NAMED, NULL, ADAMW, "hy3 trains with AdamW; leave it out"},
+    {"torch_dtype", SWIFT, HY3_FOREIGN_CHECKED, HY3_HOW_NAMED, NULL, "bfloat16 bf16 auto", "weights are bf16 with fp32 masters; bf16 = false for fp32"},
 
     /* no meaning here */
     UNUSED("trust_remote_code gradient_checkpointing_kwargs preprocessing_num_workers "
@@ -134,18 +135,19 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "skip_memory_metrics torch_compile torch_compile_backend torch_compile_mode tf32 "
            "torch_empty_cache_steps full_determinism accelerator_config use_liger_kernel local_rank "
            "data_seed eval_on_start per_device_eval_batch_size eval_accumulation_steps "
-           "eval_delay bf16_full_eval per_gpu_train_batch_size group_by_length length_column_name "
+           "eval_delay bf16_full_eval group_by_length length_column_name "
            "logging_strategy use_cpu do_eval push_to_hub_token hub_token hub_model_id hub_strategy "
            "hub_private_repo run_name project logging_dir trial_name jit_mode_eval past_index "
            "batch_eval_metrics prediction_loss_only eval_do_concat_batches fsdp_config", ALL, NULL),
-    UNUSED(SHAPE " complex_data cache_dir steps", PY, "the model's config.json counts, also where it says otherwise"),
-    UNUSED("torch_dtype attn_impl experts_impl lazy_tokenize dataset_num_proc preprocess_num_proc "
+    UNUSED(SHAPE " complex_data cache_dir steps do_train", PY, "the model's config.json counts, also where it says otherwise"),
+    UNUSED("attn_impl experts_impl lazy_tokenize dataset_num_proc preprocess_num_proc "
            "padding_free load_from_cache_file max_new_tokens temperature top_p top_k custom_register_path "
            "use_hf ignore_data_skip add_version create_checkpoint_symlink ENV ENV.* "
-           "model_author model_name dataset_seed data_seed device_map strict acc_strategy "
+           "model_author model_name dataset_seed device_map strict acc_strategy "
            "save_safetensors trust_remote_code", SWIFT, NULL),
 
     /* what changes the result */
+    REFUSE("per_gpu_train_batch_size", ALL, NULL, "use per_device_train_batch_size"),
     REFUSE("fp16", ALL, "auto", "use bf16 = true"),
     REFUSE("quantization_bit quantization_method quantization_type quant_method quant_bits", YAML, "bnb", "hy3 keeps the base in bf16; leave it out"),
     REFUSE("use_dora", YAML, NULL, "use a LoRA of higher rank"),
@@ -153,7 +155,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("loraplus_lr_ratio loraplus_lr_embedding lorap_lr_ratio", YAML, "1e-06 1e-6 1", "leave it out"),
     REFUSE("pissa_init pissa_convert", LF, NULL, "adapters start from random A and zero B; leave it out"),
     REFUSE("init_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
-    UNUSED("pissa_iter", LF, NULL),
+    UNUSED("pissa_iter preserve_thinking", LF, NULL),
     REFUSE("additional_target modules_to_save create_new_adapter target_regex lora_bias freeze_parameters "
            "freeze_parameters_ratio freeze_parameters_regex trainable_parameters", YAML, NULL, "lora_target chooses what is trained"),
     REFUSE("freeze_trainable_layers freeze_trainable_modules freeze_extra_modules", LF, "2 all", "use finetuning_type lora, full or attention"),
@@ -177,7 +179,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("train_on_prompt", LF, NULL, "only what the assistant says is learned"),
     REFUSE("mask_history", LF, NULL, "every assistant turn is learned"),
     REFUSE("default_system system", YAML, NULL, "write the system message into the data"),
-    REFUSE("enable_thinking preserve_thinking", YAML, "true", "give reasoning_effort in each line of the data"),
+    CHECK("enable_thinking", YAML, "true", "reasoning is learned where a line has it; take it out of the data"),
     REFUSE("eval_dataset", LF, NULL, "use eval_data_file"),
     REFUSE("interleave_probs", LF, NULL, "data sets are put one after the other"),
     REFUSE("router_aux_loss_coef", YAML, NULL, "Hy3 balances its experts by the bias of the router; leave it out"),
@@ -206,7 +208,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("optimizer.params.eps", DS, PLAIN, "adam_epsilon", NULL, "must agree"),
     MAP("optimizer.params.weight_decay", DS, PLAIN, "weight_decay", NULL, "must agree"),
     MAP("optimizer.params.betas", DS, PLAIN, "adam_beta1", NULL, "must agree: two numbers"),
-    CHECK("optimizer.params.torch_adam optimizer.params.adam_w_mode", DS, "true false", NULL),
+    CHECK("optimizer.params.adam_w_mode", DS, "true", "hy3 trains with AdamW"),
+    SILENT("optimizer.params.torch_adam", DS),
     REFUSE("scheduler scheduler.type", DS, NULL, "set lr_scheduler_type"),
     REFUSE("fp16.enabled", DS, "auto", "use bf16 = true"),
     CHECK("tensor_parallel.autotp_size sequence_parallel_size pipeline.stages", DS, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
@@ -236,7 +239,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
 
 /* The seven Linear classes that LLaMA-Factory's and ms-swift's "all" finds in Hy3; the routed experts
  * and the router are parameters there (transformers, modeling_hy_v3.py). */
-#define LINEAR "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+#define LINEAR HY3_FOREIGN_LINEAR
 
 const struct hy3_foreign_default hy3_foreign_defaults[] = {
     {LF,         "finetuning_type", "lora"},
@@ -260,6 +263,7 @@ const struct hy3_foreign_default hy3_foreign_defaults[] = {
     {SWIFT,      "lora_target", LINEAR},
     {SWIFT,      "output_dir", "output"},
     {SWIFT,      "truncation_strategy", "delete"},
+    {SWIFT,      "split_think", "true"},
     {SWIFT,      "weight_decay", "0.1"},
     {SWIFT,      "adam_beta2", "0.95"},
     {SWIFT,      "lr_scheduler_type", "cosine"},

@@ -22,28 +22,34 @@ enum hy3_foreign_kind {
 
 /* How a value of a mapped key becomes one of ours. */
 enum hy3_foreign_how {
-    HY3_HOW_PLAIN,        /* by the type of our key */
-    HY3_HOW_INVERT,       /* the other truth value */
-    HY3_HOW_PATH,         /* an input: also looked for beside the file that names it */
-    HY3_HOW_ADAPTER,      /* the same, and a list of one is fine */
-    HY3_HOW_DATASET_DIR,  /* the same; dataset_info.json must be in it */
-    HY3_HOW_TOKENIZED,    /* a directory that is not there yet: our cache */
-    HY3_HOW_TARGETS,      /* modules; "all" is without routed experts there */
-    HY3_HOW_PARAMETERS,   /* mlp.experts.*: experts */
-    HY3_HOW_ALPHA,        /* not given, null or 0: twice the rank */
-    HY3_HOW_WARMUP,       /* below 1: warmup_ratio */
-    HY3_HOW_TIMEOUT,      /* above a day: ours stays */
-    HY3_HOW_RESUME,       /* a directory: must be a checkpoint of hy3 */
-    HY3_HOW_EVAL,         /* no, steps, epoch */
-    HY3_HOW_SAVE,         /* steps */
-    HY3_HOW_LORA_FLAG,    /* use_lora: the adapter's type and targets */
-    HY3_HOW_ATTENTION,    /* train_attention_params_only */
-    HY3_HOW_FLASH_FLAG,   /* use_flash_attn */
-    HY3_HOW_SWIFT_DATA,   /* paths, "#N" behind one: N samples */
-    HY3_HOW_DEEPSPEED,    /* a file, a map in place, a preset's name */
-    HY3_HOW_FSDP,         /* full_shard, shard_grad_op, no_shard, offload */
-    HY3_HOW_REPORT,       /* a list of backends */
-    HY3_HOW_UNDER_PREFIX, /* the keys of the map of this name */
+    HY3_HOW_PLAIN,       /* by the type of our key */
+    HY3_HOW_NAMED,       /* of a checked key: named with those that have no meaning here */
+    HY3_HOW_PATH,        /* an input: also looked for beside the file that names it */
+    HY3_HOW_ADAPTER,     /* the same, and a list of one is fine */
+    HY3_HOW_DATASET_DIR, /* the same; dataset_info.json must be in it */
+    HY3_HOW_TOKENIZED,   /* a directory that is not there yet: our cache */
+    HY3_HOW_ALPHA,       /* not given, null or 0: twice the rank */
+    HY3_HOW_WARMUP,      /* below 1: warmup_ratio */
+    HY3_HOW_TIMEOUT,     /* above a day: ours stays */
+    HY3_HOW_RESUME,      /* a directory: must be a checkpoint of hy3 */
+    HY3_HOW_SWIFT_DATA,  /* paths, "#N" behind one: N samples */
+    HY3_HOW_REPORT,      /* a list of backends */
+    HY3_HOW_MIN_LR,      /* of train.py: only with cosine_with_min_lr */
+
+    /* one of several keys that make ours: none of them replaces another */
+    HY3_HOW_PART,
+    HY3_HOW_CHECKPOINTING = HY3_HOW_PART, /* disable_…: wins over gradient_checkpointing */
+    HY3_HOW_PACKING,                      /* either of two */
+    HY3_HOW_TARGETS,                      /* modules; "all" is without routed experts there */
+    HY3_HOW_PARAMETERS,                   /* mlp.experts.*: experts */
+    HY3_HOW_EVAL,                         /* no, steps */
+    HY3_HOW_SAVE,                         /* no, steps */
+    HY3_HOW_LORA_FLAG,                    /* use_lora: the adapter's type and targets */
+    HY3_HOW_ATTENTION,                    /* train_attention_params_only */
+    HY3_HOW_FLASH_FLAG,                   /* use_flash_attn */
+    HY3_HOW_DEEPSPEED,                    /* a file, a map in place, a preset's name */
+    HY3_HOW_FSDP,                         /* full_shard, shard_grad_op, no_shard, offload */
+    HY3_HOW_UNDER_PREFIX,                 /* the keys of the map of this name */
 };
 
 struct hy3_foreign_key {
@@ -63,6 +69,9 @@ struct hy3_foreign_default {
     unsigned origins;
     const char *key, *value;
 };
+
+/* The Linear modules of Hy3, which are "all" there: the routed experts are parameters. */
+#define HY3_FOREIGN_LINEAR "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 
 /* Both end with an entry of zeros. */
 extern const struct hy3_foreign_key hy3_foreign_keys[];

@@ -94,10 +94,10 @@ hy3_status hy3_split_texts(const struct hy3_setting *s, struct hy3_list *texts)
     const char *text = hy3_setting_text(s);
 
     *texts = (struct hy3_list){0};
-    for (int i = 0; !text && i < s->texts.count; i++)
+    for (int i = 0; s->type == HY3_VALUE_LIST && i < s->texts.count; i++)
         HY3_TRY(hy3_list_add(texts, s->texts.items[i], strlen(s->texts.items[i])));
     while (text && *text) {
-        size_t length = strcspn(text, ","), used;
+        size_t length, used;
 
         text += strspn(text, " \n");
         used = length = strcspn(text, ",");
@@ -108,6 +108,21 @@ hy3_status hy3_split_texts(const struct hy3_setting *s, struct hy3_list *texts)
         text += length + (text[length] == ',');
     }
     return HY3_OK;
+}
+
+void hy3_drop_ours(struct hy3_translation *t, const char *key)
+{
+    struct hy3_setting *s = (struct hy3_setting *)(uintptr_t)hy3_ours(t, key);
+    struct hy3_setting *end = t->ours->items + t->ours->count;
+
+    if (!s)
+        return;
+    hy3_free(s->key);
+    hy3_free(s->where);
+    hy3_list_free(&s->texts);
+    memmove(s, s + 1, (size_t)(end - s - 1) * sizeof *s);
+    end[-1] = (struct hy3_setting){0};
+    t->ours->count--;
 }
 
 /* Our word for theirs in "theirs=ours …"; theirs where there is none. */

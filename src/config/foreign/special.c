@@ -7,7 +7,7 @@
 #include <fnmatch.h>
 #include <stdlib.h>
 
-static const char linear[] = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj";
+static const char linear[] = HY3_FOREIGN_LINEAR;
 static const char attention[] = "q_proj,k_proj,v_proj,o_proj";
 
 /* The number of a setting of theirs; false where it is none. */
@@ -28,6 +28,16 @@ static bool is_true(const struct hy3_setting *s)
     bool truth = false;
 
     return s && hy3_setting_text(s) && hy3_scalar_truth(hy3_setting_text(s), &truth) && truth;
+}
+
+/* Whether a list has more in it than texts; the problem is then told. */
+static bool refuse_mixed(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    if (s->type != HY3_VALUE_MIXED)
+        return false;
+    hy3_problem(t->problems, s->where,
+                "%s: a list of texts is needed, without lists, maps or null in it", s->key);
+    return true;
 }
 
 static hy3_status put_words(struct hy3_translation *t, const struct hy3_setting *s, const char *key,
@@ -55,6 +65,8 @@ static hy3_status put_path(struct hy3_translation *t, const struct hy3_setting *
     char found[HY3_PATH_MAX];
     struct hy3_list texts = {0}, paths = {0};
 
+    if (refuse_mixed(t, s))
+        return HY3_OK;
     if (o->type != HY3_LIST && s->type == HY3_VALUE_WORD && !strstr(key, "adapter"))
         HY3_TRY_DONE(hy3_list_add(&texts, hy3_setting_text(s), strlen(hy3_setting_text(s))));
     else
@@ -112,6 +124,8 @@ static hy3_status put_targets(struct hy3_translation *t, const struct hy3_settin
     const struct hy3_setting *parameters = hy3_theirs(t, "target_parameters");
     struct hy3_list texts = {0}, targets = {0};
 
+    if (refuse_mixed(t, s))
+        return HY3_OK;
     HY3_TRY_DONE(hy3_split_texts(s, &texts));
     for (int i = 0; i < texts.count; i++) {
         const char *text = texts.items[i];
@@ -124,7 +138,7 @@ static hy3_status put_targets(struct hy3_translation *t, const struct hy3_settin
                 break;
         }
     }
-    if (parameters)
+    if (parameters && parameters->texts.count > 0)
         HY3_TRY_DONE(hy3_list_add(&targets, "experts", strlen("experts")));
     status = hy3_put_list(t, s, "lora_target", &targets);
 done:
@@ -140,18 +154,20 @@ static hy3_status check_parameters(struct hy3_translation *t, const struct hy3_s
     struct hy3_list texts = {0};
     int count = 0;
 
+    if (refuse_mixed(t, s))
+        return HY3_OK;
     HY3_TRY_DONE(hy3_split_texts(s, &texts));
     for (int i = 0; i < texts.count; i++)
         count += fnmatch("*mlp.experts.*", texts.items[i], 0) == 0;
-    if (count != texts.count || count == 0)
+    if (texts.count == 0)
+        goto done;
+    if (count != texts.count)
         hy3_problem(t->problems, s->where,
                     "%s: only the routed experts, mlp.experts.*, can be chosen; others are named "
                     "in target_modules",
                     s->key);
     else if (!hy3_theirs(t, "target_modules"))
-        status = put_words(t, s, "lora_target",
-                           "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,"
-                           "down_proj,experts");
+        status = put_words(t, s, "lora_target", HY3_FOREIGN_LINEAR ",experts");
 done:
     hy3_list_free(&texts);
     return status;
@@ -193,18 +209,15 @@ static hy3_status put_resume(struct hy3_translation *t, const struct hy3_setting
     return hy3_put_plain(t, s, s->key, NULL);
 }
 
-static hy3_status put_save(struct hy3_translation *t, const struct hy3_setting *s)
+static hy3_status check_save(struct hy3_translation *t, const struct hy3_setting *s)
 {
     const char *text = hy3_setting_text(s);
     bool truth;
 
-    if (text && strcmp(text, "steps") == 0)
-        return HY3_OK;
-    if (text && hy3_scalar_truth(text, &truth) && !truth)
-        return hy3_put_number(t, s, "save_steps", 0);
-    hy3_problem(t->problems, s->where, "%s = %.64s is not available: use steps, or no", s->key,
-                text ? text : "a list");
-    return HY3_OK;
+    if (!text || (strcmp(text, "steps") != 0 && (!hy3_scalar_truth(text, &truth) || truth)))
+        hy3_problem(t->problems, s->where, "%s = %.64s is not available: use steps, or no", s->key,
+                    text ? text : "a list");
+    return HY3_OK; /* the rest with save_steps, in hy3_translate_rest */
 }
 
 static hy3_status check_eval(struct hy3_translation *t, const struct hy3_setting *s)
@@ -218,23 +231,33 @@ static hy3_status check_eval(struct hy3_translation *t, const struct hy3_setting
     return HY3_OK; /* the rest with eval_steps, in hy3_translate_rest */
 }
 
+/* Backends that are not ours read TensorBoard's files. */
+static hy3_status add_report(struct hy3_translation *t, struct hy3_list *ours, const char *text)
+{
+    const struct hy3_option *o = hy3_option_find(hy3_options, "report_to");
+    const char *mlflow = getenv("MLFLOW_TRACKING_URI");
+    bool is_all = strcmp(text, "all") == 0;
+
+    if (strcmp(text, "none") == 0)
+        return HY3_OK;
+    if (!is_all && hy3_option_choice(o, text) >= 0)
+        return hy3_list_add(ours, text, strlen(text));
+    HY3_TRY(hy3_list_add(ours, "tensorboard", strlen("tensorboard")));
+    if (!is_all)
+        return hy3_note(t, "report_to: '%.64s' becomes tensorboard, whose files it can read", text);
+    return mlflow && *mlflow ? hy3_list_add(ours, "mlflow", strlen("mlflow")) : HY3_OK;
+}
+
 static hy3_status put_report(struct hy3_translation *t, const struct hy3_setting *s)
 {
     hy3_status status = HY3_OK;
     struct hy3_list texts = {0}, ours = {0};
-    const char *mlflow = getenv("MLFLOW_TRACKING_URI");
 
+    if (refuse_mixed(t, s))
+        return HY3_OK;
     HY3_TRY_DONE(hy3_split_texts(s, &texts));
-    for (int i = 0; i < texts.count; i++) {
-        bool is_all = strcmp(texts.items[i], "all") == 0;
-
-        if (strcmp(texts.items[i], "none") == 0)
-            continue;
-        HY3_TRY_DONE(hy3_list_add(&ours, is_all ? "tensorboard" : texts.items[i],
-                                  strlen(is_all ? "tensorboard" : texts.items[i])));
-        if (is_all && mlflow && *mlflow)
-            HY3_TRY_DONE(hy3_list_add(&ours, "mlflow", strlen("mlflow")));
-    }
+    for (int i = 0; i < texts.count; i++)
+        HY3_TRY_DONE(add_report(t, &ours, texts.items[i]));
     if (ours.count > 0)
         status = hy3_put_list(t, s, "report_to", &ours);
 done:
@@ -252,7 +275,7 @@ static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *
     } stages[] = {{"full_shard", 3}, {"shard_grad_op", 2}, {"no_shard", 0}};
 
     const char *text = s->texts.count > 0 ? s->texts.items[0] : "";
-    bool offloads = false;
+    bool offloads = false, truth;
     int stage = -1;
 
     for (int i = 0; i < s->texts.count; i++) {
@@ -260,7 +283,7 @@ static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *
             stage = strstr(s->texts.items[i], stages[k].word) ? stages[k].stage : stage;
         offloads = offloads || strstr(s->texts.items[i], "offload");
     }
-    if (stage < 0 && *text && strcmp(text, "false") != 0)
+    if (stage < 0 && *text && (!hy3_scalar_truth(text, &truth) || truth))
         hy3_problem(t->problems, s->where,
                     "fsdp = %.64s is not available: use full_shard, shard_grad_op or no_shard",
                     text);
@@ -327,14 +350,24 @@ static hy3_status put_flag(struct hy3_translation *t, const struct hy3_foreign_k
     return hy3_put_text(t, s, "finetuning_type", "lora");
 }
 
-static hy3_status put_inverted(struct hy3_translation *t, const struct hy3_setting *s,
-                               const char *key)
+/* A value that is no truth is left to the refusal of our option. */
+static hy3_status check_truth(struct hy3_translation *t, const struct hy3_setting *s,
+                              const char *key)
 {
     bool truth;
 
-    if (!hy3_setting_text(s) || !hy3_scalar_truth(hy3_setting_text(s), &truth))
-        return hy3_put_plain(t, s, key, NULL);
-    return truth ? hy3_put_truth(t, s, key, false) : HY3_OK;
+    return hy3_setting_text(s) && hy3_scalar_truth(hy3_setting_text(s), &truth)
+               ? HY3_OK
+               : hy3_put_plain(t, s, key, NULL);
+}
+
+static hy3_status put_min_lr(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const struct hy3_setting *type = hy3_theirs(t, "lr_scheduler_type");
+
+    if (type && hy3_setting_text(type) && strcmp(hy3_setting_text(type), "cosine_with_min_lr") == 0)
+        return hy3_put_plain(t, s, s->key, NULL);
+    return hy3_note_unused(t, s->key);
 }
 
 hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_foreign_key *k,
@@ -343,8 +376,11 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
     const char *to = k->to ? k->to : s->key;
 
     switch (k->how) {
-    case HY3_HOW_INVERT:
-        return put_inverted(t, s, to);
+    case HY3_HOW_CHECKPOINTING:
+    case HY3_HOW_PACKING:
+        return check_truth(t, s, to);
+    case HY3_HOW_MIN_LR:
+        return put_min_lr(t, s);
     case HY3_HOW_PATH:
     case HY3_HOW_ADAPTER:
         return put_path(t, s, to, NULL);
@@ -363,7 +399,7 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
     case HY3_HOW_RESUME:
         return put_resume(t, s);
     case HY3_HOW_SAVE:
-        return put_save(t, s);
+        return check_save(t, s);
     case HY3_HOW_EVAL:
         return check_eval(t, s);
     case HY3_HOW_REPORT:
@@ -440,16 +476,49 @@ static void check_minimum(struct hy3_translation *t)
                                               : "lr_scheduler_kwargs with min_lr or min_lr_rate");
 }
 
+/* Keys of which one wins, or any is enough. */
+static hy3_status put_winners(struct hy3_translation *t)
+{
+    const struct hy3_setting *packs = hy3_theirs(t, "packing"), *save;
+    bool truth;
+
+    if (is_true(hy3_theirs(t, "disable_gradient_checkpointing"))) {
+        hy3_drop_ours(t, "gradient_checkpointing");
+        HY3_TRY(hy3_put_truth(t, hy3_theirs(t, "disable_gradient_checkpointing"),
+                              "gradient_checkpointing", false));
+    }
+    packs = is_true(packs) ? packs : hy3_theirs(t, "neat_packing");
+    if (is_true(packs) && !hy3_ours(t, "packing"))
+        HY3_TRY(hy3_put_truth(t, packs, "packing", true));
+    save = hy3_theirs(t, "save_strategy");
+    if (save && hy3_setting_text(save) && hy3_scalar_truth(hy3_setting_text(save), &truth) &&
+        !truth) {
+        hy3_drop_ours(t, "save_steps");
+        HY3_TRY(hy3_put_number(t, save, "save_steps", 0));
+    }
+    return HY3_OK;
+}
+
+/* ms-swift's own are the model's length, and a rate by the kind of training. */
+static hy3_status put_swift(struct hy3_translation *t)
+{
+    const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
+    bool is_full = type && type->texts.count > 0 && strcmp(type->texts.items[0], "full") == 0;
+
+    if (!hy3_ours(t, "max_seq_length"))
+        hy3_problem(t->problems, "",
+                    "max_length is missing: ms-swift takes the length of the model, hy3 needs one "
+                    "that fits into memory");
+    if (hy3_ours(t, "learning_rate"))
+        return HY3_OK;
+    return hy3_put_number(t, NULL, "learning_rate", is_full ? 1e-5 : 1e-4);
+}
+
 hy3_status hy3_translate_rest(struct hy3_translation *t)
 {
     HY3_TRY(put_alpha(t));
+    HY3_TRY(put_winners(t));
     HY3_TRY(put_eval_steps(t));
     check_minimum(t);
-    if (t->origin == HY3_MS_SWIFT && !hy3_ours(t, "learning_rate")) {
-        const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
-        bool is_full = type && type->texts.count > 0 && strcmp(type->texts.items[0], "full") == 0;
-
-        HY3_TRY(hy3_put_number(t, NULL, "learning_rate", is_full ? 1e-5 : 1e-4));
-    }
-    return HY3_OK;
+    return t->origin == HY3_MS_SWIFT ? put_swift(t) : HY3_OK;
 }

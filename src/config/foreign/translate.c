@@ -7,7 +7,10 @@
 
 #include <stdlib.h>
 
-enum { UNUSED_SHOWN = 3000 }; /* bytes of the line of unused keys */
+enum {
+    UNUSED_SHOWN = 3000, /* bytes of the line of unused keys */
+    NEAREST_MAX = 64     /* problems, of which fewer are shown */
+};
 
 enum hy3_origin hy3_origin_of(const struct hy3_settings *given)
 {
@@ -29,10 +32,7 @@ static const char *target(enum hy3_origin origin, const char *key)
 
     if (!o || (k && k->kind != HY3_FOREIGN_MAPPED))
         return NULL;
-    return !k || (k->how != HY3_HOW_SAVE && k->how != HY3_HOW_EVAL && k->how != HY3_HOW_FSDP &&
-                  k->how != HY3_HOW_DEEPSPEED)
-               ? o->key
-               : NULL;
+    return !k || k->how < HY3_HOW_PART ? o->key : NULL;
 }
 
 /* Whether a file's setting gives way to an argument. */
@@ -127,7 +127,7 @@ static hy3_status check(struct hy3_translation *t, const struct hy3_foreign_key 
     const char *text = hy3_setting_text(s);
 
     if (text && is_among(k->values, text))
-        return strcmp(s->key, "optim") == 0 ? hy3_note_unused(t, s->key) : HY3_OK;
+        return k->how == HY3_HOW_NAMED ? hy3_note_unused(t, s->key) : HY3_OK;
     hy3_problem(t->problems, s->where, "%.64s%s%.64s is not available: %s", s->key,
                 text ? " = " : "", text ? text : "", k->note);
     return HY3_OK;
@@ -151,7 +151,7 @@ static hy3_status refuse_unknown(struct hy3_translation *t, const struct hy3_set
 
     if (t->origin == HY3_LLAMA_FACTORY && tolerant && hy3_scalar_truth(tolerant, &truth) && truth)
         return hy3_note_unused(t, s->key);
-    nearest = hy3_foreign_nearest(t->origin, s->key);
+    nearest = t->problems->count < NEAREST_MAX ? hy3_foreign_nearest(t->origin, s->key) : NULL;
     if (nearest)
         hy3_problem(t->problems, s->where, "unknown key '%.64s'; did you mean '%s'?", s->key,
                     nearest);
@@ -233,7 +233,7 @@ static hy3_status add_defaults(struct hy3_translation *t)
 
 hy3_status hy3_foreign_translate(enum hy3_origin origin, const char *path,
                                  const struct hy3_settings *given, struct hy3_settings *ours,
-                                 struct hy3_list *notes, struct hy3_problems *problems)
+                                 int ranks, struct hy3_list *notes, struct hy3_problems *problems)
 {
     hy3_status status = HY3_OK;
     struct hy3_translation t = {.origin = origin,
@@ -241,6 +241,7 @@ hy3_status hy3_foreign_translate(enum hy3_origin origin, const char *path,
                                 .given = given,
                                 .ours = ours,
                                 .notes = notes,
+                                .ranks = ranks,
                                 .problems = problems};
 
     HY3_TRY_DONE(hy3_note(&t, "%s%sread as the %s of %s", path ? path : "", path ? " is " : "",

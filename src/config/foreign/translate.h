@@ -10,12 +10,12 @@ enum hy3_origin hy3_origin_of(const struct hy3_settings *given);
 
 /* Local, on one rank: it looks for files. Puts what `given` (yaml.h, flags.h) says into `ours`,
  * with the tool's own defaults where they differ from ours, so that an absent key has the value it
- * has there. path: of the file, NULL: flags. notes: lines for the log: the keys that have no
- * meaning here, files found beside the one that names them. What is wrong, unknown or not available
- * goes to `problems`, all of it. Errors: HY3_ENOMEM, HY3_EIO. */
+ * has there. path: of the file, NULL: flags. ranks: of the run, 0: not known. notes: lines for the
+ * log: the keys that have no meaning here, files found beside the one that names them. What is
+ * wrong, unknown or not available goes to `problems`, all of it. Errors: HY3_ENOMEM, HY3_EIO. */
 hy3_status hy3_foreign_translate(enum hy3_origin origin, const char *path,
                                  const struct hy3_settings *given, struct hy3_settings *ours,
-                                 struct hy3_list *notes, struct hy3_problems *problems);
+                                 int ranks, struct hy3_list *notes, struct hy3_problems *problems);
 
 /* Local. Takes the settings of `overrides` into `given`, in place of those of the same meaning. */
 hy3_status hy3_foreign_override(enum hy3_origin origin, struct hy3_settings *given,

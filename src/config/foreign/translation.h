@@ -13,6 +13,7 @@ struct hy3_translation {
     const struct hy3_settings *given; /* theirs */
     struct hy3_settings *ours;
     struct hy3_list *notes;
+    int ranks; /* 0: not known */
     struct hy3_problems *problems;
     struct hy3_list unused; /* names of keys without a meaning here */
 };
@@ -35,6 +36,9 @@ hy3_status hy3_put_number(struct hy3_translation *t, const struct hy3_setting *t
                           const char *key, double value);
 hy3_status hy3_put_list(struct hy3_translation *t, const struct hy3_setting *theirs,
                         const char *key, const struct hy3_list *texts);
+
+/* Local. Takes a setting of ours back, for one that wins. */
+void hy3_drop_ours(struct hy3_translation *t, const char *key);
 
 /* Local. By the type of our key. values: "theirs=ours …", or NULL. */
 hy3_status hy3_put_plain(struct hy3_translation *t, const struct hy3_setting *theirs,

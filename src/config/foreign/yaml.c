@@ -11,8 +11,8 @@
 #include <stdarg.h>
 
 enum {
-    DEPTH_MAX = 8,       /* of maps in maps */
-    VISITS_MAX = 100000, /* nodes, those behind aliases counted every time */
+    DEPTH_MAX = 8,      /* of maps in maps */
+    VISITS_MAX = 20000, /* nodes, those behind aliases counted every time */
     WHERE_MAX = 512,
 };
 
@@ -135,6 +135,20 @@ static bool has_key(const struct reader *r, const yaml_node_t *map, const yaml_n
     return false;
 }
 
+/* Whether an earlier map of "<<", which wins, has given the key. */
+static bool is_merged(const struct reader *r, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (size_t i = 0; i < r->settings->count; i++) {
+        const char *key = r->settings->items[i].key;
+
+        if (strncmp(key, name, length) == 0 && (key[length] == '\0' || key[length] == '.'))
+            return true;
+    }
+    return false;
+}
+
 /* "<<": the pairs of another map, or of several, that `map` does not have itself. */
 static hy3_status merge(struct reader *r, const yaml_node_t *map, const yaml_node_t *from,
                         const char *prefix, int depth)
@@ -156,11 +170,16 @@ static hy3_status merge(struct reader *r, const yaml_node_t *map, const yaml_nod
         const yaml_node_t *key = yaml_document_get_node(r->document, p->key);
         char name[HY3_YAML_KEY];
 
+        if (!check_node(r, key))
+            return HY3_OK;
         if (key->type != YAML_SCALAR_NODE ||
             has_key(r, map, map->data.mapping.pairs.top, text_of(key)))
             continue;
-        snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", text_of(key));
-        HY3_TRY(read_value(r, key, yaml_document_get_node(r->document, p->value), name, depth));
+        if ((size_t)snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "",
+                             text_of(key)) >= sizeof name)
+            refuse(r, key, "the key '%.64s…' is too long", text_of(key));
+        else if (!is_merged(r, name))
+            HY3_TRY(read_value(r, key, yaml_document_get_node(r->document, p->value), name, depth));
     }
     return HY3_OK;
 }
@@ -173,6 +192,8 @@ static hy3_status read_map(struct reader *r, const yaml_node_t *map, const char 
         const yaml_node_t *value = yaml_document_get_node(r->document, p->value);
         char name[HY3_YAML_KEY];
 
+        if (!check_node(r, key))
+            return HY3_OK;
         if (key->type != YAML_SCALAR_NODE) {
             refuse(r, key, "a key must be a word");
             continue;
@@ -265,8 +286,6 @@ hy3_status hy3_yaml_read(const char *text, size_t size, const char *path, bool i
     }
     status = read_document(&r, &parser, prefix);
     yaml_document_delete(&document);
-    if (status == HY3_OK && !is_json)
-        status = hy3_interpolate(settings, problems);
 done:
     yaml_parser_delete(&parser);
     return status;

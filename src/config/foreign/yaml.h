@@ -9,13 +9,13 @@ enum { HY3_YAML_KEY = 256 }; /* bytes that any key, joined by dots, fits into */
 /* Local. Reads one document whose top level is a map. Keys of maps in maps are joined by dots:
  * "lr_scheduler_kwargs.min_lr". A value is HY3_VALUE_WORD, as it is written; HY3_VALUE_NULL, also
  * of an empty map; HY3_VALUE_LIST; or HY3_VALUE_MIXED, a list that has more than scalars in it.
- * Only YAML has ${key} and ${oc.env:NAME,default}, which are resolved (OmegaConf's interpolation);
  * is_json: the text must be JSON. prefix: stands before every key. All mistakes go to `problems`,
- * with file and line: syntax, a key given twice, unknown tags, aliases that grow beyond all bounds,
- * unset variables. Errors: HY3_ENOMEM. */
+ * with file and line: syntax, a key given twice, unknown tags, aliases that grow beyond all bounds.
+ * Errors: HY3_ENOMEM. */
 hy3_status hy3_yaml_read(const char *text, size_t size, const char *path, bool is_json,
                          const char *prefix, struct hy3_settings *settings,
                          struct hy3_problems *problems);
 
-/* Local. Resolves ${…} in the texts of the settings. */
+/* Local. Resolves ${key} and ${oc.env:NAME,default} in the texts of the settings (OmegaConf's
+ * interpolation). What names nothing, or leads back to itself, goes to `problems`. */
 hy3_status hy3_interpolate(struct hy3_settings *settings, struct hy3_problems *problems);
