@@ -247,9 +247,7 @@ static hy3_status set_texts(const struct hy3_option *o, const struct hy3_list *t
     if (o->type != HY3_LIST)
         return set_text(field, texts->items[0]);
     hy3_list_free(field);
-    for (int i = 0; i < texts->count; i++)
-        HY3_TRY(hy3_list_add(field, texts->items[i], strlen(texts->items[i])));
-    return HY3_OK;
+    return hy3_list_copy(field, texts);
 }
 
 static hy3_status assign_texts(const struct hy3_option *o, const struct hy3_setting *s,

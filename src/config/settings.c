@@ -18,6 +18,13 @@ hy3_status hy3_list_add(struct hy3_list *list, const char *text, size_t size)
     return HY3_OK;
 }
 
+hy3_status hy3_list_copy(struct hy3_list *list, const struct hy3_list *from)
+{
+    for (int i = 0; i < from->count; i++)
+        HY3_TRY(hy3_list_add(list, from->items[i], strlen(from->items[i])));
+    return HY3_OK;
+}
+
 void hy3_list_free(struct hy3_list *list)
 {
     for (int i = 0; i < list->count; i++)
@@ -38,6 +45,14 @@ hy3_status hy3_settings_add(struct hy3_settings *settings, const char *key, cons
     HY3_TRY(hy3_strdup(where, &setting->where));
     *out = setting;
     return HY3_OK;
+}
+
+hy3_status hy3_settings_copy(struct hy3_settings *settings, const char *key,
+                             const struct hy3_setting *from, struct hy3_setting **out)
+{
+    HY3_TRY(hy3_settings_add(settings, key, from->where, out));
+    (*out)->type = from->type;
+    return hy3_list_copy(&(*out)->texts, &from->texts);
 }
 
 void hy3_settings_free(struct hy3_settings *settings)

@@ -38,9 +38,17 @@ hy3_status hy3_settings_add(struct hy3_settings *settings, const char *key, cons
                             struct hy3_setting **out);
 void hy3_settings_free(struct hy3_settings *settings);
 
+/* Local. Appends a copy of `from`, a setting of another tool (its type and texts), under another
+ * key; *out as of hy3_settings_add. */
+hy3_status hy3_settings_copy(struct hy3_settings *settings, const char *key,
+                             const struct hy3_setting *from, struct hy3_setting **out);
+
 /* Local. A copy of the first `size` bytes of `text` at the end of the list. */
 hy3_status hy3_list_add(struct hy3_list *list, const char *text, size_t size);
 void hy3_list_free(struct hy3_list *list);
+
+/* Local. Appends copies of the texts of `from`. */
+hy3_status hy3_list_copy(struct hy3_list *list, const struct hy3_list *from);
 
 /* Local. Reads libconfig text of `size` bytes (and a NUL); path is for messages. Errors of the text
  * go to `problems`, with file and line. Refused: groups, @include, hexadecimal numbers, integers

@@ -3,6 +3,7 @@
 #include "text/form.h"
 
 #include "base/memory.h"
+#include "text/keys.h"
 #include "text/line.h"
 #include "text/text.h"
 
@@ -28,11 +29,6 @@ static json_t *column(json_t *line, const char *name)
     json_t *value = *name ? json_object_get(line, name) : NULL;
 
     return json_is_null(value) ? NULL : value;
-}
-
-static bool has_text(const json_t *value)
-{
-    return json_is_string(value) && json_string_length(value) > 0;
 }
 
 /* A message of that role. content: borrowed. */
@@ -146,9 +142,10 @@ static bool find_think(const struct hy3_dialect_names *names, const char *text, 
 /* Whether the message has a reasoning of its own, by any of its names. */
 static bool has_reasoning(const json_t *message)
 {
-    return has_text(json_object_get(message, "reasoning_content")) ||
-           has_text(json_object_get(message, "reasoning")) ||
-           has_text(json_object_get(message, "thinking"));
+    for (size_t i = 0; i < HY3_REASONING_NAMES; i++)
+        if (hy3_json_has_text(json_object_get(message, hy3_reasoning_names[i])))
+            return true;
+    return false;
 }
 
 /* Splits the reasoning off an answer that has none yet; nothing is trimmed. */
@@ -238,7 +235,7 @@ static hy3_status add_system(json_t *line, json_t *messages, const char *name)
     if (system && !json_is_string(system))
         HY3_FAIL_DONE(HY3_EFORMAT, "'%.*s' must be a text", SHOWN, name);
     json_object_del(line, name);
-    if (!has_text(system) || is_role(json_array_get(messages, 0), "system") ||
+    if (!hy3_json_has_text(system) || is_role(json_array_get(messages, 0), "system") ||
         is_role(json_array_get(messages, 0), "developer"))
         goto done;
     if (!first)
@@ -281,8 +278,8 @@ static hy3_status add_question(json_t *messages, json_t *prompt, json_t *query)
     struct hy3_text text = {0};
     json_t *both = NULL;
 
-    if (!has_text(prompt) || !has_text(query))
-        return append(messages, "user", has_text(prompt) ? prompt : query);
+    if (!hy3_json_has_text(prompt) || !hy3_json_has_text(query))
+        return append(messages, "user", hy3_json_has_text(prompt) ? prompt : query);
     HY3_TRY_DONE(hy3_text_append(&text, json_string_value(prompt), json_string_length(prompt)));
     HY3_TRY_DONE(hy3_text_append(&text, "\n", 1));
     HY3_TRY_DONE(hy3_text_append(&text, json_string_value(query), json_string_length(query)));
@@ -307,7 +304,8 @@ static hy3_status from_alpaca(const struct hy3_form *form, json_t *line, json_t 
         HY3_FAIL(HY3_EFORMAT, "the answer, '%.*s', is missing", SHOWN, form->response);
     if (!json_is_string(response))
         HY3_FAIL(HY3_EFORMAT, "the answer, '%.*s', must be a text", SHOWN, form->response);
-    if (!has_text(column(line, form->prompt)) && !has_text(column(line, form->query)))
+    if (!hy3_json_has_text(column(line, form->prompt)) &&
+        !hy3_json_has_text(column(line, form->query)))
         HY3_FAIL(HY3_EFORMAT, "the question, '%.*s', is missing", SHOWN, form->prompt);
     HY3_TRY(add_history(messages, column(line, form->history), form->history));
     HY3_TRY(add_question(messages, column(line, form->prompt), column(line, form->query)));

@@ -17,6 +17,8 @@ struct level {
 static const char *const line_keys[] = {"messages", "reasoning_effort", "tools", NULL};
 static const char *const message_keys[] = {
     "role", "content", "reasoning_content", "tool_calls", "thinking", "reasoning", NULL};
+const char *const hy3_reasoning_names[HY3_REASONING_NAMES] = {"reasoning_content", "thinking",
+                                                              "reasoning"};
 static const char *const part_keys[] = {"text", "type", NULL};
 static const char *const call_keys[] = {"function", NULL};
 static const char *const function_keys[] = {"name", "arguments", NULL};

@@ -24,6 +24,11 @@ enum { HY3_KEYS_NOTED = 64 };
 
 #define HY3_KEYS_OTHERS "(others)"
 
+/* The names of an assistant's reasoning; the first that is given is read. */
+enum { HY3_REASONING_NAMES = 3 };
+
+extern const char *const hy3_reasoning_names[HY3_REASONING_NAMES];
+
 /* Local. Checks the keys of `object`. place: "message 3: ", before a refusal's text. unread: an
  * object; a key that is not read is added to it as "messages[].name". Errors: HY3_EFORMAT. */
 hy3_status hy3_keys_check(json_t *object, enum hy3_level level, const char *place, json_t *unread);

@@ -114,3 +114,8 @@ done:
     hy3_free(wrapped.data);
     return status;
 }
+
+bool hy3_json_has_text(const json_t *value)
+{
+    return json_is_string(value) && json_string_length(value) > 0;
+}

@@ -11,3 +11,6 @@
  * HY3_EFORMAT, also for a key given twice and for values of over HY3_JSON_MEMORY; HY3_ENOMEM. The
  * caller owns *out. */
 hy3_status hy3_json_line(const char *text, size_t size, json_t **out);
+
+/* Whether the value is a text that is not empty; false for NULL. */
+bool hy3_json_has_text(const json_t *value);

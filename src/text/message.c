@@ -130,15 +130,6 @@ static hy3_status check_role(const json_t *message, const char *place)
     return HY3_OK;
 }
 
-static const char *const reasoning_names[] = {"reasoning_content", "thinking", "reasoning"};
-
-enum { REASONING_NAMES = sizeof reasoning_names / sizeof *reasoning_names };
-
-static bool is_text_with_something(const json_t *value)
-{
-    return json_is_string(value) && json_string_length(value) > 0;
-}
-
 /* Reasoning and calls are the assistant's, and of several names of reasoning the first is read:
  * what else is given is noted. *has_more: the message says something beside its content. */
 static hy3_status check_extras(const json_t *message, const char *place, json_t *unread,
@@ -152,20 +143,20 @@ static hy3_status check_extras(const json_t *message, const char *place, json_t 
 
     snprintf(why, sizeof why, " (%s)", role);
     *has_more = is_assistant && json_array_size(calls) > 0;
-    for (size_t i = 0; i < REASONING_NAMES; i++) {
-        const json_t *text = json_object_get(message, reasoning_names[i]);
+    for (size_t i = 0; i < HY3_REASONING_NAMES; i++) {
+        const json_t *text = json_object_get(message, hy3_reasoning_names[i]);
 
         if (text && !json_is_null(text) && !json_is_string(text))
-            HY3_FAIL(HY3_EFORMAT, "%s'%s' must be a text", place, reasoning_names[i]);
-        if (is_text_with_something(text) && empty)
+            HY3_FAIL(HY3_EFORMAT, "%s'%s' must be a text", place, hy3_reasoning_names[i]);
+        if (hy3_json_has_text(text) && empty)
             HY3_FAIL(HY3_EFORMAT,
                      "%s'%s' is empty and '%s' is not read; keep the one with the text", place,
-                     empty, reasoning_names[i]);
-        if (is_text_with_something(text) && is_taken)
-            HY3_TRY(hy3_keys_note(HY3_LEVEL_MESSAGE, reasoning_names[i], why, unread));
-        *has_more |= is_text_with_something(text) && !is_taken;
+                     empty, hy3_reasoning_names[i]);
+        if (hy3_json_has_text(text) && is_taken)
+            HY3_TRY(hy3_keys_note(HY3_LEVEL_MESSAGE, hy3_reasoning_names[i], why, unread));
+        *has_more |= hy3_json_has_text(text) && !is_taken;
         if (json_is_string(text) && !is_taken && json_string_length(text) == 0)
-            empty = reasoning_names[i];
+            empty = hy3_reasoning_names[i];
         is_taken |= json_is_string(text);
     }
     if (!is_assistant && json_array_size(calls) > 0)
@@ -176,9 +167,9 @@ static hy3_status check_extras(const json_t *message, const char *place, json_t 
 /* Whether the key has been read. */
 static bool is_read(const char *key, const json_t *value)
 {
-    for (size_t i = 0; i < REASONING_NAMES; i++)
-        if (strcmp(key, reasoning_names[i]) == 0)
-            return !is_text_with_something(value);
+    for (size_t i = 0; i < HY3_REASONING_NAMES; i++)
+        if (strcmp(key, hy3_reasoning_names[i]) == 0)
+            return !hy3_json_has_text(value);
     if (strcmp(key, "tool_calls") == 0)
         return json_array_size(value) == 0;
     return strcmp(key, "role") == 0 || strcmp(key, "content") == 0;
@@ -228,12 +219,12 @@ static const char *find_answer(json_t *message)
     {
         bool is_note = is_read(key, value);
 
-        for (size_t i = 0; i < REASONING_NAMES; i++)
-            is_note |= strcmp(key, reasoning_names[i]) == 0;
+        for (size_t i = 0; i < HY3_REASONING_NAMES; i++)
+            is_note |= strcmp(key, hy3_reasoning_names[i]) == 0;
         for (size_t i = 0; notes[i]; i++)
             is_note |= strcmp(key, notes[i]) == 0;
-        if (!is_note && (is_text_with_something(value) || json_object_size(value) > 0 ||
-                         json_array_size(value) > 0))
+        if (!is_note &&
+            (hy3_json_has_text(value) || json_object_size(value) > 0 || json_array_size(value) > 0))
             return key;
     }
     return NULL;

@@ -5,14 +5,13 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "config/as_sft.h"
 #include "config/config.h"
 #include "config/leaks.h"
 #include "config/version.h"
 #include "support/test.h"
 
 #define SFT "model_name_or_path = \"m\"; output_dir = \"o\"; train_data_file = \"t.jsonl\";\n"
-
-static struct hy3_config config;
 
 /* Parses a file of this text, then up to two arguments. */
 static hy3_status parse(const char *text, const char *one, const char *two)
@@ -41,21 +40,6 @@ static void assert_message(hy3_status status, const char *wanted)
         snprintf(text, sizeof text, "%s", wanted);
     assert_int_equal(status, HY3_EUSAGE);
     assert_string_equal(hy3_error_text(), text);
-}
-
-static int start_as_sft(void **state)
-{
-    (void)state;
-    hy3_log_start("hy3_sft", true);
-    return 0;
-}
-
-static int release(void **state)
-{
-    (void)state;
-    hy3_config_free(&config);
-    hy3_log_start("test", true);
-    return 0;
 }
 
 static void a_mistake_in_an_argument_has_this_message(void **state)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "config/as_sft.h"
 #include "config/config.h"
 #include "config/leaks.h"
 #include "support/test.h"
@@ -22,8 +23,6 @@ struct scene {
 #define LF    "model_name_or_path: m\nstage: sft\ndataset: d\noutput_dir: o\n"
 #define SWIFT "model: m\ndataset: [t.jsonl]\noutput_dir: o\nmax_length: 512\n"
 #define FLAGS "--model_name_or_path m --train_data_file t.jsonl --output_dir o "
-
-static struct hy3_config config;
 
 static void write_file(const char *name, const char *text)
 {
@@ -310,21 +309,6 @@ static void a_secret_is_never_shown(void **state)
     (void)state;
     assert_refused("run.yaml", &scene, 1);
     assert_null(strstr(hy3_error_text(), "hf_secret"));
-}
-
-static int start_as_sft(void **state)
-{
-    (void)state;
-    hy3_log_start("hy3_sft", true);
-    return 0;
-}
-
-static int release(void **state)
-{
-    (void)state;
-    hy3_config_free(&config);
-    hy3_log_start("test", true);
-    return 0;
 }
 
 int main(int argc, char **argv)

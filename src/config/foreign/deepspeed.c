@@ -102,32 +102,31 @@ static hy3_status put_zero(struct hy3_translation *t, const struct hy3_settings 
     return put_directory(t, json, from);
 }
 
-static bool is_equal(const char *text, const struct hy3_setting *ours, const char *initial)
+/* Whether the two say the same: as truths, or as numbers. */
+static bool is_equal(const char *a, const char *b, bool are_truths)
 {
-    struct hy3_scalar_number number;
-    bool truth;
+    struct hy3_scalar_number x, y;
+    bool s, t;
 
-    if (ours && ours->type == HY3_VALUE_BOOL)
-        return hy3_scalar_truth(text, &truth) && truth == ours->truth;
-    if (!ours && hy3_scalar_truth(initial, &truth) && strlen(initial) > 1) {
-        bool other;
-
-        return hy3_scalar_truth(text, &other) && other == truth;
-    }
-    if (!hy3_scalar_number(text, false, &number))
-        return false;
-    if (ours && ours->type == HY3_VALUE_INT)
-        return number.real == (double)ours->integer;
-    return number.real == (ours ? ours->real : strtod(initial, NULL));
+    if (are_truths)
+        return hy3_scalar_truth(a, &s) && hy3_scalar_truth(b, &t) && s == t;
+    return hy3_scalar_number(a, false, &x) && hy3_scalar_number(b, false, &y) && x.real == y.real;
 }
 
-/* The value of our key, given or by default, as a text for messages and comparison. */
-static hy3_status initial_of(const struct hy3_translation *t, const char *key, char out[64])
+/* The value of our key as a text: given, or the default that it will have. */
+static hy3_status value_of(const struct hy3_translation *t, const char *key, char out[64])
 {
     hy3_status status = HY3_OK;
+    const struct hy3_setting *ours = hy3_ours(t, key);
     struct hy3_config defaults = {0};
     char *text = NULL;
 
+    if (ours && ours->type == HY3_VALUE_BOOL)
+        snprintf(out, 64, "%s", ours->truth ? "true" : "false");
+    else if (ours) /* hy3_put_number sets it for whole ones, too */
+        snprintf(out, 64, "%.17g", ours->real);
+    if (ours)
+        return HY3_OK;
     for (const struct hy3_foreign_default *d = hy3_foreign_defaults; d->key; d++)
         if ((d->origins & t->origin) && strcmp(d->key, key) == 0) {
             snprintf(out, 64, "%s", d->value);
@@ -148,21 +147,18 @@ static hy3_status check_equal(struct hy3_translation *t, const struct hy3_settin
                               const char *key)
 {
     const struct hy3_setting *ours = hy3_ours(t, key);
-    char initial[64];
+    const char *text = hy3_setting_text(s);
+    bool is_default = !ours || *ours->where == '\0';
+    char value[64];
 
-    HY3_TRY(initial_of(t, key, initial));
-    if (!hy3_setting_text(s)) {
+    HY3_TRY(value_of(t, key, value));
+    if (!text)
         hy3_problem(t->problems, s->where, "%s must be one value", s->key);
-        return HY3_OK;
-    }
-    if (is_equal(hy3_setting_text(s), ours, initial))
-        return HY3_OK;
-    hy3_problem(t->problems, s->where,
-                "%s = %.64s is not the %s of %s%s; make them agree, or write "
-                "\"auto\" here",
-                s->key, hy3_setting_text(s), key,
-                ours && *ours->where ? ours->where : "its default, ",
-                ours && *ours->where ? "" : initial);
+    else if (!is_equal(text, value, hy3_option_find(hy3_options, key)->type == HY3_BOOL))
+        hy3_problem(t->problems, s->where,
+                    "%s = %.64s is not the %s of %s%s; make them agree, or write \"auto\" here",
+                    s->key, text, key, is_default ? "its default, " : ours->where,
+                    is_default ? value : "");
     return HY3_OK;
 }
 
@@ -191,12 +187,9 @@ static hy3_status check_betas(struct hy3_translation *t, const struct hy3_settin
 
 static double number_of(const struct hy3_translation *t, const char *key)
 {
-    const struct hy3_setting *ours = hy3_ours(t, key);
-    char initial[64];
+    char value[64];
 
-    if (ours)
-        return ours->type == HY3_VALUE_INT ? (double)ours->integer : ours->real;
-    return initial_of(t, key, initial) == HY3_OK ? strtod(initial, NULL) : 0;
+    return value_of(t, key, value) == HY3_OK ? strtod(value, NULL) : 0;
 }
 
 /* The samples of a step. */
@@ -336,10 +329,7 @@ static hy3_status read_map(struct hy3_translation *t, bool *found)
 
         if (strncmp(s->key, prefix, sizeof prefix - 1) != 0 || s->type == HY3_VALUE_NULL)
             continue;
-        HY3_TRY_DONE(hy3_settings_add(&json, s->key + sizeof prefix - 1, s->where, &copy));
-        copy->type = s->type;
-        for (int k = 0; k < s->texts.count; k++)
-            HY3_TRY_DONE(hy3_list_add(&copy->texts, s->texts.items[k], strlen(s->texts.items[k])));
+        HY3_TRY_DONE(hy3_settings_copy(&json, s->key + sizeof prefix - 1, s, &copy));
     }
     *found = json.count > 0;
     if (*found)

@@ -29,6 +29,13 @@ const char *hy3_setting_text(const struct hy3_setting *s)
     return s->type == HY3_VALUE_WORD ? s->texts.items[0] : NULL;
 }
 
+const char *hy3_ours_text(const struct hy3_translation *t, const char *key)
+{
+    const struct hy3_setting *s = hy3_ours(t, key);
+
+    return s && s->texts.count > 0 ? s->texts.items[0] : NULL;
+}
+
 /* The place of theirs, with their name of the key where ours is another. */
 static hy3_status add(struct hy3_translation *t, const struct hy3_setting *theirs, const char *key,
                       enum hy3_value_type type, struct hy3_setting **out)
@@ -69,7 +76,6 @@ hy3_status hy3_put_number(struct hy3_translation *t, const struct hy3_setting *t
                           const char *key, double value)
 {
     struct hy3_setting *s;
-
     bool is_whole = floor(value) == value && fabs(value) < 0x1p53;
 
     HY3_TRY(add(t, theirs, key, is_whole ? HY3_VALUE_INT : HY3_VALUE_REAL, &s));
@@ -84,9 +90,7 @@ hy3_status hy3_put_list(struct hy3_translation *t, const struct hy3_setting *the
     struct hy3_setting *s;
 
     HY3_TRY(add(t, theirs, key, HY3_VALUE_LIST, &s));
-    for (int i = 0; i < texts->count; i++)
-        HY3_TRY(hy3_list_add(&s->texts, texts->items[i], strlen(texts->items[i])));
-    return HY3_OK;
+    return hy3_list_copy(&s->texts, texts);
 }
 
 hy3_status hy3_split_texts(const struct hy3_setting *s, struct hy3_list *texts)
@@ -94,8 +98,8 @@ hy3_status hy3_split_texts(const struct hy3_setting *s, struct hy3_list *texts)
     const char *text = hy3_setting_text(s);
 
     *texts = (struct hy3_list){0};
-    for (int i = 0; s->type == HY3_VALUE_LIST && i < s->texts.count; i++)
-        HY3_TRY(hy3_list_add(texts, s->texts.items[i], strlen(s->texts.items[i])));
+    if (s->type == HY3_VALUE_LIST)
+        return hy3_list_copy(texts, &s->texts);
     while (text && *text) {
         size_t length, used;
 

@@ -425,11 +425,11 @@ static hy3_status put_alpha(struct hy3_translation *t)
     const struct hy3_setting *s = hy3_theirs(t, "lora_alpha");
     double alpha = 0, rank = 8;
 
-    const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
+    const char *type = hy3_ours_text(t, "finetuning_type");
 
     if (t->origin != HY3_LLAMA_FACTORY)
         return HY3_OK;
-    if (!s && type && type->texts.count > 0 && strcmp(type->texts.items[0], "lora") != 0)
+    if (!s && type && strcmp(type, "lora") != 0)
         return HY3_OK;
     if (s && (!get_number(t, "lora_alpha", &alpha) || alpha != 0))
         return hy3_put_plain(t, s, "lora_alpha", NULL);
@@ -502,8 +502,8 @@ static hy3_status put_winners(struct hy3_translation *t)
 /* ms-swift's own are the model's length, and a rate by the kind of training. */
 static hy3_status put_swift(struct hy3_translation *t)
 {
-    const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
-    bool is_full = type && type->texts.count > 0 && strcmp(type->texts.items[0], "full") == 0;
+    const char *type = hy3_ours_text(t, "finetuning_type");
+    bool is_full = type && strcmp(type, "full") == 0;
 
     if (!hy3_ours(t, "max_seq_length"))
         hy3_problem(t->problems, "",

@@ -64,12 +64,11 @@ static hy3_status copy_setting(struct hy3_settings *to, const struct hy3_setting
 {
     struct hy3_setting *copy;
 
-    HY3_TRY(hy3_settings_add(to, s->key, s->where, &copy));
-    copy->type = s->type;
-    if (s->type == HY3_VALUE_WORD && s->texts.items[0][0] == '[')
+    if (s->type == HY3_VALUE_WORD && s->texts.items[0][0] == '[') {
+        HY3_TRY(hy3_settings_add(to, s->key, s->where, &copy));
         return copy_list(copy, s->texts.items[0]);
-    for (int i = 0; i < s->texts.count; i++)
-        HY3_TRY(hy3_list_add(&copy->texts, s->texts.items[i], strlen(s->texts.items[i])));
+    }
+    HY3_TRY(hy3_settings_copy(to, s->key, s, &copy));
     if (copy->type == HY3_VALUE_WORD && hy3_scalar_is_null(copy->texts.items[0]))
         copy->type = HY3_VALUE_NULL;
     return HY3_OK;
@@ -207,9 +206,9 @@ static hy3_status note_unused(struct hy3_translation *t)
 /* Whether the finetuning_type, which the defaults name first, is lora. */
 static bool trains_adapter(const struct hy3_translation *t)
 {
-    const struct hy3_setting *type = hy3_ours(t, "finetuning_type");
+    const char *type = hy3_ours_text(t, "finetuning_type");
 
-    return type && type->texts.count > 0 && strcmp(type->texts.items[0], "lora") == 0;
+    return type && strcmp(type, "lora") == 0;
 }
 
 /* The tool's own defaults, for keys that nobody gave. */

@@ -24,6 +24,9 @@ const struct hy3_setting *hy3_theirs(const struct hy3_translation *t, const char
 /* Local. The setting of ours so far, NULL if there is none. */
 const struct hy3_setting *hy3_ours(const struct hy3_translation *t, const char *key);
 
+/* Local. The first text of a setting of ours, NULL if there is none. */
+const char *hy3_ours_text(const struct hy3_translation *t, const char *key);
+
 /* Local. What a scalar says; NULL for lists. */
 const char *hy3_setting_text(const struct hy3_setting *s);
 
