@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_plan - memory, traffic and disk space of a run, without running it. */
 #include "app/plan_print.h"
+#include "app/rates.h"
 #include "comm/agree.h"
 #include "comm/end.h"
 #include "comm/group.h"
@@ -12,7 +13,10 @@ int main(int argc, char **argv)
     hy3_status status = HY3_OK;
     struct hy3_plan_options o = {0};
     struct hy3_config config = {0};
-    int64_t ranks, per_node = 8, device = 0, host = 0;
+    struct hy3_rates rates;
+    const char *device_rates = NULL, *trace = NULL;
+    double imbalance = 1.2;
+    int64_t ranks, per_node = 8, device = 0, host = 0, disk = 0;
     bool finished;
     const struct hy3_option table[] = {
         {HY3_ARGUMENT("ranks", HY3_COUNT, &ranks, "N", "number of ranks; required"),
@@ -23,6 +27,15 @@ int main(int argc, char **argv)
                       "memory of a GPU, e.g. 80GB (default: no limit)")},
         {HY3_ARGUMENT("host-memory", HY3_SIZE, &host, "SIZE",
                       "memory of a node, e.g. 1.5TB (default: no limit)")},
+        {HY3_ARGUMENT("rates", HY3_TEXT, &device_rates, "DEVICE",
+                      "estimate seconds: h100, h200, or a file like etc/devices/h100.cfg")},
+        {HY3_ARGUMENT("imbalance", HY3_REAL, &imbalance, "R",
+                      "rows of the busiest rank's experts by their mean (default 1.2)"),
+         .real = {.low = 1, .high = 1000}},
+        {HY3_ARGUMENT("disk", HY3_SIZE, &disk, "SIZE",
+                      "bytes per second that a checkpoint is written at, e.g. 20GB")},
+        {HY3_ARGUMENT("trace", HY3_TEXT, &trace, "FILE",
+                      "write the timeline of a step, for Perfetto")},
         {HY3_ARGUMENT("shape", HY3_TEXT, &o.shape, "FILE",
                       "config.json, where the model directory is not here"),
          .path = HY3_PATH_FILE},
@@ -39,8 +52,17 @@ int main(int argc, char **argv)
     o.ranks_per_node = (int)per_node;
     o.device_memory = (double)device;
     o.host_memory = (double)host;
+    o.disk = (double)disk;
+    o.imbalance = imbalance;
+    if (hy3_rank(MPI_COMM_WORLD) == 0 && device_rates) {
+        status = hy3_rates_read(device_rates, &rates);
+        o.rates = &rates;
+    }
+    HY3_AGREE_DONE(MPI_COMM_WORLD, status, "reading the rates");
+    if (trace && !device_rates)
+        HY3_FAIL_DONE(HY3_EUSAGE, "--trace needs --rates");
     if (hy3_rank(MPI_COMM_WORLD) == 0)
-        status = hy3_plan_print(&config, &o);
+        status = hy3_plan_print(&config, &o, trace);
     status = hy3_agree(MPI_COMM_WORLD, status, "planning");
 done:
     hy3_config_free(&config);

@@ -68,8 +68,7 @@ static hy3_status make_batch(struct rehearsal *r)
     return HY3_OK;
 }
 
-static hy3_status open_rehearsal(struct rehearsal *r, const struct hy3_plan_options *options,
-                                 int *group)
+static hy3_status open_rehearsal(struct rehearsal *r, int group)
 {
     const struct hy3_config *c = r->config;
     struct hy3_loaded_model *m = &r->model;
@@ -78,9 +77,8 @@ static hy3_status open_rehearsal(struct rehearsal *r, const struct hy3_plan_opti
     struct hy3_pass_options pass = hy3_module_options_pass(c);
     int64_t held;
 
-    HY3_TRY(lay_out(r, options, group));
     HY3_TRY(hy3_module_options_model(c, &model));
-    held = m->shape.experts / *group;
+    held = m->shape.experts / group;
     HY3_TRY(hy3_params_create(&m->shape, 0, held, &m->params));
     if (model.lora.rank > 0)
         HY3_TRY(hy3_params_add_adapter(m->params, &model.lora));
@@ -109,10 +107,12 @@ static void close_rehearsal(struct rehearsal *r)
     hy3_free(r->batch.samples);
 }
 
-static void add_traffic(struct hy3_plan *plan, double times)
+static void add_lap(struct hy3_plan *plan, struct hy3_timing *timing, double times)
 {
     struct hy3_dry_counts counts = hy3_dry_counts();
+    struct hy3_timing lap = hy3_timeline_lap();
 
+    hy3_timing_add(timing, &lap, times);
     plan->reduced += times * counts.reduced;
     plan->gathered_sent += times * counts.gathered;
     plan->scattered += times * counts.scattered;
@@ -122,7 +122,7 @@ static void add_traffic(struct hy3_plan *plan, double times)
 
 /* Two steps: the second one gathers what the first has updated. All micro-batches but the last send
  * the same. */
-static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
+static hy3_status rehearse(struct rehearsal *r, FILE *trace, struct hy3_plan *plan)
 {
     int64_t micros = r->config->gradient_accumulation_steps;
     struct hy3_pass_result result;
@@ -132,19 +132,23 @@ static hy3_status rehearse(struct rehearsal *r, struct hy3_plan *plan)
         struct hy3_plan *into = step == 1 ? plan : &(struct hy3_plan){0};
 
         hy3_dry_forget_traffic();
+        hy3_timeline_lap();
+        hy3_timeline_trace(step == 1 ? trace : NULL);
         if (micros > 1) {
             HY3_TRY(hy3_pass_train(r->pass, &r->batch, false, &result));
-            add_traffic(into, 1);
+            add_lap(into, &into->micros, 1);
         }
         if (micros > 2) { /* nothing stale is gathered any more */
             HY3_TRY(hy3_pass_train(r->pass, &r->batch, false, &result));
-            add_traffic(into, (double)(micros - 2));
+            add_lap(into, &into->micros, (double)(micros - 2));
         }
         HY3_TRY(hy3_pass_train(r->pass, &r->batch, true, &result));
+        add_lap(into, &into->micros, 1);
         HY3_TRY(hy3_sharded_optimizer_step(&r->optimizer, hy3_pass_stream(r->pass), 1, 1, 1, 1e-5,
                                            &norm));
-        add_traffic(into, 1);
+        add_lap(into, &into->update, 1);
     }
+    hy3_timeline_trace(NULL);
     return HY3_OK;
 }
 
@@ -180,13 +184,19 @@ hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape
 {
     hy3_status status = HY3_OK;
     struct rehearsal r = {.config = config, .model = {.shape = *shape}};
+    struct hy3_timeline_options timeline = {.rates = options->rates,
+                                            .ranks = options->ranks,
+                                            .ranks_per_node = options->ranks_per_node,
+                                            .imbalance = options->imbalance};
     struct hy3_store_memory memory;
     struct hy3_dry_counts counts;
 
     *plan = (struct hy3_plan){0};
-    r.model.backend = hy3_dry_backend();
-    HY3_TRY_DONE(open_rehearsal(&r, options, &plan->group));
-    HY3_TRY_DONE(rehearse(&r, plan));
+    HY3_TRY_DONE(lay_out(&r, options, &plan->group));
+    timeline.expert_group = plan->group;
+    r.model.backend = hy3_dry_backend(&timeline);
+    HY3_TRY_DONE(open_rehearsal(&r, plan->group));
+    HY3_TRY_DONE(rehearse(&r, options->trace, plan));
     measure_disk(&r, plan);
     memory = hy3_store_memory(r.model.store);
     counts = hy3_dry_counts();

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan.h - memory and traffic of a run, measured by running it on a backend that only counts.
- *
- * A timeline of a step would be a second reader of the same steps: it takes the place of the
- * counting backend, or stands beside it, and gets each operation with its stream. */
+/* plan.h - memory, traffic and seconds of a run, measured by running it on a backend that only
+ * counts. */
 #pragma once
 
+#include "backend/dry/timeline.h"
 #include "config/config.h"
 #include "model/shape.h"
 
@@ -12,6 +11,10 @@ struct hy3_plan_options {
     const char *shape; /* config.json of the model; NULL: that of model_name_or_path */
     int ranks, ranks_per_node;
     double device_memory, host_memory; /* bytes per device and per node; 0: not limited */
+    double disk;                       /* bytes/s that checkpoints are written at; 0: unknown */
+    const struct hy3_rates *rates;     /* of the device; NULL: no seconds */
+    double imbalance;                  /* rows of the busiest rank's experts by their mean */
+    FILE *trace;                       /* of a step, in Chrome's form; NULL: none */
 };
 
 /* Bytes of the rank that needs most. */
@@ -25,6 +28,7 @@ struct hy3_plan {
     double reduced, gathered_sent, scattered, exchanged; /* sent per rank and step */
     double checkpoint, model;                            /* on disk */
     double parameters, trained;                          /* elements */
+    struct hy3_timing micros, update; /* of a step: its micro-batches together, then the update */
 };
 
 /* Local. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */

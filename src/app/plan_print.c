@@ -3,10 +3,14 @@
 #include "app/plan_print.h"
 
 #include "app/plan_fit.h"
+#include "app/plan_time.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "base/plural.h"
 #include "base/size.h"
 #include "comm/stop.h"
+
+#include <stdlib.h>
 
 static hy3_status read_shape(const struct hy3_config *config, const struct hy3_plan_options *o,
                              struct hy3_shape *shape)
@@ -136,15 +140,40 @@ static hy3_status print_ranks(const struct hy3_config *config, const struct hy3_
     return HY3_OK;
 }
 
-hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan_options *options)
+/* The plan of the run as configured, with its trace in that file (NULL: none). */
+static hy3_status make(const struct hy3_config *config, const struct hy3_shape *shape,
+                       const struct hy3_plan_options *options, const char *trace,
+                       struct hy3_plan *plan)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_plan_options o = *options;
+    char *text = NULL;
+    size_t size = 0;
+
+    if (!trace)
+        return hy3_plan_make(config, shape, options, plan);
+    if (!(o.trace = open_memstream(&text, &size)))
+        HY3_FAIL(HY3_ENOMEM, "no memory for the trace");
+    status = hy3_plan_make(config, shape, &o, plan);
+    if (fclose(o.trace) != 0 && status == HY3_OK)
+        status = hy3_fail(HY3_ENOMEM, __FILE__, __LINE__, "no memory for the trace");
+    if (status == HY3_OK)
+        status = hy3_output_replace(trace, text, size);
+    free(text);
+    return status;
+}
+
+hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan_options *options,
+                          const char *trace)
 {
     struct hy3_shape shape;
     struct hy3_plan plan;
 
     HY3_TRY(read_shape(config, options, &shape));
-    HY3_TRY(hy3_plan_make(config, &shape, options, &plan));
+    HY3_TRY(make(config, &shape, options, trace, &plan));
     HY3_TRY(hy3_stop_check("planning"));
     print_table(config, options, &plan);
+    hy3_plan_time_print(config, options, &plan);
     if (options->device_memory <= 0 && options->host_memory <= 0)
         return HY3_OK;
     if (hy3_plan_fit(config, options, &plan)) {

@@ -53,6 +53,48 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     done
 }
 
+@test "seconds of a step are the sum of their parts, and grow with the imbalance" {
+    local rates="--rates $HY3_SOURCE/etc/devices/h100.cfg" even
+
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 offload=none
+    ! grep -q "tokens/s" "$OUT" || fail "seconds without rates"
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 offload=none $rates \
+        --imbalance 1 --disk 1GB
+    even=$(sed -n 's/.* = \([0-9.]*\) s$/\1/p' "$OUT")
+    awk -v step="$even" '/ s +[0-9.]+ %$/ { sum += $(NF - 3) }
+        END { exit !(sum > 0.999 * step && sum < 1.001 * step) }' "$OUT" || fail "$(shown)"
+    grep -q "checkpoint at 1 GB/s: 2 s; --signal=USR1@120" "$OUT" || fail "$(shown)"
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 offload=none $rates \
+        --imbalance 2
+    awk -v one="$even" -v two="$(sed -n 's/.* = \([0-9.]*\) s$/\1/p' "$OUT")" \
+        'BEGIN { exit !(two > 1.1 * one && two < 2 * one) }' || fail "$even, then $(shown)"
+}
+
+# Of the four micro-batches the second and third take the same and stand there once.
+@test "the timeline of a step is a Chrome trace" {
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
+        --rates "$HY3_SOURCE/etc/devices/h100.cfg" --trace trace.json
+    [ "$(grep -c '"attention_forward","ph":"X"' trace.json)" -eq $((80 * 3 * 2)) ] ||
+        fail "$(head -c 300 trace.json)"
+    [ "$(sed -n '1p;$p' trace.json | tr -d '\n')" = '{"traceEvents":[]}' ] ||
+        fail "$(head -c 300 trace.json)"
+    ! grep -qE '"(ts|dur)":-' trace.json
+}
+
+@test "rates that are no rates are refused, all of them together" {
+    sed -e 's/^launch .*/launch = -1;/' -e 's/^wait .*/waits = 1;/' \
+        "$HY3_SOURCE/etc/devices/h100.cfg" >odd.cfg
+    run_fails 2 "'launch' must be a number above 0" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED \
+        --ranks 8 --rates odd.cfg
+    grep -q "'waits' is no rate of a device" "$ERR" || fail "$(shown)"
+    sed -e '/^wait /d' "$HY3_SOURCE/etc/devices/h100.cfg" >short.cfg
+    run_fails 2 "'wait' is missing" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
+        --rates short.cfg
+    run_fails 2 "no rates of the device 'abacus'" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED \
+        --ranks 8 --rates abacus
+    run_fails 2 "needs --rates" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --trace t
+}
+
 @test "wrong use is told" {
     run_fails 2 "the argument --ranks is missing" hy3_plan "$HY3_SOURCE/etc/lora.cfg"
     run_fails 2 "give its config.json with --shape" hy3_plan "$HY3_SOURCE/etc/lora.cfg" --ranks 8

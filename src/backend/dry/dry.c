@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dry.c - addresses, counters, and kernels that return at once. */
+/* dry.c - addresses, counters and clocks. */
 #include "backend/dry/dry.h"
 
-#include "backend/immediate.h"
+#include "backend/dry/parts.h"
 
 #include <sys/mman.h>
 
@@ -73,11 +73,43 @@ static void give(void *memory)
     }
 }
 
+bool hy3_dry_is_host(const void *memory)
+{
+    for (int i = 0; is_dry(memory) && i < dry.count; i++)
+        if ((const char *)memory >= dry.blocks[i].begin &&
+            (const char *)memory < dry.blocks[i].begin + dry.blocks[i].bytes)
+            return dry.blocks[i].host;
+    return true;
+}
+
+/* Over the host's bus where one side is the host's. What the host itself allocated is not pinned:
+ * it waits for such a copy from the device, and makes one itself before one to the device. */
+static void time_copy(struct hy3_stream *stream, const void *to, const void *from, size_t bytes)
+{
+    const struct hy3_rates *r = hy3_timeline_rates();
+    bool to_host = hy3_dry_is_host(to), from_host = hy3_dry_is_host(from);
+    struct hy3_cost cost = {HY3_COPY, (double)bytes / r->host_copy + 2 * r->kernel, 0, 1};
+
+    if (to_host == from_host) {
+        cost.work = HY3_ELEMENTWISE;
+        cost.seconds = 2 * (double)bytes / r->memory + r->kernel;
+    }
+    hy3_timeline_work(stream,
+                      to_host     ? "copy to host"
+                      : from_host ? "copy from host"
+                                  : "copy",
+                      cost);
+    if (to_host && !is_dry(to))
+        hy3_timeline_wait(stream);
+}
+
 /* What is read back is zero, but for the numbers of routed rows: these are even. */
 static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, size_t bytes)
 {
     int64_t *starts = to;
 
+    if (bytes > 0 && hy3_timeline_rates())
+        time_copy(stream, to, from, bytes);
     if (is_dry(to) || bytes == 0)
         return HY3_OK;
     if (!is_dry(from))
@@ -92,26 +124,23 @@ static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, si
 
 static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
 {
+    const struct hy3_rates *r = hy3_timeline_rates();
+
+    if (bytes > 0 && r)
+        hy3_timeline_work(
+            stream, "zero",
+            (struct hy3_cost){HY3_ELEMENTWISE, (double)bytes / r->memory + r->kernel, 0, 1});
     if (bytes > 0 && !is_dry(memory))
         memset(memory, 0, bytes);
     return HY3_OK;
 }
-
-#define X(op)                                                                    \
-    static hy3_status op(struct hy3_stream *stream, const struct hy3_##op *args) \
-    {                                                                            \
-        return HY3_OK;                                                           \
-    }
-HY3_OPS(X)
-HY3_PAIRS(X)
-#undef X
 
 static hy3_status count_rows(struct hy3_stream *stream, const struct hy3_route_index *args)
 {
     dry.starts = args->starts;
     dry.rows = args->T * args->k;
     dry.experts = args->E;
-    return route_index(stream, args);
+    return hy3_dry_kernels.route_index(stream, args);
 }
 
 static double others(const struct hy3_group *group)
@@ -128,6 +157,13 @@ static void count_sum(const struct hy3_group *group, double bytes)
 static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *group, float *data,
                              int64_t count, const char *phase)
 {
+    struct hy3_event *event;
+
+    for (int turn = 0; turn < 2; turn++) { /* a reduce-scatter and a gather */
+        HY3_TRY(hy3_timeline_begin_transfer(stream, HY3_SUM, group, (double)count * sizeof *data,
+                                            &event));
+        hy3_timeline_finish(stream, &event);
+    }
     count_sum(group, (double)count * sizeof *data);
     dry.counts.reduced += 2 * others(group) / group->size * (double)count * sizeof *data;
     return HY3_OK;
@@ -136,8 +172,11 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
 static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *group, void *data,
                              int64_t count, hy3_dtype dtype, struct hy3_transfer *transfer)
 {
-    dry.counts.gathered += others(group) * (double)count * (double)hy3_dtype_size(dtype);
-    return HY3_OK;
+    double bytes = (double)count * (double)hy3_dtype_size(dtype);
+
+    dry.counts.gathered += others(group) * bytes;
+    return hy3_timeline_begin_transfer(stream, HY3_GATHER, group, group->size * bytes,
+                                       &transfer->event);
 }
 
 static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_group *group,
@@ -146,18 +185,25 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
 {
     count_sum(group, (double)count * group->size * sizeof *data);
     dry.counts.scattered += others(group) * (double)count * sizeof *own;
-    return HY3_OK;
+    return hy3_timeline_begin_transfer(
+        stream, HY3_SUM, group, (double)count * group->size * sizeof *data, &transfer->event);
 }
 
 static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfer,
                          const char *phase)
 {
+    hy3_timeline_finish(stream, &transfer->event);
     return HY3_OK;
 }
 
 static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
                              const struct hy3_all_to_all *rows, const char *phase)
 {
+    double rows_sent = 0;
+
+    for (int r = 0; r < group->size; r++)
+        rows_sent += (double)rows->send_count[r];
+    hy3_timeline_exchange(stream, group, rows_sent * (double)rows->row_bytes / group->size);
     for (int r = 0; r < group->size; r++)
         if (r != group->rank)
             dry.counts.exchanged += (double)rows->send_count[r] * (double)rows->row_bytes;
@@ -171,24 +217,15 @@ static const struct hy3_backend table = {
                .free = give,
                .alloc_host = host_alloc,
                .free_host = give,
-               .stream_create = hy3_immediate_stream_create,
-               .stream_free = hy3_immediate_stream_free,
-               .synchronize = hy3_immediate_synchronize,
-               .event_create = hy3_immediate_event_create,
-               .event_free = hy3_immediate_event_free,
-               .event_record = hy3_immediate_event,
-               .event_wait = hy3_immediate_event,
+               .stream_create = hy3_timeline_stream_create,
+               .stream_free = hy3_timeline_stream_free,
+               .synchronize = hy3_timeline_synchronize,
+               .event_create = hy3_timeline_event_create,
+               .event_free = hy3_timeline_event_free,
+               .event_record = hy3_timeline_event_record,
+               .event_wait = hy3_timeline_event_wait,
                .copy = copy,
                .zero = zero},
-    .kernels =
-        {
-#define X(op) .op = op,
-            HY3_OPS(X)
-#undef X
-#define X(op) .op##_forward = op, .op##_backward = op,
-                HY3_PAIRS(X)
-#undef X
-        },
     .collectives = {.all_reduce = all_reduce,
                     .all_gather = all_gather,
                     .reduce_scatter = reduce_scatter,
@@ -196,12 +233,14 @@ static const struct hy3_backend table = {
                     .all_to_all = all_to_all},
 };
 
-const struct hy3_backend *hy3_dry_backend(void)
+const struct hy3_backend *hy3_dry_backend(const struct hy3_timeline_options *options)
 {
     static struct hy3_backend ready;
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
+    hy3_timeline_begin(options);
     ready = table;
+    ready.kernels = hy3_dry_kernels;
     ready.kernels.route_index = count_rows;
     if (!dry.space)
         /* cppcheck-suppress invalidFunctionArg ; -1 is what MAP_ANONYMOUS asks for */

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dry.h - a backend that computes nothing: it hands out addresses without memory behind them and
  * counts what would be allocated and sent. A run on it is a plan: its numbers are the program's
- * own.
- *
- * Estimated times would be a second backend beside it, a timeline: the same stubs add the duration
- * of each kernel and transfer to their stream, and events make one stream wait for another.
+ * own. With the rates of a device its operations take time on a timeline.
  *
  * Groups on it have no communicator (MPI_COMM_NULL): agreement and small messages then stay local.
  * Routing is even. One plan at a time. */
 #pragma once
 
 #include "backend/backend.h"
+#include "backend/dry/timeline.h"
 
 struct hy3_dry_counts {
     size_t device, device_peak, host, host_peak; /* bytes allocated */
@@ -19,8 +17,8 @@ struct hy3_dry_counts {
     double reduced, gathered, scattered, exchanged;
 };
 
-/* Local. The table; counts start from zero. */
-const struct hy3_backend *hy3_dry_backend(void);
+/* Local. The table; counts and clocks start from zero. */
+const struct hy3_backend *hy3_dry_backend(const struct hy3_timeline_options *options);
 
 struct hy3_dry_counts hy3_dry_counts(void);
 

@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Estimated seconds of a step on a cluster, a line of a table per run: what hy3_plan says of the
+# published model on the configurations of etc, with even experts.
+# usage: benchmarks/timeline.sh BUILD_DIR [RATES]
+set -euo pipefail
+
+source_dir=$(cd "$(dirname "$0")/.." && pwd)
+build=${1:?usage: benchmarks/timeline.sh BUILD_DIR [RATES]}
+rates=${2:-$source_dir/etc/devices/h100.cfg}
+
+# row NAME CONFIG RANKS [key=value ...]
+row() {
+    local name=$1 config=$2 ranks=$3
+    shift 3
+    "$build/hy3_plan" "$source_dir/etc/$config" --shape "$source_dir/etc/hy3_295b.json" \
+        --ranks "$ranks" --rates "$rates" --imbalance 1 "$@" | awk -v name="$name" '
+        /device, peak/ { memory = $3 }
+        / x .* update / { micro = $3; update = $7; step = $10 }
+        /waiting for gathers/ { gathers = $(NF - 3) }
+        /waiting for sums/ { sums = $(NF - 3) }
+        /exchange with/ { exchange = $(NF - 3) }
+        /waiting for copies/ { copies = $(NF - 3) }
+        /tokens\/s per rank/ { tokens = $1 }
+        END { printf "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", name, memory, micro,
+                  update, step, gathers + sums, exchange, copies, tokens }'
+}
+
+echo "| run | GB | micro-batch | update | step | weights, gradients | exchange | copies" \
+    "| tokens/s per GPU |"
+echo "|---|---|---|---|---|---|---|---|---|"
+row "LoRA, 8 GPUs, etc/lora.cfg" lora.cfg 8
+row "LoRA, 16, offload=none" lora.cfg 16 offload=none
+row "full, 32, etc/full.cfg" full.cfg 32
+row "full, 32, offload=optimizer" full.cfg 32 offload=optimizer
+row "the same, expert_parallel_size=32" full.cfg 32 offload=optimizer expert_parallel_size=32
+row "full, 128, offload=none, batch 4" full.cfg 128 offload=none per_device_train_batch_size=4

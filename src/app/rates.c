@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rates.c - a file of key = value lines, through the reader of configurations. */
+#include "app/rates.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "config/settings.h"
+
+#include <stdlib.h>
+
+enum { FILE_LIMIT = 1 << 16 };
+
+#define RATE(key)                             \
+    {                                         \
+#        key, offsetof(struct hy3_rates, key) \
+    }
+
+static const struct {
+    const char *key;
+    size_t offset; /* of a double */
+} table[] = {
+    RATE(peak),
+    RATE(product_bf16),
+    RATE(product_fp32),
+    RATE(grouped_bf16),
+    RATE(grouped_fp32),
+    RATE(grouped_weights_bf16),
+    RATE(grouped_weights_fp32),
+    RATE(attention_forward),
+    RATE(attention_backward),
+    RATE(attention_forward_long),
+    RATE(attention_backward_long),
+    RATE(memory),
+    RATE(host_copy),
+    RATE(host_memory),
+    RATE(launch),
+    RATE(kernel),
+    RATE(wait),
+    RATE(node_link),
+    RATE(network),
+    RATE(node_latency),
+    RATE(network_latency),
+};
+
+#undef RATE
+
+enum { RATES = sizeof table / sizeof *table, OVERLAP = RATES };
+
+static void put(const struct hy3_setting *s, struct hy3_rates *rates, bool *seen,
+                struct hy3_problems *problems)
+{
+    double value = s->type == HY3_VALUE_REAL ? s->real : (double)s->integer;
+    int i = 0;
+
+    while (i < RATES && strcmp(table[i].key, s->key) != 0)
+        i++;
+    if (i == RATES && strcmp(s->key, "overlap") != 0) {
+        hy3_problem(problems, s->where, "'%.64s' is no rate of a device", s->key);
+        return;
+    }
+    seen[i] = true;
+    if (i == OVERLAP && s->type == HY3_VALUE_BOOL)
+        rates->overlap = s->truth;
+    else if (i == OVERLAP)
+        hy3_problem(problems, s->where, "'overlap' must be true or false");
+    else if ((s->type != HY3_VALUE_REAL && s->type != HY3_VALUE_INT) || !(value > 0) ||
+             !(value < 1e24))
+        hy3_problem(problems, s->where, "'%s' must be a number above 0", s->key);
+    else
+        memcpy((char *)rates + table[i].offset, &value, sizeof value);
+}
+
+static hy3_status find(const char *device, char path[HY3_PATH_MAX])
+{
+    const char *directory = getenv("HY3_DATADIR");
+
+    if (strchr(device, '/') || hy3_path_exists(device))
+        return hy3_path_format(path, HY3_PATH_MAX, "%s", device);
+    return hy3_path_format(path, HY3_PATH_MAX, "%s/etc/devices/%s.cfg",
+                           directory ? directory : HY3_DATADIR, device);
+}
+
+hy3_status hy3_rates_read(const char *device, struct hy3_rates *rates)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_settings settings = {0};
+    struct hy3_problems problems = {0};
+    bool seen[RATES + 1] = {false};
+    char path[HY3_PATH_MAX], *text = NULL;
+    size_t size;
+
+    *rates = (struct hy3_rates){0};
+    HY3_TRY_DONE(find(device, path));
+    if (!hy3_path_exists(path))
+        HY3_FAIL_DONE(
+            HY3_EUSAGE,
+            "no rates of the device '%s': '%s' does not exist; etc/devices has those that "
+            "are known",
+            device, path);
+    HY3_TRY_DONE(hy3_file_read(path, FILE_LIMIT, &text, &size));
+    HY3_TRY_DONE(hy3_libconfig_read(text, size, path, &settings, &problems));
+    for (size_t i = 0; i < settings.count; i++)
+        put(&settings.items[i], rates, seen, &problems);
+    for (int i = 0; problems.count == 0 && i <= RATES; i++)
+        if (!seen[i])
+            hy3_problem(&problems, path, "'%s' is missing", i < RATES ? table[i].key : "overlap");
+    HY3_TRY_DONE(hy3_problems_status(&problems));
+done:
+    hy3_settings_free(&settings);
+    hy3_free(text);
+    return status;
+}
