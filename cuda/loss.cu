@@ -46,9 +46,11 @@ template <class T, int N> HY3_DEVICE void store_piece(const struct piece<N> &own
     }
 }
 
-/* partial[row][piece] = {largest logit, sum exp(logit - largest)} */
-template <int N>
-__global__ void loss_forward_kernel(int64_t V, unsigned pieces, const float *logits, float *partial)
+/* partial[row][piece] = {largest logit, sum exp(logit - largest)}; smooth: sums[row][piece] = sum
+ * of the logits. */
+template <int N, bool smooth>
+__global__ void loss_forward_kernel(int64_t V, unsigned pieces, const float *logits, float *partial,
+                                    float *sums)
 {
     HY3_SHARED(float, red, [33]);
     struct piece<N> own;
@@ -72,16 +74,29 @@ __global__ void loss_forward_kernel(int64_t V, unsigned pieces, const float *log
     pair[1] = block_sum(pair[1], red);
     if (threadIdx.x == 0)
         store(partial + (int64_t)blockIdx.x * 2, pair);
+    if (!smooth)
+        return;
+    shift = 0;
+    HY3_UNROLL
+    for (int j = 0; j < AHEAD; j++) {
+        HY3_UNROLL
+        for (int n = 0; n < N; n++)
+            if (own.first + (int64_t)j * blockDim.x * N < V)
+                shift += own.value[j][n];
+    }
+    shift = block_sum(shift, red);
+    if (threadIdx.x == 0)
+        sums[blockIdx.x] = shift;
 }
 
-/* One warp per row. */
-__global__ void loss_end_kernel(int64_t V, unsigned pieces, const float *partial,
-                                const float *logits, const int32_t *targets, float *loss,
-                                float *lse)
+/* One warp per row. sums: as above where smoothing is above 0. */
+__global__ void loss_end_kernel(int64_t V, unsigned pieces, const float *partial, const float *sums,
+                                float smoothing, const float *logits, const int32_t *targets,
+                                float *loss, float *lse)
 {
     int64_t row = blockIdx.x;
     int target = targets[row];
-    float most = -INFINITY, sum = 0, pair[2];
+    float most = -INFINITY, sum = 0, all = 0, pair[2], hit;
 
     for (unsigned i = threadIdx.x; i < pieces; i += 32) {
         load(pair, partial + (row * pieces + i) * 2);
@@ -93,17 +108,26 @@ __global__ void loss_end_kernel(int64_t V, unsigned pieces, const float *partial
         sum += pair[0] == most ? pair[1] : pair[1] * expf(pair[0] - most);
     }
     sum = most + logf(warp_sum(sum));
+    if (smoothing > 0) {
+        for (unsigned i = threadIdx.x; i < pieces; i += 32)
+            all += sums[row * pieces + i];
+        all = warp_sum(all) / (float)V;
+    }
     if (threadIdx.x == 0) {
         lse[row] = sum;
-        loss[row] = target < 0 ? 0 : sum - logits[row * V + target];
+        hit = target < 0 ? sum : logits[row * V + target];
+        loss[row] = sum - hit;
+        if (smoothing > 0 && target >= 0)
+            loss[row] = (1 - smoothing) * (sum - hit) + smoothing * (sum - all);
     }
 }
 
-/* dlogits = scale (exp(logits - lse) - [v == target]); it may be logits: a thread reads its
- * elements before it writes them. */
+/* dlogits = scale exp(logits - lse) - (v == target ? hit : even); it may be logits: a thread reads
+ * its elements before it writes them. */
 template <class T, int N>
-__global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, const float *logits,
-                                     const int32_t *targets, const float *lse, T *dlogits)
+__global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, float hit, float even,
+                                     const float *logits, const int32_t *targets, const float *lse,
+                                     T *dlogits)
 {
     struct piece<N> own;
     int target;
@@ -112,6 +136,7 @@ __global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, co
     load_piece(own, V, pieces, logits);
     target = targets[own.row];
     shift = target < 0 ? 0 : lse[own.row];
+    even = target < 0 ? 0 : even;
     HY3_UNROLL
     for (int j = 0; j < AHEAD; j++) {
         int64_t v = own.first + (int64_t)j * blockDim.x * N;
@@ -121,7 +146,7 @@ __global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, co
             float logit = target < 0 ? -INFINITY : own.value[j][n]; /* d is 0 */
             float d = scale * expf(logit - shift);
 
-            own.value[j][n] = v + n == target ? d - scale : d;
+            own.value[j][n] = d - (v + n == target ? hit : even);
         }
     }
     store_piece(own, V, dlogits);
@@ -146,14 +171,20 @@ template <int N> static hy3_status forward(struct hy3_stream *stream, const stru
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
     struct cut c = cut_rows(a->V, N);
     unsigned rows = (unsigned)a->N;
-    float *partial;
+    size_t count = (size_t)rows * c.pieces;
+    float *partial, *sums;
 
     HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_PARTIAL,
-                             (size_t)rows * c.pieces * 2 * sizeof *partial, &partial));
-    HY3_CUDA_LAUNCH(loss_forward_kernel<N>, rows * c.pieces, c.threads, 0, s, a->V, c.pieces,
-                    a->logits, partial);
-    HY3_CUDA_LAUNCH(loss_end_kernel, rows, 32, 0, s, a->V, c.pieces, partial, a->logits, a->targets,
-                    a->loss, a->lse);
+                             count * (a->smoothing > 0 ? 3 : 2) * sizeof *partial, &partial));
+    sums = partial + 2 * count;
+    if (a->smoothing > 0)
+        HY3_CUDA_LAUNCH((loss_forward_kernel<N, true>), rows * c.pieces, c.threads, 0, s, a->V,
+                        c.pieces, a->logits, partial, sums);
+    else
+        HY3_CUDA_LAUNCH((loss_forward_kernel<N, false>), rows * c.pieces, c.threads, 0, s, a->V,
+                        c.pieces, a->logits, partial, sums);
+    HY3_CUDA_LAUNCH(loss_end_kernel, rows, 32, 0, s, a->V, c.pieces, partial, sums, a->smoothing,
+                    a->logits, a->targets, a->loss, a->lse);
     return HY3_OK;
 }
 
@@ -161,9 +192,11 @@ template <class T, int N>
 static hy3_status backward(struct hy3_stream *stream, const struct hy3_loss *a)
 {
     struct cut c = cut_rows(a->V, N);
+    float even = a->scale * a->smoothing / (float)a->V;
+    float hit = a->scale * (1 - a->smoothing) + even;
 
     HY3_CUDA_LAUNCH((loss_backward_kernel<T, N>), (unsigned)a->N * c.pieces, c.threads, 0,
-                    hy3_cuda_stream(stream)->stream, a->V, c.pieces, a->scale, a->logits,
+                    hy3_cuda_stream(stream)->stream, a->V, c.pieces, a->scale, hit, even, a->logits,
                     a->targets, a->lse, (T *)a->dlogits);
     return HY3_OK;
 }

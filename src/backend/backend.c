@@ -115,6 +115,7 @@ static void check_swiglu(const struct hy3_swiglu *a)
 static void check_loss(const struct hy3_loss *a)
 {
     NEED(loss, a->N >= 0 && a->V > 0 && is_dtype(a->dtype));
+    NEED(loss, a->smoothing >= 0 && a->smoothing < 1);
     NEED(loss, a->N == 0 || (a->logits && a->targets && a->lse));
 }
 

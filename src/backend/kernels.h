@@ -196,9 +196,11 @@ struct hy3_swiglu {
     void *dgate, *dup;     /* [N,I], row stride ld; backward: =; may be gate and up themselves */
 };
 
-/* Cross-entropy of a chunk of logits: loss[n] = lse[n] - logits[n,target[n]]; a target of -1 has
- * loss 0 and no gradient. backward: dlogits[n,v] = scale (exp(logits[n,v] - lse[n]) - [v ==
- * target[n]]). Writing the gradient as fp32 over the logits themselves is allowed. */
+/* Cross-entropy of a chunk of logits with e = smoothing: loss[n] = lse[n] - (1 - e)
+ * logits[n,target[n]] - e mean over v of logits[n,v]; a target of -1 has loss 0 and no gradient.
+ * backward: dlogits[n,v] = scale (exp(logits[n,v] - lse[n]) - (1 - e) [v == target[n]] - e / V).
+ * Writing the gradient as fp32 over the logits themselves is allowed. Source of the smoothing:
+ * transformers/trainer_pt_utils.py, LabelSmoother. */
 struct hy3_loss {
     int64_t N, V;
     const float *logits;    /* [N,V] */
@@ -206,6 +208,7 @@ struct hy3_loss {
     float *loss;            /* [N] forward: = */
     float *lse;             /* [N] forward: =, read by backward */
     float scale;            /* 1 / label tokens of the global batch */
+    float smoothing;        /* 0 <= e < 1 */
     hy3_dtype dtype;        /* of dlogits */
     void *dlogits;          /* [N,V] backward: = */
 };

@@ -21,7 +21,7 @@ struct hy3_head_use {
     const struct hy3_stream_buffers *stream;
     float *host_loss; /* HOST [T] */
     const struct hy3_probe *probe;
-    struct hy3_head head; /* backend, stream and buffers are set */
+    struct hy3_head head; /* backend, stream, smoothing and buffers are set */
 };
 
 /* Collective on the store's layout. Final norm, head and loss; in training leaves the gradient of

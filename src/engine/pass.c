@@ -246,7 +246,9 @@ static hy3_status head_part(struct hy3_pass *p, const struct hy3_batch *batch, b
                                .stream = &p->buffers,
                                .host_loss = p->host_loss,
                                .probe = p->probe,
-                               .head = {.backend = p->backend, .stream = p->stream}};
+                               .head = {.backend = p->backend,
+                                        .stream = p->stream,
+                                        .smoothing = (float)p->options.label_smoothing}};
 
     hy3_head_buffers_take(p->shape, &size, p->options.backward, &p->arena, &use.head.buffers);
     HY3_TRY(hy3_head_use_run(&use, training, result));

@@ -18,6 +18,7 @@ struct hy3_pass_options {
     bool backward;       /* training */
     bool checkpointing;  /* keep only each layer's input, recompute the rest in the backward pass */
     uint64_t seed;       /* of dropout */
+    double label_smoothing; /* of training and evaluation, see struct hy3_loss */
     /* rows that a rank's experts work on at a time, in shares of max_tokens top_k; 0: 1.25 */
     double expert_capacity;
 };

@@ -132,6 +132,7 @@ hy3_status hy3_head_loss(const struct hy3_head *h, bool training)
                                 .loss = b->loss + at,
                                 .lse = b->lse + at,
                                 .scale = 1,
+                                .smoothing = h->smoothing,
                                 .dtype = h->dtype,
                                 .dlogits = b->dlogits};
 

@@ -27,6 +27,7 @@ struct hy3_head {
     hy3_dtype dtype;
     const void *norm, *table; /* weights [H], [V,H] */
     float *norm_grad, *table_grad;
+    float smoothing; /* of the labels */
     int64_t T, labels;
     const int32_t *label_token;    /* [labels] token of a label */
     const int32_t *label_position; /* [T] number of a token's label, -1: none */

@@ -374,11 +374,14 @@ static void loss_case(const struct hy3_kernels *k, const struct dims *d)
         targets[t] = -1;
     a.logits = in(d->T * d->V, HY3_FP32);
     a.targets = targets;
-    a.loss = out(d->T, HY3_FP32);
-    a.lse = out(d->T, HY3_FP32);
-    a.dlogits = out(d->T * d->V, d->dtype);
-    assert_ok(k->loss_forward(NULL, &a));
-    assert_ok(k->loss_backward(NULL, &a));
+    for (int smooth = 0; smooth < 2; smooth++) {
+        a.smoothing = smooth ? 0.3f : 0;
+        a.loss = out(d->T, HY3_FP32);
+        a.lse = out(d->T, HY3_FP32);
+        a.dlogits = out(d->T * d->V, d->dtype);
+        assert_ok(k->loss_forward(NULL, &a));
+        assert_ok(k->loss_backward(NULL, &a));
+    }
 }
 
 static void elementwise_case(const struct hy3_kernels *k, const struct dims *d)

@@ -444,16 +444,17 @@ FUNCTION(loss_forward, loss)
 {
     UNUSED;
     for (int64_t n = 0; n < a->N; n++) {
-        double largest = -INFINITY, sum = 0;
+        double largest = -INFINITY, sum = 0, e = (double)a->smoothing, loss = 0;
 
         for (int64_t v = 0; v < a->V; v++)
             largest = fmax(largest, a->logits[n * a->V + v]);
         for (int64_t v = 0; v < a->V; v++)
             sum += exp(a->logits[n * a->V + v] - largest);
         a->lse[n] = (float)(largest + log(sum));
-        a->loss[n] = a->targets[n] < 0
-                         ? 0
-                         : (float)(largest + log(sum) - a->logits[n * a->V + a->targets[n]]);
+        for (int64_t v = 0; v < a->V && a->targets[n] >= 0; v++)
+            loss += (e / (double)a->V + (v == a->targets[n] ? 1 - e : 0)) *
+                    (largest + log(sum) - a->logits[n * a->V + v]);
+        a->loss[n] = (float)loss;
     }
     return HY3_OK;
 }
@@ -463,7 +464,9 @@ FUNCTION(loss_backward, loss)
     UNUSED;
     for (int64_t i = 0; i < a->N * a->V; i++) {
         int64_t target = a->targets[i / a->V];
-        double d = exp((double)a->logits[i] - a->lse[i / a->V]) - (i % a->V == target);
+        double e = (double)a->smoothing;
+        double d = exp((double)a->logits[i] - a->lse[i / a->V]) - e / (double)a->V -
+                   (i % a->V == target ? 1 - e : 0);
 
         put(a->dlogits, a->dtype, i, target < 0 ? 0 : a->scale * d);
     }

@@ -6,6 +6,17 @@
 
 enum { PIECE = 1024 }; /* logits handled in one buffer */
 
+/* lse less the smoothed logits of the target and of all. */
+static float smoothed_loss(const struct hy3_loss *a, const float *x, float lse, int64_t target)
+{
+    double sum = 0, e = (double)a->smoothing;
+
+#pragma omp simd reduction(+ : sum)
+    for (int64_t v = 0; v < a->V; v++)
+        sum += (double)x[v];
+    return (float)((double)lse - (1 - e) * (double)x[target] - e * sum / (double)a->V);
+}
+
 hy3_status hy3_cpu_loss_forward(struct hy3_stream *s, const struct hy3_loss *a)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
@@ -22,14 +33,17 @@ hy3_status hy3_cpu_loss_forward(struct hy3_stream *s, const struct hy3_loss *a)
         /* cppcheck-suppress invalidFunctionArg ; V > 0, and the largest logit alone adds 1 */
         a->lse[n] = largest + (float)log(sum);
         a->loss[n] = a->targets[n] < 0 ? 0 : a->lse[n] - x[a->targets[n]];
+        if (a->smoothing > 0 && a->targets[n] >= 0)
+            a->loss[n] = smoothed_loss(a, x, a->lse[n], a->targets[n]);
     }
     return HY3_OK;
 }
 
-/* dlogits = scale (exp(logits - lse) - [v == target]) */
+/* dlogits = scale (exp(logits - lse) - (1 - e) [v == target] - e / V) */
 hy3_status hy3_cpu_loss_backward(struct hy3_stream *s, const struct hy3_loss *a)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
+    float even = a->scale * a->smoothing / (float)a->V, hit = a->scale * (1 - a->smoothing);
 
     HY3_CHECK_INDICES(loss, targets, a->N, -1, a->V);
 #pragma omp parallel for schedule(static)
@@ -42,8 +56,10 @@ hy3_status hy3_cpu_loss_backward(struct hy3_stream *s, const struct hy3_loss *a)
 
             loops->exp_sum(a->logits + n * a->V + v, a->lse[n], d, count);
             loops->scale(d, target < 0 ? 0 : a->scale, d, count);
+            for (int64_t i = 0; i < count && even > 0 && target >= 0; i++)
+                d[i] -= even;
             if (target >= v && target < v + count)
-                d[target - v] -= a->scale;
+                d[target - v] -= hit;
             if (a->dtype == HY3_FP32)
                 memcpy((float *)a->dlogits + n * a->V + v, d, (size_t)count * sizeof *d);
             else
