@@ -59,8 +59,9 @@ static void tell_adapter(const struct hy3_check *options,
                 2 * sum->zeros == sum->tensors ? ": was it trained?" : "");
     if (sum->findings > 0)
         return;
-    fprintf(out, "'%s' is a valid adapter: r = %lld, alpha = %g, %lld tensors; ", directory,
-            (long long)sum->rank, sum->alpha, (long long)sum->tensors);
+    fprintf(out, "'%s' is a valid adapter: r = %lld, alpha = %g%s, %lld tensors; ", directory,
+            (long long)sum->rank, sum->alpha, sum->rslora ? ", rsLoRA" : "",
+            (long long)sum->tensors);
     if (sum->has_base)
         fprintf(out, "it fits its base '%s' in %lld layer%s\n", sum->base, (long long)sum->layers,
                 hy3_s(sum->layers));

@@ -13,8 +13,9 @@ static void format_adapter(const struct hy3_lora *lora, char *out, size_t size)
     out[0] = '\0';
     if (lora->rank == 0)
         return;
-    used = (size_t)snprintf(out, size, "rank %lld, alpha %g, dropout %g, targets",
-                            (long long)lora->rank, lora->alpha, lora->dropout);
+    used = (size_t)snprintf(out, size, "rank %lld, alpha %g%s, dropout %g, targets",
+                            (long long)lora->rank, lora->alpha, lora->rslora ? ", rsLoRA" : "",
+                            lora->dropout);
     for (int kind = 0; kind < HY3_PARAM_KIND_COUNT && used < size; kind++) {
         const char *target = hy3_kinds[kind].target;
         bool told = false;
@@ -65,12 +66,13 @@ hy3_status hy3_identity_check(const struct hy3_loaded_model *model, const char *
         return HY3_OK;
     }
     if (strcmp(state->adapter, here->adapter) != 0)
-        HY3_FAIL(HY3_EUSAGE,
-                 "'%s' is of another run: it trained %s%s, this one trains %s%s; restore the "
-                 "settings (lora_rank, lora_alpha, lora_dropout, lora_target), or start over in "
-                 "another directory",
-                 path, state->adapter[0] ? "an adapter with " : "no adapter", state->adapter,
-                 here->adapter[0] ? "an adapter with " : "no adapter", here->adapter);
+        HY3_FAIL(
+            HY3_EUSAGE,
+            "'%s' is of another run: it trained %s%s, this one trains %s%s; restore the "
+            "settings (lora_rank, lora_alpha, use_rslora, lora_dropout, lora_target), or start "
+            "over in another directory",
+            path, state->adapter[0] ? "an adapter with " : "no adapter", state->adapter,
+            here->adapter[0] ? "an adapter with " : "no adapter", here->adapter);
     if (strcmp(state->fingerprint, here->fingerprint) == 0)
         return HY3_OK;
     if (!is_full(model->params))

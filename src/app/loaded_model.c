@@ -23,7 +23,7 @@ static hy3_status add_adapter(const struct hy3_loaded_model_options *options,
         if (model->params->count == model->params->base_count)
             HY3_FAIL(HY3_EUSAGE, "no layer of the model has a matrix that lora_target names");
     }
-    hy3_params_train(model->params, options->training);
+    hy3_params_train(model->params, options->training, &options->selection);
     return HY3_OK;
 }
 

@@ -24,6 +24,7 @@ struct hy3_loaded_model_options {
     int expert_parallel_size;       /* 0: chosen by hy3_layout_open */
     struct hy3_store_options store; /* with_grads follows from training */
     enum hy3_training training;
+    struct hy3_selection selection;
     const char *adapter; /* directory of an adapter; NULL: none */
     /* of a new adapter if there is none; rank 0: no adapter. dropout holds for both */
     struct hy3_lora lora;

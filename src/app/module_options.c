@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/plural.h"
+#include "model/freeze.h"
 #include "model/lora.h"
 
 const char *hy3_module_options_tokenizer(const struct hy3_config *config)
@@ -16,7 +17,8 @@ enum hy3_training hy3_module_options_training(const struct hy3_config *config)
 {
     static const enum hy3_training types[] = {[HY3_FINETUNING_full] = HY3_TRAIN_FULL,
                                               [HY3_FINETUNING_lora] = HY3_TRAIN_ADAPTER,
-                                              [HY3_FINETUNING_attention] = HY3_TRAIN_ATTENTION};
+                                              [HY3_FINETUNING_attention] = HY3_TRAIN_ATTENTION,
+                                              [HY3_FINETUNING_freeze] = HY3_TRAIN_LAYERS};
 
     return types[config->finetuning_type];
 }
@@ -24,10 +26,24 @@ enum hy3_training hy3_module_options_training(const struct hy3_config *config)
 /* The adapter that the configuration describes. */
 static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lora)
 {
-    *lora = (struct hy3_lora){
-        .rank = config->lora_rank, .alpha = config->lora_alpha, .dropout = config->lora_dropout};
+    *lora = (struct hy3_lora){.rank = config->lora_rank,
+                              .alpha = config->lora_alpha,
+                              .dropout = config->lora_dropout,
+                              .rslora = config->use_rslora};
     for (int i = 0; i < config->lora_target.count; i++)
         HY3_TRY(hy3_lora_target(config->lora_target.items[i], lora));
+    return HY3_OK;
+}
+
+/* What of the model's own tensors the configuration selects. */
+static hy3_status read_selection(const struct hy3_config *config, struct hy3_selection *out)
+{
+    *out = (struct hy3_selection){.freeze_router = config->freeze_router,
+                                  .layers = config->freeze_trainable_layers};
+    for (int i = 0; i < config->freeze_trainable_modules.count; i++)
+        HY3_TRY(hy3_freeze_module(config->freeze_trainable_modules.items[i], out));
+    for (int i = 0; i < config->freeze_extra_modules.count; i++)
+        HY3_TRY(hy3_freeze_extra(config->freeze_extra_modules.items[i], out));
     return HY3_OK;
 }
 
@@ -55,6 +71,7 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
                                    .persistence = config->stage3_param_persistence_threshold,
                                    .prefetch = config->stage3_prefetch_bucket_size,
                                    .reuse = config->stage3_max_reuse_distance};
+    HY3_TRY(read_selection(config, &out->selection));
     if (out->training == HY3_TRAIN_ADAPTER)
         HY3_TRY(read_lora(config, &out->lora));
     return HY3_OK;
@@ -76,6 +93,7 @@ struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
     return (struct hy3_pass_options){.max_samples = c->per_device_train_batch_size,
                                      .backward = true,
                                      .seed = (uint64_t)c->seed,
+                                     .label_smoothing = c->label_smoothing_factor,
                                      .expert_capacity = c->expert_capacity,
                                      .checkpointing = c->gradient_checkpointing};
 }

@@ -13,7 +13,7 @@ const char *hy3_module_options_tokenizer(const struct hy3_config *config);
 
 enum hy3_training hy3_module_options_training(const struct hy3_config *config);
 
-/* Local. Errors: HY3_EUSAGE for an unknown name in lora_target. Texts are borrowed. */
+/* Local. Errors: HY3_EUSAGE for an unknown name of a module. Texts are borrowed. */
 hy3_status hy3_module_options_model(const struct hy3_config *config,
                                     struct hy3_loaded_model_options *out);
 

@@ -82,7 +82,7 @@ static hy3_status open_rehearsal(struct rehearsal *r, int group)
     HY3_TRY(hy3_params_create(&m->shape, 0, held, &m->params));
     if (model.lora.rank > 0)
         HY3_TRY(hy3_params_add_adapter(m->params, &model.lora));
-    hy3_params_train(m->params, model.training);
+    hy3_params_train(m->params, model.training, &model.selection);
     model.store.with_grads = true;
     model.store.placement.directory = NULL; /* counted as host memory */
     HY3_TRY(hy3_store_open(m->backend, &m->layout, m->params, &model.store, &m->store));

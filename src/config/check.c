@@ -168,6 +168,21 @@ static void check_adapter(const struct check *c)
         hy3_problem(c->problems, where(c, "lora_target"), "lora_target is empty");
 }
 
+static void check_layers(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+
+    if (config->finetuning_type != HY3_FINETUNING_freeze)
+        return;
+    if (config->freeze_trainable_layers == 0)
+        hy3_problem(c->problems, where(c, "freeze_trainable_layers"),
+                    "freeze_trainable_layers = 0 is no layer; N: the last N, -N: the first N");
+    if (config->freeze_trainable_modules.count == 0 && config->freeze_extra_modules.count == 0)
+        hy3_problem(c->problems, where(c, "freeze_trainable_modules"),
+                    "freeze_trainable_modules and freeze_extra_modules are both empty: nothing "
+                    "would be trained");
+}
+
 static void check_parallel(const struct check *c)
 {
     const struct hy3_config *config = c->config;
@@ -200,13 +215,43 @@ static bool is_changed(const struct check *c, const char *key)
     return changed;
 }
 
+/* Keys of some finetuning types that are given with another, or beside an adapter that has its
+ * own. */
+static void warn_of_types(const struct check *c)
+{
+    enum { LORA = 1 << HY3_FINETUNING_lora, FREEZE = 1 << HY3_FINETUNING_freeze };
+
+    static const struct {
+        const char *key;
+        int types;
+        bool is_adapters; /* adapter_name_or_path has a value of its own */
+    } keys[] = {{"lora_rank", LORA, true},
+                {"lora_alpha", LORA, true},
+                {"use_rslora", LORA, true},
+                {"lora_dropout", LORA, false},
+                {"lora_target", LORA, true},
+                {"freeze_router", 1 << HY3_FINETUNING_full | FREEZE, false},
+                {"freeze_trainable_layers", FREEZE, false},
+                {"freeze_trainable_modules", FREEZE, false},
+                {"freeze_extra_modules", FREEZE, false}};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (!is_changed(c, keys[i].key))
+            continue;
+        if (!(keys[i].types & 1 << c->config->finetuning_type))
+            hy3_log(HY3_LOG_WARN, "%s has no effect with finetuning_type = \"%s\"", keys[i].key,
+                    hy3_config_word(c->config, "finetuning_type"));
+        else if (c->config->adapter_name_or_path && keys[i].is_adapters)
+            hy3_log(HY3_LOG_WARN, "%s has no effect: that of adapter_name_or_path applies",
+                    keys[i].key);
+    }
+}
+
 /* Settings that are allowed but have no effect. */
 static void warn(const struct check *c)
 {
     const struct hy3_config *config = c->config;
     bool has_minimum = config->min_lr >= 0 || config->min_lr_rate >= 0;
-    static const char *const adapter_keys[] = {"lora_rank", "lora_alpha", "lora_dropout",
-                                               "lora_target"};
 
     if (config->warmup_steps > 0 && config->warmup_ratio > 0)
         hy3_log(HY3_LOG_WARN, "warmup_steps = %lld overrides warmup_ratio",
@@ -228,16 +273,7 @@ static void warn(const struct check *c)
                 HY3_VERSION);
     if (config->dataset_dir && config->dataset.count == 0)
         hy3_log(HY3_LOG_WARN, "dataset_dir has no effect without dataset");
-    for (size_t i = 0; i < sizeof adapter_keys / sizeof *adapter_keys; i++) {
-        if (!is_changed(c, adapter_keys[i]))
-            continue;
-        if (config->finetuning_type != HY3_FINETUNING_lora)
-            hy3_log(HY3_LOG_WARN, "%s has no effect with finetuning_type = \"%s\"", adapter_keys[i],
-                    hy3_config_word(config, "finetuning_type"));
-        else if (config->adapter_name_or_path && strcmp(adapter_keys[i], "lora_dropout") != 0)
-            hy3_log(HY3_LOG_WARN, "%s has no effect: that of adapter_name_or_path applies",
-                    adapter_keys[i]);
-    }
+    warn_of_types(c);
     if (config->eval_steps > 0 && config->eval_data_file.count == 0 && config->val_size <= 0)
         hy3_log(HY3_LOG_WARN, "eval_steps has no effect without eval_data_file or val_size");
 }
@@ -252,6 +288,7 @@ hy3_status hy3_config_check(const struct hy3_config *config,
     check_numbers(&c);
     check_data(&c);
     check_adapter(&c);
+    check_layers(&c);
     check_parallel(&c);
     if (strcmp(program, "hy3_tokenize") == 0)
         check_tokenize(&c);

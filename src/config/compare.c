@@ -48,8 +48,11 @@ static bool is_same_directory(const char *a, const char *b)
 static bool matters(const struct hy3_option *o, const struct hy3_config *a,
                     const struct hy3_config *b)
 {
-    return strncmp(o->key, "lora_", 5) != 0 || a->finetuning_type == HY3_FINETUNING_lora ||
-           b->finetuning_type == HY3_FINETUNING_lora;
+    bool of_adapter = strncmp(o->key, "lora_", 5) == 0 || strcmp(o->key, "use_rslora") == 0;
+    bool of_layers = strncmp(o->key, "freeze_", 7) == 0 && strcmp(o->key, "freeze_router") != 0;
+    enum hy3_finetuning_type type = of_layers ? HY3_FINETUNING_freeze : HY3_FINETUNING_lora;
+
+    return !(of_adapter || of_layers) || a->finetuning_type == type || b->finetuning_type == type;
 }
 
 static hy3_status compare_key(const struct hy3_option *o, const struct hy3_config *old,

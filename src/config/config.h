@@ -13,7 +13,7 @@
 /* The choices of the configuration: their words in the file, of which enum constants and entries
  * of the option table are made. The first word is the default. */
 /* clang-format off */
-#define HY3_FINETUNING_TYPES(X, P)   X(P, full) X(P, lora) X(P, attention)
+#define HY3_FINETUNING_TYPES(X, P)   X(P, full) X(P, lora) X(P, attention) X(P, freeze)
 #define HY3_TEMPLATES(X, P)          X(P, hy_v3)
 #define HY3_TRUNCATIONS(X, P)        X(P, right) X(P, left) X(P, delete)
 #define HY3_SPECIAL_TOKENS(X, P)     X(P, reject) X(P, text) X(P, token)
@@ -53,8 +53,12 @@ struct hy3_config {
     enum hy3_finetuning_type finetuning_type;
     int64_t lora_rank;
     double lora_alpha, lora_dropout;
+    bool use_rslora;
     struct hy3_list lora_target;
     char *adapter_name_or_path;
+    bool freeze_router;
+    int64_t freeze_trainable_layers; /* below 0: the first ones */
+    struct hy3_list freeze_trainable_modules, freeze_extra_modules;
     /* data */
     struct hy3_list train_data_file;
     char *dataset_dir;
@@ -83,6 +87,7 @@ struct hy3_config {
     double warmup_ratio;
     int64_t warmup_steps;
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
+    double label_smoothing_factor;
     int64_t seed;
     bool bf16, gradient_checkpointing;
     enum hy3_flash_attn flash_attn;

@@ -283,8 +283,8 @@ static hy3_status backward_layers(struct hy3_pass *p, const struct hy3_batch *ba
     struct hy3_embedding e;
 
     hy3_scratch_take(p->shape, &size, &p->arena, &p->scratch);
-    for (int64_t i = p->shape->layers - 1; i >= 0; i--)
-        HY3_TRY(backward_layer(p, batch, (int)i, last));
+    for (int i = (int)p->shape->layers - 1; i >= hy3_params_first_trained(p->params); i--)
+        HY3_TRY(backward_layer(p, batch, i, last));
     HY3_TRY(hy3_store_open_grads(p->store, p->stream, hy3_params_embedding_unit()));
     e = embedding(p, batch);
     e.dW = hy3_store_grad(p->store, hy3_params_find(p->params, HY3_P_EMBED, -1));

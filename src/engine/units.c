@@ -37,7 +37,7 @@ hy3_status hy3_units_order(const struct hy3_params *params, bool backward,
         add_layer(params, i, out);
     out->units[out->count++] = hy3_params_head_unit(params);
     out->forward = out->count;
-    for (int i = layers - 1; i >= 0 && backward; i--)
+    for (int i = layers - 1; i >= hy3_params_first_trained(params) && backward; i--)
         add_layer(params, i, out);
     return HY3_OK;
 }

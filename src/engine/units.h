@@ -10,7 +10,8 @@ struct hy3_unit_order {
     int forward, count; /* of the forward pass alone; with the backward pass */
 };
 
-/* Local. Embedding, layers, head; with `backward` then the layers backwards. The caller owns
+/* Local. Embedding, layers, head; with `backward` then the layers
+ * backwards, down to the first that is trained. The caller owns
  * out->units (hy3_free). Errors: HY3_ENOMEM. */
 hy3_status hy3_units_order(const struct hy3_params *params, bool backward,
                            struct hy3_unit_order *out);

@@ -111,11 +111,6 @@ static hy3_status reduce_rank(const struct hy3_layer *l, enum hy3_param_kind kin
                                                  .C = b->t});
 }
 
-static float scale(const struct hy3_lora *lora)
-{
-    return (float)(lora->alpha / (double)lora->rank);
-}
-
 hy3_status hy3_lora_forward(const struct hy3_layer *l, enum hy3_param_kind kind, const void *x,
                             void *y)
 {
@@ -130,7 +125,7 @@ hy3_status hy3_lora_forward(const struct hy3_layer *l, enum hy3_param_kind kind,
                            &(struct hy3_product){.form = HY3_NT,
                                                  .N = out,
                                                  .K = l->lora->rank,
-                                                 .alpha = scale(l->lora),
+                                                 .alpha = hy3_lora_scale(l->lora),
                                                  .accumulate = true,
                                                  .c_dtype = l->dtype,
                                                  .A = l->lora_buffers->t,
@@ -146,7 +141,7 @@ static hy3_status factor_gradients(const struct hy3_layer *l, enum hy3_param_kin
 
     p.M = out;
     p.N = l->lora->rank;
-    p.alpha = scale(l->lora);
+    p.alpha = hy3_lora_scale(l->lora);
     p.A = dy;
     p.B = l->lora_buffers->t;
     p.C = l->params.factor_grad[HY3_LORA_B][kind];
@@ -200,7 +195,7 @@ hy3_status hy3_lora_backward(const struct hy3_layer *l, enum hy3_param_kind kind
                             &(struct hy3_product){.form = HY3_NN, /* dt = scale dy B */
                                                   .N = l->lora->rank,
                                                   .K = out,
-                                                  .alpha = scale(l->lora),
+                                                  .alpha = hy3_lora_scale(l->lora),
                                                   .c_dtype = l->dtype,
                                                   .A = dy,
                                                   .B = l->params.factor[HY3_LORA_B][kind],

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lora.h - the low-rank products of an adapter beside a layer's matrices: forward and backward.
  *
- *     y = W x + scale B A dropout(x),   scale = alpha / rank
+ *     y = W x + scale B A dropout(x),   scale = alpha / rank, or alpha / sqrt(rank)
  * Hu et al. 2021; layout and scaling as in PEFT (tuners/lora/layer.py). Nothing is kept from the
  * forward pass: A x is calculated again for the gradients, which costs rank / out of the layer's
  * own product and no memory. */

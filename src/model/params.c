@@ -143,7 +143,7 @@ static hy3_status create(const struct hy3_shape *shape, int64_t first_expert, in
     p->base_units = p->units;
     for (int i = 0; i < p->count; i++)
         p->total += p->params[i].unit < 0 ? 0 : p->params[i].count;
-    hy3_params_train(p, HY3_TRAIN_FULL);
+    hy3_params_train(p, HY3_TRAIN_FULL, NULL);
     for (int64_t i = shape->layers - mtp_layers; i < shape->layers; i++)
         add_mtp(p, (int)i);
     *out = HY3_TAKE(p);
@@ -260,18 +260,41 @@ int hy3_params_adapter_unit(const struct hy3_params *params, int layer, bool exp
     return unit_in(params, params->adapter_first[layer], params->adapter_first[layer + 1], expert);
 }
 
-static bool is_trained(const struct hy3_param *p, enum hy3_training training)
+/* Whether a layer is among the last, or the first, that are chosen. */
+static bool is_chosen(const struct hy3_params *params, int64_t chosen, int layer)
 {
-    if (training == HY3_TRAIN_FULL)
-        return p->unit >= 0 && p->part == HY3_BASE;
-    if (training == HY3_TRAIN_ADAPTER)
-        return p->part != HY3_BASE;
-    return training == HY3_TRAIN_ATTENTION && p->part == HY3_BASE && p->unit >= 0 &&
-           hy3_kinds[p->kind].role == HY3_ROLE_ATTENTION;
+    if (layer < 0)
+        return false;
+    return chosen > 0 ? layer >= params->shape.layers - chosen : layer < -chosen;
 }
 
-void hy3_params_train(struct hy3_params *params, enum hy3_training training)
+static bool is_trained(const struct hy3_params *params, const struct hy3_param *p,
+                       enum hy3_training training, const struct hy3_selection *s)
 {
+    if (training == HY3_TRAIN_ADAPTER)
+        return p->part != HY3_BASE;
+    if (p->part != HY3_BASE || p->unit < 0)
+        return false;
+    if (s->freeze_router && hy3_kinds[p->kind].role == HY3_ROLE_ROUTER)
+        return false;
+    switch (training) {
+    case HY3_TRAIN_FULL:
+        return true;
+    case HY3_TRAIN_ATTENTION:
+        return hy3_kinds[p->kind].role == HY3_ROLE_ATTENTION;
+    case HY3_TRAIN_LAYERS:
+        return s->anywhere[p->kind] ||
+               (s->in_layers[p->kind] && is_chosen(params, s->layers, p->layer));
+    default:
+        return false;
+    }
+}
+
+void hy3_params_train(struct hy3_params *params, enum hy3_training training,
+                      const struct hy3_selection *selection)
+{
+    const struct hy3_selection none = {0};
+
     for (int u = 0; u < params->units; u++) {
         struct hy3_unit *unit = &params->unit[u];
 
@@ -280,13 +303,28 @@ void hy3_params_train(struct hy3_params *params, enum hy3_training training)
             struct hy3_param *p = &params->params[i];
             int64_t end = i + 1 < unit->end ? p[1].offset : unit->count;
 
-            p->trainable = is_trained(p, training);
+            p->trainable = is_trained(params, p, training, selection ? selection : &none);
             if (p->trainable && unit->grad_count == 0)
                 unit->grad_first = p->offset;
             if (p->trainable)
                 unit->grad_count = end - unit->grad_first;
         }
     }
+}
+
+int hy3_params_first_trained(const struct hy3_params *params)
+{
+    int first = (int)params->shape.layers;
+
+    for (int u = 0; u < params->units; u++) {
+        const struct hy3_unit *unit = &params->unit[u];
+
+        if (unit->grad_count == 0 || u == hy3_params_head_unit(params))
+            continue;
+        if (unit->layer < first)
+            first = unit->layer < 0 ? 0 : unit->layer;
+    }
+    return first;
 }
 
 int64_t hy3_params_trained(const struct hy3_params *params)
@@ -368,7 +406,7 @@ hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lo
     }
     params->adapter_first[layers] = params->count;
     params->lora.matrices = NULL;
-    hy3_params_train(params, HY3_TRAIN_ADAPTER);
+    hy3_params_train(params, HY3_TRAIN_ADAPTER, NULL);
     return HY3_OK;
 }
 

@@ -14,6 +14,8 @@
 #include "base/span.h"
 #include "model/kinds.h"
 
+#include <math.h>
+
 enum { HY3_PARAM_ALIGN = 64, HY3_PARAM_NAME = 112 };
 
 /* A tensor of the model, or a factor of the low-rank product that an adapter adds to it:
@@ -24,14 +26,38 @@ enum hy3_param_part { HY3_BASE, HY3_LORA_A, HY3_LORA_B, HY3_PARAM_PARTS };
 struct hy3_lora {
     int64_t rank; /* 0: no adapter */
     double alpha, dropout;
+    bool rslora; /* the scale is alpha / sqrt(rank) (Kalajdzievski 2023), else alpha / rank */
     bool targets[HY3_PARAM_KIND_COUNT];
     /* [layers, HY3_PARAM_KIND_COUNT] the matrices of the targets that it adds to; NULL: those of
      * all layers. Borrowed, for hy3_params_add_adapter only. */
     const bool *matrices;
 };
 
+/* The factor of B A. Source: PEFT, tuners/lora/layer.py, scaling. */
+static inline float hy3_lora_scale(const struct hy3_lora *lora)
+{
+    double rank = (double)lora->rank;
+
+    return (float)(lora->alpha / (lora->rslora ? sqrt(rank) : rank));
+}
+
 /* Weights to train. */
-enum hy3_training { HY3_TRAIN_NOTHING, HY3_TRAIN_FULL, HY3_TRAIN_ATTENTION, HY3_TRAIN_ADAPTER };
+enum hy3_training {
+    HY3_TRAIN_NOTHING,
+    HY3_TRAIN_FULL,
+    HY3_TRAIN_ATTENTION,
+    HY3_TRAIN_LAYERS, /* a selection of modules in some layers (freeze.h) */
+    HY3_TRAIN_ADAPTER
+};
+
+/* What of the model's own tensors is trained, besides the choice above. */
+struct hy3_selection {
+    bool freeze_router; /* whatever else is trained */
+    /* of HY3_TRAIN_LAYERS */
+    int64_t layers;                       /* the last N, or the first -N if it is below 0 */
+    bool in_layers[HY3_PARAM_KIND_COUNT]; /* kinds that are trained in these layers */
+    bool anywhere[HY3_PARAM_KIND_COUNT];  /* and in all, and outside of them */
+};
 
 struct hy3_param {
     char name[HY3_PARAM_NAME]; /* outer name */
@@ -93,8 +119,13 @@ void hy3_params_free(struct hy3_params *params);
  * out, rank]. Errors: HY3_ENOMEM. */
 hy3_status hy3_params_add_adapter(struct hy3_params *params, const struct hy3_lora *lora);
 
-/* Local. Sets which tensors are trained: they have a gradient. */
-void hy3_params_train(struct hy3_params *params, enum hy3_training training);
+/* Local. Sets which tensors are trained: they have a gradient. selection: NULL is all zero. */
+void hy3_params_train(struct hy3_params *params, enum hy3_training training,
+                      const struct hy3_selection *selection);
+
+/* The first layer whose backward pass has a gradient to calculate: no layer before it, nor the
+ * embedding, is trained; the number of layers if none is. */
+int hy3_params_first_trained(const struct hy3_params *params);
 
 /* Elements that are trained, over all ranks. */
 int64_t hy3_params_trained(const struct hy3_params *params);

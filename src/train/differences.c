@@ -58,6 +58,7 @@ hy3_status hy3_differences_find(const struct hy3_config *config, const struct hy
     struct hy3_changes changes = {0};
     char path[HY3_PATH_MAX], *old = NULL;
     size_t bytes;
+    bool is_full;
 
     *text = '\0';
     s->distance = HY3_SAME;
@@ -81,9 +82,10 @@ hy3_status hy3_differences_find(const struct hy3_config *config, const struct hy
         note(s, HY3_OTHER, text, size, "training data: %lld samples -> %lld samples%s",
              (long long)mark->samples, (long long)facts->samples,
              mark->samples == facts->samples ? " of other content" : "");
+    is_full = config->finetuning_type == HY3_FINETUNING_full && !config->freeze_router;
     if (mark->base != facts->base)
-        note(s, config->finetuning_type == HY3_FINETUNING_full ? HY3_CHANGED : HY3_OTHER, text,
-             size, "the base '%.200s' has other weights", config->model_name_or_path);
+        note(s, is_full ? HY3_CHANGED : HY3_OTHER, text, size,
+             "the base '%.200s' has other weights", config->model_name_or_path);
 done:
     hy3_changes_free(&changes);
     hy3_free(old);

@@ -103,7 +103,7 @@ static void announce(const struct hy3_run *run)
             hy3_s(hy3_batches_global(b)), (long long)b->batch, (long long)b->accumulation, b->ranks,
             (long long)run->data.steps, hy3_s(run->data.steps),
             (long long)run->data.steps_per_epoch, 1e-6 * (double)hy3_pass_bytes(run->pass));
-    if (hy3_module_options_training(c) != HY3_TRAIN_FULL)
+    if (trained != total)
         hy3_log(HY3_LOG_INFO,
                 "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",
                 hy3_config_word(c, "finetuning_type"), 1e-6 * trained, 100 * trained / total);

@@ -77,6 +77,7 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"expert_parallel_size=some", "'expert_parallel_size' is some; it must be a whole number, 1 to 65536, or auto"},
         {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; set offload, or leave it out"},
         {"adapter_name_or_path=a", "adapter_name_or_path needs finetuning_type = \"lora\", not \"full\"; merge the adapter into the model first, or leave it out"},
+        {"finetuning_type=oft", "'finetuning_type' is oft; it must be one of full, lora, attention, freeze"},
         {"packing=true", "packing = true is not available in this version (" HY3_VERSION "); leave it at false"},
     };
 

@@ -57,6 +57,12 @@ static void keys_without_effect_do_not_count(void **state)
     assert_string_equal(
         differences("lora_rank = 8; finetuning_type = \"lora\";", "finetuning_type", "lora"),
         "lora_rank");
+    assert_string_equal(differences("use_rslora = true; freeze_trainable_layers = 5;", NULL, NULL),
+                        "");
+    assert_string_equal(differences("finetuning_type = \"freeze\"; freeze_trainable_layers = 5;",
+                                    "finetuning_type", "freeze"),
+                        "freeze_trainable_layers");
+    assert_string_equal(differences("freeze_router = true;", NULL, NULL), "freeze_router");
 }
 
 static void what_another_version_wrote_is_read_as_far_as_it_is_known(void **state)

@@ -86,7 +86,7 @@ static void wrong_values_and_combinations_are_refused(void **state)
     static const char *const wrong[] = {
         "learning_rate=nan",  "learning_rate=-1",
         "max_seq_length=0",   "max_seq_length=99999999999999999999",
-        "bf16=maybe",         "finetuning_type=freeze",
+        "bf16=maybe",         "finetuning_type=frozen",
         "zero_stage=4",       "report_to=trackio",
         "packing=true",       "offload=half",
         "max_shard_size=5XB", "val_size=nan",

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "config/options.h"
+#include "model/freeze.h"
 #include "support/test.h"
 
 static struct hy3_params *golden_params(int64_t first_expert, int64_t held)
@@ -205,7 +206,7 @@ static void what_is_frozen_has_no_gradient_memory(void **state)
     (void)state;
     check_spans(params);
     assert_int_equal(hy3_params_trained(params), params->total);
-    hy3_params_train(params, HY3_TRAIN_ATTENTION);
+    hy3_params_train(params, HY3_TRAIN_ATTENTION, NULL);
     check_spans(params);
     for (int i = 0; i < params->count; i++) {
         assert_true(params->params[i].trainable ==
@@ -224,6 +225,71 @@ static void what_is_frozen_has_no_gradient_memory(void **state)
         assert_int_equal(params->unit[u].grad_count, 0);
     assert_int_equal(params->units - params->base_units,
                      3 + 2); /* layers, and those with experts */
+    hy3_params_free(params);
+}
+
+/* The names of the tensors that are trained must be those that have one of `parts` in them. */
+static void assert_trained(const struct hy3_params *params, const char *const *parts)
+{
+    for (int i = 0; i < params->count; i++) {
+        const struct hy3_param *p = &params->params[i];
+        bool wanted = false;
+
+        for (int k = 0; parts[k] && p->unit >= 0; k++)
+            wanted = wanted || strstr(p->name, parts[k]);
+        if (p->trainable != wanted)
+            fail_msg("'%s' is %strained", p->name, p->trainable ? "" : "not ");
+    }
+    check_spans(params);
+}
+
+/* The rule of LLaMA-Factory's freeze tuning: a tensor is trained if its name contains
+ * ".LAYER.MODULE" of a chosen layer, or an extra module. */
+static void chosen_layers_are_those_of_the_rule(void **state)
+{
+    struct hy3_params *params = golden_params(0, -1); /* 3 layers */
+    struct hy3_selection s = {.layers = 2};
+
+    (void)state;
+    assert_ok(hy3_freeze_module("all", &s));
+    hy3_params_train(params, HY3_TRAIN_LAYERS, &s);
+    assert_trained(params, (const char *[]){".1.", ".2.", NULL});
+    assert_int_equal(hy3_params_first_trained(params), 1);
+    s.layers = -1;
+    hy3_params_train(params, HY3_TRAIN_LAYERS, &s);
+    assert_trained(params, (const char *[]){".0.", NULL});
+    s = (struct hy3_selection){.layers = 1};
+    assert_ok(hy3_freeze_module("self_attn", &s));
+    assert_ok(hy3_freeze_module("input_layernorm", &s));
+    assert_ok(hy3_freeze_extra("lm_head", &s));
+    hy3_params_train(params, HY3_TRAIN_LAYERS, &s);
+    assert_trained(params, (const char *[]){".2.self_attn", ".2.input_layernorm", "lm_head", NULL});
+    assert_int_equal(hy3_params_first_trained(params), 2);
+    assert_ok(hy3_freeze_extra("norm", &s));
+    hy3_params_train(params, HY3_TRAIN_LAYERS, &s);
+    assert_trained(params, (const char *[]){".2.self_attn", "norm", "lm_head", NULL});
+    assert_int_equal(hy3_params_first_trained(params), 0);
+    s = (struct hy3_selection){.layers = 99, .freeze_router = true};
+    assert_ok(hy3_freeze_module("mlp", &s));
+    hy3_params_train(params, HY3_TRAIN_LAYERS, &s);
+    assert_trained(params, (const char *[]){".mlp.gate_proj", ".mlp.up_proj", ".mlp.down_proj",
+                                            "experts", NULL});
+    assert_fails(HY3_EUSAGE, "self_attn, post_attention_layernorm, mlp and all",
+                 hy3_freeze_module("embed_tokens", &s));
+    assert_fails(HY3_EUSAGE, "embed_tokens, norm, lm_head", hy3_freeze_extra("mlp", &s));
+    hy3_params_free(params);
+}
+
+static void a_frozen_router_alone_is_not_trained(void **state)
+{
+    struct hy3_params *params = golden_params(0, -1);
+
+    (void)state;
+    hy3_params_train(params, HY3_TRAIN_FULL, &(struct hy3_selection){.freeze_router = true});
+    for (int i = 0; i < params->count; i++)
+        assert_true(params->params[i].trainable ==
+                    (params->params[i].unit >= 0 && params->params[i].kind != HY3_P_ROUTER));
+    check_spans(params);
     hy3_params_free(params);
 }
 
@@ -274,6 +340,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_share_of_the_experts_is_a_range),
         cmocka_unit_test(models_without_experts_or_shared_experts_have_none),
         cmocka_unit_test(what_is_frozen_has_no_gradient_memory),
+        cmocka_unit_test(chosen_layers_are_those_of_the_rule),
+        cmocka_unit_test(a_frozen_router_alone_is_not_trained),
         cmocka_unit_test(factors_have_pefts_names_and_shapes),
         cmocka_unit_test(lora_target_offers_every_target_of_the_table),
     };

@@ -397,7 +397,7 @@ const char *hy3_adapter_path(const struct hy3_adapter *a)
 hy3_status hy3_adapter_fingerprint(const struct hy3_adapter *a, uint64_t *out)
 {
     hy3_status status = HY3_OK;
-    double scale[2] = {(double)a->lora.rank, a->lora.alpha};
+    double scale[3] = {(double)a->lora.rank, a->lora.alpha, 1};
     XXH3_state_t *state = XXH3_createState();
     const char *path = hy3_shard_path(a->shard);
     char *piece = NULL;
@@ -407,7 +407,7 @@ hy3_status hy3_adapter_fingerprint(const struct hy3_adapter *a, uint64_t *out)
     HY3_TRY_DONE(hy3_file_size(path, &bytes));
     if (!state || XXH3_64bits_reset(state) != XXH_OK)
         HY3_FAIL_DONE(HY3_ENOMEM, "no memory for the fingerprint of '%s'", path);
-    XXH3_64bits_update(state, scale, sizeof scale);
+    XXH3_64bits_update(state, scale, (a->lora.rslora ? 3 : 2) * sizeof *scale);
     for (int64_t at = 0; at < bytes; at += PIECE) {
         size_t size = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
 

@@ -22,7 +22,7 @@ void hy3_adapter_close(struct hy3_adapter *adapter);
  * *out (hy3_shard_close). */
 hy3_status hy3_adapter_open_weights(const char *directory, struct hy3_shard **out);
 
-/* Rank, alpha, targets and, of an adapter of some layers only, the matrices; no dropout. Borrowed
+/* Rank, scale, targets and, of an adapter of some layers only, the matrices; no dropout. Borrowed
  * from the adapter. */
 const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
 
@@ -56,7 +56,7 @@ hy3_status hy3_adapter_zeros(const struct hy3_adapter *adapter, const struct hy3
 /* The file of its weights. */
 const char *hy3_adapter_path(const struct hy3_adapter *adapter);
 
-/* Local. Of all bytes of that file, rank and alpha. */
+/* Local. Of all bytes of that file, rank, alpha and use_rslora. */
 hy3_status hy3_adapter_fingerprint(const struct hy3_adapter *adapter, uint64_t *out);
 
 /* Local. Warns if the adapter says that it was trained on other values than those of the base at

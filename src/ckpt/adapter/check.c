@@ -64,6 +64,7 @@ static hy3_status read_config(const struct check *c, bool *sound)
         goto done;
     c->summary->rank = config.lora.rank;
     c->summary->alpha = config.lora.alpha;
+    c->summary->rslora = config.lora.rslora;
     base = json_string_value(json_object_get(config.document, "base_model_name_or_path"));
     snprintf(c->summary->base, sizeof c->summary->base, "%s", base ? base : "");
     hy3_make_printable(c->summary->base, false);

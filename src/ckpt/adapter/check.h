@@ -10,6 +10,7 @@ struct hy3_adapter_check_summary {
     int64_t tensors, findings;
     int64_t rank, matrices, layers; /* layers: that have a factor */
     double alpha;
+    bool rslora;
     bool has_base;  /* its base was there, and the shapes were compared */
     char base[256]; /* what adapter_config.json says */
     int64_t zeros;  /* matrices whose B is zero */

@@ -14,7 +14,6 @@ enum { LIMIT = 1 << 20 }; /* bytes */
 /* Keys that change the formula or the tensors; an adapter that sets one is refused. */
 static const char *const refused[] = {
     "use_dora",
-    "use_rslora",
     "use_qalora",
     "lora_bias",
     "fan_in_fan_out",
@@ -50,6 +49,7 @@ static const char *const harmless[] = {
     "init_lora_weights",
     "target_modules",
     "target_parameters",
+    "use_rslora",
     "exclude_modules",
     "layers_to_transform",
     "layers_pattern",
@@ -120,7 +120,7 @@ static hy3_status check_config(const json_t *config, const char *path)
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (!is_off(json_object_get(config, refused[i])))
             HY3_FAIL(HY3_EFORMAT,
-                     "%s: '%s' is set; only plain LoRA is read, W + alpha / r * B A; merge this "
+                     "%s: '%s' is set; only plain LoRA is read, W + scale B A; merge this "
                      "adapter with PEFT (merge_and_unload)",
                      path, refused[i]);
     if (changes_base(init))
@@ -219,6 +219,17 @@ enum hy3_cover hy3_adapter_config_covers(const json_t *document, const struct hy
     return names_module(targets, module) ? HY3_COVERED : HY3_NOT_COVERED;
 }
 
+/* The scale alpha / sqrt(r). */
+static hy3_status read_rslora(const json_t *config, const char *path, bool *out)
+{
+    const json_t *value = json_object_get(config, "use_rslora");
+
+    *out = json_is_true(value);
+    if (value && !json_is_boolean(value) && !json_is_null(value))
+        HY3_FAIL(HY3_EFORMAT, "%s: 'use_rslora' must be true or false", path);
+    return HY3_OK;
+}
+
 hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *out)
 {
     hy3_status status = HY3_OK;
@@ -231,6 +242,7 @@ hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *
     HY3_TRY_DONE(hy3_json_real_or(config, "lora_alpha", path, 0, &out->lora.alpha));
     if (!isfinite(out->lora.alpha) || out->lora.alpha <= 0)
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'lora_alpha' is missing or not above 0", path);
+    HY3_TRY_DONE(read_rslora(config, path, &out->lora.rslora));
     out->partial = is_partial(config);
     tell_unknown(config, path);
     out->document = HY3_TAKE(config);
@@ -307,7 +319,7 @@ json_t *hy3_adapter_config_create(const struct hy3_params *params, const char *b
         whole ? json_integer((json_int_t)lora->alpha) : json_real(lora->alpha), "lora_dropout",
         experts ? 0.0 : lora->dropout, "modules_to_save", "target_modules", names,
         "target_parameters", experts ? parameters : (json_decref(parameters), json_null()),
-        "use_dora", 0, "use_rslora", 0);
+        "use_dora", 0, "use_rslora", lora->rslora);
     if (config)
         json_object_set_new(config, "base_model_name_or_path", json_string(base_path));
     return config;

@@ -200,7 +200,7 @@ static void delta_row(const struct merge *m, const struct hy3_param *p, int64_t 
     const float *b = m->factors[pb - m->params->params] + row * rank;
     const float *a = m->factors[pa - m->params->params] + row / out * rank * in;
 
-    combine_rows(b, a, rank, in, (float)(lora->alpha / (double)rank), delta);
+    combine_rows(b, a, rank, in, hy3_lora_scale(lora), delta);
 }
 
 static void round_to(hy3_dtype dtype, float *values, int64_t count, void *narrow)
