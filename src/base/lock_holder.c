@@ -3,12 +3,12 @@
 #include "base/lock_holder.h"
 
 #include "base/log.h"
+#include "base/random.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -75,18 +75,6 @@ static int64_t start_of(int64_t pid)
     return rest ? strtoll(rest, NULL, 10) : 0;
 }
 
-static void make_nonce(char *out, size_t size)
-{
-    uint64_t number;
-    struct timespec now;
-
-    if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
-        clock_gettime(CLOCK_REALTIME, &now);
-        number = ((uint64_t)now.tv_nsec << 32) ^ (uint64_t)now.tv_sec ^ (uint64_t)getpid() << 20;
-    }
-    snprintf(out, size, "%016llx", (unsigned long long)number);
-}
-
 void hy3_lock_holder_self(struct hy3_lock_holder *out)
 {
     char host[256] = "", text[256] = "";
@@ -109,7 +97,7 @@ void hy3_lock_holder_self(struct hy3_lock_holder *out)
     keep_word(out->space, sizeof out->space, text);
     if (gmtime_r(&now, &utc))
         strftime(out->since, sizeof out->since, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    make_nonce(out->nonce, sizeof out->nonce);
+    snprintf(out->nonce, sizeof out->nonce, "%016llx", (unsigned long long)hy3_random_secret());
     out->pid = getpid();
     out->started = start_of(out->pid);
     if (out->started < 0)

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* random.c - Philox 4x32-10, uniform, normal, permutation. */
+/* random.c - Philox 4x32-10, uniform, normal, permutation; the secret. */
 #include "base/random.h"
 
 #include <math.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
 
 void hy3_random(uint64_t seed, enum hy3_random_purpose purpose, uint64_t high, uint64_t low,
                 uint32_t out[4])
@@ -23,6 +26,18 @@ void hy3_random(uint64_t seed, enum hy3_random_purpose purpose, uint64_t high, u
     }
     for (int i = 0; i < 4; i++)
         out[i] = c[i];
+}
+
+uint64_t hy3_random_secret(void)
+{
+    uint64_t number;
+    struct timespec now;
+
+    if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
+        clock_gettime(CLOCK_REALTIME, &now);
+        number = ((uint64_t)now.tv_nsec << 32) ^ (uint64_t)now.tv_sec ^ (uint64_t)getpid() << 20;
+    }
+    return number;
 }
 
 float hy3_random_uniform(uint32_t word)

@@ -24,6 +24,10 @@ enum hy3_random_purpose { /* never renumber: a resumed run draws the same number
 void hy3_random(uint64_t seed, enum hy3_random_purpose purpose, uint64_t high, uint64_t low,
                 uint32_t out[4]);
 
+/* Local. 64 bits that nobody can foresee, another number at each call: for what must not be guessed
+ * (the hash tables of strangers' keys, names of locks), never for what a result depends on. */
+uint64_t hy3_random_secret(void);
+
 /* Uniform in [0, 1), 24 bits, from one word. */
 float hy3_random_uniform(uint32_t word);
 

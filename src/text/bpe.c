@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/random.h"
 #include "text/merges.h"
 #include "text/utf8.h"
 
@@ -28,6 +29,7 @@ struct hy3_bpe {
     int32_t of_byte[256]; /* id of a single byte, -1: none */
     int32_t unknown;      /* for a byte without id, -1: it vanishes */
     bool fuses_unknown, ignores_merges;
+    uint64_t seed; /* of the hash: no file can foresee which words collide */
     struct slot *cache;
     int32_t *words; /* [words_size] by hash of the bytes, -1: free; only with ignores_merges */
     size_t words_size;
@@ -97,15 +99,15 @@ static hy3_status read_unknown(struct hy3_bpe *bpe, const json_t *model, const j
     return HY3_OK;
 }
 
-static uint64_t hash(const char *word, size_t size)
+static uint64_t hash(const struct hy3_bpe *bpe, const char *word, size_t size)
 {
-    return XXH3_64bits(word, size);
+    return XXH3_64bits_withSeed(word, size, bpe->seed);
 }
 
 /* Where `word` stands in bpe->words or the free place where it belongs. */
 static size_t place_of(const struct hy3_bpe *bpe, const char *word, size_t size)
 {
-    size_t at = hash(word, size) & (bpe->words_size - 1);
+    size_t at = hash(bpe, word, size) & (bpe->words_size - 1);
 
     for (; bpe->words[at] >= 0; at = (at + 1) & (bpe->words_size - 1)) {
         const struct hy3_token *token = &bpe->vocab->tokens[bpe->words[at]];
@@ -145,6 +147,7 @@ hy3_status hy3_bpe_create(const json_t *model, const char *where, struct hy3_voc
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&bpe, 1, sizeof *bpe));
     bpe->vocab = vocab;
+    bpe->seed = hy3_random_secret();
     if (!json_is_object(model))
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'model' is missing", where);
     HY3_TRY_DONE(refuse_options(model, where));
@@ -221,7 +224,7 @@ hy3_status hy3_bpe_encode(struct hy3_bpe *bpe, const char *word, size_t size, st
         return encode(bpe, word, size, ids);
     if (!bpe->cache)
         HY3_TRY(hy3_alloc(&bpe->cache, CACHE_SLOTS, sizeof *bpe->cache));
-    slot = &bpe->cache[hash(word, size) & (CACHE_SLOTS - 1)];
+    slot = &bpe->cache[hash(bpe, word, size) & (CACHE_SLOTS - 1)];
     if (slot->size == size && memcmp(slot->text, word, size) == 0) {
         memcpy(ids->data + before, slot->ids, sizeof slot->ids);
         ids->count += slot->count;

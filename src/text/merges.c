@@ -3,6 +3,10 @@
 #include "text/merges.h"
 
 #include "base/memory.h"
+#include "base/random.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 enum { SHORT_MAX = 64 }; /* ids merged by scanning; more go through the heap */
 
@@ -24,6 +28,7 @@ struct symbol { /* of a long word: a doubly linked list in an array */
 struct hy3_merges {
     struct pair *table; /* [size], open addressing */
     size_t size;
+    uint64_t seed;    /* of the hash: no file can foresee which pairs collide */
     int32_t *results; /* by rank */
     struct symbol *symbols;
     size_t symbols_capacity;
@@ -38,7 +43,7 @@ static uint64_t key_of(int32_t left, int32_t right)
 
 static struct pair *find(const struct hy3_merges *merges, uint64_t ids)
 {
-    size_t at = (size_t)(ids * 0x9E3779B97F4A7C15u >> 20) & (merges->size - 1);
+    size_t at = XXH3_64bits_withSeed(&ids, sizeof ids, merges->seed) & (merges->size - 1);
 
     while (merges->table[at].is_used && merges->table[at].ids != ids)
         at = (at + 1) & (merges->size - 1);
@@ -132,6 +137,7 @@ hy3_status hy3_merges_create(const json_t *list, const json_t *vocab, const char
     if (!json_is_array(list) || count > HY3_MERGES_MAX)
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: the model has %s", where,
                       count > 0 ? "too many merges" : "no list 'merges'");
+    merges->seed = hy3_random_secret();
     for (merges->size = 16; merges->size < 2 * count;)
         merges->size *= 2;
     HY3_TRY_DONE(hy3_alloc(&merges->table, merges->size, sizeof *merges->table));

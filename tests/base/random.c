@@ -139,6 +139,14 @@ static void normals_have_mean_zero_and_variance_one(void **state)
     assert_true(fabs(squares / (2 * N) - 1) < 0.02);
 }
 
+static void a_secret_is_another_one_each_time(void **state)
+{
+    uint64_t first = hy3_random_secret(), second = hy3_random_secret();
+
+    (void)state;
+    assert_true(first != second && first >> 32 != second >> 32);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +157,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(uniforms_fill_the_half_open_interval),
         cmocka_unit_test(a_permutation_has_no_favourite),
         cmocka_unit_test(normals_have_mean_zero_and_variance_one),
+        cmocka_unit_test(a_secret_is_another_one_each_time),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
