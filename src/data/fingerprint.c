@@ -88,3 +88,24 @@ done:
     hy3_free(hashes);
     return status;
 }
+
+hy3_status hy3_fingerprint_verify(MPI_Comm comm, const struct hy3_source *sources, int count,
+                                  int64_t piece_bytes, int64_t hashed, uint64_t was)
+{
+    hy3_status status = HY3_OK;
+    int changed = -1;
+    uint64_t now = was;
+
+    if (hy3_rank(comm) == 0)
+        status = hy3_sources_look_again(sources, count, &changed);
+    HY3_AGREE(comm, status, "checking the data");
+    hy3_broadcast(comm, 0, &changed, sizeof changed, "checking the data");
+    if (changed >= 0)
+        HY3_TRY(hy3_fingerprint_read(comm, sources, count, piece_bytes, hashed, &now));
+    if (now != was && hy3_rank(comm) == 0)
+        status = hy3_fail(HY3_EFORMAT, __FILE__, __LINE__,
+                          "'%s' was changed while it was read; start again when nothing writes to "
+                          "it",
+                          sources[changed].path);
+    return hy3_agree(comm, status, "checking the data");
+}

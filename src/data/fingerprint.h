@@ -14,6 +14,11 @@ uint64_t hy3_fingerprint_combine(const struct hy3_source *sources, int count,
 hy3_status hy3_fingerprint_read(MPI_Comm comm, const struct hy3_source *sources, int count,
                                 int64_t piece_bytes, int64_t hashed, uint64_t *out);
 
+/* Collective on `comm`. After the files were read with that result: whether they are still what was
+ * read. One that only grew is warned of. Errors: HY3_EFORMAT naming a file that was changed. */
+hy3_status hy3_fingerprint_verify(MPI_Comm comm, const struct hy3_source *sources, int count,
+                                  int64_t piece_bytes, int64_t hashed, uint64_t was);
+
 /* How the lines are read: what becomes of long samples, the forms of the files, and which of them
  * max_samples counts together. 0: ends are cut, all are lines of "messages", each file counts by
  * itself. */

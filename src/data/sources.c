@@ -3,7 +3,9 @@
 #include "data/sources.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "data/kind.h"
@@ -42,6 +44,11 @@ static hy3_status sample(int fd, struct hy3_source *source)
     return HY3_OK;
 }
 
+static int64_t mtime_of(const struct stat *info)
+{
+    return (int64_t)info->st_mtim.tv_sec * 1000000000 + info->st_mtim.tv_nsec;
+}
+
 static hy3_status stat_one(struct hy3_source *source)
 {
     hy3_status status = HY3_OK;
@@ -52,7 +59,7 @@ static hy3_status stat_one(struct hy3_source *source)
     if (fstat(fd, &info) != 0)
         HY3_FAIL_DONE(HY3_EIO, "cannot read '%s': %s", source->path, strerror(errno));
     source->size = info.st_size;
-    source->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    source->mtime_ns = mtime_of(&info);
     source->ctime_ns = (int64_t)info.st_ctim.tv_sec * 1000000000 + info.st_ctim.tv_nsec;
     HY3_TRY_DONE(sample(fd, source));
 done:
@@ -109,6 +116,34 @@ done:
     hy3_sources_free(sources, count);
     hy3_free(facts);
     return status;
+}
+
+hy3_status hy3_sources_look_again(const struct hy3_source *sources, int count, int *changed)
+{
+    struct stat info;
+
+    *changed = -1;
+    for (int f = 0; f < count; f++) {
+        const struct hy3_source *source = &sources[f];
+        int64_t more;
+
+        if (stat(source->path, &info) != 0)
+            continue;
+        more = info.st_size - source->size;
+        if (more < 0)
+            HY3_FAIL(
+                HY3_EFORMAT,
+                "'%s' was changed while it was read: it had %lld bytes and has %lld now; start "
+                "again when nothing writes to it",
+                source->path, (long long)source->size, (long long)info.st_size);
+        if (more > 0)
+            hy3_log(HY3_LOG_WARN,
+                    "'%s' grew by %lld byte%s while it was read: only its first %lld are used",
+                    source->path, (long long)more, hy3_s(more), (long long)source->size);
+        if (*changed < 0 && (more > 0 || mtime_of(&info) != source->mtime_ns))
+            *changed = f;
+    }
+    return HY3_OK;
 }
 
 void hy3_sources_free(struct hy3_source *sources, int count)

@@ -18,6 +18,9 @@ struct hy3_source {
  * (hy3_sources_free). */
 hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
                             struct hy3_source **out);
+/* Local. Whether a file has another size or time than before: its number in *changed, -1: none. One
+ * that grew is warned of. Errors: HY3_EFORMAT if one is smaller. What was removed is no change. */
+hy3_status hy3_sources_look_again(const struct hy3_source *sources, int count, int *changed);
 void hy3_sources_free(struct hy3_source *sources, int count);
 
 /* Local. Where line or item `number`, from 1, of the file stands: "a.jsonl:3", "a.json: item 3". */

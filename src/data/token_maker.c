@@ -126,11 +126,14 @@ hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *
                                  options->cache_directory, options->name));
     HY3_TRY_DONE(
         hy3_tokenize(comm, options, sources, tokenizer, &tokenized, &h.summary, &is_complete));
-    HY3_TRY_DONE(hy3_reject_write(comm, tokenized, rejected, &list, &files->rejects));
-    HY3_TRY_DONE(judge(comm, options, &h.summary, &list, is_complete, &files->rejects));
     h.piece_bytes = hy3_portions_piece_bytes(h.summary.bytes);
     h.hashed = hy3_tokenized_hashed(tokenized);
     h.source = hy3_tokenized_fingerprint(tokenized);
+    if (h.summary.bad <= options->max_bad_samples) /* else not all of it may have been read */
+        HY3_TRY_DONE(hy3_fingerprint_verify(comm, sources, options->file_count, h.piece_bytes,
+                                            h.hashed, h.source));
+    HY3_TRY_DONE(hy3_reject_write(comm, tokenized, rejected, &list, &files->rejects));
+    HY3_TRY_DONE(judge(comm, options, &h.summary, &list, is_complete, &files->rejects));
     HY3_TRY_DONE(hy3_token_file_write(comm, path, &h, hy3_tokenizer_dialect(tokenizer), sources,
                                       options->file_count, tokenized, &files->tokens));
 done:

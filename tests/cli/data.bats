@@ -182,3 +182,45 @@ train.h5.part.txt train.rejected.jsonl" ] || fail "$(ls "$CACHE")"
     run_ok hy3_sft "$CFG" max_steps=1
     grep -q "read from '$OUTPUT/cache/train.h5'" "$ERR" || fail "$(facts)"
 }
+
+# live DONE: hy3_tokenize stands still after its last read of the data, where DONE is done to them
+live() {
+    local library=$HY3_BUILD/tests/support/.libs/faulty.so pid place
+    local faulty=(env LD_PRELOAD="$library" HY3_FAULT_ROOT="$BATS_TEST_TMPDIR/"
+        ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0")
+    [ -e "$library" ] || skip "tests/support/faulty.so is not built"
+    rm -rf "$CACHE" "$BATS_TEST_TMPDIR/calls" "$BATS_TEST_TMPDIR/hit"
+    run_ok "${faulty[@]}" HY3_FAULT="0 -" HY3_FAULT_LOG="$BATS_TEST_TMPDIR/calls" \
+        hy3_tokenize "$CFG" cache_dir="$CACHE"
+    rm -rf "$CACHE"
+    place=$(awk '$2 ~ /^pread/ && $3 ~ /train\.jsonl$/ { place = $1 } END { print place }' \
+        "$BATS_TEST_TMPDIR/calls")
+    "${faulty[@]}" HY3_FAULT="$((place + 1)) NODE" HY3_FAULT_LOG="$BATS_TEST_TMPDIR/hit" \
+        hy3_tokenize "$CFG" cache_dir="$CACHE" >"$OUT" 2>"$ERR" &
+    pid=$!
+    for _ in $(seq 200); do
+        [ ! -e "$BATS_TEST_TMPDIR/hit" ] || break
+        sleep 0.1
+    done
+    "$@"
+    until kill -CONT "$pid" && grep -q 'State:.[^T]' "/proc/$pid/status"; do sleep 0.1; done
+    STATUS=0
+    wait "$pid" || STATUS=$?
+}
+
+@test "data that grow while they are read are warned of, data that change are refused" {
+    append() { turn late x >>"$DATA"; }
+    rewrite() { sed -i '1s/user/User/' "$DATA"; }
+    shorten() { truncate -s -20 "$DATA"; }
+    live append
+    [ "$STATUS" -eq 0 ] && grep -q 'grew by [0-9]* bytes while it was read' "$ERR" ||
+        fail "$STATUS: $(cat "$ERR")"
+    live rewrite
+    [ "$STATUS" -eq 1 ] && grep -q 'was changed while it was read; start again' "$ERR" ||
+        fail "$STATUS: $(cat "$ERR")"
+    [ ! -e "$CACHE/train.h5" ]
+    sed -i '1s/User/user/' "$DATA"
+    live shorten
+    [ "$STATUS" -eq 1 ] && grep -q 'was changed while it was read: it had' "$ERR" ||
+        fail "$STATUS: $(cat "$ERR")"
+}

@@ -3,6 +3,7 @@
 #include "data/dataset.h"
 
 #include "base/memory.h"
+#include "data/fingerprint.h"
 #include "data/fixture.h"
 #include "data/lines.h"
 #include "data/token_writer.h"
@@ -489,6 +490,38 @@ static void a_change_between_the_samples_of_a_file_with_its_old_time_is_noticed(
     }
 }
 
+/* What becomes of a file of which `before` was read when it is `now` at the end. */
+static hy3_status verify(const char *before, const char *now)
+{
+    const char *file = here("live.jsonl"), *const *files = &file;
+    struct hy3_source *sources;
+    hy3_status status;
+    uint64_t was;
+
+    write_text(file, before);
+    assert_ok(hy3_sources_stat(MPI_COMM_WORLD, files, 1, &sources));
+    assert_ok(hy3_fingerprint_read(MPI_COMM_WORLD, sources, 1, 16, 2, &was));
+    write_text(file, now);
+    status = hy3_fingerprint_verify(MPI_COMM_WORLD, sources, 1, 16, 2, was);
+    hy3_sources_free(sources, 1);
+    return status;
+}
+
+static void a_file_that_was_changed_while_it_was_read_is_refused(void **state)
+{
+    static const char text[] = "line one\nline two\nline three\n";
+
+    (void)state;
+    assert_ok(verify(text, text)); /* another time only */
+    assert_ok(verify(text, "line one\nline two\nline three\nline four\n"));
+    assert_ok(verify(text, "line one\nline two\nline three\nline"));
+    assert_fails(HY3_EFORMAT, "live.jsonl' was changed while it was read; start again",
+                 verify(text, "line one\nline TWO\nline three\n"));
+    assert_fails(HY3_EFORMAT, "live.jsonl' was changed while it was read; start again",
+                 verify(text, "line one\nline TWO\nline three\nline four\n"));
+    assert_fails(HY3_EFORMAT, "it had 29 bytes and has 9 now", verify(text, "line one\n"));
+}
+
 /* Which rank runs out of memory, and when, must not matter for how it ends. */
 static void running_out_of_memory_ends_cleanly_on_all_ranks(void **state)
 {
@@ -526,6 +559,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_missing_file_is_told_before_any_work),
         cmocka_unit_test(a_file_that_fits_is_used_again_and_no_other),
         cmocka_unit_test(a_change_between_the_samples_of_a_file_with_its_old_time_is_noticed),
+        cmocka_unit_test(a_file_that_was_changed_while_it_was_read_is_refused),
         cmocka_unit_test(running_out_of_memory_ends_cleanly_on_all_ranks),
     };
 
