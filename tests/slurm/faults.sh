@@ -43,6 +43,10 @@ mend() {
     done
     for _ in $(seq 300); do
         [ "$(timeout 10 sinfo -h -N -t idle -o %N | sort -u | wc -l)" -ne 4 ] || return 0
+        # Slurm drains a node whose step could not tell of its end: the link was cut once more
+        for node in $(timeout 10 sinfo -h -N -t drain -o %N | sort -u); do
+            timeout 10 scontrol update nodename="$node" state=resume
+        done
         sleep 0.3
     done
     fail "the cluster did not come back" "$(timeout 10 sinfo -N)" || exit 1
