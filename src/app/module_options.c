@@ -88,6 +88,11 @@ struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_confi
                                           .placement = placement(c, HY3_OFFLOAD_optimizer)};
 }
 
+int64_t hy3_module_options_item_tokens(const struct hy3_config *c)
+{
+    return c->packing && c->packing_length > 0 ? c->packing_length : c->max_seq_length;
+}
+
 struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
 {
     return (struct hy3_pass_options){.max_samples = c->per_device_train_batch_size,

@@ -20,7 +20,11 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
 struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *config,
                                                           hy3_dtype dtype);
 
-/* Without max_tokens, which depends on the data. */
+/* Tokens of the longest sample, or of a full row of packing. */
+int64_t hy3_module_options_item_tokens(const struct hy3_config *config);
+
+/* Without max_tokens, which depends on the data, and with max_samples for samples that are not
+ * packed. */
 struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *config);
 
 struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *config, int64_t steps);

@@ -53,7 +53,8 @@ static hy3_status lay_out(struct rehearsal *r, const struct hy3_plan_options *op
 static hy3_status make_batch(struct rehearsal *r)
 {
     struct hy3_batch *b = &r->batch;
-    int64_t samples = r->config->per_device_train_batch_size, length = r->config->max_seq_length;
+    int64_t samples = r->config->per_device_train_batch_size;
+    int64_t length = hy3_module_options_item_tokens(r->config);
 
     b->T = samples * length;
     b->S = samples;
@@ -89,7 +90,7 @@ static hy3_status open_rehearsal(struct rehearsal *r, int group)
     optimizer = hy3_module_options_optimizer(c, model.store.dtype);
     optimizer.placement.directory = NULL;
     HY3_TRY(hy3_sharded_optimizer_open(m->backend, m->store, &optimizer, &r->optimizer));
-    pass.max_tokens = c->per_device_train_batch_size * c->max_seq_length;
+    pass.max_tokens = c->per_device_train_batch_size * hy3_module_options_item_tokens(c);
     HY3_TRY(hy3_pass_open(m->backend, m->store, &pass, &r->pass));
     return make_batch(r);
 }
@@ -174,7 +175,8 @@ static void measure_disk(const struct rehearsal *r, struct hy3_plan *plan)
 static double kernel_bytes(const struct hy3_config *config, const struct hy3_shape *shape)
 {
     const double fixed = 224 << 20;
-    double tokens = (double)(config->per_device_train_batch_size * config->max_seq_length);
+    double tokens =
+        (double)(config->per_device_train_batch_size * hy3_module_options_item_tokens(config));
 
     return config->device == HY3_DEVICE_cpu ? 0 : fixed + 8 * tokens * (double)shape->heads;
 }

@@ -2,6 +2,7 @@
 /* plan_print.c - the table of a plan and what would fit. */
 #include "app/plan_print.h"
 
+#include "app/module_options.h"
 #include "app/plan_fit.h"
 #include "app/plan_time.h"
 #include "base/file.h"
@@ -53,7 +54,7 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("gathered units, reduction buffers", p->gathered);
     printf("  %-42s %12s   %lld x %lld tokens\n", "activations and workspace",
            hy3_size_text(p->workspace, size), (long long)c->per_device_train_batch_size,
-           (long long)c->max_seq_length);
+           (long long)hy3_module_options_item_tokens(c));
     print_size("kernel workspaces", p->kernels);
     print_size("copy for save_async", p->saving);
     print_size("MPI reduction buffer", p->mpi);

@@ -130,6 +130,11 @@ static void check_data(const struct check *c)
                     "dataset needs dataset_dir, the directory of dataset_info.json");
     if (!files && !sets && !config->use_dummy_data)
         hy3_problem(c->problems, "", "train_data_file is missing: the JSONL training files");
+    if (config->packing_length > 0 && config->packing_length < config->max_seq_length)
+        hy3_problem(c->problems, where(c, "packing_length"),
+                    "packing_length = %lld holds no sample of max_seq_length = %lld tokens; raise "
+                    "it, or leave it at 0",
+                    (long long)config->packing_length, (long long)config->max_seq_length);
     if (config->eval_data_file.count > 0 && config->val_size > 0)
         hy3_problem(c->problems, where(c, "val_size"),
                     "eval_data_file and val_size are both given; keep one");
@@ -271,6 +276,8 @@ static void warn(const struct check *c)
                 "report_to is kept in config.cfg; this version (%s) writes train_log.jsonl and "
                 "loss.png only",
                 HY3_VERSION);
+    if (config->packing_length > 0 && !config->packing)
+        hy3_log(HY3_LOG_WARN, "packing_length has no effect without packing");
     if (config->dataset_dir && config->dataset.count == 0)
         hy3_log(HY3_LOG_WARN, "dataset_dir has no effect without dataset");
     warn_of_types(c);

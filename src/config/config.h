@@ -67,6 +67,7 @@ struct hy3_config {
     enum hy3_truncation_strategy truncation_strategy;
     int64_t max_samples, max_bad_samples;
     bool packing;
+    int64_t packing_length;
     char *cache_dir;
     bool overwrite_cache, disable_shuffling;
     enum hy3_template template;

@@ -10,11 +10,16 @@ int64_t hy3_batches_global(const struct hy3_batches *batches)
     return batches->batch * batches->accumulation * batches->ranks;
 }
 
+int64_t hy3_batches_items(const struct hy3_batches *batches)
+{
+    return batches->packing ? batches->packing->rows : batches->count;
+}
+
 int64_t hy3_batches_steps_per_epoch(const struct hy3_batches *batches)
 {
-    int64_t size = hy3_batches_global(batches);
+    int64_t size = hy3_batches_global(batches), items = hy3_batches_items(batches);
 
-    return batches->count / size + (batches->count % size != 0);
+    return items / size + (items % size != 0);
 }
 
 int64_t hy3_batches_sample(const struct hy3_batches *batches, int64_t epoch, int64_t place)
@@ -30,17 +35,100 @@ int64_t hy3_batches_sample(const struct hy3_batches *batches, int64_t epoch, int
     return place;
 }
 
+/* Of packing: tokens of the sample at a place of epoch 0. */
+static int64_t length_at(const void *of, int64_t place)
+{
+    const struct hy3_batches *batches = of;
+
+    return hy3_dataset_length(batches->dataset, hy3_batches_sample(batches, 0, place));
+}
+
+hy3_status hy3_batches_pack(const struct hy3_batches *batches, int64_t length,
+                            struct hy3_packing **out)
+{
+    return hy3_packing_create(batches->count, length, length_at, batches, out);
+}
+
+/* The places of epoch 0, or without packing of this epoch, whose samples an item has: those at
+ * [*first, *end) of packing->order, or the place `first` itself. */
+static void find_item(const struct hy3_batches *b, int64_t epoch, int64_t place, int64_t *first,
+                      int64_t *end)
+{
+    if (b->packing && b->shuffle)
+        place = (int64_t)hy3_random_permute(b->seed, HY3_RANDOM_ROWS, (uint64_t)epoch,
+                                            (uint64_t)b->packing->rows, (uint64_t)place);
+    *first = b->packing ? b->packing->starts[place] : place;
+    *end = b->packing ? b->packing->starts[place + 1] : place + 1;
+}
+
+/* Dataset index of number `i` of an item. */
+static int64_t sample_at(const struct hy3_batches *b, int64_t epoch, int64_t i)
+{
+    return b->packing ? hy3_batches_sample(b, 0, hy3_packing_place(b->packing, i))
+                      : hy3_batches_sample(b, epoch, i);
+}
+
+/* Multiply-adds of a pass over n tokens are proportional to n (N + L H D n) with N weights that
+ * each token passes through, L layers of H heads of D: Chowdhery et al. 2022 (PaLM), appendix B,
+ * halved for causal attention. */
+static int64_t item_cost(const struct hy3_batches *b, int64_t epoch, int64_t place)
+{
+    int64_t cost = 0, first, end;
+
+    find_item(b, epoch, place, &first, &end);
+    for (int64_t i = first; i < end; i++) {
+        int64_t n = hy3_dataset_length(b->dataset, sample_at(b, epoch, i));
+
+        cost += n * (n + b->attention_length);
+    }
+    return cost;
+}
+
+/* Deals `step` (from 0, over all epochs), unless it was the last to be dealt. */
+static void deal_step(const struct hy3_batches *b, int64_t step, struct hy3_batch *out)
+{
+    int64_t steps = hy3_batches_steps_per_epoch(b), epoch = step / steps;
+    int64_t begin = step % steps * hy3_batches_global(b), left = hy3_batches_items(b) - begin;
+
+    if (out->dealt == step)
+        return;
+    left = left < out->deal.capacity ? left : out->deal.capacity;
+    for (int64_t i = 0; i < left; i++)
+        out->deal.costs[i] = item_cost(b, epoch, begin + i);
+    hy3_deal_make(&out->deal, left, b->keeps_order);
+    out->dealt = step;
+}
+
+/* Most items of a micro-batch, and of a step. */
+static void bound_items(const struct hy3_batches *b, int64_t *micro, int64_t *step)
+{
+    int64_t items = hy3_batches_items(b);
+
+    if (__builtin_mul_overflow(b->batch * b->accumulation, (int64_t)b->ranks, step) ||
+        *step > items)
+        *step = items;
+    *micro = b->batch < items ? b->batch : items;
+}
+
 hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_batch *b = NULL;
-    int64_t samples = batches->batch < batches->count ? batches->batch : batches->count;
+    const struct hy3_packing *packing = batches->packing;
+    int64_t longest = packing ? packing->fullest : hy3_dataset_longest(batches->dataset);
+    int64_t most = packing ? packing->most : 1, micro, step, samples;
 
     *out = NULL;
+    bound_items(batches, &micro, &step);
     HY3_TRY_DONE(hy3_alloc(&b, 1, sizeof *b));
+    b->dealt = -1;
+    if (__builtin_mul_overflow(micro, longest, &b->token_capacity) ||
+        __builtin_mul_overflow(micro, most, &samples))
+        HY3_FAIL_DONE(HY3_ENOMEM, "a micro-batch of %lld %s is too large", (long long)micro,
+                      packing ? "rows" : "samples");
+    samples = samples < batches->count ? samples : batches->count;
     b->sample_capacity = samples;
-    if (__builtin_mul_overflow(samples, hy3_dataset_longest(batches->dataset), &b->token_capacity))
-        HY3_FAIL_DONE(HY3_ENOMEM, "a micro-batch of %lld samples is too large", (long long)samples);
+    HY3_TRY_DONE(hy3_deal_create(step, batches->batch, batches->ranks, &b->deal));
     HY3_TRY_DONE(hy3_alloc(&b->ids, (size_t)b->token_capacity, sizeof *b->ids));
     HY3_TRY_DONE(hy3_alloc(&b->positions, (size_t)b->token_capacity, sizeof *b->positions));
     HY3_TRY_DONE(hy3_alloc(&b->targets, (size_t)b->token_capacity, sizeof *b->targets));
@@ -63,6 +151,7 @@ void hy3_batch_free(struct hy3_batch *batch)
     hy3_free(batch->mask);
     hy3_free(batch->starts);
     hy3_free(batch->samples);
+    hy3_deal_free(&batch->deal);
     hy3_free(batch);
 }
 
@@ -91,15 +180,37 @@ hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int
                             struct hy3_batch *out)
 {
     int64_t steps = hy3_batches_steps_per_epoch(batches), epoch = step / steps;
-    int64_t begin = step % steps * hy3_batches_global(batches) +
-                    (micro * batches->ranks + batches->rank) * batches->batch;
-    int64_t end = begin + batches->batch;
+    int64_t begin = step % steps * hy3_batches_global(batches), first, end;
 
-    if (end > batches->count)
-        end = batches->count;
+    deal_step(batches, step, out);
+    hy3_deal_find(&out->deal, micro, batches->rank, &first, &end);
     out->T = out->S = out->longest = out->labels = out->starts[0] = 0;
     out->step = step;
-    for (int64_t place = begin; place < end; place++)
-        HY3_TRY(append(batches->dataset, hy3_batches_sample(batches, epoch, place), out));
+    for (int64_t i = first; i < end; i++) {
+        int64_t sample, last;
+
+        find_item(batches, epoch, begin + out->deal.order[i], &sample, &last);
+        for (; sample < last; sample++)
+            HY3_TRY(append(batches->dataset, sample_at(batches, epoch, sample), out));
+    }
     return HY3_OK;
+}
+
+void hy3_batches_balance(const struct hy3_batches *batches, struct hy3_batch *batch,
+                         struct hy3_balance *out)
+{
+    enum { LOOKED_AT = 1 << 16 };
+
+    const int64_t steps = hy3_batches_steps_per_epoch(batches);
+    int64_t count = LOOKED_AT / batch->deal.capacity;
+
+    *out = (struct hy3_balance){0};
+    count = count < 1 ? 1 : count < steps ? count : steps;
+    for (int64_t i = 0; i < count; i++) {
+        deal_step(batches, (int64_t)((double)steps / (double)count * (double)i), batch);
+        out->items += batch->deal.places;
+        out->mean += batch->deal.mean;
+        out->in_order += batch->deal.in_order;
+        out->dealt += batch->deal.dealt;
+    }
 }

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* batches.h - which samples a step consists of, and the micro-batches of a rank.
  *
- * An epoch is a permutation of the samples that depends on (seed, epoch) alone. Global step s of an
- * epoch takes the samples at [s G, min((s+1) G, n)) of it, G = batch * accumulation * ranks,
- * whatever the layout. The place p in that range belongs to micro-batch p / (batch ranks), then
- * rank p / batch % ranks. An epoch has ceil(n / G) steps; the last may be partial. */
+ * What counts is an item: a sample, or with packing a row of samples (packing.h). An epoch is a
+ * permutation of the items that depends on (seed, epoch) alone; the rows are packed once, from the
+ * samples in the order of epoch 0. Global step s of an epoch takes the items at [s G, min((s+1) G,
+ * n)) of it, G = batch * accumulation * ranks, whatever the layout. An epoch has ceil(n / G) steps;
+ * the last may be partial. Which rank and micro-batch takes which item of a step is dealt by their
+ * costs (deal.h): a sample of n tokens costs n (n + attention_length). */
 #pragma once
 
 #include "data/dataset.h"
+#include "data/deal.h"
+#include "data/packing.h"
 
 struct hy3_batches {
     const struct hy3_dataset *dataset;
@@ -19,9 +23,13 @@ struct hy3_batches {
     int rank, ranks;
     bool shuffle;
     uint64_t seed;
+    /* Tokens of a sample at which its attention costs as much as all else. */
+    int64_t attention_length;
+    bool keeps_order;                  /* deals items as they come, to compare */
+    const struct hy3_packing *packing; /* of these samples; NULL: items are samples */
 };
 
-/* Samples of one micro-batch of one rank, concatenated without padding; host memory. */
+/* The samples of one micro-batch of one rank, concatenated without padding; host memory. */
 struct hy3_batch {
     int64_t T, S;       /* tokens, samples; both may be 0 */
     int64_t longest;    /* tokens of the longest sample */
@@ -34,16 +42,27 @@ struct hy3_batch {
     int64_t *starts;  /* [S+1] */
     int64_t *samples; /* [S] dataset indices */
     int64_t token_capacity, sample_capacity;
+    struct hy3_deal deal;
+    int64_t dealt; /* step that `deal` is of, -1: none */
 };
 
-/* Samples of a full step: G above. */
+/* Local. Packs the samples into rows of `length` tokens; for batches->packing. The caller owns *out
+ * (hy3_packing_free). Errors: HY3_ENOMEM. */
+hy3_status hy3_batches_pack(const struct hy3_batches *batches, int64_t length,
+                            struct hy3_packing **out);
+
+/* Samples, or rows. */
+int64_t hy3_batches_items(const struct hy3_batches *batches);
+
+/* Items of a full step: G above. */
 int64_t hy3_batches_global(const struct hy3_batches *batches);
 int64_t hy3_batches_steps_per_epoch(const struct hy3_batches *batches);
 
-/* Dataset index of position `place` of epoch `epoch`. */
+/* Dataset index of the sample at position `place` of epoch `epoch`, without packing. */
 int64_t hy3_batches_sample(const struct hy3_batches *batches, int64_t epoch, int64_t place);
 
-/* Local. Buffers for micro-batches of at most `batch` samples and their longest possible T. */
+/* Local. Buffers for micro-batches of at most `batch` items and their longest possible T, for these
+ * batches alone. */
 hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch **out);
 void hy3_batch_free(struct hy3_batch *batch);
 
@@ -51,3 +70,13 @@ void hy3_batch_free(struct hy3_batch *batch);
  * an epoch's end. */
 hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int64_t micro,
                             struct hy3_batch *out);
+
+/* How evenly the ranks are loaded: sums over micro-batches, of `items` items of epoch 0. */
+struct hy3_balance {
+    int64_t items;
+    double mean, in_order, dealt; /* as in struct hy3_deal */
+};
+
+/* Local. Looks at steps all over epoch 0, in all some 65536 items, or at one step. */
+void hy3_batches_balance(const struct hy3_batches *batches, struct hy3_batch *batch,
+                         struct hy3_balance *out);

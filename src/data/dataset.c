@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -31,8 +32,9 @@ struct hy3_dataset {
     uint64_t *offsets; /* [samples + 1]; NULL: dummy data, all samples of the same length */
     struct hy3_source *sources;
     int source_count;
-    uint64_t seed; /* dummy data */
-    int64_t vocab; /* ids are below it; 0: not known */
+    uint64_t seed;    /* dummy data */
+    int64_t shortest; /* of it; 0: all have the same length */
+    int64_t vocab;    /* ids are below it; 0: not known */
 };
 
 void hy3_dataset_close(struct hy3_dataset *dataset)
@@ -107,11 +109,27 @@ uint64_t hy3_dataset_fingerprint(const struct hy3_dataset *dataset)
     return XXH3_64bits_withSeed(&h->content_tokens, sizeof h->content_tokens, sum);
 }
 
+void hy3_dataset_vary(struct hy3_dataset *dataset, int64_t shortest)
+{
+    dataset->shortest = shortest;
+}
+
+static int64_t dummy_length(const struct hy3_dataset *d, int64_t i)
+{
+    double longest = (double)d->header.summary.longest, shortest = (double)d->shortest;
+    uint32_t words[4];
+
+    if (d->shortest == 0)
+        return d->header.summary.longest;
+    hy3_random(d->seed, HY3_RANDOM_DUMMY, (uint64_t)i, UINT64_MAX, words);
+    return (int64_t)(shortest * pow(longest / shortest, hy3_random_uniform(words[0])));
+}
+
 int64_t hy3_dataset_length(const struct hy3_dataset *dataset, int64_t i)
 {
     HY3_ASSERT(i >= 0 && i < hy3_dataset_count(dataset));
     if (!dataset->offsets)
-        return dataset->header.summary.longest;
+        return dummy_length(dataset, i);
     return (int64_t)(dataset->offsets[i + 1] - dataset->offsets[i]);
 }
 
@@ -119,7 +137,7 @@ static void draw_dummy(const struct hy3_dataset *d, int64_t i, int32_t *ids, uin
 {
     uint32_t words[4] = {0};
 
-    for (int64_t t = 0; t < hy3_dataset_longest(d); t++) {
+    for (int64_t t = 0; t < hy3_dataset_length(d, i); t++) {
         if (t % 4 == 0)
             hy3_random(d->seed, HY3_RANDOM_DUMMY, (uint64_t)i, (uint64_t)t / 4, words);
         ids[t] = (int32_t)(words[t % 4] % (uint32_t)d->vocab);

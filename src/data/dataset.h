@@ -38,6 +38,10 @@ void hy3_dataset_close(struct hy3_dataset *dataset);
 hy3_status hy3_dataset_dummy(int64_t samples, int64_t length, int64_t vocab, uint64_t seed,
                              struct hy3_dataset **out);
 
+/* The samples of a dummy dataset get lengths from `shortest` to the one it was created with, drawn
+ * evenly on a logarithmic scale: to measure with uneven ones. */
+void hy3_dataset_vary(struct hy3_dataset *dataset, int64_t shortest);
+
 const char *hy3_dataset_path(const struct hy3_dataset *dataset); /* of the token file */
 int64_t hy3_dataset_count(const struct hy3_dataset *dataset);
 int64_t hy3_dataset_longest(const struct hy3_dataset *dataset); /* tokens */

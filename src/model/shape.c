@@ -368,3 +368,20 @@ done:
     json_decref(config);
     return status;
 }
+
+int64_t hy3_shape_token_cost(const struct hy3_shape *s)
+{
+    int64_t attention = 2 * s->hidden * (s->heads + s->kv_heads) * s->head_dim;
+    int64_t experts = 3 * s->hidden * s->expert_intermediate * (s->top_k + s->shared_experts) +
+                      s->hidden * s->experts;
+
+    return s->layers * attention + s->dense_layers * 3 * s->hidden * s->intermediate +
+           (s->layers - s->dense_layers) * experts + s->hidden * s->vocab;
+}
+
+int64_t hy3_shape_attention_length(const struct hy3_shape *s)
+{
+    int64_t length = hy3_shape_token_cost(s) / (s->layers * s->heads * s->head_dim);
+
+    return length > 0 ? length : 1;
+}

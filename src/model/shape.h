@@ -36,3 +36,11 @@ hy3_status hy3_shape_read(const json_t *config, const char *where, struct hy3_sh
 
 /* Local. The same from a file. */
 hy3_status hy3_shape_open(const char *path, struct hy3_shape *out);
+
+/* Multiply-adds of the forward pass over one token, without those with other tokens; the embedding
+ * is copied. */
+int64_t hy3_shape_token_cost(const struct hy3_shape *shape);
+
+/* Tokens of a sample at which attention among them costs as much as all else: a sample of n tokens
+ * is n token costs (1 + n / this). */
+int64_t hy3_shape_attention_length(const struct hy3_shape *shape);

@@ -370,8 +370,8 @@ static hy3_status check_run(const char *path, const struct hy3_state_info *is,
     if (is->data_samples != expected->data_samples ||
         is->data_fingerprint != expected->data_fingerprint)
         HY3_FAIL(HY3_EUSAGE,
-                 "the training data (%lld samples) is not that of '%s' (%lld samples); "
-                 "restore it, or start over in another directory",
+                 "the training data (%lld samples), or its packing, is not that of '%s' (%lld "
+                 "samples); restore it, or start over in another directory",
                  (long long)expected->data_samples, path, (long long)is->data_samples);
     return HY3_OK;
 }

@@ -78,6 +78,7 @@ static hy3_status open_pass(struct hy3_run *run)
     struct hy3_pass_options options = hy3_module_options_pass(c);
 
     options.max_tokens = run->data.longest * c->per_device_train_batch_size;
+    options.max_samples = run->data.most_samples;
     HY3_AGREE(run->comm, hy3_pass_open(run->model.backend, run->model.store, &options, &run->pass),
               "allocating the workspace");
     return hy3_agree(run->comm, hy3_environment_check(hy3_threads()), "allocating the workspace");
@@ -96,13 +97,15 @@ static void announce(const struct hy3_run *run)
             hy3_s(s->experts), (long long)s->top_k,
             c->bf16 ? "bf16 with fp32 master weights" : "fp32");
     hy3_log(HY3_LOG_INFO,
-            "run: %d rank%s x %d thread%s on %s; global batch %lld sample%s = %lld x %lld x %d; "
+            "run: %d rank%s x %d thread%s on %s; global batch %lld %s%s = %lld x %lld x %d; "
             "%lld step%s, %lld per epoch; workspace %.1f MB per rank",
             b->ranks, hy3_s(b->ranks), hy3_threads(), hy3_s(hy3_threads()),
             run->model.backend->name, (long long)hy3_batches_global(b),
-            hy3_s(hy3_batches_global(b)), (long long)b->batch, (long long)b->accumulation, b->ranks,
-            (long long)run->data.steps, hy3_s(run->data.steps),
-            (long long)run->data.steps_per_epoch, 1e-6 * (double)hy3_pass_bytes(run->pass));
+            b->packing ? "row" : "sample", hy3_s(hy3_batches_global(b)), (long long)b->batch,
+            (long long)b->accumulation, b->ranks, (long long)run->data.steps,
+            hy3_s(run->data.steps), (long long)run->data.steps_per_epoch,
+            1e-6 * (double)hy3_pass_bytes(run->pass));
+    hy3_run_data_announce(&run->data);
     if (trained != total)
         hy3_log(HY3_LOG_INFO,
                 "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",
@@ -141,7 +144,7 @@ static hy3_status open_data(struct hy3_run *run)
     const struct hy3_config *c = run->config;
     struct hy3_run_facts facts;
 
-    HY3_TRY(hy3_run_data_open(c, &run->model.layout.world, run->model.shape.vocab, &run->data));
+    HY3_TRY(hy3_run_data_open(c, &run->model.layout.world, &run->model.shape, &run->data));
     run->schedule = hy3_module_options_schedule(c, run->data.steps);
     HY3_TRY(hy3_identity_of(&run->model, c->model_name_or_path, &run->identity));
     facts = hy3_run_state_facts(run);

@@ -3,11 +3,13 @@
 #include "train/run_data.h"
 
 #include "app/datasets.h"
+#include "app/module_options.h"
 #include "base/log.h"
 #include "base/plural.h"
 #include "comm/agree.h"
 
 #include <math.h>
+#include <xxhash.h>
 
 static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm, int64_t vocab,
                                 struct hy3_run_data *d)
@@ -41,8 +43,8 @@ static int64_t held_out(const struct hy3_config *c, int64_t samples)
 
 /* Splits the samples into training and evaluation: at random, since files are often sorted; with
  * disable_shuffling the last ones are for evaluation. */
-static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_group *world,
-                               struct hy3_run_data *d)
+static hy3_status split(const struct hy3_config *c, const struct hy3_group *world,
+                        const struct hy3_shape *shape, struct hy3_run_data *d)
 {
     int64_t samples = hy3_dataset_count(d->train_set), held = held_out(c, samples);
 
@@ -54,7 +56,8 @@ static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_grou
                                     .rank = world->rank,
                                     .ranks = world->size,
                                     .shuffle = !c->disable_shuffling,
-                                    .seed = (uint64_t)c->seed};
+                                    .seed = (uint64_t)c->seed,
+                                    .attention_length = hy3_shape_attention_length(shape)};
     d->eval = d->train;
     d->eval.accumulation = 1;
     d->eval.shuffle = false;
@@ -65,28 +68,90 @@ static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_grou
     if (d->train.count < 1)
         HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld sample%s; nothing is left to train on",
                  (long long)samples, hy3_s(samples));
-    HY3_TRY(hy3_batch_create(&d->train, &d->batch));
-    return d->eval.dataset ? hy3_batch_create(&d->eval, &d->eval_batch) : HY3_OK;
+    return HY3_OK;
+}
+
+/* The items of training or of evaluation, and a buffer for their micro-batches. */
+static hy3_status make_items(const struct hy3_config *c, struct hy3_run_data *d,
+                             struct hy3_batches *batches, struct hy3_packing **packing,
+                             struct hy3_batch **batch)
+{
+    int64_t longest = hy3_dataset_longest(batches->dataset);
+
+    if (c->packing) {
+        HY3_TRY(hy3_batches_pack(batches, hy3_module_options_item_tokens(c), packing));
+        batches->packing = *packing;
+        longest = (*packing)->fullest;
+    }
+    HY3_TRY(hy3_batch_create(batches, batch));
+    if (longest > d->longest)
+        d->longest = longest;
+    if ((*batch)->sample_capacity > d->most_samples)
+        d->most_samples = (*batch)->sample_capacity;
+    return HY3_OK;
+}
+
+static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_group *world,
+                               const struct hy3_shape *shape, struct hy3_run_data *d)
+{
+    HY3_TRY(split(c, world, shape, d));
+    HY3_TRY(make_items(c, d, &d->train, &d->packing, &d->batch));
+    return d->eval.dataset ? make_items(c, d, &d->eval, &d->eval_packing, &d->eval_batch) : HY3_OK;
 }
 
 hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_group *world,
-                             int64_t vocab, struct hy3_run_data *data)
+                             const struct hy3_shape *shape, struct hy3_run_data *data)
 {
     struct hy3_run_data *d = data;
 
-    HY3_TRY(open_datasets(config, world->comm, vocab, d));
-    HY3_AGREE(world->comm, plan_batches(config, world, d), "planning the batches");
+    HY3_TRY(open_datasets(config, world->comm, shape->vocab, d));
+    HY3_AGREE(world->comm, plan_batches(config, world, shape, d), "planning the batches");
     if (d->eval.dataset && !d->eval_set)
         hy3_log(HY3_LOG_INFO, "eval: %lld of %lld samples, held out of the training data",
                 (long long)d->eval.count, (long long)hy3_dataset_count(d->train_set));
-    d->longest = hy3_dataset_longest(d->train_set);
-    if (d->eval_set && hy3_dataset_longest(d->eval_set) > d->longest)
-        d->longest = hy3_dataset_longest(d->eval_set);
     d->steps_per_epoch = hy3_batches_steps_per_epoch(&d->train);
     d->steps = config->max_steps > 0
                    ? config->max_steps
                    : (int64_t)ceil(config->num_train_epochs * (double)d->steps_per_epoch);
     return HY3_OK;
+}
+
+static void announce_rows(const char *name, const struct hy3_packing *p)
+{
+    if (p)
+        hy3_log(HY3_LOG_INFO,
+                "%s: %lld sample%s packed into %lld row%s of %lld tokens, %.1f%% full", name,
+                (long long)p->samples, hy3_s(p->samples), (long long)p->rows, hy3_s(p->rows),
+                (long long)p->length, 100 * hy3_packing_fill(p));
+}
+
+void hy3_run_data_announce(const struct hy3_run_data *data)
+{
+    const struct hy3_batches *b = &data->train;
+    struct hy3_balance balance;
+
+    announce_rows("train", data->packing);
+    announce_rows("eval", data->eval_packing);
+    if (b->ranks == 1)
+        return;
+    hy3_batches_balance(b, data->batch, &balance);
+    hy3_log(HY3_LOG_INFO,
+            "work of the slowest rank of each micro-batch, of %lld %s: %.3f times the mean in "
+            "their order, %.3f as dealt (a sample of n tokens: n + n^2 / %lld)",
+            (long long)balance.items, b->packing ? "rows" : "samples",
+            balance.in_order / balance.mean, balance.dealt / balance.mean,
+            (long long)b->attention_length);
+}
+
+uint64_t hy3_run_data_fingerprint(const struct hy3_run_data *data)
+{
+    const struct hy3_packing *p = data->packing;
+    uint64_t sum = hy3_dataset_fingerprint(data->train_set);
+
+    if (!p) /* as checkpoints have it that know no packing */
+        return sum;
+    sum = XXH3_64bits_withSeed(&p->length, sizeof p->length, sum);
+    return XXH3_64bits_withSeed(p->order, (size_t)p->samples * sizeof *p->order, sum);
 }
 
 hy3_status hy3_run_data_publish(const struct hy3_group *world, struct hy3_run_data *data)
@@ -99,6 +164,8 @@ void hy3_run_data_close(struct hy3_run_data *data)
 {
     hy3_batch_free(data->batch);
     hy3_batch_free(data->eval_batch);
+    hy3_packing_free(data->packing);
+    hy3_packing_free(data->eval_packing);
     hy3_dataset_close(data->train_set);
     hy3_dataset_close(data->eval_set);
 }

@@ -4,22 +4,31 @@
 
 #include "config/config.h"
 #include "data/batches.h"
+#include "model/shape.h"
 #include "parallel/layout.h"
 
 struct hy3_run_data {
     struct hy3_dataset *train_set;
-    struct hy3_dataset *eval_set;   /* NULL: none of its own */
-    struct hy3_batches train, eval; /* eval.dataset NULL: no evaluation */
+    struct hy3_dataset *eval_set;               /* NULL: none of its own */
+    struct hy3_batches train, eval;             /* eval.dataset NULL: no evaluation */
+    struct hy3_packing *packing, *eval_packing; /* NULL: samples are not packed */
     struct hy3_batch *batch, *eval_batch;
-    int64_t longest; /* tokens of the longest sample */
+    int64_t longest;      /* tokens of the longest item: sample, or row of packing */
+    int64_t most_samples; /* of a micro-batch */
     int64_t steps, steps_per_epoch;
 };
 
-/* Collective. Opens or builds the token files, holds out samples for evaluation, counts the steps.
- * vocab: for use_dummy_data. *data must be zero; the caller owns it (hy3_run_data_close), also
- * after an error. */
+/* Collective. Opens or builds the token files, holds out samples for evaluation, packs them, counts
+ * the steps. shape: its vocabulary, for use_dummy_data, and what samples cost. *data must be zero;
+ * the caller owns it (hy3_run_data_close), also after an error. */
 hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_group *world,
-                             int64_t vocab, struct hy3_run_data *data);
+                             const struct hy3_shape *shape, struct hy3_run_data *data);
+
+/* Logs how full the rows are and how evenly the ranks are loaded. */
+void hy3_run_data_announce(const struct hy3_run_data *data);
+
+/* A number that changes when the samples or their rows change. */
+uint64_t hy3_run_data_fingerprint(const struct hy3_run_data *data);
 
 /* Collective. What was tokenized replaces the token files that are there: call it when the data was
  * found right for the checkpoint to be resumed. */

@@ -23,6 +23,7 @@ hy3_status hy3_run_memory_check(const struct hy3_config *config,
         return HY3_OK;
     c.expert_parallel_size = layout->experts.size;
     c.max_seq_length = longest;
+    c.packing = false; /* `longest` is of its rows */
     HY3_TRY(hy3_plan_make(&c, &model->shape, &options, &plan));
     HY3_TRY(device->available(&memory->device_free));
     memory->device_planned = (size_t)plan.device;

@@ -19,7 +19,7 @@ static struct hy3_state_info describe(const struct hy3_run *run)
                                    .total_steps = run->data.steps,
                                    .tokens = r.tokens,
                                    .data_samples = run->data.train.count,
-                                   .data_fingerprint = hy3_dataset_fingerprint(run->data.train_set),
+                                   .data_fingerprint = hy3_run_data_fingerprint(&run->data),
                                    .log_loss = r.loss_sum,
                                    .log_steps = r.loss_steps,
                                    .log_tokens = r.tokens_since,

@@ -63,6 +63,10 @@ same_tokens() {
     run_case yaml_defaults
 }
 
+@test "plain packing of LLaMA-Factory packs samples that do not see each other, and says so" {
+    run_case yaml_packing
+}
+
 @test "every form of a YAML scalar; an argument overrides" {
     run_case yaml_forms
 }

@@ -124,7 +124,6 @@ numbers() {
 
 @test "keys of later versions are refused with a clear message" {
     run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=freeze
-    run_fails 2 "packing" hy3_sft "$CFG" packing=true
 }
 
 @test "a run leaves log, configuration, plot, tokenizer and weights" {

@@ -8,7 +8,6 @@
 #include "config/as_sft.h"
 #include "config/config.h"
 #include "config/leaks.h"
-#include "config/version.h"
 #include "support/test.h"
 
 #define SFT "model_name_or_path = \"m\"; output_dir = \"o\"; train_data_file = \"t.jsonl\";\n"
@@ -78,7 +77,7 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; set offload, or leave it out"},
         {"adapter_name_or_path=a", "adapter_name_or_path needs finetuning_type = \"lora\", not \"full\"; merge the adapter into the model first, or leave it out"},
         {"finetuning_type=oft", "'finetuning_type' is oft; it must be one of full, lora, attention, freeze"},
-        {"packing=true", "packing = true is not available in this version (" HY3_VERSION "); leave it at false"},
+        {"packing_length=100", "packing_length = 100 holds no sample of max_seq_length = 4096 tokens; raise it, or leave it at 0"},
     };
 
     /* clang-format on */
@@ -181,11 +180,10 @@ static void several_mistakes_stand_one_a_line(void **state)
         "3 problems:\n"
         "  %s/run.cfg:2: 'seed' is -1; it must be a whole number, 0 or more\n"
         "  argument 'nothing=1': unknown key 'nothing'; see --help\n"
-        "  argument 'packing=true': packing = true is not available in this version (" HY3_VERSION
-        "); "
-        "leave it at false",
+        "  argument 'packing_length=100': packing_length = 100 holds no sample of max_seq_length = "
+        "4096 tokens; raise it, or leave it at 0",
         hy3_test_directory());
-    assert_message(parse(SFT "seed = -1;", "nothing=1", "packing=true"), wanted);
+    assert_message(parse(SFT "seed = -1;", "nothing=1", "packing_length=100"), wanted);
 }
 
 static void more_mistakes_than_a_message_holds_are_counted(void **state)

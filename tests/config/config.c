@@ -88,7 +88,7 @@ static void wrong_values_and_combinations_are_refused(void **state)
         "max_seq_length=0",   "max_seq_length=99999999999999999999",
         "bf16=maybe",         "finetuning_type=frozen",
         "zero_stage=4",       "report_to=trackio",
-        "packing=true",       "offload=half",
+        "packing=half",       "offload=half",
         "max_shard_size=5XB", "val_size=nan",
         "adam_beta1=1",       "nothing=1",
         "save_steps=1.5",     "logging_steps=0",

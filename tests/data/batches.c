@@ -7,7 +7,7 @@
 
 enum { SAMPLES = 53, LENGTH = 7, VOCAB = 31 };
 
-static struct hy3_dataset *dataset;
+static struct hy3_dataset *dataset, *uneven; /* uneven: samples of 2 to 40 tokens */
 
 static struct hy3_batches plan(int64_t batch, int64_t accumulation, int ranks)
 {
@@ -29,7 +29,7 @@ static void count_step(struct hy3_batches b, int64_t step, int *seen)
     for (b.rank = 0; b.rank < b.ranks; b.rank++) {
         for (int64_t micro = 0; micro < b.accumulation; micro++) {
             assert_ok(hy3_batches_load(&b, step, micro, batch));
-            assert_true(batch->S <= b.batch);
+            assert_true(b.packing || batch->S <= b.batch);
             for (int64_t i = 0; i < batch->S; i++)
                 seen[batch->samples[i]]++;
         }
@@ -78,6 +78,102 @@ static void a_drawn_split_and_the_rest_are_all_samples_once(void **state)
     for (int i = 0; i < SAMPLES; i++)
         assert_int_equal(seen[i], 1);
     assert_true(out_of_place > 3);
+}
+
+static void dealing_changes_the_samples_of_no_step(void **state)
+{
+    static const int ways[][3] = {{12, 1, 1}, {1, 4, 3}, {2, 3, 2}, {3, 1, 4}};
+    struct hy3_batches in_order = plan(1, 3, 4);
+
+    (void)state;
+    in_order.dataset = uneven;
+    in_order.keeps_order = true;
+    for (int64_t step = 0; step < 10; step++) {
+        int wanted[SAMPLES] = {0};
+
+        count_step(in_order, step, wanted);
+        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+            struct hy3_batches b = plan(ways[w][0], ways[w][1], ways[w][2]);
+            int seen[SAMPLES] = {0};
+
+            b.dataset = uneven;
+            count_step(b, step, seen);
+            assert_memory_equal(seen, wanted, sizeof seen);
+        }
+    }
+}
+
+static void uneven_samples_leave_no_rank_waiting_long(void **state)
+{
+    struct hy3_batches b = plan(2, 2, 3);
+    struct hy3_balance balance;
+    struct hy3_batch *batch;
+
+    (void)state;
+    b.dataset = uneven;
+    b.attention_length = 100;
+    assert_ok(hy3_batch_create(&b, &batch));
+    hy3_batches_balance(&b, batch, &balance);
+    assert_int_equal(balance.items, SAMPLES);
+    assert_true(balance.in_order > 1.5 * balance.mean);
+    assert_true(balance.dealt < 1.25 * balance.mean);
+    hy3_batch_free(batch);
+}
+
+/* Rows of 40 tokens on 2 ranks: each epoch every sample once, the same rows in another order. */
+static void rows_hold_every_sample_once_an_epoch(void **state)
+{
+    struct hy3_batches b = plan(2, 1, 2);
+    struct hy3_packing *packing;
+    struct hy3_batch *batch;
+    int64_t steps, first[2] = {0};
+
+    (void)state;
+    b.dataset = uneven;
+    assert_ok(hy3_batches_pack(&b, 40, &packing));
+    b.packing = packing;
+    assert_true(packing->rows < SAMPLES / 2 && packing->rows > 8);
+    assert_ok(hy3_batch_create(&b, &batch));
+    steps = hy3_batches_steps_per_epoch(&b);
+    assert_int_equal(steps, (packing->rows + 3) / 4);
+    for (int64_t epoch = 0; epoch < 2; epoch++) {
+        int seen[SAMPLES] = {0};
+
+        for (int64_t step = 0; step < steps; step++)
+            count_step(b, epoch * steps + step, seen);
+        for (int i = 0; i < SAMPLES; i++)
+            assert_int_equal(seen[i], 1);
+        assert_ok(hy3_batches_load(&b, epoch * steps, 0, batch));
+        first[epoch] = batch->samples[0];
+    }
+    assert_true(first[0] != first[1]);
+    hy3_batch_free(batch);
+    hy3_packing_free(packing);
+}
+
+static void a_row_is_several_sequences(void **state)
+{
+    struct hy3_batches b = plan(2, 1, 1);
+    struct hy3_packing *packing;
+    struct hy3_batch *batch;
+
+    (void)state;
+    b.dataset = uneven;
+    assert_ok(hy3_batches_pack(&b, 40, &packing));
+    b.packing = packing;
+    assert_ok(hy3_batch_create(&b, &batch));
+    assert_ok(hy3_batches_load(&b, 0, 0, batch));
+    assert_true(batch->S > 2 && batch->T <= 80 && batch->T > 60);
+    for (int64_t s = 0; s < batch->S; s++) {
+        const int64_t from = batch->starts[s], end = batch->starts[s + 1];
+
+        assert_int_equal(end - from, hy3_dataset_length(uneven, batch->samples[s]));
+        for (int64_t t = from; t < end; t++)
+            assert_int_equal(batch->positions[t], t - from);
+        assert_int_equal(batch->targets[end - 1], -1); /* not the next sample's first token */
+    }
+    hy3_batch_free(batch);
+    hy3_packing_free(packing);
 }
 
 static void an_epoch_visits_every_sample_once(void **state)
@@ -225,6 +321,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_does_not_depend_on_how_its_batch_is_made_up),
         cmocka_unit_test(a_drawn_split_and_the_rest_are_all_samples_once),
+        cmocka_unit_test(dealing_changes_the_samples_of_no_step),
+        cmocka_unit_test(uneven_samples_leave_no_rank_waiting_long),
+        cmocka_unit_test(rows_hold_every_sample_once_an_epoch),
+        cmocka_unit_test(a_row_is_several_sequences),
         cmocka_unit_test(an_epoch_visits_every_sample_once),
         cmocka_unit_test(the_last_step_of_an_epoch_may_be_partial),
         cmocka_unit_test(seed_and_epoch_change_the_order_and_nothing_else_does),
@@ -236,9 +336,12 @@ int main(int argc, char **argv)
     };
     int failed;
 
-    if (hy3_dataset_dummy(SAMPLES, LENGTH, VOCAB, 9, &dataset) != HY3_OK)
+    if (hy3_dataset_dummy(SAMPLES, LENGTH, VOCAB, 9, &dataset) != HY3_OK ||
+        hy3_dataset_dummy(SAMPLES, 40, VOCAB, 9, &uneven) != HY3_OK)
         return 1;
+    hy3_dataset_vary(uneven, 2);
     failed = hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
     hy3_dataset_close(dataset);
+    hy3_dataset_close(uneven);
     return failed;
 }

@@ -76,6 +76,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     OURS("max_seq_length", PY),
     OURS("max_samples overwrite_cache val_size disable_shuffling use_dummy_data", LF | PY),
     MAP("packing", YAML, PACKING, NULL, NULL, "samples of a row never see each other"),
+    OURS("packing_length", SWIFT),
     MAP("neat_packing", LF, PACKING, "packing", NULL, "samples of a row never see each other"),
     MAP("tokenized_path", LF, TOKENIZED, "cache_dir", NULL, "an Arrow directory cannot be read: tokenize again, hy3 does it in minutes"),
     CHECK("mix_strategy", LF, "concat", "put the data sets one after the other (concat)"),
@@ -185,7 +186,6 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("interleave_probs", LF, NULL, "data sets are put one after the other"),
     REFUSE("router_aux_loss_coef", YAML, NULL, "Hy3 balances its experts by the bias of the router; leave it out"),
     REFUSE("use_swanlab", LF, NULL, "use report_to: tensorboard"),
-    REFUSE("packing_length", SWIFT, NULL, "rows have max_length tokens"),
     REFUSE("columns", SWIFT, NULL, "rename the columns of the data"),
 
     /* the JSON of DeepSpeed */

@@ -476,10 +476,27 @@ static void check_minimum(struct hy3_translation *t)
                                               : "lr_scheduler_kwargs with min_lr or min_lr_rate");
 }
 
+/* Either of two keys; what LLaMA-Factory's first alone does there is said once. */
+static hy3_status put_packing(struct hy3_translation *t)
+{
+    const struct hy3_setting *plain = hy3_theirs(t, "packing"),
+                             *neat = hy3_theirs(t, "neat_packing");
+
+    if (!is_true(plain) && !is_true(neat))
+        return HY3_OK;
+    if (t->origin == HY3_LLAMA_FACTORY && !is_true(neat))
+        HY3_TRY(hy3_note(t,
+                         "packing: samples of a row never see each other here, as with "
+                         "LLaMA-Factory's neat_packing; with its packing alone they do"));
+    if (hy3_ours(t, "packing"))
+        return HY3_OK;
+    return hy3_put_truth(t, is_true(plain) ? plain : neat, "packing", true);
+}
+
 /* Keys of which one wins, or any is enough. */
 static hy3_status put_winners(struct hy3_translation *t)
 {
-    const struct hy3_setting *packs = hy3_theirs(t, "packing"), *save;
+    const struct hy3_setting *save;
     bool truth;
 
     if (is_true(hy3_theirs(t, "disable_gradient_checkpointing"))) {
@@ -487,9 +504,7 @@ static hy3_status put_winners(struct hy3_translation *t)
         HY3_TRY(hy3_put_truth(t, hy3_theirs(t, "disable_gradient_checkpointing"),
                               "gradient_checkpointing", false));
     }
-    packs = is_true(packs) ? packs : hy3_theirs(t, "neat_packing");
-    if (is_true(packs) && !hy3_ours(t, "packing"))
-        HY3_TRY(hy3_put_truth(t, packs, "packing", true));
+    HY3_TRY(put_packing(t));
     save = hy3_theirs(t, "save_strategy");
     if (save && hy3_setting_text(save) && hy3_scalar_truth(hy3_setting_text(save), &truth) &&
         !truth) {
