@@ -4,8 +4,8 @@
 
 #include "app/module_options.h"
 #include "base/file.h"
-#include "base/memory.h"
 #include "comm/agree.h"
+#include "comm/comm.h"
 #include "data/dataset_info.h"
 #include "data/sources.h"
 
@@ -46,13 +46,15 @@ static enum hy3_truncation truncation(const struct hy3_config *c)
     return HY3_TRUNCATE_RIGHT;
 }
 
-/* Lines of "messages" whose think blocks are the reasoning. */
-static hy3_status split_all(int count, struct hy3_form **forms)
+/* Rank 0. The files that the configuration names. */
+static hy3_status locate(const struct hy3_config *c, const struct hy3_list *files,
+                         struct hy3_named_data *out)
 {
-    HY3_TRY(hy3_alloc(forms, (size_t)count, sizeof **forms));
-    for (int i = 0; i < count; i++)
-        (*forms)[i].splits_think = true;
-    return HY3_OK;
+    const struct hy3_form form = {.splits_think = c->split_think};
+
+    if (files->count == 0)
+        return hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count, out);
+    return hy3_named_data_list(files->items, files->count, &form, out);
 }
 
 hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
@@ -64,11 +66,8 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
     const struct hy3_list *files =
         strcmp(name, "eval") == 0 ? &c->eval_data_file : &c->train_data_file;
     struct hy3_named_data named = {0};
-    struct hy3_form *forms = NULL;
     char cache[HY3_PATH_MAX];
-    struct hy3_dataset_options options = {.files = (const char *const *)files->items,
-                                          .file_count = files->count,
-                                          .tokenizer_directory = hy3_module_options_tokenizer(c),
+    struct hy3_dataset_options options = {.tokenizer_directory = hy3_module_options_tokenizer(c),
                                           .name = name,
                                           .max_seq_length = c->max_seq_length,
                                           .truncation = truncation(c),
@@ -80,24 +79,17 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
                                           .is_private = c->private_files,
                                           .overwrite = c->overwrite_cache};
 
-    if (files->count > 0 && c->split_think) {
-        HY3_AGREE_DONE(comm, split_all(files->count, &forms), "locating the data");
-        options.forms = forms;
-    }
-    if (files->count == 0) {
-        HY3_AGREE_DONE(
-            comm,
-            hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count, &named),
-            "locating the data");
-        options.files = (const char *const *)named.files;
-        options.forms = named.forms;
-        options.sets = named.sets;
-        options.file_count = named.count;
-    }
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? locate(c, files, &named) : HY3_OK,
+                   "locating the data");
+    HY3_TRY_DONE(hy3_named_data_share(comm, &named));
+    options.files = (const char *const *)named.files;
+    options.forms = files->count > 0 && !c->split_think ? NULL : named.forms;
+    options.sets = named.sets;
+    options.limits = named.limits;
+    options.file_count = named.count;
     HY3_AGREE_DONE(comm, complete(c, &options, cache), "locating the data");
     HY3_TRY_DONE(hy3_dataset_open(comm, &options, out, summary));
 done:
-    hy3_free(forms);
     hy3_named_data_free(&named);
     return status;
 }

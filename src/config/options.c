@@ -67,7 +67,7 @@ const struct hy3_option hy3_options[] = {
 
     GROUP("data"),
     LIST(train_data_file, NULL, ALL, "train_file", FREE,
-         "training files: JSON Lines, a conversation per line, or a JSON array"),
+         "training files, directories of them, or patterns (a/*.jsonl): JSON Lines, a conversation per line, or JSON arrays; FILE#N: its first N samples"),
     TEXT(dataset_dir, NULL, ALL, NULL, FREE,
          "directory of dataset_info.json"),
     LIST(dataset, NULL, ALL, NULL, FREE,

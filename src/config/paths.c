@@ -2,6 +2,7 @@
 /* paths.c - the paths of arguments and of keys, looked at before any work. */
 #include "config/paths.h"
 
+#include "base/expand.h"
 #include "base/file.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -38,8 +39,6 @@ static const char *unexpanded(const char *path)
         return "; '~' is not expanded here: write the whole path";
     if (path[0] == '$' || strstr(path, "${"))
         return "; variables are not expanded here: write the whole path";
-    if (strpbrk(path, "*?"))
-        return "; patterns are not expanded here: list the files";
     return "";
 }
 
@@ -102,10 +101,42 @@ static void check_dataset_dir(const char *directory, struct hy3_problems *proble
         hy3_problem(problems, "", "dataset_dir: '%.300s' %s", path, why);
 }
 
-static void check_list(const char *key, const struct hy3_list *list, struct hy3_problems *problems)
+/* A file that is not there, which may be a data set of a hub. */
+static void check_data_file(const char *key, const char *path, struct hy3_problems *problems)
 {
-    for (int i = 0; i < list->count; i++)
-        check(key, list->items[i], HY3_PATH_FILE, problems);
+    const char *hub = hub_id(path);
+
+    if (!hub || hy3_path_exists(path) || hy3_ends_with(path, ".json") ||
+        hy3_ends_with(path, ".jsonl"))
+        check(key, path, HY3_PATH_FILE, problems);
+    else
+        hy3_problem(problems, "",
+                    "%s: '%.200s' does not exist; hy3 does not download: if it is a data set of a "
+                    "hub, run 'hf download %.200s --repo-type dataset --local-dir data/%.200s' (or "
+                    "'modelscope download --dataset %.200s --local_dir data/%.200s') and name its "
+                    "files",
+                    key, path, hub, hy3_path_name(hub), hub, hy3_path_name(hub));
+}
+
+/* Files, directories and patterns, maybe with "#N" behind them. */
+static void check_data(const char *key, const struct hy3_list *list, struct hy3_problems *problems)
+{
+    for (int i = 0; i < list->count; i++) {
+        char path[HY3_PATH_MAX], why[HY3_PATH_WHY];
+        struct hy3_paths paths = {0};
+        int64_t count;
+
+        if (hy3_path_split_count(list->items[i], path, &count) != HY3_OK ||
+            ((hy3_path_is_pattern(path) || hy3_path_is_directory(path)) &&
+             hy3_path_expand(path, NULL, &paths) != HY3_OK))
+            hy3_problem(problems, "", "%s: %s", key, hy3_error_text());
+        else if (paths.count == 0)
+            check_data_file(key, path, problems);
+        for (int f = 0; f < paths.count; f++)
+            if (hy3_path_fault(paths.items[f], HY3_PATH_FILE, why, sizeof why))
+                hy3_problem(problems, "", "%s: '%.300s' %s", key, paths.items[f], why);
+        hy3_paths_free(&paths);
+    }
 }
 
 void hy3_paths_of_config(const struct hy3_config *c, const char *program,
@@ -119,11 +150,11 @@ void hy3_paths_of_config(const struct hy3_config *c, const char *program,
     if (trains)
         check_key("adapter_name_or_path", c->adapter_name_or_path, HY3_PATH_MODEL, problems);
     if (!c->use_dummy_data) {
-        check_list("train_data_file", &c->train_data_file, problems);
+        check_data("train_data_file", &c->train_data_file, problems);
         if (c->dataset.count > 0)
             check_dataset_dir(c->dataset_dir, problems);
     }
-    check_list("eval_data_file", &c->eval_data_file, problems);
+    check_data("eval_data_file", &c->eval_data_file, problems);
     check_key("output_dir", c->output_dir, HY3_PATH_OUTPUT, problems);
     /* one that is there may be shared, and only read */
     check_key("cache_dir", c->cache_dir,

@@ -5,21 +5,6 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/memory.h"
-
-#include <dirent.h>
-#include <errno.h>
-#include <stdlib.h>
-
-void hy3_named_data_free(struct hy3_named_data *data)
-{
-    for (int f = 0; data->files && f < data->count; f++)
-        hy3_free(data->files[f]);
-    hy3_free(data->files);
-    hy3_free(data->forms);
-    hy3_free(data->sets);
-    *data = (struct hy3_named_data){0};
-}
 
 struct entry { /* of dataset_info.json */
     const char *name;
@@ -164,47 +149,6 @@ static hy3_status check_entry(const struct entry *e)
              e->name);
 }
 
-static hy3_status add_file(struct hy3_named_data *data, const char *path,
-                           const struct hy3_form *form, int set)
-{
-    size_t count = (size_t)data->count;
-
-    HY3_TRY(hy3_grow(&data->files, &data->capacity[0], count + 1, sizeof *data->files));
-    HY3_TRY(hy3_grow(&data->forms, &data->capacity[1], count + 1, sizeof *data->forms));
-    HY3_TRY(hy3_grow(&data->sets, &data->capacity[2], count + 1, sizeof *data->sets));
-    HY3_TRY(hy3_strdup(path, &data->files[count]));
-    data->forms[count] = *form;
-    data->sets[count] = set;
-    data->count++;
-    return HY3_OK;
-}
-
-/* All files of a directory, by name; hidden ones are left out. */
-static hy3_status add_directory(struct hy3_named_data *data, const char *directory,
-                                const struct hy3_form *form, int set)
-{
-    hy3_status status = HY3_OK;
-    struct dirent **entries = NULL;
-    char path[HY3_PATH_MAX];
-    int count = scandir(directory, &entries, NULL, alphasort), before = data->count;
-
-    if (count < 0)
-        HY3_FAIL(HY3_EIO, "cannot read the directory '%s': %s", directory, strerror(errno));
-    for (int i = 0; i < count; i++) {
-        if (entries[i]->d_name[0] == '.')
-            continue;
-        HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", directory, entries[i]->d_name));
-        HY3_TRY_DONE(add_file(data, path, form, set));
-    }
-    if (data->count == before)
-        HY3_FAIL_DONE(HY3_EUSAGE, "the directory '%s' has no files", directory);
-done:
-    for (int i = 0; i < count; i++)
-        free(entries[i]);
-    free(entries);
-    return status;
-}
-
 static hy3_status add_entry(struct hy3_named_data *data, const char *directory,
                             const struct entry *e, int set)
 {
@@ -219,9 +163,7 @@ static hy3_status add_entry(struct hy3_named_data *data, const char *directory,
         HY3_TRY(hy3_path_format(path, sizeof path, "%s", file));
     else
         HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, file));
-    if (hy3_path_is_directory(path))
-        return add_directory(data, path, &form, set);
-    return add_file(data, path, &form, set);
+    return hy3_named_data_add(data, path, &form, set, 0);
 }
 
 static hy3_status fail_unknown(const char *where, const char *name, json_t *info)

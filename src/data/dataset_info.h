@@ -2,15 +2,7 @@
 /* dataset_info.h - data sets by name, as LLaMA-Factory's dataset_info.json describes them. */
 #pragma once
 
-#include "text/form.h"
-
-struct hy3_named_data { /* zero: none; owned (hy3_named_data_free) */
-    char **files;
-    struct hy3_form *forms; /* of each file */
-    int *sets;              /* of each file: which of the names it belongs to */
-    int count;
-    size_t capacity[3];
-};
+#include "data/named_data.h"
 
 /* Local. What `names` stand for in `directory`/dataset_info.json (LLaMA-Factory, data/parser.py):
  * files, or the files of a directory, and the form of their lines. Errors: HY3_EUSAGE for an
@@ -18,4 +10,3 @@ struct hy3_named_data { /* zero: none; owned (hy3_named_data_free) */
  * training; HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_dataset_info_resolve(const char *directory, char *const *names, int count,
                                     struct hy3_named_data *out);
-void hy3_named_data_free(struct hy3_named_data *data);

@@ -14,6 +14,8 @@ struct hy3_dataset_options {
     const char *const *files;     /* JSONL, in order */
     const struct hy3_form *forms; /* of each file; NULL: all have lines of "messages" */
     const int *sets;              /* of each file: the data set, ascending; NULL: each its own */
+    const int64_t *limits;        /* of each file: samples of its set that must be there and count;
+                                     0: max_samples; NULL: all 0 */
     int file_count;
     const char *tokenizer_directory;
     const char *cache_directory; /* where the HDF5 file and rejected.jsonl go */

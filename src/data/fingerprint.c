@@ -39,6 +39,14 @@ uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options)
         sum = XXH3_64bits_withSeed(facts, sizeof facts, sum);
         sum = XXH3_64bits_withSeed((const char *)form + names, sizeof *form - names, sum);
     }
+    for (int f = 0; f < options->file_count; f++) {
+        const int64_t facts[] = {f, options->limits ? options->limits[f] : 0,
+                                 options->sets ? options->sets[f] : f};
+        bool counts = facts[1] > 0 || (options->max_samples > 0 && !options->forms);
+
+        if (facts[1] > 0 || (counts && facts[2] != f))
+            sum = XXH3_64bits_withSeed(facts, sizeof facts, sum);
+    }
     return sum;
 }
 

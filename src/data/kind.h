@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kind.h - what a data file is, by its first bytes. */
+/* kind.h - what a data file is, by its first bytes and its name. */
 #pragma once
 
 #include "base/error.h"
@@ -13,7 +13,6 @@ enum hy3_data_layout {
 };
 
 /* Local. `bytes`: the first HY3_KIND_BYTES of the file, or all if it has fewer. *layout: what it
- * looks like. Errors:
- * HY3_EFORMAT, which names what the file is and what to do. */
+ * looks like. Errors: HY3_EUSAGE, which names what the file is and what to do. */
 hy3_status hy3_kind_check(const char *path, const char *bytes, size_t size,
                           enum hy3_data_layout *layout);

@@ -14,7 +14,7 @@ struct hy3_source {
 };
 
 /* Collective on `comm`. Rank 0 opens every file once, so that a missing one, and one that is no
- * JSON Lines, is reported before any work. Errors: HY3_EIO, HY3_EFORMAT. The caller owns *out
+ * JSON, is reported before any work. Errors: HY3_EIO, HY3_EUSAGE. The caller owns *out
  * (hy3_sources_free). */
 hy3_status hy3_sources_stat(MPI_Comm comm, const char *const *files, int count,
                             struct hy3_source **out);

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/stop.h"
@@ -199,13 +200,22 @@ static int set_of(const struct hy3_tokenized *t, int file)
     return t->options->sets ? t->options->sets[file] : file;
 }
 
+/* Samples that count of the file's set; 0: all. */
+static int64_t limit_of(const struct hy3_tokenized *t, int file)
+{
+    int64_t asked = t->options->limits ? t->options->limits[file] : 0;
+    int64_t most = t->options->max_samples;
+
+    return asked > 0 && (most == 0 || asked < most) ? asked : most;
+}
+
 static bool is_enough(const struct hy3_tokenized *t, const struct tally *sum)
 {
     const struct hy3_dataset_options *o = t->options;
+    int64_t limit = limit_of(t, 0);
 
     return sum->failed > 0 ||
-           (o->max_samples > 0 && set_of(t, 0) == set_of(t, o->file_count - 1) &&
-            sum->samples >= o->max_samples) ||
+           (limit > 0 && set_of(t, 0) == set_of(t, o->file_count - 1) && sum->samples >= limit) ||
            (sum->bad > o->max_bad_samples && sum->bad >= HY3_BAD_LISTED);
 }
 
@@ -282,16 +292,35 @@ static hy3_status cut_row(struct hy3_tokenized *t, int64_t p, int64_t samples)
     return HY3_OK;
 }
 
-/* Drops everything behind sample max_samples of the portions [first, end), which are one set. */
-static hy3_status cut_set(MPI_Comm comm, struct hy3_tokenized *t, int64_t first, int64_t end)
+/* "PATH#N" of a set that has fewer lines. */
+static hy3_status check_lines(const struct hy3_tokenized *t, int64_t first, int64_t end)
+{
+    int file = t->portions[first].file;
+    int64_t asked = t->options->limits ? t->options->limits[file] : 0, lines = 0;
+
+    for (int64_t p = first; p < end; p++)
+        lines += t->counts[p].lines;
+    if (lines < asked)
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s#%lld' asks for more samples than there are: %lld line%s; hy3 repeats none, "
+                 "set num_train_epochs",
+                 t->sources[file].path, (long long)asked, (long long)lines, hy3_s(lines));
+    return HY3_OK;
+}
+
+/* Drops everything behind the last sample that counts of the portions [first, end), one set. */
+static hy3_status cut_set(MPI_Comm comm, struct hy3_tokenized *t, int64_t first, int64_t end,
+                          bool is_complete)
 {
     hy3_status status = HY3_OK;
-    int64_t left = t->options->max_samples, p = first;
+    int64_t left = limit_of(t, t->portions[first].file), p = first;
 
+    if (left == 0)
+        return HY3_OK;
     while (p < end && t->counts[p].samples < left)
         left -= t->counts[p++].samples;
     if (p == end)
-        return HY3_OK;
+        return is_complete ? check_lines(t, first, end) : HY3_OK;
     if (hy3_tokenized_is_mine(t, p))
         status = cut_row(t, p, left);
     HY3_AGREE(comm, status, "truncating the dataset");
@@ -304,15 +333,15 @@ static hy3_status cut_set(MPI_Comm comm, struct hy3_tokenized *t, int64_t first,
     return HY3_OK;
 }
 
-static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t)
+static hy3_status cut(MPI_Comm comm, struct hy3_tokenized *t, bool is_complete)
 {
     t->hashed = t->count;
-    for (int64_t first = 0, end; t->options->max_samples > 0 && first < t->count; first = end) {
+    for (int64_t first = 0, end; first < t->count; first = end) {
         end = first;
         while (end < t->count &&
                set_of(t, t->portions[end].file) == set_of(t, t->portions[first].file))
             end++;
-        HY3_TRY(cut_set(comm, t, first, end));
+        HY3_TRY(cut_set(comm, t, first, end, is_complete));
     }
     return HY3_OK;
 }
@@ -361,7 +390,7 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
     HY3_TRY_DONE(hy3_items_locate(comm, sources, t->portions, t->count));
     HY3_TRY_DONE(work(comm, t, is_complete));
     hy3_allreduce_int(comm, (int64_t *)t->counts, (int)(t->count * COUNTS), MPI_SUM, "tokenizing");
-    HY3_TRY_DONE(cut(comm, t));
+    HY3_TRY_DONE(cut(comm, t, *is_complete));
     place_counts(t, summary);
     HY3_TRY_DONE(hy3_unread_sum(comm, t->unread, t->count > 0 ? &t->counts->lines : NULL, COUNTS,
                                 summary->unread, sizeof summary->unread));

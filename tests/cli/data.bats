@@ -105,11 +105,12 @@ turn() { # turn QUESTION ANSWER: a line
     printf 'PAR1....' >parquet
     printf 'ARROW1..' >arrow
     printf 'role,content\nuser,hello\n' >csv
-    for kind in "gzip:compressed by gzip" "lines:is not valid JSON" \
-        "utf16:UTF-16" "utf16le:UTF-16" "utf32:UTF-32" "utf32le:UTF-32LE" "utf32be:UTF-32BE" \
-        "lfs:git lfs pull" "zstd:zstd" "parquet:Parquet" \
+    run_fails 1 "lines' is not valid JSON" hy3_tokenize "$CFG" cache_dir="$CACHE" \
+        train_data_file="$BATS_TEST_TMPDIR/lines"
+    for kind in "gzip:compressed by gzip" "utf16:UTF-16" "utf16le:UTF-16" "utf32:UTF-32" \
+        "utf32le:UTF-32LE" "utf32be:UTF-32BE" "lfs:git lfs pull" "zstd:zstd" "parquet:Parquet" \
         "arrow:Arrow" "csv:CSV"; do
-        run_fails 1 "${kind#*:}" hy3_tokenize "$CFG" cache_dir="$CACHE" \
+        run_fails 2 "${kind#*:}" hy3_tokenize "$CFG" cache_dir="$CACHE" \
             train_data_file="$BATS_TEST_TMPDIR/${kind%%:*}"
         grep -qF "${kind%%:*}" "$ERR"
     done
@@ -119,6 +120,26 @@ turn() { # turn QUESTION ANSWER: a line
     sed -e 's/.*"messages": //' -e 's/}$//' train.jsonl >conversations # a list a line
     run_fails 1 "conversations:1: a line must be an object with 'messages', not a list" \
         hy3_tokenize "$CFG" cache_dir="$CACHE" train_data_file="$BATS_TEST_TMPDIR/conversations"
+}
+
+@test "a directory and a pattern are their files by name, whatever hy3 wrote beside them" {
+    mkdir "$BATS_TEST_TMPDIR/d"
+    head -n 2 "$DATA" >"$BATS_TEST_TMPDIR/d/b.jsonl"
+    tail -n 2 "$DATA" >"$BATS_TEST_TMPDIR/d/a.json"
+    for names in d 'd/*.json*' "d/a.json,d/b.jsonl"; do
+        for _ in 1 2; do
+            (cd "$BATS_TEST_TMPDIR" && run_ok hy3_tokenize "$CFG" cache_dir=d \
+                train_data_file="$names" overwrite_cache=true &&
+                h5dump -d /tokens -d /source_name d/train.h5 | tail -n +2 >now &&
+                { [ -e first ] || cp now first; } && diff first now)
+        done
+    done
+    grep -q 'b.jsonl' "$BATS_TEST_TMPDIR/first"
+    [ -e "$BATS_TEST_TMPDIR/d/train.rejected.jsonl" ]
+    tokenize train_data_file="$BATS_TEST_TMPDIR/d/b.jsonl#1"
+    facts | grep -q '^train: 1 sample,' || fail "$(facts)"
+    run_fails 2 "b.jsonl#3' asks for more samples than there are: 2 lines" hy3_tokenize "$CFG" \
+        cache_dir="$CACHE" train_data_file="$BATS_TEST_TMPDIR/d/b.jsonl#3"
 }
 
 @test "val_size above 0 holds out a sample however small it is" {
@@ -173,7 +194,7 @@ train.h5.part.txt train.rejected.jsonl" ] || fail "$(ls "$CACHE")"
     run_ok hy3_generate "$BATS_FILE_TMPDIR/model" --prompt "x<｜hy_eos｜>" --max_new_tokens 2
     cmp "$OUT" "$BATS_TEST_TMPDIR/answer"
     gzip -c "$BATS_TEST_TMPDIR/ask.jsonl" >"$BATS_TEST_TMPDIR/ask.gz"
-    run_fails 1 "compressed by gzip" hy3_generate "$BATS_FILE_TMPDIR/model" \
+    run_fails 2 "compressed by gzip" hy3_generate "$BATS_FILE_TMPDIR/model" \
         --messages "$BATS_TEST_TMPDIR/ask.gz"
 }
 

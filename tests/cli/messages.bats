@@ -189,8 +189,8 @@ setup() {
         'output_dir="~/out"'
     run_fails 2 "variables are not expanded here" hy3_sft "$CFG" 'output_dir=$SCRATCH/out'
     run_fails 2 "variables are not expanded here" hy3_tokenize "$CFG" 'cache_dir=${HOME}/c'
-    run_fails 2 "patterns are not expanded here: list the files" hy3_sft "$CFG" \
-        'train_data_file=data/*.jsonl'
+    run_fails 2 "no file matches 'data/*.jsonl'" hy3_sft "$CFG" 'train_data_file=data/*.jsonl'
+    run_fails 2 "hf download org/name --repo-type dataset" hy3_sft "$CFG" train_data_file=org/name
     run_fails 2 "dataset_dir: '$D/dataset_info.json' does not exist" hy3_sft "$CFG" \
         train_data_file= dataset=x dataset_dir="$D"
     [ ! -e '~' ] && [ ! -e '$SCRATCH' ] && [ ! -e '${HOME}' ]

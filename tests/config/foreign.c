@@ -289,6 +289,27 @@ static void an_input_is_looked_for_beside_the_file(void **state)
     assert_string_equal(config.train_data_file.items[0], wanted);
 }
 
+static void data_sets_of_ms_swift_have_numbers_and_subsets(void **state)
+{
+    static const struct scene scenes[] = {
+        {SWIFT "val_dataset: [v.jsonl#5, \"w.jsonl:all#7\", 'x.jsonl:default']\n", NULL,
+         "v.jsonl#5\"|w.jsonl#7\"|x.jsonl\""},
+        {SWIFT "val_dataset: v.jsonl#5\n", NULL, "v.jsonl#5\"];"},
+        {SWIFT "val_dataset: no.jsonl:all#7\n", NULL, "[\"no.jsonl:all#7\"];"},
+    };
+    static const struct scene bad[] = {
+        {SWIFT "val_dataset: HF::org/name#5\n", NULL,
+         ":5: val_dataset|hf download --repo-type dataset|org/name"},
+        {SWIFT "val_dataset: [ms::org/name]\n", NULL, "modelscope download"},
+    };
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        write_file(((const char *[]){"v.jsonl", "w.jsonl", "x.jsonl"})[i], "");
+    assert_gives("run.yaml", scenes, 3);
+    assert_refused("run.yaml", bad, 2);
+}
+
 static void references_end_however_many_there_are(void **state)
 {
     char *text;
@@ -329,6 +350,7 @@ int main(int argc, char **argv)
         TEST(json_has_lines_and_no_interpolation),
         TEST(texts_name_variables_and_keys),
         TEST(an_input_is_looked_for_beside_the_file),
+        TEST(data_sets_of_ms_swift_have_numbers_and_subsets),
         TEST(references_end_however_many_there_are),
         TEST(a_secret_is_never_shown),
     };

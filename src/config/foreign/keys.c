@@ -67,8 +67,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     /* data */
     MAP("dataset_dir", LF, DATASET_DIR, NULL, NULL, NULL),
     OURS("dataset", LF),
-    MAP("dataset", SWIFT, SWIFT_DATA, "train_data_file", NULL, "paths of files"),
-    MAP("val_dataset", SWIFT, SWIFT_DATA, "eval_data_file", NULL, "paths of files"),
+    MAP("dataset", SWIFT, SWIFT_DATA, "train_data_file", NULL, "paths; #N: the first N samples of one"),
+    MAP("val_dataset", SWIFT, SWIFT_DATA, "eval_data_file", NULL, "paths; #N: the first N samples of one"),
     MAP("split_dataset_ratio", SWIFT, PLAIN, "val_size", NULL, NULL),
     MAP("train_data_file", PY, PATH, NULL, NULL, NULL),
     MAP("cutoff_len", LF, PLAIN, "max_seq_length", NULL, "the end is cut, not question and answer in proportion"),

@@ -293,21 +293,6 @@ static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *
     return offloads ? hy3_put_text(t, s, "offload", stage == 3 ? "full" : "optimizer") : HY3_OK;
 }
 
-/* Paths; "#N" behind one is a number of samples of it. */
-static hy3_status put_swift_data(struct hy3_translation *t, const struct hy3_setting *s,
-                                 const char *key)
-{
-    for (int i = 0; i < s->texts.count; i++)
-        if (strchr(s->texts.items[i], '#') && !hy3_path_exists(s->texts.items[i])) {
-            hy3_problem(t->problems, s->where,
-                        "%s: '%.200s': a number of samples behind '#' is not available: set "
-                        "max_samples, or make a file of them (head -n N)",
-                        s->key, s->texts.items[i]);
-            return HY3_OK;
-        }
-    return put_path(t, s, key, NULL);
-}
-
 /* The JSON of a map, as text. */
 static hy3_status read_text_map(struct hy3_translation *t, const struct hy3_setting *s)
 {
@@ -407,7 +392,7 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
     case HY3_HOW_FSDP:
         return put_fsdp(t, s);
     case HY3_HOW_SWIFT_DATA:
-        return put_swift_data(t, s, to);
+        return refuse_mixed(t, s) ? HY3_OK : hy3_put_swift_data(t, s, to);
     case HY3_HOW_UNDER_PREFIX:
         return read_text_map(t, s);
     case HY3_HOW_LORA_FLAG:

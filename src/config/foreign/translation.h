@@ -67,6 +67,10 @@ hy3_status hy3_translate_setting(struct hy3_translation *t, const struct hy3_set
 hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_foreign_key *k,
                                  const struct hy3_setting *s);
 
+/* Local. The data sets of ms-swift. */
+hy3_status hy3_put_swift_data(struct hy3_translation *t, const struct hy3_setting *s,
+                              const char *key);
+
 /* Local. What needs several keys: alpha of rank, evaluation, defaults that depend on others. */
 hy3_status hy3_translate_rest(struct hy3_translation *t);
 
