@@ -33,6 +33,8 @@ static const struct task lora = {"lora",
                                  "adapter_model.safetensors",
                                  {"bf16=false", "finetuning_type=lora", "lora_target=[\"all\"]",
                                   "lora_rank=4", "lora_dropout=0.2"}};
+static const struct task packed = {
+    "packed", "model.safetensors", {"bf16=false", "packing=true", "packing_length=128"}};
 static const struct task narrow = {"bf16", "model.safetensors", {"bf16=true", "logging_steps=4"}};
 static const struct task attention = {
     "attention", "model.safetensors", {"bf16=true", "finetuning_type=attention"}};
@@ -251,6 +253,21 @@ static void another_layout_continues_with_the_same_numbers(void **state)
     check_elastic(&lora, &one, &four);
 }
 
+/* Rows of 128 tokens: an epoch has a full step of 12 and a partial one. */
+static void a_packed_run_continues_as_others_do(void **state)
+{
+    static const struct layout one = {1, {"zero_stage=0"}};
+    static const struct layout two = {2, {"zero_stage=1", "expert_parallel_size=2"}};
+    static const struct layout four = {4, {"zero_stage=3", DIVIDED, "expert_parallel_size=1"}};
+
+    (void)state;
+    check_same_bits(&packed, &one);
+    check_same_bits(&packed, &two);
+    check_same_bits(&packed, &four);
+    check_elastic(&packed, &two, &four);
+    check_elastic(&packed, &four, &one);
+}
+
 /* Changes a byte in the middle of the values of a dataset's first tensor; field -1: of the table of
  * checksums. */
 static void flip(const char *path, int field)
@@ -357,6 +374,7 @@ static void a_checkpoint_of_another_run_is_refused(void **state)
     static const struct layout batch = {1, {"gradient_accumulation_steps=2"}};
     static const struct layout seed = {1, {"seed=7"}};
     static const struct layout data = {1, {"max_samples=5"}};
+    static const struct layout rows = {1, {"packing=true"}};
 
     static const struct {
         const struct task *task;
@@ -365,7 +383,7 @@ static void a_checkpoint_of_another_run_is_refused(void **state)
     } others[] = {
         {&full, &batch, "global batch"},      {&full, &seed, "seed"},
         {&full, &data, "training data"},      {&lora, &one, "of another run"},
-        {&attention, &one, "of another run"},
+        {&attention, &one, "of another run"}, {&full, &rows, "packing: false -> true"},
     };
 
     (void)state;
@@ -420,6 +438,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_layout_continues_bit_for_bit),
         cmocka_unit_test(another_layout_continues_with_the_same_numbers),
+        cmocka_unit_test(a_packed_run_continues_as_others_do),
         cmocka_unit_test(a_damaged_checkpoint_is_skipped),
         cmocka_unit_test(a_checkpoint_of_another_run_is_refused),
         cmocka_unit_test(a_checkpoint_of_a_version_that_kept_no_base_continues),
