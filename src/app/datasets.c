@@ -4,6 +4,7 @@
 
 #include "app/module_options.h"
 #include "base/file.h"
+#include "base/plural.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "data/dataset_info.h"
@@ -57,9 +58,9 @@ static hy3_status locate(const struct hy3_config *c, const struct hy3_list *file
     return hy3_named_data_list(files->items, files->count, &form, out);
 }
 
-hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
-                             bool is_tentative, struct hy3_dataset **out,
-                             struct hy3_dataset_summary *summary)
+static hy3_status open_dataset(MPI_Comm comm, const struct hy3_config *config, const char *name,
+                               bool is_tentative, bool only_looks, struct hy3_dataset **out,
+                               struct hy3_dataset_summary *summary)
 {
     hy3_status status = HY3_OK;
     const struct hy3_config *c = config;
@@ -77,6 +78,7 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
                                           .content_tokens = content_tokens(c),
                                           .is_tentative = is_tentative,
                                           .is_private = c->private_files,
+                                          .only_looks = only_looks,
                                           .overwrite = c->overwrite_cache};
 
     HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? locate(c, files, &named) : HY3_OK,
@@ -92,4 +94,65 @@ hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, con
 done:
     hy3_named_data_free(&named);
     return status;
+}
+
+hy3_status hy3_datasets_open(MPI_Comm comm, const struct hy3_config *config, const char *name,
+                             bool is_tentative, struct hy3_dataset **out,
+                             struct hy3_dataset_summary *summary)
+{
+    return open_dataset(comm, config, name, is_tentative, false, out, summary);
+}
+
+hy3_status hy3_datasets_look(const struct hy3_config *config, struct hy3_dataset **out)
+{
+    return open_dataset(MPI_COMM_SELF, config, "train", false, true, out, NULL);
+}
+
+/* Samples that val_size, a fraction or a number, holds out for evaluation: at least one where it is
+ * asked for. */
+static int64_t held_out(const struct hy3_config *c, int64_t samples)
+{
+    double wanted = c->val_size < 1 ? c->val_size * (double)samples : c->val_size;
+
+    if (c->val_size > 0 && wanted < 1)
+        return 1;
+    return (int64_t)(wanted + 0.5);
+}
+
+hy3_status hy3_datasets_split(const struct hy3_config *config, const struct hy3_group *world,
+                              const struct hy3_shape *shape, const struct hy3_dataset *train_set,
+                              const struct hy3_dataset *eval_set, struct hy3_batches *train,
+                              struct hy3_batches *eval)
+{
+    const struct hy3_config *c = config;
+    int64_t samples = hy3_dataset_count(train_set), held = held_out(c, samples);
+
+    *train = (struct hy3_batches){.dataset = train_set,
+                                  .count = samples - held,
+                                  .split_drawn = held > 0 && !c->disable_shuffling,
+                                  .batch = c->per_device_train_batch_size,
+                                  .accumulation = c->gradient_accumulation_steps,
+                                  .rank = world->rank,
+                                  .ranks = world->size,
+                                  .shuffle = !c->disable_shuffling,
+                                  .seed = (uint64_t)c->seed,
+                                  .attention_length = hy3_shape_attention_length(shape)};
+    *eval = *train;
+    eval->accumulation = 1;
+    eval->shuffle = false;
+    eval->dataset = eval_set ? eval_set : held > 0 ? train_set : NULL;
+    eval->first = eval_set ? 0 : samples - held;
+    eval->split_drawn = train->split_drawn && !eval_set;
+    eval->count = eval_set ? hy3_dataset_count(eval_set) : held;
+    if (train->count < 1)
+        HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld sample%s; nothing is left to train on",
+                 (long long)samples, hy3_s(samples));
+    return HY3_OK;
+}
+
+hy3_status hy3_datasets_dummy(const struct hy3_config *config, const struct hy3_shape *shape,
+                              struct hy3_dataset **out)
+{
+    return hy3_dataset_dummy(config->max_samples > 0 ? config->max_samples : 1000,
+                             config->max_seq_length, shape->vocab, (uint64_t)config->seed, out);
 }

@@ -7,6 +7,8 @@
 #include "model/freeze.h"
 #include "model/lora.h"
 
+#include <math.h>
+
 const char *hy3_module_options_tokenizer(const struct hy3_config *config)
 {
     return config->tokenizer_name_or_path ? config->tokenizer_name_or_path
@@ -137,4 +139,10 @@ struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int6
         schedule.warmup = hy3_schedule_warmup(c->warmup_ratio, steps);
     check_warmup(c, &schedule);
     return schedule;
+}
+
+int64_t hy3_module_options_steps(const struct hy3_config *c, int64_t steps_per_epoch)
+{
+    return c->max_steps > 0 ? c->max_steps
+                            : (int64_t)ceil(c->num_train_epochs * (double)steps_per_epoch);
 }

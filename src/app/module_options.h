@@ -28,3 +28,6 @@ int64_t hy3_module_options_item_tokens(const struct hy3_config *config);
 struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *config);
 
 struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *config, int64_t steps);
+
+/* Steps of a run. */
+int64_t hy3_module_options_steps(const struct hy3_config *config, int64_t steps_per_epoch);

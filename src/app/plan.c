@@ -49,14 +49,23 @@ static hy3_status lay_out(struct rehearsal *r, const struct hy3_plan_options *op
     return HY3_OK;
 }
 
+/* Samples of the longest micro-batch: of packed rows, no sample is longer than max_seq_length. */
+static int64_t planned_samples(const struct hy3_config *c)
+{
+    int64_t row = hy3_module_options_item_tokens(c), each = c->max_seq_length;
+
+    return c->per_device_train_batch_size * (row / each + (row % each != 0));
+}
+
 /* The longest micro-batch, every token a label. */
 static hy3_status make_batch(struct rehearsal *r)
 {
     struct hy3_batch *b = &r->batch;
-    int64_t samples = r->config->per_device_train_batch_size;
-    int64_t length = hy3_module_options_item_tokens(r->config);
+    int64_t samples = planned_samples(r->config), length = r->config->max_seq_length;
+    int64_t row = hy3_module_options_item_tokens(r->config),
+            each = row / length + (row % length != 0);
 
-    b->T = samples * length;
+    b->T = r->config->per_device_train_batch_size * row;
     b->S = samples;
     b->longest = length;
     HY3_TRY(hy3_alloc(&b->ids, (size_t)b->T, sizeof *b->ids));
@@ -65,7 +74,7 @@ static hy3_status make_batch(struct rehearsal *r)
     HY3_TRY(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
     HY3_TRY(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
     for (int64_t s = 0; s < samples; s++)
-        b->starts[s + 1] = (s + 1) * length;
+        b->starts[s + 1] = s / each * row + ((s + 1) % each == 0 ? row : (s % each + 1) * length);
     return HY3_OK;
 }
 
@@ -91,6 +100,7 @@ static hy3_status open_rehearsal(struct rehearsal *r, int group)
     optimizer.placement.directory = NULL;
     HY3_TRY(hy3_sharded_optimizer_open(m->backend, m->store, &optimizer, &r->optimizer));
     pass.max_tokens = c->per_device_train_batch_size * hy3_module_options_item_tokens(c);
+    pass.max_samples = planned_samples(c);
     HY3_TRY(hy3_pass_open(m->backend, m->store, &pass, &r->pass));
     return make_batch(r);
 }

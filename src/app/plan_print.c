@@ -3,6 +3,7 @@
 #include "app/plan_print.h"
 
 #include "app/module_options.h"
+#include "app/plan_data.h"
 #include "app/plan_fit.h"
 #include "app/plan_time.h"
 #include "base/file.h"
@@ -175,6 +176,7 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
     HY3_TRY(hy3_stop_check("planning"));
     print_table(config, options, &plan);
     hy3_plan_time_print(config, options, &plan);
+    HY3_TRY(hy3_plan_data_print(config, &shape, options->ranks));
     if (options->device_memory <= 0 && options->host_memory <= 0)
         return HY3_OK;
     if (hy3_plan_fit(config, options, &plan)) {

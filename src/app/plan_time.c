@@ -2,6 +2,8 @@
 /* plan_time.c - prints the timeline of a plan. */
 #include "app/plan_time.h"
 
+#include "app/module_options.h"
+
 #include <math.h>
 
 static void print_part(const char *what, double seconds, double whole)
@@ -23,7 +25,8 @@ void hy3_plan_time_print(const struct hy3_config *config, const struct hy3_plan_
                          const struct hy3_plan *plan)
 {
     double micros = (double)config->gradient_accumulation_steps, step = hy3_plan_seconds(plan);
-    double tokens = micros * (double)(config->per_device_train_batch_size * config->max_seq_length);
+    double tokens = micros * (double)(config->per_device_train_batch_size *
+                                      hy3_module_options_item_tokens(config));
     const struct hy3_timing *m = &plan->micros;
 
     if (!options->rates)

@@ -276,7 +276,9 @@ static hy3_status find_file(MPI_Comm comm, const struct hy3_dataset_options *opt
         *fits = inspect(options, hy3_tokenizer_fingerprint(tokenizer), d, reason, sizeof reason);
     hy3_broadcast(comm, 0, fits, sizeof *fits, "checking the token file");
     hy3_broadcast(comm, 0, &d->header, sizeof d->header, "checking the token file");
-    if (*fits && !d->header.has_same_sources) {
+    if (options->only_looks)
+        *fits = *fits && d->header.has_same_sources;
+    else if (*fits && !d->header.has_same_sources) {
         hy3_log(HY3_LOG_INFO,
                 "%s: names, sizes, times or contents of the data files have changed since '%s' "
                 "was built; comparing the contents",
@@ -385,7 +387,7 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     HY3_AGREE_DONE(comm, status, "opening the dataset");
     d->source_count = options->file_count;
     HY3_TRY_DONE(hy3_sources_stat(comm, options->files, options->file_count, &d->sources));
-    if (hy3_rank(comm) == 0)
+    if (hy3_rank(comm) == 0 && !options->only_looks)
         status = open_directory(options, path);
     HY3_AGREE_DONE(comm, status, "opening the dataset");
     *out = HY3_TAKE(d);
@@ -490,6 +492,8 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
     HY3_TRY_DONE(
         open_tokenizer(comm, options->tokenizer_directory, hy3_rank(comm) == 0, &tokenizer));
     HY3_TRY_DONE(find_file(comm, options, tokenizer, d, false, &fits));
+    if (!fits && options->only_looks)
+        goto done;
     if (!fits) {
         HY3_TRY_DONE(lock_cache(comm, options, &d->lock));
         HY3_TRY_DONE(find_file(comm, options, tokenizer, d, true, &fits));
@@ -504,7 +508,8 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
         *summary = d->header.summary;
     if (!d->is_pending)
         d->lock = unlock(d->lock);
-    report(options, d, fits ? "read from" : "written to");
+    if (!options->only_looks)
+        report(options, d, fits ? "read from" : "written to");
     *out = HY3_TAKE(d);
 done:
     hy3_tokenizer_close(tokenizer);

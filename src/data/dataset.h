@@ -24,7 +24,8 @@ struct hy3_dataset; /* opaque */
  * progress and, in the same words for a file that was built and one that was read, its counts.
  * Errors: HY3_EFORMAT listing the bad lines as file:line: reason (up to 20, then a count);
  * HY3_EFORMAT when no sample is left; HY3_EIO. The caller owns *out (hy3_dataset_close). summary
- * may be NULL. */
+ * may be NULL. With options->only_looks *out is NULL where a file would have to be built, and
+ * nothing is logged or created. */
 hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *options,
                             struct hy3_dataset **out, struct hy3_dataset_summary *summary);
 

@@ -28,7 +28,8 @@ struct hy3_dataset_options {
      * step */
     bool keep_unlabelled;
     enum hy3_content_tokens content_tokens;
-    bool overwrite; /* rebuild even if it is usable */
+    bool overwrite;  /* rebuild even if it is usable */
+    bool only_looks; /* never build: no dataset where no file is there that was built of these */
     /* a file that is there is replaced by hy3_dataset_publish alone, when the new one was found
      * right */
     bool is_tentative;

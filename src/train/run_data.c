@@ -8,66 +8,19 @@
 #include "base/plural.h"
 #include "comm/agree.h"
 
-#include <math.h>
 #include <xxhash.h>
 
-static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm, int64_t vocab,
-                                struct hy3_run_data *d)
+static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm,
+                                const struct hy3_shape *shape, struct hy3_run_data *d)
 {
-    int64_t dummies = c->max_samples > 0 ? c->max_samples : 1000;
-
     if (c->use_dummy_data)
-        return hy3_agree(
-            comm,
-            hy3_dataset_dummy(dummies, c->max_seq_length, vocab, (uint64_t)c->seed, &d->train_set),
-            "creating dummy data");
+        return hy3_agree(comm, hy3_datasets_dummy(c, shape, &d->train_set), "creating dummy data");
     HY3_TRY(hy3_datasets_open(comm, c, "train", true, &d->train_set, NULL));
     if (c->eval_data_file.count > 0)
         HY3_TRY(hy3_datasets_open(comm, c, "eval", true, &d->eval_set, NULL));
-    hy3_dataset_set_vocab(d->train_set, vocab);
+    hy3_dataset_set_vocab(d->train_set, shape->vocab);
     if (d->eval_set)
-        hy3_dataset_set_vocab(d->eval_set, vocab);
-    return HY3_OK;
-}
-
-/* Samples that val_size, a fraction or a number, holds out for evaluation: at least one where it is
- * asked for. */
-static int64_t held_out(const struct hy3_config *c, int64_t samples)
-{
-    double wanted = c->val_size < 1 ? c->val_size * (double)samples : c->val_size;
-
-    if (c->val_size > 0 && wanted < 1)
-        return 1;
-    return (int64_t)(wanted + 0.5);
-}
-
-/* Splits the samples into training and evaluation: at random, since files are often sorted; with
- * disable_shuffling the last ones are for evaluation. */
-static hy3_status split(const struct hy3_config *c, const struct hy3_group *world,
-                        const struct hy3_shape *shape, struct hy3_run_data *d)
-{
-    int64_t samples = hy3_dataset_count(d->train_set), held = held_out(c, samples);
-
-    d->train = (struct hy3_batches){.dataset = d->train_set,
-                                    .count = samples - held,
-                                    .split_drawn = held > 0 && !c->disable_shuffling,
-                                    .batch = c->per_device_train_batch_size,
-                                    .accumulation = c->gradient_accumulation_steps,
-                                    .rank = world->rank,
-                                    .ranks = world->size,
-                                    .shuffle = !c->disable_shuffling,
-                                    .seed = (uint64_t)c->seed,
-                                    .attention_length = hy3_shape_attention_length(shape)};
-    d->eval = d->train;
-    d->eval.accumulation = 1;
-    d->eval.shuffle = false;
-    d->eval.dataset = d->eval_set ? d->eval_set : held > 0 ? d->train_set : NULL;
-    d->eval.first = d->eval_set ? 0 : samples - held;
-    d->eval.split_drawn = d->train.split_drawn && !d->eval_set;
-    d->eval.count = d->eval_set ? hy3_dataset_count(d->eval_set) : held;
-    if (d->train.count < 1)
-        HY3_FAIL(HY3_EUSAGE, "val_size holds out all %lld sample%s; nothing is left to train on",
-                 (long long)samples, hy3_s(samples));
+        hy3_dataset_set_vocab(d->eval_set, shape->vocab);
     return HY3_OK;
 }
 
@@ -94,7 +47,7 @@ static hy3_status make_items(const struct hy3_config *c, struct hy3_run_data *d,
 static hy3_status plan_batches(const struct hy3_config *c, const struct hy3_group *world,
                                const struct hy3_shape *shape, struct hy3_run_data *d)
 {
-    HY3_TRY(split(c, world, shape, d));
+    HY3_TRY(hy3_datasets_split(c, world, shape, d->train_set, d->eval_set, &d->train, &d->eval));
     HY3_TRY(make_items(c, d, &d->train, &d->packing, &d->batch));
     return d->eval.dataset ? make_items(c, d, &d->eval, &d->eval_packing, &d->eval_batch) : HY3_OK;
 }
@@ -104,15 +57,13 @@ hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_g
 {
     struct hy3_run_data *d = data;
 
-    HY3_TRY(open_datasets(config, world->comm, shape->vocab, d));
+    HY3_TRY(open_datasets(config, world->comm, shape, d));
     HY3_AGREE(world->comm, plan_batches(config, world, shape, d), "planning the batches");
     if (d->eval.dataset && !d->eval_set)
         hy3_log(HY3_LOG_INFO, "eval: %lld of %lld samples, held out of the training data",
                 (long long)d->eval.count, (long long)hy3_dataset_count(d->train_set));
     d->steps_per_epoch = hy3_batches_steps_per_epoch(&d->train);
-    d->steps = config->max_steps > 0
-                   ? config->max_steps
-                   : (int64_t)ceil(config->num_train_epochs * (double)d->steps_per_epoch);
+    d->steps = hy3_module_options_steps(config, d->steps_per_epoch);
     return HY3_OK;
 }
 

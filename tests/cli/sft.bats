@@ -122,8 +122,27 @@ numbers() {
     [ ! -s "$ERR" ] || fail "a second task speaks too" "$(cat "$ERR")"
 }
 
-@test "keys of later versions are refused with a clear message" {
-    run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=freeze
+@test "ways to train that hy3 does not have are refused with a clear message" {
+    run_fails 2 "finetuning_type" hy3_sft "$CFG" finetuning_type=oft
+}
+
+@test "packed rows and steps are printed at the start, and hy3_plan knows them beforehand" {
+    set_keys max_seq_length=100
+    echo 'packing = true; packing_length = 150; val_size = 4; device = "cpu";' >>"$CFG"
+    run_ok hy3_plan "$CFG" --ranks 2
+    grep -q "its counts are known when it is tokenized" "$OUT" || fail "$(shown)"
+    run_ok hy3_tokenize "$CFG"
+    run_ok hy3_plan "$CFG" --ranks 2
+    cp "$OUT" planned
+    HY3_LOG=info run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" --dry-run
+    rows=$(sed -n 's/.*train: [0-9]* samples packed into \([0-9]*\) rows of 150 .*/\1/p' "$ERR")
+    steps=$(sed -n 's/.*; \([0-9]*\) steps*, \([0-9]*\) per epoch.*/\1 \2/p' "$ERR")
+    [ "${rows:-0}" -gt 1 ] || fail "$(shown)"
+    grep -q "eval: 4 samples packed into" "$ERR" || fail "$(shown)"
+    grep -q "slowest rank of each micro-batch" "$ERR" || fail "$(shown)"
+    grep -qE "^  packed rows of 150 tokens +$rows  " planned || fail "$(cat planned)"
+    [ "$(awk '$1 == "steps" { print $NF }' planned | tac | xargs)" = "$steps" ] ||
+        fail "$steps" "$(cat planned)"
 }
 
 @test "a run leaves log, configuration, plot, tokenizer and weights" {

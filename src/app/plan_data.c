@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_data.c - as the run itself counts them. */
+#include "app/plan_data.h"
+
+#include "app/datasets.h"
+#include "app/module_options.h"
+
+static void print_count(const char *what, int64_t count)
+{
+    printf("  %-42s %12lld\n", what, (long long)count);
+}
+
+static hy3_status print_items(const struct hy3_config *c, const struct hy3_shape *shape, int ranks,
+                              const struct hy3_dataset *set)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_group world = {MPI_COMM_NULL, 0, ranks};
+    struct hy3_batches train, eval;
+    struct hy3_packing *packing = NULL;
+    char text[64];
+
+    HY3_TRY_DONE(hy3_datasets_split(c, &world, shape, set, NULL, &train, &eval));
+    print_count("samples", train.count);
+    if (c->packing) {
+        HY3_TRY_DONE(hy3_batches_pack(&train, hy3_module_options_item_tokens(c), &packing));
+        train.packing = packing;
+        snprintf(text, sizeof text, "packed rows of %lld tokens", (long long)packing->length);
+        printf("  %-42s %12lld   %.1f%% full\n", text, (long long)packing->rows,
+               100 * hy3_packing_fill(packing));
+    }
+    print_count("steps of an epoch", hy3_batches_steps_per_epoch(&train));
+    print_count("steps", hy3_module_options_steps(c, hy3_batches_steps_per_epoch(&train)));
+done:
+    hy3_packing_free(packing);
+    return status;
+}
+
+hy3_status hy3_plan_data_print(const struct hy3_config *config, const struct hy3_shape *shape,
+                               int ranks)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_dataset *set = NULL;
+
+    printf("data\n");
+    if (config->use_dummy_data)
+        HY3_TRY_DONE(hy3_datasets_dummy(config, shape, &set));
+    else if (hy3_datasets_look(config, &set) != HY3_OK || !set)
+        printf("  its counts are known when it is tokenized here (hy3_tokenize)\n");
+    if (set)
+        HY3_TRY_DONE(print_items(config, shape, ranks, set));
+done:
+    hy3_dataset_close(set);
+    return status;
+}
