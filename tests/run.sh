@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds hy3 and runs every test; the last line is "N passed, N failed, N skipped".
 #   bash tests/run.sh [BUILD_DIRECTORY]             (default: build-tests in the source tree)
-# HY3_CONFIGURE adds arguments of configure, e.g. --enable-sanitizers.
+# HY3_CONFIGURE adds arguments of configure, e.g. --enable-sanitizers; HY3_JOBS is how many tests
+# run at once (default 3: some mostly wait).
 set -u
 
 source=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,11 +20,11 @@ give_up() {
 
 # logged STEP COMMAND …: quiet unless it fails
 logged() {
-    local step=$1
+    local step=$1 begin=$SECONDS
     shift
     log=$build/$step.log
-    echo "$step"
     "$@" >"$log" 2>&1 </dev/null || give_up "$step failed, all of it is in '$log'"
+    echo "$step: $((SECONDS - begin)) s"
     log=
 }
 
@@ -41,9 +42,10 @@ logged make-tests make -j "$(nproc)" check TESTS=
 
 # a result of an earlier run must not be counted
 find . -name '*.trs' -exec rm -f {} +
-echo "make check"
-make check >check.log 2>&1 </dev/null
+begin=$SECONDS
+make -j "${HY3_JOBS:-3}" check >check.log 2>&1 </dev/null
 status=$?
+echo "make check: $((SECONDS - begin)) s"
 
 # The TAP driver leaves a line ":test-result: PASS" a fact in the .trs file, and its name in the
 # .log beside it.
@@ -60,6 +62,26 @@ facts() {
         xargs -r grep -hE "^($1): " | sed 's/^/  /'
 }
 
+# slowest COMMAND …: ten of the lines "SECONDS name" that the command writes
+slowest() {
+    "$@" | sort -rn | head -n 10 | sed 's/^/  /'
+}
+
+seconds_of_files() {
+    sed 's/\.trs:.*/.log/' results.txt | sort -u | xargs -r grep -H '^# took ' |
+        sed -n 's/^\(.*\)\.log:# took \([0-9.]*\)$/\2 \1/p'
+}
+
+# of the facts of .bats files; the others tell no times
+seconds_of_facts() {
+    sed 's/\.trs:.*/.log/' results.txt | sort -u | xargs -r grep -hE '^(PASS|FAIL): .* in [0-9]+ms' |
+        sed -nE 's/^[A-Z]*: (.*) in ([0-9]+)ms.*/\2 \1/p' |
+        awk '{ $1 = sprintf("%.1f", $1 / 1000); print }'
+}
+
+echo "the slowest, in seconds:"
+slowest seconds_of_files
+slowest seconds_of_facts
 if [ "$skipped" -gt 0 ]; then
     echo "skipped:"
     facts SKIP
