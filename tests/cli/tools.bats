@@ -13,10 +13,7 @@ setup() {
 
 # "name dtype shape shard sha256" of every tensor of a directory, sorted.
 sums() {
-    "$LIST" "$1" | while read -r name dtype shape shard begin bytes; do
-        printf '%s %s %s %s %s\n' "$name" "$dtype" "$shape" "$shard" \
-            "$(tail -c +$((begin + 1)) "$1/$shard" | head -c "$bytes" | sha256sum | cut -d' ' -f1)"
-    done | sort
+    "$LIST" --sums "$1" | sort
 }
 
 same_directories() {
@@ -106,7 +103,7 @@ killed_at_random() { # OUTPUT UNDISTURBED COMMAND …
     begin=$(date +%s%N)
     ("$@" "$undisturbed" 2>/dev/null)
     took=$((($(date +%s%N) - begin) / 1000000))
-    for i in $(seq "$([ -n "${HY3_LONG:-}" ] && echo 20 || echo 8)"); do
+    for i in $(seq "$([ -n "${HY3_LONG:-}" ] && echo 20 || echo 4)"); do
         [ $((i % 4)) -ne 1 ] || rm -rf "$output" # each beginning is killed up to four times
         "$@" "$output" 2>/dev/null 3>&- &
         sleep "$(printf '%d.%03d' 0 $((RANDOM % (took < 999 ? took + 1 : 999))))"

@@ -1,39 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* list_tensors - tensors as sorted lines for shell tests: of a directory, or of a golden manifest.
  *   list_tensors DIR                         NAME DTYPE SHAPE SHARD BEGIN BYTES
+ *   list_tensors --sums DIR                  NAME DTYPE SHAPE SHARD SHA256
  *   list_tensors MANIFEST.json [RUN]         NAME DTYPE SHAPE SHARD SHA256     RUN: of "runs", e.g.
  *   adapter-bf16; SHARD: "-" there */
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "ckpt/hf/safetensors.h"
 
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static void list_shard(const char *directory, const char *name)
+static void must(hy3_status status)
 {
-    char path[HY3_PATH_MAX];
-    struct hy3_shard *shard;
+    if (status == HY3_OK)
+        return;
+    fprintf(stderr, "%s\n", hy3_error_text());
+    exit(1);
+}
 
-    if (hy3_path_format(path, sizeof path, "%s/%s", directory, name) != HY3_OK ||
-        hy3_shard_open(path, &shard) != HY3_OK) {
-        fprintf(stderr, "%s\n", hy3_error_text());
-        exit(1);
-    }
+static void list_shard(const char *directory, const char *name, bool with_sums)
+{
+    char path[HY3_PATH_MAX], sum[HY3_SHA256_TEXT], *bytes = NULL;
+    struct hy3_shard *shard;
+    size_t size;
+
+    must(hy3_path_format(path, sizeof path, "%s/%s", directory, name));
+    must(hy3_shard_open(path, &shard));
+    if (with_sums)
+        must(hy3_file_read(path, (size_t)1 << 30, &bytes, &size));
     for (int i = 0; i < hy3_shard_count(shard); i++) {
         const struct hy3_shard_tensor *t = hy3_shard_tensor(shard, i);
 
         printf("%s %s ", t->name, t->dtype_name);
         for (int d = 0; d < t->dims; d++)
             printf("%s%lld", d ? "," : "", (long long)t->shape[d]);
-        printf(" %s %lld %lld\n", name, (long long)t->begin, (long long)t->bytes);
+        if (with_sums)
+            must(hy3_sha256_of(bytes + t->begin, (size_t)t->bytes, sum));
+        if (with_sums)
+            printf(" %s %s\n", name, sum);
+        else
+            printf(" %s %lld %lld\n", name, (long long)t->begin, (long long)t->bytes);
     }
+    free(bytes);
     hy3_shard_close(shard);
 }
 
-static void list_directory(const char *path)
+static void list_directory(const char *path, bool with_sums)
 {
     struct dirent **names;
     int count = scandir(path, &names, NULL, alphasort);
@@ -42,7 +58,7 @@ static void list_directory(const char *path)
         size_t length = strlen(names[i]->d_name);
 
         if (length > 12 && strcmp(names[i]->d_name + length - 12, ".safetensors") == 0)
-            list_shard(path, names[i]->d_name);
+            list_shard(path, names[i]->d_name, with_sums);
         free(names[i]);
     }
     free(names);
@@ -53,10 +69,7 @@ static void list_manifest(const char *path, const char *run)
     json_t *document, *part, *tensor, *extent;
     size_t i, j;
 
-    if (hy3_json_read(path, (size_t)1 << 26, &document) != HY3_OK) {
-        fprintf(stderr, "%s\n", hy3_error_text());
-        exit(1);
-    }
+    must(hy3_json_read(path, (size_t)1 << 26, &document));
     part = document;
     json_array_foreach(json_object_get(document, "runs"), i, tensor)
     {
@@ -85,8 +98,10 @@ int main(int argc, char **argv)
 {
     if (argc < 2)
         return 2;
-    if (hy3_path_is_directory(argv[1]))
-        list_directory(argv[1]);
+    if (argc == 3 && strcmp(argv[1], "--sums") == 0)
+        list_directory(argv[2], true);
+    else if (hy3_path_is_directory(argv[1]))
+        list_directory(argv[1], false);
     else
         list_manifest(argv[1], argc > 2 ? argv[2] : NULL);
     return 0;
