@@ -62,28 +62,46 @@ seeds() {
     done
 }
 
+# fuzz NAME: builds and runs a fuzzer; status 1: a finding
+fuzz() {
+    # shellcheck disable=SC2046,SC2086
+    "$clang" $cflags $sanitize -fsanitize=fuzzer "$source/tests/fuzz/fuzz_$1.c" \
+        "$work/libfuzz.a" $(pkg-config --libs $packages) -lm -o "$work/fuzz_$1" || return 1
+    seeds "$1"
+    echo "fuzzing $1 for $seconds s"
+    if (cd "$work" && HY3_SOURCE=$source ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 \
+        LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
+        "./fuzz_$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
+        -artifact_prefix="$work/finding-$1-" -print_final_stats=1 "corpus-$1" \
+        >"log-$1" 2>&1); then
+        sed -n 's/^stat::number_of_executed_units: */  runs: /p' "$work/log-$1"
+    else
+        echo "  FINDING, see $work/log-$1:"
+        grep -E 'ERROR|SUMMARY|runtime error|Test unit written' "$work/log-$1" | head -n 5
+        return 1
+    fi
+}
+
+# as many at a time as there are cores
 failed=0
+running=
+number=0
+finish() {
+    for name in $running; do
+        wait "${name#*:}" || failed=1
+        cat "$work/said-${name%:*}"
+    done
+    running=
+}
 for file in "$source"/tests/fuzz/fuzz_*.c; do
     name=$(basename "$file" .c)
     name=${name#fuzz_}
     [ $# -eq 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
-    # shellcheck disable=SC2046,SC2086
-    "$clang" $cflags $sanitize -fsanitize=fuzzer "$file" "$work/libfuzz.a" \
-        $(pkg-config --libs $packages) -lm \
-        -o "$work/fuzz_$name" || exit 1
-    seeds "$name"
-    echo "fuzzing $name for $seconds s"
-    if (cd "$work" && HY3_SOURCE=$source ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 \
-        LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
-        "./fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
-        -artifact_prefix="$work/finding-$name-" -print_final_stats=1 "corpus-$name" \
-        >"log-$name" 2>&1); then
-        sed -n 's/^stat::number_of_executed_units: */  runs: /p' "$work/log-$name"
-    else
-        failed=1
-        echo "  FINDING, see $work/log-$name:"
-        grep -E 'ERROR|SUMMARY|runtime error|Test unit written' "$work/log-$name" | head -n 5
-    fi
+    fuzz "$name" >"$work/said-$name" 2>&1 &
+    running="$running $name:$!"
+    number=$((number + 1))
+    [ $((number % $(nproc))) -ne 0 ] || finish
 done
+finish
 [ "$failed" -eq 0 ] && [ -z "$FUZZ_DIR" ] && rm -rf "$work"
 exit $failed

@@ -25,8 +25,8 @@ folders=(src)
 status=0
 
 # readdirCalled: readdir_r is deprecated
-cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-    --suppress=readdirCalled --std=c11 --library=posix --library=openmp \
+cppcheck --quiet --error-exitcode=1 -j "$(nproc)" --enable=warning,performance,portability \
+    --inline-suppr --suppress=readdirCalled --std=c11 --library=posix --library=openmp \
     --library=tests/support/cppcheck.cfg -Isrc -I. "${folders[@]}" 2>&1 || status=1
 
 # a file at a time: the slowest takes a few seconds
