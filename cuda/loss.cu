@@ -122,12 +122,12 @@ __global__ void loss_end_kernel(int64_t V, unsigned pieces, const float *partial
     }
 }
 
-/* dlogits = scale exp(logits - lse) - (v == target ? hit : even); it may be logits: a thread reads
- * its elements before it writes them. */
+/* dlogits = weight (scale exp(logits - lse) - (v == target ? hit : even)); it may be logits: a
+ * thread reads its elements before it writes them. */
 template <class T, int N>
 __global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, float hit, float even,
-                                     const float *logits, const int32_t *targets, const float *lse,
-                                     T *dlogits)
+                                     const float *weights, const float *logits,
+                                     const int32_t *targets, const float *lse, T *dlogits)
 {
     struct piece<N> own;
     int target;
@@ -137,6 +137,11 @@ __global__ void loss_backward_kernel(int64_t V, unsigned pieces, float scale, fl
     target = targets[own.row];
     shift = target < 0 ? 0 : lse[own.row];
     even = target < 0 ? 0 : even;
+    if (weights) {
+        scale *= weights[own.row];
+        hit *= weights[own.row];
+        even *= weights[own.row];
+    }
     HY3_UNROLL
     for (int j = 0; j < AHEAD; j++) {
         int64_t v = own.first + (int64_t)j * blockDim.x * N;
@@ -196,8 +201,8 @@ static hy3_status backward(struct hy3_stream *stream, const struct hy3_loss *a)
     float hit = a->scale * (1 - a->smoothing) + even;
 
     HY3_CUDA_LAUNCH((loss_backward_kernel<T, N>), (unsigned)a->N * c.pieces, c.threads, 0,
-                    hy3_cuda_stream(stream)->stream, a->V, c.pieces, a->scale, hit, even, a->logits,
-                    a->targets, a->lse, (T *)a->dlogits);
+                    hy3_cuda_stream(stream)->stream, a->V, c.pieces, a->scale, hit, even,
+                    a->weights, a->logits, a->targets, a->lse, (T *)a->dlogits);
     return HY3_OK;
 }
 

@@ -198,7 +198,8 @@ struct hy3_swiglu {
 
 /* Cross-entropy of a chunk of logits with e = smoothing: loss[n] = lse[n] - (1 - e)
  * logits[n,target[n]] - e mean over v of logits[n,v]; a target of -1 has loss 0 and no gradient.
- * backward: dlogits[n,v] = scale (exp(logits[n,v] - lse[n]) - (1 - e) [v == target[n]] - e / V).
+ * backward: dlogits[n,v] = scale weights[n] (exp(logits[n,v] - lse[n]) - (1 - e) [v == target[n]] -
+ * e / V), the gradient of the weighted sum of the losses; the losses are without their weights.
  * Writing the gradient as fp32 over the logits themselves is allowed. Source of the smoothing:
  * transformers/trainer_pt_utils.py, LabelSmoother. */
 struct hy3_loss {
@@ -209,6 +210,7 @@ struct hy3_loss {
     float *lse;             /* [N] forward: =, read by backward */
     float scale;            /* 1 / label tokens of the global batch */
     float smoothing;        /* 0 <= e < 1 */
+    const float *weights;   /* [N] read by backward; NULL: all 1 */
     hy3_dtype dtype;        /* of dlogits */
     void *dlogits;          /* [N,V] backward: = */
 };

@@ -374,8 +374,9 @@ static void loss_case(const struct hy3_kernels *k, const struct dims *d)
         targets[t] = -1;
     a.logits = in(d->T * d->V, HY3_FP32);
     a.targets = targets;
-    for (int smooth = 0; smooth < 2; smooth++) {
-        a.smoothing = smooth ? 0.3f : 0;
+    for (int way = 0; way < 4; way++) {
+        a.smoothing = way & 1 ? 0.3f : 0;
+        a.weights = way & 2 ? in(d->T, HY3_FP32) : NULL;
         a.loss = out(d->T, HY3_FP32);
         a.lse = out(d->T, HY3_FP32);
         a.dlogits = out(d->T * d->V, d->dtype);

@@ -468,6 +468,7 @@ FUNCTION(loss_backward, loss)
         double d = exp((double)a->logits[i] - a->lse[i / a->V]) - e / (double)a->V -
                    (i % a->V == target ? 1 - e : 0);
 
+        d *= a->weights ? a->weights[i / a->V] : 1;
         put(a->dlogits, a->dtype, i, target < 0 ? 0 : a->scale * d);
     }
     return HY3_OK;

@@ -39,24 +39,25 @@ hy3_status hy3_cpu_loss_forward(struct hy3_stream *s, const struct hy3_loss *a)
     return HY3_OK;
 }
 
-/* dlogits = scale (exp(logits - lse) - (1 - e) [v == target] - e / V) */
+/* dlogits = scale weight (exp(logits - lse) - (1 - e) [v == target] - e / V) */
 hy3_status hy3_cpu_loss_backward(struct hy3_stream *s, const struct hy3_loss *a)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
-    float even = a->scale * a->smoothing / (float)a->V, hit = a->scale * (1 - a->smoothing);
 
     HY3_CHECK_INDICES(loss, targets, a->N, -1, a->V);
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         int64_t target = a->targets[n];
+        float scale = a->weights ? a->scale * a->weights[n] : a->scale;
+        float even = scale * a->smoothing / (float)a->V, hit = scale * (1 - a->smoothing);
 
         for (int64_t v = 0; v < a->V; v += PIECE) {
             int64_t count = a->V - v < PIECE ? a->V - v : PIECE;
             float d[PIECE];
 
             loops->exp_sum(a->logits + n * a->V + v, a->lse[n], d, count);
-            loops->scale(d, target < 0 ? 0 : a->scale, d, count);
-            for (int64_t i = 0; i < count && even > 0 && target >= 0; i++)
+            loops->scale(d, target < 0 ? 0 : scale, d, count);
+            for (int64_t i = 0; i < count && a->smoothing > 0 && target >= 0; i++)
                 d[i] -= even;
             if (target >= v && target < v + count)
                 d[target - v] -= hit;
