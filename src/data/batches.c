@@ -133,6 +133,9 @@ hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch 
     HY3_TRY_DONE(hy3_alloc(&b->positions, (size_t)b->token_capacity, sizeof *b->positions));
     HY3_TRY_DONE(hy3_alloc(&b->targets, (size_t)b->token_capacity, sizeof *b->targets));
     HY3_TRY_DONE(hy3_alloc(&b->mask, (size_t)b->token_capacity, sizeof *b->mask));
+    b->is_weighted = hy3_dataset_is_weighted(batches->dataset);
+    if (b->is_weighted)
+        HY3_TRY_DONE(hy3_alloc(&b->weights, (size_t)b->token_capacity, sizeof *b->weights));
     HY3_TRY_DONE(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
     HY3_TRY_DONE(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
     *out = HY3_TAKE(b);
@@ -149,10 +152,23 @@ void hy3_batch_free(struct hy3_batch *batch)
     hy3_free(batch->positions);
     hy3_free(batch->targets);
     hy3_free(batch->mask);
+    hy3_free(batch->weights);
     hy3_free(batch->starts);
     hy3_free(batch->samples);
     hy3_deal_free(&batch->deal);
     hy3_free(batch);
+}
+
+/* The weights of a sample, shifted as its targets are. */
+static hy3_status read_weights(const struct hy3_dataset *dataset, int64_t sample, int64_t length,
+                               struct hy3_batch *out)
+{
+    float *weights = out->weights + out->T;
+
+    HY3_TRY(hy3_dataset_weights(dataset, sample, out->mask + out->T, weights));
+    memmove(weights, weights + 1, (size_t)(length - 1) * sizeof *weights);
+    weights[length - 1] = 0;
+    return HY3_OK;
 }
 
 /* Appends a sample; its targets are its ids shifted by one. */
@@ -169,6 +185,8 @@ static hy3_status append(const struct hy3_dataset *dataset, int64_t sample, stru
         out->targets[at + t] = is_label ? out->ids[at + t + 1] : -1;
         out->labels += is_label;
     }
+    if (out->is_weighted)
+        HY3_TRY(read_weights(dataset, sample, length, out));
     out->samples[out->S++] = sample;
     out->starts[out->S] = out->T = at + length;
     if (length > out->longest)

@@ -35,10 +35,12 @@ struct hy3_batch {
     int64_t longest;    /* tokens of the longest sample */
     int64_t step;       /* of the micro-batch, from 0 */
     int64_t labels;     /* targets that are not -1 */
+    bool is_weighted;   /* the dataset has weights */
     int32_t *ids;       /* [T] */
     int32_t *positions; /* [T] position in the sample */
     int32_t *targets; /* [T] the token to predict, -1: none. The last token of a sample has none */
     uint8_t *mask;    /* [T] as read from the dataset; the targets derive from it */
+    float *weights;   /* [T] of the loss of each target, 0: none; read only where is_weighted */
     int64_t *starts;  /* [S+1] */
     int64_t *samples; /* [S] dataset indices */
     int64_t token_capacity, sample_capacity;

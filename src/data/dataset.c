@@ -15,6 +15,7 @@
 #include "data/sample.h"
 #include "data/token_file.h"
 #include "data/token_maker.h"
+#include "text/labels.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -197,6 +198,49 @@ hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_
     return check_ids(dataset, i, ids, (int64_t)length);
 }
 
+bool hy3_dataset_is_weighted(const struct hy3_dataset *dataset)
+{
+    return dataset->header.summary.weighted > 0;
+}
+
+/* Whether each label, and nothing else, has a weight. */
+static bool fits_mask(const float *weights, const uint8_t *mask, size_t length)
+{
+    for (size_t t = 0; t < length; t++)
+        if (mask[t] ? !(weights[t] > 0 && weights[t] <= HY3_WEIGHT_MAX) : weights[t] != 0)
+            return false;
+    return true;
+}
+
+hy3_status hy3_dataset_weights(const struct hy3_dataset *dataset, int64_t i, const uint8_t *mask,
+                               float *weights)
+{
+    const struct hy3_token_header *h = &dataset->header;
+    size_t length = (size_t)hy3_dataset_length(dataset, i);
+    uint64_t stored = 0;
+    char where[HY3_PATH_MAX];
+
+    if (hy3_dataset_is_weighted(dataset))
+        HY3_TRY(hy3_file_read_at(dataset->fd, &stored, sizeof stored,
+                                 h->weight_checksum_at + i * (int64_t)sizeof stored,
+                                 dataset->path));
+    if (stored == 0) { /* the sample has none */
+        for (size_t t = 0; t < length; t++)
+            weights[t] = mask[t] ? 1 : 0;
+        return HY3_OK;
+    }
+    HY3_TRY(hy3_file_read_at(
+        dataset->fd, weights, length * sizeof *weights,
+        h->weights_at + (int64_t)dataset->offsets[i] * (int64_t)sizeof *weights, dataset->path));
+    if (stored == hy3_sample_weight_checksum(weights, length) && fits_mask(weights, mask, length))
+        return HY3_OK;
+    hy3_dataset_where(dataset, i, where, sizeof where);
+    HY3_FAIL(HY3_EFORMAT,
+             "the loss weights of sample %lld (%s) of '%s' are damaged; delete the file or set "
+             "overwrite_cache to rebuild it",
+             (long long)i, where, dataset->path);
+}
+
 void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, size_t size)
 {
     const struct hy3_token_header *h = &dataset->header;
@@ -229,7 +273,9 @@ static const char *find_fault(const struct hy3_dataset_options *options,
     if (h->max_seq_length != options->max_seq_length)
         return "it was built with another max_seq_length";
     if (h->reading != hy3_fingerprint_reading(options))
-        return "it was built with another truncation_strategy or entry of dataset_info.json";
+        return "it was built with another truncation_strategy, reasoning_effort, enable_thinking, "
+               "default_system, mask_history, mask_empty_think, split_think or entry of "
+               "dataset_info.json";
     if (h->max_samples != options->max_samples)
         return "it was built with another max_samples";
     if (h->keep_unlabelled != options->keep_unlabelled)
@@ -471,6 +517,9 @@ static void report(const struct hy3_dataset_options *options, const struct hy3_d
     hy3_log(HY3_LOG_INFO, "%s: truncated %lld (%.1f%%), dropped %lld, bad lines %lld of %lld%s",
             name, (long long)s->truncated, percent(s->truncated, s->samples), (long long)s->dropped,
             (long long)s->bad, (long long)s->lines, s->bad + s->dropped > 0 ? rejected : "");
+    if (s->weighted > 0)
+        hy3_log(HY3_LOG_INFO, "%s: label tokens with another weight than 1: %lld", name,
+                (long long)s->weighted);
     if (s->null_contents > 0)
         hy3_log(HY3_LOG_WARN, "%s: null contents %lld: these messages are empty texts", name,
                 (long long)s->null_contents);

@@ -9,7 +9,8 @@
  *  3. The bytes of the file do not depend on the number of ranks that wrote it.
  *  4. Reading trusts nothing: sizes and offsets are checked at opening, each sample's checksum when
  *     it is read.
- * Layout (doc/formats.md): tokens u32 [total], label_mask u8 [total], offsets u64 [n+1],
+ * Layout (doc/formats.md): tokens u32 [total], label_mask u8 [total], loss_weight f32 [total] and
+ * weight_checksum u64 [n] where weights are not all 1, offsets u64 [n+1],
  * source_line u64 [n], source_file u32 [n], checksum u64 [n], all contiguous; root attributes:
  * fingerprints, template, max_seq_length, counts. */
 #pragma once
@@ -61,6 +62,15 @@ void hy3_dataset_set_vocab(struct hy3_dataset *dataset, int64_t vocab);
 /* Local. Reads sample i by pread: ids [length], mask [length] (1: a label). */
 hy3_status hy3_dataset_read(const struct hy3_dataset *dataset, int64_t i, int32_t *ids,
                             uint8_t *mask);
+
+/* Local. Whether labels of the dataset have other weights than 1. */
+bool hy3_dataset_is_weighted(const struct hy3_dataset *dataset);
+
+/* Local. The weight of the loss of each token of sample i, whose mask has been read: 0 where there
+ * is no label, else above 0; of 1 where the dataset has no weights. weights [length]. Errors:
+ * HY3_EIO; HY3_EFORMAT: they are damaged. */
+hy3_status hy3_dataset_weights(const struct hy3_dataset *dataset, int64_t i, const uint8_t *mask,
+                               float *weights);
 
 /* Local. "FILE:LINE" of sample i, for messages; writes at most `size` bytes. */
 void hy3_dataset_where(const struct hy3_dataset *dataset, int64_t i, char *out, size_t size);

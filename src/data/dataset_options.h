@@ -28,6 +28,7 @@ struct hy3_dataset_options {
      * step */
     bool keep_unlabelled;
     enum hy3_content_tokens content_tokens;
+    struct hy3_reading reading;
     bool overwrite;  /* rebuild even if it is usable */
     bool only_looks; /* never build: no dataset where no file is there that was built of these */
     /* a file that is there is replaced by hy3_dataset_publish alone, when the new one was found
@@ -38,6 +39,7 @@ struct hy3_dataset_options {
 
 struct hy3_dataset_summary {
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
+    int64_t weighted;      /* label tokens whose weight is not 1 */
     int64_t null_contents; /* messages of the samples whose content is null */
     char unread[1000]; /* the keys of the samples that were not read: "messages[].name (3 lines),
                               …" */

@@ -23,6 +23,22 @@ uint64_t hy3_fingerprint_combine(const struct hy3_source *sources, int count,
     return sum;
 }
 
+/* Nothing where lines are learned as they are, so that older checkpoints fit. */
+static uint64_t add_reading(const struct hy3_reading *reading, uint64_t sum)
+{
+    const int64_t facts[] = {reading->effort, reading->without_reasoning, reading->masks_history,
+                             reading->masks_empty_think, reading->system != NULL};
+    bool is_plain = true;
+
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+        is_plain = is_plain && facts[i] == 0;
+    if (is_plain)
+        return sum;
+    sum = XXH3_64bits_withSeed(facts, sizeof facts, sum);
+    return reading->system ? XXH3_64bits_withSeed(reading->system, strlen(reading->system), sum)
+                           : sum;
+}
+
 uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options)
 {
     const size_t names = offsetof(struct hy3_form, prompt);
@@ -31,6 +47,7 @@ uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options)
                        ? 0
                        : XXH3_64bits_withSeed(&truncation, sizeof truncation, 0);
 
+    sum = add_reading(&options->reading, sum);
     for (int f = 0; options->forms && f < options->file_count; f++) {
         const struct hy3_form *form = &options->forms[f];
         const int64_t facts[] = {form->kind, form->splits_think,

@@ -17,8 +17,12 @@ struct hy3_sampler {
     struct hy3_text text;
     struct hy3_contents contents; /* of the text */
     struct hy3_ids ids;
+    struct hy3_turns turns; /* of the text */
     uint8_t *mask;
-    size_t mask_capacity;
+    float *weights; /* of the line, where is_weighed */
+    size_t mask_capacity, weight_capacity;
+    bool is_weighed;
+    struct hy3_reading reading;
     char cut_reason[128], long_reason[128];
     bool keep_unlabelled;
     enum hy3_content_tokens content_tokens;
@@ -38,6 +42,7 @@ hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
     s->truncation = options->truncation;
     s->keep_unlabelled = options->keep_unlabelled;
     s->content_tokens = options->content_tokens;
+    s->reading = options->reading;
     snprintf(s->cut_reason, sizeof s->cut_reason,
              "no label token within the %s %zu tokens (max_seq_length)",
              s->truncation == HY3_TRUNCATE_LEFT ? "last" : "first", s->max_length);
@@ -52,8 +57,11 @@ void hy3_sampler_free(struct hy3_sampler *sampler)
     hy3_conversation_free(sampler->conversation);
     hy3_free(sampler->contents.items);
     hy3_free(sampler->text.data);
+    hy3_free(sampler->turns.items);
     hy3_free(sampler->ids.data);
+    hy3_free(sampler->ids.at);
     hy3_free(sampler->mask);
+    hy3_free(sampler->weights);
     hy3_free(sampler);
 }
 
@@ -100,25 +108,63 @@ static hy3_status encode_text(struct hy3_sampler *s)
     return HY3_OK;
 }
 
+/* The weight of a label whose stretch of text begins at byte `at`; *turn: the first answer that may
+ * have it. */
+static float weigh(const struct hy3_sampler *s, size_t at, size_t *turn)
+{
+    const struct hy3_turns *turns = &s->turns;
+    const struct hy3_turn *own;
+
+    while (*turn < turns->count && at >= turns->items[*turn].end)
+        ++*turn;
+    if (s->reading.masks_history && *turn + 1 != turns->count)
+        return 0;
+    if (*turn == turns->count || at < (own = &turns->items[*turn])->first)
+        return 1; /* as only special_tokens_in_content = token has it */
+    if (s->reading.masks_empty_think && !own->thinks && at < own->answer)
+        return 0;
+    return hy3_conversation_weight(s->conversation, own->message);
+}
+
+/* What is 0 is no label any more. */
+static hy3_status weigh_labels(struct hy3_sampler *s)
+{
+    size_t turn = 0;
+
+    if (!s->is_weighed)
+        return HY3_OK;
+    HY3_TRY(hy3_grow(&s->weights, &s->weight_capacity, s->ids.count, sizeof *s->weights));
+    for (size_t i = 0; i < s->ids.count; i++) {
+        s->weights[i] = s->mask[i] ? weigh(s, s->ids.at[i], &turn) : 0;
+        s->mask[i] = s->weights[i] > 0;
+    }
+    return HY3_OK;
+}
+
 /* All ids and labels of a line, before truncation. */
 static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t size)
 {
-    static const struct hy3_template_options training = {.is_training = true, .keep_thinking = -1};
+    const struct hy3_template_options training = {
+        .is_training = true, .keep_thinking = -1, .turns = &s->turns};
     const struct hy3_specials *special = hy3_tokenizer_specials(s->tokenizer);
 
     s->text.size = 0;
     s->contents.count = 0;
     s->ids.count = 0;
+    s->turns.count = 0;
     hy3_conversation_free(s->conversation);
-    HY3_TRY(hy3_conversation_parse_form(line, (size_t)size, &s->form,
+    HY3_TRY(hy3_conversation_parse_form(line, (size_t)size, &s->form, &s->reading,
                                         hy3_dialect_names(hy3_tokenizer_dialect(s->tokenizer)),
                                         &s->conversation));
     HY3_TRY(hy3_template_render_marked(s->conversation, hy3_tokenizer_dialect(s->tokenizer),
                                        &training, &s->text, &s->contents));
+    s->is_weighed = hy3_conversation_is_weighted(s->conversation) || s->reading.masks_history ||
+                    s->reading.masks_empty_think;
+    s->ids.marks_places = s->is_weighed;
     HY3_TRY(encode_text(s));
     HY3_TRY(hy3_grow(&s->mask, &s->mask_capacity, s->ids.count, sizeof *s->mask));
     hy3_labels_mark(s->ids.data, s->ids.count, special->assistant, special->eos, s->mask);
-    return HY3_OK;
+    return weigh_labels(s);
 }
 
 static size_t count_labels(const uint8_t *mask, size_t length)
@@ -128,6 +174,18 @@ static size_t count_labels(const uint8_t *mask, size_t length)
     for (size_t t = 1; t < length; t++)
         labels += mask[t];
     return labels;
+}
+
+/* The weights of the tokens that are kept, unless all labels have 1. */
+static void put_weights(const struct hy3_sampler *s, size_t first, struct hy3_encoded *out)
+{
+    if (!s->is_weighed)
+        return;
+    s->weights[first] = s->mask[first]; /* nothing predicts it */
+    for (size_t t = 0; t < out->length; t++)
+        out->weighted += s->mask[first + t] && s->weights[first + t] != 1;
+    if (out->weighted > 0)
+        out->weights = s->weights + first;
 }
 
 static hy3_status drop_long(struct hy3_sampler *s, struct hy3_encoded *out)
@@ -157,7 +215,7 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     out->labels = count_labels(s->mask + first, length);
     if (out->labels == 0 && !s->keep_unlabelled) {
         out->dropped = count_labels(s->mask, s->ids.count) == 0
-                           ? "no label token: no answer of the assistant"
+                           ? "no label token: no answer of the assistant is learned"
                            : s->cut_reason;
         return HY3_OK;
     }
@@ -167,6 +225,7 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
     out->null_contents = hy3_conversation_null_contents(s->conversation);
     out->ids = s->ids.data + first;
     out->mask = s->mask + first;
+    put_weights(s, first, out);
     return HY3_OK;
 }
 
@@ -183,6 +242,13 @@ void hy3_sample_reject(int64_t line, bool is_bad, const char *reason, struct hy3
             size--;
     }
     memcpy(out->reason, reason, size);
+}
+
+uint64_t hy3_sample_weight_checksum(const float *weights, size_t length)
+{
+    uint64_t sum = XXH3_64bits(weights, length * sizeof *weights);
+
+    return sum == 0 ? 1 : sum;
 }
 
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length)

@@ -16,12 +16,15 @@ struct hy3_encoded { /* arrays borrowed until the next line */
     bool is_truncated;
     const int32_t *ids;
     const uint8_t *mask;
-    const char *dropped; /* why the sample is dropped; NULL: it is not */
-    json_t *unread;      /* keys of the line that were not read, see hy3_conversation_unread */
+    const float *weights; /* of the losses, 0: no label; NULL: that of every label is 1 */
+    size_t weighted;      /* labels whose weight is not 1 */
+    const char *dropped;  /* why the sample is dropped; NULL: it is not */
+    json_t *unread;       /* keys of the line that were not read, see hy3_conversation_unread */
     int64_t null_contents;
 };
 
-/* Local. Of the options max_seq_length, truncation, keep_unlabelled and content_tokens are read.
+/* Local. Of the options max_seq_length, truncation, keep_unlabelled, content_tokens and reading are
+ * read.
  * `tokenizer` is kept until hy3_sampler_free. The caller owns *out. */
 hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
                               const struct hy3_dataset_options *options, struct hy3_sampler **out);
@@ -37,8 +40,8 @@ hy3_status hy3_sampler_encode(struct hy3_sampler *sampler, const char *line, int
 
 struct hy3_sample { /* without its ids and mask */
     int64_t line;   /* in its portion, from 0 */
-    int64_t length, labels, is_truncated, null_contents;
-    uint64_t checksum;
+    int64_t length, labels, is_truncated, null_contents, weighted;
+    uint64_t checksum, weight_checksum;
 };
 
 struct hy3_reject { /* a rejected line */
@@ -52,3 +55,6 @@ void hy3_sample_reject(int64_t line, bool is_bad, const char *reason, struct hy3
 
 /* 64-bit xxh3 of the ids and the mask, as they stand in the file. */
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length);
+
+/* The same of the weights; never 0, which stands for a sample without any. */
+uint64_t hy3_sample_weight_checksum(const float *weights, size_t length);

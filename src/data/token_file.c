@@ -34,24 +34,33 @@ const struct hy3_token_attribute hy3_token_attributes[] = {
     {"dropped",               FIELD(summary.dropped),      false},
     {"bad",                   FIELD(summary.bad),          false},
     {"null_contents",         FIELD(summary.null_contents), false},
+    {"weighted_labels",       FIELD(summary.weighted),     false},
     {NULL,                    0,                           false},
 };
 
 const struct hy3_token_column hy3_token_columns[HY3_TOKEN_COLUMNS + 1] = {
-    {"tokens",          4, HY3_TOKENS,        FIELD(tokens_at)},
-    {"label_mask",      1, HY3_TOKENS,        FIELD(mask_at)},
-    {"offsets",         8, HY3_SAMPLE_STARTS, FIELD(offsets_at)},
-    {"source_line",     8, HY3_SAMPLES,       FIELD(line_at)},
-    {"source_file",     4, HY3_SAMPLES,       FIELD(file_at)},
-    {"checksum",        8, HY3_SAMPLES,       FIELD(checksum_at)},
-    {"source_size",     8, HY3_FILES,         SIZE_MAX},
-    {"source_mtime_ns", 8, HY3_FILES,         SIZE_MAX},
-    {"source_ctime_ns", 8, HY3_FILES,         SIZE_MAX},
-    {"source_sampled",  8, HY3_FILES,         SIZE_MAX},
-    {NULL,              0, HY3_TOKENS,        0},
+    {"tokens",          4, HY3_TOKENS,        FIELD(tokens_at),          false},
+    {"label_mask",      1, HY3_TOKENS,        FIELD(mask_at),            false},
+    {"loss_weight",     4, HY3_TOKENS,        FIELD(weights_at),         true},
+    {"offsets",         8, HY3_SAMPLE_STARTS, FIELD(offsets_at),         false},
+    {"source_line",     8, HY3_SAMPLES,       FIELD(line_at),            false},
+    {"source_file",     4, HY3_SAMPLES,       FIELD(file_at),            false},
+    {"checksum",        8, HY3_SAMPLES,       FIELD(checksum_at),        false},
+    {"weight_checksum", 8, HY3_SAMPLES,       FIELD(weight_checksum_at), true},
+    {"source_size",     8, HY3_FILES,         SIZE_MAX,                  false},
+    {"source_mtime_ns", 8, HY3_FILES,         SIZE_MAX,                  false},
+    {"source_ctime_ns", 8, HY3_FILES,         SIZE_MAX,                  false},
+    {"source_sampled",  8, HY3_FILES,         SIZE_MAX,                  false},
+    {NULL,              0, HY3_TOKENS,        0,                         false},
 };
 
 /* clang-format on */
+
+bool hy3_token_column_exists(const struct hy3_token_column *column,
+                             const struct hy3_token_header *header)
+{
+    return !column->of_weights || header->summary.weighted > 0;
+}
 
 int64_t hy3_token_column_count(const struct hy3_token_column *column,
                                const struct hy3_token_header *header, int file_count)
@@ -73,6 +82,8 @@ hid_t hy3_token_column_type(const struct hy3_token_column *column)
 {
     if (column->kind == HY3_FILES)
         return H5T_STD_I64LE;
+    if (column->of_weights && column->kind == HY3_TOKENS)
+        return H5T_IEEE_F32LE;
     return column->size == 8 ? H5T_STD_U64LE : column->size == 4 ? H5T_STD_U32LE : H5T_STD_U8LE;
 }
 
@@ -116,7 +127,7 @@ static hy3_status read_attributes(hid_t file, struct hy3_token_header *h)
         HY3_TRY(
             hy3_hdf5_get_number(file, a->name, hy3_token_attribute_type(a), (char *)h + a->offset));
     if (h->summary.samples < 1 || h->summary.tokens < h->summary.samples || h->hashed < 0 ||
-        h->piece_bytes < 1)
+        h->piece_bytes < 1 || h->summary.weighted < 0)
         HY3_FAIL(HY3_EFORMAT, "its counts are inconsistent");
     return read_unread(file, h);
 }
@@ -180,6 +191,8 @@ static hy3_status inspect_columns(hid_t file, const struct hy3_source *sources, 
     for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++) {
         int64_t elements = hy3_token_column_count(c, h, count);
 
+        if (!hy3_token_column_exists(c, h))
+            continue;
         HY3_TRY_DONE(
             hy3_hdf5_open_set(file, c->name, hy3_token_column_type(c), h->size, &place, &set));
         if (place.dims != 1 || place.count != elements)

@@ -10,7 +10,7 @@
 #include "data/sources.h"
 
 /* Raised whenever the same text may give other tokens or another layout. */
-enum { HY3_TOKEN_FORMAT = 4 };
+enum { HY3_TOKEN_FORMAT = 5 };
 
 /* The contents of the file but its columns. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {
@@ -22,7 +22,8 @@ struct hy3_token_header {
     int64_t piece_bytes, hashed; /* of the source fingerprint: fingerprint.h */
     struct hy3_dataset_summary summary;
     int64_t tokens_at, mask_at, offsets_at, line_at, file_at, checksum_at; /* bytes in the file */
-    int64_t size, device, inode, mtime_ns;                                 /* of the file */
+    int64_t weights_at, weight_checksum_at; /* where the summary has weighted labels */
+    int64_t size, device, inode, mtime_ns;  /* of the file */
     bool has_same_sources; /* names, sizes, times and samples of the contents are those given */
 };
 
@@ -43,12 +44,16 @@ struct hy3_token_column {
     const char *name;
     size_t size; /* bytes of an element: an unsigned integer, or (HY3_FILES, 8) a signed one */
     enum hy3_token_kind kind;
-    size_t offset; /* of the header's field for its place; SIZE_MAX: read through HDF5 */
+    size_t offset;   /* of the header's field for its place; SIZE_MAX: read through HDF5 */
+    bool of_weights; /* only there where not all weights are 1; tokens: fp32 */
 };
 
-enum { HY3_TOKEN_COLUMNS = 10 };
+enum { HY3_TOKEN_COLUMNS = 12 };
 extern const struct hy3_token_column hy3_token_columns[HY3_TOKEN_COLUMNS + 1];
 
+/* Whether the file has the column. */
+bool hy3_token_column_exists(const struct hy3_token_column *column,
+                             const struct hy3_token_header *header);
 int64_t hy3_token_column_count(const struct hy3_token_column *column,
                                const struct hy3_token_header *header, int file_count);
 hid_t hy3_token_column_type(const struct hy3_token_column *column);

@@ -95,7 +95,8 @@ static void convert(const struct writer *w, const struct hy3_token_column *colum
         } else if (column->offset == offsetof(struct hy3_token_header, file_at)) {
             memcpy(out, &file, sizeof file);
         } else {
-            memcpy(out, &s->checksum, sizeof s->checksum);
+            memcpy(out, column->of_weights ? &s->weight_checksum : &s->checksum,
+                   sizeof s->checksum);
         }
     }
 }
@@ -135,7 +136,9 @@ static hy3_status fill(const struct writer *w, const struct hy3_token_column *co
 
     if (column->kind != HY3_TOKENS)
         return fill_samples(w, column, at, count, out);
-    if (column->size == sizeof(uint32_t))
+    if (column->of_weights)
+        status = hy3_tokenized_weights(w->tokenized, at->portion, span, out);
+    else if (column->size == sizeof(uint32_t))
         status = hy3_tokenized_ids(w->tokenized, at->portion, span, out);
     else
         status = hy3_tokenized_mask(w->tokenized, at->portion, span, out);
@@ -326,7 +329,8 @@ static hy3_status lay_out(struct writer *w, enum hy3_dialect dialect)
     HY3_TRY(hy3_hdf5_image_create(w->output.part, &w->image, &w->file));
     HY3_TRY(put_attributes(w, dialect));
     for (const struct hy3_token_column *c = hy3_token_columns; c->name; c++)
-        HY3_TRY(put_column(w, c));
+        if (hy3_token_column_exists(c, w->header))
+            HY3_TRY(put_column(w, c));
     HY3_TRY(put_names(w));
     return hy3_hdf5_image_store(w->image, w->output.fd, w->places, w->place_count, &bytes);
 }
@@ -362,7 +366,7 @@ static hy3_status write_columns(struct writer *w)
     for (const struct hy3_token_column *c = hy3_token_columns; c->name && status == HY3_OK; c++) {
         hid_t set = -1;
 
-        if (c->kind == HY3_FILES)
+        if (c->kind == HY3_FILES || !hy3_token_column_exists(c, w->header))
             continue;
         if ((set = H5Dopen2(w->file, c->name, H5P_DEFAULT)) < 0)
             status = hy3_hdf5_fail("open", c->name, w->output.part);

@@ -18,6 +18,7 @@
 
 struct place { /* where a portion of this rank begins in its spools: elements */
     int64_t token, sample, reject;
+    int64_t weight; /* -1: the portion has none */
 };
 
 struct hy3_tokenized {
@@ -30,7 +31,7 @@ struct hy3_tokenized {
     int rank, ranks;
     struct hy3_lines *lines;
     struct hy3_sampler *sampler;
-    struct hy3_spool *ids, *mask, *samples, *rejects;
+    struct hy3_spool *ids, *mask, *weights, *samples, *rejects;
     struct place end; /* of the spools */
     struct hy3_unread *unread;
 };
@@ -41,7 +42,8 @@ struct tally { /* summed over ranks after each round */
 
 enum {
     TALLY = sizeof(struct tally) / sizeof(int64_t),
-    COUNTS = sizeof(struct hy3_portion_counts) / 8
+    COUNTS = sizeof(struct hy3_portion_counts) / 8,
+    CHUNK = 4096 /* tokens */
 };
 
 void hy3_tokenized_free(struct hy3_tokenized *t)
@@ -51,6 +53,7 @@ void hy3_tokenized_free(struct hy3_tokenized *t)
     hy3_unread_free(t->unread);
     hy3_spool_close(t->ids);
     hy3_spool_close(t->mask);
+    hy3_spool_close(t->weights);
     hy3_spool_close(t->samples);
     hy3_spool_close(t->rejects);
     hy3_sampler_free(t->sampler);
@@ -86,6 +89,7 @@ static hy3_status create(MPI_Comm comm, const struct hy3_dataset_options *option
     HY3_TRY_DONE(hy3_unread_create(options->cache_directory, &t->unread));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->ids));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->mask));
+    HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->weights));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->samples));
     HY3_TRY_DONE(hy3_spool_open(options->cache_directory, &t->rejects));
     *out = HY3_TAKE(t);
@@ -100,8 +104,53 @@ static void add_sample(struct hy3_portion_counts *counts, const struct hy3_sampl
     counts->label_tokens += sample->labels;
     counts->truncated += sample->is_truncated;
     counts->null_contents += sample->null_contents;
+    counts->weighted += sample->weighted;
     if (sample->length > counts->longest)
         counts->longest = sample->length;
+}
+
+/* Appends the weights of `count` tokens that have only a mask. */
+static hy3_status spool_mask(struct hy3_tokenized *t, const uint8_t *mask, int64_t count)
+{
+    float weights[CHUNK];
+
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        int64_t n = count - i < CHUNK ? count - i : CHUNK;
+
+        for (int64_t k = 0; k < n; k++)
+            weights[k] = mask[i + k];
+        HY3_TRY(hy3_spool_append(t->weights, weights, (size_t)n * sizeof *weights));
+    }
+    t->end.weight += count;
+    return HY3_OK;
+}
+
+/* A portion has weights from its first sample that has some: those before get theirs now. */
+static hy3_status begin_weights(struct hy3_tokenized *t, int64_t p)
+{
+    uint8_t mask[CHUNK];
+
+    t->places[p].weight = t->end.weight;
+    for (int64_t i = 0; i < t->counts[p].tokens; i += CHUNK) {
+        int64_t left = t->counts[p].tokens - i, n = left < CHUNK ? left : CHUNK;
+
+        HY3_TRY(hy3_tokenized_mask(t, p, (struct hy3_span){i, n}, mask));
+        HY3_TRY(spool_mask(t, mask, n));
+    }
+    return HY3_OK;
+}
+
+/* The weights of a sample that follows those of the portion; few have any. */
+static hy3_status keep_weights(struct hy3_tokenized *t, int64_t p, const struct hy3_encoded *e)
+{
+    if (!e->weights && t->counts[p].weighted == 0)
+        return HY3_OK;
+    if (t->counts[p].weighted == 0)
+        HY3_TRY(begin_weights(t, p));
+    if (!e->weights)
+        return spool_mask(t, e->mask, (int64_t)e->length);
+    t->end.weight += (int64_t)e->length;
+    return hy3_spool_append(t->weights, e->weights, e->length * sizeof *e->weights);
 }
 
 static hy3_status keep(struct hy3_tokenized *t, struct hy3_portion_counts *counts,
@@ -113,8 +162,12 @@ static hy3_status keep(struct hy3_tokenized *t, struct hy3_portion_counts *count
                                 .labels = (int64_t)e->labels,
                                 .checksum = hy3_sample_checksum(e->ids, e->mask, e->length),
                                 .is_truncated = e->is_truncated,
-                                .null_contents = e->null_contents};
+                                .null_contents = e->null_contents,
+                                .weighted = (int64_t)e->weighted};
 
+    if (e->weights)
+        sample.weight_checksum = hy3_sample_weight_checksum(e->weights, e->length);
+    HY3_TRY(keep_weights(t, portion, e));
     HY3_TRY(hy3_spool_append(t->ids, e->ids, e->length * sizeof *e->ids));
     HY3_TRY(hy3_spool_append(t->mask, e->mask, e->length));
     HY3_TRY(hy3_spool_append(t->samples, &sample, sizeof sample));
@@ -163,6 +216,7 @@ static hy3_status take_portion(struct hy3_tokenized *t, int64_t p)
     int64_t size;
 
     t->places[p] = t->end;
+    t->places[p].weight = -1;
     hy3_sampler_set_form(t->sampler, t->options->forms ? &t->options->forms[portion->file] : NULL);
     HY3_TRY(hy3_lines_begin(t->lines, &t->sources[portion->file], portion));
     for (;;) {
@@ -372,6 +426,7 @@ static void place_counts(struct hy3_tokenized *t, struct hy3_dataset_summary *su
         sum->dropped += counts->dropped;
         sum->bad += counts->bad;
         sum->null_contents += counts->null_contents;
+        sum->weighted += counts->weighted;
         if (counts->longest > sum->longest)
             sum->longest = counts->longest;
     }
@@ -443,6 +498,24 @@ hy3_status hy3_tokenized_mask(const struct hy3_tokenized *tokenized, int64_t p,
 {
     return hy3_spool_read(tokenized->mask, out, (size_t)span.count,
                           tokenized->places[p].token + span.first);
+}
+
+hy3_status hy3_tokenized_weights(const struct hy3_tokenized *tokenized, int64_t p,
+                                 struct hy3_span span, float *out)
+{
+    uint8_t mask[CHUNK];
+
+    if (tokenized->places[p].weight >= 0)
+        return hy3_spool_read(tokenized->weights, out, (size_t)span.count * sizeof *out,
+                              (tokenized->places[p].weight + span.first) * (int64_t)sizeof *out);
+    for (int64_t i = 0; i < span.count; i += CHUNK) {
+        int64_t left = span.count - i, n = left < CHUNK ? left : CHUNK;
+
+        HY3_TRY(hy3_tokenized_mask(tokenized, p, (struct hy3_span){span.first + i, n}, mask));
+        for (int64_t k = 0; k < n; k++)
+            out[i + k] = mask[k];
+    }
+    return HY3_OK;
 }
 
 hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t p,

@@ -13,6 +13,7 @@
 
 struct hy3_portion_counts { /* of a portion, after tokenizing the same on all ranks */
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad, null_contents;
+    int64_t weighted; /* labels whose weight is not 1 */
     uint64_t hash;
     int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
 };
@@ -45,6 +46,9 @@ hy3_status hy3_tokenized_ids(const struct hy3_tokenized *tokenized, int64_t p, s
                              uint32_t *out);
 hy3_status hy3_tokenized_mask(const struct hy3_tokenized *tokenized, int64_t p,
                               struct hy3_span span, uint8_t *out);
+/* 0 where there is no label. */
+hy3_status hy3_tokenized_weights(const struct hy3_tokenized *tokenized, int64_t p,
+                                 struct hy3_span span, float *out);
 hy3_status hy3_tokenized_samples(const struct hy3_tokenized *tokenized, int64_t p,
                                  struct hy3_span span, struct hy3_sample *out);
 hy3_status hy3_tokenized_rejects(const struct hy3_tokenized *tokenized, int64_t p,

@@ -226,10 +226,22 @@ static hy3_status take_message(const struct hy3_form *form, const struct hy3_dia
                                                                : HY3_OK;
 }
 
-/* A system message in front, unless the first is one. */
+/* A system message in front. content: borrowed. */
+static hy3_status insert_system(json_t *messages, json_t *content)
+{
+    json_t *first = json_array();
+    hy3_status status = first ? append(first, "system", content) : no_memory();
+
+    if (status == HY3_OK && json_array_insert(messages, 0, json_array_get(first, 0)) != 0)
+        status = no_memory();
+    json_decref(first);
+    return status;
+}
+
+/* The text of a column as the system message, unless the first message is one. */
 static hy3_status add_system(json_t *line, json_t *messages, const char *name)
 {
-    json_t *system = json_incref(column(line, name)), *first = json_array();
+    json_t *system = json_incref(column(line, name));
     hy3_status status = HY3_OK;
 
     if (system && !json_is_string(system))
@@ -238,14 +250,9 @@ static hy3_status add_system(json_t *line, json_t *messages, const char *name)
     if (!hy3_json_has_text(system) || is_role(json_array_get(messages, 0), "system") ||
         is_role(json_array_get(messages, 0), "developer"))
         goto done;
-    if (!first)
-        HY3_TRY_DONE(no_memory());
-    HY3_TRY_DONE(append(first, "system", system));
-    if (json_array_insert(messages, 0, json_array_get(first, 0)) != 0)
-        status = no_memory();
+    status = insert_system(messages, system);
 done:
     json_decref(system);
-    json_decref(first);
     return status;
 }
 
@@ -376,23 +383,85 @@ static hy3_status from_turns(const struct hy3_form *form, const struct hy3_diale
 
 /* -------------------------------------------------------------- every form */
 
-/* reasoning_effort where the line does not say it: of chat_template_kwargs, or by its reasoning. */
-static hy3_status set_effort(const struct hy3_form *form, json_t *line, json_t *messages)
+/* Takes the reasoning out of every answer. */
+static void remove_reasoning(json_t *messages)
 {
-    json_t *arguments = json_object_get(line, "chat_template_kwargs"), *message;
-    json_t *effort = json_object_get(arguments, "reasoning_effort");
-    bool reasons = false;
+    json_t *message;
     size_t i;
+
+    json_array_foreach(messages, i, message)
+    {
+        for (size_t name = 0; name < HY3_REASONING_NAMES && is_role(message, "assistant"); name++)
+            json_object_del(message, hy3_reasoning_names[name]);
+    }
+}
+
+/* That system message in front, unless the line has one. */
+static hy3_status add_default_system(const char *system, json_t *messages)
+{
+    json_t *message, *text;
+    hy3_status status;
+    size_t i;
+
+    json_array_foreach(messages, i, message)
+    {
+        if (is_role(message, "system"))
+            return HY3_OK;
+    }
+    if (!(text = json_string(system)))
+        HY3_FAIL(HY3_EFORMAT, "default_system is not valid UTF-8");
+    status = insert_system(messages, text);
+    json_decref(text);
+    return status;
+}
+
+/* The word for lines that do not say it; NULL: the template's own. */
+static const char *default_effort(const struct hy3_form *form, const struct hy3_reading *reading,
+                                  json_t *messages)
+{
+    json_t *message;
+    size_t i;
+
+    switch (reading->effort) {
+    case HY3_EFFORT_LOW:
+        return "low";
+    case HY3_EFFORT_HIGH:
+        return "high";
+    case HY3_EFFORT_NO_THINK:
+        return "no_think";
+    case HY3_EFFORT_BY_FORM:
+        if (!form->splits_think)
+            return NULL;
+        break;
+    case HY3_EFFORT_AUTO:
+        break;
+    }
+    json_array_foreach(messages, i, message)
+    {
+        if (is_role(message, "assistant") && has_reasoning(message))
+            return "high";
+    }
+    return "no_think";
+}
+
+/* reasoning_effort where the line does not say it: of chat_template_kwargs, or the default. */
+static hy3_status set_effort(const struct hy3_form *form, const struct hy3_reading *reading,
+                             json_t *line, json_t *messages)
+{
+    json_t *arguments = json_object_get(line, "chat_template_kwargs");
+    json_t *effort = json_object_get(arguments, "reasoning_effort");
+    const char *word;
 
     if (effort && !column(line, "reasoning_effort"))
         HY3_TRY(set(line, "reasoning_effort", json_incref(effort)));
     json_object_del(arguments, "reasoning_effort");
     if (json_is_object(arguments) && json_object_size(arguments) == 0)
         json_object_del(line, "chat_template_kwargs");
-    if (!form->splits_think || column(line, "reasoning_effort"))
+    if (reading->without_reasoning)
+        return set(line, "reasoning_effort", json_string("no_think"));
+    if (column(line, "reasoning_effort") || !(word = default_effort(form, reading, messages)))
         return HY3_OK;
-    json_array_foreach(messages, i, message) reasons |= has_reasoning(message);
-    return set(line, "reasoning_effort", json_string(reasons ? "high" : "no_think"));
+    return set(line, "reasoning_effort", json_string(word));
 }
 
 /* The list of messages of the line: its own, or a new one. */
@@ -403,8 +472,8 @@ static hy3_status get_messages(const struct hy3_form *form, json_t *line)
     return *form->messages ? rename_key(line, form->messages, "messages") : HY3_OK;
 }
 
-hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_dialect_names *names,
-                          json_t *line)
+hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading *reading,
+                          const struct hy3_dialect_names *names, json_t *line)
 {
     json_t *messages, *message;
     size_t i;
@@ -433,7 +502,11 @@ hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_dialect_
         if (json_is_object(message))
             HY3_TRY(take_message(form, names, message, i + 1));
     }
-    return set_effort(form, line, messages);
+    if (reading->without_reasoning)
+        remove_reasoning(messages);
+    if (reading->system)
+        HY3_TRY(add_default_system(reading->system, messages));
+    return set_effort(form, reading, line, messages);
 }
 
 bool hy3_form_has_think(const struct hy3_dialect_names *names, const json_t *line)

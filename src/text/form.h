@@ -17,8 +17,7 @@ enum { HY3_FORM_NAME = 128 }; /* bytes of a column's or a tag's name */
 
 struct hy3_form { /* zero: lines of "messages" as they are; a name "": there is none */
     enum hy3_form_kind kind;
-    bool splits_think; /* a think block at the beginning of an answer is its reasoning, and
-                          reasoning_effort is high where there is any, unless the line says it */
+    bool splits_think; /* a think block at the beginning of an answer is its reasoning */
     char prompt[HY3_FORM_NAME], query[HY3_FORM_NAME], response[HY3_FORM_NAME];
     char history[HY3_FORM_NAME], system[HY3_FORM_NAME], tools[HY3_FORM_NAME];
     char messages[HY3_FORM_NAME];
@@ -27,11 +26,29 @@ struct hy3_form { /* zero: lines of "messages" as they are; a name "": there is 
     char observation_tag[HY3_FORM_NAME], function_tag[HY3_FORM_NAME]; /* roles */
 };
 
+/* reasoning_effort of a line that has none: auto is high where an answer has reasoning, else
+ * no_think; by form: auto for data whose think blocks are split off, else no_think. */
+enum hy3_effort {
+    HY3_EFFORT_BY_FORM,
+    HY3_EFFORT_AUTO,
+    HY3_EFFORT_NO_THINK,
+    HY3_EFFORT_LOW,
+    HY3_EFFORT_HIGH
+};
+
+struct hy3_reading { /* what is the same for all lines; zero: they are learned as they are */
+    enum hy3_effort effort;
+    bool without_reasoning; /* it is taken out, and every line is no_think */
+    bool masks_history;     /* only the last answer of a line is learned */
+    bool masks_empty_think; /* a think block with nothing in it is not learned */
+    const char *system;     /* system message of a line without one; NULL: none */
+};
+
 /* Local. Changes the line, an object, into {"messages": …}. names: of the tags of a think block.
  * Errors: HY3_EFORMAT, a text without file and line: a missing column, turns out of order …;
  * HY3_ENOMEM. */
-hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_dialect_names *names,
-                          json_t *line);
+hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading *reading,
+                          const struct hy3_dialect_names *names, json_t *line);
 
 /* Local. Whether an answer of the line, {"messages": …}, begins with a think block. */
 bool hy3_form_has_think(const struct hy3_dialect_names *names, const json_t *line);

@@ -16,7 +16,8 @@ struct level {
 
 static const char *const line_keys[] = {"messages", "reasoning_effort", "tools", NULL};
 static const char *const message_keys[] = {
-    "role", "content", "reasoning_content", "tool_calls", "thinking", "reasoning", NULL};
+    "role",      "content", "reasoning_content", "tool_calls", "thinking",
+    "reasoning", "loss",    "loss_weight",       "weight",     NULL};
 const char *const hy3_reasoning_names[HY3_REASONING_NAMES] = {"reasoning_content", "thinking",
                                                               "reasoning"};
 static const char *const part_keys[] = {"text", "type", NULL};
@@ -25,7 +26,7 @@ static const char *const function_keys[] = {"name", "arguments", NULL};
 
 static const struct level levels[HY3_LEVELS] = {
     [HY3_LEVEL_LINE] = {"", line_keys, 0},
-    [HY3_LEVEL_MESSAGE] = {"messages[].", message_keys, 2},
+    [HY3_LEVEL_MESSAGE] = {"messages[].", message_keys, 5},
     [HY3_LEVEL_PART] = {"messages[].content[].", part_keys, 2},
     [HY3_LEVEL_CALL] = {"messages[].tool_calls[].", call_keys, 1},
     [HY3_LEVEL_PLAIN_CALL] = {"messages[].tool_calls[].", function_keys, 2},
@@ -158,8 +159,8 @@ static hy3_status check_learning(const char *key, const json_t *value, bool is_l
         changes = speaks_of_learning(key);
     if (changes)
         HY3_FAIL(HY3_EFORMAT,
-                 "%s'%.*s' would change what is learned; hy3 learns all answers of a line with the "
-                 "same weight; remove the key, or leave out the line",
+                 "%s'%.*s' would change what is learned; an answer has 'loss' (true, false) and "
+                 "'loss_weight' for that; remove the key, or leave out the line",
                  place, SHOWN_MAX, key);
     return HY3_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "text/keys.h"
+#include "text/labels.h"
 #include "text/line.h"
 #include "text/pyjson.h"
 
@@ -11,6 +12,8 @@ struct hy3_conversation {
     json_t *document;
     json_t *unread; /* names of keys */
     int64_t null_contents;
+    float *weights; /* [messages] of their losses */
+    bool is_weighted;
 };
 
 enum { SHOWN_MAX = 60 }; /* characters of a user's text in a message */
@@ -164,6 +167,56 @@ static hy3_status check_extras(const json_t *message, const char *place, json_t 
     return HY3_OK;
 }
 
+static const char *const weight_keys[] = {"loss_weight", "weight"};
+
+/* A number from 0 to the largest weight, of an answer; left alone where the key is absent or null.
+ */
+static hy3_status read_weight(const json_t *message, const char *key, const char *place,
+                              double *weight)
+{
+    const json_t *value = json_object_get(message, key);
+    double number = json_number_value(value);
+
+    if (!value || json_is_null(value))
+        return HY3_OK;
+    if (!json_is_number(value) || !(number >= 0 && number <= HY3_WEIGHT_MAX))
+        HY3_FAIL(HY3_EFORMAT, "%s'%s' must be a number from 0 (not learned) to %d", place, key,
+                 HY3_WEIGHT_MAX);
+    if (!is_word(json_object_get(message, "role"), "assistant"))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'%s' is for an answer of the assistant; other messages are not learned; remove "
+                 "the key",
+                 place, key);
+    if (*weight >= 0 && *weight != number)
+        HY3_FAIL(HY3_EFORMAT, "%s'%s' and '%s' differ; keep one", place, weight_keys[0],
+                 weight_keys[1]);
+    *weight = number;
+    return HY3_OK;
+}
+
+/* "loss": true and false, as ms-swift has it, and "loss_weight". "loss": false on a message that is
+ * not learned says what is so. */
+static hy3_status check_weight(struct hy3_conversation *c, const json_t *message, size_t number,
+                               const char *place)
+{
+    const json_t *loss = json_object_get(message, "loss");
+    bool is_none = json_is_false(loss) || (json_is_number(loss) && json_number_value(loss) == 0);
+    bool is_one = json_is_true(loss) || (json_is_number(loss) && json_number_value(loss) == 1);
+    double weight = -1;
+
+    if (loss && !json_is_null(loss) && !is_none && !is_one)
+        HY3_FAIL(HY3_EFORMAT, "%s'loss' must be true or false; a number is a 'loss_weight'", place);
+    if (is_one && !is_word(json_object_get(message, "role"), "assistant"))
+        HY3_FAIL(HY3_EFORMAT, "%s'loss' is true, but only an answer of the assistant is learned",
+                 place);
+    for (size_t i = 0; i < sizeof weight_keys / sizeof *weight_keys; i++)
+        HY3_TRY(read_weight(message, weight_keys[i], place, &weight));
+    c->weights[number - 1] = is_none ? 0 : weight < 0 ? 1 : (float)weight;
+    if (is_word(json_object_get(message, "role"), "assistant"))
+        c->is_weighted |= c->weights[number - 1] != 1;
+    return HY3_OK;
+}
+
 /* Whether the key has been read. */
 static bool is_read(const char *key, const json_t *value)
 {
@@ -172,7 +225,8 @@ static bool is_read(const char *key, const json_t *value)
             return !hy3_json_has_text(value);
     if (strcmp(key, "tool_calls") == 0)
         return json_array_size(value) == 0;
-    return strcmp(key, "role") == 0 || strcmp(key, "content") == 0;
+    return strcmp(key, "role") == 0 || strcmp(key, "content") == 0 || strcmp(key, "loss") == 0 ||
+           strcmp(key, weight_keys[0]) == 0 || strcmp(key, weight_keys[1]) == 0;
 }
 
 /* A key of the message that is not read; NULL: there is none. */
@@ -291,6 +345,7 @@ static hy3_status check_message(struct hy3_conversation *c, json_t *message, siz
     HY3_TRY(check_function_call(message, place));
     HY3_TRY(check_content(json_object_get(message, "content"), place, c->unread));
     HY3_TRY(check_calls(json_object_get(message, "tool_calls"), place, c->unread));
+    HY3_TRY(check_weight(c, message, number, place));
     HY3_TRY(check_extras(message, place, c->unread, &has_more));
     if (!has_more)
         HY3_TRY(check_emptiness(c, message, place));
@@ -340,6 +395,7 @@ static hy3_status check_document(struct hy3_conversation *c)
         HY3_FAIL(HY3_EFORMAT, "'messages' is empty");
     HY3_TRY(check_effort(json_object_get(c->document, "reasoning_effort")));
     HY3_TRY(check_tools(json_object_get(c->document, "tools")));
+    HY3_TRY(hy3_alloc(&c->weights, count, sizeof *c->weights));
     for (size_t i = 0; i < count; i++)
         HY3_TRY(check_message(c, json_array_get(messages, i), i + 1));
     return HY3_OK;
@@ -356,12 +412,14 @@ static hy3_status create(struct hy3_conversation **out)
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out)
 {
     static const struct hy3_form as_it_is;
+    static const struct hy3_reading plain;
 
-    return hy3_conversation_parse_form(line, size, &as_it_is,
+    return hy3_conversation_parse_form(line, size, &as_it_is, &plain,
                                        hy3_dialect_names(HY3_DIALECT_PREVIEW), out);
 }
 
 hy3_status hy3_conversation_parse_form(const char *line, size_t size, const struct hy3_form *form,
+                                       const struct hy3_reading *reading,
                                        const struct hy3_dialect_names *names,
                                        struct hy3_conversation **out)
 {
@@ -371,7 +429,7 @@ hy3_status hy3_conversation_parse_form(const char *line, size_t size, const stru
     *out = NULL;
     HY3_TRY_DONE(create(&conversation));
     HY3_TRY_DONE(parse_line(line, size, &conversation->document));
-    HY3_TRY_DONE(hy3_form_apply(form, names, conversation->document));
+    HY3_TRY_DONE(hy3_form_apply(form, reading, names, conversation->document));
     if (!form->splits_think && hy3_form_has_think(names, conversation->document))
         HY3_TRY_DONE(hy3_keys_note(HY3_LEVEL_MESSAGE, "content",
                                    " begins with a think block, learned as text: see split_think",
@@ -389,6 +447,7 @@ void hy3_conversation_free(struct hy3_conversation *conversation)
         return;
     json_decref(conversation->document);
     json_decref(conversation->unread);
+    hy3_free(conversation->weights);
     hy3_free(conversation);
 }
 
@@ -417,6 +476,16 @@ const json_t *hy3_conversation_json(const struct hy3_conversation *conversation)
 json_t *hy3_conversation_unread(const struct hy3_conversation *conversation)
 {
     return conversation->unread;
+}
+
+bool hy3_conversation_is_weighted(const struct hy3_conversation *conversation)
+{
+    return conversation->is_weighted;
+}
+
+float hy3_conversation_weight(const struct hy3_conversation *conversation, int64_t message)
+{
+    return conversation->weights ? conversation->weights[message - 1] : 1;
 }
 
 int64_t hy3_conversation_null_contents(const struct hy3_conversation *conversation)

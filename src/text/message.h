@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* message.h - one line of a JSONL file as a conversation.
  *
- * {"messages": [{"role", "content", "reasoning_content", "tool_calls"} …], "reasoning_effort",
- * "tools"}
+ * {"messages": [{"role", "content", "reasoning_content", "tool_calls", "loss", "loss_weight"} …],
+ * "reasoning_effort", "tools"}
  *
  * Nothing of a line is dropped in silence: it is read, refused, or named by
  * hy3_conversation_unread. */
@@ -21,8 +21,10 @@ struct hy3_conversation; /* opaque: a checked JSON document */
  * The caller owns *out (hy3_conversation_free). */
 hy3_status hy3_conversation_parse(const char *line, size_t size, struct hy3_conversation **out);
 
-/* Local. The same of a line in another form, whose think blocks have the tags of `names`. */
+/* Local. The same of a line in another form, whose think blocks have the tags of `names`. Of
+ * `reading` nothing is read that is about labels. */
 hy3_status hy3_conversation_parse_form(const char *line, size_t size, const struct hy3_form *form,
+                                       const struct hy3_reading *reading,
                                        const struct hy3_dialect_names *names,
                                        struct hy3_conversation **out);
 void hy3_conversation_free(struct hy3_conversation *conversation);
@@ -35,6 +37,13 @@ const json_t *hy3_conversation_json(const struct hy3_conversation *conversation)
 
 /* The keys that are not read, as the keys of an object: "messages[].name". Borrowed. */
 json_t *hy3_conversation_unread(const struct hy3_conversation *conversation);
+
+/* Whether an answer has another weight than 1. */
+bool hy3_conversation_is_weighted(const struct hy3_conversation *conversation);
+
+/* The weight of the loss of a message, from 1: of an answer without "loss" and "loss_weight" (also
+ * "weight"), and of all others, 1. */
+float hy3_conversation_weight(const struct hy3_conversation *conversation, int64_t message);
 
 /* Messages whose content is null and that say nothing else: rendered as an empty text. */
 int64_t hy3_conversation_null_contents(const struct hy3_conversation *conversation);

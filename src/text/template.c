@@ -6,6 +6,8 @@
 #include "text/dialect.h"
 #include "text/pyjson.h"
 
+#include <ctype.h>
+
 struct writer { /* keeps the first failure, so that the template reads as one */
     struct hy3_text *out;
     struct hy3_contents *contents; /* NULL: nobody asks */
@@ -203,6 +205,28 @@ static const json_t *reasoning_of(const json_t *message)
     return NULL;
 }
 
+static bool is_blank(const json_t *text)
+{
+    const char *at = json_string_value(text);
+
+    for (size_t i = 0; i < json_string_length(text); i++)
+        if (!isspace((unsigned char)at[i]))
+            return false;
+    return true;
+}
+
+/* The turn whose parts end at the given bytes; it ends here. */
+static void mark_turn(struct writer *w, struct hy3_turns *turns, struct hy3_turn turn)
+{
+    if (!turns || w->status != HY3_OK)
+        return;
+    turn.end = w->out->size;
+    turn.message = w->message;
+    w->status = hy3_grow(&turns->items, &turns->capacity, turns->count + 1, sizeof *turns->items);
+    if (w->status == HY3_OK)
+        turns->items[turns->count++] = turn;
+}
+
 struct place { /* where a message stands */
     bool is_last;
     bool keeps_reasoning;
@@ -215,8 +239,10 @@ static bool put_assistant(struct writer *w, const json_t *message, struct place 
     const json_t *calls = json_object_get(message, "tool_calls");
     const json_t *reasoning = place.keeps_reasoning ? reasoning_of(message) : NULL;
     bool has_calls = json_array_size(calls) > 0;
+    struct hy3_turn turn = {.thinks = reasoning && !is_blank(reasoning)};
 
     put(w, w->names->assistant);
+    turn.first = w->out->size;
     if (options->raw_last_assistant && place.is_last && !has_calls) {
         put_content(w, message);
         return false;
@@ -225,11 +251,13 @@ static bool put_assistant(struct writer *w, const json_t *message, struct place 
     if (reasoning)
         put_string(w, reasoning);
     put(w, w->names->end_think);
+    turn.answer = w->out->size;
     put_content(w, message);
     if (has_calls)
         put_calls(w, calls);
     if (has_calls || options->is_training || !place.is_last)
         put(w, w->names->eos);
+    mark_turn(w, options->turns, turn);
     return has_calls;
 }
 

@@ -10,6 +10,18 @@
 #include "text/message.h"
 #include "text/text.h"
 
+struct hy3_turn {       /* an answer, in bytes of the rendered text */
+    size_t first;       /* behind the assistant's marker: what is learned begins */
+    size_t answer, end; /* behind its think block; behind its eos, where it has one */
+    int64_t message;    /* from 1 */
+    bool thinks;        /* the think block has more in it than white space */
+};
+
+struct hy3_turns { /* ascending; owned by the caller (hy3_free(items)) */
+    struct hy3_turn *items;
+    size_t count, capacity;
+};
+
 /* Zero is what training uses, but for is_training. */
 struct hy3_template_options {
     bool is_training;           /* keep reasoning in every turn, close the last answer */
@@ -17,6 +29,7 @@ struct hy3_template_options {
     bool raw_last_assistant;    /* last plain answer without think pair and eos */
     bool retry_tool_call;       /* fallback_strategy reasoning_toolcall_retry */
     int keep_thinking;          /* interleaved_ or preserved_thinking: 1, 0; -1: not given */
+    struct hy3_turns *turns;    /* the answers are appended to them; NULL: nobody asks */
 };
 
 /* Local. Appends the rendered conversation. Tools and reasoning_effort are the conversation's own.

@@ -27,6 +27,7 @@ struct hy3_tokenizer {
     char *shape; /* a text with stand-ins */
     size_t shape_capacity;
     struct hy3_ids *ids; /* where the encoding in progress goes */
+    const char *text;    /* its text */
     struct hy3_budget budget;
 };
 
@@ -240,16 +241,29 @@ static hy3_status emit_word(void *context, const char *word, size_t size)
     return hy3_bpe_encode(tokenizer->bpe, word, size, tokenizer->ids);
 }
 
+static hy3_status emit_id(struct hy3_ids *ids, int32_t id)
+{
+    HY3_TRY(hy3_grow(&ids->data, &ids->capacity, ids->count + 1, sizeof *ids->data));
+    ids->data[ids->count++] = id;
+    return HY3_OK;
+}
+
 static hy3_status emit_stretch(void *context, struct hy3_piece piece, int32_t id)
 {
     struct hy3_tokenizer *tokenizer = context;
     struct hy3_ids *ids = tokenizer->ids;
+    size_t first = ids->count;
 
-    if (id < 0)
-        return hy3_pretokenizer_split(tokenizer->pretokenizer, piece, &tokenizer->budget, emit_word,
-                                      tokenizer);
-    HY3_TRY(hy3_grow(&ids->data, &ids->capacity, ids->count + 1, sizeof *ids->data));
-    ids->data[ids->count++] = id;
+    if (id >= 0)
+        HY3_TRY(emit_id(ids, id));
+    else
+        HY3_TRY(hy3_pretokenizer_split(tokenizer->pretokenizer, piece, &tokenizer->budget,
+                                       emit_word, tokenizer));
+    if (!ids->marks_places)
+        return HY3_OK;
+    HY3_TRY(hy3_grow(&ids->at, &ids->at_capacity, ids->count, sizeof *ids->at));
+    while (first < ids->count)
+        ids->at[first++] = (size_t)(piece.text - tokenizer->text);
     return HY3_OK;
 }
 
@@ -262,6 +276,7 @@ static hy3_status encode(struct hy3_tokenizer *tokenizer, const char *text, size
         HY3_FAIL(HY3_EFORMAT, "a text of %zu bytes is too long to tokenize", size);
     HY3_TRY(shape_text(tokenizer, text, size, &whole.shape));
     tokenizer->ids = ids;
+    tokenizer->text = text;
     tokenizer->budget = hy3_budget_of(size);
     return hy3_added_cut(tokenizer->added, whole, as_text, &tokenizer->budget, emit_stretch,
                          tokenizer);

@@ -364,16 +364,18 @@ static void build_tokens(hid_t file)
 {
     static const uint32_t tokens[TOKENS] = {1, 2, 3, 4, 5}, files[SAMPLES] = {0, 0};
     static const uint8_t mask[TOKENS] = {0, 1, 0, 1, 1};
+    static const float weights[TOKENS] = {0, 0.5f, 0, 1, 1};
     static const uint64_t offsets[SAMPLES + 1] = {0, 2, TOKENS}, lines[SAMPLES] = {1, 2};
     const uint64_t sums[SAMPLES] = {hy3_sample_checksum(tokens, mask, 2),
                                     hy3_sample_checksum(tokens + 2, mask + 2, 3)};
+    const uint64_t weight_sums[SAMPLES] = {hy3_sample_weight_checksum(weights, 2), 0};
     const int64_t from[] = {source.size, source.mtime_ns, source.ctime_ns, source.sampled};
-    const void *const values[] = {tokens, mask,     offsets,  lines,    files,
-                                  sums,   &from[0], &from[1], &from[2], &from[3]};
+    const void *const values[] = {tokens, mask,        weights,  offsets,  lines,    files,
+                                  sums,   weight_sums, &from[0], &from[1], &from[2], &from[3]};
     const struct hy3_token_header header = {
         .format = HY3_TOKEN_FORMAT,
         .piece_bytes = 1,
-        .summary = {.samples = SAMPLES, .tokens = TOKENS, .longest = 3, .lines = 2}};
+        .summary = {.samples = SAMPLES, .tokens = TOKENS, .longest = 3, .lines = 2, .weighted = 1}};
     hid_t type = keep(H5Tcopy(H5T_C_S1));
     const hsize_t one = 1;
 

@@ -3,6 +3,7 @@
  * marks of what is the line's own; and as the beginning of a file. */
 #include "base/memory.h"
 #include "data/kind.h"
+#include "text/labels.h"
 #include "text/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -22,9 +23,26 @@ static void check_contents(const struct hy3_contents *contents, size_t size)
     }
 }
 
+/* They ascend inside the text, and each has a message with a weight. */
+static void check_turns(const struct hy3_conversation *conversation, const struct hy3_turns *turns,
+                        size_t size)
+{
+    size_t end = 0;
+
+    for (size_t i = 0; i < turns->count; i++) {
+        const struct hy3_turn *t = &turns->items[i];
+        float weight = hy3_conversation_weight(conversation, t->message);
+
+        if (t->first < end || t->answer < t->first || t->end < t->answer || t->end > size ||
+            !(weight >= 0 && weight <= HY3_WEIGHT_MAX))
+            HY3_BUG("answer %zu is misplaced", i);
+        end = t->end;
+    }
+}
+
 static void render(const struct hy3_conversation *conversation, int options)
 {
-    const struct hy3_template_options chosen = {
+    struct hy3_template_options chosen = {
         .is_training = options & 1,
         .add_generation_prompt = options & 2,
         .raw_last_assistant = options & 4,
@@ -32,16 +50,20 @@ static void render(const struct hy3_conversation *conversation, int options)
         .keep_thinking = (options >> 4) - 1,
     };
     struct hy3_contents contents = {0};
+    struct hy3_turns turns = {0};
     struct hy3_text text = {0};
 
     for (int dialect = 0; dialect < 2; dialect++) {
-        text.size = contents.count = 0;
+        text.size = contents.count = turns.count = 0;
+        chosen.turns = &turns;
         if (hy3_template_render_marked(conversation, (enum hy3_dialect)dialect, &chosen, &text,
                                        &contents) != HY3_OK)
             HY3_BUG("a checked conversation does not render: %s", hy3_error_text());
         check_contents(&contents, text.size);
+        check_turns(conversation, &turns, text.size);
     }
     hy3_free(contents.items);
+    hy3_free(turns.items);
     hy3_free(text.data);
 }
 
@@ -71,10 +93,13 @@ static void read_forms(const char *line, size_t size)
          .system_tag = "system"},
         {.splits_think = true},
     };
+    static const struct hy3_reading readings[] = {
+        {.effort = HY3_EFFORT_AUTO, .system = "Be brief."}, {0}, {.without_reasoning = true}};
     struct hy3_conversation *conversation;
 
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if (hy3_conversation_parse_form(line, size, &forms[i], hy3_dialect_names(HY3_DIALECT_FINAL),
+        if (hy3_conversation_parse_form(line, size, &forms[i], &readings[i],
+                                        hy3_dialect_names(HY3_DIALECT_FINAL),
                                         &conversation) != HY3_OK)
             continue;
         render(conversation, 0);

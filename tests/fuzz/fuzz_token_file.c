@@ -24,6 +24,9 @@ static void read_samples(const char *path, const struct hy3_token_header *h,
             hy3_file_read_at(fd, ids, length * 4, h->tokens_at + 4 * first, path) != HY3_OK ||
             hy3_file_read_at(fd, ids, length, h->mask_at + first, path) != HY3_OK ||
             hy3_file_read_at(fd, &word, 8, h->checksum_at + 8 * i, path) != HY3_OK ||
+            (h->summary.weighted > 0 &&
+             (hy3_file_read_at(fd, ids, length * 4, h->weights_at + 4 * first, path) != HY3_OK ||
+              hy3_file_read_at(fd, &word, 8, h->weight_checksum_at + 8 * i, path) != HY3_OK)) ||
             hy3_file_read_at(fd, &word, 8, h->line_at + 8 * i, path) != HY3_OK ||
             hy3_file_read_at(fd, &word, 4, h->file_at + 4 * i, path) != HY3_OK)
             HY3_BUG("sample %lld does not lie in the file", (long long)i);

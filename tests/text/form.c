@@ -29,12 +29,14 @@ static const struct hy3_form sharegpt = {.kind = HY3_FORM_SHAREGPT,
                                          .system_tag = "system"};
 static const struct hy3_form named = {.splits_think = true}, native = {0};
 
+static struct hy3_reading reading; /* of the lines that follow */
+
 static json_t *apply(const struct hy3_form *form, const char *text, hy3_status *status)
 {
     json_t *line;
 
     assert_ok(hy3_json_line(text, strlen(text), &line));
-    *status = hy3_form_apply(form, hy3_dialect_names(HY3_DIALECT_FINAL), line);
+    *status = hy3_form_apply(form, &reading, hy3_dialect_names(HY3_DIALECT_FINAL), line);
     return line;
 }
 

@@ -125,11 +125,27 @@ static const struct {
      "'content' is null and 'refusal' is not read"},
     {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\",\"function_call\":{}}]}",
      "'function_call' is not read; write the call as 'tool_calls'"},
-    {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"weight\":0"),
-     "message 2: 'weight' would change what is learned"},
     {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"Train\":false"), "'Train' would change"},
-    {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"loss\":\"0\""), "'loss' would change"},
-    {USER(",\"weight\":0.5"), "'weight' would change"},
+    {USER("},{\"role\":\"assistant\",\"content\":\"y\",\"loss\":\"0\""),
+     "message 2: 'loss' must be true or false"},
+    {ANSWER(",\"loss\":0.5"), "'loss' must be true or false; a number is a 'loss_weight'"},
+    {ANSWER(",\"loss_weight\":-0.5"), "'loss_weight' must be a number from 0 (not learned) to 100"},
+    {ANSWER(",\"loss_weight\":100.1"), "'loss_weight' must be a number from 0"},
+    {ANSWER(",\"loss_weight\":1e999"), "'loss_weight' must be a number from 0"},
+    {ANSWER(",\"loss_weight\":NaN"), "not valid JSON"},
+    {ANSWER(",\"loss_weight\":\"nan\""), "'loss_weight' must be a number from 0"},
+    {ANSWER(",\"loss_weight\":true"), "'loss_weight' must be a number from 0"},
+    {ANSWER(",\"weight\":-1"), "'weight' must be a number from 0"},
+    {ANSWER(",\"weight\":[1]"), "'weight' must be a number from 0"},
+    {ANSWER(",\"weight\":1,\"loss_weight\":2"), "'loss_weight' and 'weight' differ; keep one"},
+    {USER(",\"weight\":0.5"), "'weight' is for an answer of the assistant"},
+    {USER(",\"loss_weight\":1"), "message 1: 'loss_weight' is for an answer of the assistant"},
+    {USER(",\"loss\":true"), "'loss' is true, but only an answer of the assistant is learned"},
+    {"{\"messages\":[{\"role\":\"system\",\"content\":\"x\",\"loss_weight\":0}]}",
+     "'loss_weight' is for an answer"},
+    {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\",\"loss_weight\":0}]}",
+     "'loss_weight' is for an answer"},
+    {"{\"loss_weight\":2,\"messages\":[]}", "'loss_weight' would change"},
     {"{\"sample_weight\":2,\"messages\":[]}", "'sample_weight' would change"},
     {"{\"label\":false,\"messages\":[]}", "'label' would change"},
     {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"refusal\":\"no\"}]}",
@@ -184,11 +200,49 @@ static void a_refusal_says_what_is_wrong(void **state)
                      read_line(refused[i].line, strlen(refused[i].line)));
 }
 
+static void an_answer_has_the_weight_it_names(void **state)
+{
+    static const struct {
+        const char *keys;
+        double weight;
+    } rows[] = {{"", 1},
+                {",\"loss\":true", 1},
+                {",\"loss\":1", 1},
+                {",\"loss\":null,\"weight\":null,\"loss_weight\":null", 1},
+                {",\"loss\":false", 0},
+                {",\"loss\":0", 0},
+                {",\"loss_weight\":0", 0},
+                {",\"loss_weight\":0.5", 0.5},
+                {",\"weight\":100", 100},
+                {",\"weight\":0.0", 0},
+                {",\"weight\":2,\"loss_weight\":2.0", 2},
+                {",\"loss\":true,\"loss_weight\":3", 3},
+                {",\"loss\":false,\"loss_weight\":3", 0},
+                {",\"loss_weight\":1e-60", 0}}; /* as fp32 */
+
+    char line[400];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct hy3_conversation *conversation;
+
+        snprintf(line, sizeof line,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+                 "\"content\":\"a\"%s}]}",
+                 rows[i].keys);
+        assert_ok(hy3_conversation_parse(line, strlen(line), &conversation));
+        assert_true(hy3_conversation_weight(conversation, 1) == 1);
+        assert_true(hy3_conversation_weight(conversation, 2) == (float)rows[i].weight);
+        assert_int_equal(hy3_conversation_is_weighted(conversation), rows[i].weight != 1);
+        hy3_conversation_free(conversation);
+    }
+}
+
 static void what_is_harmless_is_accepted(void **state)
 {
     static const char *const lines[] = {
-        USER(",\"name\":1,\"weight\":1,\"tool_call_id\":\"a\",\"id\":[]"),
-        USER(",\"weight\":0,\"loss\":false},{\"role\":\"assistant\",\"content\":\"y\","
+        USER(",\"name\":1,\"weight\":null,\"tool_call_id\":\"a\",\"id\":[]"),
+        USER(",\"loss\":false},{\"role\":\"assistant\",\"content\":\"y\","
              "\"weight\":1.0,"
              "\"loss\":true,\"train\":null"),
         "{\"label\":\"sport\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}",
@@ -279,21 +333,22 @@ static void what_is_not_read_is_named_once(void **state)
  * must say it. */
 static void check_odd_key(const char *line, const char *key, const char *value)
 {
-    static const char weights[] = "weight loss train loss_weight";
+    static const char weights[] = "weight loss train loss_weight", plain[] = "1 true null";
     const struct hy3_template_options options = {.is_training = true};
-    bool is_default =
-        strstr(weights, key) && (strcmp(value, "1") == 0 || strcmp(value, "true") == 0);
+    bool is_default = (strstr(weights, key) && strstr(plain, value)) ||
+                      (strcmp(key, "loss") == 0 && strstr("0 false", value));
     struct hy3_conversation *conversation;
     struct hy3_text text = {0};
     int64_t nulls;
     hy3_status status = hy3_conversation_parse(line, strlen(line), &conversation);
 
     if (status != HY3_OK) {
-        if (!strstr(hy3_error_text(), key))
+        if (!strstr(hy3_error_text(), key) && !is_default)
             fail_msg("%s: '%s' is not named: %s", line, key, hy3_error_text());
         return;
     }
     assert_ok(hy3_template_render(conversation, HY3_DIALECT_FINAL, &options, &text));
+    is_default |= hy3_conversation_is_weighted(conversation);
     hy3_conversation_free(conversation);
     if (!memmem(text.data, text.size, key, strlen(key)) && !strstr(unread_of(line, &nulls), key) &&
         !is_default)
@@ -394,6 +449,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_bad_lines_are_refused_and_good_ones_accepted),
         cmocka_unit_test(a_refusal_says_what_is_wrong),
+        cmocka_unit_test(an_answer_has_the_weight_it_names),
         cmocka_unit_test(what_is_harmless_is_accepted),
         cmocka_unit_test(what_is_not_read_is_named_once),
         cmocka_unit_test(a_line_of_many_keys_names_a_few),
