@@ -48,7 +48,8 @@ static hy3_status collect_loss(const struct hy3_head_use *u, struct hy3_pass_res
 
         while (token >= u->batch->starts[sample + 1])
             sample++;
-        result->loss_sum += u->host_loss[i];
+        result->loss_sum += (double)u->inputs->weights[i] * u->host_loss[i];
+        result->weight += u->inputs->weights[i];
         if (!isfinite(u->host_loss[i]) && result->bad_sample < 0)
             result->bad_sample = u->batch->samples[sample];
         if (token_loss)
@@ -74,6 +75,7 @@ hy3_status hy3_head_use_run(struct hy3_head_use *u, bool training, struct hy3_pa
     h->label_token = u->stream->label_token;
     h->label_position = u->stream->label_position;
     h->targets = u->stream->targets;
+    h->weights = u->batch->is_weighted ? u->stream->weights : NULL;
     h->x = u->stream->x[h->shape->layers];
     h->d = u->stream->d;
     HY3_TRY(hy3_head_norm(h));

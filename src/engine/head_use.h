@@ -7,7 +7,8 @@
 #include "parallel/store.h"
 
 struct hy3_pass_result {
-    double loss_sum; /* over tokens with a label */
+    double loss_sum; /* over tokens with a label, each times its weight */
+    double weight;   /* of the labels, in all; their number where all weights are 1 */
     int64_t labels;
     int64_t bad_sample; /* dataset index of the first sample with a non-finite loss; -1: none */
     int bad_layer; /* first layer whose output is not finite, -1: the embedding, layers: the head */

@@ -12,6 +12,7 @@ hy3_status hy3_inputs_open(int64_t max_tokens, bool dropout, struct hy3_inputs *
     HY3_TRY(hy3_alloc(&out->label_token, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&out->label_position, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&out->targets, T, sizeof(int32_t)));
+    HY3_TRY(hy3_alloc(&out->weights, T, sizeof(float)));
     return dropout ? hy3_alloc(&out->dropout_keys, T, sizeof *out->dropout_keys) : HY3_OK;
 }
 
@@ -20,6 +21,7 @@ void hy3_inputs_close(struct hy3_inputs *inputs)
     hy3_free(inputs->label_token);
     hy3_free(inputs->label_position);
     hy3_free(inputs->targets);
+    hy3_free(inputs->weights);
     hy3_free(inputs->dropout_keys);
 }
 
@@ -36,6 +38,7 @@ hy3_status hy3_inputs_upload(struct hy3_inputs *in, const struct hy3_backend *ba
         if (batch->targets[t] < 0)
             continue;
         in->targets[in->labels] = batch->targets[t];
+        in->weights[in->labels] = batch->is_weighted ? batch->weights[t] : 1;
         in->label_token[in->labels++] = (int32_t)t;
     }
     HY3_TRY(device->copy(stream, buffers->ids, batch->ids, bytes));
@@ -43,7 +46,8 @@ hy3_status hy3_inputs_upload(struct hy3_inputs *in, const struct hy3_backend *ba
     HY3_TRY(device->copy(stream, buffers->label_position, in->label_position, bytes));
     bytes = (size_t)in->labels * sizeof(int32_t);
     HY3_TRY(device->copy(stream, buffers->label_token, in->label_token, bytes));
-    return device->copy(stream, buffers->targets, in->targets, bytes);
+    HY3_TRY(device->copy(stream, buffers->targets, in->targets, bytes));
+    return batch->is_weighted ? device->copy(stream, buffers->weights, in->weights, bytes) : HY3_OK;
 }
 
 hy3_status hy3_inputs_upload_keys(struct hy3_inputs *in, const struct hy3_backend *backend,

@@ -11,6 +11,7 @@
 /* HOST memory, which must stay until the device has read it; see struct hy3_stream_buffers. */
 struct hy3_inputs {
     int32_t *label_token, *label_position, *targets;
+    float *weights;         /* of the labels */
     uint64_t *dropout_keys; /* NULL: no dropout */
     int64_t labels;         /* of the current micro-batch */
 };
@@ -19,7 +20,8 @@ struct hy3_inputs {
 hy3_status hy3_inputs_open(int64_t max_tokens, bool dropout, struct hy3_inputs *out);
 void hy3_inputs_close(struct hy3_inputs *inputs);
 
-/* Local. Copies the batch to the device, and which tokens have a label. */
+/* Local. Copies the batch to the device, and which tokens have a label; their weights, where the
+ * batch has some. */
 hy3_status hy3_inputs_upload(struct hy3_inputs *inputs, const struct hy3_backend *backend,
                              struct hy3_stream *stream, const struct hy3_batch *batch,
                              const struct hy3_stream_buffers *buffers);

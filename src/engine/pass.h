@@ -2,10 +2,11 @@
 /* pass.h - a micro-batch through the network and back: which unit is needed when, what is kept,
  * what recomputed.
  *
- * The gradient a pass adds to the store is that of the SUM of its token losses; the optimizer
- * divides by the number of labels of the global batch (optim/optimizer.h, grad_scale). The
- * schedule of collectives depends on the shape alone, never on tokens or routing: a rank without
- * tokens takes part in every one. */
+ * The gradient a pass adds to the store is that of the SUM of its token losses, each times its
+ * weight; the optimizer divides by the weights of all labels of the global batch, which is their
+ * number where all weights are 1 (optim/optimizer.h, grad_scale). The schedule of collectives
+ * depends on the shape alone, never on tokens or routing: a rank without tokens takes part in every
+ * one. */
 #pragma once
 
 #include "engine/head_use.h"

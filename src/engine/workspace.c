@@ -18,6 +18,7 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
     out->label_token = hy3_arena_take(arena, T, sizeof(int32_t));
     out->label_position = hy3_arena_take(arena, T, sizeof(int32_t));
     out->targets = hy3_arena_take(arena, T, sizeof(int32_t));
+    out->weights = hy3_arena_take(arena, T, sizeof(float));
     for (int i = 0; i <= s->layers; i++)
         out->x[i] = hy3_arena_take(arena, T * s->hidden, size);
     for (int i = 0; i < s->layers; i++)

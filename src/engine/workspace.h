@@ -24,6 +24,7 @@ struct hy3_stream_buffers {
     int32_t *label_token;     /* [T] token of the n-th label */
     int32_t *label_position;  /* [T] number of a token's label, -1: none */
     int32_t *targets;         /* [T] token to predict of the n-th label */
+    float *weights;           /* [T] of the n-th label's loss, where a batch has weights */
     void **x;         /* HOST [layers+1] of [T,H]: input of each layer, output of the last */
     int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
     void *d;          /* [T,H] gradient of the residual */

@@ -133,6 +133,7 @@ hy3_status hy3_head_loss(const struct hy3_head *h, bool training)
                                 .lse = b->lse + at,
                                 .scale = 1,
                                 .smoothing = h->smoothing,
+                                .weights = h->weights ? h->weights + at : NULL,
                                 .dtype = h->dtype,
                                 .dlogits = b->dlogits};
 

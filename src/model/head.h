@@ -32,6 +32,7 @@ struct hy3_head {
     const int32_t *label_token;    /* [labels] token of a label */
     const int32_t *label_position; /* [T] number of a token's label, -1: none */
     const int32_t *targets;        /* [labels] token to predict */
+    const float *weights;          /* [labels] of its loss; NULL: all 1 */
     const void *x;                 /* [T,H] output of the last layer */
     void *d;                       /* [T,H] its gradient */
     struct hy3_head_buffers buffers;

@@ -66,7 +66,7 @@ void hy3_sharded_optimizer_close(struct hy3_sharded_optimizer *o)
 }
 
 hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *o, struct hy3_stream *stream,
-                                      int64_t step, double labels, double max_norm,
+                                      int64_t step, double weight, double max_norm,
                                       double learning_rate, double *norm)
 {
     hy3_status status = HY3_OK;
@@ -82,9 +82,9 @@ hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *o, struct hy
                           (long long)step, o->ranges[bad].name);
     HY3_AGREE(comm, status, "checking the gradients");
     hy3_allreduce_real(comm, &sum, 1, MPI_SUM, "summing the gradient norm");
-    *norm = sqrt(sum) / labels;
+    *norm = sqrt(sum) / weight;
     status = hy3_optimizer_step(o->optimizer, stream, step, learning_rate,
-                                hy3_clip_factor(*norm, max_norm) / labels);
+                                hy3_clip_factor(*norm, max_norm) / weight);
     if (status == HY3_OK)
         status = o->backend->device.synchronize(stream);
     HY3_AGREE(comm, status, "updating the weights");

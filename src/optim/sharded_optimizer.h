@@ -24,10 +24,11 @@ hy3_status hy3_sharded_optimizer_open(const struct hy3_backend *backend, struct 
 void hy3_sharded_optimizer_close(struct hy3_sharded_optimizer *optimizer);
 
 /* Collective. The update of step `step` (from 1) with the gradients of a sum of token losses: they
- * are divided by `labels` and clipped to max_norm. *norm: of the whole gradient before clipping.
- * Errors: HY3_EDIVERGED naming the tensor, before any weight has changed. */
+ * are divided by `weight`, of all labels (their number, where all weights are 1), and clipped to
+ * max_norm. *norm: of the whole gradient before clipping. Errors: HY3_EDIVERGED naming the tensor,
+ * before any weight has changed. */
 hy3_status hy3_sharded_optimizer_step(struct hy3_sharded_optimizer *optimizer,
-                                      struct hy3_stream *stream, int64_t step, double labels,
+                                      struct hy3_stream *stream, int64_t step, double weight,
                                       double max_norm, double learning_rate, double *norm);
 
 /* Masters and moments of the trained tensors. kept: what this rank owns; get leaves other elements

@@ -18,7 +18,7 @@
 
 /* Sums over micro-batches and ranks; doubles, since counts stay far below 2^53. */
 struct totals {
-    double loss, labels, tokens;
+    double loss, weight, tokens; /* weight: of the labels */
 };
 
 /* This rank's status of a finished micro-batch: a loss that is not finite is reported with
@@ -61,15 +61,15 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
         if (local != HY3_OK) /* the other ranks are in collective work: no agreement possible */
             hy3_abort(local, "training");
         sums[0] += result.loss_sum;
-        sums[1] += (double)result.labels;
+        sums[1] += result.weight;
         sums[2] += (double)run->data.batch->T;
         if (status == HY3_OK)
             status = check_loss(run, &result, step + 1);
     }
     HY3_AGREE(run->comm, status, "training");
     hy3_allreduce_real(run->comm, sums, 3, MPI_SUM, "summing the loss");
-    *totals = (struct totals){.loss = sums[0], .labels = sums[1], .tokens = sums[2]};
-    if (totals->labels == 0)
+    *totals = (struct totals){.loss = sums[0], .weight = sums[1], .tokens = sums[2]};
+    if (totals->weight == 0)
         HY3_FAIL(HY3_EFORMAT, "step %lld has no label token; check the data and max_seq_length",
                  (long long)step + 1);
     return HY3_OK;
@@ -89,8 +89,8 @@ static int64_t reason_to_stop(const struct hy3_run *run, bool is_late)
     return reason;
 }
 
-/* Mean token loss of the evaluation samples, each counted once. *is_complete: false when the run is
- * to stop, which does not wait for the rest of an evaluation. */
+/* Mean token loss of the evaluation samples, by their weights, each counted once. *is_complete:
+ * false when the run is to stop, which does not wait for the rest of an evaluation. */
 static hy3_status evaluate(struct hy3_run *run, double *loss, bool *is_complete)
 {
     double sums[2] = {0}, begin = hy3_seconds();
@@ -112,7 +112,7 @@ static hy3_status evaluate(struct hy3_run *run, double *loss, bool *is_complete)
         if (status != HY3_OK)
             hy3_abort(status, "evaluating");
         sums[0] += result.loss_sum;
-        sums[1] += (double)result.labels;
+        sums[1] += result.weight;
     }
     hy3_allreduce_real(run->comm, sums, 2, MPI_SUM, "summing the evaluation loss");
     if (sums[1] == 0)
@@ -194,10 +194,10 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     hy3_heartbeat("update", step + 1, -1);
     s.learning_rate = hy3_schedule_rate(&run->schedule, step);
     HY3_TRY(hy3_sharded_optimizer_step(&run->optimizer, hy3_pass_stream(run->pass), step + 1,
-                                       totals.labels, run->config->max_grad_norm, s.learning_rate,
+                                       totals.weight, run->config->max_grad_norm, s.learning_rate,
                                        &s.grad_norm));
     s.epoch = (double)(step + 1) / (double)run->data.steps_per_epoch;
-    s.loss = totals.loss / totals.labels;
+    s.loss = totals.loss / totals.weight;
     s.step_tokens = (int64_t)totals.tokens;
     run->limit.step = hy3_seconds() - begin;
     if (evaluates_at(run, step + 1))
