@@ -47,6 +47,22 @@ static enum hy3_truncation truncation(const struct hy3_config *c)
     return HY3_TRUNCATE_RIGHT;
 }
 
+static struct hy3_reading reading(const struct hy3_config *c)
+{
+    static const enum hy3_effort efforts[] = {[HY3_REASONING_default] = HY3_EFFORT_BY_FORM,
+                                              [HY3_REASONING_auto] = HY3_EFFORT_AUTO,
+                                              [HY3_REASONING_no_think] = HY3_EFFORT_NO_THINK,
+                                              [HY3_REASONING_low] = HY3_EFFORT_LOW,
+                                              [HY3_REASONING_high] = HY3_EFFORT_HIGH};
+
+    return (struct hy3_reading){
+        .effort = efforts[c->reasoning_effort],
+        .without_reasoning = !c->enable_thinking,
+        .masks_history = c->mask_history,
+        .masks_empty_think = c->mask_empty_think,
+        .system = c->default_system && *c->default_system ? c->default_system : NULL};
+}
+
 /* Rank 0. The files that the configuration names. */
 static hy3_status locate(const struct hy3_config *c, const struct hy3_list *files,
                          struct hy3_named_data *out)
@@ -76,6 +92,7 @@ static hy3_status open_dataset(MPI_Comm comm, const struct hy3_config *config, c
                                           .max_bad_samples = c->max_bad_samples,
                                           .keep_unlabelled = c->disable_shuffling,
                                           .content_tokens = content_tokens(c),
+                                          .reading = reading(c),
                                           .is_tentative = is_tentative,
                                           .is_private = c->private_files,
                                           .only_looks = only_looks,

@@ -140,6 +140,17 @@ static void check_data(const struct check *c)
                     "eval_data_file and val_size are both given; keep one");
 }
 
+static void check_reasoning(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+
+    if (!config->enable_thinking && config->reasoning_effort >= HY3_REASONING_low)
+        hy3_problem(c->problems, where(c, "reasoning_effort"),
+                    "reasoning_effort = \"%s\" contradicts enable_thinking = false, which removes "
+                    "all reasoning",
+                    hy3_config_word(config, "reasoning_effort"));
+}
+
 static void check_sft(const struct check *c)
 {
     if (!c->config->model_name_or_path)
@@ -294,6 +305,7 @@ hy3_status hy3_config_check(const struct hy3_config *config,
     HY3_TRY(check_all_available(&c));
     check_numbers(&c);
     check_data(&c);
+    check_reasoning(&c);
     check_adapter(&c);
     check_layers(&c);
     check_parallel(&c);

@@ -17,6 +17,7 @@
 #define HY3_TEMPLATES(X, P)          X(P, hy_v3)
 #define HY3_TRUNCATIONS(X, P)        X(P, right) X(P, left) X(P, delete)
 #define HY3_SPECIAL_TOKENS(X, P)     X(P, reject) X(P, text) X(P, token)
+#define HY3_REASONING_EFFORTS(X, P)  X(P, default) X(P, auto) X(P, no_think) X(P, low) X(P, high)
 #define HY3_LR_SCHEDULER_TYPES(X, P) X(P, cosine_with_min_lr) X(P, cosine) X(P, linear) \
                                      X(P, constant) X(P, constant_with_warmup)
 #define HY3_FLASH_ATTNS(X, P)        X(P, auto) X(P, fa2) X(P, fa3) X(P, sdpa) X(P, disabled)
@@ -33,6 +34,7 @@ enum hy3_finetuning_type { HY3_FINETUNING_TYPES(HY3_CHOICE_ENUM, HY3_FINETUNING_
 enum hy3_template { HY3_TEMPLATES(HY3_CHOICE_ENUM, HY3_TEMPLATE_) };
 enum hy3_truncation_strategy { HY3_TRUNCATIONS(HY3_CHOICE_ENUM, HY3_TRUNCATION_) };
 enum hy3_special_tokens { HY3_SPECIAL_TOKENS(HY3_CHOICE_ENUM, HY3_SPECIAL_TOKENS_) };
+enum hy3_reasoning_effort { HY3_REASONING_EFFORTS(HY3_CHOICE_ENUM, HY3_REASONING_) };
 enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
@@ -72,7 +74,9 @@ struct hy3_config {
     bool overwrite_cache, disable_shuffling;
     enum hy3_template template;
     enum hy3_special_tokens special_tokens_in_content;
-    bool split_think;
+    bool split_think, enable_thinking, mask_history, mask_empty_think;
+    enum hy3_reasoning_effort reasoning_effort;
+    char *default_system;
     struct hy3_list eval_data_file;
     double val_size;
     double eval_steps; /* below 1: a share of all steps, as save_steps and logging_steps */

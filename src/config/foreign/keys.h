@@ -35,6 +35,7 @@ enum hy3_foreign_how {
     HY3_HOW_SWIFT_DATA,  /* paths, "#N" behind one: N samples */
     HY3_HOW_REPORT,      /* a list of backends */
     HY3_HOW_MIN_LR,      /* of train.py: only with cosine_with_min_lr */
+    HY3_HOW_SYSTEM,      /* a system message; not the name of a file with one */
 
     /* one of several keys that make ours: none of them replaces another */
     HY3_HOW_PART,
@@ -44,6 +45,7 @@ enum hy3_foreign_how {
     HY3_HOW_PARAMETERS,                   /* mlp.experts.*: experts */
     HY3_HOW_EVAL,                         /* no, steps */
     HY3_HOW_SAVE,                         /* no, steps */
+    HY3_HOW_LOSS_SCALE,                   /* words joined by '+': what is not learned */
     HY3_HOW_LORA_FLAG,                    /* use_lora: the adapter's type and targets */
     HY3_HOW_ATTENTION,                    /* train_attention_params_only */
     HY3_HOW_FLASH_FLAG,                   /* use_flash_attn */

@@ -293,6 +293,56 @@ static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *
     return offloads ? hy3_put_text(t, s, "offload", stage == 3 ? "full" : "optimizer") : HY3_OK;
 }
 
+/* ms-swift reads the text of a file that is named. */
+static hy3_status put_system(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    const char *text = hy3_setting_text(s);
+    size_t length = text ? strlen(text) : 0;
+
+    if (length > 4 && strcmp(text + length - 4, ".txt") == 0) {
+        hy3_problem(t->problems, s->where,
+                    "%s = %.200s names a file, which is not read; give its text instead", s->key,
+                    text);
+        return HY3_OK;
+    }
+    return hy3_put_plain(t, s, "default_system", NULL);
+}
+
+/* "last_round+ignore_empty_think" */
+static hy3_status put_loss_scale(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    static const struct {
+        const char *word, *key;
+    } scales[] = {{"default", NULL},
+                  {"last_round", "mask_history"},
+                  {"ignore_empty_think", "mask_empty_think"}};
+
+    const size_t count = sizeof scales / sizeof *scales;
+    const char *text = hy3_setting_text(s);
+
+    for (const char *word = text; word; word = strchr(word, '+')) {
+        size_t length, i = 0;
+
+        word += *word == '+';
+        length = strcspn(word, "+");
+        while (i < count &&
+               (strlen(scales[i].word) != length || strncmp(scales[i].word, word, length) != 0))
+            i++;
+        if (i == count) {
+            text = NULL;
+            break;
+        }
+        if (scales[i].key)
+            HY3_TRY(hy3_put_truth(t, s, scales[i].key, true));
+    }
+    if (!text)
+        hy3_problem(t->problems, s->where,
+                    "%s = %.64s is not available: use default, last_round, ignore_empty_think, or "
+                    "the last two joined by '+'",
+                    s->key, hy3_setting_text(s) ? hy3_setting_text(s) : "a list");
+    return HY3_OK;
+}
+
 /* The JSON of a map, as text. */
 static hy3_status read_text_map(struct hy3_translation *t, const struct hy3_setting *s)
 {
@@ -391,6 +441,10 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
         return put_report(t, s);
     case HY3_HOW_FSDP:
         return put_fsdp(t, s);
+    case HY3_HOW_SYSTEM:
+        return put_system(t, s);
+    case HY3_HOW_LOSS_SCALE:
+        return put_loss_scale(t, s);
     case HY3_HOW_SWIFT_DATA:
         return refuse_mixed(t, s) ? HY3_OK : hy3_put_swift_data(t, s, to);
     case HY3_HOW_UNDER_PREFIX:
