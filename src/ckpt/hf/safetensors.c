@@ -315,12 +315,22 @@ static hy3_status read_entry(struct reader *r, const char *name)
     return status;
 }
 
+/* At least as many as the header has entries, each of which has a brace and a shortest form. */
+static size_t bound_count(const struct reader *r)
+{
+    size_t most = (size_t)(r->end - r->at) / ENTRY_MIN + 1, braces = 0;
+
+    for (const char *at = r->at; at < r->end && braces < most; at++)
+        braces += *at == '{';
+    return braces;
+}
+
 /* data: offset of the first tensor in the file, size: of the file. */
 static hy3_status read_header(struct hy3_shard *shard, int64_t data, int64_t size)
 {
     struct reader r = {shard, shard->text, shard->text + (data - 8), data, size, false};
 
-    HY3_TRY(hy3_alloc(&shard->tensors, (size_t)data / ENTRY_MIN + 1, sizeof *shard->tensors));
+    HY3_TRY(hy3_alloc(&shard->tensors, bound_count(&r), sizeof *shard->tensors));
     HY3_TRY(read_object(&r, read_entry));
     if (skip_space(&r))
         return refuse(&r, "the end is expected");
