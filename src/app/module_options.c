@@ -79,14 +79,12 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
     return HY3_OK;
 }
 
-struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *c,
-                                                          hy3_dtype dtype)
+struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *c)
 {
     return (struct hy3_optimizer_options){.beta1 = c->adam_beta1,
                                           .beta2 = c->adam_beta2,
                                           .eps = c->adam_epsilon,
                                           .weight_decay = c->weight_decay,
-                                          .dtype = dtype,
                                           .placement = placement(c, HY3_OFFLOAD_optimizer)};
 }
 

@@ -17,8 +17,7 @@ enum hy3_training hy3_module_options_training(const struct hy3_config *config);
 hy3_status hy3_module_options_model(const struct hy3_config *config,
                                     struct hy3_loaded_model_options *out);
 
-struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *config,
-                                                          hy3_dtype dtype);
+struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *config);
 
 /* Tokens of the longest sample, or of a full row of packing. */
 int64_t hy3_module_options_item_tokens(const struct hy3_config *config);

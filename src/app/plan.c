@@ -96,7 +96,7 @@ static hy3_status open_rehearsal(struct rehearsal *r, int group)
     model.store.with_grads = true;
     model.store.placement.directory = NULL; /* counted as host memory */
     HY3_TRY(hy3_store_open(m->backend, &m->layout, m->params, &model.store, &m->store));
-    optimizer = hy3_module_options_optimizer(c, model.store.dtype);
+    optimizer = hy3_module_options_optimizer(c);
     optimizer.placement.directory = NULL;
     HY3_TRY(hy3_sharded_optimizer_open(m->backend, m->store, &optimizer, &r->optimizer));
     pass.max_tokens = c->per_device_train_batch_size * hy3_module_options_item_tokens(c);

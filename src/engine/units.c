@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* units.c - a layer has a unit of its dense part and of its experts, and of the adapter of each. */
+/* units.c - a layer has a unit of its dense part, of its router and of its experts, and of the
+ * adapters of the first and the last. */
 #include "engine/units.h"
 
 #include "base/memory.h"
 
-enum { LAYER_UNITS = 4 };
+enum { LAYER_UNITS = 5 };
 
 /* The units of a layer in the order of its backward pass, -1 where it has none. */
 static void layer_units(const struct hy3_params *params, int layer, int units[LAYER_UNITS])
 {
     units[0] = hy3_params_unit(params, layer, true);
     units[1] = hy3_params_adapter_unit(params, layer, true);
-    units[2] = hy3_params_unit(params, layer, false);
-    units[3] = hy3_params_adapter_unit(params, layer, false);
+    units[2] = hy3_params_router_unit(params, layer);
+    units[3] = hy3_params_unit(params, layer, false);
+    units[4] = hy3_params_adapter_unit(params, layer, false);
 }
 
 static void add_layer(const struct hy3_params *params, int layer, struct hy3_unit_order *order)

@@ -36,10 +36,8 @@ void hy3_acts_take(const struct hy3_shape *s, int index, const struct hy3_layer_
     if (!moe)
         return;
     a->shared = s->shared_experts > 0 ? hy3_arena_take(arena, T * H, size) : NULL;
-    if (of->dtype != HY3_FP32) {
+    if (of->dtype != HY3_FP32)
         a->n2_wide = hy3_arena_take(arena, T * H, sizeof(float));
-        a->router_wide = hy3_arena_take(arena, s->experts * H, sizeof(float));
-    }
     a->logits = hy3_arena_take(arena, T * s->experts, sizeof(float));
     a->weights = hy3_arena_take(arena, R, sizeof(float));
     a->position = hy3_arena_take(arena, R, sizeof(int32_t));

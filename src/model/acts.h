@@ -17,11 +17,11 @@ struct hy3_layer_acts {
     float *r2;                                /* [T] */
     void *gate, *up, *act;                    /* [T,I] dense MLP or shared expert */
     void *shared;                             /* [T,H] */
-    float *n2_wide, *router_wide;    /* [T,H], [E,H] fp32; the originals if the dtype is fp32 */
-    float *logits, *weights;         /* [T,E], [T,k] */
-    int32_t *ids, *position, *token; /* [T,k], [T,k], [R] */
-    int64_t *starts;                 /* [E+1] */
-    int64_t *host_starts;            /* HOST [E+1]: rows of each expert */
+    float *n2_wide;                           /* [T,H] fp32: n2 itself if the dtype is fp32 */
+    float *logits, *weights;                  /* [T,E], [T,k] */
+    int32_t *ids, *position, *token;          /* [T,k], [T,k], [R] */
+    int64_t *starts;                          /* [E+1] */
+    int64_t *host_starts;                     /* HOST [E+1]: rows of each expert */
     void *rows, *rows_out; /* [R,H] the tokens' rows in expert order, and the experts' results */
     void *held_rows;       /* [C,H] rows of this rank's experts; `rows` if it holds all */
     void *held_gate_up, *held_act; /* [C,2I], [C,I] */

@@ -40,7 +40,7 @@
  *   inner    the inner name if it differs, and an older one that is read as well; of experts, where
  *            # is the expert's number, the names of the parts of the fused tensor
  *   layers   DENSE, MOE, or ANY of the two; MTP: only in MTP layers; OUTSIDE the layers
- *   unit     see params.h; BUFFER: fp32, outside the units, not trained
+ *   unit     see params.h; ROUTER: fp32 in both modes; BUFFER: too, outside the units, not trained
  *   extents  experts, rows, columns; matrices have weight decay, vectors have not
  *   role     the part of the model it belongs to
  *   target   its name in lora_target; NULL: no adapter */
@@ -71,7 +71,7 @@
     DENSE,   DENSE,     _, H,   I,  MLP,       "down_proj")                                         \
   X(HY3_P_ROUTER,      "mlp.gate.weight",                                                           \
     "mlp.router.gate.weight", "mlp.gate.wg.weight",                                                 \
-    MOE,     DENSE,     _, E,   H,  ROUTER,    NULL)                                                \
+    MOE,     ROUTER,    _, E,   H,  ROUTER,    NULL)                                                \
   X(HY3_P_ROUTER_BIAS, "mlp.e_score_correction_bias",                                               \
     "mlp.expert_bias", NULL,                                                                        \
     MOE,     BUFFER,    _, E,   _,  ROUTER,    NULL)                                                \
@@ -122,7 +122,14 @@ enum hy3_param_kind {
 enum hy3_layers { HY3_IN_OUTSIDE, HY3_IN_DENSE, HY3_IN_MOE, HY3_IN_ANY, HY3_IN_MTP };
 
 /* In the order in which they stand in a layer. */
-enum hy3_part { HY3_OF_EMBEDDING, HY3_OF_DENSE, HY3_OF_BUFFER, HY3_OF_EXPERTS, HY3_OF_HEAD };
+enum hy3_part {
+    HY3_OF_EMBEDDING,
+    HY3_OF_DENSE,
+    HY3_OF_ROUTER,
+    HY3_OF_BUFFER,
+    HY3_OF_EXPERTS,
+    HY3_OF_HEAD,
+};
 
 enum hy3_role {
     HY3_ROLE_EMBEDDING,

@@ -20,39 +20,33 @@ static struct hy3_router router(const struct hy3_layer *l)
                                .weights = l->acts->weights};
 }
 
-static hy3_status widen(const struct hy3_layer *l, const void *from, int64_t n, float *to)
-{
-    if (from == to) /* fp32 already */
-        return HY3_OK;
-    return l->backend->kernels.cast(
-        l->stream,
-        &(struct hy3_cast){.n = n, .x_dtype = l->dtype, .y_dtype = HY3_FP32, .x = from, .y = to});
-}
-
-/* Scores in fp32 whatever the dtype, then the choice and its weights. */
+/* Scores in fp32 whatever the dtype, of weights that are fp32 too, then the choice and its
+ * weights. */
 static hy3_status choose_experts(const struct hy3_layer *l)
 {
     const struct hy3_shape *s = l->shape;
     struct hy3_layer_acts *a = l->acts;
     struct hy3_router r = router(l);
 
-    if (l->dtype == HY3_FP32) {
+    if (l->dtype == HY3_FP32)
         a->n2_wide = a->n2;
-        /* read only: the gradient goes through params.grad */
-        a->router_wide = (float *)(uintptr_t)l->params.weight[HY3_P_ROUTER];
-    }
-    HY3_TRY(widen(l, a->n2, l->tokens.T * s->hidden, a->n2_wide));
-    HY3_TRY(widen(l, l->params.weight[HY3_P_ROUTER], s->experts * s->hidden, a->router_wide));
-    HY3_TRY(l->backend->kernels.gemm(l->stream, &(struct hy3_gemm){.form = HY3_NT,
-                                                                   .M = l->tokens.T,
-                                                                   .N = s->experts,
-                                                                   .K = s->hidden,
-                                                                   .dtype = HY3_FP32,
-                                                                   .c_dtype = HY3_FP32,
-                                                                   .alpha = 1,
-                                                                   .A = a->n2_wide,
-                                                                   .B = a->router_wide,
-                                                                   .C = a->logits}));
+    else
+        HY3_TRY(l->backend->kernels.cast(l->stream, &(struct hy3_cast){.n = l->tokens.T * s->hidden,
+                                                                       .x_dtype = l->dtype,
+                                                                       .y_dtype = HY3_FP32,
+                                                                       .x = a->n2,
+                                                                       .y = a->n2_wide}));
+    HY3_TRY(
+        l->backend->kernels.gemm(l->stream, &(struct hy3_gemm){.form = HY3_NT,
+                                                               .M = l->tokens.T,
+                                                               .N = s->experts,
+                                                               .K = s->hidden,
+                                                               .dtype = HY3_FP32,
+                                                               .c_dtype = HY3_FP32,
+                                                               .alpha = 1,
+                                                               .A = a->n2_wide,
+                                                               .B = l->params.weight[HY3_P_ROUTER],
+                                                               .C = a->logits}));
     return l->backend->kernels.router_forward(l->stream, &r);
 }
 
@@ -129,7 +123,7 @@ hy3_status hy3_route_part_backward(const struct hy3_layer *l, void *d)
     product.M = l->tokens.T;
     product.N = s->hidden;
     product.K = s->experts;
-    product.B = a->router_wide;
+    product.B = l->params.weight[HY3_P_ROUTER];
     product.accumulate = false;
     product.C = w->dn_wide;
     HY3_TRY(kernels->gemm(l->stream, &product));

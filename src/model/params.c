@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* params.c - from the entries of kinds.h and a shape to a table of tensors.
  *
- * The tensors of a layer are consecutive: its dense part, its buffers, its experts; so those of a
- * unit are. Inside each they are in the order of the entries. */
+ * The tensors of a layer are consecutive: its dense part, its router, its buffers, its experts; so
+ * those of a unit are. Inside each they are in the order of the entries. */
 #include "model/params.h"
 
 #include "base/memory.h"
@@ -99,11 +99,14 @@ static void add_layer(struct hy3_params *params, int layer)
     params->first[layer] = params->count;
     open_unit(params, layer, false, "");
     add_part(params, layer, HY3_OF_DENSE);
+    if (!hy3_shape_is_moe(&params->shape, layer))
+        return;
+    open_unit(params, layer, false, " router");
+    params->unit[params->units - 1].wide = true;
+    add_part(params, layer, HY3_OF_ROUTER);
     add_part(params, layer, HY3_OF_BUFFER);
-    if (hy3_shape_is_moe(&params->shape, layer)) {
-        open_unit(params, layer, true, "");
-        add_part(params, layer, HY3_OF_EXPERTS);
-    }
+    open_unit(params, layer, true, "");
+    add_part(params, layer, HY3_OF_EXPERTS);
 }
 
 /* What an MTP layer has besides. */
@@ -130,7 +133,7 @@ static hy3_status create(const struct hy3_shape *shape, int64_t first_expert, in
     p->first_expert = first_expert;
     p->held_experts = held_experts;
     HY3_TRY_DONE(hy3_alloc(&p->params, (layers + 1) * HY3_PARAM_KIND_COUNT, sizeof *p->params));
-    HY3_TRY_DONE(hy3_alloc(&p->unit, 3 * layers + 2, sizeof *p->unit));
+    HY3_TRY_DONE(hy3_alloc(&p->unit, 4 * layers + 2, sizeof *p->unit));
     HY3_TRY_DONE(hy3_alloc(&p->first, layers + 1, sizeof *p->first));
     open_unit(p, -1, false, "embedding");
     add_part(p, -1, HY3_OF_EMBEDDING);
@@ -251,6 +254,13 @@ int hy3_params_unit(const struct hy3_params *params, int layer, bool expert)
     if (layer < 0 || layer >= params->shape.layers)
         return -1;
     return unit_in(params, params->first[layer], params->first[layer + 1], expert);
+}
+
+int hy3_params_router_unit(const struct hy3_params *params, int layer)
+{
+    const struct hy3_param *router = hy3_params_find(params, HY3_P_ROUTER, layer);
+
+    return router ? router->unit : -1;
 }
 
 int hy3_params_adapter_unit(const struct hy3_params *params, int layer, bool expert)

@@ -6,9 +6,11 @@
  * (Hugging Face). An adapter's tensors (LoRA) stand behind those of the model, under PEFT's names,
  * in units of their own.
  *
- * A unit is what is gathered and freed together: the embedding; per layer its dense part; per layer
- * its experts; final norm and head. Inside a unit a tensor starts at a multiple of HY3_PARAM_ALIGN
- * elements. Buffers (the router's bias) are fp32, have no gradient and lie outside the units. */
+ * A unit is what is gathered and freed together: the embedding; per layer its dense part, its
+ * router, and its experts; final norm and head. Inside a unit a tensor starts at a multiple of
+ * HY3_PARAM_ALIGN elements. A router's unit is fp32 in both modes, because a rounded score may
+ * choose another expert. Buffers (the router's bias) are fp32, have no gradient and lie outside the
+ * units. */
 #pragma once
 
 #include "base/span.h"
@@ -85,6 +87,7 @@ struct hy3_unit {
     char name[HY3_PARAM_NAME]; /* "embedding", "layer 3", "layer 3 experts", "head" */
     int layer;                 /* -1 outside the layers */
     bool expert;
+    bool wide;                      /* fp32 whatever the compute precision */
     int first, end;                 /* its parameters: params[first .. end) */
     int64_t count;                  /* elements, a multiple of HY3_PARAM_ALIGN; gaps are zero */
     int64_t grad_first, grad_count; /* the elements between the first and last that are trained */
@@ -143,6 +146,9 @@ const struct hy3_param *hy3_params_named(const struct hy3_params *params, const 
 
 /* The unit of a layer's dense part or experts; of the embedding and of norm + head. -1: none. */
 int hy3_params_unit(const struct hy3_params *params, int layer, bool expert);
+
+/* The unit of a layer's router. -1: none. */
+int hy3_params_router_unit(const struct hy3_params *params, int layer);
 
 /* The unit of the adapter of a layer's dense part or experts. -1: none. */
 int hy3_params_adapter_unit(const struct hy3_params *params, int layer, bool expert);

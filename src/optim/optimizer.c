@@ -22,10 +22,11 @@ struct hy3_optimizer {
     const struct hy3_backend *updater; /* the backend, or the CPU's for state in host memory */
     struct hy3_optimizer_options options;
     struct hy3_range *ranges;
-    int64_t *at; /* [count+1] where each range begins in the arrays */
+    int64_t *at;     /* [count+1] where each range begins in m and v */
+    int64_t *low_at; /* [count+1] in low, where fp32 weights have nothing */
     int count;
     float *m, *v;                    /* placed */
-    int16_t *low;                    /* placed; NULL: the weight is fp32 */
+    int16_t *low;                    /* placed */
     double *device_sums, *host_sums; /* [count] sum of squares of each range */
     int64_t piece;                   /* PIECE, or the largest range if that is less */
     void *host[2];                   /* [piece] pinned, for get and put */
@@ -34,14 +35,14 @@ struct hy3_optimizer {
     struct hy3_event *begun;
 };
 
-static bool is_split(const struct hy3_optimizer *o)
+static bool is_split(const struct hy3_range *range)
 {
-    return o->options.dtype == HY3_BF16;
+    return range->dtype == HY3_BF16;
 }
 
-static size_t weight_size(const struct hy3_optimizer *o)
+static size_t weight_size(const struct hy3_range *range)
 {
-    return hy3_dtype_size(o->options.dtype);
+    return hy3_dtype_size(range->dtype);
 }
 
 /* Whether a range's weight or gradient is in other memory than the state. */
@@ -59,10 +60,14 @@ static hy3_status copy_ranges(struct hy3_optimizer *o, const struct hy3_range *r
 {
     HY3_TRY(hy3_alloc(&o->ranges, (size_t)count, sizeof *o->ranges));
     HY3_TRY(hy3_alloc(&o->at, (size_t)count + 1, sizeof *o->at));
+    HY3_TRY(hy3_alloc(&o->low_at, (size_t)count + 1, sizeof *o->low_at));
     HY3_TRY(hy3_alloc(&o->host_sums, (size_t)count, sizeof *o->host_sums));
     for (int i = 0; i < count; i++) {
+        int64_t padded = (ranges[i].count + 15) / 16 * 16; /* 64 bytes */
+
         o->ranges[i] = ranges[i];
-        o->at[i + 1] = o->at[i] + (ranges[i].count + 15) / 16 * 16; /* 64 bytes */
+        o->at[i + 1] = o->at[i] + padded;
+        o->low_at[i + 1] = o->low_at[i] + (is_split(&ranges[i]) ? padded : 0);
     }
     o->count = count;
     return HY3_OK;
@@ -109,14 +114,14 @@ static hy3_status allocate(struct hy3_optimizer *o)
 {
     const struct hy3_device *device = &o->backend->device;
     const struct hy3_placement *placement = &o->options.placement;
-    size_t total = (size_t)o->at[o->count];
+    size_t total = (size_t)o->at[o->count], low = (size_t)o->low_at[o->count];
     void *sums = NULL;
     int64_t largest = 0;
 
     HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->m, &o->m));
     HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->v, &o->v));
-    if (is_split(o))
-        HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->low, &o->low));
+    if (low > 0)
+        HY3_TRY(hy3_placement_alloc(device, placement, low * sizeof *o->low, &o->low));
     HY3_TRY(device->alloc((size_t)o->count * sizeof(double), &sums));
     o->device_sums = sums;
     for (int i = 0; i < o->count; i++) {
@@ -156,30 +161,32 @@ done:
 void hy3_optimizer_free(struct hy3_optimizer *o)
 {
     const struct hy3_device *device;
-    size_t total;
+    size_t total, low;
 
     if (!o)
         return;
     device = &o->backend->device;
     (void)device->synchronize(NULL); /* copies of get and put */
     close_stages(o);
-    total = o->at && o->count > 0 ? (size_t)o->at[o->count] : 0;
+    total = o->count > 0 ? (size_t)o->at[o->count] : 0;
+    low = o->count > 0 ? (size_t)o->low_at[o->count] : 0;
     hy3_placement_free(device, &o->options.placement, total * sizeof *o->m, o->m);
     hy3_placement_free(device, &o->options.placement, total * sizeof *o->v, o->v);
-    hy3_placement_free(device, &o->options.placement, total * sizeof *o->low, o->low);
+    hy3_placement_free(device, &o->options.placement, low * sizeof *o->low, o->low);
     for (int i = 0; i < 2; i++)
         device->free_host(o->host[i]);
     device->free(o->device_sums);
     hy3_free(o->host_sums);
     hy3_free(o->ranges);
     hy3_free(o->at);
+    hy3_free(o->low_at);
     hy3_free(o);
 }
 
 size_t hy3_optimizer_bytes(const struct hy3_optimizer *o)
 {
-    return (size_t)o->at[o->count] *
-           (sizeof *o->m + sizeof *o->v + (is_split(o) ? sizeof *o->low : 0));
+    return (size_t)o->at[o->count] * (sizeof *o->m + sizeof *o->v) +
+           (size_t)o->low_at[o->count] * sizeof *o->low;
 }
 
 hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *stream, double *sum,
@@ -220,14 +227,15 @@ static struct hy3_adamw update_of(const struct hy3_optimizer *o, const struct hy
                               .eps = o->options.eps,
                               .decay = range->decay ? o->options.weight_decay : 0,
                               .grad_scale = grad_scale,
-                              .dtype = o->options.dtype};
+                              .dtype = range->dtype};
 }
 
-static void set_state(const struct hy3_optimizer *o, int64_t at, struct hy3_adamw *a)
+/* Where the state of a range's element `first` lies. */
+static void set_state(const struct hy3_optimizer *o, int range, int64_t first, struct hy3_adamw *a)
 {
-    a->m = o->m + at;
-    a->v = o->v + at;
-    a->low = o->low ? o->low + at : NULL;
+    a->m = o->m + o->at[range] + first;
+    a->v = o->v + o->at[range] + first;
+    a->low = is_split(&o->ranges[range]) ? o->low + o->low_at[range] + first : NULL;
 }
 
 static int64_t piece_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
@@ -237,7 +245,7 @@ static int64_t piece_at(const struct hy3_optimizer *o, const struct hy3_range *r
 
 static char *weight_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
 {
-    return (char *)range->weight + (size_t)first * weight_size(o);
+    return (char *)range->weight + (size_t)first * weight_size(range);
 }
 
 /* Starts to copy a piece of a range to a stage. */
@@ -248,7 +256,8 @@ static hy3_status copy_in(struct hy3_optimizer *o, const struct hy3_range *range
     size_t n = (size_t)piece_at(o, range, first);
 
     if (is_weight_staged(o, range))
-        HY3_TRY(device->copy(s->stream, s->weight, weight_at(o, range, first), n * weight_size(o)));
+        HY3_TRY(
+            device->copy(s->stream, s->weight, weight_at(o, range, first), n * weight_size(range)));
     return device->copy(s->stream, s->grad, range->grad + first, n * sizeof(float));
 }
 
@@ -263,13 +272,13 @@ static hy3_status update_piece(struct hy3_optimizer *o, int index, int64_t first
     a->n = piece_at(o, range, first);
     a->weight = is_weight_staged(o, range) ? s->weight : weight_at(o, range, first);
     a->grad = s->grad;
-    set_state(o, o->at[index] + first, a);
+    set_state(o, index, first, a);
     if (!is_here) /* it does not know the stream */
         HY3_TRY(device->synchronize(s->stream));
     HY3_TRY(o->updater->kernels.adamw(is_here ? s->stream : NULL, a));
     if (is_weight_staged(o, range))
         HY3_TRY(device->copy(s->stream, weight_at(o, range, first), s->weight,
-                             (size_t)a->n * weight_size(o)));
+                             (size_t)a->n * weight_size(range)));
     return HY3_OK;
 }
 
@@ -328,7 +337,7 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream
         a.n = range->count;
         a.weight = range->weight;
         a.grad = range->grad;
-        set_state(o, o->at[i], &a);
+        set_state(o, i, 0, &a);
         HY3_TRY(o->updater->kernels.adamw(stream, &a));
     }
     return order_stages(o, stream, false);
@@ -349,7 +358,7 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, struct hy
     const struct hy3_device *device = &o->backend->device;
     size_t bytes = (size_t)piece.count * sizeof(hy3_bf16);
     hy3_bf16 *high = o->host[0], *weight = (hy3_bf16 *)o->ranges[range].weight + piece.first;
-    int16_t *low = o->host[1], *kept = o->low + o->at[range] + piece.first;
+    int16_t *low = o->host[1], *kept = o->low + o->low_at[range] + piece.first;
 
     if (put) {
 #pragma omp parallel for schedule(static)
@@ -398,7 +407,7 @@ static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_field field
     for (int64_t i = 0; i < span.count; i += o->piece) {
         struct hy3_span piece = hy3_span_piece(span, i, o->piece);
 
-        if (field == HY3_MASTER && is_split(o))
+        if (field == HY3_MASTER && is_split(&o->ranges[range]))
             HY3_TRY(copy_split(o, range, piece, values + i, put));
         else
             HY3_TRY(copy_plain(o, plain_at(o, field, range, piece.first), piece.count, values + i,

@@ -16,13 +16,13 @@ struct hy3_optimizer; /* opaque */
 
 struct hy3_optimizer_options {
     double beta1, beta2, eps, weight_decay;
-    hy3_dtype dtype;                /* of the weights */
     struct hy3_placement placement; /* of moments and masters */
 };
 
 struct hy3_range {
     const char *name;  /* of the tensor, for messages; kept until hy3_optimizer_free */
-    void *weight;      /* [count] compute precision; kept */
+    void *weight;      /* [count]; kept */
+    hy3_dtype dtype;   /* of the weight */
     bool on_host;      /* the weight is in host memory, else on the device */
     const float *grad; /* [count] device; kept */
     int64_t count;

@@ -24,6 +24,7 @@ static void add_range(struct hy3_sharded_optimizer *o, int index)
     norm.first -= own.span.first;
     *r = (struct hy3_range){.name = p->name,
                             .weight = own.weight,
+                            .dtype = own.dtype,
                             .on_host = own.on_host,
                             .grad = own.grad,
                             .count = own.span.count,

@@ -11,6 +11,7 @@ enum { MAX_SUMS = 4 };
 
 struct unit {
     const struct hy3_group *group;
+    hy3_dtype dtype;
     int64_t slice; /* elements of each rank's slice, a multiple of HY3_PARAM_ALIGN */
     bool divides_update, divides_grad, divides_weight;
     char *kept;    /* weights between steps: [slice], or whole [ranks,slice] */
@@ -55,9 +56,9 @@ static struct unit *unit_at(const struct hy3_store *store, int index)
     return &store->units[index];
 }
 
-static size_t weight_size(const struct hy3_store *store)
+static size_t weight_size(const struct unit *u)
 {
-    return hy3_dtype_size(store->options.dtype);
+    return hy3_dtype_size(u->dtype);
 }
 
 /* Elements of the unit with the padding that makes the slices equal. */
@@ -74,6 +75,7 @@ static void choose_division(const struct hy3_store *store, int index)
     int64_t blocks = (unit->count + HY3_PARAM_ALIGN - 1) / HY3_PARAM_ALIGN;
 
     u->group = unit->expert ? &store->layout->replicas : &store->layout->world;
+    u->dtype = unit->wide ? HY3_FP32 : o->dtype;
     u->slice = (blocks + u->group->size - 1) / u->group->size * HY3_PARAM_ALIGN;
     u->divides_update = o->zero_stage >= 1 && u->group->size > 1;
     u->divides_grad = o->zero_stage >= 2 && u->group->size > 1;
@@ -91,7 +93,7 @@ static hy3_status open_unit(struct hy3_store *store, int index)
     void *memory = NULL;
 
     choose_division(store, index);
-    bytes = (size_t)(u->divides_weight ? u->slice : padded(u)) * weight_size(store);
+    bytes = (size_t)(u->divides_weight ? u->slice : padded(u)) * weight_size(u);
     HY3_TRY(hy3_placement_alloc(device, u->divides_weight ? &store->options.placement : &on_device,
                                 bytes, &u->kept));
     store->memory.weights += bytes;
@@ -168,7 +170,7 @@ void hy3_store_close(struct hy3_store *store)
         struct unit *u = &store->units[i];
 
         hy3_placement_free(device, u->divides_weight ? &store->options.placement : &on_device,
-                           (size_t)u->slice * weight_size(store), u->kept);
+                           (size_t)u->slice * weight_size(u), u->kept);
         device->free(u->grad);
         if (u->copied)
             device->event_free(u->copied);
@@ -218,7 +220,7 @@ static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream
                               struct hy3_stream **on)
 {
     const struct hy3_device *device = &store->backend->device;
-    size_t bytes = (size_t)u->slice * weight_size(store);
+    size_t bytes = (size_t)u->slice * weight_size(u);
     bool offloaded = store->options.placement.host;
 
     HY3_TRY(hy3_pool_take(&store->pool, bytes * (size_t)u->group->size, &u->whole));
@@ -247,8 +249,8 @@ static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *strea
     u->stale = false;
     if (u->group->size == 1)
         return HY3_OK;
-    HY3_TRY(store->backend->collectives.all_gather(on, u->group, u->whole, u->slice,
-                                                   store->options.dtype, &u->gather));
+    HY3_TRY(store->backend->collectives.all_gather(on, u->group, u->whole, u->slice, u->dtype,
+                                                   &u->gather));
     u->arriving = true;
     return HY3_OK;
 }
@@ -325,7 +327,7 @@ const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_par
     u = &store->units[param->unit];
     if (!u->whole || u->arriving || u->stale)
         HY3_BUG("'%s' is used while its unit is not gathered", param->name);
-    return u->whole + (size_t)param->offset * weight_size(store);
+    return u->whole + (size_t)param->offset * weight_size(u);
 }
 
 hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit)
@@ -456,9 +458,9 @@ struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3
     if (own.span.count == 0) /* its place may lie outside the slice */
         return own;
     at = place_of(param, own.span.first);
+    own.dtype = u->dtype;
     own.on_host = u->divides_weight && store->options.placement.host;
-    own.weight =
-        u->kept + (size_t)(at - (u->divides_weight ? slice_first : 0)) * weight_size(store);
+    own.weight = u->kept + (size_t)(at - (u->divides_weight ? slice_first : 0)) * weight_size(u);
     if (u->grad && param->trainable)
         own.grad = u->grad + at - (u->divides_grad ? slice_first : u->grad_from);
     return own;
@@ -501,14 +503,19 @@ static char *kept_address(const struct hy3_store *store, const struct hy3_param 
     u = &store->units[param->unit];
     if (u->divides_weight)
         at -= slice_of(u).first;
-    return u->kept + (size_t)at * weight_size(store);
+    return u->kept + (size_t)at * weight_size(u);
+}
+
+hy3_dtype hy3_store_dtype_of(const struct hy3_store *store, const struct hy3_param *param)
+{
+    return param->unit < 0 ? HY3_FP32 : store->units[param->unit].dtype;
 }
 
 hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
                          struct hy3_span span, const void *data, hy3_dtype dtype)
 {
     hy3_status status = HY3_OK;
-    hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->options.dtype;
+    hy3_dtype own = hy3_store_dtype_of(store, param);
     struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
     const char *from = (const char *)data;
     char *converted = NULL;
@@ -533,7 +540,7 @@ hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *
                          struct hy3_span span, float *data)
 {
     hy3_status status = HY3_OK;
-    hy3_dtype own = param->unit < 0 ? HY3_FP32 : store->options.dtype;
+    hy3_dtype own = hy3_store_dtype_of(store, param);
     struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
     char *raw = NULL;
 

@@ -15,7 +15,8 @@
  *     part that this rank updates (hy3_store_owned) is complete after hy3_store_finish.
  *  3. After an update hy3_store_updated tells the store; a divided unit is made whole again by its
  *     next gather.
- *  4. Weights are in compute precision, gradients and buffers in fp32.
+ *  4. Weights are in compute precision, those of wide units (params.h), gradients and buffers in
+ *     fp32.
  *  5. Every rank gathers and reduces the same units in the same order, whatever its tokens.
  * The optimizer state is optim/optimizer.h; files are ckpt/. */
 #pragma once
@@ -27,7 +28,7 @@
 struct hy3_store; /* opaque */
 
 struct hy3_store_options {
-    hy3_dtype dtype; /* of the weights */
+    hy3_dtype dtype; /* of the weights, but for wide units */
     bool with_grads; /* training */
     int zero_stage;
     bool whole_experts;             /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
@@ -47,7 +48,8 @@ struct hy3_store_memory {
 /* The elements of a parameter that this rank updates, their weights and gradients. */
 struct hy3_owned {
     struct hy3_span span; /* count may be 0 */
-    void *weight;         /* [span.count] compute precision, in the weights' placement if divided */
+    void *weight;         /* [span.count] in the weights' placement if divided */
+    hy3_dtype dtype;      /* of the weight */
     float *grad;          /* [span.count] device; NULL: frozen */
     bool on_host;         /* the weight is in host memory, else on the device */
 };
@@ -61,7 +63,10 @@ void hy3_store_close(struct hy3_store *store);
 
 const struct hy3_params *hy3_store_params(const struct hy3_store *store);
 const struct hy3_layout *hy3_store_layout(const struct hy3_store *store);
+
+/* Compute precision; and what a parameter is kept in. */
 hy3_dtype hy3_store_dtype(const struct hy3_store *store);
+hy3_dtype hy3_store_dtype_of(const struct hy3_store *store, const struct hy3_param *param);
 struct hy3_store_memory hy3_store_memory(const struct hy3_store *store);
 
 /* Local. Sets the order in which a pass will gather the units; prefetch and reuse follow it.

@@ -66,8 +66,7 @@ done:
 static hy3_status open_optimizer(struct hy3_run *run)
 {
     const struct hy3_loaded_model *model = &run->model;
-    struct hy3_optimizer_options options =
-        hy3_module_options_optimizer(run->config, hy3_store_dtype(model->store));
+    struct hy3_optimizer_options options = hy3_module_options_optimizer(run->config);
 
     return hy3_sharded_optimizer_open(model->backend, model->store, &options, &run->optimizer);
 }

@@ -95,7 +95,11 @@ static void check_units(const struct hy3_params *params)
         assert_true(unit->count >= at && unit->count < at + HY3_PARAM_ALIGN);
         assert_int_equal(unit->count % HY3_PARAM_ALIGN, 0);
         if (unit->layer >= 0)
-            assert_int_equal(hy3_params_unit(params, unit->layer, unit->expert), u);
+            assert_int_equal(unit->wide ? hy3_params_router_unit(params, unit->layer)
+                                        : hy3_params_unit(params, unit->layer, unit->expert),
+                             u);
+        for (int i = unit->first; i < unit->end; i++)
+            assert_true(unit->wide == (params->params[i].kind == HY3_P_ROUTER));
     }
     for (int i = 0; i < params->count; i++)
         listed += params->params[i].unit < 0;
@@ -112,6 +116,7 @@ static void units_hold_every_parameter_once(void **state)
     assert_string_equal(params->unit[hy3_params_head_unit(params)].name, "head");
     assert_int_equal(hy3_params_unit(params, 0, true), -1);
     assert_int_equal(hy3_params_unit(params, (int)params->shape.layers, false), -1);
+    assert_int_equal(hy3_params_router_unit(params, 0), -1);
     hy3_params_free(params);
 }
 
@@ -172,6 +177,7 @@ static void models_without_experts_or_shared_experts_have_none(void **state)
     assert_ok(hy3_params_create(&shape, 0, 0, &params));
     check_units(params);
     assert_int_equal(params->buffer_count, 0);
+    assert_int_equal(hy3_params_router_unit(params, 2), -1);
     assert_non_null(hy3_params_find(params, HY3_P_DOWN, 2));
     hy3_params_free(params);
 }

@@ -19,28 +19,25 @@ static float drawn(uint64_t which, int64_t i)
     return 2 * hy3_random_uniform(word[0]) - 1;
 }
 
-/* An optimizer over two ranges of `weights`. */
-static struct hy3_optimizer *open_optimizer(hy3_dtype dtype, bool host, void *weights,
-                                            const float *grads)
+/* An optimizer over two ranges, each with a dtype of its own. */
+static struct hy3_optimizer *open_mixed(const hy3_dtype dtypes[2], bool host, void *first,
+                                        void *second, const float *grads)
 {
     struct hy3_optimizer *o;
     const struct hy3_backend *backend;
-    size_t size = hy3_dtype_size(dtype);
-    struct hy3_optimizer_options options = {.beta1 = 0.9,
-                                            .beta2 = 0.99,
-                                            .eps = 1e-8,
-                                            .weight_decay = 0.1,
-                                            .dtype = dtype,
-                                            .placement = {.host = host}};
+    struct hy3_optimizer_options options = {
+        .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .placement = {.host = host}};
     struct hy3_range ranges[] = {
         {.name = "a",
-         .weight = weights,
+         .weight = first,
+         .dtype = dtypes[0],
          .grad = grads,
          .count = 1001,
          .decay = true,
          .norm = {0, 1001}},
         {.name = "b",
-         .weight = (char *)weights + 1001 * size,
+         .weight = second,
+         .dtype = dtypes[1],
          .grad = grads + 1001,
          .count = N - 1001,
          .norm = {5, N - 1006}},
@@ -49,6 +46,51 @@ static struct hy3_optimizer *open_optimizer(hy3_dtype dtype, bool host, void *we
     assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &backend));
     assert_ok(hy3_optimizer_create(backend, &options, ranges, 2, &o));
     return o;
+}
+
+/* The same over the halves of one array. */
+static struct hy3_optimizer *open_optimizer(hy3_dtype dtype, bool host, void *weights,
+                                            const float *grads)
+{
+    return open_mixed((hy3_dtype[]){dtype, dtype}, host, weights,
+                      (char *)weights + 1001 * hy3_dtype_size(dtype), grads);
+}
+
+static void an_fp32_range_stands_beside_a_split_one(void **state)
+{
+    static float wide[N], grads[N], masters[N], plain[N];
+    static hy3_bf16 narrow[N];
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        bool host = i & 1, is_second = i & 2; /* the fp32 one */
+        const hy3_dtype dtypes[] = {is_second ? HY3_BF16 : HY3_FP32,
+                                    is_second ? HY3_FP32 : HY3_BF16};
+        struct hy3_optimizer *one = open_optimizer(HY3_FP32, false, wide, grads), *other;
+
+        other = open_mixed(dtypes, host, is_second ? (void *)narrow : plain,
+                           is_second ? (void *)plain : narrow, grads);
+        for (int64_t j = 0; j < N; j++)
+            wide[j] = drawn(0, j);
+        assert_ok(hy3_optimizer_put(other, HY3_MASTER, 0, (struct hy3_span){0, 1001}, wide));
+        assert_ok(
+            hy3_optimizer_put(other, HY3_MASTER, 1, (struct hy3_span){0, N - 1001}, wide + 1001));
+        for (int step = 1; step <= 3; step++) {
+            for (int64_t j = 0; j < N; j++)
+                grads[j] = drawn((uint64_t)step, j);
+            assert_ok(hy3_optimizer_step(one, NULL, step, 1e-3, 0.5));
+            assert_ok(hy3_optimizer_step(other, NULL, step, 1e-3, 0.5));
+        }
+        assert_ok(hy3_optimizer_get(other, HY3_MASTER, 0, (struct hy3_span){0, 1001}, masters));
+        assert_ok(hy3_optimizer_get(other, HY3_MASTER, 1, (struct hy3_span){0, N - 1001},
+                                    masters + 1001));
+        assert_memory_equal(wide, masters, sizeof wide);
+        assert_memory_equal(plain, is_second ? wide + 1001 : wide,
+                            (is_second ? N - 1001 : 1001) * sizeof *plain);
+        assert_true(hy3_optimizer_bytes(other) < hy3_optimizer_bytes(one) + 2 * N + 64);
+        hy3_optimizer_free(one);
+        hy3_optimizer_free(other);
+    }
 }
 
 static void split_master_equals_a_separate_fp32_master(void **state)
@@ -151,6 +193,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(split_master_equals_a_separate_fp32_master),
+        cmocka_unit_test(an_fp32_range_stands_beside_a_split_one),
         cmocka_unit_test(state_comes_back),
         cmocka_unit_test(the_norm_counts_its_parts_and_names_what_is_not_finite),
         cmocka_unit_test(every_master_is_joined_again),

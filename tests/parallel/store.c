@@ -65,7 +65,8 @@ static void close_fixture(struct fixture *f)
 }
 
 /* Runs `body` for every division that these ranks allow. */
-static void for_all_divisions(void (*body)(struct fixture *f, const struct division *d))
+static void for_all_divisions_in(hy3_dtype dtype,
+                                 void (*body)(struct fixture *f, const struct division *d))
 {
     int size = hy3_size(MPI_COMM_WORLD);
     static const struct division kinds[] = {
@@ -87,11 +88,16 @@ static void for_all_divisions(void (*body)(struct fixture *f, const struct divis
             struct fixture f;
 
             d.group = group;
-            open_fixture(&f, HY3_FP32, &d);
+            open_fixture(&f, dtype, &d);
             body(&f, &d);
             close_fixture(&f);
         }
     }
+}
+
+static void for_all_divisions(void (*body)(struct fixture *f, const struct division *d))
+{
+    for_all_divisions_in(HY3_FP32, body);
 }
 
 static float number(int param, int64_t element)
@@ -303,6 +309,55 @@ static void slices_take_a_share_of_the_memory(void **state)
     for_all_divisions(check_memory);
 }
 
+/* Whether the gathered routers are the numbers times `factor`, with all bits. */
+static bool are_routers_exact(struct fixture *f, float factor)
+{
+    bool right = true;
+
+    for (int u = 0; u < f->params->units; u++)
+        assert_ok(hy3_store_gather(f->store, NULL, u));
+    for (int i = 0; i < f->params->count; i++) {
+        const struct hy3_param *p = &f->params->params[i];
+        const float *w = hy3_store_weight(f->store, p);
+
+        right = right && (hy3_store_dtype_of(f->store, p) == HY3_FP32) ==
+                             (p->kind == HY3_P_ROUTER || p->kind == HY3_P_ROUTER_BIAS);
+        for (int64_t j = 0; p->kind == HY3_P_ROUTER && j < p->held; j++)
+            right = right && w[j] == factor * number(i, j);
+    }
+    for (int u = 0; u < f->params->units; u++)
+        hy3_store_release(f->store, u);
+    return right;
+}
+
+static void check_routers(struct fixture *f, const struct division *d)
+{
+    bool right;
+
+    (void)d;
+    hy3_store_schedule(f->store, NULL, 0);
+    put_numbers(f); /* of up to 18 bits */
+    right = are_routers_exact(f, 1);
+    for (int i = 0; i < f->params->count; i++) {
+        struct hy3_owned own;
+
+        if (f->params->params[i].kind != HY3_P_ROUTER)
+            continue;
+        own = hy3_store_owned(f->store, &f->params->params[i]);
+        right = right && (own.span.count == 0 || own.dtype == HY3_FP32);
+        for (int64_t j = 0; j < own.span.count; j++)
+            ((float *)own.weight)[j] *= 3;
+    }
+    hy3_store_updated(f->store);
+    assert_all(right && are_routers_exact(f, 3));
+}
+
+static void routers_are_fp32_in_a_bf16_store(void **state)
+{
+    (void)state;
+    for_all_divisions_in(HY3_BF16, check_routers);
+}
+
 static void a_part_is_put_at_its_place(void **state)
 {
     const struct division d = {.group = 1};
@@ -356,6 +411,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(gradients_are_summed_over_ranks_and_micro_batches),
         cmocka_unit_test(every_element_is_written_by_one_rank_that_owns_it),
         cmocka_unit_test(slices_take_a_share_of_the_memory),
+        cmocka_unit_test(routers_are_fp32_in_a_bf16_store),
         cmocka_unit_test(a_part_is_put_at_its_place),
         cmocka_unit_test(a_group_that_does_not_divide_is_refused),
         cmocka_unit_test(the_largest_group_inside_a_node_is_chosen),
