@@ -53,7 +53,7 @@ static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
     if (entry->dims != place.dims || entry->bytes / entry->width != place.span.count)
         HY3_FAIL(HY3_EFORMAT, "tensor '%s' of '%s' does not have the shape that config.json says",
                  entry->name, m->options->base);
-    if (place.param->unit < 0)
+    if (hy3_hf_stays_wide(place.param, tensor))
         dtype = HY3_FP32;
     if (tensor->dtype == dtype && (place.param->layer < 0 || !factor(m, place.param, HY3_LORA_A)))
         return HY3_OK;

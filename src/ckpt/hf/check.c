@@ -9,6 +9,7 @@
 #include "base/printable.h"
 #include "ckpt/hf/directory.h"
 #include "ckpt/hf/examine.h"
+#include "ckpt/hf/plan.h"
 #include "ckpt/hf/seen.h"
 #include "ckpt/hf/verify.h"
 #include "comm/agree.h"
@@ -122,7 +123,8 @@ static void check_header(const struct check *c, const char *file, const struct h
     else if (is_buffer && t->dtype != HY3_FP32)
         finding(c, "%s: %s: the dtype is %s, but router biases must be F32", file, t->name,
                 t->dtype_name);
-    else if (!is_buffer && !is_mtp && c->dtype && strcmp(t->dtype_name, c->dtype) != 0)
+    else if (!hy3_hf_stays_wide(place->param, t) && !is_mtp && c->dtype &&
+             strcmp(t->dtype_name, c->dtype) != 0)
         finding(c, "%s: %s: the dtype is %s, config.json says %s", file, t->name, t->dtype_name,
                 c->dtype);
 }

@@ -38,7 +38,9 @@ static hy3_status add_param_piece(struct hy3_hf_plan *plan,
 
     HY3_TRY(add_entry(plan, &entry));
     entry->param = param;
-    entry->dtype = param->unit < 0 ? HY3_FP32 : options->dtype;
+    entry->dtype = param->unit < 0 || (plan->wide && plan->wide[param - params->params])
+                       ? HY3_FP32
+                       : options->dtype;
     entry->dtype_name = hy3_shard_dtype_name(entry->dtype);
     entry->width = (int)hy3_dtype_size(entry->dtype);
     entry->span = hy3_name_piece(param, &params->shape, options->names, piece, entry->name,
@@ -226,9 +228,6 @@ static hy3_status add_base_tensors(struct hy3_hf_plan *plan,
 
     if (!options->base)
         return HY3_OK;
-    plan->base_count = hy3_hf_dir_shards(options->base);
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    HY3_TRY(hy3_alloc(&plan->base, (size_t)plan->base_count, sizeof *plan->base));
     for (int i = 0; i < hy3_hf_dir_tensors(options->base); i++) {
         const char *name = hy3_hf_dir_tensor(options->base, i, &shard);
         struct hy3_place place;
@@ -236,6 +235,38 @@ static hy3_status add_base_tensors(struct hy3_hf_plan *plan,
         hy3_name_locate(params, name, &place);
         if (!place.param && place.is_mtp)
             HY3_TRY(add_base_tensor(plan, options, params->shape.experts, name, shard));
+    }
+    return HY3_OK;
+}
+
+bool hy3_hf_stays_wide(const struct hy3_param *param, const struct hy3_shard_tensor *tensor)
+{
+    return param->unit < 0 || (param->kind == HY3_P_ROUTER && tensor->dtype == HY3_FP32);
+}
+
+static hy3_status open_base(struct hy3_hf_plan *plan, const struct hy3_hf_dir *base)
+{
+    plan->base_count = hy3_hf_dir_shards(base);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    return hy3_alloc(&plan->base, (size_t)plan->base_count, sizeof *plan->base);
+}
+
+/* Finds the tensors that stay fp32. */
+static hy3_status find_wide(struct hy3_hf_plan *plan, const struct hy3_hf_dir *base,
+                            const struct hy3_params *params)
+{
+    HY3_TRY(hy3_alloc(&plan->wide, (size_t)params->count, sizeof *plan->wide));
+    for (int i = 0; i < hy3_hf_dir_tensors(base); i++) {
+        int shard;
+        const char *name = hy3_hf_dir_tensor(base, i, &shard);
+        const struct hy3_shard_tensor *tensor;
+        struct hy3_place place;
+
+        hy3_name_locate(params, name, &place);
+        if (!place.param || place.param->kind != HY3_P_ROUTER)
+            continue;
+        HY3_TRY(open_base_tensor(plan, base, name, shard, &tensor));
+        plan->wide[place.param - params->params] = hy3_hf_stays_wide(place.param, tensor);
     }
     return HY3_OK;
 }
@@ -392,6 +423,10 @@ hy3_status hy3_hf_plan_create(const struct hy3_hf_writer_options *options,
     HY3_TRY_DONE(hy3_alloc(&plan, 1, sizeof *plan));
     plan->program = options->program ? options->program : "hy3_sft";
     plan->trained_on = options->trained_on;
+    if (options->base && !options->adapter) {
+        HY3_TRY_DONE(open_base(plan, options->base));
+        HY3_TRY_DONE(find_wide(plan, options->base, params));
+    }
     HY3_TRY_DONE(list_entries(plan, options, params));
     HY3_TRY_DONE(
         cut_files(plan, options->adapter ? "adapter_model" : "model", options->max_shard_bytes));
@@ -460,9 +495,7 @@ hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&plan, 1, sizeof *plan));
     plan->bare = layout->names == HY3_OUTER;
-    plan->base_count = hy3_hf_dir_shards(base);
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    HY3_TRY_DONE(hy3_alloc(&plan->base, (size_t)plan->base_count, sizeof *plan->base));
+    HY3_TRY_DONE(open_base(plan, base));
     for (int i = 0; i < hy3_hf_dir_tensors(base); i++) {
         int shard;
         const char *name = hy3_hf_dir_tensor(base, i, &shard);
@@ -490,6 +523,7 @@ void hy3_hf_plan_free(struct hy3_hf_plan *plan)
     for (int i = 0; plan->base && i < plan->base_count; i++)
         hy3_shard_close(plan->base[i]);
     hy3_free(plan->base);
+    hy3_free(plan->wide);
     hy3_free(plan->entries);
     hy3_free(plan->pieces);
     hy3_free(plan->files);

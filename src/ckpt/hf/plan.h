@@ -17,7 +17,8 @@ struct hy3_hf_writer_options {
     const json_t *config;     /* written as config.json when there is no base; NULL: none */
     const json_t *generation; /* as generation_config.json when nobody has one; NULL: none */
     enum hy3_names names;
-    hy3_dtype dtype; /* of weights; router biases stay fp32 */
+    /* of weights; router biases are fp32, and so are router weights that the base has in fp32 */
+    hy3_dtype dtype;
     int64_t max_shard_bytes;
     const char *tokenizer_directory; /* its tokenizer files are copied; NULL: none */
     bool adapter;        /* the adapter's tensors instead of the model's, under PEFT's file names */
@@ -66,7 +67,8 @@ struct hy3_hf_plan {
     struct hy3_hf_piece *pieces;
     struct hy3_hf_file *files;
     int count, file_count;
-    bool bare; /* no __metadata__ in the headers: the public converter writes none */
+    bool *wide; /* [params->count] fp32 whatever the options say; NULL: none */
+    bool bare;  /* no __metadata__ in the headers: the public converter writes none */
     /* metadata of the headers, or of the index where they have none; "" and NULL: none */
     const char *program;    /* hy3_program */
     char source[20];        /* hy3_source: what the result was made from, 16 digits */
@@ -97,6 +99,10 @@ hy3_status hy3_hf_plan_rewrite(const struct hy3_hf_dir *base, int64_t experts,
                                const struct hy3_hf_rewrite_layout *layout,
                                struct hy3_hf_plan **out);
 hy3_status hy3_hf_plan_lay_out(struct hy3_hf_plan *plan);
+
+/* Whether a tensor of the base is fp32 in every file that is made from it: the router's bias, and
+ * its weights where the base has them so. transformers from 5.24 on keeps both in fp32. */
+bool hy3_hf_stays_wide(const struct hy3_param *param, const struct hy3_shard_tensor *tensor);
 
 /* Whether the plan is one file, model.safetensors, which needs no index. */
 bool hy3_hf_plan_is_single(const struct hy3_hf_plan *plan);
