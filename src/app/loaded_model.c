@@ -62,14 +62,25 @@ hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_op
     return hy3_agree(comm, make_table(options, model), "opening the model");
 }
 
-hy3_status hy3_loaded_model_load(struct hy3_loaded_model *model,
-                                 const struct hy3_loaded_model_options *options)
+hy3_status hy3_loaded_model_allocate(struct hy3_loaded_model *model,
+                                     const struct hy3_loaded_model_options *options)
 {
     struct hy3_store_options store = options->store;
 
     store.with_grads = options->training != HY3_TRAIN_NOTHING;
-    HY3_TRY(hy3_store_open(model->backend, &model->layout, model->params, &store, &model->store));
-    return hy3_hf_load(model->layout.world.comm, model->base, model->store);
+    return hy3_store_open(model->backend, &model->layout, model->params, &store, &model->store);
+}
+
+hy3_status hy3_loaded_model_read(struct hy3_loaded_model *model, const struct hy3_values *masters)
+{
+    return hy3_hf_load(model->layout.world.comm, model->base, model->store, masters);
+}
+
+hy3_status hy3_loaded_model_load(struct hy3_loaded_model *model,
+                                 const struct hy3_loaded_model_options *options)
+{
+    HY3_TRY(hy3_loaded_model_allocate(model, options));
+    return hy3_loaded_model_read(model, NULL);
 }
 
 hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *model, uint64_t seed,
@@ -78,7 +89,9 @@ hy3_status hy3_loaded_model_load_adapter(struct hy3_loaded_model *model, uint64_
     hy3_status status = model->adapter ? hy3_adapter_load(model->adapter, model->params, values)
                                        : hy3_adapter_draw(model->params, seed, values);
 
-    return hy3_agree(model->layout.world.comm, status, "loading the adapter");
+    HY3_AGREE(model->layout.world.comm, status, "loading the adapter");
+    hy3_store_updated(model->store); /* masters of other ranks round ties in another way */
+    return HY3_OK;
 }
 
 void hy3_loaded_model_close(struct hy3_loaded_model *model)

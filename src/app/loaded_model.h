@@ -36,7 +36,14 @@ struct hy3_loaded_model_options {
 hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_options *options,
                                  struct hy3_loaded_model *model);
 
-/* Collective. Allocates and loads the weights. */
+/* Collective. Allocates the weights. */
+hy3_status hy3_loaded_model_allocate(struct hy3_loaded_model *model,
+                                     const struct hy3_loaded_model_options *options);
+
+/* Collective. Loads them. masters: see hy3_hf_load. */
+hy3_status hy3_loaded_model_read(struct hy3_loaded_model *model, const struct hy3_values *masters);
+
+/* Collective. Both, without an optimizer. */
 hy3_status hy3_loaded_model_load(struct hy3_loaded_model *model,
                                  const struct hy3_loaded_model_options *options);
 

@@ -158,15 +158,17 @@ static hy3_status open_weights(struct hy3_run *run, const struct hy3_loaded_mode
 {
     const struct hy3_config *c = run->config;
     int64_t steps = run->data.steps - (run->dir.newest > 0 ? run->dir.newest : 0);
+    struct hy3_values masters;
 
     HY3_AGREE(run->comm, hy3_run_memory_check(c, &run->model, run->data.longest, &run->memory),
               "planning device memory");
     HY3_AGREE(run->comm, hy3_run_disk_check(c, &run->model, steps), "planning disk space");
-    HY3_TRY(hy3_loaded_model_load(&run->model, options));
+    HY3_TRY(hy3_loaded_model_allocate(&run->model, options));
     HY3_TRY(open_optimizer(run));
+    masters = hy3_sharded_optimizer_values(&run->optimizer);
+    HY3_TRY(hy3_loaded_model_read(&run->model, &masters));
     if (hy3_module_options_training(c) == HY3_TRAIN_ADAPTER)
-        HY3_TRY(hy3_loaded_model_load_adapter(&run->model, (uint64_t)c->seed,
-                                              hy3_sharded_optimizer_values(&run->optimizer)));
+        HY3_TRY(hy3_loaded_model_load_adapter(&run->model, (uint64_t)c->seed, masters));
     HY3_TRY(open_pass(run));
     HY3_TRY(hy3_run_state_restore(run));
     HY3_TRY(hy3_run_data_publish(&run->model.layout.world, &run->data));

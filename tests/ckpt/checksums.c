@@ -24,7 +24,7 @@ static struct hy3_hf_writer_options options_for(const struct model *m, const cha
 static void load_golden(struct model *m)
 {
     model_open(m, MPI_COMM_WORLD, hy3_golden("a/inner"), HY3_BF16);
-    assert_ok(hy3_hf_load(MPI_COMM_WORLD, m->dir, m->store));
+    assert_ok(hy3_hf_load(MPI_COMM_WORLD, m->dir, m->store, NULL));
 }
 
 static void write_golden(const struct model *m, const char *name, int64_t limit)

@@ -24,7 +24,7 @@ static void the_golden_values_arrive_bit_for_bit(void **state)
 
     (void)state;
     model_open(&m, MPI_COMM_WORLD, hy3_golden("a/inner"), HY3_BF16);
-    assert_all(hy3_hf_load(MPI_COMM_WORLD, m.dir, m.store) == HY3_OK);
+    assert_all(hy3_hf_load(MPI_COMM_WORLD, m.dir, m.store, NULL) == HY3_OK);
     assert_all(hy3_hf_dir_names(m.dir) == HY3_INNER);
     for (int s = 0; s < hy3_hf_dir_shards(m.dir); s++) {
         struct hy3_shard *shard;
@@ -133,7 +133,7 @@ static void refuses(const char *words, const char *drop, const char *add, const 
         json_object_set_new(config, key, json_integer(value));
     assert_ok(hy3_json_write(path, config));
     model_open(&m, MPI_COMM_SELF, directory, HY3_FP32);
-    assert_fails(HY3_EFORMAT, words, hy3_hf_load(MPI_COMM_SELF, m.dir, m.store));
+    assert_fails(HY3_EFORMAT, words, hy3_hf_load(MPI_COMM_SELF, m.dir, m.store, NULL));
     model_close(&m);
     json_decref(index);
     json_decref(config);
@@ -197,7 +197,7 @@ static void a_broken_value_is_found_by_name(void **state)
     hy3_shard_close(shard);
     model_open(&m, MPI_COMM_SELF, directory, HY3_FP32);
     assert_fails(HY3_EFORMAT, "element 5000 of tensor 'lm_head.weight' is NaN or infinite",
-                 hy3_hf_load(MPI_COMM_SELF, m.dir, m.store));
+                 hy3_hf_load(MPI_COMM_SELF, m.dir, m.store, NULL));
     model_close(&m);
 }
 

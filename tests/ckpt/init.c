@@ -74,8 +74,8 @@ static void both_layouts_load_with_the_same_values(void **state)
     model_open(&b, MPI_COMM_WORLD, scratch("outer"), HY3_FP32);
     assert_all(a.shape.mtp_layers == 1);
     assert_all(hy3_hf_dir_names(b.dir) == HY3_OUTER);
-    assert_ok(hy3_hf_load(MPI_COMM_WORLD, a.dir, a.store));
-    assert_ok(hy3_hf_load(MPI_COMM_WORLD, b.dir, b.store));
+    assert_ok(hy3_hf_load(MPI_COMM_WORLD, a.dir, a.store, NULL));
+    assert_ok(hy3_hf_load(MPI_COMM_WORLD, b.dir, b.store, NULL));
     for (int i = 0; i < a.params->count; i++)
         same = same && memcmp(hy3_store_weight(a.store, &a.params->params[i]),
                               hy3_store_weight(b.store, &b.params->params[i]),
@@ -93,7 +93,7 @@ static void weights_are_normal_and_norms_are_one(void **state)
     (void)state;
     assert_ok(hy3_init_write(MPI_COMM_WORLD, &options));
     model_open(&m, MPI_COMM_WORLD, scratch("values"), HY3_FP32);
-    assert_ok(hy3_hf_load(MPI_COMM_WORLD, m.dir, m.store));
+    assert_ok(hy3_hf_load(MPI_COMM_WORLD, m.dir, m.store, NULL));
     for (int i = 0; i < m.params->count; i++) {
         const struct hy3_param *p = &m.params->params[i];
         const float *x = hy3_store_weight(m.store, p);

@@ -85,7 +85,7 @@ static void write_model(const char *directory)
 
     model_open(&m, MPI_COMM_SELF, hy3_golden("a/inner"), HY3_BF16);
     options.base = m.dir;
-    assert_ok(hy3_hf_load(MPI_COMM_SELF, m.dir, m.store));
+    assert_ok(hy3_hf_load(MPI_COMM_SELF, m.dir, m.store, NULL));
     assert_ok(hy3_hf_write(MPI_COMM_SELF, &options, m.params, hy3_store_values(m.store)));
     model_close(&m);
 }

@@ -25,7 +25,7 @@ static struct hy3_hf_writer_options options_for(const struct model *m, const cha
 static void load_golden(struct model *m, MPI_Comm comm, hy3_dtype dtype)
 {
     model_open(m, comm, hy3_golden("a/inner"), dtype);
-    assert_ok(hy3_hf_load(comm, m->dir, m->store));
+    assert_ok(hy3_hf_load(comm, m->dir, m->store, NULL));
 }
 
 /* The written tensor that holds the inner tensor `name`, and where in it, in elements. */
@@ -189,7 +189,7 @@ static void both_conversions_are_inverse(void **state)
     write_one(MPI_COMM_WORLD, &m, "outer", HY3_OUTER, HY3_BF16, 70000);
     model_open(&outer, MPI_COMM_WORLD, scratch("outer"), HY3_BF16);
     assert_all(hy3_hf_dir_names(outer.dir) == HY3_OUTER);
-    assert_ok(hy3_hf_load(MPI_COMM_WORLD, outer.dir, outer.store));
+    assert_ok(hy3_hf_load(MPI_COMM_WORLD, outer.dir, outer.store, NULL));
     write_one(MPI_COMM_WORLD, &outer, "second", HY3_INNER, HY3_BF16, 100000);
     assert_all(hy3_rank(MPI_COMM_WORLD) != 0 || holds_golden(&m, scratch("second"), HY3_BF16));
     model_close(&m);

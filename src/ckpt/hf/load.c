@@ -16,10 +16,31 @@ enum { PIECE_BYTES = 32 << 20 }; /* of one read */
 struct load {
     const struct hy3_hf_dir *dir;
     struct hy3_store *store;
-    char *piece;         /* [PIECE_BYTES] */
-    int64_t done, total; /* bytes */
+    const struct hy3_values *masters; /* NULL: none */
+    char *piece;                      /* [PIECE_BYTES] */
+    float *wide;                      /* [PIECE_BYTES / 2] of an fp16 file */
+    int64_t done, total;              /* bytes */
     double start;
 };
+
+/* A piece of a tensor into the store, and its masters where the store would round it. */
+static hy3_status put(struct load *load, const struct hy3_param *param, struct hy3_span piece,
+                      hy3_dtype dtype)
+{
+    const float *values = (const float *)(const void *)load->piece;
+
+    HY3_TRY(hy3_store_put(load->store, param, piece, load->piece, dtype));
+    if (!load->masters || !param->trainable || dtype == HY3_BF16 ||
+        hy3_store_dtype_of(load->store, param) == HY3_FP32)
+        return HY3_OK;
+    if (dtype == HY3_FP16) {
+        if (!load->wide)
+            HY3_TRY(hy3_alloc(&load->wide, PIECE_BYTES / 2, sizeof *load->wide));
+        hy3_convert(load->piece, dtype, load->wide, HY3_FP32, (size_t)piece.count);
+        values = load->wide;
+    }
+    return load->masters->put(load->masters->of, HY3_MASTER, param, piece, values);
+}
 
 static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
                               const struct hy3_shard_tensor *tensor)
@@ -42,7 +63,7 @@ static hy3_status load_tensor(struct load *load, const struct hy3_shard *shard,
             HY3_FAIL(HY3_EFORMAT,
                      "%s: element %lld of tensor '%s' is NaN or infinite; the file is damaged",
                      hy3_shard_path(shard), (long long)(from + bad), tensor->name);
-        HY3_TRY(hy3_store_put(load->store, place.param, piece, load->piece, tensor->dtype));
+        HY3_TRY(put(load, place.param, piece, tensor->dtype));
         load->done += bytes;
         hy3_log_progress_bytes("loading", load->done, load->total, load->start);
     }
@@ -66,6 +87,7 @@ static hy3_status load_all(struct load *load)
 done:
     hy3_shard_close(shard);
     hy3_free(load->piece);
+    hy3_free(load->wide);
     return status;
 }
 
@@ -95,10 +117,14 @@ done:
     return status;
 }
 
-hy3_status hy3_hf_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store)
+hy3_status hy3_hf_load(MPI_Comm comm, const struct hy3_hf_dir *dir, struct hy3_store *store,
+                       const struct hy3_values *masters)
 {
-    struct load load = {.dir = dir, .store = store};
+    struct load load = {.dir = dir, .store = store, .masters = masters};
 
     HY3_AGREE(comm, account_all(&load), "checking the weights");
-    return hy3_agree(comm, load_all(&load), "loading the weights");
+    HY3_AGREE(comm, load_all(&load), "loading the weights");
+    if (masters) /* other ranks round the weights in the way of masters */
+        hy3_store_updated(store);
+    return HY3_OK;
 }
