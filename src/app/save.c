@@ -54,13 +54,23 @@ hy3_status hy3_save_weights(MPI_Comm comm, const struct hy3_save *save, struct h
     return hy3_hf_write(comm, &writer, params, values);
 }
 
+/* Masters of what is trained, weights of the rest. */
+static hy3_status get_trained(void *of, enum hy3_field field, const struct hy3_param *param,
+                              struct hy3_span span, float *out)
+{
+    struct hy3_sharded_optimizer *optimizer = of;
+    struct hy3_values values = param->trainable ? hy3_sharded_optimizer_values(optimizer)
+                                                : hy3_store_values(optimizer->store);
+
+    return values.get(values.of, field, param, span, out);
+}
+
 hy3_status hy3_save_trained(const struct hy3_save *save, struct hy3_sharded_optimizer *optimizer)
 {
-    const struct hy3_loaded_model *model = save->model;
+    struct hy3_values values = hy3_sharded_optimizer_values(optimizer);
 
-    return hy3_save_weights(model->layout.world.comm, save,
-                            model->params->lora.rank > 0 ? hy3_sharded_optimizer_values(optimizer)
-                                                         : hy3_store_values(model->store));
+    values.get = get_trained;
+    return hy3_save_weights(save->model->layout.world.comm, save, values);
 }
 
 hy3_status hy3_save_small_files(const struct hy3_save *save)
