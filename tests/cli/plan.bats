@@ -72,13 +72,15 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
 
 # Of the four micro-batches the second and third take the same and stand there once.
 @test "the timeline of a step is a Chrome trace" {
+    local trace=$BATS_TEST_TMPDIR/trace.json
+
     run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
-        --rates "$HY3_SOURCE/etc/devices/h100.cfg" --trace trace.json
-    [ "$(grep -c '"attention_forward","ph":"X"' trace.json)" -eq $((80 * 3 * 2)) ] ||
-        fail "$(head -c 300 trace.json)"
-    [ "$(sed -n '1p;$p' trace.json | tr -d '\n')" = '{"traceEvents":[]}' ] ||
-        fail "$(head -c 300 trace.json)"
-    ! grep -qE '"(ts|dur)":-' trace.json
+        --rates "$HY3_SOURCE/etc/devices/h100.cfg" --trace "$trace"
+    [ "$(grep -c '"attention_forward","ph":"X"' "$trace")" -eq $((80 * 3 * 2)) ] ||
+        fail "$(head -c 300 "$trace")"
+    [ "$(sed -n '1p;$p' "$trace" | tr -d '\n')" = '{"traceEvents":[]}' ] ||
+        fail "$(head -c 300 "$trace")"
+    ! grep -qE '"(ts|dur)":-' "$trace"
 }
 
 @test "rates that are no rates are refused, all of them together" {
