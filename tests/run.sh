@@ -74,7 +74,8 @@ seconds_of_files() {
 
 # of the facts of .bats files; the others tell no times
 seconds_of_facts() {
-    sed 's/\.trs:.*/.log/' results.txt | sort -u | xargs -r grep -hE '^(PASS|FAIL): .* in [0-9]+ms' |
+    sed 's/\.trs:.*/.log/' results.txt | sort -u |
+        xargs -r grep -hE '^(PASS|FAIL): .* in [0-9]+ms' |
         sed -nE 's/^[A-Z]*: (.*) in ([0-9]+)ms.*/\2 \1/p' |
         awk '{ $1 = sprintf("%.1f", $1 / 1000); print }'
 }
