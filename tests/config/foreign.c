@@ -141,6 +141,18 @@ static void defaults_are_those_of_the_tool(void **state)
     assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
 }
 
+static void packing_becomes_ours(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "packing: true\n", NULL, "packing = true;|packing_length = 0;"},
+        {LF "neat_packing: true\npacking: false\n", NULL, "packing = true;"},
+        {SWIFT "packing: true\npacking_length: 2048\n", NULL, "packing = true;|packing_length = 2048;|max_seq_length = 512;"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
 static void keys_become_ours(void **state)
 {
     static const struct scene scenes[] = {
@@ -174,9 +186,6 @@ static void keys_become_ours(void **state)
         {SWIFT "deepspeed: zero3_offload\n", NULL, "zero_stage = 3;|offload = \"full\";"},
         {SWIFT "target_modules: all-linear\ntarget_parameters: [mlp.experts.gate_up_proj, mlp.experts.down_proj]\n", NULL, "\"down_proj\", \"experts\"];"},
         {LF "packing: false\ngradient_checkpointing: true\ndisable_gradient_checkpointing: true\n", NULL, "gradient_checkpointing = false;|packing = false;"},
-        {LF "packing: true\n", NULL, "packing = true;|packing_length = 0;"},
-        {LF "neat_packing: true\npacking: false\n", NULL, "packing = true;"},
-        {SWIFT "packing: true\npacking_length: 2048\n", NULL, "packing = true;|packing_length = 2048;|max_seq_length = 512;"},
         {LF "disable_gradient_checkpointing: true\ngradient_checkpointing: true\n", NULL, "gradient_checkpointing = false;"},
         {LF "save_strategy: no\nsave_steps: 5\n", NULL, "save_steps = 0;"},
         {LF "report_to: [trackio, none]\nfsdp: False\nenable_thinking: true\n", NULL, "report_to = \"tensorboard\";"},
@@ -355,6 +364,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(yaml_scalars_are_read_as_omegaconf_reads_them),
         TEST(defaults_are_those_of_the_tool),
+        TEST(packing_becomes_ours),
         TEST(keys_become_ours),
         TEST(what_changes_the_result_is_refused),
         TEST(json_has_lines_and_no_interpolation),
