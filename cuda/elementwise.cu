@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise.cu - casts, sums, dropout, sums of squares: each in one pass. Bound by memory. */
+/* elementwise.cu - casts, sums, dropout, noise, sums of squares: each in one pass. Bound by
+ * memory. */
 #include "cuda/cuda.h"
 
 extern "C" {
@@ -68,7 +69,7 @@ hy3_status hy3_cuda_add(struct hy3_stream *stream, const struct hy3_add *a)
     return HY3_OK;
 }
 
-/* base/random.h's Philox 4x32-10, as used for dropout; a test compares the masks of both. */
+/* base/random.h's Philox 4x32-10, as used for dropout and noise; a test compares both. */
 HY3_DEVICE void philox(uint32_t key0, uint32_t key1, uint64_t high, uint64_t low,
                        uint32_t (&out)[4])
 {
@@ -148,6 +149,55 @@ hy3_status hy3_cuda_dropout(struct hy3_stream *stream, const struct hy3_dropout 
     HY3_BY_TYPE(a->dtype, T,
                 return is_wide<T>(a->C, a->x, a->y) ? dropout<T, true>(stream, a)
                                                     : dropout<T, false>(stream, a));
+}
+
+/* A thread has N adjacent columns, N a multiple of 4. Grid (columns, rows). */
+template <class T, int N, bool wide>
+__global__ void noise_kernel(int64_t C, uint32_t key0, uint32_t key1, const uint64_t *keys,
+                             const float *scale, T *y)
+{
+    int64_t row = (int64_t)blockIdx.y * C;
+    int64_t column = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) * N;
+    float value[N];
+
+    load_before<wide>(value, y + row, column, C);
+    HY3_UNROLL
+    for (int n = 0; n < N; n += 4) {
+        uint32_t word[4];
+
+        philox(key0, key1, keys[blockIdx.y], (uint64_t)(column + n) / 4, word);
+        HY3_UNROLL
+        for (int i = 0; i < 4; i++)
+            value[n + i] += scale[blockIdx.y] * (2 * ((float)(word[i] >> 8) * 0x1p-24f) - 1);
+    }
+    store_before<wide>(y + row, value, column, C);
+}
+
+template <class T, bool wide>
+static hy3_status noise(struct hy3_stream *stream, const struct hy3_noise *a)
+{
+    enum { ROWS = 32768, N = 16 / sizeof(T) }; /* of a launch; columns of a thread */
+
+    uint32_t key0 = (uint32_t)a->seed;
+    uint32_t key1 = (uint32_t)(a->seed >> 32) ^ ((uint32_t)HY3_RANDOM_NOISE * 0x9e3779b1u);
+    unsigned threads = threads_for((a->C + N - 1) / N, THREADS);
+
+    for (int64_t row = 0; row < a->N; row += ROWS) {
+        dim3 grid(blocks_for(a->C, N * threads),
+                  (unsigned)(a->N - row < ROWS ? a->N - row : (int64_t)ROWS));
+
+        HY3_CUDA_LAUNCH((noise_kernel<T, N, wide>), grid, threads, 0,
+                        hy3_cuda_stream(stream)->stream, a->C, key0, key1, a->keys + row,
+                        a->scale + row, (T *)a->y + row * a->C);
+    }
+    return HY3_OK;
+}
+
+hy3_status hy3_cuda_noise(struct hy3_stream *stream, const struct hy3_noise *a)
+{
+    HY3_BY_TYPE(a->dtype, T,
+                return is_wide<T>(a->C, a->y) ? noise<T, true>(stream, a)
+                                              : noise<T, false>(stream, a));
 }
 
 /* In a sum of squares: elements of a thread; of a block, which gives one partial sum. */

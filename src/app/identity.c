@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "ckpt/hf/fingerprint.h"
+#include "model/lora.h"
 
 /* "rank 4, alpha 8, dropout 0.05, targets q_proj v_proj"; "" without an adapter. */
 static void format_adapter(const struct hy3_lora *lora, char *out, size_t size)
@@ -26,6 +27,10 @@ static void format_adapter(const struct hy3_lora *lora, char *out, size_t size)
         if (lora->targets[kind] && target && !told)
             used += (size_t)snprintf(out + used, size - used, " %s", target);
     }
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT && used < size; kind++)
+        if (lora->saved[kind])
+            used +=
+                (size_t)snprintf(out + used, size - used, ", whole %s", hy3_lora_saved_name(kind));
 }
 
 hy3_status hy3_identity_of(struct hy3_loaded_model *model, const char *path,
@@ -66,13 +71,12 @@ hy3_status hy3_identity_check(const struct hy3_loaded_model *model, const char *
         return HY3_OK;
     }
     if (strcmp(state->adapter, here->adapter) != 0)
-        HY3_FAIL(
-            HY3_EUSAGE,
-            "'%s' is of another run: it trained %s%s, this one trains %s%s; restore the "
-            "settings (lora_rank, lora_alpha, use_rslora, lora_dropout, lora_target), or start "
-            "over in another directory",
-            path, state->adapter[0] ? "an adapter with " : "no adapter", state->adapter,
-            here->adapter[0] ? "an adapter with " : "no adapter", here->adapter);
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s' is of another run: it trained %s%s, this one trains %s%s; restore the "
+                 "settings (lora_rank, lora_alpha, use_rslora, lora_dropout, lora_target, "
+                 "additional_target), or start over in another directory",
+                 path, state->adapter[0] ? "an adapter with " : "no adapter", state->adapter,
+                 here->adapter[0] ? "an adapter with " : "no adapter", here->adapter);
     if (strcmp(state->fingerprint, here->fingerprint) == 0)
         return HY3_OK;
     if (!is_full(model->params))

@@ -34,6 +34,8 @@ static hy3_status read_lora(const struct hy3_config *config, struct hy3_lora *lo
                               .rslora = config->use_rslora};
     for (int i = 0; i < config->lora_target.count; i++)
         HY3_TRY(hy3_lora_target(config->lora_target.items[i], lora));
+    for (int i = 0; i < config->additional_target.count; i++)
+        HY3_TRY(hy3_lora_save(config->additional_target.items[i], lora));
     return HY3_OK;
 }
 
@@ -85,6 +87,7 @@ struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_confi
                                           .beta2 = c->adam_beta2,
                                           .eps = c->adam_epsilon,
                                           .weight_decay = c->weight_decay,
+                                          .b_rate = c->loraplus_lr_ratio,
                                           .placement = placement(c, HY3_OFFLOAD_optimizer)};
 }
 
@@ -99,6 +102,7 @@ struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
                                      .backward = true,
                                      .seed = (uint64_t)c->seed,
                                      .label_smoothing = c->label_smoothing_factor,
+                                     .noise_alpha = c->neftune_noise_alpha,
                                      .expert_capacity = c->expert_capacity,
                                      .checkpointing = c->gradient_checkpointing};
 }

@@ -143,6 +143,12 @@ static void check_dropout(const struct hy3_dropout *a)
     NEED(dropout, a->N == 0 || (a->keys && a->x && a->y));
 }
 
+static void check_noise(const struct hy3_noise *a)
+{
+    NEED(noise, a->N >= 0 && a->C > 0 && is_dtype(a->dtype));
+    NEED(noise, a->N == 0 || (a->keys && a->scale && a->y));
+}
+
 static void check_square_sum(const struct hy3_square_sum *a)
 {
     NEED(square_sum, a->n >= 0 && is_dtype(a->dtype) && a->sum && (a->n == 0 || a->x));

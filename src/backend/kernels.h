@@ -19,8 +19,8 @@
 /* clang-format off */
 #define HY3_PAIRS(X) X(embedding) X(rmsnorm) X(rope) X(attention) X(router) X(permute) X(unpermute) \
                      X(swiglu) X(loss)
-#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(cast) X(add) X(dropout) X(square_sum) \
-                     X(adamw)
+#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(cast) X(add) X(dropout) X(noise) \
+                     X(square_sum) X(adamw)
 
 /* clang-format on */
 
@@ -244,6 +244,17 @@ struct hy3_dropout {
     hy3_dtype dtype;
     const void *x; /* [N,C] */
     void *y;       /* [N,C] = */
+};
+
+/* y[n,i] += scale[n] (2 u - 1), u the uniform number (hy3_random_uniform) of the Philox word at
+ * (seed, noise, high = keys[n], low = i / 4), word i % 4. Its gradient is that of y. */
+struct hy3_noise {
+    int64_t N, C;
+    uint64_t seed;
+    const uint64_t *keys; /* [N] */
+    const float *scale;   /* [N] */
+    hy3_dtype dtype;
+    void *y; /* [N,C] */
 };
 
 /* *sum = or += sum x[i]^2 in fp64, in blocks of a fixed size. NaN or Inf in x make it NaN or

@@ -19,6 +19,7 @@ enum hy3_random_purpose { /* never renumber: a resumed run draws the same number
                           HY3_RANDOM_DUMMY = 6,
                           HY3_RANDOM_SPLIT = 7,
                           HY3_RANDOM_ROWS = 8,
+                          HY3_RANDOM_NOISE = 9,
 };
 
 /* Four 32-bit words for the key (seed, purpose) and the counter (high, low). */

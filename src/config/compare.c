@@ -48,7 +48,8 @@ static bool is_same_directory(const char *a, const char *b)
 static bool matters(const struct hy3_option *o, const struct hy3_config *a,
                     const struct hy3_config *b)
 {
-    bool of_adapter = strncmp(o->key, "lora_", 5) == 0 || strcmp(o->key, "use_rslora") == 0;
+    bool of_adapter = strncmp(o->key, "lora", 4) == 0 || strcmp(o->key, "use_rslora") == 0 ||
+                      strcmp(o->key, "additional_target") == 0;
     bool of_layers = strncmp(o->key, "freeze_", 7) == 0 && strcmp(o->key, "freeze_router") != 0;
     enum hy3_finetuning_type type = of_layers ? HY3_FINETUNING_freeze : HY3_FINETUNING_lora;
 

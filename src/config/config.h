@@ -56,7 +56,8 @@ struct hy3_config {
     int64_t lora_rank;
     double lora_alpha, lora_dropout;
     bool use_rslora;
-    struct hy3_list lora_target;
+    double loraplus_lr_ratio;
+    struct hy3_list lora_target, additional_target;
     char *adapter_name_or_path;
     bool freeze_router;
     int64_t freeze_trainable_layers; /* below 0: the first ones */
@@ -92,7 +93,7 @@ struct hy3_config {
     double warmup_ratio;
     int64_t warmup_steps;
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
-    double label_smoothing_factor;
+    double label_smoothing_factor, neftune_noise_alpha;
     int64_t seed;
     bool bf16, gradient_checkpointing;
     enum hy3_flash_attn flash_attn;

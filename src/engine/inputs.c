@@ -5,7 +5,10 @@
 #include "base/memory.h"
 #include "base/random.h"
 
-hy3_status hy3_inputs_open(int64_t max_tokens, bool dropout, struct hy3_inputs *out)
+#include <math.h>
+
+hy3_status hy3_inputs_open(int64_t max_tokens, bool with_keys, bool with_noise,
+                           struct hy3_inputs *out)
 {
     size_t T = (size_t)max_tokens;
 
@@ -13,7 +16,9 @@ hy3_status hy3_inputs_open(int64_t max_tokens, bool dropout, struct hy3_inputs *
     HY3_TRY(hy3_alloc(&out->label_position, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&out->targets, T, sizeof(int32_t)));
     HY3_TRY(hy3_alloc(&out->weights, T, sizeof(float)));
-    return dropout ? hy3_alloc(&out->dropout_keys, T, sizeof *out->dropout_keys) : HY3_OK;
+    if (with_keys || with_noise)
+        HY3_TRY(hy3_alloc(&out->token_keys, T, sizeof *out->token_keys));
+    return with_noise ? hy3_alloc(&out->noise_scale, T, sizeof *out->noise_scale) : HY3_OK;
 }
 
 void hy3_inputs_close(struct hy3_inputs *inputs)
@@ -22,7 +27,8 @@ void hy3_inputs_close(struct hy3_inputs *inputs)
     hy3_free(inputs->label_position);
     hy3_free(inputs->targets);
     hy3_free(inputs->weights);
-    hy3_free(inputs->dropout_keys);
+    hy3_free(inputs->token_keys);
+    hy3_free(inputs->noise_scale);
 }
 
 hy3_status hy3_inputs_upload(struct hy3_inputs *in, const struct hy3_backend *backend,
@@ -62,8 +68,23 @@ hy3_status hy3_inputs_upload_keys(struct hy3_inputs *in, const struct hy3_backen
                    word);
         key = (uint64_t)word[0] << 32 | word[1];
         for (int64_t t = batch->starts[s]; t < batch->starts[s + 1]; t++)
-            in->dropout_keys[t] = key + (uint64_t)batch->positions[t];
+            in->token_keys[t] = key + (uint64_t)batch->positions[t];
     }
-    return backend->device.copy(stream, buffers->dropout_keys, in->dropout_keys,
-                                (size_t)batch->T * sizeof *in->dropout_keys);
+    return backend->device.copy(stream, buffers->token_keys, in->token_keys,
+                                (size_t)batch->T * sizeof *in->token_keys);
+}
+
+hy3_status hy3_inputs_upload_noise(struct hy3_inputs *in, const struct hy3_backend *backend,
+                                   struct hy3_stream *stream, const struct hy3_batch *batch,
+                                   double alpha, int64_t hidden,
+                                   const struct hy3_stream_buffers *buffers)
+{
+    for (int64_t s = 0; s < batch->S; s++) {
+        double elements = (double)(batch->starts[s + 1] - batch->starts[s]) * (double)hidden;
+
+        for (int64_t t = batch->starts[s]; t < batch->starts[s + 1]; t++)
+            in->noise_scale[t] = (float)(alpha / sqrt(elements));
+    }
+    return backend->device.copy(stream, buffers->noise_scale, in->noise_scale,
+                                (size_t)batch->T * sizeof *in->noise_scale);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inputs.h - a micro-batch on the device: tokens, labels, keys of dropout.
+/* inputs.h - a micro-batch on the device: tokens, labels, keys and scale of random numbers.
  *
  * Ranks that split the tokens of a sample (sequence parallelism) would each upload their part of it
  * here: positions, labels and keys remain those of the whole sample. */
@@ -11,13 +11,15 @@
 /* HOST memory, which must stay until the device has read it; see struct hy3_stream_buffers. */
 struct hy3_inputs {
     int32_t *label_token, *label_position, *targets;
-    float *weights;         /* of the labels */
-    uint64_t *dropout_keys; /* NULL: no dropout */
-    int64_t labels;         /* of the current micro-batch */
+    float *weights;       /* of the labels */
+    uint64_t *token_keys; /* NULL: neither dropout nor noise */
+    float *noise_scale;   /* NULL: no noise */
+    int64_t labels;       /* of the current micro-batch */
 };
 
 /* Local. The caller owns *out (hy3_inputs_close), also after an error. Errors: HY3_ENOMEM. */
-hy3_status hy3_inputs_open(int64_t max_tokens, bool dropout, struct hy3_inputs *out);
+hy3_status hy3_inputs_open(int64_t max_tokens, bool with_keys, bool with_noise,
+                           struct hy3_inputs *out);
 void hy3_inputs_close(struct hy3_inputs *inputs);
 
 /* Local. Copies the batch to the device, and which tokens have a label; their weights, where the
@@ -27,7 +29,15 @@ hy3_status hy3_inputs_upload(struct hy3_inputs *inputs, const struct hy3_backend
                              const struct hy3_stream_buffers *buffers);
 
 /* Local. A key for every token that depends on the seed, the step, its sample and its place in it:
- * so a mask does not depend on the ranks. */
+ * so random numbers do not depend on the ranks. */
 hy3_status hy3_inputs_upload_keys(struct hy3_inputs *inputs, const struct hy3_backend *backend,
                                   struct hy3_stream *stream, const struct hy3_batch *batch,
                                   uint64_t seed, const struct hy3_stream_buffers *buffers);
+
+/* Local. Of each token the size of its noise, alpha / sqrt(length of its sample * hidden): NEFTune
+ * (Jain et al. 2023; transformers/integrations/neftune.py, which has the length of the padded
+ * batch instead). */
+hy3_status hy3_inputs_upload_noise(struct hy3_inputs *inputs, const struct hy3_backend *backend,
+                                   struct hy3_stream *stream, const struct hy3_batch *batch,
+                                   double alpha, int64_t hidden,
+                                   const struct hy3_stream_buffers *buffers);

@@ -42,7 +42,8 @@ static struct hy3_workspace_shape workspace_shape(const struct hy3_pass *p, int6
                                         .lora = hy3_bind_lora(p->store),
                                         .size = layer_size(p, T),
                                         .backward = p->options.backward,
-                                        .checkpointing = p->options.checkpointing};
+                                        .checkpointing = p->options.checkpointing,
+                                        .noise = p->options.noise_alpha > 0};
 }
 
 static hy3_status allocate(struct hy3_pass *p)
@@ -63,7 +64,7 @@ static hy3_status allocate(struct hy3_pass *p)
     }
     HY3_TRY(hy3_inputs_open(p->options.max_tokens,
                             p->options.backward && shape.lora && shape.lora->dropout > 0,
-                            &p->inputs));
+                            p->options.backward && shape.noise, &p->inputs));
     HY3_TRY(hy3_alloc(&p->host_loss, T, sizeof(float)));
     HY3_TRY(hy3_workspace_measure(&shape, &p->arena.size));
     HY3_TRY(p->backend->device.alloc(p->arena.size, &memory));
@@ -182,8 +183,8 @@ static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *bat
     a->out = p->buffers.x[i + 1];
     a->ids = p->buffers.chosen[i];
     a->host_starts = p->host_starts + i * (p->shape->experts + 1);
-    if (training && p->inputs.dropout_keys)
-        layer.dropout_keys = p->buffers.dropout_keys;
+    if (training && layer.lora && layer.lora->dropout > 0)
+        layer.dropout_keys = p->buffers.token_keys;
     hy3_bind_layer(p->store, i, &layer.params);
     return layer;
 }
@@ -217,6 +218,15 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
     e.W = hy3_store_weight(p->store, hy3_params_find(p->params, HY3_P_EMBED, -1));
     HY3_TRY(p->backend->kernels.embedding_forward(p->stream, &e));
     hy3_store_release(p->store, hy3_params_embedding_unit());
+    if (training && p->inputs.noise_scale)
+        HY3_TRY(p->backend->kernels.noise(p->stream,
+                                          &(struct hy3_noise){.N = batch->T,
+                                                              .C = p->shape->hidden,
+                                                              .seed = p->options.seed,
+                                                              .keys = p->buffers.token_keys,
+                                                              .scale = p->buffers.noise_scale,
+                                                              .dtype = p->dtype,
+                                                              .y = p->buffers.x[0]}));
     HY3_TRY(hy3_probe_embedding(p->probe, p->backend, p->stream, &e));
     for (int i = 0; i < p->shape->layers; i++) {
         size_t mark = hy3_arena_mark(&p->arena);
@@ -306,9 +316,12 @@ static hy3_status begin(struct hy3_pass *p, const struct hy3_batch *batch, bool 
     p->experts.out = p->buffers.expert_out;
     hy3_store_schedule(p->store, p->order.units, training ? p->order.count : p->order.forward);
     HY3_TRY(hy3_inputs_upload(&p->inputs, p->backend, p->stream, batch, &p->buffers));
-    if (training && p->inputs.dropout_keys)
+    if (training && p->inputs.token_keys)
         HY3_TRY(hy3_inputs_upload_keys(&p->inputs, p->backend, p->stream, batch, p->options.seed,
                                        &p->buffers));
+    if (training && p->inputs.noise_scale)
+        HY3_TRY(hy3_inputs_upload_noise(&p->inputs, p->backend, p->stream, batch,
+                                        p->options.noise_alpha, p->shape->hidden, &p->buffers));
     return HY3_OK;
 }
 

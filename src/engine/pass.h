@@ -18,7 +18,8 @@ struct hy3_pass_options {
     int64_t max_samples; /* of a micro-batch */
     bool backward;       /* training */
     bool checkpointing;  /* keep only each layer's input, recompute the rest in the backward pass */
-    uint64_t seed;       /* of dropout */
+    uint64_t seed;       /* of dropout and noise */
+    double noise_alpha;  /* of training: noise on the embeddings, see inputs.h; 0: none */
     double label_smoothing; /* of training and evaluation, see struct hy3_loss */
     /* rows that a rank's experts work on at a time, in shares of max_tokens top_k; 0: 1.25 */
     double expert_capacity;

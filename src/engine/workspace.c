@@ -31,11 +31,12 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
         out->expert_token = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
         out->expert_position = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
     }
-    if (!shape->lora)
-        return;
-    hy3_lora_buffers_take(s, shape->lora, &shape->size, shape->backward, arena, &out->lora);
-    if (shape->backward && shape->lora->dropout > 0)
-        out->dropout_keys = hy3_arena_take(arena, T, sizeof(uint64_t));
+    if (shape->lora)
+        hy3_lora_buffers_take(s, shape->lora, &shape->size, shape->backward, arena, &out->lora);
+    if (shape->backward && (shape->noise || (shape->lora && shape->lora->dropout > 0)))
+        out->token_keys = hy3_arena_take(arena, T, sizeof(uint64_t));
+    if (shape->backward && shape->noise)
+        out->noise_scale = hy3_arena_take(arena, T, sizeof(float));
 }
 
 hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t *bytes)

@@ -16,6 +16,7 @@ struct hy3_workspace_shape {
     struct hy3_layer_size size;  /* of a micro-batch */
     bool backward;               /* training; else only the forward pass */
     bool checkpointing;          /* activations of one layer at a time */
+    bool noise;                  /* in training the embeddings get noise */
 };
 
 /* Buffers that live through a micro-batch. Device memory unless HOST. */
@@ -29,7 +30,8 @@ struct hy3_stream_buffers {
     int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
     void *d;          /* [T,H] gradient of the residual */
     struct hy3_lora_buffers lora;
-    uint64_t *dropout_keys;                  /* [T] */
+    uint64_t *token_keys;                    /* [T] of dropout and noise */
+    float *noise_scale;                      /* [T] */
     void *arrival, *expert_out;              /* [C,H], where experts are spread over ranks */
     int32_t *expert_token, *expert_position; /* [C] */
 };

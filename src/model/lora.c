@@ -39,6 +39,35 @@ hy3_status hy3_lora_target(const char *name, struct hy3_lora *lora)
     HY3_FAIL(HY3_EUSAGE, "lora_target: there is no '%s'; the names are %s", name, names);
 }
 
+const char *hy3_lora_saved_name(enum hy3_param_kind kind)
+{
+    return kind == HY3_P_EMBED ? "embed_tokens" : kind == HY3_P_HEAD ? "lm_head" : "";
+}
+
+int hy3_lora_saved_kind(const char *name)
+{
+    const char *last = strrchr(name, '.');
+
+    last = last ? last + 1 : name;
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT && *last; kind++)
+        if (strcmp(hy3_lora_saved_name(kind), last) == 0)
+            return kind;
+    return -1;
+}
+
+hy3_status hy3_lora_save(const char *name, struct hy3_lora *lora)
+{
+    int kind = hy3_lora_saved_kind(name);
+
+    if (kind < 0)
+        HY3_FAIL(HY3_EUSAGE,
+                 "additional_target: '%s' cannot be trained whole beside an adapter; the names are "
+                 "embed_tokens and lm_head (of others: lora_target, or finetuning_type full)",
+                 name);
+    lora->saved[kind] = true;
+    return HY3_OK;
+}
+
 static int64_t larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;

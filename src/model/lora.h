@@ -13,6 +13,17 @@
  * shared MLP), experts (the routed ones), all. Errors: HY3_EUSAGE with the names that exist. */
 hy3_status hy3_lora_target(const char *name, struct hy3_lora *lora);
 
+/* Local. Adds a module whose tensor is trained whole: embed_tokens, lm_head. Errors: HY3_EUSAGE
+ * with these names. */
+hy3_status hy3_lora_save(const char *name, struct hy3_lora *lora);
+
+/* The kind of such a module, whose name may stand behind others ("model.embed_tokens"); -1: it is
+ * none. */
+int hy3_lora_saved_kind(const char *name);
+
+/* The module's name of such a kind, "" of others. */
+const char *hy3_lora_saved_name(enum hy3_param_kind kind);
+
 /* Memory of one product at a time. Sized for every target of the model. */
 void hy3_lora_buffers_take(const struct hy3_shape *shape, const struct hy3_lora *lora,
                            const struct hy3_layer_size *size, bool backward,

@@ -282,7 +282,7 @@ static bool is_trained(const struct hy3_params *params, const struct hy3_param *
                        enum hy3_training training, const struct hy3_selection *s)
 {
     if (training == HY3_TRAIN_ADAPTER)
-        return p->part != HY3_BASE;
+        return hy3_param_is_adapters(params, p);
     if (p->part != HY3_BASE || p->unit < 0)
         return false;
     if (s->freeze_router && hy3_kinds[p->kind].role == HY3_ROLE_ROUTER)

@@ -30,6 +30,9 @@ struct hy3_lora {
     double alpha, dropout;
     bool rslora; /* the scale is alpha / sqrt(rank) (Kalajdzievski 2023), else alpha / rank */
     bool targets[HY3_PARAM_KIND_COUNT];
+    /* the model's own tensors that are trained whole and kept in the adapter's file instead of
+     * factors (PEFT's modules_to_save): embedding and head */
+    bool saved[HY3_PARAM_KIND_COUNT];
     /* [layers, HY3_PARAM_KIND_COUNT] the matrices of the targets that it adds to; NULL: those of
      * all layers. Borrowed, for hy3_params_add_adapter only. */
     const bool *matrices;
@@ -143,6 +146,13 @@ const struct hy3_param *hy3_params_factor(const struct hy3_params *params, enum 
 
 /* The parameter of an outer name, NULL if there is none; no adapter's. */
 const struct hy3_param *hy3_params_named(const struct hy3_params *params, const char *name);
+
+/* Whether the tensor is kept in the adapter's file: a factor, or one that is saved whole. */
+static inline bool hy3_param_is_adapters(const struct hy3_params *params,
+                                         const struct hy3_param *param)
+{
+    return param->part != HY3_BASE || params->lora.saved[param->kind];
+}
 
 /* The unit of a layer's dense part or experts; of the embedding and of norm + head. -1: none. */
 int hy3_params_unit(const struct hy3_params *params, int layer, bool expert);

@@ -221,7 +221,7 @@ static struct hy3_adamw update_of(const struct hy3_optimizer *o, const struct hy
                                   int64_t step, double learning_rate, double grad_scale)
 {
     return (struct hy3_adamw){.step = step,
-                              .lr = learning_rate,
+                              .lr = learning_rate * range->rate,
                               .beta1 = o->options.beta1,
                               .beta2 = o->options.beta2,
                               .eps = o->options.eps,

@@ -16,6 +16,9 @@ struct hy3_optimizer; /* opaque */
 
 struct hy3_optimizer_options {
     double beta1, beta2, eps, weight_decay;
+    /* factor of the learning rate of the factors B of an adapter: LoRA+ (Hayou et al. 2024);
+     * hy3_sharded_optimizer_open gives it to their ranges */
+    double b_rate;
     struct hy3_placement placement; /* of moments and masters */
 };
 
@@ -27,6 +30,7 @@ struct hy3_range {
     const float *grad; /* [count] device; kept */
     int64_t count;
     bool decay;           /* weight decay applies */
+    double rate;          /* factor of the learning rate */
     struct hy3_span norm; /* of the range: what this rank adds to the gradient norm */
 };
 

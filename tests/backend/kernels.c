@@ -391,6 +391,7 @@ static void elementwise_case(const struct hy3_kernels *k, const struct dims *d)
     struct hy3_cast cast = {.n = n, .x_dtype = d->dtype, .y_dtype = HY3_FP32};
     struct hy3_add add = {.n = n, .x_dtype = HY3_FP32, .y_dtype = d->dtype};
     struct hy3_dropout dropout = {.N = d->T, .C = d->H, .p = 0.3f, .seed = 5, .dtype = d->dtype};
+    struct hy3_noise noise = {.N = d->T, .C = d->H, .seed = 5, .dtype = d->dtype};
     uint64_t *keys = buffer((size_t)d->T * sizeof *keys);
 
     for (int64_t t = 0; t < d->T; t++)
@@ -410,6 +411,10 @@ static void elementwise_case(const struct hy3_kernels *k, const struct dims *d)
     dropout.x = in(n, d->dtype);
     dropout.y = out(n, d->dtype);
     assert_ok(k->dropout(NULL, &dropout));
+    noise.keys = keys;
+    noise.scale = in(d->T, HY3_FP32);
+    noise.y = out(n, d->dtype);
+    assert_ok(k->noise(NULL, &noise));
 }
 
 /* The sum is fp64; it is compared as fp32. */

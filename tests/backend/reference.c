@@ -505,6 +505,21 @@ FUNCTION(dropout, dropout)
     return HY3_OK;
 }
 
+FUNCTION(noise, noise)
+{
+    UNUSED;
+    for (int64_t i = 0; i < a->N * a->C; i++) {
+        uint64_t c = (uint64_t)(i % a->C);
+        uint32_t word[4];
+
+        hy3_random(a->seed, HY3_RANDOM_NOISE, a->keys[i / a->C], c / 4, word);
+        put(a->y, a->dtype, i,
+            get(a->y, a->dtype, i) +
+                (double)a->scale[i / a->C] * (2 * (double)(word[c % 4] >> 8) / 0x1p24 - 1));
+    }
+    return HY3_OK;
+}
+
 FUNCTION(square_sum, square_sum)
 {
     double sum = a->accumulate ? *a->sum : 0;

@@ -304,6 +304,7 @@ static void elements(int64_t T)
     struct hy3_cast cast = {n, HY3_BF16, HY3_FP32, numbers(n), memory(n * 4)};
     struct hy3_add add = {n, HY3_BF16, HY3_BF16, cast.x, memory(n * 2)};
     struct hy3_dropout dropout = {T, HIDDEN, 0.05f, 42, 7};
+    struct hy3_noise noise = {T, HIDDEN, 42};
     struct hy3_square_sum sum = {n, HY3_FP32, floats(n), false, (double *)memory(8)};
 
     TIME("cast bf16 to fp32", cast, cast, 6.0 * (double)n);
@@ -313,6 +314,11 @@ static void elements(int64_t T)
     dropout.x = cast.x;
     dropout.y = add.y;
     TIME("dropout", dropout, dropout, 4.0 * (double)n);
+    noise.keys = dropout.keys;
+    noise.scale = floats(T);
+    noise.dtype = HY3_BF16;
+    noise.y = add.y;
+    TIME("noise", noise, noise, 4.0 * (double)n);
     TIME("sum of squares", square_sum, sum, 4.0 * (double)n);
 }
 

@@ -34,12 +34,14 @@ static struct hy3_optimizer *open_mixed(const hy3_dtype dtypes[2], bool host, vo
          .grad = grads,
          .count = 1001,
          .decay = true,
+         .rate = 1,
          .norm = {0, 1001}},
         {.name = "b",
          .weight = second,
          .dtype = dtypes[1],
          .grad = grads + 1001,
          .count = N - 1001,
+         .rate = 1,
          .norm = {5, N - 1006}},
     };
 

@@ -299,17 +299,18 @@ static void attention_only_trajectory_equals_the_reference(void **state)
     json_decref(golden);
 }
 
+/* file: train_NAME.json of the golden files; adapter: their directory; more: settings, or NULL. */
 static void follow_adapter(const char *name, bool on_gpu, const char *file, const char *adapter,
-                           int least)
+                           const char *const more[3], int least)
 {
     char initial[HY3_PATH_MAX + 32], final[HY3_PATH_MAX];
     json_t *golden = hy3_golden_json(file);
-    const char *const settings[] = {"bf16=false", "finetuning_type=lora", "lora_dropout=0", initial,
-                                    NULL};
+    const char *settings[8] = {"bf16=false", "finetuning_type=lora", "lora_dropout=0", initial};
 
-    snprintf(initial, sizeof initial, "adapter_name_or_path=%s/%s/initial", hy3_golden("a"),
-             adapter);
-    snprintf(final, sizeof final, "a/%s/final/adapter_model.safetensors", adapter);
+    for (int i = 0; more && i < 3; i++)
+        settings[4 + i] = more[i];
+    snprintf(initial, sizeof initial, "adapter_name_or_path=%s/initial", hy3_golden(adapter));
+    snprintf(final, sizeof final, "%s/final/adapter_model.safetensors", adapter);
     follow(name, on_gpu, golden, settings, final, "", "adapter_model.safetensors", least);
     json_decref(golden);
 }
@@ -317,13 +318,32 @@ static void follow_adapter(const char *name, bool on_gpu, const char *file, cons
 static void adapter_trajectory_equals_the_reference(void **state)
 {
     (void)state;
-    follow_adapter("lora", true, "a/train_lora.json", "adapter", 24);
+    follow_adapter("lora", true, "a/train_lora.json", "a/adapter", NULL, 24);
 }
 
 static void adapter_of_experts_trajectory_equals_the_reference(void **state)
 {
     (void)state;
-    follow_adapter("lora_experts", false, "a/train_lora_experts.json", "adapter_experts", 26);
+    follow_adapter("lora_experts", false, "a/train_lora_experts.json", "a/adapter_experts", NULL,
+                   26);
+}
+
+/* PEFT's create_loraplus_optimizer over an adapter with use_rslora. */
+static void rslora_with_loraplus_equals_the_reference(void **state)
+{
+    static const char *const more[3] = {"loraplus_lr_ratio=4"};
+
+    (void)state;
+    follow_adapter("loraplus", true, "options/train_loraplus.json", "options/loraplus", more, 14);
+}
+
+/* PEFT's modules_to_save, transformers' LabelSmoother and NEFTune. */
+static void whole_modules_smoothing_and_noise_equal_the_reference(void **state)
+{
+    static const char *const more[3] = {"label_smoothing_factor=0.1", "neftune_noise_alpha=5"};
+
+    (void)state;
+    follow_adapter("saved", true, "options/train_saved.json", "options/saved", more, 14);
 }
 
 /* Mean over the steps of the loss's distance from the reference, in bf16 with the present layout;
@@ -378,6 +398,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(attention_only_trajectory_equals_the_reference),
         cmocka_unit_test(adapter_trajectory_equals_the_reference),
         cmocka_unit_test(adapter_of_experts_trajectory_equals_the_reference),
+        cmocka_unit_test(rslora_with_loraplus_equals_the_reference),
+        cmocka_unit_test(whole_modules_smoothing_and_noise_equal_the_reference),
         cmocka_unit_test(bf16_trajectory_follows_fp32),
     };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise.c - casts, sums, dropout, sums of squares. */
+/* elementwise.c - casts, sums, dropout, noise, sums of squares. */
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
 
@@ -68,6 +68,26 @@ hy3_status hy3_cpu_dropout(struct hy3_stream *s, const struct hy3_dropout *a)
                 hy3_random(a->seed, HY3_RANDOM_DROPOUT, a->keys[n],
                            (uint64_t)a->stream_id << 32 | (uint64_t)(i / 4), word);
             y[i] = word[i % 4] >= limit ? x[i] * keep : 0;
+        }
+        hy3_cpu_row_put(a->y, a->dtype, n, a->C, y);
+    }
+    return HY3_OK;
+}
+
+hy3_status hy3_cpu_noise(struct hy3_stream *s, const struct hy3_noise *a)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < a->N; n++) {
+        float ys[a->C];
+        float *y = hy3_cpu_row_for(a->y, a->dtype, n, a->C, ys);
+        uint32_t word[4] = {0};
+
+        if (a->dtype != HY3_FP32)
+            hy3_cpu_row(a->y, a->dtype, n, a->C, ys);
+        for (int64_t i = 0; i < a->C; i++) {
+            if (i % 4 == 0)
+                hy3_random(a->seed, HY3_RANDOM_NOISE, a->keys[n], (uint64_t)(i / 4), word);
+            y[i] += a->scale[n] * (2 * hy3_random_uniform(word[i % 4]) - 1);
         }
         hy3_cpu_row_put(a->y, a->dtype, n, a->C, y);
     }

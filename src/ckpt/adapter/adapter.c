@@ -84,6 +84,24 @@ static const struct hy3_param *matrix_of(const struct hy3_adapter *a,
     return param && param->layer >= 0 && hy3_kinds[param->kind].target ? param : NULL;
 }
 
+/* Whether a tensor is one of the model's that the adapter has whole. */
+static bool is_saved(const struct hy3_lora *lora, const struct hy3_params *params, const char *name)
+{
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
+        const struct hy3_param *p = lora->saved[kind] ? hy3_params_find(params, kind, -1) : NULL;
+        char own[HY3_PARAM_NAME];
+        int64_t shape[3];
+        int dims;
+
+        if (!p)
+            continue;
+        hy3_name_in_adapter(p, own, &dims, shape);
+        if (strcmp(own, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* The matrices with factors must be those that the configuration names, as far as that can be told:
  * a factor that is lost, or that PEFT would leave out, would make another model. */
 static hy3_status check_cover(const struct hy3_adapter *a, const struct hy3_params *params,
@@ -125,10 +143,13 @@ static hy3_status read_targets(struct hy3_adapter *a, const struct hy3_params *p
         const char *name = hy3_shard_tensor(a->shard, i)->name;
         const struct hy3_param *p = matrix_of(a, params, name);
 
+        if (!p && is_saved(&a->lora, params, name))
+            continue;
         if (!p)
             HY3_FAIL(HY3_EFORMAT,
                      "%s: tensor '%s' belongs to no matrix of the model that hy3 has adapters for "
-                     "(attention, MLP, experts); merge this adapter with PEFT",
+                     "(attention, MLP, experts), and to no module of modules_to_save; merge this "
+                     "adapter with PEFT",
                      hy3_shard_path(a->shard), name);
         a->lora.targets[p->kind] = true;
         a->matrices[p->layer * HY3_PARAM_KIND_COUNT + (int)p->kind] = true;
@@ -212,20 +233,21 @@ const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *a)
 static hy3_status check_tensor(const struct hy3_adapter *a, const struct hy3_param *p,
                                const struct hy3_shard_tensor **out)
 {
-    const struct hy3_shard_tensor *t = *out = hy3_shard_find(a->shard, p->name);
+    const struct hy3_shard_tensor *t;
     int64_t shape[3];
     char name[HY3_PARAM_NAME];
     int dims;
 
-    hy3_name_piece(p, NULL, HY3_OUTER, 0, name, &dims, shape);
+    hy3_name_in_adapter(p, name, &dims, shape);
+    t = *out = hy3_shard_find(a->shard, name);
     if (!t)
-        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing", hy3_shard_path(a->shard), p->name);
+        HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing", hy3_shard_path(a->shard), name);
     if (!t->is_float)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is %s; F32, F16 or BF16 is read",
-                 hy3_shard_path(a->shard), p->name, t->dtype_name);
+                 hy3_shard_path(a->shard), name, t->dtype_name);
     if (t->dims != dims || t->shape[0] != shape[0] || t->shape[1] != shape[1])
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' must be [%lld, %lld] for this model and r = %lld",
-                 hy3_shard_path(a->shard), p->name, (long long)shape[0], (long long)shape[1],
+                 hy3_shard_path(a->shard), name, (long long)shape[0], (long long)shape[1],
                  (long long)a->lora.rank);
     return HY3_OK;
 }
@@ -311,16 +333,18 @@ hy3_status hy3_adapter_account(const struct hy3_adapter *a, const struct hy3_par
 {
     const struct hy3_shard_tensor *tensor;
 
-    for (int i = params->base_count; i < params->count; i++)
-        HY3_TRY(check_tensor(a, &params->params[i], &tensor));
+    for (int i = 0; i < params->count; i++)
+        if (hy3_param_is_adapters(params, &params->params[i]))
+            HY3_TRY(check_tensor(a, &params->params[i], &tensor));
     for (int i = 0; i < hy3_shard_count(a->shard); i++)
-        if (!is_factor(params, hy3_shard_tensor(a->shard, i)->name))
+        if (!is_factor(params, hy3_shard_tensor(a->shard, i)->name) &&
+            !is_saved(&a->lora, params, hy3_shard_tensor(a->shard, i)->name))
             HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is not part of the model",
                      hy3_shard_path(a->shard), hy3_shard_tensor(a->shard, i)->name);
     return HY3_OK;
 }
 
-static hy3_status load_factor(const struct hy3_adapter *a, const struct hy3_param *p,
+static hy3_status load_tensor(const struct hy3_adapter *a, const struct hy3_param *p,
                               struct hy3_values values)
 {
     const struct hy3_shard_tensor *tensor;
@@ -338,15 +362,16 @@ static hy3_status keep(void *of, enum hy3_field field, const struct hy3_param *p
 
 hy3_status hy3_adapter_read(const struct hy3_adapter *a, const struct hy3_param *param, float *out)
 {
-    return load_factor(a, param, (struct hy3_values){.of = out, .put = keep});
+    return load_tensor(a, param, (struct hy3_values){.of = out, .put = keep});
 }
 
 hy3_status hy3_adapter_load(const struct hy3_adapter *a, const struct hy3_params *params,
                             struct hy3_values values)
 {
     HY3_TRY(hy3_adapter_account(a, params));
-    for (int i = params->base_count; i < params->count; i++)
-        HY3_TRY(load_factor(a, &params->params[i], values));
+    for (int i = 0; i < params->count; i++)
+        if (hy3_param_is_adapters(params, &params->params[i]))
+            HY3_TRY(load_tensor(a, &params->params[i], values));
     return HY3_OK;
 }
 

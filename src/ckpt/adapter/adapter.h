@@ -22,20 +22,20 @@ void hy3_adapter_close(struct hy3_adapter *adapter);
  * *out (hy3_shard_close). */
 hy3_status hy3_adapter_open_weights(const char *directory, struct hy3_shard **out);
 
-/* Rank, scale, targets and, of an adapter of some layers only, the matrices; no dropout. Borrowed
- * from the adapter. */
+/* Rank, scale, targets, whole modules and, of an adapter of some layers only, the matrices; no
+ * dropout. Borrowed from the adapter. */
 const struct hy3_lora *hy3_adapter_lora(const struct hy3_adapter *adapter);
 
 /* Local. Checks every tensor of the file; `params` has this adapter. Errors: HY3_EFORMAT naming the
  * tensor that is missing, unknown or of a wrong shape. */
 hy3_status hy3_adapter_account(const struct hy3_adapter *adapter, const struct hy3_params *params);
 
-/* Local. The same for one factor. */
+/* Local. The same for one factor or whole tensor. */
 hy3_status hy3_adapter_account_for(const struct hy3_adapter *adapter,
                                    const struct hy3_param *param);
 
-/* Local. The part of a factor that this rank holds, in our order: out [held]. Errors: HY3_EFORMAT
- * naming a tensor that is not finite. */
+/* Local. The part of a factor or whole tensor that this rank holds, in our order: out [held].
+ * Errors: HY3_EFORMAT naming a tensor that is not finite. */
 hy3_status hy3_adapter_read(const struct hy3_adapter *adapter, const struct hy3_param *param,
                             float *out);
 

@@ -22,7 +22,8 @@ struct check {
     struct hy3_adapter *adapter;
     struct hy3_shard *shard;
     struct hy3_verify verify;
-    int64_t *found; /* [tensors] by hf/examine.h */
+    bool saved[HY3_PARAM_KIND_COUNT]; /* modules_to_save */
+    int64_t *found;                   /* [tensors] by hf/examine.h */
 };
 
 static void finding(const struct check *c, const char *text)
@@ -49,7 +50,7 @@ static hy3_status as_finding(const struct check *c, hy3_status status)
     return HY3_OK;
 }
 
-static hy3_status read_config(const struct check *c, bool *sound)
+static hy3_status read_config(struct check *c, bool *sound)
 {
     hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
@@ -65,6 +66,7 @@ static hy3_status read_config(const struct check *c, bool *sound)
     c->summary->rank = config.lora.rank;
     c->summary->alpha = config.lora.alpha;
     c->summary->rslora = config.lora.rslora;
+    memcpy(c->saved, config.lora.saved, sizeof c->saved);
     base = json_string_value(json_object_get(config.document, "base_model_name_or_path"));
     snprintf(c->summary->base, sizeof c->summary->base, "%s", base ? base : "");
     hy3_make_printable(c->summary->base, false);
@@ -106,22 +108,40 @@ done:
     return status;
 }
 
-/* Counts the matrices of the table, and each factor that the file lacks or has in another shape. */
+/* Counts the matrices of the table, and each factor or whole tensor that the file lacks or has in
+ * another shape. */
 static hy3_status check_factors(struct check *c)
 {
     struct hy3_params *params = c->params;
     int last = -1;
 
     HY3_TRY(hy3_params_add_adapter(params, hy3_adapter_lora(c->adapter)));
-    for (int i = params->base_count; i < params->count; i++) {
+    for (int i = 0; i < params->count; i++) {
         const struct hy3_param *p = &params->params[i];
 
+        if (!hy3_param_is_adapters(params, p))
+            continue;
         HY3_TRY(as_finding(c, hy3_adapter_account_for(c->adapter, p)));
+        if (p->part == HY3_BASE)
+            continue;
         c->summary->matrices += p->part == HY3_LORA_B;
         c->summary->layers += p->layer != last;
         last = p->layer;
     }
     return HY3_OK;
+}
+
+/* Whether the name is that of a tensor of modules_to_save. */
+static bool is_saved(const struct check *c, const char *name)
+{
+    static const char prefix[] = "base_model.model.";
+    size_t skip = sizeof prefix - 1;
+
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++)
+        if (c->saved[kind] && strncmp(name, prefix, skip) == 0 &&
+            strcmp(name + skip, hy3_kinds[kind].name) == 0)
+            return true;
+    return false;
 }
 
 /* The other factor of the matrix must be there. */
@@ -132,6 +152,8 @@ static void check_pair(const struct check *c, const char *name)
     const char *letter = end ? "B" : "A";
 
     end = end ? end : strstr(name, ".lora_B.weight");
+    if (!end && is_saved(c, name))
+        return;
     if (!end) {
         snprintf(text, sizeof text, "%.*s: is no factor of an adapter", HY3_PARAM_NAME, name);
         finding(c, text);
@@ -142,6 +164,22 @@ static void check_pair(const struct check *c, const char *name)
         !hy3_shard_find(c->shard, other)) {
         snprintf(text, sizeof text, "%.*s: lora_%s of the same matrix is missing", HY3_PARAM_NAME,
                  name, letter);
+        finding(c, text);
+    }
+}
+
+/* Without the base's table: every tensor of modules_to_save must be there. */
+static void check_saved(const struct check *c)
+{
+    char name[HY3_PARAM_NAME], text[HY3_PARAM_NAME + 64];
+
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++) {
+        if (!c->saved[kind])
+            continue;
+        snprintf(name, sizeof name, "base_model.model.%.80s", hy3_kinds[kind].name);
+        if (hy3_shard_find(c->shard, name))
+            continue;
+        snprintf(text, sizeof text, "%s: is missing, modules_to_save names it", name);
         finding(c, text);
     }
 }
@@ -166,6 +204,8 @@ static hy3_status check_tensors(struct check *c)
                              (c->found[i] & HY3_CONTENT) == HY3_ALL_ZERO &&
                              hy3_ends_with(name, ".lora_B.weight");
     }
+    if (!c->adapter)
+        check_saved(c);
     c->summary->tensors = count;
     hy3_verify_names(&c->verify, WEIGHTS, c->shard);
     hy3_verify_tell(&c->verify, WEIGHTS, c->shard, c->found, file);

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/lora.h"
 
 #include <math.h>
 
@@ -19,7 +20,6 @@ static const char *const refused[] = {
     "fan_in_fan_out",
     "alpha_pattern",
     "rank_pattern",
-    "modules_to_save",
     "layer_replication",
     "use_bdlora",
     "trainable_token_indices",
@@ -50,6 +50,7 @@ static const char *const harmless[] = {
     "target_modules",
     "target_parameters",
     "use_rslora",
+    "modules_to_save",
     "exclude_modules",
     "layers_to_transform",
     "layers_pattern",
@@ -219,6 +220,29 @@ enum hy3_cover hy3_adapter_config_covers(const json_t *document, const struct hy
     return names_module(targets, module) ? HY3_COVERED : HY3_NOT_COVERED;
 }
 
+/* Tensors of the model that the adapter has whole. */
+static hy3_status read_saved(const json_t *config, const char *path, struct hy3_lora *lora)
+{
+    const json_t *names = json_object_get(config, "modules_to_save"), *name;
+    size_t i;
+
+    if (!is_off(names) && !json_is_array(names))
+        HY3_FAIL(HY3_EFORMAT, "%s: 'modules_to_save' must be a list of names", path);
+    json_array_foreach(names, i, name)
+    {
+        const char *text = json_is_string(name) ? json_string_value(name) : "";
+        int kind = hy3_lora_saved_kind(text);
+
+        if (kind < 0)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s: 'modules_to_save' has '%.100s'; embed_tokens and lm_head are read; "
+                     "merge this adapter with PEFT (merge_and_unload)",
+                     path, text);
+        lora->saved[kind] = true;
+    }
+    return HY3_OK;
+}
+
 /* The scale alpha / sqrt(r). */
 static hy3_status read_rslora(const json_t *config, const char *path, bool *out)
 {
@@ -243,6 +267,7 @@ hy3_status hy3_adapter_config_read(const char *path, struct hy3_adapter_config *
     if (!isfinite(out->lora.alpha) || out->lora.alpha <= 0)
         HY3_FAIL_DONE(HY3_EFORMAT, "%s: 'lora_alpha' is missing or not above 0", path);
     HY3_TRY_DONE(read_rslora(config, path, &out->lora.rslora));
+    HY3_TRY_DONE(read_saved(config, path, &out->lora));
     out->partial = is_partial(config);
     tell_unknown(config, path);
     out->document = HY3_TAKE(config);
@@ -300,6 +325,20 @@ static void insert_target(json_t *names, json_t *parameters, const struct hy3_pa
     insert_name(names, is_whole_target(params, kind->target) ? kind->target : module);
 }
 
+/* modules_to_save, null if there are none. */
+static json_t *saved_names(const struct hy3_lora *lora)
+{
+    json_t *names = json_array();
+
+    for (int kind = 0; kind < HY3_PARAM_KIND_COUNT; kind++)
+        if (lora->saved[kind])
+            json_array_append_new(names, json_string(hy3_lora_saved_name(kind)));
+    if (json_array_size(names) > 0)
+        return names;
+    json_decref(names);
+    return json_null();
+}
+
 json_t *hy3_adapter_config_create(const struct hy3_params *params, const char *base_path)
 {
     const struct hy3_lora *lora = &params->lora;
@@ -312,13 +351,13 @@ json_t *hy3_adapter_config_create(const struct hy3_params *params, const char *b
     experts = json_array_size(parameters) > 0;
     /* PEFT refuses to load target_parameters with a dropout, which matters in training only */
     config = json_pack(
-        "{s:s, s:s, s:s, s:{}, s:{}, s:b, s:b, s:b, s:I, s:o, s:f, s:n, s:o, s:o, s:b, s:b}",
+        "{s:s, s:s, s:s, s:{}, s:{}, s:b, s:b, s:b, s:I, s:o, s:f, s:o, s:o, s:o, s:b, s:b}",
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "bias", "none", "alpha_pattern",
         "rank_pattern", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1, "r",
         (json_int_t)lora->rank, "lora_alpha",
         whole ? json_integer((json_int_t)lora->alpha) : json_real(lora->alpha), "lora_dropout",
-        experts ? 0.0 : lora->dropout, "modules_to_save", "target_modules", names,
-        "target_parameters", experts ? parameters : (json_decref(parameters), json_null()),
+        experts ? 0.0 : lora->dropout, "modules_to_save", saved_names(lora), "target_modules",
+        names, "target_parameters", experts ? parameters : (json_decref(parameters), json_null()),
         "use_dora", 0, "use_rslora", lora->rslora);
     if (config)
         json_object_set_new(config, "base_model_name_or_path", json_string(base_path));

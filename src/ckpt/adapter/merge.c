@@ -25,7 +25,9 @@ struct merge {
     struct hy3_params *params;
     struct hy3_adapter *adapter;
     struct hy3_hf_plan *plan;
-    float **factors; /* [params->count] of the current shard, in our layout; NULL: not needed */
+    /* [params->count] of the current shard: factors, in our layout, and tensors that the adapter
+     * has whole; NULL: not needed */
+    float **factors;
     struct hy3_merge_change *changes; /* [plan->count] of the shards that this rank writes */
     struct hy3_shape shape;
     char settings[2 * HY3_PATH_MAX];
@@ -35,6 +37,18 @@ static const struct hy3_param *factor(const struct merge *m, const struct hy3_pa
                                       enum hy3_param_part part)
 {
     return hy3_params_factor(m->params, part, p->kind, p->layer);
+}
+
+/* Whether the adapter has the tensor of the model whole. */
+static bool is_whole(const struct merge *m, const struct hy3_param *p)
+{
+    return p->part == HY3_BASE && m->params->lora.saved[p->kind];
+}
+
+/* Whether the adapter changes a tensor of the model. */
+static bool has_adapter(const struct merge *m, const struct hy3_param *p)
+{
+    return is_whole(m, p) || (p->layer >= 0 && factor(m, p, HY3_LORA_A));
 }
 
 /* Sets the place of an entry in the model, and its new dtype. */
@@ -55,7 +69,7 @@ static hy3_status plan_entry(const struct merge *m, struct hy3_hf_entry *entry)
                  entry->name, m->options->base);
     if (hy3_hf_stays_wide(place.param, tensor))
         dtype = HY3_FP32;
-    if (tensor->dtype == dtype && (place.param->layer < 0 || !factor(m, place.param, HY3_LORA_A)))
+    if (tensor->dtype == dtype && !has_adapter(m, place.param))
         return HY3_OK;
     entry->converts = true;
     entry->param = place.param;
@@ -152,7 +166,18 @@ static void free_factors(struct merge *m)
     }
 }
 
-/* Loads the factors for the tensors of a shard before it is written; frees those of the last. */
+static hy3_status load(struct merge *m, const struct hy3_param *p)
+{
+    float **values = &m->factors[p - m->params->params];
+
+    if (*values)
+        return HY3_OK;
+    HY3_TRY(hy3_alloc(values, (size_t)p->count, sizeof **values));
+    return hy3_adapter_read(m->adapter, p, *values);
+}
+
+/* Loads what the adapter has for the tensors of a shard before it is written; frees that of the
+ * last. */
 static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
 {
     struct merge *m = context;
@@ -161,15 +186,14 @@ static hy3_status load_factors(void *context, const struct hy3_hf_file *file)
     for (int i = file->first; i < file->end; i++) {
         const struct hy3_hf_entry *entry = &m->plan->entries[i];
 
-        for (int part = HY3_LORA_A; entry->converts && part <= HY3_LORA_B; part++) {
-            const struct hy3_param *p =
-                entry->param->layer < 0 ? NULL : factor(m, entry->param, part);
-
-            if (!p || m->factors[p - m->params->params])
-                continue;
-            HY3_TRY(hy3_alloc(&m->factors[p - m->params->params], (size_t)p->count, sizeof(float)));
-            HY3_TRY(hy3_adapter_read(m->adapter, p, m->factors[p - m->params->params]));
+        if (!entry->converts || !has_adapter(m, entry->param))
+            continue;
+        if (is_whole(m, entry->param)) {
+            HY3_TRY(load(m, entry->param));
+            continue;
         }
+        for (int part = HY3_LORA_A; part <= HY3_LORA_B; part++)
+            HY3_TRY(load(m, factor(m, entry->param, part)));
     }
     return HY3_OK;
 }
@@ -256,6 +280,16 @@ static void add_delta(const struct merge *m, const struct hy3_param *p, struct h
     }
 }
 
+/* values and exact, elements of the span of the parameter, = the adapter's. */
+static void replace(const struct merge *m, const struct hy3_param *p, struct hy3_span span,
+                    struct elements *e)
+{
+    const float *whole = m->factors[p - m->params->params] + span.first;
+
+    for (int64_t i = 0; i < span.count; i++)
+        e->exact[i] = (double)(e->values[i] = whole[i]);
+}
+
 /* Notes what became of the elements; `to`: as written. */
 static void note_change(struct hy3_merge_change *change, const struct elements *e,
                         const struct hy3_hf_entry *entry, int64_t count, const void *to)
@@ -286,10 +320,9 @@ static hy3_status change(void *context, int index, struct hy3_span span, const v
     if (dtype != entry->dtype)
         round_to(entry->dtype, e.values, span.count, to);
     memcpy(e.before, e.values, (size_t)span.count * sizeof *e.values);
-    if (p->layer >= 0 && factor(m, p, HY3_LORA_A)) {
-        m->changes[index].has_adapter = true;
-        add_delta(m, p, (struct hy3_span){entry->span.first + span.first, span.count}, &e);
-    }
+    if ((m->changes[index].has_adapter = has_adapter(m, p)))
+        (is_whole(m, p) ? replace : add_delta)(
+            m, p, (struct hy3_span){entry->span.first + span.first, span.count}, &e);
     hy3_convert(e.values, HY3_FP32, to, entry->dtype, (size_t)span.count);
     if ((bad = hy3_scan_not_finite(to, entry->dtype, span.count)) >= 0)
         HY3_FAIL_DONE(HY3_EDIVERGED,
@@ -315,6 +348,7 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
     struct merge m = {.options = options};
     struct hy3_hf_writer_options config = {.output = options->output, .dtype = options->dtype};
     char size[HY3_SIZE_TEXT];
+    int merged = 0;
 
     HY3_AGREE_DONE(comm, plan(&m), "reading the model and the adapter");
     HY3_TRY_DONE(mark(comm, &m));
@@ -333,8 +367,9 @@ hy3_status hy3_merge(MPI_Comm comm, const struct hy3_merge *options)
                                                          .report = HY3_MERGE_REPORT,
                                                          .describe = describe_file},
                                 m.plan));
-    hy3_log(HY3_LOG_INFO, "%d tensor%s of the adapter merged, %s in '%s'",
-            m.params->count - m.params->base_count, hy3_s(m.params->count - m.params->base_count),
+    for (int i = 0; i < m.params->count; i++)
+        merged += hy3_param_is_adapters(m.params, &m.params->params[i]);
+    hy3_log(HY3_LOG_INFO, "%d tensor%s of the adapter merged, %s in '%s'", merged, hy3_s(merged),
             hy3_size_text((double)m.plan->total_bytes, size), options->output);
     if (hy3_rank(comm) == 0)
         status = hy3_merge_report_tell(options->output, options->verbose ? stdout : NULL);

@@ -168,6 +168,18 @@ struct hy3_span hy3_name_piece(const struct hy3_param *param, const struct hy3_s
     return (struct hy3_span){i * count, count};
 }
 
+void hy3_name_in_adapter(const struct hy3_param *param, char name[HY3_PARAM_NAME], int *dims,
+                         int64_t shape[3])
+{
+    if (param->part != HY3_BASE) {
+        factor_piece(param, name, dims, shape);
+        return;
+    }
+    snprintf(name, HY3_PARAM_NAME, "base_model.model.%.80s", param->name);
+    *dims = param->dims;
+    memcpy(shape, param->shape, sizeof param->shape);
+}
+
 void hy3_name_locate(const struct hy3_params *params, const char *name, struct hy3_place *out)
 {
     const struct hy3_shape *shape = &params->shape;

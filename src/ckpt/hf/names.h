@@ -45,6 +45,11 @@ struct hy3_span hy3_name_piece(const struct hy3_param *param, const struct hy3_s
                                enum hy3_names names, int64_t i, char name[HY3_PARAM_NAME],
                                int *dims, int64_t piece_shape[3]);
 
+/* Local. Name and shape in the file of an adapter, of a factor or of a tensor that it has whole:
+ * PEFT puts base_model.model. in front of the outer name. */
+void hy3_name_in_adapter(const struct hy3_param *param, char name[HY3_PARAM_NAME], int *dims,
+                         int64_t shape[3]);
+
 /* Where a tensor of a checkpoint belongs in the table. */
 struct hy3_place {
     const struct hy3_param *param; /* NULL: it is no parameter */

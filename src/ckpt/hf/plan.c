@@ -45,6 +45,8 @@ static hy3_status add_param_piece(struct hy3_hf_plan *plan,
     entry->width = (int)hy3_dtype_size(entry->dtype);
     entry->span = hy3_name_piece(param, &params->shape, options->names, piece, entry->name,
                                  &entry->dims, entry->shape);
+    if (options->adapter)
+        hy3_name_in_adapter(param, entry->name, &entry->dims, entry->shape);
     entry->bytes = entry->span.count * entry->width;
     return HY3_OK;
 }
@@ -279,7 +281,7 @@ static hy3_status list_entries(struct hy3_hf_plan *plan,
     for (int i = 0; i < params->count; i++) {
         const struct hy3_param *param = &params->params[i];
 
-        if (options->adapter != (param->part != HY3_BASE))
+        if (options->adapter ? !hy3_param_is_adapters(params, param) : param->part != HY3_BASE)
             continue;
         if (param->kind == HY3_P_FINAL_NORM)
             HY3_TRY(add_base_tensors(plan, options, params));
