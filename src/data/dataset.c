@@ -12,6 +12,7 @@
 #include "comm/comm.h"
 #include "comm/lock_wait.h"
 #include "data/fingerprint.h"
+#include "data/parts.h"
 #include "data/sample.h"
 #include "data/token_file.h"
 #include "data/token_maker.h"
@@ -38,12 +39,26 @@ struct hy3_dataset {
     int64_t vocab;    /* ids are below it; 0: not known */
 };
 
+/* Rank 0. The token file is complete: what was kept of its making is of no use. */
+static void forget_parts(const struct hy3_dataset *d)
+{
+    char directory[HY3_PATH_MAX], *name;
+
+    snprintf(directory, sizeof directory, "%s", d->path);
+    name = strrchr(directory, '/');
+    *name++ = '\0';
+    name[strlen(name) - strlen(".h5")] = '\0';
+    hy3_parts_remove(directory, name);
+}
+
 void hy3_dataset_close(struct hy3_dataset *dataset)
 {
     if (!dataset)
         return;
     if (dataset->fd >= 0)
         close(dataset->fd);
+    if (dataset->rank == 0 && dataset->is_pending)
+        forget_parts(dataset);
     if (dataset->rank == 0)
         hy3_token_files_discard(&dataset->files);
     hy3_lock_close(dataset->lock);
@@ -487,6 +502,8 @@ hy3_status hy3_dataset_publish(MPI_Comm comm, struct hy3_dataset *dataset)
         return HY3_OK;
     if (hy3_rank(comm) == 0)
         status = hy3_token_files_publish(&dataset->files);
+    if (hy3_rank(comm) == 0 && status == HY3_OK)
+        forget_parts(dataset);
     HY3_AGREE(comm, status, "writing the token file");
     dataset->is_pending = false;
     dataset->lock = unlock(dataset->lock);
@@ -552,6 +569,7 @@ hy3_status hy3_dataset_open(MPI_Comm comm, const struct hy3_dataset_options *opt
         HY3_TRY_DONE(build(comm, options, tokenizer, d));
     HY3_TRY_DONE(share_file(comm, d));
     d->header.summary.reused = fits;
+    d->header.summary.taken_over = fits ? 0 : d->files.taken_over;
     d->header.summary.seconds = hy3_seconds() - begin;
     if (summary)
         *summary = d->header.summary;

@@ -41,9 +41,10 @@ struct hy3_dataset_summary {
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
     int64_t weighted;      /* label tokens whose weight is not 1 */
     int64_t null_contents; /* messages of the samples whose content is null */
-    char unread[1000]; /* the keys of the samples that were not read: "messages[].name (3 lines),
+    char unread[1000];  /* the keys of the samples that were not read: "messages[].name (3 lines),
                               …" */
-    int64_t bytes;     /* of the JSONL files */
-    double seconds;    /* from opening to done */
-    bool reused;       /* an existing file was usable */
+    int64_t bytes;      /* of the JSONL files */
+    double seconds;     /* from opening to done */
+    int64_t taken_over; /* pieces that a run which was ended had tokenized */
+    bool reused;        /* an existing file was usable */
 };

@@ -17,6 +17,13 @@ struct hy3_portion {
     int64_t depth;
 };
 
+struct hy3_portion_counts { /* of a portion, after tokenizing the same on all ranks */
+    int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad, null_contents;
+    int64_t weighted; /* labels whose weight is not 1 */
+    uint64_t hash;
+    int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
+};
+
 /* Bytes of a piece for `total` bytes of text: small enough to balance the ranks, few enough to keep
  * the counts of each. */
 int64_t hy3_portions_piece_bytes(int64_t total);

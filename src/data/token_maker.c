@@ -126,6 +126,7 @@ hy3_status hy3_token_file_make(MPI_Comm comm, const struct hy3_dataset_options *
                                  options->cache_directory, options->name));
     HY3_TRY_DONE(
         hy3_tokenize(comm, options, sources, tokenizer, &tokenized, &h.summary, &is_complete));
+    files->taken_over = h.summary.taken_over;
     h.piece_bytes = hy3_portions_piece_bytes(h.summary.bytes);
     h.hashed = hy3_tokenized_hashed(tokenized);
     h.source = hy3_tokenized_fingerprint(tokenized);

@@ -9,6 +9,7 @@
 
 struct hy3_token_files { /* on rank 0 they wait for their final names */
     struct hy3_output tokens, rejects;
+    int64_t taken_over; /* pieces that a run which was ended had tokenized; on all ranks */
 };
 
 /* Local, on rank 0. Both get their final names, or are removed. */

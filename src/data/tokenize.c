@@ -12,29 +12,9 @@
 #include "comm/wait.h"
 #include "data/fingerprint.h"
 #include "data/items.h"
+#include "data/kept.h"
 #include "data/lines.h"
-#include "data/spool.h"
-#include "data/unread.h"
-
-struct place { /* where a portion of this rank begins in its spools: elements */
-    int64_t token, sample, reject;
-    int64_t weight; /* -1: the portion has none */
-};
-
-struct hy3_tokenized {
-    const struct hy3_dataset_options *options;
-    const struct hy3_source *sources;
-    struct hy3_portion *portions;
-    struct hy3_portion_counts *counts;
-    struct place *places;
-    int64_t count, hashed, total_bytes;
-    int rank, ranks;
-    struct hy3_lines *lines;
-    struct hy3_sampler *sampler;
-    struct hy3_spool *ids, *mask, *weights, *samples, *rejects;
-    struct place end; /* of the spools */
-    struct hy3_unread *unread;
-};
+#include "data/tokenized.h"
 
 struct tally { /* summed over ranks after each round */
     int64_t bytes, samples, bad, failed;
@@ -50,6 +30,8 @@ void hy3_tokenized_free(struct hy3_tokenized *t)
 {
     if (!t)
         return;
+    hy3_parts_close(t->parts);
+    hy3_free(t->unread_text.data);
     hy3_unread_free(t->unread);
     hy3_spool_close(t->ids);
     hy3_spool_close(t->mask);
@@ -172,6 +154,7 @@ static hy3_status keep(struct hy3_tokenized *t, struct hy3_portion_counts *count
     HY3_TRY(hy3_spool_append(t->mask, e->mask, e->length));
     HY3_TRY(hy3_spool_append(t->samples, &sample, sizeof sample));
     HY3_TRY(hy3_unread_add(t->unread, portion, counts->lines, e->unread));
+    HY3_TRY(hy3_kept_note(t, portion, counts->lines, e->unread));
     counts->samples++;
     add_sample(counts, &sample);
     t->end.token += sample.length;
@@ -230,20 +213,28 @@ static hy3_status take_portion(struct hy3_tokenized *t, int64_t p)
     return HY3_OK;
 }
 
-/* The portions of piece `piece`, which begin at *p or later. */
+/* The portions of piece `piece`, which begin at *p or later: of an earlier run, or tokenized. */
 static hy3_status take_piece(struct hy3_tokenized *t, int64_t piece, int64_t *p,
                              struct tally *tally)
 {
     hy3_status status = HY3_OK;
+    int64_t first, end;
+    bool is_kept = false;
 
     while (*p < t->count && t->portions[*p].piece < piece)
         ++*p;
-    for (; *p < t->count && t->portions[*p].piece == piece; ++*p) {
-        HY3_TRY_DONE(take_portion(t, *p));
+    for (first = end = *p; end < t->count && t->portions[end].piece == piece;)
+        end++;
+    HY3_TRY_DONE(hy3_kept_take(t, piece, first, end, &is_kept));
+    for (; *p < end; ++*p) {
+        if (!is_kept)
+            HY3_TRY_DONE(take_portion(t, *p));
         tally->bytes += t->portions[*p].end - t->portions[*p].begin;
         tally->samples += t->counts[*p].samples;
         tally->bad += t->counts[*p].bad;
     }
+    if (!is_kept)
+        status = hy3_kept_put(t, piece, first, end);
 done:
     tally->failed = status != HY3_OK;
     return status;
@@ -443,10 +434,13 @@ hy3_status hy3_tokenize(MPI_Comm comm, const struct hy3_dataset_options *options
     *out = NULL;
     HY3_AGREE_DONE(comm, create(comm, options, sources, tokenizer, &t), "tokenizing");
     HY3_TRY_DONE(hy3_items_locate(comm, sources, t->portions, t->count));
+    HY3_TRY_DONE(hy3_kept_open(comm, t, tokenizer));
     HY3_TRY_DONE(work(comm, t, is_complete));
     hy3_allreduce_int(comm, (int64_t *)t->counts, (int)(t->count * COUNTS), MPI_SUM, "tokenizing");
     HY3_TRY_DONE(cut(comm, t, *is_complete));
     place_counts(t, summary);
+    summary->taken_over = t->taken_over;
+    hy3_allreduce_int(comm, &summary->taken_over, 1, MPI_SUM, "tokenizing");
     HY3_TRY_DONE(hy3_unread_sum(comm, t->unread, t->count > 0 ? &t->counts->lines : NULL, COUNTS,
                                 summary->unread, sizeof summary->unread));
     *out = HY3_TAKE(t);

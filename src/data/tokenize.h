@@ -11,13 +11,6 @@
 #include "data/portions.h"
 #include "data/sample.h"
 
-struct hy3_portion_counts { /* of a portion, after tokenizing the same on all ranks */
-    int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad, null_contents;
-    int64_t weighted; /* labels whose weight is not 1 */
-    uint64_t hash;
-    int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
-};
-
 enum { HY3_BAD_LISTED = 20 }; /* bad lines named in an error message */
 
 struct hy3_tokenized; /* opaque: this rank's samples, and the counts of all portions */

@@ -119,3 +119,65 @@ tokenized() { # the token file of the cache
     run_ok hy3_tokenize "$CFG" cache_dir="$CACHE" tokenizer_name_or_path="$hostile" \
         max_bad_samples=1
 }
+
+# Some 10 MB: fewer are not worth keeping.
+make_large() {
+    for _ in {1..12}; do cat "$QUICK/conversations.jsonl"; done >"$BATS_TEST_TMPDIR/some"
+    for i in {1..400}; do
+        sed "s/\"content\": \"/&$i /" "$BATS_TEST_TMPDIR/some"
+        [ "$(stat -c %s "$BATS_TEST_TMPDIR/train.jsonl")" -lt 10000000 ] || break
+    done >"$BATS_TEST_TMPDIR/train.jsonl"
+}
+
+parts() { # bytes of the parts in the cache
+    cat "$CACHE"/train.parts.* 2>/dev/null | wc -c
+}
+
+@test "killed halfway it goes on from its finished pieces, on any ranks, to the same bytes" {
+    [ -n "${HY3_LONG:-}" ] || skip "make check-long"
+    local pid
+    make_large
+    run_ok "$MPIEXEC" -n 2 hy3_tokenize "$CFG" cache_dir="$CACHE"
+    ! grep -q 'taken over' "$ERR"
+    mv "$CACHE/train.h5" "$BATS_TEST_TMPDIR/calm.h5"
+    for ranks in 1 3; do
+        hy3_tokenize "$CFG" cache_dir="$CACHE" >/dev/null 2>&1 &
+        pid=$!
+        for _ in {1..600}; do
+            [ "$(parts)" -lt 2000000 ] || break
+            sleep 0.05
+        done
+        kill -9 $pid
+        wait $pid || true
+        [ "$(parts)" -gt 0 ] || fail "no parts were kept"
+        if [ $ranks -eq 3 ]; then # hy3_sft takes them over as well
+            capture "$MPIEXEC" -n 3 hy3_sft "$CFG" cache_dir="$CACHE" max_steps=1
+        else
+            run_ok hy3_tokenize "$CFG" cache_dir="$CACHE"
+        fi
+        grep -q 'pieces ([0-9.]*%) were tokenized by a run that was ended; they are taken' "$ERR" ||
+            fail "$(cat "$ERR")"
+        cmp "$BATS_TEST_TMPDIR/calm.h5" "$CACHE/train.h5"
+        [ "$(parts)" -eq 0 ]
+        rm "$CACHE/train.h5"
+    done
+}
+
+@test "a stop signal ends it within seconds, and what is finished is kept" {
+    [ -n "${HY3_LONG:-}" ] || skip "make check-long"
+    local pid begin
+    make_large
+    hy3_tokenize "$CFG" cache_dir="$CACHE" >/dev/null 2>&1 &
+    pid=$!
+    for _ in {1..600}; do
+        [ "$(parts)" -lt 1000000 ] || break
+        sleep 0.05
+    done
+    begin=$SECONDS
+    kill -TERM $pid
+    wait $pid && fail "it ended well"
+    [ $((SECONDS - begin)) -le 5 ]
+    [ "$(parts)" -gt 0 ]
+    run_ok hy3_tokenize "$CFG" cache_dir="$CACHE"
+    grep -q 'taken over' "$ERR"
+}
