@@ -153,15 +153,22 @@ goes_on() {
 }
 
 @test "the first SIGINT lets the step end, the second ends at once with 130" {
-    hy3_sft "$CFG" gradient_accumulation_steps=1000000 >"$D/log" 2>&1 3>&- &
-    for _ in $(seq 400); do
-        ! grep -q "run: 1 rank" "$D/log" || break
-        sleep 0.05
+    local pause
+    for pause in 0 1 5 20; do # a slow machine may not have begun the step yet
+        rm -rf "$OUTPUT"
+        hy3_sft "$CFG" gradient_accumulation_steps=1000000 >"$D/log" 2>&1 3>&- &
+        for _ in $(seq 400); do
+            ! grep -q "run: 1 rank" "$D/log" || break
+            sleep 0.05
+        done
+        sleep "$pause"
+        kill -INT $!
+        kill -INT $! # timeout and some launchers send it twice at once: that is one request
+        sleep 0.5
+        ! kill -INT $! || break
+        grep -q "stopped by SIGINT after step 0 of" "$D/log" ||
+            fail "it did not wait for the step" "$(tail "$D/log")"
     done
-    kill -INT $!
-    kill -INT $! # timeout and some launchers send it twice at once: that is one request
-    sleep 0.5
-    kill -INT $! || fail "it did not wait for the step" "$(tail "$D/log")"
     status=0
     wait $! || status=$?
     [ "$status" -eq 130 ] || fail "$status" "$(tail "$D/log")"
