@@ -9,8 +9,10 @@
  * 1974). The rows of a window are in the order of their first samples, and so are a row's samples,
  * so that without shuffling no sample leaves its window.
  *
- * Cost for n samples: O(n log window) time; 2 bytes a sample and 8 a row stay, 32 bytes a sample of
- * a window and thread are needed meanwhile. */
+ * Cost for n samples: O(n log window) time; 2 bytes a sample and 8 a row stay, 26 bytes a sample of
+ * a window and thread are needed meanwhile. Measured: 0.67 us of one core for a sample, with its
+ * place in the shuffled order, so 10^8 samples take 67 s of a core, spread over the threads, and
+ * 0.4 GB with four samples to a row. */
 #pragma once
 
 #include "base/error.h"
