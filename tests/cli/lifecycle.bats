@@ -83,7 +83,8 @@ make_cut_short() {
         until hy3_sft "$CFG" overwrite_output_dir=true save_steps=100000 max_steps=$steps \
             max_hours="$(printf '0.%04d' $hours)" >"$D/log" 2>&1; do
             [ $((lives += 1)) -lt 100 ] || fail "it does not end" "$(tail -n 5 "$D/log")"
-            [ "$(checkpoints)" != "" ] || hours=$((2 * hours)) # a slow one needs that to start
+            # a slow one needs more to start, or to do more than a step
+            { [ "$(checkpoints)" != "" ] && [ $((lives % 20)) -ne 0 ]; } || hours=$((2 * hours))
         done
         [ "$lives" -eq 0 ] || break
     done
