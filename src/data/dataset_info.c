@@ -6,6 +6,8 @@
 #include "base/json.h"
 #include "base/log.h"
 
+#include <strings.h>
+
 struct entry { /* of dataset_info.json */
     const char *name;
     const json_t *object;
@@ -116,6 +118,40 @@ static hy3_status read_form(const struct entry *e, struct hy3_form *form)
     return HY3_OK;
 }
 
+/* Keys that are not read are told; one that looks like another is refused. */
+static hy3_status check_entry_keys(const struct entry *e)
+{
+    static const char *const known[] = {"file_name",  "formatting",     "columns",    "tags",
+                                        "ranking",    "num_samples",    "subset",     "split",
+                                        "folder",     "hf_hub_url",     "ms_hub_url", "om_hub_url",
+                                        "script_url", "cloud_file_name"};
+    static const char *const needed[] = {"file_name", "formatting", "columns", "tags"};
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)e->object, key, value)
+    {
+        bool is_known = json_is_null(value);
+
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            is_known |= strcmp(key, known[i]) == 0;
+        for (size_t i = 0; i < sizeof needed / sizeof *needed && !is_known; i++)
+            if (strncasecmp(key, needed[i], 4) == 0 && !json_object_get(e->object, needed[i]))
+                HY3_FAIL(HY3_EUSAGE, "dataset '%s': unknown key \"%.64s\"; did you mean \"%s\"?",
+                         e->name, key, needed[i]);
+        if (!is_known)
+            hy3_log(HY3_LOG_INFO, "dataset '%s': its key \"%.64s\" is not read", e->name, key);
+    }
+    return HY3_OK;
+}
+
+/* Whether the value says no: absent, null, false or 0. */
+static bool is_off(const json_t *value)
+{
+    return !value || json_is_null(value) || json_is_false(value) ||
+           (json_is_number(value) && json_number_value(value) == 0);
+}
+
 static hy3_status check_entry(const struct entry *e)
 {
     static const char *const hubs[] = {"hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
@@ -124,9 +160,10 @@ static hy3_status check_entry(const struct entry *e)
 
     if (!json_is_object(e->object))
         HY3_FAIL(HY3_EFORMAT, "dataset '%s': its entry must be an object", e->name);
-    if (json_is_true(json_object_get(e->object, "ranking")))
+    HY3_TRY(check_entry_keys(e));
+    if (!is_off(json_object_get(e->object, "ranking")))
         HY3_FAIL(HY3_EUSAGE, "dataset '%s' is for ranking, not for fine-tuning", e->name);
-    if (json_is_integer(json_object_get(e->object, "num_samples")))
+    if (!is_off(json_object_get(e->object, "num_samples")))
         HY3_FAIL(HY3_EUSAGE,
                  "dataset '%s': \"num_samples\" is not read; remove it and set max_samples",
                  e->name);

@@ -241,16 +241,18 @@ static hy3_status insert_system(json_t *messages, json_t *content)
 /* The text of a column as the system message, unless the first message is one. */
 static hy3_status add_system(json_t *line, json_t *messages, const char *name)
 {
-    json_t *system = json_incref(column(line, name));
+    json_t *system = json_incref(column(line, name)), *first = json_array_get(messages, 0);
+    bool has_system = is_role(first, "system") || is_role(first, "developer");
     hy3_status status = HY3_OK;
 
     if (system && !json_is_string(system))
         HY3_FAIL_DONE(HY3_EFORMAT, "'%.*s' must be a text", SHOWN, name);
+    if (has_system && hy3_json_has_text(system) &&
+        !json_equal(system, json_object_get(first, "content")))
+        HY3_TRY_DONE(rename_key(line, name, "system (beside a system message)"));
     json_object_del(line, name);
-    if (!hy3_json_has_text(system) || is_role(json_array_get(messages, 0), "system") ||
-        is_role(json_array_get(messages, 0), "developer"))
-        goto done;
-    status = insert_system(messages, system);
+    if (!has_system && hy3_json_has_text(system))
+        status = insert_system(messages, system);
 done:
     json_decref(system);
     return status;
@@ -452,6 +454,11 @@ static hy3_status set_effort(const struct hy3_form *form, const struct hy3_readi
     json_t *effort = json_object_get(arguments, "reasoning_effort");
     const char *word;
 
+    if (column(arguments, "reasoning_effort") && column(line, "reasoning_effort") &&
+        !json_equal(effort, column(line, "reasoning_effort")))
+        HY3_FAIL(HY3_EFORMAT,
+                 "'reasoning_effort' and that of 'chat_template_kwargs' differ; keep "
+                 "one");
     if (effort && !column(line, "reasoning_effort"))
         HY3_TRY(set(line, "reasoning_effort", json_incref(effort)));
     json_object_del(arguments, "reasoning_effort");
@@ -467,8 +474,10 @@ static hy3_status set_effort(const struct hy3_form *form, const struct hy3_readi
 /* The list of messages of the line: its own, or a new one. */
 static hy3_status get_messages(const struct hy3_form *form, json_t *line)
 {
-    if (form->kind == HY3_FORM_ALPACA)
+    if (form->kind == HY3_FORM_ALPACA) {
+        HY3_TRY(rename_key(line, "messages", "messages (no column)"));
         return set(line, "messages", json_array());
+    }
     return *form->messages ? rename_key(line, form->messages, "messages") : HY3_OK;
 }
 

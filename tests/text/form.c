@@ -102,7 +102,7 @@ static void turns_of_sharegpt_become_messages(void **state)
                    "\"human\", \"value\": \"a\"}, {\"from\": \"gpt\", \"value\": \"b\"}], "
                    "\"system\": \"2\"}",
                    "{\"messages\": [{\"role\": \"system\", \"content\": \"1\"}, " ASK ", " ANSWER
-                   "], " LOW "}");
+                   "], \"system (beside a system message)\": \"2\", " LOW "}");
 }
 
 static void a_think_block_in_front_is_the_reasoning(void **state)
@@ -155,7 +155,8 @@ static void what_apis_return_is_read_in_every_form(void **state)
     assert_becomes(&native,
                    "{\"system\": \"s\", \"messages\": [{\"role\": \"developer\", \"content\": "
                    "\"d\"}, " ASK "]}",
-                   "{\"messages\": [{\"role\": \"system\", \"content\": \"d\"}, " ASK "]}");
+                   "{\"messages\": [{\"role\": \"system\", \"content\": \"d\"}, " ASK
+                   "], \"system (beside a system message)\": \"s\"}");
     assert_becomes(&native,
                    "{\"messages\": [" ASK
                    "], \"chat_template_kwargs\": {\"reasoning_effort\": "
