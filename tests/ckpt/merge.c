@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/sha256.h"
 #include "model/shape.h"
 #include "support/golden.h"
 
@@ -69,6 +70,81 @@ static void merged_weights_in_fp32_differ_by_the_order_of_a_sum(void **state)
     (void)state;
     compare("adapter", HY3_FP32, 6e-8, 2);
     compare("adapter_experts", HY3_FP32, 6e-8, 7);
+}
+
+/* A tensor of the golden model merged with options/NAME/final in bf16; the caller frees it. */
+static float *merged_value(const char *name, const char *tensor, int64_t *count)
+{
+    char directory[HY3_PATH_MAX], from[HY3_PATH_MAX], base[HY3_PATH_MAX];
+    struct hy3_merge merge = {
+        .base = base, .adapter = from, .output = directory, .dtype = HY3_BF16, .workers = 2};
+    float *values = NULL;
+
+    snprintf(directory, sizeof directory, "%s/%s.options", hy3_test_directory(), name);
+    snprintf(base, sizeof base, "%s", hy3_golden("a/inner"));
+    snprintf(from, sizeof from, "%s/%s/final", hy3_golden("options"), name);
+    if (!hy3_path_exists(directory))
+        assert_ok(hy3_merge(MPI_COMM_WORLD, &merge));
+    for (int s = 1; s <= 5 && !values; s++) {
+        char path[HY3_PATH_MAX + 64];
+        struct hy3_shard *shard;
+
+        snprintf(path, sizeof path, "%s/model-%05d-of-00005.safetensors", directory, s);
+        assert_ok(hy3_shard_open(path, &shard));
+        if (hy3_shard_find(shard, tensor))
+            values = hy3_golden_floats(shard, tensor, count);
+        hy3_shard_close(shard);
+    }
+    assert_non_null(values);
+    return values;
+}
+
+/* PEFT's merge_and_unload of an adapter with use_rslora. */
+static void a_rank_stabilized_adapter_is_merged_as_by_peft(void **state)
+{
+    struct hy3_shard *golden;
+
+    (void)state;
+    assert_ok(hy3_shard_open(hy3_golden("options/merged_loraplus.safetensors"), &golden));
+    assert_int_equal(hy3_shard_count(golden), 2);
+    for (int i = 0; i < hy3_shard_count(golden); i++) {
+        const char *name = hy3_shard_tensor(golden, i)->name;
+        int64_t n, m;
+        float *a = hy3_golden_floats(golden, name, &n), *b = merged_value("loraplus", name, &m);
+
+        assert_int_equal(n, m);
+        hy3_assert_within(name, hy3_max_difference(a, b, n), 0);
+        hy3_free(a);
+        hy3_free(b);
+    }
+    hy3_shard_close(golden);
+}
+
+/* The same of one with modules_to_save. */
+static void whole_modules_replace_the_bases_as_by_peft(void **state)
+{
+    json_t *golden = hy3_golden_json("options/train_saved.json"), *value;
+    const char *name;
+    int compared = 0;
+
+    (void)state;
+    json_object_foreach(json_object_get(golden, "merged_bf16_sha256"), name, value)
+    {
+        char text[HY3_SHA256_TEXT];
+        int64_t n;
+        float *wide = merged_value("saved", name, &n);
+        hy3_bf16 *narrow;
+
+        assert_ok(hy3_alloc(&narrow, (size_t)n, sizeof *narrow));
+        hy3_convert(wide, HY3_FP32, narrow, HY3_BF16, (size_t)n);
+        assert_ok(hy3_sha256_of(narrow, (size_t)n * sizeof *narrow, text));
+        assert_string_equal(text, json_string_value(value));
+        hy3_free(wide);
+        hy3_free(narrow);
+        compared++;
+    }
+    assert_int_equal(compared, 2);
+    json_decref(golden);
 }
 
 enum { RANK = 4, LAST = 2 }; /* the golden model has 3 layers */
@@ -214,6 +290,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merged_weights_in_16_bits_are_equal),
         cmocka_unit_test(merged_weights_in_fp32_differ_by_the_order_of_a_sum),
+        cmocka_unit_test(a_rank_stabilized_adapter_is_merged_as_by_peft),
+        cmocka_unit_test(whole_modules_replace_the_bases_as_by_peft),
         cmocka_unit_test(an_adapter_of_some_layers_changes_those_only),
         cmocka_unit_test(an_adapter_that_is_not_what_its_configuration_says_is_refused),
     };
