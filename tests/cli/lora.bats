@@ -231,3 +231,75 @@ use_adapter_on() {
     use_adapter_on "$BATS_FILE_TMPDIR/model" "$BATS_TEST_TMPDIR/2" >"$BATS_TEST_TMPDIR/log" 2>&1
     ! grep "trained on a base" "$BATS_TEST_TMPDIR/log"
 }
+
+@test "embedding and head beside an adapter: every program reads what hy3_sft wrote" {
+    local model=$BATS_FILE_TMPDIR/model
+    run_ok hy3_sft "$CFG" additional_target=embed_tokens,lm_head use_rslora=true \
+        loraplus_lr_ratio=4 learning_rate=0.01 max_steps=4 save_steps=2 seed=5
+    tr -d ' \n' <"$OUTPUT/adapter_config.json" |
+        grep -q '"modules_to_save":\["embed_tokens","lm_head"\]'
+    grep -q '"use_rslora": true' "$OUTPUT/adapter_config.json"
+    run_ok hy3_check "$OUTPUT"
+    grep -q "rsLoRA" "$OUT"
+    run_ok hy3_export "$OUTPUT/checkpoint-4" "$OUTPUT-exported"
+    cmp "$OUTPUT/adapter_model.safetensors" "$OUTPUT-exported/adapter_model.safetensors"
+    run_ok hy3_merge --base_model_path "$model" --adapter_model_path "$OUTPUT" \
+        --output_path "$OUTPUT-merged" --save_dtype fp32 --verbose
+    grep -q "^lm_head.weight$(printf '\tupdated\tyes\t0$')" "$OUT"
+    grep -q "^model.embed_tokens.weight$(printf '\tupdated\tyes\t0$')" "$OUT"
+    run_ok hy3_generate "$OUTPUT-merged" --prompt "colour?" --max_new_tokens 8
+    cp "$OUT" "$BATS_TEST_TMPDIR/merged"
+    run_ok hy3_generate "$model" --adapter "$OUTPUT" --prompt "colour?" --max_new_tokens 8
+    cmp "$OUT" "$BATS_TEST_TMPDIR/merged"
+    # it is continued from, and one whose tensor is lost is refused
+    run_ok hy3_sft "$CFG" adapter_name_or_path="$OUTPUT" max_steps=1 output_dir="$OUTPUT-next"
+    grep -q '"lm_head"' "$OUTPUT-next/adapter_config.json"
+    cp -r "$OUTPUT-next" "$OUTPUT-lost"
+    sed -i 's/"lm_head"/"embed_tokens"/' "$OUTPUT-lost/adapter_config.json"
+    run_fails 1 "and to no module of modules_to_save" hy3_generate "$model" \
+        --adapter "$OUTPUT-lost" --prompt a
+    run_fails 2 "the names are embed_tokens and lm_head" hy3_sft "$CFG" additional_target=norm
+}
+
+@test "LoRA+, noise, smoothing and whole modules: any ranks, and bit for bit after a break" {
+    local more=(additional_target=lm_head loraplus_lr_ratio=3 neftune_noise_alpha=5 \
+        label_smoothing_factor=0.1 use_rslora=true lora_dropout=0.1 bf16=false max_steps=4
+        per_device_train_batch_size=1 plot_loss=false)
+    run_ok hy3_sft "$CFG" "${more[@]}" gradient_accumulation_steps=4 save_steps=2
+    run_ok hy3_sft "$CFG" "${more[@]}" gradient_accumulation_steps=4 output_dir="$OUTPUT-rest" \
+        resume_from_checkpoint="$OUTPUT/checkpoint-2"
+    cmp "$OUTPUT/adapter_model.safetensors" "$OUTPUT-rest/adapter_model.safetensors"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" "${more[@]}" gradient_accumulation_steps=2 zero_stage=2 \
+        output_dir="$OUTPUT-2"
+    run_ok "$MPIEXEC" -n 4 hy3_sft "$CFG" "${more[@]}" zero_stage=3 expert_parallel_size=2 \
+        stage3_param_persistence_threshold=0 output_dir="$OUTPUT-4"
+    same_losses "$OUTPUT" "$OUTPUT-2"
+    same_losses "$OUTPUT" "$OUTPUT-4"
+    run_ok hy3_sft "$CFG" "${more[@]}" neftune_noise_alpha=0 gradient_accumulation_steps=4 \
+        output_dir="$OUTPUT-0"
+    ! same_losses "$OUTPUT" "$OUTPUT-0"
+}
+
+sums() { # name and checksum of each tensor in DIRECTORY
+    "$HY3_BUILD/tests/support/list_tensors" --sums "$1" | sed 's/^\([^ ]*\) .* /\1 /'
+}
+
+# The tensors of the model in DIRECTORY that differ from the base's.
+changed() {
+    diff <(sums "$BATS_FILE_TMPDIR/model") <(sums "$1") | sed -n 's/^> \([^ ]*\).*/\1/p'
+}
+
+@test "freeze tuning changes the chosen layers only, freeze_router no router" {
+    run_ok hy3_sft "$CFG" finetuning_type=freeze freeze_trainable_layers=1 \
+        freeze_trainable_modules=mlp,self_attn max_steps=2 save_steps=1 learning_rate=0.01
+    changed "$OUTPUT" >"$BATS_TEST_TMPDIR/names"
+    grep -q "layers.1.self_attn.q_proj" "$BATS_TEST_TMPDIR/names"
+    ! grep -v "layers.1.\(mlp\|self_attn\)" "$BATS_TEST_TMPDIR/names"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" finetuning_type=full freeze_router=true max_steps=2 \
+        learning_rate=0.01 per_device_train_batch_size=1 output_dir="$OUTPUT-full"
+    changed "$OUTPUT-full" >"$BATS_TEST_TMPDIR/names"
+    grep -q "experts" "$BATS_TEST_TMPDIR/names"
+    ! grep "router\|mlp.gate\." "$BATS_TEST_TMPDIR/names"
+    run_fails 2 "freeze_trainable_modules: there is no 'attn'" hy3_sft "$CFG" \
+        finetuning_type=freeze freeze_trainable_modules=attn
+}

@@ -180,12 +180,6 @@ static void keys_become_ours(void **state)
         {LF "flash_attn: fa3\n", "seed=null", "flash_attn = \"fa3\";|seed = 42;"},
         {LF "cutoff_len: 64\n", "max_seq_length=128", "max_seq_length = 128;"},
         {LF "neftune_noise_alpha: null\nuse_dora: false\nquantization_bit: 0\nlabel_smoothing_factor: 0.0\n", NULL, "seed = 42;"},
-        {LF "use_rslora: true\nlabel_smoothing_factor: 0.1\n", NULL, "use_rslora = true;|label_smoothing_factor = 0.1;"},
-        {LF "additional_target: embed_tokens,lm_head\nloraplus_lr_ratio: 16.0\nneftune_noise_alpha: 5\nloraplus_lr_embedding: 1e-6\n", NULL,
-         "additional_target = [\"embed_tokens\", \"lm_head\"];|loraplus_lr_ratio = 16;|neftune_noise_alpha = 5;"},
-        {SWIFT "modules_to_save: [lm_head]\nlorap_lr_ratio: 8\n", NULL, "additional_target = [\"lm_head\"];|loraplus_lr_ratio = 8;"},
-        {LF "finetuning_type: freeze\nfreeze_trainable_layers: -3\nfreeze_trainable_modules: mlp,self_attn\nfreeze_extra_modules: lm_head\n", NULL,
-         "finetuning_type = \"freeze\";|freeze_trainable_layers = -3;|freeze_trainable_modules = [\"mlp\", \"self_attn\"];|freeze_extra_modules = [\"lm_head\"];"},
         {SWIFT "deepspeed: zero3_offload\n", NULL, "zero_stage = 3;|offload = \"full\";"},
         {SWIFT "target_modules: all-linear\ntarget_parameters: [mlp.experts.gate_up_proj, mlp.experts.down_proj]\n", NULL, "\"down_proj\", \"experts\"];"},
         {LF "packing: false\ngradient_checkpointing: true\ndisable_gradient_checkpointing: true\n", NULL, "gradient_checkpointing = false;|packing = false;"},
@@ -210,6 +204,21 @@ static void keys_become_ours(void **state)
         {NULL, FLAGS "--use_flash_attn --max_steps -1 --report_to tensorboard mlflow", "flash_attn = \"fa2\";|max_steps = -1;|[\"tensorboard\", \"mlflow\"]"},
         {NULL, "--model m --dataset a.jsonl b.jsonl --output_dir o --max_length 64 --resume_from_checkpoint None", "train_data_file = [\"a.jsonl\", \"b.jsonl\"];|max_seq_length = 64;"},
         {NULL, "--stage sft --model_name_or_path m --dataset a,b --output_dir o --template hy3", "dataset = [\"a\", \"b\"];|max_seq_length = 2048;"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void training_options_become_ours(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "use_rslora: true\nlabel_smoothing_factor: 0.1\n", NULL, "use_rslora = true;|label_smoothing_factor = 0.1;"},
+        {LF "additional_target: embed_tokens,lm_head\nloraplus_lr_ratio: 16.0\nneftune_noise_alpha: 5\nloraplus_lr_embedding: 1e-6\n", NULL,
+         "additional_target = [\"embed_tokens\", \"lm_head\"];|loraplus_lr_ratio = 16;|neftune_noise_alpha = 5;"},
+        {SWIFT "modules_to_save: [lm_head]\nlorap_lr_ratio: 8\n", NULL, "additional_target = [\"lm_head\"];|loraplus_lr_ratio = 8;"},
+        {LF "finetuning_type: freeze\nfreeze_trainable_layers: -3\nfreeze_trainable_modules: mlp,self_attn\nfreeze_extra_modules: lm_head\n", NULL,
+         "finetuning_type = \"freeze\";|freeze_trainable_layers = -3;|freeze_trainable_modules = [\"mlp\", \"self_attn\"];|freeze_extra_modules = [\"lm_head\"];"},
     };
 
     (void)state;
@@ -369,6 +378,7 @@ int main(int argc, char **argv)
         TEST(defaults_are_those_of_the_tool),
         TEST(packing_becomes_ours),
         TEST(keys_become_ours),
+        TEST(training_options_become_ours),
         TEST(what_changes_the_result_is_refused),
         TEST(json_has_lines_and_no_interpolation),
         TEST(texts_name_variables_and_keys),
