@@ -277,6 +277,77 @@ static void what_changes_the_result_is_refused(void **state)
     assert_refused("run.yaml", scenes, sizeof scenes / sizeof *scenes);
 }
 
+/* Rules R1 to R7 of the page: dialects, overriding, scalars, references, lists, flags. */
+static void rules_of_reading_hold(void **state)
+{
+    static const struct scene scenes[] = {
+        {"model: m\ndataset: t.jsonl\noutput_dir: o\nmax_length: 64\n", NULL, "lora_alpha = 32;"},
+        {"train_type: lora\nmodel: m\ndataset: t\nmax_length: 64\n", NULL, "output_dir = \"output\";"},
+        {LF, "lora_target=all lora_rank=3", "lora_rank = 3;|lora_alpha = 6;|\"down_proj\"];"},
+        {LF "seed: 1\n", "seed=2 seed=3", "seed = 3;"},
+        {LF "learning_rate: 1e-3\n", "learning_rate=null", "learning_rate = 5e-05;"},
+        {LF "lr_scheduler_type: cosine_with_min_lr\n", "lr_scheduler_kwargs.min_lr_rate=0.2", "min_lr_rate = 0.2;"},
+        {LF "seed: 0b11\n", NULL, "seed = 3;"},
+        {LF "max_grad_norm: 1_0.5\n", NULL, "max_grad_norm = 10.5;"},
+        {LF "num_train_epochs: 3.\nlearning_rate: 5E-6\nwarmup_ratio: 1e-1\n", NULL, "num_train_epochs = 3;|learning_rate = 5e-06;|warmup_ratio = 0.1;"},
+        {LF "weight_decay: '0.1'\nbf16: \"False\"\n", NULL, "weight_decay = 0.1;|bf16 = false;"},
+        {LF "bf16: TRUE\nplot_loss: Off\noverwrite_cache: No\n", NULL, "bf16 = true;|plot_loss = false;|overwrite_cache = false;"},
+        {LF "bf16: null\nlora_alpha: null\nseed: Null\n", NULL, "bf16 = true;|lora_alpha = 16;|seed = 42;"},
+        {LF "tokenizer_name_or_path: a#b\nseed: 5 # five\n", NULL, "tokenizer_name_or_path = \"a#b\";|seed = 5;"},
+        {LF "dataset_dir: \"a: b\"\n", NULL, "dataset_dir = \"a: b\";"},
+        {LF "dataset_dir: ${oc.env:HY3_NO_SUCH_VARIABLE,'x y'}\n", NULL, "dataset_dir = \"x y\";"},
+        {LF "seed: 9\nsave_steps: ${seed}\n", NULL, "save_steps = 9;"},
+        {"model_name_or_path: m\ndataset: a, b ,c\noutput_dir: o\n", NULL, "dataset = [\"a\", \"b\", \"c\"];"},
+        {LF "lora_target: q_proj,v_proj\n", NULL, "lora_target = [\"q_proj\", \"v_proj\"];"},
+        {LF "report_to: tensorboard, none\n", NULL, "report_to = \"tensorboard\";"},
+        {LF "ddp_timeout: 86401\n", NULL, "ddp_timeout = 1800;"},
+        {LF "save_total_limit: null\n", NULL, "save_total_limit = 0;"},
+        {LF "cutoff_len: 1e3\n", NULL, "max_seq_length = 1000;"},
+        {LF "resume_from_checkpoint: null\n", NULL, "resume_from_checkpoint = \"auto\";"},
+        {LF "resume_from_checkpoint: false\n", NULL, "resume_from_checkpoint = \"none\";"},
+        {LF "optim: adamw_torch_fused\npush_to_hub: false\nfp16: false\n", NULL, "seed = 42;"},
+        {LF "preprocessing_num_workers: 16\ndataloader_num_workers: 4\ntrust_remote_code: true\nmoe_aux_loss_coef: 0.1\n", NULL, "seed = 42;"},
+        {LF "image_max_pixels: 1\nvllm_enforce_eager: true\n", NULL, "seed = 42;"},
+        {LF "flash_attn: disabled\n", NULL, "flash_attn = \"disabled\";"},
+        {LF "template: hy3\n", NULL, "template = \"hy_v3\";"},
+        {LF "tokenized_path: cache_of_tokens\n", NULL, "cache_dir = \"cache_of_tokens\";"},
+        {NULL, FLAGS "--gradient-accumulation-steps=4 --weight_decay -0", "gradient_accumulation_steps = 4;"},
+        {NULL, FLAGS "--bf16 0 --overwrite_output_dir yes", "bf16 = false;|overwrite_output_dir = true;"},
+        {NULL, FLAGS "--hidden_size 64 --num_experts 4 --tie_word_embeddings False", "seed = 42;"},
+        {SWIFT "deepspeed: zero2_offload\n", NULL, "zero_stage = 2;|offload = \"optimizer\";"},
+        {SWIFT "deepspeed: zero0\n", NULL, "zero_stage = 0;"},
+        {NULL, "--model m --dataset a.jsonl --max_length 64 --lora_alpha None --seed 4", "lora_alpha = 32;|seed = 4;"},
+        {SWIFT "ENV: {A: 1, B: x}\nadd_version: true\n", NULL, "seed = 42;"},
+        {SWIFT "max_epochs: 2\nsplit_dataset_ratio: 0.01\n", NULL, "num_train_epochs = 2;|val_size = 0.01;"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void what_breaks_a_rule_is_refused_with_its_line(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "stage: dpo\n", NULL, "'stage' is given twice"},
+        {"model_name_or_path: m\ndataset: d\noutput_dir: o\nstage: dpo\n", NULL, ":4: stage = dpo"},
+        {LF "do_train: false\n", NULL, ":5: do_train"},
+        {LF "template: llama3\n", NULL, "template"},
+        {LF "mix_strategy: interleave_under\n", NULL, ":5: mix_strategy"},
+        {LF "optim: paged_adamw_8bit\n", NULL, ":5: optim = paged_adamw_8bit"},
+        {LF "train_from_scratch: true\nrope_scaling: linear\n", NULL, ":5: train_from_scratch|hy3_init|:6: rope_scaling"},
+        {LF "push_to_hub: true\npredict_with_generate: yes\n", NULL, ":5: push_to_hub|:6: predict_with_generate"},
+        {LF "average_tokens_across_devices: false\n", NULL, ":5: average_tokens_across_devices"},
+        {LF "x: *nowhere\n", NULL, ":5: "},
+        {LF "seed: {a: 1}\n", NULL, "seed"},
+        {NULL, FLAGS "--seed", "'--seed' needs a value"},
+        {SWIFT "sequence_parallel_size: 2\nagent_template: react\n", NULL, ":5: sequence_parallel_size|:6: agent_template"},
+        {SWIFT "model_type: qwen3\n", NULL, ":5: model_type = qwen3"},
+    };
+
+    (void)state;
+    assert_refused("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
 /* clang-format on */
 
 static void json_has_lines_and_no_interpolation(void **state)
@@ -380,6 +451,8 @@ int main(int argc, char **argv)
         TEST(keys_become_ours),
         TEST(training_options_become_ours),
         TEST(what_changes_the_result_is_refused),
+        TEST(rules_of_reading_hold),
+        TEST(what_breaks_a_rule_is_refused_with_its_line),
         TEST(json_has_lines_and_no_interpolation),
         TEST(texts_name_variables_and_keys),
         TEST(an_input_is_looked_for_beside_the_file),
