@@ -22,10 +22,24 @@ struct real_key {
     double low, high, initial; /* low is excluded, high included */
 };
 
-/* A feature that other configurations may ask for and that is fixed here. */
+/* What to do about a value of another architecture, where nothing better can be said. */
+#define ELSEWHERE "correct it if this is a Hy3, another architecture cannot be trained here"
+
+/* Features that other configurations may ask for and that are fixed here: the only value that is
+ * accepted, and what to do about another one. A missing key is fine. */
 struct fixed_key {
     const char *name;
-    bool value; /* the only one accepted; a missing key is fine */
+    bool value;
+    const char *advice;
+};
+
+struct fixed_number {
+    const char *name;
+    double value;
+};
+
+struct fixed_text {
+    const char *name, *value;
 };
 
 /* clang-format off */
@@ -56,16 +70,48 @@ static const struct real_key real_keys[] = {
 };
 
 static const struct fixed_key fixed_keys[] = {
-    {"tie_word_embeddings",           false},
-    {"attention_bias",                false},
-    {"mlp_bias",                      false},
-    {"qk_norm",                       true},
-    {"use_qk_norm",                   true},
-    {"route_norm",                    true},
-    {"norm_topk_prob",                true},
-    {"moe_router_use_sigmoid",        true},
-    {"moe_router_enable_expert_bias", true},
-    {"use_sliding_window",            false},
+    {"tie_word_embeddings",           false, "save the model with an lm_head.weight of its own"},
+    {"attention_bias",                false, ELSEWHERE},
+    {"mlp_bias",                      false, ELSEWHERE},
+    {"qk_norm",                       true,  ELSEWHERE},
+    {"use_qk_norm",                   true,  ELSEWHERE},
+    {"route_norm",                    true,  ELSEWHERE},
+    {"norm_topk_prob",                true,  ELSEWHERE},
+    {"moe_router_use_sigmoid",        true,  ELSEWHERE},
+    {"moe_router_enable_expert_bias", true,  ELSEWHERE},
+    {"use_sliding_window",            false, ELSEWHERE},
+    {"use_cla",                       false, ELSEWHERE},
+    {"use_mla",                       false, ELSEWHERE},
+};
+
+/* Where one of these precisions may be chosen hy3 computes in fp32 (doc/numerics.md): either value
+ * is accepted. */
+static const char *const precision_keys[] = {
+    "enable_attention_fp32_softmax", "enable_lm_head_fp32", "enable_moe_fp32_combine"};
+
+static const struct fixed_number fixed_numbers[] = {
+    {"attention_dropout",       0},
+    {"hidden_dropout",          0},
+    {"router_jitter_noise",     0},
+    {"attn_logit_softcapping",  0},
+    {"final_logit_softcapping", 0},
+    {"n_group",                 1},
+    {"topk_group",              1},
+    {"partial_rotary_factor",   1},
+};
+
+static const struct fixed_text fixed_texts[] = {
+    {"model_type",   "hy_v3"},
+    {"hidden_act",   "silu"},
+    {"scoring_func", "sigmoid"},
+    {"topk_method",  "noaux_tc"},
+};
+
+/* In rope_parameters: what the rotation without a scaling leaves as it is. */
+static const struct fixed_number rope_numbers[] = {
+    {"factor",                1},
+    {"attention_factor",      1},
+    {"partial_rotary_factor", 1},
 };
 
 /* clang-format on */
@@ -159,8 +205,80 @@ static hy3_status check_text(const json_t *object, const char *key, const char *
     if (!json_is_string(value))
         HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be text", where, shown);
     if (strcmp(json_string_value(value), wanted) != 0)
-        HY3_FAIL(HY3_EFORMAT, "%s: '%s' is '%.60s', only '%s' is supported", where, shown,
-                 json_string_value(value), wanted);
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' is '%.60s', only '%s' is supported; " ELSEWHERE, where,
+                 shown, json_string_value(value), wanted);
+    return HY3_OK;
+}
+
+/* A number that must be `key->value` if it is there. */
+static hy3_status check_number(const json_t *object, const struct fixed_number *key,
+                               const char *shown, const char *where)
+{
+    const json_t *value = present(object, key->name);
+
+    if (!value)
+        return HY3_OK;
+    if (!json_is_number(value))
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' must be a number", where, shown);
+    if (json_number_value(value) != key->value)
+        HY3_FAIL(HY3_EFORMAT, "%s: '%s' is %g, only %g is supported; " ELSEWHERE, where, shown,
+                 json_number_value(value), key->value);
+    return HY3_OK;
+}
+
+/* Every key of a group of the rotation says something about it: every one counts. */
+static hy3_status check_rope_keys(const json_t *group, const char *name, const char *where)
+{
+    static const char *const read[] = {"rope_theta", "rope_type", "type"};
+    const char *key;
+    char shown[96];
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)group, key, value)
+    {
+        bool known = json_is_null(value);
+
+        for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+            known = known || strcmp(key, read[i]) == 0;
+        snprintf(shown, sizeof shown, "%s.%.60s", name, key);
+        for (size_t i = 0; i < sizeof rope_numbers / sizeof *rope_numbers && !known; i++)
+            if (strcmp(key, rope_numbers[i].name) == 0) {
+                HY3_TRY(check_number(group, &rope_numbers[i], shown, where));
+                known = true;
+            }
+        if (!known)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s: '%s' is set; a scaled rotation cannot be trained, use the model as it "
+                     "was published, with rope_theta alone",
+                     where, shown);
+    }
+    return HY3_OK;
+}
+
+/* Attention over all earlier tokens in every layer. */
+static hy3_status check_attention_span(const json_t *config, const char *where)
+{
+    const json_t *types = present(config, "layer_types"), *used, *type;
+    size_t i;
+
+    used = present(config, "use_sliding_window");
+    if (present(config, "sliding_window") && !json_is_false(used))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: 'sliding_window' is set, but hy3 attends to all tokens; remove it, or set "
+                 "use_sliding_window = false, if the model does not use it",
+                 where);
+    if (types && !json_is_array(types))
+        HY3_FAIL(HY3_EFORMAT, "%s: 'layer_types' must be a list", where);
+    json_array_foreach((json_t *)(uintptr_t)types, i, type)
+    {
+        const char *text = json_string_value(type);
+
+        if (!text || strcmp(text, "full_attention") != 0)
+            HY3_FAIL(HY3_EFORMAT,
+                     "%s: 'layer_types[%zu]' is not 'full_attention', the only one that is "
+                     "supported; " ELSEWHERE,
+                     where, i);
+    }
     return HY3_OK;
 }
 
@@ -189,6 +307,7 @@ static hy3_status read_rope(const json_t *config, const char *where, double *the
         HY3_TRY(check_text(group, "rope_type", shown, where, "default"));
         snprintf(shown, sizeof shown, "%s.type", groups[i]);
         HY3_TRY(check_text(group, "type", shown, where, "default"));
+        HY3_TRY(check_rope_keys(group, groups[i], where));
         if (!present(group, "rope_theta"))
             continue;
         snprintf(shown, sizeof shown, "%s.rope_theta", groups[i]);
@@ -203,23 +322,24 @@ static hy3_status check_features(const json_t *config, const char *where)
 {
     const char *type;
     bool value;
-    double dropout;
 
     HY3_TRY(hy3_json_text(config, "model_type", where, &type));
-    HY3_TRY(check_text(config, "model_type", "model_type", where, "hy_v3"));
-    HY3_TRY(check_text(config, "hidden_act", "hidden_act", where, "silu"));
-    HY3_TRY(check_text(config, "scoring_func", "scoring_func", where, "sigmoid"));
+    for (size_t i = 0; i < sizeof fixed_texts / sizeof *fixed_texts; i++)
+        HY3_TRY(check_text(config, fixed_texts[i].name, fixed_texts[i].name, where,
+                           fixed_texts[i].value));
     for (size_t i = 0; i < sizeof fixed_keys / sizeof *fixed_keys; i++) {
         const struct fixed_key *key = &fixed_keys[i];
 
         HY3_TRY(hy3_json_bool_or(config, key->name, where, key->value, &value));
         if (value != key->value)
-            HY3_FAIL(HY3_EFORMAT, "%s: '%s' is %s, only %s is supported", where, key->name,
-                     value ? "true" : "false", key->value ? "true" : "false");
+            HY3_FAIL(HY3_EFORMAT, "%s: '%s' is %s, only %s is supported; %s", where, key->name,
+                     value ? "true" : "false", key->value ? "true" : "false", key->advice);
     }
-    HY3_TRY(hy3_json_real_or(config, "attention_dropout", where, 0, &dropout));
-    if (dropout != 0)
-        HY3_FAIL(HY3_EFORMAT, "%s: 'attention_dropout' is %g, only 0 is supported", where, dropout);
+    for (size_t i = 0; i < sizeof precision_keys / sizeof *precision_keys; i++)
+        HY3_TRY(hy3_json_bool_or(config, precision_keys[i], where, false, &value));
+    for (size_t i = 0; i < sizeof fixed_numbers / sizeof *fixed_numbers; i++)
+        HY3_TRY(check_number(config, &fixed_numbers[i], fixed_numbers[i].name, where));
+    HY3_TRY(check_attention_span(config, where));
     if (present(config, "quantization_config"))
         HY3_FAIL(HY3_EFORMAT,
                  "%s: 'quantization_config' is set; quantised weights cannot be trained, use the "

@@ -129,20 +129,43 @@ static void contradictions_name_both_keys(void **state)
     refuses("'num_experts' is 8 but 'num_local_experts' is 4", NULL, "{\"num_local_experts\":4}");
 }
 
-static void other_models_are_refused_by_feature(void **state)
+/* Every key of config.json by which transformers' hy_v3, its relatives or earlier publications
+ * compute something else, with an odd value; the last column: what the message advises. */
+static void every_key_that_changes_arithmetic_is_refused(void **state)
 {
-    static const char *const features[][2] = {
-        {"tie_word_embeddings", "true"},
-        {"attention_bias", "true"},
-        {"mlp_bias", "true"},
-        {"qk_norm", "false"},
-        {"route_norm", "false"},
-        {"moe_router_use_sigmoid", "false"},
-        {"moe_router_enable_expert_bias", "false"},
-        {"hidden_act", "\"gelu\""},
-        {"attention_dropout", "0.1"},
-        {"quantization_config", "{\"quant_method\":\"fp8\"}"},
-        {"model_type", "\"qwen3_moe\""},
+    static const char *const features[][3] = {
+        {"tie_word_embeddings", "true", "lm_head.weight"},
+        {"attention_bias", "true", "another architecture"},
+        {"mlp_bias", "true", "another architecture"},
+        {"qk_norm", "false", "another architecture"},
+        {"use_qk_norm", "false", "another architecture"},
+        {"route_norm", "false", "another architecture"},
+        {"norm_topk_prob", "false", "another architecture"},
+        {"moe_router_use_sigmoid", "false", "another architecture"},
+        {"moe_router_enable_expert_bias", "false", "another architecture"},
+        {"use_sliding_window", "true", "another architecture"},
+        {"use_cla", "true", "another architecture"},
+        {"use_mla", "true", "another architecture"},
+        {"sliding_window", "4096", "remove it"},
+        {"layer_types", "[\"full_attention\",\"sliding_attention\"]", "another architecture"},
+        {"layer_types", "7", "must be a list"},
+        {"hidden_act", "\"gelu\"", "another architecture"},
+        {"scoring_func", "\"softmax\"", "another architecture"},
+        {"topk_method", "\"greedy\"", "another architecture"},
+        {"model_type", "\"qwen3_moe\"", "another architecture"},
+        {"attention_dropout", "0.1", "another architecture"},
+        {"hidden_dropout", "0.1", "another architecture"},
+        {"router_jitter_noise", "0.01", "another architecture"},
+        {"attn_logit_softcapping", "50", "another architecture"},
+        {"final_logit_softcapping", "30", "another architecture"},
+        {"n_group", "8", "another architecture"},
+        {"topk_group", "4", "another architecture"},
+        {"partial_rotary_factor", "0.5", "another architecture"},
+        {"attention_dropout", "\"none\"", "must be a number"},
+        {"quantization_config", "{\"quant_method\":\"fp8\"}", "bf16 publication"},
+        {"enable_lm_head_fp32", "\"yes\"", "true or false"},
+        {"enable_moe_fp32_combine", "2", "true or false"},
+        {"enable_attention_fp32_softmax", "[]", "true or false"},
     };
 
     (void)state;
@@ -151,9 +174,66 @@ static void other_models_are_refused_by_feature(void **state)
 
         snprintf(change, sizeof change, "{\"%s\":%s}", features[i][0], features[i][1]);
         refuses(features[i][0], NULL, change);
+        assert_non_null(strstr(hy3_error_text(), features[i][2]));
     }
-    refuses("rope_parameters.rope_type", NULL, "{\"rope_parameters\":{\"rope_type\":\"yarn\"}}");
-    refuses("rope_scaling.type", NULL, "{\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}");
+}
+
+static void every_scaling_of_the_rotation_is_refused(void **state)
+{
+    static const char *const scalings[][2] = {
+        {"rope_type", "\"rope_type\":\"yarn\",\"factor\":4"},
+        {"type", "\"type\":\"linear\",\"factor\":2"},
+        {"rope_type", "\"rope_type\":\"llama3\""},
+        {"factor", "\"rope_type\":\"default\",\"factor\":2"},
+        {"attention_factor", "\"attention_factor\":1.2"},
+        {"partial_rotary_factor", "\"partial_rotary_factor\":0.25"},
+        {"alpha", "\"alpha\":1000.0"},
+        {"mrope_section", "\"mrope_section\":[16,24,24]"},
+        {"original_max_position_embeddings", "\"original_max_position_embeddings\":4096"},
+    };
+    static const char *const groups[] = {"rope_parameters", "rope_scaling"};
+    struct hy3_shape shape;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof scalings / sizeof *scalings; i++)
+        for (int g = 0; g < 2; g++) {
+            char change[192], shown[96];
+
+            snprintf(change, sizeof change, "{\"%s\":{%s}}", groups[g], scalings[i][1]);
+            snprintf(shown, sizeof shown, "'%s.%s'", groups[g], scalings[i][0]);
+            refuses(shown, NULL, change);
+        }
+    assert_ok(read_changed("rope_parameters",
+                           "{\"rope_scaling\":{\"type\":\"default\",\"factor\":1.0,"
+                           "\"attention_factor\":null,\"rope_theta\":10000}}",
+                           &shape));
+    assert_true(shape.rope_theta == 10000);
+}
+
+static void what_changes_nothing_is_accepted(void **state)
+{
+    static const char *const keys[] = {"\"enable_lm_head_fp32\":true",
+                                       "\"enable_lm_head_fp32\":false",
+                                       "\"enable_moe_fp32_combine\":true",
+                                       "\"enable_moe_fp32_combine\":false",
+                                       "\"enable_attention_fp32_softmax\":true",
+                                       "\"enable_attention_fp32_softmax\":false",
+                                       "\"attention_dropout\":0.0",
+                                       "\"n_group\":1,\"topk_group\":1",
+                                       "\"sliding_window\":4096,\"use_sliding_window\":false",
+                                       "\"sliding_window\":null",
+                                       "\"layer_types\":[\"full_attention\"]",
+                                       "\"quantization_config\":null",
+                                       "\"use_cache\":false,\"output_router_logits\":true"};
+    struct hy3_shape shape;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char change[128];
+
+        snprintf(change, sizeof change, "{%s}", keys[i]);
+        assert_ok(read_changed(NULL, change, &shape));
+    }
 }
 
 static void sizes_out_of_range_are_refused(void **state)
@@ -191,7 +271,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_hostile_config_is_refused_by_name),
         cmocka_unit_test(other_names_say_the_same),
         cmocka_unit_test(contradictions_name_both_keys),
-        cmocka_unit_test(other_models_are_refused_by_feature),
+        cmocka_unit_test(every_key_that_changes_arithmetic_is_refused),
+        cmocka_unit_test(every_scaling_of_the_rotation_is_refused),
+        cmocka_unit_test(what_changes_nothing_is_accepted),
         cmocka_unit_test(sizes_out_of_range_are_refused),
     };
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
