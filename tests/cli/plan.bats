@@ -16,6 +16,18 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     grep -q "expert groups of 8; zero_stage 3, offload full" "$OUT"
 }
 
+@test "the configurations of the 30B model fit on one GPU and on eight" {
+    local model=(--shape "$HY3_SOURCE/etc/hy_mt2_30b.json" --device-memory 80GB)
+
+    run_ok hy3_plan "$HY3_SOURCE/etc/hymt2_lora.cfg" "${model[@]}" --ranks 1 --host-memory 100GB
+    grep -q "0.05348 of 30.06 G parameters trainable" "$OUT" || fail "$(shown)"
+    run_ok hy3_plan "$HY3_SOURCE/etc/hymt2_lora.cfg" "${model[@]}" --ranks 8 --host-memory 100GB
+    run_ok hy3_plan "$HY3_SOURCE/etc/hymt2_full.cfg" "${model[@]}" --ranks 8 --host-memory 400GB
+    grep -q "30.06 of 30.06 G parameters trainable" "$OUT" || fail "$(shown)"
+    capture hy3_plan "$HY3_SOURCE/etc/hymt2_full.cfg" "${model[@]}" --ranks 1 --host-memory 400GB
+    [ "$status" -eq 1 ] || fail "$(shown)"
+}
+
 @test "a run that does not fit is refused with what would" {
     capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
         --host-memory 2TB
