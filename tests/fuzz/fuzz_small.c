@@ -9,6 +9,7 @@
 #include "ckpt/hf/publish.h"
 #include "config/assign.h"
 #include "config/compare.h"
+#include "config/foreign/flags.h"
 #include "config/foreign/translate.h"
 #include "config/foreign/yaml.h"
 #include "config/settings.h"
@@ -109,15 +110,14 @@ static void configuration_of_before(const char *data, size_t size)
 }
 
 /* Into settings of ours, and those into a configuration. */
-static void translate(const struct hy3_settings *given)
+static void translate(const struct hy3_settings *given, enum hy3_origin origin, const char *path)
 {
     struct hy3_settings ours = {0};
     struct hy3_list notes = {0};
     struct hy3_problems problems = {0};
     struct hy3_config config = {0};
 
-    if (hy3_foreign_translate(hy3_origin_of(given), "run.yaml", given, &ours, 1, &notes,
-                              &problems) == HY3_OK &&
+    if (hy3_foreign_translate(origin, path, given, &ours, 1, &notes, &problems) == HY3_OK &&
         hy3_config_defaults(&config) == HY3_OK)
         for (size_t i = 0; i < ours.count; i++)
             hy3_option_assign(hy3_option_find(hy3_options, ours.items[i].key), &ours.items[i],
@@ -141,7 +141,33 @@ static void configuration(char letter, const char *data, size_t size)
     else
         hy3_yaml_read(text, size, "run.yaml", letter == 's', "", &settings, &problems);
     if (letter != 'f' && problems.count == 0 && hy3_interpolate(&settings, &problems) == HY3_OK)
-        translate(&settings);
+        translate(&settings, hy3_origin_of(&settings), "run.yaml");
+    hy3_settings_free(&settings);
+    free(text);
+}
+
+/* Words, a line each, as the flags of whichever tool they are. */
+static void flags(const char *data, size_t size)
+{
+    enum { WORDS = 64 };
+
+    struct hy3_settings settings = {0};
+    struct hy3_problems problems = {0};
+    char *text = malloc(size + 1), *rest = NULL, name[] = "hy3_sft", *argv[WORDS + 1] = {name};
+    enum hy3_origin origin;
+    int argc = 1;
+
+    memcpy(text, data, size);
+    text[size] = '\0';
+    for (char *w = strtok_r(text, "\n", &rest); w && argc < WORDS; w = strtok_r(NULL, "\n", &rest))
+        argv[argc++] = w;
+    if (hy3_flags_find(argc, argv, &origin)) {
+        for (int i = 1; i < argc; i++)
+            if (strncmp(argv[i], "--", 2) == 0 &&
+                hy3_flag_read(origin, argc, argv, &i, &settings, &problems) != HY3_OK)
+                break;
+        translate(&settings, origin, NULL);
+    }
     hy3_settings_free(&settings);
     free(text);
 }
@@ -257,6 +283,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 'y':
     case 's':
         configuration((char)data[0], text, size);
+        break;
+    case 'g':
+        flags(text, size);
         break;
     case 't':
         tokenizer_config(text, size);
