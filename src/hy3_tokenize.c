@@ -40,7 +40,7 @@ int main(int argc, char **argv)
         goto done; /* --help, --version */
     HY3_TRY_DONE(hy3_config_find(MPI_COMM_WORLD, &config, "hy3_tokenize"));
     HY3_TRY_DONE(tokenize(&config, "train"));
-    if (config.eval_data_file.count > 0)
+    if (config.eval_data_file.count > 0 || config.eval_dataset.count > 0)
         HY3_TRY_DONE(tokenize(&config, "eval"));
 done:
     hy3_config_free(&config);

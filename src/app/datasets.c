@@ -64,13 +64,14 @@ static struct hy3_reading reading(const struct hy3_config *c)
 }
 
 /* Rank 0. The files that the configuration names. */
-static hy3_status locate(const struct hy3_config *c, const struct hy3_list *files,
-                         struct hy3_named_data *out)
+static hy3_status locate(const struct hy3_config *c, bool is_eval, struct hy3_named_data *out)
 {
+    const struct hy3_list *files = is_eval ? &c->eval_data_file : &c->train_data_file;
+    const struct hy3_list *sets = is_eval ? &c->eval_dataset : &c->dataset;
     const struct hy3_form form = {.splits_think = c->split_think};
 
     if (files->count == 0)
-        return hy3_dataset_info_resolve(c->dataset_dir, c->dataset.items, c->dataset.count, out);
+        return hy3_dataset_info_resolve(c->dataset_dir, sets->items, sets->count, out);
     return hy3_named_data_list(files->items, files->count, &form, out);
 }
 
@@ -80,8 +81,8 @@ static hy3_status open_dataset(MPI_Comm comm, const struct hy3_config *config, c
 {
     hy3_status status = HY3_OK;
     const struct hy3_config *c = config;
-    const struct hy3_list *files =
-        strcmp(name, "eval") == 0 ? &c->eval_data_file : &c->train_data_file;
+    bool is_eval = strcmp(name, "eval") == 0;
+    const struct hy3_list *files = is_eval ? &c->eval_data_file : &c->train_data_file;
     struct hy3_named_data named = {0};
     char cache[HY3_PATH_MAX];
     struct hy3_dataset_options options = {.tokenizer_directory = hy3_module_options_tokenizer(c),
@@ -98,7 +99,7 @@ static hy3_status open_dataset(MPI_Comm comm, const struct hy3_config *config, c
                                           .only_looks = only_looks,
                                           .overwrite = c->overwrite_cache};
 
-    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? locate(c, files, &named) : HY3_OK,
+    HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? locate(c, is_eval, &named) : HY3_OK,
                    "locating the data");
     HY3_TRY_DONE(hy3_named_data_share(comm, &named));
     options.files = (const char *const *)named.files;

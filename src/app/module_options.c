@@ -120,6 +120,30 @@ static void check_warmup(const struct hy3_config *c, const struct hy3_schedule *
             hy3_s(s->total_steps), hy3_schedule_rate(s, s->total_steps - 1), s->peak);
 }
 
+static void set_shape(const struct hy3_config *c, struct hy3_schedule *s)
+{
+    static const enum hy3_ramp warmups[] = {[HY3_LR_WARMUP_linear] = HY3_RAMP_LINEAR,
+                                            [HY3_LR_WARMUP_cosine] = HY3_RAMP_COSINE,
+                                            [HY3_LR_WARMUP_one_minus_sqrt] =
+                                                HY3_RAMP_ONE_MINUS_SQRT};
+
+    static const enum hy3_ramp decays[] = {[HY3_LR_DECAY_cosine] = HY3_RAMP_COSINE,
+                                           [HY3_LR_DECAY_linear] = HY3_RAMP_LINEAR,
+                                           [HY3_LR_DECAY_one_minus_sqrt] = HY3_RAMP_ONE_MINUS_SQRT};
+
+    s->cycles = c->lr_num_cycles >= 0                 ? c->lr_num_cycles
+                : s->type == HY3_COSINE_WITH_RESTARTS ? 1
+                                                      : 0.5;
+    s->power = c->lr_power;
+    s->end = c->lr_end;
+    s->timescale = c->lr_timescale;
+    s->stable = c->lr_num_stable_steps;
+    s->decay = c->lr_num_decay_steps;
+    s->warmup_by = warmups[c->lr_warmup_type];
+    s->decay_by = decays[c->lr_decay_type];
+    s->warmup_rate = c->warmup_lr_rate;
+}
+
 struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int64_t steps)
 {
     static const enum hy3_schedule_type types[] = {
@@ -127,7 +151,12 @@ struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int6
         [HY3_LR_cosine] = HY3_COSINE,
         [HY3_LR_linear] = HY3_LINEAR,
         [HY3_LR_constant] = HY3_CONSTANT,
-        [HY3_LR_constant_with_warmup] = HY3_CONSTANT_WITH_WARMUP};
+        [HY3_LR_constant_with_warmup] = HY3_CONSTANT_WITH_WARMUP,
+        [HY3_LR_cosine_with_restarts] = HY3_COSINE_WITH_RESTARTS,
+        [HY3_LR_polynomial] = HY3_POLYNOMIAL,
+        [HY3_LR_inverse_sqrt] = HY3_INVERSE_SQRT,
+        [HY3_LR_warmup_stable_decay] = HY3_WARMUP_STABLE_DECAY,
+        [HY3_LR_cosine_warmup_with_min_lr] = HY3_COSINE_WARMUP_WITH_MIN_LR};
     struct hy3_schedule schedule = {.type = types[c->lr_scheduler_type],
                                     .peak = c->learning_rate,
                                     .warmup = c->warmup_steps,
@@ -139,6 +168,7 @@ struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int6
         schedule.min_rate = c->min_lr / c->learning_rate;
     if (c->warmup_steps <= 0)
         schedule.warmup = hy3_schedule_warmup(c->warmup_ratio, steps);
+    set_shape(c, &schedule);
     check_warmup(c, &schedule);
     return schedule;
 }

@@ -117,6 +117,66 @@ static void check_numbers(const struct check *c)
                     config->val_size);
 }
 
+/* What transformers refuses too: get_*_schedule* of its optimization.py. */
+static void check_schedule(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+
+    if (config->lr_scheduler_type == HY3_LR_polynomial && config->lr_end >= config->learning_rate)
+        hy3_problem(c->problems, where(c, "lr_end"),
+                    "lr_end = %g of lr_scheduler_type = \"polynomial\" must be below "
+                    "learning_rate = %g",
+                    config->lr_end, config->learning_rate);
+    if (config->lr_scheduler_type == HY3_LR_warmup_stable_decay && config->lr_num_decay_steps < 1)
+        hy3_problem(c->problems, where(c, "lr_scheduler_type"),
+                    "lr_scheduler_type = \"warmup_stable_decay\" needs lr_num_decay_steps (of "
+                    "lr_scheduler_kwargs: num_decay_steps)");
+}
+
+/* load_best_model_at_end needs an evaluation of each checkpoint; shares of steps are compared when
+ * the steps are known (train/run.c). */
+static void check_best(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+    bool by_steps = config->save_strategy == HY3_SAVE_STRATEGY_steps;
+    bool evaluates_between =
+        config->eval_strategy == HY3_EVAL_STRATEGY_epoch ||
+        (config->eval_strategy == HY3_EVAL_STRATEGY_steps && config->eval_steps > 0);
+    const char *key = config->load_best_model_at_end        ? "load_best_model_at_end"
+                      : config->early_stopping_patience > 0 ? "early_stopping_patience"
+                                                            : "save_strategy";
+
+    if (!hy3_config_chooses(config))
+        return;
+    if (!hy3_config_evaluates(config) || !evaluates_between)
+        hy3_problem(c->problems, where(c, key), "%s%s needs evaluations: set %s", key,
+                    strcmp(key, "save_strategy") == 0 ? " = \"best\"" : "",
+                    evaluates_between ? "eval_data_file, eval_dataset or val_size"
+                                      : "eval_strategy, and eval_steps for \"steps\"");
+    if (!config->load_best_model_at_end)
+        return;
+    if (config->save_only_model)
+        hy3_problem(c->problems, where(c, "save_only_model"),
+                    "load_best_model_at_end needs checkpoints with their state: leave out "
+                    "save_only_model");
+    if (config->save_strategy == HY3_SAVE_STRATEGY_no || (by_steps && config->save_steps <= 0))
+        hy3_problem(c->problems, where(c, by_steps ? "save_steps" : "save_strategy"),
+                    "load_best_model_at_end chooses among checkpoints: set save_strategy, and "
+                    "save_steps for \"steps\"");
+    else if (config->save_strategy != HY3_SAVE_STRATEGY_best && evaluates_between &&
+             (by_steps ? config->eval_strategy != HY3_EVAL_STRATEGY_steps
+                       : config->eval_strategy != HY3_EVAL_STRATEGY_epoch))
+        hy3_problem(c->problems, where(c, "save_strategy"),
+                    "load_best_model_at_end needs an evaluation of each checkpoint: set "
+                    "save_strategy and eval_strategy to the same");
+    else if (by_steps && config->save_steps >= 1 && config->eval_steps >= 1 &&
+             fmod(config->save_steps, config->eval_steps) != 0)
+        hy3_problem(c->problems, where(c, "save_steps"),
+                    "load_best_model_at_end needs an evaluation of each checkpoint: save_steps = "
+                    "%g is no multiple of eval_steps = %g",
+                    config->save_steps, config->eval_steps);
+}
+
 static void check_data(const struct check *c)
 {
     const struct hy3_config *config = c->config;
@@ -138,6 +198,15 @@ static void check_data(const struct check *c)
     if (config->eval_data_file.count > 0 && config->val_size > 0)
         hy3_problem(c->problems, where(c, "val_size"),
                     "eval_data_file and val_size are both given; keep one");
+    if (config->eval_dataset.count > 0 && config->val_size > 0)
+        hy3_problem(c->problems, where(c, "val_size"),
+                    "eval_dataset and val_size are both given; keep one");
+    if (config->eval_dataset.count > 0 && config->eval_data_file.count > 0)
+        hy3_problem(c->problems, where(c, "eval_dataset"),
+                    "eval_data_file and eval_dataset are both given; keep one");
+    if (config->eval_dataset.count > 0 && !config->dataset_dir)
+        hy3_problem(c->problems, where(c, "eval_dataset"),
+                    "eval_dataset needs dataset_dir, the directory of dataset_info.json");
 }
 
 static void check_reasoning(const struct check *c)
@@ -269,15 +338,15 @@ static void warn_of_types(const struct check *c)
 static void warn(const struct check *c)
 {
     const struct hy3_config *config = c->config;
-    bool has_minimum = config->min_lr >= 0 || config->min_lr_rate >= 0;
 
     if (config->warmup_steps > 0 && config->warmup_ratio > 0)
         hy3_log(HY3_LOG_WARN, "warmup_steps = %lld overrides warmup_ratio",
                 (long long)config->warmup_steps);
-    if (has_minimum && config->lr_scheduler_type != HY3_LR_cosine_with_min_lr)
-        hy3_log(HY3_LOG_WARN, "%s has no effect with lr_scheduler_type = \"%s\"",
-                config->min_lr >= 0 ? "min_lr" : "min_lr_rate",
-                hy3_config_word(config, "lr_scheduler_type"));
+    for (const struct hy3_option *o = hy3_options; o->key; o++)
+        if (!hy3_config_is_of_schedule(o->key, hy3_config_word(config, "lr_scheduler_type")) &&
+            is_changed(c, o->key))
+            hy3_log(HY3_LOG_WARN, "%s has no effect with lr_scheduler_type = \"%s\"", o->key,
+                    hy3_config_word(config, "lr_scheduler_type"));
     if (config->lr_scheduler_type == HY3_LR_constant &&
         (config->warmup_steps > 0 || config->warmup_ratio > 0))
         hy3_log(HY3_LOG_WARN,
@@ -291,11 +360,15 @@ static void warn(const struct check *c)
                 HY3_VERSION);
     if (config->packing_length > 0 && !config->packing)
         hy3_log(HY3_LOG_WARN, "packing_length has no effect without packing");
-    if (config->dataset_dir && config->dataset.count == 0)
+    if (config->dataset_dir && config->dataset.count == 0 && config->eval_dataset.count == 0)
         hy3_log(HY3_LOG_WARN, "dataset_dir has no effect without dataset");
+    if (config->greater_is_better && hy3_config_chooses(config))
+        hy3_log(HY3_LOG_WARN, "greater_is_better: the highest eval_loss counts as the best");
     warn_of_types(c);
-    if (config->eval_steps > 0 && config->eval_data_file.count == 0 && config->val_size <= 0)
-        hy3_log(HY3_LOG_WARN, "eval_steps has no effect without eval_data_file or val_size");
+    if (!hy3_config_evaluates(config) &&
+        (config->eval_steps > 0 || config->eval_strategy == HY3_EVAL_STRATEGY_epoch))
+        hy3_log(HY3_LOG_WARN, "%s has no effect without eval_data_file, eval_dataset or val_size",
+                config->eval_steps > 0 ? "eval_steps" : "eval_strategy");
 }
 
 hy3_status hy3_config_check(const struct hy3_config *config,
@@ -306,6 +379,8 @@ hy3_status hy3_config_check(const struct hy3_config *config,
 
     HY3_TRY(check_all_available(&c));
     check_numbers(&c);
+    check_schedule(&c);
+    check_best(&c);
     check_data(&c);
     check_reasoning(&c);
     check_adapter(&c);

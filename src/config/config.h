@@ -19,7 +19,14 @@
 #define HY3_SPECIAL_TOKENS(X, P)     X(P, reject) X(P, text) X(P, token)
 #define HY3_REASONING_EFFORTS(X, P)  X(P, default) X(P, auto) X(P, no_think) X(P, low) X(P, high)
 #define HY3_LR_SCHEDULER_TYPES(X, P) X(P, cosine_with_min_lr) X(P, cosine) X(P, linear) \
-                                     X(P, constant) X(P, constant_with_warmup)
+                                     X(P, constant) X(P, constant_with_warmup) X(P, cosine_with_restarts) \
+                                     X(P, polynomial) X(P, inverse_sqrt) X(P, warmup_stable_decay) \
+                                     X(P, cosine_warmup_with_min_lr)
+#define HY3_LR_WARMUP_TYPES(X, P)    X(P, linear) X(P, cosine) X(P, one_minus_sqrt)
+#define HY3_LR_DECAY_TYPES(X, P)     X(P, cosine) X(P, linear) X(P, one_minus_sqrt)
+#define HY3_EVAL_STRATEGIES(X, P)    X(P, steps) X(P, epoch) X(P, no)
+#define HY3_SAVE_STRATEGIES(X, P)    X(P, steps) X(P, epoch) X(P, no) X(P, best)
+#define HY3_METRICS(X, P)            X(P, eval_loss) X(P, loss)
 #define HY3_FLASH_ATTNS(X, P)        X(P, auto) X(P, fa2) X(P, fa3) X(P, sdpa) X(P, disabled)
 #define HY3_SAVE_FAILURES(X, P)      X(P, stop) X(P, continue)
 #define HY3_SAVE_FORMATS(X, P)       X(P, input) X(P, inner) X(P, outer)
@@ -36,6 +43,11 @@ enum hy3_truncation_strategy { HY3_TRUNCATIONS(HY3_CHOICE_ENUM, HY3_TRUNCATION_)
 enum hy3_special_tokens { HY3_SPECIAL_TOKENS(HY3_CHOICE_ENUM, HY3_SPECIAL_TOKENS_) };
 enum hy3_reasoning_effort { HY3_REASONING_EFFORTS(HY3_CHOICE_ENUM, HY3_REASONING_) };
 enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
+enum hy3_lr_warmup_type { HY3_LR_WARMUP_TYPES(HY3_CHOICE_ENUM, HY3_LR_WARMUP_) };
+enum hy3_lr_decay_type { HY3_LR_DECAY_TYPES(HY3_CHOICE_ENUM, HY3_LR_DECAY_) };
+enum hy3_eval_strategy { HY3_EVAL_STRATEGIES(HY3_CHOICE_ENUM, HY3_EVAL_STRATEGY_) };
+enum hy3_save_strategy { HY3_SAVE_STRATEGIES(HY3_CHOICE_ENUM, HY3_SAVE_STRATEGY_) };
+enum hy3_metric { HY3_METRICS(HY3_CHOICE_ENUM, HY3_METRIC_) };
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
 enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
@@ -78,8 +90,9 @@ struct hy3_config {
     bool split_think, enable_thinking, mask_history, mask_empty_think;
     enum hy3_reasoning_effort reasoning_effort;
     char *default_system;
-    struct hy3_list eval_data_file;
+    struct hy3_list eval_data_file, eval_dataset;
     double val_size;
+    enum hy3_eval_strategy eval_strategy;
     double eval_steps; /* below 1: a share of all steps, as save_steps and logging_steps */
     bool use_dummy_data;
     /* training */
@@ -90,6 +103,11 @@ struct hy3_config {
     int64_t max_steps;
     double learning_rate, min_lr, min_lr_rate; /* min_*: negative where not given */
     enum hy3_lr_scheduler_type lr_scheduler_type;
+    double lr_num_cycles, lr_power, lr_end; /* lr_num_cycles: negative where not given */
+    int64_t lr_timescale, lr_num_decay_steps, lr_num_stable_steps;
+    enum hy3_lr_warmup_type lr_warmup_type;
+    enum hy3_lr_decay_type lr_decay_type;
+    double warmup_lr_rate; /* negative where not given */
     double warmup_ratio;
     int64_t warmup_steps;
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
@@ -98,10 +116,16 @@ struct hy3_config {
     bool bf16, gradient_checkpointing;
     enum hy3_flash_attn flash_attn;
     /* saving, logging */
+    enum hy3_save_strategy save_strategy;
     double save_steps;
     double max_hours;
     int64_t save_total_limit;
     bool save_only_model, save_async;
+    bool load_best_model_at_end;
+    enum hy3_metric metric_for_best_model;
+    bool greater_is_better;
+    int64_t early_stopping_patience;
+    double early_stopping_threshold;
     enum hy3_save_failure save_failure;
     enum hy3_save_format save_format;
     char *max_shard_size, *resume_from_checkpoint;
@@ -136,6 +160,22 @@ hy3_status hy3_config_find(MPI_Comm comm, const struct hy3_config *config, const
 /* Local. Steps between two of what happens every `setting` steps in a run of `steps`: a share of
  * them, rounded up, where it is below 1; INT64_MAX for 0: never. */
 int64_t hy3_config_interval(double setting, int64_t steps);
+
+/* Local. Steps between two checkpoints and two evaluations of a run of `steps`, of which an epoch
+ * has `epoch`; INT64_MAX: none before the end, or (save_strategy = best) none at a fixed step. */
+int64_t hy3_config_save_interval(const struct hy3_config *config, int64_t steps, int64_t epoch);
+int64_t hy3_config_eval_interval(const struct hy3_config *config, int64_t steps, int64_t epoch);
+
+/* Local. Whether there is evaluation data. */
+bool hy3_config_evaluates(const struct hy3_config *config);
+
+/* Local. Whether evaluations decide something: which checkpoint is the result or is made, or where
+ * the run ends. */
+bool hy3_config_chooses(const struct hy3_config *config);
+
+/* Local. Whether the key of a learning-rate schedule (min_lr, lr_power, …) has a meaning to that
+ * lr_scheduler_type; true for all other keys. */
+bool hy3_config_is_of_schedule(const char *key, const char *type);
 
 /* Local. The resolved configuration as a libconfig file that can be run again; the caller owns
  * *text (hy3_free). */

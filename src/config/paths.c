@@ -151,7 +151,7 @@ void hy3_paths_of_config(const struct hy3_config *c, const char *program,
         check_key("adapter_name_or_path", c->adapter_name_or_path, HY3_PATH_MODEL, problems);
     if (!c->use_dummy_data) {
         check_data("train_data_file", &c->train_data_file, problems);
-        if (c->dataset.count > 0)
+        if (c->dataset.count > 0 || c->eval_dataset.count > 0)
             check_dataset_dir(c->dataset_dir, problems);
     }
     check_data("eval_data_file", &c->eval_data_file, problems);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* words.c - values of the command line: lists of texts, sizes in bytes. */
+/* words.c - values of the command line: lists of texts, sizes in bytes; what settings come to. */
 #include "base/memory.h"
 #include "config/assign.h"
 
@@ -67,6 +67,68 @@ int64_t hy3_config_interval(double setting, int64_t steps)
     if (setting <= 0)
         return INT64_MAX;
     return setting < 1 ? (int64_t)ceil(setting * (double)steps) : (int64_t)setting;
+}
+
+int64_t hy3_config_save_interval(const struct hy3_config *c, int64_t steps, int64_t epoch)
+{
+    switch (c->save_strategy) {
+    case HY3_SAVE_STRATEGY_steps:
+        return hy3_config_interval(c->save_steps, steps);
+    case HY3_SAVE_STRATEGY_epoch:
+        return epoch;
+    default:
+        return INT64_MAX;
+    }
+}
+
+int64_t hy3_config_eval_interval(const struct hy3_config *c, int64_t steps, int64_t epoch)
+{
+    switch (c->eval_strategy) {
+    case HY3_EVAL_STRATEGY_steps:
+        return hy3_config_interval(c->eval_steps, steps);
+    case HY3_EVAL_STRATEGY_epoch:
+        return epoch;
+    default:
+        return INT64_MAX;
+    }
+}
+
+bool hy3_config_evaluates(const struct hy3_config *c)
+{
+    return c->eval_data_file.count > 0 || c->eval_dataset.count > 0 || c->val_size > 0;
+}
+
+bool hy3_config_chooses(const struct hy3_config *c)
+{
+    return c->load_best_model_at_end || c->early_stopping_patience > 0 ||
+           c->save_strategy == HY3_SAVE_STRATEGY_best;
+}
+
+bool hy3_config_is_of_schedule(const char *key, const char *type)
+{
+    static const char cosines[] =
+        "cosine cosine_with_min_lr cosine_with_restarts "
+        "warmup_stable_decay cosine_warmup_with_min_lr";
+    static const char minima[] = "cosine_with_min_lr warmup_stable_decay cosine_warmup_with_min_lr";
+
+    static const struct {
+        const char *key, *types;
+    } keys[] = {{"min_lr", minima},
+                {"min_lr_rate", minima},
+                {"warmup_lr_rate", "cosine_warmup_with_min_lr"},
+                {"lr_num_cycles", cosines},
+                {"lr_power", "polynomial"},
+                {"lr_end", "polynomial"},
+                {"lr_timescale", "inverse_sqrt"},
+                {"lr_num_decay_steps", "warmup_stable_decay"},
+                {"lr_num_stable_steps", "warmup_stable_decay"},
+                {"lr_warmup_type", "warmup_stable_decay"},
+                {"lr_decay_type", "warmup_stable_decay"}};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i].key) == 0)
+            return hy3_option_has_word(keys[i].types, type);
+    return true;
 }
 
 hy3_status hy3_config_bytes(const char *text, const char *key, int64_t *bytes)

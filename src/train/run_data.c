@@ -16,7 +16,7 @@ static hy3_status open_datasets(const struct hy3_config *c, MPI_Comm comm,
     if (c->use_dummy_data)
         return hy3_agree(comm, hy3_datasets_dummy(c, shape, &d->train_set), "creating dummy data");
     HY3_TRY(hy3_datasets_open(comm, c, "train", true, &d->train_set, NULL));
-    if (c->eval_data_file.count > 0)
+    if (c->eval_data_file.count > 0 || c->eval_dataset.count > 0)
         HY3_TRY(hy3_datasets_open(comm, c, "eval", true, &d->eval_set, NULL));
     hy3_dataset_set_vocab(d->train_set, shape->vocab);
     if (d->eval_set)

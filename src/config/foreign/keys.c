@@ -32,6 +32,7 @@
     {names_, origins_, HY3_FOREIGN_REFUSED, HY3_HOW_PLAIN, NULL, values_, note_}
 
 #define TEMPLATES "hy_v3=hy_v3 hy3=hy_v3 hy_v3_preview=hy_v3"
+#define RAMPS     "linear=linear cosine=cosine 1-sqrt=one_minus_sqrt"
 #define ADAMW     "adamw_torch adamw_torch_fused adamw_hf adamw_apex_fused adamw_torch_xla adamw"
 #define SHAPE     "hidden_size num_layers num_attention_heads intermediate_size vocab_size type_vocab_size " \
                   "layer_norm_eps moe_topk num_experts num_key_value_heads moe_intermediate_size " \
@@ -72,6 +73,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     /* data */
     MAP("dataset_dir", LF, DATASET_DIR, NULL, NULL, NULL),
     OURS("dataset", LF),
+    MAP("eval_dataset", LF, PLAIN, NULL, NULL, "several: one loss over all their tokens"),
     MAP("dataset", SWIFT, SWIFT_DATA, "train_data_file", NULL, "paths; #N: the first N samples of one"),
     MAP("val_dataset", SWIFT, SWIFT_DATA, "eval_data_file", NULL, "paths; #N: the first N samples of one"),
     MAP("split_dataset_ratio", SWIFT, PLAIN, "val_size", NULL, NULL),
@@ -96,21 +98,35 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     CHECK("dataset_shuffle train_dataloader_shuffle", SWIFT, "true", "set disable_shuffling = true for the order of the file"),
     /* training */
     OURS("output_dir overwrite_output_dir save_only_model per_device_train_batch_size "
-         "gradient_accumulation_steps learning_rate max_steps lr_scheduler_type warmup_ratio "
+         "gradient_accumulation_steps learning_rate max_steps warmup_ratio "
          "weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm seed save_total_limit bf16 "
          "logging_steps save_steps gradient_checkpointing", ALL),
     OURS("num_train_epochs label_smoothing_factor neftune_noise_alpha", ALL),
     MAP("max_epochs", SWIFT, PLAIN, "num_train_epochs", NULL, NULL),
+    MAP("lr_scheduler_type", ALL, SCHEDULE, NULL, NULL, "not reduce_lr_on_plateau, greedy: they follow the loss"),
     MAP("lr_scheduler_kwargs", ALL, UNDER_PREFIX, NULL, NULL, "a map, or its JSON as text"),
     MAP("lr_scheduler_kwargs.min_lr_rate", ALL, PLAIN, "min_lr_rate", NULL, NULL),
     MAP("lr_scheduler_kwargs.min_lr", ALL, PLAIN, "min_lr", NULL, NULL),
-    CHECK("lr_scheduler_kwargs.num_cycles", ALL, "0.5", "cosine is half a period (0.5)"),
+    MAP("lr_scheduler_kwargs.min_lr_ratio", ALL, PLAIN, "min_lr_rate", NULL, "of warmup_stable_decay"),
+    MAP("lr_scheduler_kwargs.warmup_lr_rate", ALL, PLAIN, "warmup_lr_rate", NULL, NULL),
+    MAP("lr_scheduler_kwargs.num_cycles", ALL, PLAIN, "lr_num_cycles", NULL, NULL),
+    MAP("lr_scheduler_kwargs.power", ALL, PLAIN, "lr_power", NULL, NULL),
+    MAP("lr_scheduler_kwargs.lr_end", ALL, PLAIN, "lr_end", NULL, NULL),
+    MAP("lr_scheduler_kwargs.timescale", ALL, PLAIN, "lr_timescale", NULL, NULL),
+    MAP("lr_scheduler_kwargs.num_decay_steps", ALL, PLAIN, "lr_num_decay_steps", NULL, NULL),
+    MAP("lr_scheduler_kwargs.num_stable_steps", ALL, PLAIN, "lr_num_stable_steps", NULL, NULL),
+    MAP("lr_scheduler_kwargs.warmup_type", ALL, PLAIN, "lr_warmup_type", RAMPS, "1-sqrt is one_minus_sqrt"),
+    MAP("lr_scheduler_kwargs.decay_type", ALL, PLAIN, "lr_decay_type", RAMPS, "1-sqrt is one_minus_sqrt"),
     MAP("min_lr", PY, MIN_LR, NULL, NULL, "needed by cosine_with_min_lr; no meaning with others"),
     MAP("warmup_steps", ALL, WARMUP, NULL, NULL, "below 1: a share of all steps"),
     MAP("disable_gradient_checkpointing", LF, CHECKPOINTING, "gradient_checkpointing", NULL, "true wins over gradient_checkpointing"),
-    MAP("eval_strategy evaluation_strategy", ALL, EVAL, "eval_steps", NULL, "steps or no"),
+    MAP("eval_strategy evaluation_strategy", ALL, EVAL, "eval_strategy", NULL, "no: eval_steps = 0, only at the end"),
     OURS("eval_steps", ALL),
-    MAP("save_strategy", ALL, SAVE, "save_steps", NULL, "steps"),
+    MAP("save_strategy", ALL, SAVE, NULL, NULL, "no: save_steps = 0, only at the end"),
+    OURS("load_best_model_at_end greater_is_better", ALL),
+    MAP("metric_for_best_model", ALL, PLAIN, NULL, NULL, "eval_loss or loss: hy3 measures no other"),
+    MAP("early_stopping_steps", LF, PLAIN, "early_stopping_patience", NULL, "evaluations without an improvement"),
+    MAP("early_stop_interval", SWIFT, PLAIN, "early_stopping_patience", NULL, "evaluations without an improvement"),
     MAP("report_to", ALL, REPORT, NULL, NULL, NULL),
     OURS("plot_loss", LF),
     MAP("resume_from_checkpoint", ALL, RESUME, NULL, NULL, "null: auto, the newest in output_dir"),
@@ -173,7 +189,6 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("use_galore use_apollo use_badam use_adam_mini use_muon", YAML, NULL, "hy3 trains with AdamW"),
     REFUSE("galore_* apollo_* badam_*", LF, NULL, "hy3 trains with AdamW"),
     REFUSE("use_dft_loss use_asft_loss use_eaft_loss", LF, NULL, "the loss is the cross-entropy of the labels"),
-    REFUSE("early_stopping_steps load_best_model_at_end metric_for_best_model greater_is_better", ALL, NULL, "set eval_steps and save_steps, and choose by eval_loss in train_log.jsonl"),
     REFUSE("rope_scaling shift_attn mixture_of_depths", LF, NULL, "the model's config.json counts"),
     REFUSE("resize_vocab add_tokens add_special_tokens new_special_tokens_config new_special_tokens", YAML, NULL, "the tokenizer is used as it is"),
     REFUSE("train_from_scratch", YAML, NULL, "make a model with hy3_init first"),
@@ -186,7 +201,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     CHECK("tensor_parallel_size pipeline_parallel_size context_parallel_size sequence_parallel_size "
           "tp_size pp_size cp_size", ALL, "1", "zero_stage and expert_parallel_size spread a model over ranks"),
     REFUSE("train_on_prompt", LF, NULL, "only what the assistant says is learned"),
-    REFUSE("eval_dataset", LF, NULL, "use eval_data_file"),
+    REFUSE("eval_on_each_dataset", LF, NULL, "the sets of eval_dataset give one eval_loss; run one at a time"),
     REFUSE("interleave_probs", LF, NULL, "data sets are put one after the other"),
     REFUSE("router_aux_loss_coef", YAML, NULL, "Hy3 balances its experts by the bias of the router; leave it out"),
     REFUSE("use_swanlab", LF, NULL, "use report_to: tensorboard"),

@@ -36,6 +36,7 @@ enum hy3_foreign_how {
     HY3_HOW_REPORT,      /* a list of backends */
     HY3_HOW_MIN_LR,      /* of train.py: only with cosine_with_min_lr */
     HY3_HOW_SYSTEM,      /* a system message; not the name of a file with one */
+    HY3_HOW_SCHEDULE,    /* lr_scheduler_type: two are refused with what to use */
 
     /* one of several keys that make ours: none of them replaces another */
     HY3_HOW_PART,
@@ -43,8 +44,8 @@ enum hy3_foreign_how {
     HY3_HOW_PACKING,                      /* either of two */
     HY3_HOW_TARGETS,                      /* modules; "all" is without routed experts there */
     HY3_HOW_PARAMETERS,                   /* mlp.experts.*: experts */
-    HY3_HOW_EVAL,                         /* no, steps */
-    HY3_HOW_SAVE,                         /* no, steps */
+    HY3_HOW_EVAL,                         /* no, steps, epoch */
+    HY3_HOW_SAVE,                         /* no, steps, epoch, best */
     HY3_HOW_LOSS_SCALE,                   /* words joined by '+': what is not learned */
     HY3_HOW_LORA_FLAG,                    /* use_lora: the adapter's type and targets */
     HY3_HOW_ATTENTION,                    /* train_attention_params_only */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* special.c - values that mean something else there, or several keys here. */
 #include "base/memory.h"
+#include "config/foreign/schedule.h"
+#include "config/foreign/strategy.h"
 #include "config/foreign/translation.h"
 #include "config/foreign/yaml.h"
 
@@ -209,28 +211,6 @@ static hy3_status put_resume(struct hy3_translation *t, const struct hy3_setting
     return hy3_put_plain(t, s, s->key, NULL);
 }
 
-static hy3_status check_save(struct hy3_translation *t, const struct hy3_setting *s)
-{
-    const char *text = hy3_setting_text(s);
-    bool truth;
-
-    if (!text || (strcmp(text, "steps") != 0 && (!hy3_scalar_truth(text, &truth) || truth)))
-        hy3_problem(t->problems, s->where, "%s = %.64s is not available: use steps, or no", s->key,
-                    text ? text : "a list");
-    return HY3_OK; /* the rest with save_steps, in hy3_translate_rest */
-}
-
-static hy3_status check_eval(struct hy3_translation *t, const struct hy3_setting *s)
-{
-    const char *text = hy3_setting_text(s);
-    bool truth;
-
-    if (!text || (strcmp(text, "steps") != 0 && (!hy3_scalar_truth(text, &truth) || truth)))
-        hy3_problem(t->problems, s->where, "%s = %.64s is not available: use steps, or no", s->key,
-                    text ? text : "a list");
-    return HY3_OK; /* the rest with eval_steps, in hy3_translate_rest */
-}
-
 /* Backends that are not ours read TensorBoard's files. */
 static hy3_status add_report(struct hy3_translation *t, struct hy3_list *ours, const char *text)
 {
@@ -433,10 +413,12 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
         return put_timeout(t, s);
     case HY3_HOW_RESUME:
         return put_resume(t, s);
+    case HY3_HOW_SCHEDULE:
+        return hy3_put_schedule(t, s);
     case HY3_HOW_SAVE:
-        return check_save(t, s);
+        return hy3_put_save_strategy(t, s);
     case HY3_HOW_EVAL:
-        return check_eval(t, s);
+        return hy3_put_eval_strategy(t, s);
     case HY3_HOW_REPORT:
         return put_report(t, s);
     case HY3_HOW_FSDP:
@@ -476,45 +458,6 @@ static hy3_status put_alpha(struct hy3_translation *t)
     return rank > 0 ? hy3_put_number(t, s, "lora_alpha", 2 * rank) : HY3_OK;
 }
 
-/* Trainer evaluates in between only by its strategy, and every logging_steps if not told otherwise;
- * ms-swift as it saves. */
-static hy3_status put_eval_steps(struct hy3_translation *t)
-{
-    const struct hy3_setting *s = hy3_theirs(t, "eval_strategy"), *held;
-    const char *other = t->origin == HY3_MS_SWIFT ? "save_steps" : "logging_steps", *text;
-    struct hy3_setting *ours = (struct hy3_setting *)(uintptr_t)hy3_ours(t, "eval_steps");
-    bool evaluates;
-
-    s = s ? s : hy3_theirs(t, "evaluation_strategy");
-    text = s ? hy3_setting_text(s) : NULL;
-    held = hy3_ours(t, "val_size");
-    evaluates = text ? strcmp(text, "steps") == 0
-                     : t->origin == HY3_MS_SWIFT && (held || hy3_ours(t, "eval_data_file"));
-    if (!evaluates && ours) { /* it has no effect there either */
-        ours->type = HY3_VALUE_INT;
-        ours->integer = 0;
-        return hy3_note_unused(t, "eval_steps");
-    }
-    if (!evaluates || ours)
-        return HY3_OK;
-    if (hy3_theirs(t, other))
-        return hy3_put_plain(t, hy3_theirs(t, other), "eval_steps", NULL);
-    return hy3_put_number(t, s, "eval_steps", 500);
-}
-
-/* hy3's own default of min_lr is not theirs: train.py's 0.01 would make the rate rise. */
-static void check_minimum(struct hy3_translation *t)
-{
-    const struct hy3_setting *s = hy3_theirs(t, "lr_scheduler_type");
-    const char *text = s ? hy3_setting_text(s) : NULL;
-
-    if (text && strcmp(text, "cosine_with_min_lr") == 0 && !hy3_ours(t, "min_lr") &&
-        !hy3_ours(t, "min_lr_rate"))
-        hy3_problem(t->problems, s->where, "lr_scheduler_type = cosine_with_min_lr needs %s",
-                    t->origin == HY3_TRAIN_PY ? "--min_lr"
-                                              : "lr_scheduler_kwargs with min_lr or min_lr_rate");
-}
-
 /* Either of two keys; what LLaMA-Factory's first alone does there is said once. */
 static hy3_status put_packing(struct hy3_translation *t)
 {
@@ -535,22 +478,12 @@ static hy3_status put_packing(struct hy3_translation *t)
 /* Keys of which one wins, or any is enough. */
 static hy3_status put_winners(struct hy3_translation *t)
 {
-    const struct hy3_setting *save;
-    bool truth;
-
     if (is_true(hy3_theirs(t, "disable_gradient_checkpointing"))) {
         hy3_drop_ours(t, "gradient_checkpointing");
         HY3_TRY(hy3_put_truth(t, hy3_theirs(t, "disable_gradient_checkpointing"),
                               "gradient_checkpointing", false));
     }
-    HY3_TRY(put_packing(t));
-    save = hy3_theirs(t, "save_strategy");
-    if (save && hy3_setting_text(save) && hy3_scalar_truth(hy3_setting_text(save), &truth) &&
-        !truth) {
-        hy3_drop_ours(t, "save_steps");
-        HY3_TRY(hy3_put_number(t, save, "save_steps", 0));
-    }
-    return HY3_OK;
+    return put_packing(t);
 }
 
 /* ms-swift's own are the model's length, and a rate by the kind of training. */
@@ -572,7 +505,7 @@ hy3_status hy3_translate_rest(struct hy3_translation *t)
 {
     HY3_TRY(put_alpha(t));
     HY3_TRY(put_winners(t));
-    HY3_TRY(put_eval_steps(t));
-    check_minimum(t);
+    HY3_TRY(hy3_put_intervals(t));
+    hy3_check_schedule(t);
     return t->origin == HY3_MS_SWIFT ? put_swift(t) : HY3_OK;
 }

@@ -223,7 +223,8 @@ static hy3_status add_defaults(struct hy3_translation *t)
             continue;
         if (strncmp(d->key, "lora_", 5) == 0 && !trains_adapter(t))
             continue;
-        if (strcmp(d->key, "dataset_dir") == 0 && !hy3_ours(t, "dataset"))
+        if (strcmp(d->key, "dataset_dir") == 0 && !hy3_ours(t, "dataset") &&
+            !hy3_ours(t, "eval_dataset"))
             continue;
         HY3_TRY(hy3_put_plain(t, &initial, d->key, NULL));
     }
