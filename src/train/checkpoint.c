@@ -35,6 +35,7 @@ struct hy3_checkpoints {
     bool is_running; /* the thread */
     bool has_state;  /* of the checkpoint being saved: it can be continued */
     int64_t newest;  /* step of the last one that is complete and can be continued, 0: none */
+    struct hy3_state_best best; /* its record of the best checkpoint */
     struct hy3_state_info info;
     hy3_status result; /* of the thread, and its error text */
     char text[HY3_ERROR_MAX];
@@ -169,20 +170,30 @@ static hy3_status write_beside(struct hy3_checkpoints *c, const char *directory)
     return status;
 }
 
-/* Removes the oldest checkpoints, never the one that was just written: others may have higher
- * steps, where a run went back. */
+/* The checkpoint that stays as the best, 0: none. */
+static int64_t best_kept(const struct hy3_checkpoints *c)
+{
+    bool keeps =
+        c->config->load_best_model_at_end || c->config->save_strategy == HY3_SAVE_STRATEGY_best;
+
+    return keeps ? c->info.best.checkpoint : 0;
+}
+
+/* Removes the oldest checkpoints, never the best one and the one that was just written: others may
+ * have higher steps, where a run went back. */
 static hy3_status remove_oldest(const struct hy3_checkpoints *c)
 {
     hy3_status status = HY3_OK;
     char path[HY3_PATH_MAX];
-    int64_t *steps = NULL;
-    size_t count = 0, kept = 1, most = (size_t)c->config->save_total_limit;
+    int64_t *steps = NULL, best = best_kept(c);
+    size_t count = 0, most = (size_t)c->config->save_total_limit;
+    size_t kept = best > 0 && best != c->info.step ? 2 : 1;
 
     if (most == 0)
         return HY3_OK;
     HY3_TRY_DONE(hy3_checkpoints_list(c->config->output_dir, &steps, &count));
     for (size_t i = 0; i < count; i++) {
-        if (steps[i] == c->info.step || kept++ < most)
+        if (steps[i] == c->info.step || steps[i] == best || kept++ < most)
             continue;
         HY3_TRY_DONE(path_of(c, steps[i], "", path));
         HY3_TRY_DONE(hy3_directory_remove(path));
@@ -305,6 +316,8 @@ static hy3_status end(struct hy3_checkpoints *c, hy3_status result)
 {
     double bytes = hy3_state_bytes(c->model->params);
 
+    if (result == HY3_OK)
+        c->best = c->info.best;
     if (result == HY3_OK && c->has_state)
         c->newest = c->info.step;
     if (result == HY3_OK && c->has_state)
@@ -347,6 +360,11 @@ int64_t hy3_checkpoints_newest(const struct hy3_checkpoints *c)
     return c->newest;
 }
 
+struct hy3_state_best *hy3_checkpoints_best(struct hy3_checkpoints *c)
+{
+    return &c->best;
+}
+
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *c)
 {
     return c->seconds;
@@ -376,8 +394,8 @@ static hy3_status check_run(const char *path, const struct hy3_state_info *is,
     return HY3_OK;
 }
 
-/* Collective. */
-static hy3_status load(struct hy3_checkpoints *c, const char *directory,
+/* Collective. tells: in what the settings differ. */
+static hy3_status load(struct hy3_checkpoints *c, const char *directory, bool tells,
                        const struct hy3_state_info *expected, struct hy3_state_info *info)
 {
     hy3_status status = HY3_OK;
@@ -397,7 +415,7 @@ static hy3_status load(struct hy3_checkpoints *c, const char *directory,
         "resuming");
     hy3_store_updated(c->model->store);
     *info = *hy3_state_info(state);
-    if (c->dir->loads_named && c->dir->named < 0 && hy3_rank(c->comm) == 0)
+    if (tells && hy3_rank(c->comm) == 0)
         hy3_differences_tell(path, hy3_state_configuration(state), c->config);
 done:
     hy3_state_close(state);
@@ -434,7 +452,7 @@ static hy3_status load_named(struct hy3_checkpoints *c, const struct hy3_state_i
                              struct hy3_state_info *info, char path[HY3_PATH_MAX])
 {
     snprintf(path, HY3_PATH_MAX, "%s", c->config->resume_from_checkpoint);
-    return load(c, path, expected, info);
+    return load(c, path, c->dir->named < 0, expected, info);
 }
 
 /* Collective. The newest of output_dir that is not damaged. */
@@ -449,7 +467,7 @@ static hy3_status load_newest(struct hy3_checkpoints *c, const struct hy3_state_
         HY3_TRY(candidate(c, i, path, &exists));
         if (!exists)
             break;
-        status = load(c, path, expected, info);
+        status = load(c, path, false, expected, info);
         if (status != HY3_EFORMAT && status != HY3_EIO)
             return status;
         hy3_log(HY3_LOG_WARN, "skipping checkpoint: %s", hy3_error_text());
@@ -458,6 +476,50 @@ static hy3_status load_newest(struct hy3_checkpoints *c, const struct hy3_state_
              "no checkpoint in '%s' is usable; see the warnings above. To start over, set "
              "resume_from_checkpoint = none and overwrite_output_dir = true",
              c->config->output_dir);
+}
+
+bool hy3_checkpoints_is_elsewhere(const struct hy3_checkpoints *c)
+{
+    return c->dir->loads_named && c->dir->named < 0;
+}
+
+/* Collective. Whether the best checkpoint that was recorded is still in output_dir, which after a
+ * start from elsewhere it never was. */
+static hy3_status find_best(struct hy3_checkpoints *c, const struct hy3_state_info *info)
+{
+    bool is_there = info->best.checkpoint > 0 && !hy3_checkpoints_is_elsewhere(c);
+    char name[64];
+
+    c->best = info->best;
+    snprintf(name, sizeof name, "%scheckpoint-%lld/state.h5",
+             c->dir->brings_back ? "previous/" : "", (long long)info->best.checkpoint);
+    is_there = is_there && hy3_path_exists_in(c->config->output_dir, name);
+    hy3_broadcast(c->comm, 0, &is_there, sizeof is_there, "looking for checkpoints");
+    if (is_there || info->best.checkpoint == 0)
+        return HY3_OK;
+    c->best.checkpoint = 0;
+    c->best.checkpoint_metric = 0;
+    if (c->config->load_best_model_at_end)
+        hy3_log(HY3_LOG_WARN,
+                "checkpoint-%lld, the best so far, is not in '%s': load_best_model_at_end chooses "
+                "among later ones",
+                (long long)info->best.checkpoint, c->config->output_dir);
+    return HY3_OK;
+}
+
+hy3_status hy3_checkpoints_load_best(struct hy3_checkpoints *c,
+                                     const struct hy3_state_info *expected)
+{
+    struct hy3_state_info info = {0};
+    char path[HY3_PATH_MAX];
+
+    HY3_TRY(path_of(c, c->best.checkpoint, "", path));
+    HY3_TRY(load(c, path, false, expected, &info));
+    if (info.step != c->best.checkpoint)
+        HY3_FAIL(HY3_EFORMAT, "'%s' holds the state of step %lld", path, (long long)info.step);
+    hy3_log(HY3_LOG_INFO, "the result is checkpoint-%lld, the best with eval_loss %.6g",
+            (long long)info.step, c->best.checkpoint_metric);
+    return HY3_OK;
 }
 
 hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_state_info *expected,
@@ -475,5 +537,5 @@ hy3_status hy3_checkpoints_resume(struct hy3_checkpoints *c, const struct hy3_st
     took = hy3_seconds() - begin;
     hy3_log(HY3_LOG_INFO, "continuing after step %lld from '%s': read in %.2f s, %.0f MB/s",
             (long long)info->step, path, took, 1e-6 * hy3_state_bytes(c->model->params) / took);
-    return HY3_OK;
+    return find_best(c, info);
 }

@@ -4,7 +4,8 @@
  *
  * A checkpoint is written as checkpoint-N.part and renamed when it is complete and flushed; an
  * older one, of the same step or another, is removed only after that, and the one that this run
- * wrote last never. One save at a time: a new one waits for the one before. */
+ * wrote last, and where the best counts that one, never. One save at a time: a new one waits for the
+ * one before. */
 #pragma once
 
 #include "app/loaded_model.h"
@@ -39,6 +40,18 @@ hy3_status hy3_checkpoints_wait(struct hy3_checkpoints *checkpoints);
 /* The step of the last complete checkpoint of this process that can be continued, 0: none; what is
  * being saved does not count. */
 int64_t hy3_checkpoints_newest(const struct hy3_checkpoints *checkpoints);
+
+/* The record of the best checkpoint, as of the last complete one; to be corrected by the caller
+ * where a later evaluation finds another. Zero: none. */
+struct hy3_state_best *hy3_checkpoints_best(struct hy3_checkpoints *checkpoints);
+
+/* Whether the run goes on from a checkpoint that is not in output_dir. */
+bool hy3_checkpoints_is_elsewhere(const struct hy3_checkpoints *checkpoints);
+
+/* Collective. Loads the best checkpoint, which there must be, into the optimizer: for the result.
+ * Errors: of a damaged or foreign state. */
+hy3_status hy3_checkpoints_load_best(struct hy3_checkpoints *checkpoints,
+                                     const struct hy3_state_info *expected);
 
 /* Seconds that writing the last checkpoint took. */
 double hy3_checkpoints_seconds(const struct hy3_checkpoints *checkpoints);

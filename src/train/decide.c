@@ -13,6 +13,8 @@ static enum hy3_decision decide_auto(const struct hy3_situation *s, enum hy3_dis
         return HY3_REFUSE_OTHER;
     if (s->steps < reached)
         return HY3_BEHIND;
+    if (s->is_finished && s->ends_early && distance == HY3_SAME)
+        return HY3_FINISHED;
     if (s->is_finished && s->steps == s->done)
         return distance == HY3_SAME ? HY3_FINISHED : HY3_REFUSE_CHANGED;
     if (s->newest < 0) /* only models were saved */

@@ -23,6 +23,7 @@ enum hy3_distance {
 struct hy3_situation {
     bool has_results;  /* checkpoints or a model of a run lie in output_dir */
     bool is_finished;  /* that run has come to its end, and its result is there */
+    bool ends_early;   /* early stopping ended it, before the steps it was to have */
     int64_t newest;    /* step of the newest checkpoint that can be continued, -1: none */
     int64_t done;      /* steps of the result, where is_finished */
     bool saves_models; /* save_only_model */

@@ -30,13 +30,26 @@ static void note(struct hy3_situation *s, enum hy3_distance distance, char *text
     va_end(args);
 }
 
-static void note_change(struct hy3_situation *s, const struct hy3_change *c, char *text,
-                        size_t size)
+/* Keys that change no weight, but which checkpoint is the result or where the run ends. */
+static bool chooses(const struct hy3_config *config, const char *key)
+{
+    static const char *const keys[] = {"eval_data_file", "eval_dataset",  "eval_strategy",
+                                       "eval_steps",     "save_strategy", "save_steps"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i]) == 0)
+            return hy3_config_chooses(config);
+    return false;
+}
+
+static void note_change(struct hy3_situation *s, const struct hy3_config *config,
+                        const struct hy3_change *c, char *text, size_t size)
 {
     const char *key = c->option->key;
-    enum hy3_distance distance = c->option->resume == HY3_RESUME_FIXED        ? HY3_OTHER
-                                 : c->option->resume == HY3_RESUME_MAY_CHANGE ? HY3_CHANGED
-                                                                              : HY3_SAME;
+    enum hy3_distance distance =
+        c->option->resume == HY3_RESUME_FIXED                                ? HY3_OTHER
+        : c->option->resume == HY3_RESUME_MAY_CHANGE || chooses(config, key) ? HY3_CHANGED
+                                                                             : HY3_SAME;
 
     if (strcmp(key, "output_dir") == 0 || strcmp(key, "overwrite_output_dir") == 0 ||
         strcmp(key, "resume_from_checkpoint") == 0)
@@ -69,7 +82,7 @@ hy3_status hy3_differences_find(const struct hy3_config *config, const struct hy
         hy3_config_compare(old, bytes, config, &changes) != HY3_OK)
         note(s, HY3_OTHER, text, size, "its settings are not known: %.400s", hy3_error_text());
     for (size_t i = 0; i < changes.count; i++)
-        note_change(s, &changes.items[i], text, size);
+        note_change(s, config, &changes.items[i], text, size);
     if (mark->total_steps == 0)
         goto done; /* an older version's: its state is compared when it is loaded */
     if (mark->global_batch != facts->global_batch)
@@ -101,7 +114,7 @@ void hy3_differences_tell(const char *path, const char *saved, const struct hy3_
     if (hy3_config_compare(saved, strlen(saved), config, &changes) != HY3_OK)
         hy3_log(HY3_LOG_WARN, "the settings of '%s' are not known: %.400s", path, hy3_error_text());
     for (size_t i = 0; i < changes.count; i++)
-        note_change(&s, &changes.items[i], text, sizeof text);
+        note_change(&s, config, &changes.items[i], text, sizeof text);
     if (*text)
         hy3_log(s.distance == HY3_OTHER ? HY3_LOG_WARN : HY3_LOG_INFO,
                 "settings that differ from those of '%s', which the run goes on from:%s", path,

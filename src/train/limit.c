@@ -22,10 +22,13 @@ static double checkpoint_seconds(const struct hy3_run *run)
     return last > 0 ? last : hy3_state_bytes(run->model.params) / disk_rate;
 }
 
+/* The best checkpoint is read as fast as one is written. */
 static double write_seconds(const struct hy3_run *run)
 {
-    return hy3_save_bytes(run->model.params, hy3_store_dtype(run->model.store)) *
-           checkpoint_seconds(run) / hy3_state_bytes(run->model.params);
+    double read = run->config->load_best_model_at_end ? checkpoint_seconds(run) : 0;
+
+    return read + hy3_save_bytes(run->model.params, hy3_store_dtype(run->model.store)) *
+                      checkpoint_seconds(run) / hy3_state_bytes(run->model.params);
 }
 
 static double evaluation_seconds(const struct hy3_run *run)

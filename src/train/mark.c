@@ -32,6 +32,7 @@ hy3_status hy3_mark_read(const char *directory, struct hy3_mark *mark, bool *fou
     if (!*found)
         return HY3_OK;
     mark->is_finished = strcmp(text_of(object, "state"), "finished") == 0;
+    mark->ends_early = json_is_true(json_object_get(object, "ends_early"));
     mark->step = count_of(object, "step");
     mark->total_steps = count_of(object, "total_steps");
     mark->samples = count_of(object, "samples");
@@ -54,13 +55,13 @@ hy3_status hy3_mark_write(const char *directory, const struct hy3_mark *mark)
     snprintf(data, sizeof data, "%016" PRIx64, mark->data);
     snprintf(base, sizeof base, "%016" PRIx64, mark->base);
     HY3_TRY_DONE(hy3_path_format(path, sizeof path, "%s/%s", directory, HY3_MARK_NAME));
-    object = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:b}", "program",
-                       "hy3_sft", "version", HY3_VERSION, "state",
-                       mark->is_finished ? "finished" : "running", "step", (json_int_t)mark->step,
-                       "total_steps", (json_int_t)mark->total_steps, "samples",
-                       (json_int_t)mark->samples, "global_batch", (json_int_t)mark->global_batch,
-                       "data", data, "base", base, "resume_from_checkpoint", mark->from, "job",
-                       mark->job, "keeps_previous", mark->keeps_previous);
+    object = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:b}", "program", "hy3_sft",
+        "version", HY3_VERSION, "state", mark->is_finished ? "finished" : "running", "step",
+        (json_int_t)mark->step, "total_steps", (json_int_t)mark->total_steps, "samples",
+        (json_int_t)mark->samples, "global_batch", (json_int_t)mark->global_batch, "data", data,
+        "base", base, "resume_from_checkpoint", mark->from, "job", mark->job, "keeps_previous",
+        mark->keeps_previous, "ends_early", mark->ends_early);
     if (!object) /* a path that is no UTF-8 cannot stand in JSON */
         HY3_FAIL_DONE(HY3_EUSAGE, "resume_from_checkpoint '%s' is not valid UTF-8", mark->from);
     HY3_TRY_DONE(hy3_json_write(path, object));

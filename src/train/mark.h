@@ -14,6 +14,7 @@ struct hy3_run_facts {
 
 struct hy3_mark {
     bool is_finished;
+    bool ends_early;     /* finished by early stopping, before its total_steps */
     int64_t step;        /* of the newest checkpoint that this run wrote, or of its result */
     int64_t total_steps; /* planned; 0: not known yet */
     int64_t samples, global_batch;

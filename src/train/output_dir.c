@@ -250,6 +250,7 @@ static hy3_status survey(const struct hy3_output_dir *dir, struct hy3_situation 
     s->newest = has_state ? steps[0] : -1;
     s->saves_models = dir->config->save_only_model;
     s->is_finished = dir->mark.is_finished && has_model(directory);
+    s->ends_early = dir->mark.ends_early;
     s->done = dir->mark.step;
     s->planned = dir->mark.total_steps;
 done:
@@ -384,9 +385,10 @@ static void log_decision(const struct hy3_output_dir *dir, const struct hy3_situ
                 differences);
     if (dir->decision == HY3_FINISHED)
         hy3_log(HY3_LOG_INFO,
-                "the run in '%s' is finished (%lld step%s) and nothing that matters has changed: "
+                "the run in '%s' is finished (%lld step%s%s) and nothing that matters has changed: "
                 "nothing to do; resume_from_checkpoint = none starts over",
-                directory, (long long)s->done, hy3_s(s->done));
+                directory, (long long)s->done, hy3_s(s->done),
+                s->ends_early ? ", then early stopping" : "");
     if (dir->decision == HY3_BEHIND)
         hy3_log(HY3_LOG_WARN,
                 "the run in '%s' has done %lld steps, more than the %lld that max_steps or "
@@ -556,6 +558,7 @@ hy3_status hy3_output_dir_finish(struct hy3_output_dir *dir, int64_t step)
     if (hy3_rank(dir->comm) == 0) {
         dir->mark.step = step;
         dir->mark.is_finished = true;
+        dir->mark.ends_early = step < dir->mark.total_steps;
         dir->mark.keeps_previous = false;
         status = hy3_mark_write(dir->config->output_dir, &dir->mark);
         if (status == HY3_OK)

@@ -83,6 +83,31 @@ static hy3_status open_pass(struct hy3_run *run)
     return hy3_agree(run->comm, hy3_environment_check(hy3_threads()), "allocating the workspace");
 }
 
+/* "every 20 steps and at the end" */
+static const char *interval_text(int64_t every, int64_t steps, char out[64])
+{
+    if (every < steps)
+        snprintf(out, 64, "every %lld step%s and at the end", (long long)every, hy3_s(every));
+    else
+        snprintf(out, 64, "at the end");
+    return out;
+}
+
+static void announce_intervals(const struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    char saves[64], evaluates[64];
+
+    if (c->save_strategy == HY3_SAVE_STRATEGY_best)
+        snprintf(saves, sizeof saves, "after each best evaluation and at the end");
+    else
+        interval_text(run->saves_every, run->data.steps, saves);
+    hy3_log(HY3_LOG_INFO, "checkpoints: %s; evaluation: %s%s", saves,
+            run->data.eval.dataset ? interval_text(run->evaluates_every, run->data.steps, evaluates)
+                                   : "none",
+            c->load_best_model_at_end ? "; the result is the best checkpoint" : "");
+}
+
 static void announce(const struct hy3_run *run)
 {
     const struct hy3_config *c = run->config;
@@ -105,6 +130,7 @@ static void announce(const struct hy3_run *run)
             hy3_s(run->data.steps), (long long)run->data.steps_per_epoch,
             1e-6 * (double)hy3_pass_bytes(run->pass));
     hy3_run_data_announce(&run->data);
+    announce_intervals(run);
     if (trained != total)
         hy3_log(HY3_LOG_INFO,
                 "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",
@@ -137,6 +163,30 @@ bool hy3_run_has_work(const struct hy3_run *run)
     return run->dir.decision != HY3_FINISHED && run->dir.decision != HY3_BEHIND;
 }
 
+/* Steps between two checkpoints; of save_strategy = best each evaluation may be one. */
+static int64_t most_saves(const struct hy3_run *run)
+{
+    return run->config->save_strategy == HY3_SAVE_STRATEGY_best ? run->evaluates_every
+                                                                : run->saves_every;
+}
+
+/* When checkpoints and evaluations are; every checkpoint needs one for load_best_model_at_end. */
+static hy3_status plan_intervals(struct hy3_run *run)
+{
+    const struct hy3_config *c = run->config;
+    const struct hy3_run_data *d = &run->data;
+
+    run->saves_every = hy3_config_save_interval(c, d->steps, d->steps_per_epoch);
+    run->evaluates_every = hy3_config_eval_interval(c, d->steps, d->steps_per_epoch);
+    if (c->load_best_model_at_end && run->saves_every != INT64_MAX &&
+        run->saves_every % run->evaluates_every != 0)
+        HY3_FAIL(HY3_EUSAGE,
+                 "load_best_model_at_end needs an evaluation of each checkpoint: save_steps comes "
+                 "to %lld steps, which is no multiple of the %lld of eval_steps",
+                 (long long)run->saves_every, (long long)run->evaluates_every);
+    return HY3_OK;
+}
+
 /* Collective. The data, and what the run is to do with what lies in output_dir. */
 static hy3_status open_data(struct hy3_run *run)
 {
@@ -144,6 +194,7 @@ static hy3_status open_data(struct hy3_run *run)
     struct hy3_run_facts facts;
 
     HY3_TRY(hy3_run_data_open(c, &run->model.layout.world, &run->model.shape, &run->data));
+    HY3_AGREE(run->comm, plan_intervals(run), "planning the steps");
     run->schedule = hy3_module_options_schedule(c, run->data.steps);
     HY3_TRY(hy3_identity_of(&run->model, c->model_name_or_path, &run->identity));
     facts = hy3_run_state_facts(run);
@@ -162,7 +213,8 @@ static hy3_status open_weights(struct hy3_run *run, const struct hy3_loaded_mode
 
     HY3_AGREE(run->comm, hy3_run_memory_check(c, &run->model, run->data.longest, &run->memory),
               "planning device memory");
-    HY3_AGREE(run->comm, hy3_run_disk_check(c, &run->model, steps), "planning disk space");
+    HY3_AGREE(run->comm, hy3_run_disk_check(c, &run->model, steps, most_saves(run)),
+              "planning disk space");
     HY3_TRY(hy3_loaded_model_allocate(&run->model, options));
     HY3_TRY(open_optimizer(run));
     masters = hy3_sharded_optimizer_values(&run->optimizer);

@@ -23,19 +23,19 @@ static bool find_free(const char *directory, double *bytes)
 }
 
 hy3_status hy3_run_disk_check(const struct hy3_config *config, const struct hy3_loaded_model *model,
-                              int64_t steps)
+                              int64_t steps, int64_t every)
 {
     const struct hy3_config *c = config;
     double available, least, all,
         result = hy3_save_bytes(model->params, c->bf16 ? HY3_BF16 : HY3_FP32);
     double checkpoint = c->save_only_model ? result : hy3_state_bytes(model->params);
-    int64_t every = hy3_config_interval(c->save_steps, steps);
     int64_t saves = steps / every + (steps % every != 0);
 
     if (model->layout.world.rank != 0 || !find_free(c->output_dir, &available))
         return HY3_OK;
-    if (c->save_total_limit > 0 && saves > c->save_total_limit)
-        saves = c->save_total_limit + 1; /* the oldest goes after the newest is complete */
+    if (c->save_total_limit > 0 && saves > c->save_total_limit) /* the oldest goes after the newest
+                                                                   is complete; the best stays */
+        saves = c->save_total_limit + 1 + (c->save_total_limit == 1 && hy3_config_chooses(c));
     least = checkpoint > result ? checkpoint : result;
     all = (double)saves * checkpoint + result;
     if (available < least)

@@ -35,7 +35,10 @@ struct hy3_run {
     struct hy3_run_memory memory;
     struct hy3_lock *lock; /* of output_dir, on rank 0 */
     struct hy3_limit limit;
-    struct hy3_report_state restored; /* of an earlier part of the run; zero: none */
+    int64_t saves_every, evaluates_every; /* steps; INT64_MAX: not at fixed ones */
+    int64_t last;                         /* step that the run ended after: early stopping */
+    struct hy3_state_best best;           /* of the evaluations so far */
+    struct hy3_report_state restored;     /* of an earlier part of the run; zero: none */
 };
 
 /* Whether anything is left to do, as hy3_output_dir_decide found. */

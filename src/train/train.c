@@ -118,17 +118,50 @@ static hy3_status evaluate(struct hy3_run *run, double *loss, bool *is_complete)
     if (sums[1] == 0)
         HY3_FAIL(HY3_EFORMAT, "the evaluation data has no label token");
     *loss = sums[0] / sums[1];
+    hy3_broadcast(run->comm, 0, loss, sizeof *loss, "summing the evaluation loss");
     run->limit.evaluation = hy3_seconds() - begin;
     return HY3_OK;
 }
 
 static bool evaluates_at(const struct hy3_run *run, int64_t step)
 {
-    int64_t every = hy3_config_interval(run->config->eval_steps, run->data.steps);
-
     if (!run->data.eval.dataset)
         return false;
-    return step == run->data.steps || step % every == 0;
+    return step == run->data.steps || step % run->evaluates_every == 0;
+}
+
+/* An evaluation after a step. */
+struct evaluation {
+    bool is_done; /* false: there was none, or it was cut short */
+    bool is_best; /* so far */
+    double loss;
+};
+
+/* Evaluates, and notes what that means. */
+static hy3_status judge(struct hy3_run *run, int64_t step, struct evaluation *e)
+{
+    const struct hy3_best_rules rules = hy3_run_state_rules(run);
+
+    HY3_TRY(evaluate(run, &e->loss, &e->is_done));
+    if (e->is_done)
+        e->is_best = hy3_best_note(&run->best, &rules, step, e->loss);
+    return HY3_OK;
+}
+
+/* Whether a checkpoint is due after `step`, before the end. */
+static bool saves_at(const struct hy3_run *run, int64_t step, const struct evaluation *e)
+{
+    if (run->config->save_strategy == HY3_SAVE_STRATEGY_best)
+        return e->is_best;
+    return step % run->saves_every == 0;
+}
+
+/* Whether early stopping ends the run here. */
+static bool ends_early(const struct hy3_run *run)
+{
+    const struct hy3_best_rules rules = hy3_run_state_rules(run);
+
+    return run->data.eval.dataset && hy3_best_ends_run(&run->best, &rules);
 }
 
 /* The trained model or adapter into output_dir. can_stop: a later run can do it instead. */
@@ -174,7 +207,7 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
 
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
     if (!is_saved(run, step))
-        HY3_TRY(hy3_run_state_save(run, true));
+        HY3_TRY(hy3_run_state_save(run, true, NULL));
     HY3_TRY(hy3_checkpoints_wait(run->checkpoints));
     /* save_failure = continue */
     HY3_FAIL(HY3_STOPPED, "stopped by %s after step %lld of %lld%s; %s continues from %s", why,
@@ -183,7 +216,7 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
              is_saved(run, step) ? "there" : "the checkpoint before");
 }
 
-static hy3_status train_step(struct hy3_run *run, int64_t step)
+static hy3_status train_step(struct hy3_run *run, int64_t step, struct evaluation *e)
 {
     struct hy3_report_step s = {.step = step + 1};
     struct totals totals;
@@ -201,42 +234,95 @@ static hy3_status train_step(struct hy3_run *run, int64_t step)
     s.step_tokens = (int64_t)totals.tokens;
     run->limit.step = hy3_seconds() - begin;
     if (evaluates_at(run, step + 1))
-        HY3_TRY(evaluate(run, &s.eval_loss, &s.has_eval));
+        HY3_TRY(judge(run, step + 1, e));
+    s.has_eval = e->is_done;
+    s.eval_loss = e->loss;
     return hy3_agree(run->comm, hy3_report_step(run->report, &s), "writing the log");
 }
 
-/* All steps, with a checkpoint every save_steps and after the last: more steps go on from there. */
+/* The evaluation of the step that the run goes on from, where it was cut short and decides
+ * something: so that a run that is stopped ends as one that is not. */
+static hy3_status make_up_evaluation(struct hy3_run *run)
+{
+    const struct hy3_best_rules rules = hy3_run_state_rules(run);
+    int64_t step = run->restored.step;
+    struct evaluation e = {0};
+
+    if (step == 0 || !hy3_config_chooses(run->config) || !evaluates_at(run, step) ||
+        run->best.evaluated >= step)
+        return HY3_OK;
+    HY3_TRY(judge(run, step, &e));
+    if (!e.is_done)
+        return HY3_OK;
+    hy3_log(HY3_LOG_INFO, "step %lld: eval_loss %.6g; this evaluation had been cut short",
+            (long long)step, e.loss);
+    if (!hy3_checkpoints_is_elsewhere(run->checkpoints) &&
+        (saves_at(run, step, &e) || step == run->data.steps))
+        hy3_best_note_checkpoint(hy3_checkpoints_best(run->checkpoints), &rules, step, e.loss);
+    return HY3_OK;
+}
+
+/* The checkpoint after `step`, if one is due, or if it is the last. */
+static hy3_status save(struct hy3_run *run, int64_t step, const struct evaluation *e, bool is_last)
+{
+    bool is_due = saves_at(run, step, e);
+
+    if (!is_due && (!is_last || run->config->save_only_model))
+        return HY3_OK;
+    hy3_heartbeat("checkpoint", step, -1);
+    return hy3_run_state_save(run, !is_due, e->is_done ? &e->loss : NULL);
+}
+
+/* All steps, with a checkpoint after the last: more steps go on from there. */
 static hy3_status train_steps(struct hy3_run *run)
 {
     const int64_t first = run->restored.step;
-    const int64_t every = hy3_config_interval(run->config->save_steps, run->data.steps);
-    int64_t reason = reason_after(run, first);
+    int64_t reason;
 
     hy3_stop_announce(stops_after_step);
-    for (int64_t step = first; step < run->data.steps; step++) {
+    HY3_TRY(make_up_evaluation(run));
+    reason = reason_after(run, first);
+    for (run->last = first; run->last < run->data.steps && !ends_early(run); run->last++) {
+        int64_t step = run->last + 1;
+        struct evaluation e = {0};
+
         if (reason != CONTINUE)
-            return stop(run, step, reason);
-        HY3_TRY(train_step(run, step));
-        if (step == first) /* without the one-time work of the first step */
+            return stop(run, run->last, reason);
+        HY3_TRY(train_step(run, run->last, &e));
+        if (run->last == first) /* without the one-time work of the first step */
             hy3_profile_reset();
-        if ((step + 1) % every == 0) {
-            hy3_heartbeat("checkpoint", step + 1, -1);
-            HY3_TRY(hy3_run_state_save(run, false));
-        }
-        reason = reason_after(run, step + 1);
+        HY3_TRY(save(run, step, &e, step == run->data.steps || ends_early(run)));
+        reason = reason_after(run, step);
     }
-    if (run->data.steps > first && run->data.steps % every != 0 && !run->config->save_only_model) {
-        hy3_heartbeat("checkpoint", run->data.steps, -1);
-        HY3_TRY(hy3_run_state_save(run, true));
-    }
+    if (run->last < run->data.steps)
+        hy3_log(HY3_LOG_INFO,
+                "early stopping after step %lld of %lld: %lld evaluation%s without an improvement "
+                "(early_stopping_patience); the best eval_loss is %.6g, of step %lld",
+                (long long)run->last, (long long)run->data.steps, (long long)run->best.stale,
+                hy3_s(run->best.stale), run->best.metric, (long long)run->best.step);
     return hy3_checkpoints_wait(run->checkpoints);
+}
+
+/* The weights of the best checkpoint, if they are to be the result. */
+static hy3_status choose_result(struct hy3_run *run)
+{
+    int64_t best = hy3_checkpoints_best(run->checkpoints)->checkpoint;
+
+    if (!run->config->load_best_model_at_end || best == run->last)
+        return HY3_OK;
+    if (best > 0)
+        return hy3_run_state_load_best(run);
+    hy3_log(HY3_LOG_WARN,
+            "load_best_model_at_end: no checkpoint has a finite eval_loss; the "
+            "result is the last step");
+    return HY3_OK;
 }
 
 /* The checkpoint of the last step is there: what does not fit is written by the next run. One that
  * has done no step goes on, or the result were never written. */
 static hy3_status write_result(struct hy3_run *run)
 {
-    int64_t last = run->data.steps, reason = CONTINUE;
+    int64_t last = run->last, reason = CONTINUE;
     bool can_stop = is_saved(run, last);
 
     hy3_stop_announce(can_stop ? "ending, with the checkpoint of the last step"
@@ -247,6 +333,7 @@ static hy3_status write_result(struct hy3_run *run)
         hy3_stop_deadline(run->limit.end);
     if (reason != CONTINUE)
         return stop(run, last, reason);
+    HY3_TRY(choose_result(run));
     return save_result(run, can_stop);
 }
 
@@ -276,9 +363,9 @@ hy3_status hy3_run_train(struct hy3_run *run)
     HY3_TRY(write_result(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
-    HY3_TRY(hy3_output_dir_finish(&run->dir, run->data.steps));
+    HY3_TRY(hy3_output_dir_finish(&run->dir, run->last));
     hy3_log(HY3_LOG_INFO, "done: %lld step%s, %.0f tokens/s; the %s is in '%s'",
-            (long long)run->data.steps, hy3_s(run->data.steps), hy3_report_rate(run->report),
+            (long long)run->last, hy3_s(run->last), hy3_report_rate(run->report),
             run->model.params->lora.rank > 0 ? "adapter" : "model", run->config->output_dir);
     return HY3_OK;
 }

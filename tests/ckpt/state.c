@@ -21,7 +21,14 @@ static const struct hy3_state_info info = {.step = 3,
                                            .log_loss = 2,
                                            .log_steps = 1,
                                            .log_tokens = 30,
-                                           .elapsed = 1.5};
+                                           .elapsed = 1.5,
+                                           .best = {.evaluated = 3,
+                                                    .step = 2,
+                                                    .metric = 0.1,
+                                                    .stale = 1,
+                                                    .checkpoint = 2,
+                                                    .checkpoint_metric = 1.0 / 3,
+                                                    .data = UINT64_MAX}};
 
 static float expected(int field, int64_t i)
 {
@@ -216,7 +223,7 @@ static void make_hostile(hid_t file, int kind)
     else if (kind == 9)
         H5Gclose(H5Gcreate2(group, "a", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
     else if (kind == 10)
-        put_number(file, "version", 3);
+        put_number(file, "version", HY3_STATE_VERSION + 1);
     else if (kind == 11)
         put_number(file, "step", INT64_MAX);
     else if (kind == 12)
@@ -245,6 +252,35 @@ static void what_others_wrote_is_refused(void **state)
             fail_msg("kind %d: %s", kind, hy3_error_text());
     }
     assert_true(read_state(scratch("fifo"), params) != HY3_OK);
+    hy3_params_free(params);
+}
+
+static void a_best_evaluation_that_cannot_be_is_refused(void **state)
+{
+    static const struct hy3_state_best bad[] = {{.evaluated = -1},
+                                                {.evaluated = 4},
+                                                {.evaluated = INT64_MAX},
+                                                {.evaluated = 2, .step = 3},
+                                                {.step = -1},
+                                                {.evaluated = 2, .stale = 3},
+                                                {.stale = -1},
+                                                {.checkpoint = 4},
+                                                {.checkpoint = INT64_MIN},
+                                                {.metric = (double)NAN},
+                                                {.checkpoint_metric = (double)INFINITY}};
+    struct hy3_params *params = create_params();
+    const char *path = scratch("best.h5");
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct hy3_state_info wrong = info;
+
+        wrong.best = bad[i];
+        assert_ok(hy3_state_write(MPI_COMM_WORLD, path, true, params, &wrong, "seed = 1;\n",
+                                  (struct hy3_values){.get = get, .share = all_of}));
+        assert_fails(HY3_EFORMAT, "its record of the best evaluation is out of range",
+                     read_state(path, params));
+    }
     hy3_params_free(params);
 }
 
@@ -299,11 +335,13 @@ static void metadata_beyond_all_measure_is_not_read(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_was_written_is_read),
-                                       cmocka_unit_test(no_flipped_bit_is_missed),
-                                       cmocka_unit_test(a_seal_with_numbers_of_any_size_is_refused),
-                                       cmocka_unit_test(metadata_beyond_all_measure_is_not_read),
-                                       cmocka_unit_test(what_others_wrote_is_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_written_is_read),
+        cmocka_unit_test(no_flipped_bit_is_missed),
+        cmocka_unit_test(a_seal_with_numbers_of_any_size_is_refused),
+        cmocka_unit_test(metadata_beyond_all_measure_is_not_read),
+        cmocka_unit_test(what_others_wrote_is_refused),
+        cmocka_unit_test(a_best_evaluation_that_cannot_be_is_refused)};
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
 }

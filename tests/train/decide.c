@@ -8,6 +8,9 @@
  * last step; finished with save_only_model; cut short with save_only_model. */
 #define CUT_SHORT .has_results = true, .newest = 6, .planned = 10
 #define ENDED     .has_results = true, .newest = 10, .planned = 10, .is_finished = true, .done = 10
+#define ENDED_EARLY                                                                           \
+    .has_results = true, .newest = 6, .planned = 10, .is_finished = true, .ends_early = true, \
+    .done = 6
 #define ENDED_MODELS \
     .has_results = true, .newest = -1, .planned = 10, .is_finished = true, .done = 10
 #define CUT_MODELS .has_results = true, .newest = -1, .planned = 10, .saves_models = true
@@ -71,6 +74,23 @@ static void a_finished_run_with_the_same_settings_has_nothing_to_do(void **state
         {{ENDED_MODELS}, HY3_FINISHED},
         {{ENDED, .from = HY3_FROM_START}, HY3_SET_ASIDE},
         {{ENDED, .from = HY3_FROM_START, OVERWRITES}, HY3_SET_ASIDE},
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void what_early_stopping_ended_is_finished_until_something_changes(void **state)
+{
+    static const struct row rows[] = {
+        {{ENDED_EARLY}, HY3_FINISHED},
+        {{ENDED_EARLY, OVERWRITES}, HY3_FINISHED},
+        {{ENDED_EARLY, .distance = HY3_CHANGED}, HY3_CONTINUE}, /* more patience */
+        {{ENDED_EARLY, .steps = 20}, HY3_CONTINUE},
+        {{ENDED_EARLY, .steps = 6}, HY3_REFUSE_CHANGED},
+        {{ENDED_EARLY, .steps = 5}, HY3_BEHIND},
+        {{ENDED_EARLY, .distance = HY3_OTHER}, HY3_REFUSE_OTHER},
+        {{ENDED_EARLY, .distance = HY3_CHANGED, OVERWRITES}, HY3_SET_ASIDE},
     };
 
     (void)state;
@@ -163,6 +183,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(
             an_unfinished_run_with_the_same_settings_continues_whatever_overwrite_says),
         cmocka_unit_test(a_finished_run_with_the_same_settings_has_nothing_to_do),
+        cmocka_unit_test(what_early_stopping_ended_is_finished_until_something_changes),
         cmocka_unit_test(more_steps_continue_and_fewer_do_nothing),
         cmocka_unit_test(settings_that_may_change_continue_or_start_over),
         cmocka_unit_test(another_run_is_refused_or_set_aside),

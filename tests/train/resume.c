@@ -297,10 +297,20 @@ static void delete_mark(const char *path)
     H5Fclose(file);
 }
 
-/* Makes a state file as versions before wrote it, without the base and the adapter's settings. */
+/* Makes a state file as version 1 wrote it, without the base, the adapter's settings and the best
+ * evaluation. */
 static void forget_identity(const char *path)
 {
-    static const char *const names[] = {"base_fingerprint", "base", "adapter"};
+    static const char *const names[] = {"base_fingerprint",
+                                        "base",
+                                        "adapter",
+                                        "eval_step",
+                                        "best_step",
+                                        "best_metric",
+                                        "stale_evaluations",
+                                        "best_checkpoint",
+                                        "best_checkpoint_metric",
+                                        "eval_fingerprint"};
     hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), version;
     const int64_t one = 1;
 

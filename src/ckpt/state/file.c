@@ -15,21 +15,28 @@ enum { MAX_TENSORS = 1 << 20, MAX_SLABS = 1 << 26 };
 #define FIELD(name) offsetof(struct hy3_state_info, name)
 
 const struct hy3_state_attribute hy3_state_attributes[] = {
-    {"step", FIELD(step), 'i'},
-    {"global_batch", FIELD(global_batch), 'i'},
-    {"seed", FIELD(seed), 'i'},
-    {"total_steps", FIELD(total_steps), 'i'},
-    {"tokens", FIELD(tokens), 'i'},
-    {"data_samples", FIELD(data_samples), 'i'},
-    {"data_fingerprint", FIELD(data_fingerprint), 'u'},
-    {"log_loss", FIELD(log_loss), 'r'},
-    {"log_steps", FIELD(log_steps), 'i'},
-    {"log_tokens", FIELD(log_tokens), 'i'},
-    {"elapsed_seconds", FIELD(elapsed), 'r'},
-    {"base_fingerprint", FIELD(identity.fingerprint), 't'},
-    {"base", FIELD(identity.base), 't'},
-    {"adapter", FIELD(identity.adapter), 't'},
-    {NULL, 0, 0},
+    {"step", FIELD(step), 'i', 0},
+    {"global_batch", FIELD(global_batch), 'i', 0},
+    {"seed", FIELD(seed), 'i', 0},
+    {"total_steps", FIELD(total_steps), 'i', 0},
+    {"tokens", FIELD(tokens), 'i', 0},
+    {"data_samples", FIELD(data_samples), 'i', 0},
+    {"data_fingerprint", FIELD(data_fingerprint), 'u', 0},
+    {"log_loss", FIELD(log_loss), 'r', 0},
+    {"log_steps", FIELD(log_steps), 'i', 0},
+    {"log_tokens", FIELD(log_tokens), 'i', 0},
+    {"elapsed_seconds", FIELD(elapsed), 'r', 0},
+    {"base_fingerprint", FIELD(identity.fingerprint), 't', 0},
+    {"base", FIELD(identity.base), 't', 0},
+    {"adapter", FIELD(identity.adapter), 't', 0},
+    {"eval_step", FIELD(best.evaluated), 'i', 3},
+    {"best_step", FIELD(best.step), 'i', 3},
+    {"best_metric", FIELD(best.metric), 'r', 3},
+    {"stale_evaluations", FIELD(best.stale), 'i', 3},
+    {"best_checkpoint", FIELD(best.checkpoint), 'i', 3},
+    {"best_checkpoint_metric", FIELD(best.checkpoint_metric), 'r', 3},
+    {"eval_fingerprint", FIELD(best.data), 'u', 3},
+    {NULL, 0, 0, 0},
 };
 
 hid_t hy3_state_memory_type(char type)
@@ -191,6 +198,16 @@ done:
     return status;
 }
 
+/* A best evaluation or checkpoint is one of those before. */
+static hy3_status check_best(const struct hy3_state_best *b, int64_t step)
+{
+    if (b->evaluated < 0 || b->evaluated > step || b->step < 0 || b->step > b->evaluated ||
+        b->stale < 0 || b->stale > b->evaluated || b->checkpoint < 0 || b->checkpoint > step ||
+        !isfinite(b->metric) || !isfinite(b->checkpoint_metric))
+        HY3_FAIL(HY3_EFORMAT, "its record of the best evaluation is out of range");
+    return HY3_OK;
+}
+
 /* Counts that a run can have reached; beyond them arithmetic overflows or loops never end. */
 static hy3_status check_info(const struct hy3_state_info *i)
 {
@@ -207,7 +224,7 @@ static hy3_status check_info(const struct hy3_state_info *i)
         i->log_tokens < 0 || i->log_tokens > i->tokens || !isfinite(i->log_loss) ||
         !(i->elapsed >= 0 && i->elapsed < 1e12))
         HY3_FAIL(HY3_EFORMAT, "its counts of tokens, steps or seconds are out of range");
-    return HY3_OK;
+    return check_best(&i->best, i->step);
 }
 
 static hy3_status get_attribute(hid_t file, const struct hy3_state_attribute *a, char *out)
@@ -242,7 +259,8 @@ static hy3_status inspect(hid_t file, bool is_sealed, struct hy3_state_index *in
         HY3_FAIL(HY3_EFORMAT, "its size is unknown");
     index->file_bytes = (int64_t)bytes;
     for (const struct hy3_state_attribute *a = hy3_state_attributes; a->name; a++)
-        HY3_TRY(get_attribute(file, a, (char *)&index->info + a->offset));
+        if (a->since <= version)
+            HY3_TRY(get_attribute(file, a, (char *)&index->info + a->offset));
     HY3_TRY(check_info(&index->info));
     HY3_TRY(hy3_hdf5_get_text(file, "configuration", HY3_STATE_CONFIGURATION_LIMIT,
                               &index->configuration));

@@ -18,7 +18,7 @@
 #include "base/hdf5.h"
 #include "model/values.h"
 
-enum { HY3_STATE_VERSION = 2, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
+enum { HY3_STATE_VERSION = 3, HY3_STATE_CONFIGURATION_LIMIT = 60000, HY3_STATE_SLAB_COLUMNS = 5 };
 
 enum { HY3_STATE_TEXT = 512 }; /* bytes of a text with its final NUL */
 
@@ -27,6 +27,17 @@ struct hy3_state_identity {
     char fingerprint[HY3_STATE_TEXT]; /* of the base's shape and values, 16 digits */
     char base[HY3_STATE_TEXT];        /* its path then, for messages */
     char adapter[HY3_STATE_TEXT];     /* settings that are no tensors; "": no adapter */
+};
+
+/* What the evaluations so far have shown; zero in a file of version 1 or 2. */
+struct hy3_state_best {
+    int64_t evaluated;  /* step of the last evaluation, 0: none */
+    int64_t step;       /* of the evaluation with the best metric, 0: none */
+    double metric;      /* of that one */
+    int64_t stale;      /* evaluations since the last improvement that counted */
+    int64_t checkpoint; /* step of the best checkpoint, this one or an earlier one, 0: none */
+    double checkpoint_metric;
+    uint64_t data; /* fingerprint of the evaluation data */
 };
 
 /* What resuming needs besides tensors. */
@@ -41,6 +52,7 @@ struct hy3_state_info {
     int64_t log_steps, log_tokens; /* steps and tokens since then */
     double elapsed;                /* seconds of training so far */
     struct hy3_state_identity identity;
+    struct hy3_state_best best;
 };
 
 /* Attributes of the root: one list for writing and reading, ended by a name of NULL. type: i, u, or
@@ -49,6 +61,7 @@ struct hy3_state_attribute {
     const char *name;
     size_t offset; /* in struct hy3_state_info */
     char type;
+    int64_t since; /* the version that has it; 0: all */
 };
 
 extern const struct hy3_state_attribute hy3_state_attributes[];
