@@ -10,6 +10,21 @@ static void print_count(const char *what, int64_t count)
     printf("  %-42s %12lld\n", what, (long long)count);
 }
 
+/* Of save_strategy = best it is not known before. */
+static void print_steps(const struct hy3_config *c, int64_t epoch)
+{
+    int64_t steps = hy3_module_options_steps(c, epoch);
+    int64_t saves = hy3_config_save_interval(c, steps, epoch);
+    int64_t evaluates = hy3_config_eval_interval(c, steps, epoch);
+
+    print_count("steps of an epoch", epoch);
+    print_count("steps", steps);
+    if (c->save_strategy != HY3_SAVE_STRATEGY_best)
+        print_count("checkpoints", steps / saves + (steps % saves != 0));
+    if (hy3_config_evaluates(c))
+        print_count("evaluations", steps / evaluates + (steps % evaluates != 0));
+}
+
 static hy3_status print_items(const struct hy3_config *c, const struct hy3_shape *shape, int ranks,
                               const struct hy3_dataset *set)
 {
@@ -28,8 +43,7 @@ static hy3_status print_items(const struct hy3_config *c, const struct hy3_shape
         printf("  %-42s %12lld   %.1f%% full\n", text, (long long)packing->rows,
                100 * hy3_packing_fill(packing));
     }
-    print_count("steps of an epoch", hy3_batches_steps_per_epoch(&train));
-    print_count("steps", hy3_module_options_steps(c, hy3_batches_steps_per_epoch(&train)));
+    print_steps(c, hy3_batches_steps_per_epoch(&train));
 done:
     hy3_packing_free(packing);
     return status;

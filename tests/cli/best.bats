@@ -187,6 +187,10 @@ cut_short() {
     run_ok hy3_sft "$CFG" num_train_epochs=2.5 save_strategy=epoch eval_strategy=epoch \
         eval_steps=0 --dry-run
     said "checkpoints: every 3 steps and at the end; evaluation: every 3 steps and at the end"
+    run_ok hy3_tokenize "$CFG" cache_dir="$D/cache"
+    run_ok hy3_plan "$CFG" --ranks 1 cache_dir="$D/cache" num_train_epochs=2.5 \
+        save_strategy=epoch eval_strategy=epoch
+    grep -qE '^  checkpoints +3$' "$OUT" && grep -qE '^  evaluations +3$' "$OUT" || fail "$(shown)"
     run_ok hy3_sft "$CFG" num_train_epochs=2.5 save_strategy=epoch eval_strategy=epoch
     [ "$(checkpoints)" = "3 6 8 " ]
     [ "$(evaluated)" = "3 6 8 " ]
@@ -228,8 +232,8 @@ cut_short() {
     local columns='"formatting": "sharegpt", "columns": {"messages": "messages"},
         "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user",
         "assistant_tag": "assistant", "system_tag": "system"}'
-    echo "{\"a\": {\"file_name\": \"a.jsonl\", $columns}, \"b\": {\"file_name\": \"b.jsonl\", $columns}}" \
-        >"$D/dataset_info.json"
+    echo "{\"a\": {\"file_name\": \"a.jsonl\", $columns}," \
+        "\"b\": {\"file_name\": \"b.jsonl\", $columns}}" >"$D/dataset_info.json"
     run_ok hy3_sft "$CFG" max_steps=2
     loss=$(sed -n 's/.*"eval_loss": //p' "$OUTPUT/train_log.jsonl")
     sed -i '/^eval_data_file/d' "$CFG"
