@@ -183,14 +183,6 @@ static void keys_become_ours(void **state)
         {LF "report_to: [trackio, none]\nfsdp: False\nenable_thinking: true\n", NULL, "report_to = \"tensorboard\";"},
         {LF "deepspeed: {zero_optimization: {stage: 2}}\n", "deepspeed=null", "zero_stage = 3;"},
         {LF "deepspeed: {optimizer: {type: AdamW, params: {betas: [0.9, 0.999], lr: auto}}, train_batch_size: 8}\n", NULL, "adam_beta2 = 0.999;"},
-        {SWIFT "torch_dtype: bfloat16\n", NULL, "split_think = true;|reasoning_effort = \"auto\";"},
-        {LF "enable_thinking: null\nmask_history: true\ndefault_system: Be brief.\n", NULL, "enable_thinking = true;|reasoning_effort = \"auto\";|mask_history = true;|default_system = \"Be brief.\";"},
-        {LF "enable_thinking: false\nmask_history: false\ndefault_system: null\n", NULL, "enable_thinking = false;|mask_history = false;|# default_system is not set"},
-        {LF "reasoning_effort: low\nmask_empty_think: true\n", NULL, "reasoning_effort = \"low\";|mask_empty_think = true;"},
-        {SWIFT "system: Be brief.\nloss_scale: default\nenable_thinking: null\n", NULL, "default_system = \"Be brief.\";|mask_history = false;|mask_empty_think = false;|enable_thinking = true;"},
-        {SWIFT "loss_scale: last_round\nenable_thinking: false\n", NULL, "mask_history = true;|mask_empty_think = false;|enable_thinking = false;"},
-        {SWIFT "loss_scale: last_round+ignore_empty_think\n", NULL, "mask_history = true;|mask_empty_think = true;"},
-        {SWIFT "loss_scale: ignore_empty_think\n", NULL, "mask_history = false;|mask_empty_think = true;"},
         {NULL, FLAGS "--use_lora True --train_attention_params_only False", "finetuning_type = \"lora\";"},
         {NULL, FLAGS "--train_attention_params_only True --use_lora False", "finetuning_type = \"attention\";"},
         {NULL, FLAGS "--do_train False --min_lr 0.5", "learning_rate = 5e-05;|# min_lr is not set"},
@@ -214,6 +206,23 @@ static void training_options_become_ours(void **state)
         {SWIFT "modules_to_save: [lm_head]\nlorap_lr_ratio: 8\n", NULL, "additional_target = [\"lm_head\"];|loraplus_lr_ratio = 8;"},
         {LF "finetuning_type: freeze\nfreeze_trainable_layers: -3\nfreeze_trainable_modules: mlp,self_attn\nfreeze_extra_modules: lm_head\n", NULL,
          "finetuning_type = \"freeze\";|freeze_trainable_layers = -3;|freeze_trainable_modules = [\"mlp\", \"self_attn\"];|freeze_extra_modules = [\"lm_head\"];"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void what_is_learned_of_a_line_becomes_ours(void **state)
+{
+    static const struct scene scenes[] = {
+        {SWIFT "torch_dtype: bfloat16\n", NULL, "split_think = true;|reasoning_effort = \"auto\";"},
+        {LF "enable_thinking: null\nmask_history: true\ndefault_system: Be brief.\n", NULL, "enable_thinking = true;|reasoning_effort = \"auto\";|mask_history = true;|default_system = \"Be brief.\";"},
+        {LF "enable_thinking: false\nmask_history: false\ndefault_system: null\n", NULL, "enable_thinking = false;|mask_history = false;|# default_system is not set"},
+        {LF "reasoning_effort: low\nmask_empty_think: true\n", NULL, "reasoning_effort = \"low\";|mask_empty_think = true;"},
+        {SWIFT "system: Be brief.\nloss_scale: default\nenable_thinking: null\n", NULL, "default_system = \"Be brief.\";|mask_history = false;|mask_empty_think = false;|enable_thinking = true;"},
+        {SWIFT "loss_scale: last_round\nenable_thinking: false\n", NULL, "mask_history = true;|mask_empty_think = false;|enable_thinking = false;"},
+        {SWIFT "loss_scale: last_round+ignore_empty_think\n", NULL, "mask_history = true;|mask_empty_think = true;"},
+        {SWIFT "loss_scale: ignore_empty_think\n", NULL, "mask_history = false;|mask_empty_think = true;"},
     };
 
     (void)state;
@@ -505,6 +514,7 @@ int main(int argc, char **argv)
         TEST(packing_becomes_ours),
         TEST(keys_become_ours),
         TEST(training_options_become_ours),
+        TEST(what_is_learned_of_a_line_becomes_ours),
         TEST(what_changes_the_result_is_refused),
         TEST(schedules_strategies_and_the_best_checkpoint_become_ours),
         TEST(schedules_and_strategies_that_transformers_refuses_are_refused),

@@ -5,9 +5,14 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "ckpt/state/file.h"
 #include "comm/comm.h"
 #include "config/config.h"
 #include "train/run.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <unistd.h>
 
 hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *const *settings)
 {
@@ -68,4 +73,49 @@ json_t *hy3_test_logged(const char *out, size_t step)
     assert_ok(hy3_json_parse(at, (size_t)(strchr(at, '\n') - at), path, &line));
     hy3_free(text);
     return line;
+}
+
+/* The first moments after the first step are a tenth of its gradients. */
+static float *gradients(const char *out, size_t *count)
+{
+    char path[HY3_PATH_MAX + 64];
+    struct hy3_state_index index;
+    float *values;
+    int fd;
+
+    snprintf(path, sizeof path, "%s/checkpoint-1/state.h5", out);
+    assert_ok(hy3_state_file_inspect(path, &index));
+    *count = 0;
+    for (int i = 0; i < index.tensor_count; i++)
+        *count += (size_t)index.tensors[i].count;
+    assert_ok(hy3_alloc(&values, *count, sizeof *values));
+    assert_true((fd = open(path, O_RDONLY | O_CLOEXEC)) >= 0);
+    *count = 0;
+    for (int i = 0; i < index.tensor_count; i++) {
+        size_t bytes = (size_t)index.tensors[i].count * sizeof *values;
+
+        assert_int_equal(pread(fd, values + *count, bytes, index.tensors[i].offset[HY3_ADAM_M]),
+                         (ssize_t)bytes);
+        *count += (size_t)index.tensors[i].count;
+    }
+    close(fd);
+    hy3_state_index_free(&index);
+    return values;
+}
+
+double hy3_test_distance(const char *a, const char *b)
+{
+    size_t n, m;
+    float *x = gradients(a, &n), *y = gradients(b, &m);
+    double apart = 0, size = 0;
+
+    assert_true(n == m && n > 1000);
+    for (size_t i = 0; i < n; i++) {
+        apart += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        size += (double)x[i] * x[i];
+    }
+    assert_true(size > 0);
+    hy3_free(x);
+    hy3_free(y);
+    return sqrt(apart / size);
 }

@@ -17,4 +17,8 @@ void hy3_test_train(MPI_Comm comm, const char *out, const char *const *settings)
 /* Object number `step` (from 0) of out/train_log.jsonl; the caller json_decref's it. */
 json_t *hy3_test_logged(const char *out, size_t step);
 
+/* How far the gradients of the first step of two runs are apart, in shares of their size: by the
+ * first moments of checkpoint-1. */
+double hy3_test_distance(const char *a, const char *b);
+
 double hy3_json_number(const json_t *object, const char *key);

@@ -2,17 +2,13 @@
 /* packing.c - the same samples, one to an item or packed into rows: the same loss, the same
  * gradients, the same evaluation. */
 #include "base/file.h"
-#include "base/memory.h"
-#include "ckpt/state/file.h"
 #include "comm/comm.h"
 #include "support/golden.h"
 #include "support/training.h"
 
-#include <fcntl.h>
 #include <math.h>
-#include <unistd.h>
 
-enum { ITEMS = 32, STEPS = 2, ARG_MAX = HY3_PATH_MAX + 64, FIRST_MOMENT = 1 };
+enum { ITEMS = 32, STEPS = 2, ARG_MAX = HY3_PATH_MAX + 64 };
 
 /* Every step is an epoch: all 30 samples, in 30 items or in fewer rows. */
 static const char *const ways[][4] = {
@@ -57,52 +53,6 @@ static void train(const char *out, int group, const char *const *task, const cha
     hy3_test_train(MPI_COMM_WORLD, out, all);
 }
 
-/* The first moments after the first step are a tenth of its gradients. */
-static float *gradients(const char *out, size_t *count)
-{
-    char path[HY3_PATH_MAX + 64];
-    struct hy3_state_index index;
-    float *values;
-    int fd;
-
-    snprintf(path, sizeof path, "%s/checkpoint-1/state.h5", out);
-    assert_ok(hy3_state_file_inspect(path, &index));
-    *count = 0;
-    for (int i = 0; i < index.tensor_count; i++)
-        *count += (size_t)index.tensors[i].count;
-    assert_ok(hy3_alloc(&values, *count, sizeof *values));
-    assert_true((fd = open(path, O_RDONLY | O_CLOEXEC)) >= 0);
-    *count = 0;
-    for (int i = 0; i < index.tensor_count; i++) {
-        size_t bytes = (size_t)index.tensors[i].count * sizeof *values;
-
-        assert_int_equal(pread(fd, values + *count, bytes, index.tensors[i].offset[FIRST_MOMENT]),
-                         (ssize_t)bytes);
-        *count += (size_t)index.tensors[i].count;
-    }
-    close(fd);
-    hy3_state_index_free(&index);
-    return values;
-}
-
-/* The distance of two gradients, in shares of their size. */
-static double distance(const char *a, const char *b)
-{
-    size_t n, m;
-    float *x = gradients(a, &n), *y = gradients(b, &m);
-    double apart = 0, size = 0;
-
-    assert_true(n == m && n > 1000);
-    for (size_t i = 0; i < n; i++) {
-        apart += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
-        size += (double)x[i] * x[i];
-    }
-    assert_true(size > 0);
-    hy3_free(x);
-    hy3_free(y);
-    return sqrt(apart / size);
-}
-
 static void compare(const char *apart, const char *packed)
 {
     static const char *const keys[] = {"loss", "eval_loss"};
@@ -120,7 +70,7 @@ static void compare(const char *apart, const char *packed)
         json_decref(a);
         json_decref(b);
     }
-    hy3_assert_within("gradients", distance(apart, packed), 2e-5);
+    hy3_assert_within("gradients", hy3_test_distance(apart, packed), 2e-5);
 }
 
 /* All with HY3_LONG; else the full task with whole experts, the adapter with experts divided. */
