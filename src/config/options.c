@@ -247,7 +247,7 @@ const struct hy3_option hy3_options[] = {
     COUNT(stage3_param_persistence_threshold, 100000, 0, MANY, ALL, NULL, FREE,
          "do not shard units (a layer's dense part, its experts, …) of up to N elements"),
     COUNT(stage3_prefetch_bucket_size, 50000000, 0, MANY, ALL, NULL, FREE,
-         "prefetch up to N elements, at least one unit; 0: no prefetch"),
+         "gather the next layer ahead, and up to N elements; 0: no prefetch"),
     COUNT(stage3_max_reuse_distance, 1000000000, 0, MANY, ALL, NULL, FREE,
          "keep a gathered unit that is used again within N elements"),
     COUNT(ddp_timeout, 1800, 0, MANY, ALL, NULL, FREE,

@@ -264,15 +264,24 @@ static hy3_status finish_gather(struct hy3_store *store, struct hy3_stream *stre
     return store->backend->collectives.finish(stream, &u->gather, "gathering weights");
 }
 
-/* Starts the gathers of the next units in the schedule. */
+/* Starts the gathers of the next units in the schedule: those of this layer and of the next one,
+ * so that weights travel while a whole layer computes, and more as far as `prefetch` goes. */
 static hy3_status prefetch_next(struct hy3_store *store, struct hy3_stream *stream)
 {
+    const struct hy3_unit *units = store->params->unit;
+    int now = units[store->order[store->position - 1]].layer, next = now;
     int64_t ahead = 0;
 
-    for (int i = store->position; i < store->order_count && ahead < store->options.prefetch; i++) {
+    for (int i = store->position; store->options.prefetch > 0 && i < store->order_count; i++) {
+        int layer = units[store->order[i]].layer;
+
+        if (next == now)
+            next = layer;
+        if (layer != now && layer != next && ahead >= store->options.prefetch)
+            break;
         HY3_TRY(begin_gather(store, stream, store->order[i]));
         if (store->units[store->order[i]].arriving)
-            ahead += store->params->unit[store->order[i]].count;
+            ahead += units[store->order[i]].count;
     }
     return HY3_OK;
 }

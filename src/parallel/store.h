@@ -34,8 +34,9 @@ struct hy3_store_options {
     bool whole_experts;             /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
     struct hy3_placement placement; /* of the slices of weights at stage 3 */
     int64_t persistence;            /* stage 3 leaves units with at most this many elements whole */
-    int64_t prefetch; /* elements to gather before they are used, at least one unit; 0: none */
-    int64_t reuse;    /* a gathered unit is kept if it is needed again within this many elements */
+    /* elements to gather before they are used, at least the next layer's; 0: none */
+    int64_t prefetch;
+    int64_t reuse; /* a gathered unit is kept if it is needed again within this many elements */
 };
 
 /* Bytes that the store has allocated on this rank. */
