@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* collectives.cu - sums and exchanges over ranks by NCCL, on a communication stream of its own,
- * ordered by events.
+/* collectives.cu - sums and exchanges over ranks by NCCL, on two communication streams, ordered by
+ * events.
  *
- * All communicators share that stream, so their operations run in the order of issue, which is the
- * same on every rank: two communicators cannot deadlock. An MPI communicator gets its NCCL
- * communicator at first use, as an attribute. */
+ * Gathers and sums of weights and gradients share one stream, exchanges of rows, for which the
+ * computation waits at once, have the other, of a higher priority: they do not queue behind the
+ * next layer's weights. On a stream operations run in the order of issue, which is the same on
+ * every rank, so its communicators cannot deadlock. Between the streams neither waits for the
+ * other, and no communicator is used on both: each makes progress as soon as its kernels are
+ * resident, and those of NCCL take a small part of a device (at most 32 of its multiprocessors
+ * each). An MPI communicator gets its NCCL communicator at first use, as an attribute. */
 #define MPICH_SKIP_MPICXX 1
 #define OMPI_SKIP_MPICXX  1
 #include "cuda/module.h"
@@ -19,7 +23,7 @@ static struct {
     bool has_key;
     ncclComm_t communicators[MOST_COMMUNICATORS];
     int count;
-    cudaStream_t stream;
+    cudaStream_t weights, rows; /* streams: of gathers and sums, of exchanges */
     struct hy3_event *free_events[MOST_EVENTS];
     int free_count;
 } nccl;
@@ -91,8 +95,13 @@ static hy3_status communicator_of(const struct hy3_group *group, ncclComm_t *out
         MPI_Comm_get_attr(group->comm, nccl.key, out, &found);
     if (!found)
         HY3_TRY(create(group, out));
-    if (!nccl.stream)
-        HY3_CUDA_TRY(cudaStreamCreateWithFlags(&nccl.stream, cudaStreamNonBlocking));
+    if (!nccl.weights) {
+        int least, greatest;
+
+        HY3_CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+        HY3_CUDA_TRY(cudaStreamCreateWithPriority(&nccl.weights, cudaStreamNonBlocking, least));
+        HY3_CUDA_TRY(cudaStreamCreateWithPriority(&nccl.rows, cudaStreamNonBlocking, greatest));
+    }
     return HY3_OK;
 }
 
@@ -112,15 +121,15 @@ static void give_event(struct hy3_event *event)
         hy3_cuda_device.event_free(event);
 }
 
-/* The communication stream waits for what `stream` holds now. */
-static hy3_status begin(struct hy3_stream *stream, const struct hy3_group *group,
-                        ncclComm_t *communicator)
+/* The communication stream *queue waits for what `stream` holds now. */
+static hy3_status begin(struct hy3_stream *stream, const cudaStream_t *queue,
+                        const struct hy3_group *group, ncclComm_t *communicator)
 {
     struct hy3_stream on = {};
     struct hy3_event *event;
 
     HY3_TRY(communicator_of(group, communicator));
-    on.stream = nccl.stream;
+    on.stream = *queue;
     HY3_TRY(take_event(&event));
     HY3_TRY(hy3_cuda_device.event_record(event, stream));
     HY3_TRY(hy3_cuda_device.event_wait(event, &on));
@@ -128,12 +137,12 @@ static hy3_status begin(struct hy3_stream *stream, const struct hy3_group *group
     return HY3_OK;
 }
 
-/* An event after what the communication stream holds now. */
-static hy3_status mark(struct hy3_event **out)
+/* An event after what a communication stream holds now. */
+static hy3_status mark(cudaStream_t queue, struct hy3_event **out)
 {
     struct hy3_stream on = {};
 
-    on.stream = nccl.stream;
+    on.stream = queue;
     HY3_TRY(take_event(out));
     return hy3_cuda_device.event_record(*out, &on);
 }
@@ -160,10 +169,10 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
 
     if (group->size == 1 || count == 0)
         return HY3_OK;
-    HY3_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
     NCCL_TRY(
-        ncclAllReduce(data, data, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.stream));
-    HY3_TRY(mark(&transfer.event));
+        ncclAllReduce(data, data, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.weights));
+    HY3_TRY(mark(nccl.weights, &transfer.event));
     return finish(stream, &transfer, phase);
 }
 
@@ -176,10 +185,10 @@ static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *
     transfer->event = NULL;
     if (group->size == 1 || count == 0)
         return HY3_OK;
-    HY3_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
     NCCL_TRY(ncclAllGather((const char *)data + (size_t)group->rank * bytes, data, bytes, ncclUint8,
-                           communicator, nccl.stream));
-    return mark(&transfer->event);
+                           communicator, nccl.weights));
+    return mark(nccl.weights, &transfer->event);
 }
 
 static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_group *group,
@@ -191,10 +200,10 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
     transfer->event = NULL;
     if (group->size == 1)
         return hy3_cuda_device.copy(stream, own, data, (size_t)count * sizeof *data);
-    HY3_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
     NCCL_TRY(ncclReduceScatter(data, own, (size_t)count, ncclFloat32, ncclSum, communicator,
-                               nccl.stream));
-    return mark(&transfer->event);
+                               nccl.weights));
+    return mark(nccl.weights, &transfer->event);
 }
 
 static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
@@ -204,20 +213,20 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     ncclComm_t communicator;
     size_t row = (size_t)rows->row_bytes;
 
-    HY3_TRY(begin(stream, group, &communicator));
+    HY3_TRY(begin(stream, &nccl.rows, group, &communicator));
     NCCL_TRY(ncclGroupStart());
     for (int i = 0; i < group->size; i++) {
         if (rows->send_count[i] > 0)
             NCCL_TRY(ncclSend((const char *)rows->send + (size_t)rows->send_first[i] * row,
                               (size_t)rows->send_count[i] * row, ncclUint8, i, communicator,
-                              nccl.stream));
+                              nccl.rows));
         if (rows->receive_count[i] > 0)
             NCCL_TRY(ncclRecv((char *)rows->receive + (size_t)rows->receive_first[i] * row,
                               (size_t)rows->receive_count[i] * row, ncclUint8, i, communicator,
-                              nccl.stream));
+                              nccl.rows));
     }
     NCCL_TRY(ncclGroupEnd());
-    HY3_TRY(mark(&transfer.event));
+    HY3_TRY(mark(nccl.rows, &transfer.event));
     return finish(stream, &transfer, phase);
 }
 

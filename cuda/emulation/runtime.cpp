@@ -417,6 +417,19 @@ API cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
     return cudaSuccess;
 }
 
+API cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    MAY_FAIL(cudaErrorInvalidValue);
+    *least = 0;
+    *greatest = -5;
+    return cudaSuccess;
+}
+
+API cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int)
+{
+    return cudaStreamCreateWithFlags(out, flags);
+}
+
 API cudaStreamSynchronize(cudaStream_t stream)
 {
     MAY_DIE;

@@ -45,7 +45,7 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
         --host-memory 4T
     [ "$status" -eq 1 ] || fail "$(shown)"
     grep -q "the run does not fit into the given memory" "$ERR"
-    grep -qx "does not fit: 94.7 GB per device, 80.0 GB given" "$OUT" || fail "$(shown)"
+    grep -qx "does not fit: 95.6 GB per device, 80.0 GB given" "$OUT" || fail "$(shown)"
     ! grep -qE "zero_stage = 3|gradient_checkpointing = |batch_size = 1|offload = " "$OUT" ||
         fail "$(shown)"
     grep -qE "^      stage3_max_reuse_distance = 0 +device" "$OUT"
@@ -80,6 +80,16 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
         --imbalance 2
     awk -v one="$even" -v two="$(sed -n 's/.* = \([0-9.]*\) s$/\1/p' "$OUT")" \
         'BEGIN { exit !(two > 1.1 * one && two < 2 * one) }' || fail "$even, then $(shown)"
+}
+
+# Limits of the schedule: without the next layer under way, or with rows that queue behind weights,
+# these are 3.5 and 14.3 s.
+@test "weights travel while a layer computes, and rows do not wait for them" {
+    micro() { hy3_plan "$HY3_SOURCE/etc/$1" $PUBLISHED --rates "$HY3_SOURCE/etc/devices/h100.cfg" \
+        --imbalance 1 --ranks "${@:2}" | sed -n 's/^  4 x \([0-9.]*\) s .*/\1/p'; }
+    awk -v lora="$(micro lora.cfg 16 offload=none)" \
+        -v full="$(micro full.cfg 128 offload=none per_device_train_batch_size=4)" \
+        'BEGIN { print lora, full; exit !(lora > 1 && lora <= 2.3 && full > 4 && full <= 8.5) }'
 }
 
 # Of the four micro-batches the second and third take the same and stand there once.

@@ -17,11 +17,14 @@ struct hy3_event {
     enum { OF_STREAM, OF_GATHER, OF_SUM } of;
 };
 
-enum { LINKS = 99 }; /* number of their line in the trace */
+/* The queues of the links: of weights and gradients, and of rows to experts and back. */
+enum { WEIGHTS, ROWS, QUEUES };
+
+enum { LINKS = 98 }; /* number of their first line in the trace */
 
 static struct {
     struct hy3_timeline_options options;
-    double host, links, began;
+    double host, links[QUEUES], began;
     double zero;                       /* of the trace */
     struct hy3_stream first, *streams; /* NULL is the first one */
     int count;
@@ -52,15 +55,17 @@ double hy3_timeline_imbalance(void)
 
 void hy3_timeline_trace(FILE *file)
 {
+    static const char *const names[QUEUES] = {"weights, gradients", "rows"};
+
     if (line.trace)
         fprintf(line.trace, "\n]}\n");
     line.trace = file;
     line.zero = line.began;
-    if (file)
+    for (int i = 0; file && i < QUEUES; i++)
         fprintf(file,
-                "{\"traceEvents\":[\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":0,"
-                "\"tid\":%d,\"args\":{\"name\":\"links\"}}",
-                LINKS);
+                "%s\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":0,\"tid\":%d,\"args\":{"
+                "\"name\":\"links: %s\"}}",
+                i == 0 ? "{\"traceEvents\":[" : ",", LINKS + i, names[i]);
 }
 
 static void trace(const char *name, double from, double seconds, int number)
@@ -100,7 +105,7 @@ static const struct hy3_stream *computing(void)
 struct hy3_timing hy3_timeline_lap(void)
 {
     struct hy3_timing timing = computing()->timing;
-    double end = later(line.host, line.links);
+    double end = later(line.host, later(line.links[WEIGHTS], line.links[ROWS]));
 
     for (struct hy3_stream *s = line.streams; s; s = s->next)
         end = later(end, s->at);
@@ -114,7 +119,7 @@ struct hy3_timing hy3_timeline_lap(void)
         s->timing = (struct hy3_timing){0};
         s->at = end;
     }
-    line.host = line.links = line.began = end;
+    line.host = line.links[WEIGHTS] = line.links[ROWS] = line.began = end;
     line.links_busy = 0;
     line.launches = line.synchronizations = 0;
     return timing;
@@ -248,14 +253,16 @@ static double ring(const struct hy3_group *group, double bytes)
     return part / rate + group->size * r->network_latency;
 }
 
-/* The queue of the links. */
-static double enqueue(const char *name, double start, double seconds)
+/* A transfer of that queue, which is what a stream of its own is on a device. */
+static double enqueue(int queue, const char *name, double start, double seconds)
 {
-    start = later(start, line.links);
-    line.links = start + seconds;
+    double *links = &line.links[queue];
+
+    start = later(start, *links);
+    *links = start + seconds;
     line.links_busy += seconds;
-    trace(name, start, seconds, LINKS);
-    return line.links;
+    trace(name, start, seconds, LINKS + queue);
+    return *links;
 }
 
 hy3_status hy3_timeline_begin_transfer(struct hy3_stream *stream, enum hy3_link_use use,
@@ -272,7 +279,7 @@ hy3_status hy3_timeline_begin_transfer(struct hy3_stream *stream, enum hy3_link_
     (*event)->seconds = ring(group, bytes);
     line.host += 2 * r->launch;
     if (r->overlap)
-        (*event)->at = enqueue(use == HY3_GATHER ? "gather" : "reduce-scatter",
+        (*event)->at = enqueue(WEIGHTS, use == HY3_GATHER ? "gather" : "reduce-scatter",
                                later(stream_at(stream)->at, line.host), (*event)->seconds);
     return HY3_OK;
 }
@@ -285,8 +292,9 @@ void hy3_timeline_finish(struct hy3_stream *stream, struct hy3_event **event)
     if (!*event)
         return;
     if (!line.options.rates->overlap)
-        (*event)->at = line.host = enqueue((*event)->of == OF_GATHER ? "gather" : "reduce-scatter",
-                                           later(s->at, line.host), (*event)->seconds);
+        (*event)->at = line.host =
+            enqueue(WEIGHTS, (*event)->of == OF_GATHER ? "gather" : "reduce-scatter",
+                    later(s->at, line.host), (*event)->seconds);
     waited = (*event)->at - s->at;
     if (waited > 0) {
         *((*event)->of == OF_GATHER ? &s->timing.gathers : &s->timing.sums) += waited;
@@ -310,7 +318,7 @@ void hy3_timeline_exchange(struct hy3_stream *stream, const struct hy3_group *gr
     seconds = later((near - 1) * bytes / r->node_link + r->node_latency,
                     far > 0 ? far * bytes / r->network + group->size * r->network_latency : 0);
     line.host += 2 * r->launch;
-    end = enqueue("exchange", later(s->at, line.host), seconds);
+    end = enqueue(ROWS, "exchange", later(s->at, line.host), seconds);
     s->timing.exchange += end - s->at;
     s->at = end;
     if (!r->overlap)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* timeline.h - clocks of the dry backend: when each stream, the links and the host would be done.
  *
- * A kernel begins when its stream is free and the host has launched it; collectives of all groups
- * share one queue, as those of NCCL do here; events make a stream wait. Without rates nothing takes
- * time. Local; one timeline at a time. */
+ * A kernel begins when its stream is free and the host has launched it; gathers and sums of all
+ * groups share one queue, exchanges another, as on the GPU; events make a stream wait. Without
+ * rates nothing takes time. Local; one timeline at a time. */
 #pragma once
 
 #include "backend/dry/rates.h"
