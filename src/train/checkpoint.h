@@ -3,9 +3,9 @@
  * on, removing old ones, and loading the one to resume from.
  *
  * A checkpoint is written as checkpoint-N.part and renamed when it is complete and flushed; an
- * older one, of the same step or another, is removed only after that, and the one that this run
- * wrote last, and where the best counts that one, never. One save at a time: a new one waits for the
- * one before. */
+ * older one, of the same step or another, is removed only after that. Never removed are the one
+ * that this run wrote last and, where the best counts, the best one. One save at a time: a new one
+ * waits for the one before. */
 #pragma once
 
 #include "app/loaded_model.h"

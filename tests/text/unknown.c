@@ -28,13 +28,14 @@ static const struct hy3_form sharegpt = {.kind = HY3_FORM_SHAREGPT,
                                          .system_tag = "system"};
 static const struct hy3_form named = {.splits_think = true}, native = {0};
 
-#define NATIVE                                                                                       \
-    "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", "              \
-    "\"content\": [{\"type\": \"text\", \"text\": \"a\"}]}, {\"role\": \"assistant\", "              \
-    "\"content\": \"b\", \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"f\", " \
-    "\"arguments\": {\"x\": 1}}}]}, {\"role\": \"tool\", \"content\": \"r\"}, {\"role\": "           \
-    "\"assistant\", \"content\": \"c\"}], \"tools\": [{\"type\": \"function\", \"function\": "       \
-    "{\"name\": \"f\"}}], \"chat_template_kwargs\": {\"add\": 1}}"
+#define NATIVE                                                                          \
+    "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", " \
+    "\"content\": [{\"type\": \"text\", \"text\": \"a\"}]}, {\"role\": \"assistant\", " \
+    "\"content\": \"b\", \"tool_calls\": [{\"type\": \"function\", \"function\": "      \
+    "{\"name\": \"f\", \"arguments\": {\"x\": 1}}}]}, {\"role\": \"tool\", "            \
+    "\"content\": \"r\"}, {\"role\": \"assistant\", \"content\": \"c\"}], \"tools\": [" \
+    "{\"type\": \"function\", \"function\": {\"name\": \"f\"}}], "                      \
+    "\"chat_template_kwargs\": {\"add\": 1}}"
 #define SHAREGPT                                                                         \
     "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": \"gpt\", " \
     "\"value\": \"b\"}], \"system\": \"s\"}"
@@ -126,77 +127,51 @@ static void check(const struct level *l, const char *key, const char *value)
     json_decref(line);
 }
 
+static const struct level levels[] = {
+    {&native, NATIVE, ""},
+    {&native, NATIVE, "messages/0"},
+    {&native, NATIVE, "messages/1"},
+    {&native, NATIVE, "messages/1/content/0"},
+    {&native, NATIVE, "messages/2"},
+    {&native, NATIVE, "messages/2/tool_calls/0"},
+    {&native, NATIVE, "messages/2/tool_calls/0/function"},
+    {&native, NATIVE, "messages/2/tool_calls/0/function/arguments"},
+    {&native, NATIVE, "messages/3"},
+    {&native, NATIVE, "messages/4"},
+    {&native, NATIVE, "tools/0"},
+    {&native, NATIVE, "tools/0/function"},
+    {&native, NATIVE, "chat_template_kwargs"},
+    {&named, NATIVE, ""},
+    {&named, NATIVE, "messages/4"},
+    {&sharegpt, SHAREGPT, ""},
+    {&sharegpt, SHAREGPT, "conversations/0"},
+    {&sharegpt, SHAREGPT, "conversations/1"},
+    {&alpaca, ALPACA, ""},
+};
+
+/* Separated by blanks. */
+static const char keys[] =
+    "zzz system tools reasoning_effort messages conversations history "
+    "input instruction response images audios videos chosen rejected "
+    "kto_tag id source name content text value from role thinking "
+    "reasoning tool_calls function_call arguments weight reasoning_content "
+    "enable_thinking tool_call_id type label skip masked "
+    "chat_template_kwargs";
+
+static const char *const values[] = {"\"odd\"",    "7",     "2.5",     "true",
+                                     "false",      "null",  "\"\"",    "[]",
+                                     "{}",         "0",     "[\"x\"]", "[[\"p\", \"q\"]]",
+                                     "{\"x\": 1}", "1e999", "\"high\""};
+
 static void no_key_is_dropped_in_silence(void **state)
 {
-    static const struct level levels[] = {
-        {&native, NATIVE, ""},
-        {&native, NATIVE, "messages/0"},
-        {&native, NATIVE, "messages/1"},
-        {&native, NATIVE, "messages/1/content/0"},
-        {&native, NATIVE, "messages/2"},
-        {&native, NATIVE, "messages/2/tool_calls/0"},
-        {&native, NATIVE, "messages/2/tool_calls/0/function"},
-        {&native, NATIVE, "messages/2/tool_calls/0/function/arguments"},
-        {&native, NATIVE, "messages/3"},
-        {&native, NATIVE, "messages/4"},
-        {&native, NATIVE, "tools/0"},
-        {&native, NATIVE, "tools/0/function"},
-        {&native, NATIVE, "chat_template_kwargs"},
-        {&named, NATIVE, ""},
-        {&named, NATIVE, "messages/4"},
-        {&sharegpt, SHAREGPT, ""},
-        {&sharegpt, SHAREGPT, "conversations/0"},
-        {&sharegpt, SHAREGPT, "conversations/1"},
-        {&alpaca, ALPACA, ""},
-    };
-    static const char *const keys[] = {"zzz",
-                                       "system",
-                                       "tools",
-                                       "reasoning_effort",
-                                       "messages",
-                                       "conversations",
-                                       "history",
-                                       "input",
-                                       "instruction",
-                                       "response",
-                                       "images",
-                                       "audios",
-                                       "videos",
-                                       "chosen",
-                                       "rejected",
-                                       "kto_tag",
-                                       "id",
-                                       "source",
-                                       "name",
-                                       "content",
-                                       "text",
-                                       "value",
-                                       "from",
-                                       "role",
-                                       "thinking",
-                                       "reasoning",
-                                       "tool_calls",
-                                       "function_call",
-                                       "arguments",
-                                       "weight",
-                                       "reasoning_content",
-                                       "enable_thinking",
-                                       "tool_call_id",
-                                       "type",
-                                       "label",
-                                       "skip",
-                                       "masked",
-                                       "chat_template_kwargs"};
-    static const char *const values[] = {"\"odd\"",    "7",     "2.5",     "true",
-                                         "false",      "null",  "\"\"",    "[]",
-                                         "{}",         "0",     "[\"x\"]", "[[\"p\", \"q\"]]",
-                                         "{\"x\": 1}", "1e999", "\"high\""};
+    char words[sizeof keys], *rest = NULL;
 
-    (void)state;
-    for (size_t l = 0; l < sizeof levels / sizeof *levels; l++)
-        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+    memcpy(words, keys, sizeof words);
+    for (const char *key = strtok_r(words, " ", &rest); key; key = strtok_r(NULL, " ", &rest))
+        for (size_t l = 0; l < sizeof levels / sizeof *levels; l++)
             for (size_t v = 0; v < sizeof values / sizeof *values; v++)
-                check(&levels[l], keys[k], values[v]);
+                check(&levels[l], key, values[v]);
 }
 
 static void two_places_that_differ_are_told(void **state)
