@@ -165,6 +165,7 @@ static hy3_status load_foreign(struct hy3_config *config, const char *text, size
     HY3_TRY_DONE(hy3_foreign_override(origin, &given, source->overrides));
     if (source->path && !hy3_ends_with(source->path, ".json"))
         HY3_TRY_DONE(hy3_interpolate(&given, problems));
+    hy3_foreign_settle_nulls(origin, &given);
     HY3_TRY_DONE(
         hy3_foreign_translate(origin, source->path, &given, &ours, ranks, &notes, problems));
     HY3_TRY_DONE(resolve(config, &ours, &none, source->program, problems));

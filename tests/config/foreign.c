@@ -282,6 +282,7 @@ static void rules_of_reading_hold(void **state)
 {
     static const struct scene scenes[] = {
         {"model: m\ndataset: t.jsonl\noutput_dir: o\nmax_length: 64\n", NULL, "lora_alpha = 32;"},
+        {SWIFT "lora_alpha: None\n", "seed=None", "lora_alpha = 32;|seed = 42;"},
         {"train_type: lora\nmodel: m\ndataset: t\nmax_length: 64\n", NULL, "output_dir = \"output\";"},
         {LF, "lora_target=all lora_rank=3", "lora_rank = 3;|lora_alpha = 6;|\"down_proj\"];"},
         {LF "seed: 1\n", "seed=2 seed=3", "seed = 3;"},

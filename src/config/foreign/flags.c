@@ -110,8 +110,5 @@ hy3_status hy3_flag_read(enum hy3_origin origin, int argc, char **argv, int *i,
         hy3_problem(problems, "", "'%s' needs a value", where);
     if (s->texts.count == 0)
         return hy3_list_add(&s->texts, is_negated ? "false" : "true", is_negated ? 5 : 4);
-    if (origin == HY3_MS_SWIFT && s->type == HY3_VALUE_WORD &&
-        strcmp(s->texts.items[0], "None") == 0)
-        s->type = HY3_VALUE_NULL;
     return HY3_OK;
 }

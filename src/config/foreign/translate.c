@@ -86,6 +86,14 @@ hy3_status hy3_foreign_override(enum hy3_origin origin, struct hy3_settings *giv
     return HY3_OK;
 }
 
+void hy3_foreign_settle_nulls(enum hy3_origin origin, struct hy3_settings *given)
+{
+    for (size_t i = 0; origin == HY3_MS_SWIFT && i < given->count; i++)
+        if (given->items[i].type == HY3_VALUE_WORD &&
+            strcmp(given->items[i].texts.items[0], "None") == 0)
+            given->items[i].type = HY3_VALUE_NULL;
+}
+
 /* Whether two scalars are the same value: as texts, truths or numbers. */
 static bool is_same_scalar(const char *a, const char *b)
 {

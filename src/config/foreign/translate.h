@@ -20,3 +20,6 @@ hy3_status hy3_foreign_translate(enum hy3_origin origin, const char *path,
 /* Local. Takes the settings of `overrides` into `given`, in place of those of the same meaning. */
 hy3_status hy3_foreign_override(enum hy3_origin origin, struct hy3_settings *given,
                                 const struct hy3_settings *overrides);
+
+/* Local. ms-swift turns a file into flags, where null becomes the word None: null here too. */
+void hy3_foreign_settle_nulls(enum hy3_origin origin, struct hy3_settings *given);
