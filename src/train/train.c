@@ -52,7 +52,9 @@ static hy3_status accumulate(struct hy3_run *run, int64_t step, struct totals *t
     hy3_status local = hy3_store_zero_grads(run->model.store, hy3_pass_stream(run->pass));
     double sums[3] = {0};
 
-    for (int64_t micro = 0; micro < micros && local == HY3_OK; micro++) {
+    if (local != HY3_OK) /* as below */
+        hy3_abort(local, "training");
+    for (int64_t micro = 0; micro < micros; micro++) {
         struct hy3_pass_result result = {0};
 
         local = hy3_batches_load(&run->data.train, step, micro, run->data.batch);

@@ -76,16 +76,16 @@ turn() { # turn QUESTION ANSWER: a line
             echo "$BATS_TEST_TMPDIR/eval.jsonl")"
 }
 
-@test "an answer that stands elsewhere, and a weight, are bad lines; weight 1 is none" {
+@test "an answer that stands elsewhere, and a weight that is none, are bad lines" {
     turn q a | sed 's/"a"/null, "function_call": {"name": "f", "arguments": "{}"}/' >>"$DATA"
     turn q a | sed 's/"content": "a"/"text": "a"/' >>"$DATA"
-    turn q a | sed 's/"a"/&, "weight": 0/' >>"$DATA"
+    turn q a | sed 's/"a"/&, "weight": -1/' >>"$DATA"
     turn q a | sed 's/"a"/&, "weight": 1, "train": true/' >>"$DATA"
     echo null >>"$DATA"
     run_fails 1 "train.jsonl:9: message 2: 'function_call' is not read" \
         hy3_tokenize "$CFG" cache_dir="$CACHE"
     grep -q "train.jsonl:10: message 2: 'content' is missing ('text' is not read)" "$ERR"
-    grep -q "train.jsonl:11: message 2: 'weight' would change what is learned" "$ERR"
+    grep -q "train.jsonl:11: message 2: 'weight' must be a number from 0 (not learned) to 100" "$ERR"
     grep -q "train.jsonl:13: .*not null" "$ERR"
     grep -q "4 bad lines" "$ERR"
 }
