@@ -32,7 +32,7 @@ setup() {
 @test "a file for a directory, a directory for a file and what is missing have words of their own" {
     run_fails 2 "model_name_or_path: '$CFG' is a file, not a directory" hy3_sft "$CFG" \
         model_name_or_path="$CFG"
-    run_fails 2 "train_data_file: '$D' is a directory, not a file" hy3_sft "$CFG" \
+    run_fails 2 "the directory '$D' has files of more than one kind" hy3_sft "$CFG" \
         train_data_file="$D"
     run_fails 2 "eval_data_file: '$D/none.jsonl' does not exist" hy3_sft "$CFG" \
         eval_data_file="$D/none.jsonl"
