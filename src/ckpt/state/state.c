@@ -152,6 +152,24 @@ const char *hy3_state_configuration(const struct hy3_state *state)
     return state->index.configuration;
 }
 
+static const struct hy3_state_tensor *find(const struct hy3_state *state, const char *name)
+{
+    for (int64_t i = 0; i < state->index.tensor_count; i++)
+        if (strcmp(state->index.tensors[i].name, name) == 0)
+            return &state->index.tensors[i];
+    return NULL;
+}
+
+/* Whether the trained tensor of that name is in the table. */
+static bool is_trained(const struct hy3_params *params, const char *name)
+{
+    for (int i = 0; i < params->count; i++)
+        if (params->params[i].trainable && strcmp(params->params[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* By names: versions 1 and 2 number a router before the shared experts of its layer. */
 hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_params *params)
 {
     int64_t n = 0;
@@ -162,18 +180,19 @@ hy3_status hy3_state_matches(const struct hy3_state *state, const struct hy3_par
 
         if (!p->trainable)
             continue;
-        t = n < state->index.tensor_count ? &state->index.tensors[n] : NULL;
-        if (!t || strcmp(t->name, p->name) != 0 || t->dims != p->dims ||
-            memcmp(t->shape, p->shape, sizeof t->shape) != 0)
-            HY3_FAIL(HY3_EUSAGE,
-                     "'%s' is of another run: this run trains '%s', the file has '%s' in that "
-                     "place or another shape",
-                     state->path, p->name, t ? t->name : "nothing");
+        t = find(state, p->name);
+        if (!t || t->dims != p->dims || memcmp(t->shape, p->shape, sizeof t->shape) != 0)
+            HY3_FAIL(HY3_EUSAGE, "'%s' is of another run: this run trains '%s', which the file %s",
+                     state->path, p->name, t ? "has in another shape" : "does not have");
         n++;
     }
+    for (int64_t i = 0; n < state->index.tensor_count && i < state->index.tensor_count; i++)
+        if (!is_trained(params, state->index.tensors[i].name))
+            HY3_FAIL(HY3_EUSAGE,
+                     "'%s' is of another run: it has '%s', which this run does not train",
+                     state->path, state->index.tensors[i].name);
     if (n < state->index.tensor_count)
-        HY3_FAIL(HY3_EUSAGE, "'%s' is of another run: it has '%s', which this run does not train",
-                 state->path, state->index.tensors[n].name);
+        HY3_FAIL(HY3_EFORMAT, "'%s' names a tensor twice", state->path);
     return HY3_OK;
 }
 
@@ -209,14 +228,14 @@ hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params
     hy3_status status = HY3_OK;
     const struct hy3_param **by_number = NULL;
     float *read = NULL;
-    int64_t n = 0;
 
     HY3_TRY_DONE(hy3_state_matches(state, params));
     HY3_TRY_DONE(hy3_alloc(&read, largest_slab(state), sizeof *read));
     HY3_TRY_DONE(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof(void *)));
     for (int i = 0; i < params->count; i++)
         if (params->params[i].trainable)
-            by_number[n++] = &params->params[i];
+            by_number[find(state, params->params[i].name) - state->index.tensors] =
+                &params->params[i];
     for (int64_t i = 0; i < state->index.slab_count; i++) {
         const struct hy3_state_slab *slab = &state->index.slabs[i];
         const struct hy3_param *p = by_number[slab->tensor];
@@ -249,14 +268,6 @@ hy3_status hy3_state_verify(const struct hy3_state *state, int rank, int ranks)
 done:
     hy3_free(values);
     return status;
-}
-
-static const struct hy3_state_tensor *find(const struct hy3_state *state, const char *name)
-{
-    for (int64_t i = 0; i < state->index.tensor_count; i++)
-        if (strcmp(state->index.tensors[i].name, name) == 0)
-            return &state->index.tensors[i];
-    return NULL;
 }
 
 static hy3_status get(void *of, enum hy3_field field, const struct hy3_param *param,
