@@ -491,8 +491,9 @@ static hy3_status find_best(struct hy3_checkpoints *c, const struct hy3_state_in
     char name[64];
 
     c->best = info->best;
-    snprintf(name, sizeof name, "%scheckpoint-%lld/state.h5",
-             c->dir->brings_back ? "previous/" : "", (long long)info->best.checkpoint);
+    snprintf(name, sizeof name, "%scheckpoint-%lld%s", c->dir->brings_back ? "previous/" : "",
+             (long long)info->best.checkpoint,
+             c->config->load_best_model_at_end ? "/state.h5" : "");
     is_there = is_there && hy3_path_exists_in(c->config->output_dir, name);
     hy3_broadcast(c->comm, 0, &is_there, sizeof is_there, "looking for checkpoints");
     if (is_there || info->best.checkpoint == 0)
