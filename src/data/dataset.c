@@ -39,7 +39,7 @@ struct hy3_dataset {
     int64_t vocab;    /* ids are below it; 0: not known */
 };
 
-/* Rank 0. The token file is complete: what was kept of its making is of no use. */
+/* Rank 0. The token file has its name: what was kept of its making is of no use. */
 static void forget_parts(const struct hy3_dataset *d)
 {
     char directory[HY3_PATH_MAX], *name;
@@ -57,8 +57,6 @@ void hy3_dataset_close(struct hy3_dataset *dataset)
         return;
     if (dataset->fd >= 0)
         close(dataset->fd);
-    if (dataset->rank == 0 && dataset->is_pending)
-        forget_parts(dataset);
     if (dataset->rank == 0)
         hy3_token_files_discard(&dataset->files);
     hy3_lock_close(dataset->lock);
@@ -232,14 +230,14 @@ hy3_status hy3_dataset_weights(const struct hy3_dataset *dataset, int64_t i, con
 {
     const struct hy3_token_header *h = &dataset->header;
     size_t length = (size_t)hy3_dataset_length(dataset, i);
-    uint64_t stored = 0;
+    uint64_t stored = HY3_NO_WEIGHTS;
     char where[HY3_PATH_MAX];
 
     if (hy3_dataset_is_weighted(dataset))
         HY3_TRY(hy3_file_read_at(dataset->fd, &stored, sizeof stored,
                                  h->weight_checksum_at + i * (int64_t)sizeof stored,
                                  dataset->path));
-    if (stored == 0) { /* the sample has none */
+    if (stored == HY3_NO_WEIGHTS) {
         for (size_t t = 0; t < length; t++)
             weights[t] = mask[t] ? 1 : 0;
         return HY3_OK;

@@ -193,6 +193,20 @@ static void place(struct hy3_tokenized *t, int64_t first, int64_t end)
     }
 }
 
+/* Whether no count of what a record holds is more than its bytes. */
+static bool are_within(const struct hy3_portion_counts *counts, int64_t portions, int64_t bytes)
+{
+    for (int64_t p = 0; p < portions; p++) {
+        const struct hy3_portion_counts *c = &counts[p];
+        const int64_t all[] = {c->samples, c->tokens, c->weighted, c->dropped, c->bad};
+
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            if (all[i] < 0 || all[i] > bytes)
+                return false;
+    }
+    return true;
+}
+
 hy3_status hy3_kept_take(struct hy3_tokenized *t, int64_t piece, int64_t first, int64_t end,
                          bool *taken)
 {
@@ -200,6 +214,7 @@ hy3_status hy3_kept_take(struct hy3_tokenized *t, int64_t piece, int64_t first, 
     struct part parts[SPOOLS];
     int64_t counts = (end - first) * (int64_t)sizeof *t->counts, size = counts, all;
     const char *record = NULL;
+    bool is_ours;
 
     *taken = false;
     if (t->parts && first < end)
@@ -208,11 +223,12 @@ hy3_status hy3_kept_take(struct hy3_tokenized *t, int64_t piece, int64_t first, 
     if (!record || all < counts)
         return HY3_OK;
     memcpy(&t->counts[first], record, (size_t)counts);
-    place(t, first, end);
+    is_ours = are_within(&t->counts[first], end - first, all);
+    place(t, first, is_ours ? end : first);
     list_parts(t, &before, &t->end, parts);
     for (int i = 0; i < SPOOLS; i++)
         size += parts[i].size;
-    if (size > all) { /* no record of ours */
+    if (!is_ours || size > all) {
         memset(&t->counts[first], 0, (size_t)counts);
         t->end = before;
         return HY3_OK;

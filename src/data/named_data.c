@@ -26,6 +26,8 @@ static bool is_own(const char *name)
     static const char *const names[] = {"train.h5", "eval.h5", "train.rejected.jsonl",
                                         "eval.rejected.jsonl"};
 
+    if (strncmp(name, "train.parts.", 12) == 0 || strncmp(name, "eval.parts.", 11) == 0)
+        return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         size_t length = strlen(names[i]);
 

@@ -111,17 +111,17 @@ static void find(const char *directory, const char *name, struct hy3_paths *out)
 }
 
 /* Rank 0. */
-static hy3_status scan_all(struct hy3_parts *p, const char *directory, const char *name)
+static void scan_all(struct hy3_parts *p, const char *directory, const char *name)
 {
     bool any;
 
     find(directory, name, &p->files);
     for (int64_t f = 0; f < p->files.count; f++) {
-        HY3_TRY(scan(p, f, &any));
+        if (scan(p, f, &any) != HY3_OK) /* another user's, or what is no file */
+            continue;
         if (!any)
             (void)hy3_file_remove(p->files.items[f]);
     }
-    return HY3_OK;
 }
 
 /* Collective. The names that rank 0 has found. */
@@ -177,7 +177,7 @@ hy3_status hy3_parts_open(MPI_Comm comm, const char *directory, const char *name
     if (status == HY3_OK)
         status = hy3_alloc(&p->places, (size_t)pieces, sizeof *p->places);
     if (status == HY3_OK && hy3_rank(comm) == 0)
-        status = scan_all(p, directory, name);
+        scan_all(p, directory, name);
     HY3_AGREE_DONE(comm, status, phase);
     HY3_TRY_DONE(share_names(comm, p));
     hy3_broadcast(comm, 0, p->places, (size_t)pieces * sizeof *p->places, phase);
@@ -206,12 +206,14 @@ hy3_status hy3_parts_load(struct hy3_parts *parts, int64_t piece, const char **o
         if (p->from >= 0)
             close(p->from);
         p->open = 0;
-        HY3_TRY(hy3_file_open(path, &p->from));
+        p->from = -1;
+        if (hy3_file_open(path, &p->from) != HY3_OK)
+            return HY3_OK;
         p->open = place->file;
     }
     HY3_TRY(hy3_grow(&p->loaded, &p->loaded_capacity, (size_t)place->size, 1));
-    HY3_TRY(hy3_file_read_at(p->from, p->loaded, (size_t)place->size, place->at, path));
-    if (XXH3_64bits(p->loaded, (size_t)place->size) == place->checksum)
+    if (hy3_file_read_at(p->from, p->loaded, (size_t)place->size, place->at, path) == HY3_OK &&
+        XXH3_64bits(p->loaded, (size_t)place->size) == place->checksum)
         *out = p->loaded;
     return HY3_OK;
 }

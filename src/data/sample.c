@@ -248,7 +248,7 @@ uint64_t hy3_sample_weight_checksum(const float *weights, size_t length)
 {
     uint64_t sum = XXH3_64bits(weights, length * sizeof *weights);
 
-    return sum == 0 ? 1 : sum;
+    return sum <= HY3_NO_WEIGHTS ? sum + 2 : sum;
 }
 
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length)

@@ -56,5 +56,7 @@ void hy3_sample_reject(int64_t line, bool is_bad, const char *reason, struct hy3
 /* 64-bit xxh3 of the ids and the mask, as they stand in the file. */
 uint64_t hy3_sample_checksum(const void *ids, const uint8_t *mask, size_t length);
 
-/* The same of the weights; never 0, which stands for a sample without any. */
+enum { HY3_NO_WEIGHTS = 1 }; /* in the place of the checksum: all weights of the sample are 1 */
+
+/* The same of the weights; neither 0, which zeroed blocks of a disk hold, nor HY3_NO_WEIGHTS. */
 uint64_t hy3_sample_weight_checksum(const float *weights, size_t length);

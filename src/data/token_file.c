@@ -244,7 +244,7 @@ static hy3_status read_offsets(const char *path, const struct hy3_token_header *
             longest = offsets[i + 1] - offsets[i];
     }
     if (offsets[0] != 0 || offsets[samples] != (uint64_t)h->summary.tokens ||
-        longest != (uint64_t)h->summary.longest)
+        longest != (uint64_t)h->summary.longest || longest > (uint64_t)h->max_seq_length)
         HY3_FAIL_DONE(HY3_EFORMAT, "its offsets do not fit its counts");
     *out = HY3_TAKE(offsets);
 done:

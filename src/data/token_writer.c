@@ -95,8 +95,10 @@ static void convert(const struct writer *w, const struct hy3_token_column *colum
         } else if (column->offset == offsetof(struct hy3_token_header, file_at)) {
             memcpy(out, &file, sizeof file);
         } else {
-            memcpy(out, column->of_weights ? &s->weight_checksum : &s->checksum,
-                   sizeof s->checksum);
+            uint64_t none = HY3_NO_WEIGHTS;
+            const uint64_t *weights = s->weight_checksum > 0 ? &s->weight_checksum : &none;
+
+            memcpy(out, column->of_weights ? weights : &s->checksum, sizeof s->checksum);
         }
     }
 }

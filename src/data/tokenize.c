@@ -225,6 +225,7 @@ static hy3_status take_piece(struct hy3_tokenized *t, int64_t piece, int64_t *p,
         ++*p;
     for (first = end = *p; end < t->count && t->portions[end].piece == piece;)
         end++;
+    HY3_TRY_DONE(hy3_stop_check("tokenizing"));
     HY3_TRY_DONE(hy3_kept_take(t, piece, first, end, &is_kept));
     for (; *p < end; ++*p) {
         if (!is_kept)

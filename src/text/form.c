@@ -212,7 +212,7 @@ static hy3_status read_arguments(json_t *message, size_t number)
 }
 
 /* Roles that are other names of ours. */
-static hy3_status take_message(const struct hy3_form *form, const struct hy3_dialect_names *names,
+static hy3_status take_message(bool splits_think, const struct hy3_dialect_names *names,
                                json_t *message, size_t number)
 {
     if (is_role(message, "developer"))
@@ -222,8 +222,7 @@ static hy3_status take_message(const struct hy3_form *form, const struct hy3_dia
     else if (is_role(message, "tool_call"))
         HY3_TRY(take_call(names, message, number));
     HY3_TRY(read_arguments(message, number));
-    return form->splits_think && is_role(message, "assistant") ? split_think(names, message)
-                                                               : HY3_OK;
+    return splits_think && is_role(message, "assistant") ? split_think(names, message) : HY3_OK;
 }
 
 /* A system message in front. content: borrowed. */
@@ -509,7 +508,8 @@ hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading 
     json_array_foreach(messages, i, message)
     {
         if (json_is_object(message))
-            HY3_TRY(take_message(form, names, message, i + 1));
+            HY3_TRY(take_message(form->splits_think || reading->without_reasoning, names, message,
+                                 i + 1));
     }
     if (reading->without_reasoning)
         remove_reasoning(messages);

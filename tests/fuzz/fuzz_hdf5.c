@@ -368,7 +368,7 @@ static void build_tokens(hid_t file)
     static const uint64_t offsets[SAMPLES + 1] = {0, 2, TOKENS}, lines[SAMPLES] = {1, 2};
     const uint64_t sums[SAMPLES] = {hy3_sample_checksum(tokens, mask, 2),
                                     hy3_sample_checksum(tokens + 2, mask + 2, 3)};
-    const uint64_t weight_sums[SAMPLES] = {hy3_sample_weight_checksum(weights, 2), 0};
+    const uint64_t weight_sums[SAMPLES] = {hy3_sample_weight_checksum(weights, 2), HY3_NO_WEIGHTS};
     const int64_t from[] = {source.size, source.mtime_ns, source.ctime_ns, source.sampled};
     const void *const values[] = {tokens, mask,        weights,  offsets,  lines,    files,
                                   sums,   weight_sums, &from[0], &from[1], &from[2], &from[3]};
