@@ -3,7 +3,7 @@
 # Builds hy3 and runs every test; the last line is "N passed, N failed, N skipped".
 #   bash tests/run.sh [BUILD_DIRECTORY]             (default: build-tests in the source tree)
 # HY3_CONFIGURE adds arguments of configure, e.g. --enable-sanitizers; HY3_JOBS is how many tests
-# run at once (default 3: some mostly wait).
+# run at once (default 2).
 set -u
 
 source=$(cd "$(dirname "$0")/.." && pwd)
@@ -43,7 +43,7 @@ logged make-tests make -j "$(nproc)" check TESTS=
 # a result of an earlier run must not be counted
 find . -name '*.trs' -exec rm -f {} +
 begin=$SECONDS
-make -j "${HY3_JOBS:-3}" check >check.log 2>&1 </dev/null
+make -j "${HY3_JOBS:-2}" check >check.log 2>&1 </dev/null
 status=$?
 echo "make check: $((SECONDS - begin)) s"
 

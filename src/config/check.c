@@ -190,7 +190,8 @@ static void check_data(const struct check *c)
                     "dataset needs dataset_dir, the directory of dataset_info.json");
     if (!files && !sets && !config->use_dummy_data)
         hy3_problem(c->problems, "", "train_data_file is missing: the JSONL training files");
-    if (config->packing_length > 0 && config->packing_length < config->max_seq_length)
+    if (config->packing && config->packing_length > 0 &&
+        config->packing_length < config->max_seq_length)
         hy3_problem(c->problems, where(c, "packing_length"),
                     "packing_length = %lld holds no sample of max_seq_length = %lld tokens; raise "
                     "it, or leave it at 0",

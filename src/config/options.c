@@ -53,7 +53,7 @@ const struct hy3_option hy3_options[] = {
     BOOL(use_rslora, false, ALL, NULL, FIXED,
          "rank-stabilized LoRA: the scale is lora_alpha / sqrt(lora_rank)"),
     REAL(loraplus_lr_ratio, 1, ABOVE_0, MANY, ALL, NULL, MAY_CHANGE,
-         "LoRA+: the learning rate of the factors B is that of A times this"),
+         "learning rate of the factors B as a multiple of that of A (LoRA+)"),
     LIST(lora_target, "q_proj k_proj v_proj o_proj", ALL, "target_modules", FIXED,
          "modules with an adapter: q_proj k_proj v_proj o_proj, gate_proj up_proj down_proj, experts, all"),
     LIST(additional_target, NULL, ALL, "modules_to_save", FIXED,
@@ -71,7 +71,7 @@ const struct hy3_option hy3_options[] = {
 
     GROUP("data"),
     LIST(train_data_file, NULL, ALL, "train_file", FREE,
-         "training files, directories of them, or patterns (a/*.jsonl): JSON Lines, a conversation per line, or JSON arrays; FILE#N: its first N samples"),
+         "files, directories or patterns (a/*.jsonl) of JSON Lines or JSON arrays; FILE#N: its first N samples"),
     TEXT(dataset_dir, NULL, ALL, NULL, FREE,
          "directory of dataset_info.json"),
     LIST(dataset, NULL, ALL, NULL, FREE,

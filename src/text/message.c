@@ -211,6 +211,9 @@ static hy3_status check_weight(struct hy3_conversation *c, const json_t *message
                  place);
     for (size_t i = 0; i < sizeof weight_keys / sizeof *weight_keys; i++)
         HY3_TRY(read_weight(message, weight_keys[i], place, &weight));
+    if ((is_none && weight > 0) || (is_one && weight == 0))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s'loss' says whether it is learned, the weight the opposite; keep one", place);
     c->weights[number - 1] = is_none ? 0 : weight < 0 ? 1 : (float)weight;
     if (is_word(json_object_get(message, "role"), "assistant"))
         c->is_weighted |= c->weights[number - 1] != 1;
@@ -430,7 +433,8 @@ hy3_status hy3_conversation_parse_form(const char *line, size_t size, const stru
     HY3_TRY_DONE(create(&conversation));
     HY3_TRY_DONE(parse_line(line, size, &conversation->document));
     HY3_TRY_DONE(hy3_form_apply(form, reading, names, conversation->document));
-    if (!form->splits_think && hy3_form_has_think(names, conversation->document))
+    if (!form->splits_think && !reading->without_reasoning &&
+        hy3_form_has_think(names, conversation->document))
         HY3_TRY_DONE(hy3_keys_note(HY3_LEVEL_MESSAGE, "content",
                                    " begins with a think block, learned as text: see split_think",
                                    conversation->unread));

@@ -34,6 +34,7 @@ setup() {
         model_name_or_path="$CFG"
     run_fails 2 "the directory '$D' has files of more than one kind" hy3_sft "$CFG" \
         train_data_file="$D"
+    rm -rf "$OUTPUT" # a directory is looked at where data are read
     run_fails 2 "eval_data_file: '$D/none.jsonl' does not exist" hy3_sft "$CFG" \
         eval_data_file="$D/none.jsonl"
     run_fails 2 "output_dir: '$CFG/out' cannot exist: '$CFG' is a file, not a directory" \

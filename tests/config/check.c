@@ -77,7 +77,6 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; set offload, or leave it out"},
         {"adapter_name_or_path=a", "adapter_name_or_path needs finetuning_type = \"lora\", not \"full\"; merge the adapter into the model first, or leave it out"},
         {"finetuning_type=oft", "'finetuning_type' is oft; it must be one of full, lora, attention, freeze"},
-        {"packing_length=100", "packing_length = 100 holds no sample of max_seq_length = 4096 tokens; raise it, or leave it at 0"},
     };
 
     /* clang-format on */
@@ -183,7 +182,8 @@ static void several_mistakes_stand_one_a_line(void **state)
         "  argument 'packing_length=100': packing_length = 100 holds no sample of max_seq_length = "
         "4096 tokens; raise it, or leave it at 0",
         hy3_test_directory());
-    assert_message(parse(SFT "seed = -1;", "nothing=1", "packing_length=100"), wanted);
+    assert_message(parse(SFT "seed = -1; packing = true;", "nothing=1", "packing_length=100"),
+                   wanted);
 }
 
 static void more_mistakes_than_a_message_holds_are_counted(void **state)

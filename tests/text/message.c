@@ -138,6 +138,8 @@ static const struct {
     {ANSWER(",\"weight\":-1"), "'weight' must be a number from 0"},
     {ANSWER(",\"weight\":[1]"), "'weight' must be a number from 0"},
     {ANSWER(",\"weight\":1,\"loss_weight\":2"), "'loss_weight' and 'weight' differ; keep one"},
+    {ANSWER(",\"loss\":false,\"loss_weight\":3"), "the weight the opposite; keep one"},
+    {ANSWER(",\"loss\":true,\"weight\":0"), "the weight the opposite; keep one"},
     {USER(",\"weight\":0.5"), "'weight' is for an answer of the assistant"},
     {USER(",\"loss_weight\":1"), "message 1: 'loss_weight' is for an answer of the assistant"},
     {USER(",\"loss\":true"), "'loss' is true, but only an answer of the assistant is learned"},
@@ -217,7 +219,6 @@ static void an_answer_has_the_weight_it_names(void **state)
                 {",\"weight\":0.0", 0},
                 {",\"weight\":2,\"loss_weight\":2.0", 2},
                 {",\"loss\":true,\"loss_weight\":3", 3},
-                {",\"loss\":false,\"loss_weight\":3", 0},
                 {",\"loss_weight\":1e-60", 0}}; /* as fp32 */
 
     char line[400];
