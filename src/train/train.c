@@ -314,9 +314,10 @@ static hy3_status choose_result(struct hy3_run *run)
         return HY3_OK;
     if (best > 0)
         return hy3_run_state_load_best(run);
-    hy3_log(HY3_LOG_WARN,
-            "load_best_model_at_end: no checkpoint has a finite eval_loss; the "
-            "result is the last step");
+    hy3_log(
+        HY3_LOG_WARN,
+        "load_best_model_at_end: no checkpoint that is there has a finite eval_loss; the result "
+        "is the last step");
     return HY3_OK;
 }
 
