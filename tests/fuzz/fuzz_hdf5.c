@@ -375,6 +375,7 @@ static void build_tokens(hid_t file)
     const struct hy3_token_header header = {
         .format = HY3_TOKEN_FORMAT,
         .piece_bytes = 1,
+        .max_seq_length = 3,
         .summary = {.samples = SAMPLES, .tokens = TOKENS, .longest = 3, .lines = 2, .weighted = 1}};
     hid_t type = keep(H5Tcopy(H5T_C_S1));
     const hsize_t one = 1;
