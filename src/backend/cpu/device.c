@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device.c - the CPU as a device: its memory is host memory, its streams are immediate. */
 #include "backend/cpu/cpu.h"
-#include "backend/immediate.h"
 #include "base/memory.h"
 
 static hy3_status device_alloc(size_t bytes, void **out)
@@ -23,18 +22,48 @@ static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
     return HY3_OK;
 }
 
+static hy3_status stream_create(struct hy3_stream **out)
+{
+    *out = NULL;
+    return HY3_OK;
+}
+
+static void stream_free(struct hy3_stream *stream)
+{
+}
+
+static hy3_status synchronize(struct hy3_stream *stream)
+{
+    return HY3_OK;
+}
+
+static hy3_status event_create(struct hy3_event **out)
+{
+    *out = NULL;
+    return HY3_OK;
+}
+
+static void event_free(struct hy3_event *event)
+{
+}
+
+static hy3_status event_at(struct hy3_event *event, struct hy3_stream *stream)
+{
+    return HY3_OK;
+}
+
 const struct hy3_device hy3_cpu_device = {
     .alloc = device_alloc,
     .free = hy3_free,
     .alloc_host = device_alloc,
     .free_host = hy3_free,
-    .stream_create = hy3_immediate_stream_create,
-    .stream_free = hy3_immediate_stream_free,
-    .synchronize = hy3_immediate_synchronize,
-    .event_create = hy3_immediate_event_create,
-    .event_free = hy3_immediate_event_free,
-    .event_record = hy3_immediate_event,
-    .event_wait = hy3_immediate_event,
+    .stream_create = stream_create,
+    .stream_free = stream_free,
+    .synchronize = synchronize,
+    .event_create = event_create,
+    .event_free = event_free,
+    .event_record = event_at,
+    .event_wait = event_at,
     .copy = copy,
     .zero = zero,
 };
