@@ -91,6 +91,17 @@ struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_confi
                                           .placement = placement(c, HY3_OFFLOAD_optimizer)};
 }
 
+hy3_status hy3_module_options_check(const struct hy3_config *c, const struct hy3_shape *shape)
+{
+    if (c->max_seq_length > shape->max_positions)
+        HY3_FAIL(HY3_EUSAGE,
+                 "max_seq_length %lld is above the model's max_position_embeddings %lld; set "
+                 "max_seq_length = %lld or less",
+                 (long long)c->max_seq_length, (long long)shape->max_positions,
+                 (long long)shape->max_positions);
+    return HY3_OK;
+}
+
 int64_t hy3_module_options_item_tokens(const struct hy3_config *c)
 {
     return c->packing && c->packing_length > 0 ? c->packing_length : c->max_seq_length;

@@ -19,6 +19,9 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
 
 struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *config);
 
+/* Local. Whether the model can do what the configuration asks for. Errors: HY3_EUSAGE. */
+hy3_status hy3_module_options_check(const struct hy3_config *config, const struct hy3_shape *shape);
+
 /* Tokens of the longest sample, or of a full row of packing. */
 int64_t hy3_module_options_item_tokens(const struct hy3_config *config);
 

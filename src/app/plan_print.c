@@ -172,10 +172,7 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
     struct hy3_plan plan;
 
     HY3_TRY(read_shape(config, options, &shape));
-    if (config->max_seq_length > shape.max_positions)
-        HY3_FAIL(HY3_EUSAGE,
-                 "max_seq_length %lld is above the model's max_position_embeddings %lld",
-                 (long long)config->max_seq_length, (long long)shape.max_positions);
+    HY3_TRY(hy3_module_options_check(config, &shape));
     HY3_TRY(make(config, &shape, options, trace, &plan));
     HY3_TRY(hy3_stop_check("planning"));
     print_table(config, options, &plan);

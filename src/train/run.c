@@ -49,14 +49,8 @@ done:
 static hy3_status check(const struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
-    const struct hy3_config *c = run->config;
 
-    if (c->max_seq_length > run->model.shape.max_positions)
-        HY3_FAIL_DONE(HY3_EUSAGE,
-                      "max_seq_length %lld is above the model's max_position_embeddings %lld; set "
-                      "max_seq_length = %lld or less",
-                      (long long)c->max_seq_length, (long long)run->model.shape.max_positions,
-                      (long long)run->model.shape.max_positions);
+    HY3_TRY_DONE(hy3_module_options_check(run->config, &run->model.shape));
     if (hy3_rank(run->comm) == 0)
         HY3_TRY_DONE(check_tokenizer(run));
 done:
