@@ -1,32 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* form.c - conversations of other tools become the line that says the same. */
-#include "text/form.h"
-
 #include "base/memory.h"
 #include "support/test.h"
+#include "text/forms.h"
 #include "text/line.h"
 #include "text/message.h"
 
-static const struct hy3_form alpaca = {.kind = HY3_FORM_ALPACA,
-                                       .splits_think = true,
-                                       .prompt = "instruction",
-                                       .query = "input",
-                                       .response = "output",
-                                       .history = "history",
-                                       .system = "system",
-                                       .tools = "tools"};
-static const struct hy3_form sharegpt = {.kind = HY3_FORM_SHAREGPT,
-                                         .splits_think = true,
-                                         .messages = "conversations",
-                                         .system = "system",
-                                         .tools = "tools",
-                                         .role_tag = "from",
-                                         .content_tag = "value",
-                                         .user_tag = "human",
-                                         .assistant_tag = "gpt",
-                                         .observation_tag = "observation",
-                                         .function_tag = "function_call",
-                                         .system_tag = "system"};
 static const struct hy3_form named = {.splits_think = true}, native = {0};
 
 static struct hy3_reading reading; /* of the lines that follow */

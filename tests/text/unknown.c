@@ -2,30 +2,11 @@
 /* unknown.c - a property: whatever key stands in a line, at whatever level, with whatever value, it
  * is used (the text that is learned is another one), refused, or named among those not read. */
 #include "support/test.h"
+#include "text/forms.h"
 #include "text/line.h"
 #include "text/message.h"
 #include "text/template.h"
 
-static const struct hy3_form alpaca = {.kind = HY3_FORM_ALPACA,
-                                       .splits_think = true,
-                                       .prompt = "instruction",
-                                       .query = "input",
-                                       .response = "output",
-                                       .history = "history",
-                                       .system = "system",
-                                       .tools = "tools"};
-static const struct hy3_form sharegpt = {.kind = HY3_FORM_SHAREGPT,
-                                         .splits_think = true,
-                                         .messages = "conversations",
-                                         .system = "system",
-                                         .tools = "tools",
-                                         .role_tag = "from",
-                                         .content_tag = "value",
-                                         .user_tag = "human",
-                                         .assistant_tag = "gpt",
-                                         .observation_tag = "observation",
-                                         .function_tag = "function_call",
-                                         .system_tag = "system"};
 static const struct hy3_form named = {.splits_think = true}, native = {0};
 
 #define NATIVE                                                                          \
