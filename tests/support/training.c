@@ -8,6 +8,7 @@
 #include "ckpt/state/file.h"
 #include "comm/comm.h"
 #include "config/config.h"
+#include "support/golden.h"
 #include "train/run.h"
 
 #include <fcntl.h>
@@ -118,4 +119,23 @@ double hy3_test_distance(const char *a, const char *b)
     hy3_free(x);
     hy3_free(y);
     return sqrt(apart / size);
+}
+
+void hy3_test_same_steps(const char *a, const char *b, size_t steps)
+{
+    static const char *const keys[] = {"loss", "eval_loss"};
+
+    for (size_t step = 0; step < steps; step++) {
+        json_t *x = hy3_test_logged(a, step), *y = hy3_test_logged(b, step);
+
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+            hy3_assert_within(
+                keys[k], fabs(hy3_json_number(x, keys[k]) - hy3_json_number(y, keys[k])), 2e-5);
+        hy3_assert_within(
+            "norm", fabs(hy3_json_number(x, "grad_norm") / hy3_json_number(y, "grad_norm") - 1),
+            2e-5);
+        json_decref(x);
+        json_decref(y);
+    }
+    hy3_assert_within("gradients", hy3_test_distance(a, b), 2e-5);
 }

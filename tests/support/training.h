@@ -21,4 +21,8 @@ json_t *hy3_test_logged(const char *out, size_t step);
  * first moments of checkpoint-1. */
 double hy3_test_distance(const char *a, const char *b);
 
+/* Losses, gradient norms and evaluations of the steps of two runs, and the gradients of the first,
+ * are the same within 2e-5. */
+void hy3_test_same_steps(const char *a, const char *b, size_t steps);
+
 double hy3_json_number(const json_t *object, const char *key);
