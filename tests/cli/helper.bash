@@ -10,6 +10,8 @@
 export PATH="$HY3_BUILD:$HY3_BUILD/src:$PATH" OMP_NUM_THREADS=1
 QUICK=$HY3_SOURCE/etc/quickstart
 GOLDEN=$HY3_SOURCE/tests/golden/a
+# what a test writes by a relative name is the test's own
+[ -z "${BATS_TEST_TMPDIR:-}" ] || cd "$BATS_TEST_TMPDIR" || exit 1
 
 fail() {
     printf '%s\n' "$@" >&2
