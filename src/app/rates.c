@@ -73,11 +73,14 @@ static void put(const struct hy3_setting *s, struct hy3_rates *rates, bool *seen
 static hy3_status find(const char *device, char path[HY3_PATH_MAX])
 {
     const char *directory = getenv("HY3_DATADIR");
+    char name[HY3_PATH_MAX];
 
     if (strchr(device, '/') || hy3_path_exists(device))
         return hy3_path_format(path, HY3_PATH_MAX, "%s", device);
-    return hy3_path_format(path, HY3_PATH_MAX, "%s/etc/devices/%s.cfg",
-                           directory ? directory : HY3_DATADIR, device);
+    HY3_TRY(hy3_path_format(name, sizeof name, "etc/devices/%s.cfg", device));
+    if (!directory && hy3_path_beside_program(name, path) == HY3_OK && hy3_path_exists(path))
+        return HY3_OK;
+    return hy3_path_format(path, HY3_PATH_MAX, "%s/%s", directory ? directory : HY3_DATADIR, name);
 }
 
 hy3_status hy3_rates_read(const char *device, struct hy3_rates *rates)

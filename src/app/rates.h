@@ -5,7 +5,7 @@
 #include "backend/dry/rates.h"
 #include "base/error.h"
 
-/* Local. The rates of etc/devices: `device` is a file, or a name ("h100") of one that is installed;
- * the environment's HY3_DATADIR takes the place of the installed directory. Every key must be
- * there. Errors: HY3_EUSAGE with all of them, HY3_EIO. */
+/* Local. The rates of etc/devices: `device` is a file, or a name ("h100") of one that is installed
+ * or, for a program that is not, in its build tree; the environment's HY3_DATADIR takes the place
+ * of both. Every key must be there. Errors: HY3_EUSAGE with all of them, HY3_EIO. */
 hy3_status hy3_rates_read(const char *device, struct hy3_rates *rates);

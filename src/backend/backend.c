@@ -209,17 +209,10 @@ static const struct hy3_backend *wrap(const struct hy3_backend *table)
 static bool find_module(char path[HY3_PATH_MAX])
 {
     const char *named = getenv("HY3_CUDA_MODULE");
-    char program[HY3_PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    char *slash;
 
     if (named)
         return hy3_path_format(path, HY3_PATH_MAX, "%s", named) == HY3_OK;
-    program[length > 0 ? length : 0] = '\0';
-    if ((slash = strrchr(program, '/')))
-        *slash = '\0';
-    if (hy3_path_format(path, HY3_PATH_MAX, "%s/.libs/hy3_cuda.so", program) == HY3_OK &&
-        access(path, R_OK) == 0)
+    if (hy3_path_beside_program(".libs/hy3_cuda.so", path) == HY3_OK && access(path, R_OK) == 0)
         return true;
     return hy3_path_format(path, HY3_PATH_MAX, "%s/hy3_cuda.so", HY3_PKGLIBDIR) == HY3_OK &&
            access(path, R_OK) == 0;

@@ -46,6 +46,18 @@ bool hy3_path_exists_in(const char *directory, const char *name)
            hy3_path_exists(path);
 }
 
+hy3_status hy3_path_beside_program(const char *name, char out[HY3_PATH_MAX])
+{
+    char program[HY3_PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+
+    if (length <= 0)
+        HY3_FAIL(HY3_EIO, "cannot read '/proc/self/exe': %s", strerror(errno));
+    program[length] = '\0';
+    *strrchr(program, '/') = '\0'; /* the system's paths are absolute */
+    return hy3_path_format(out, HY3_PATH_MAX, "%s/%s", program, name);
+}
+
 bool hy3_path_is_same(const char *a, const char *b)
 {
     struct stat x, y;

@@ -27,6 +27,10 @@ void hy3_path_existing(const char *path, char out[HY3_PATH_MAX]);
 /* Whether the text, a name or a path, ends so. */
 bool hy3_ends_with(const char *text, const char *end);
 
+/* Local. The path of a file in the directory of the running program: of one that is not installed.
+ * Errors: HY3_EIO, HY3_EUSAGE. */
+hy3_status hy3_path_beside_program(const char *name, char out[HY3_PATH_MAX]);
+
 /* The part of `path` after its last slash. */
 const char *hy3_path_name(const char *path);
 

@@ -105,6 +105,15 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     ! grep -qE '"(ts|dur)":-' "$trace"
 }
 
+@test "the name of a device is enough, in the build tree and where HY3_DATADIR says" {
+    run_ok env -u HY3_DATADIR hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --rates h100
+    grep -q "tokens/s per rank" "$OUT" || fail "$(shown)"
+    mkdir -p data/etc/devices
+    sed 's/^launch .*/launch = -1;/' "$HY3_SOURCE/etc/devices/h100.cfg" >data/etc/devices/h100.cfg
+    run_fails 2 "data/etc/devices/h100.cfg" env HY3_DATADIR=data hy3_plan \
+        "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --rates h100
+}
+
 @test "rates that are no rates are refused, all of them together" {
     sed -e 's/^launch .*/launch = -1;/' -e 's/^wait .*/waits = 1;/' \
         "$HY3_SOURCE/etc/devices/h100.cfg" >odd.cfg
