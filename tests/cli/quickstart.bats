@@ -47,11 +47,11 @@ make_programs() {
 @test "batch/quickstart.sh can be repeated and removes nothing that hy3 did not make" {
     make_programs
     work=$BATS_TEST_TMPDIR/work
-    for _ in 1 2; do
+    for again in 1 2; do
         run_ok env HY3_BIN="$BATS_TEST_TMPDIR/bin" bash "$HY3_SOURCE/batch/quickstart.sh" "$work"
         [ -s "$work/output/model.safetensors" ]
         [ "$(ls "$work")" = "model"$'\n'"output" ] || fail "$(ls "$work")"
-        echo precious >"$work/output/thesis.txt"
+        [ "$again" -eq 2 ] || echo precious >"$work/output/thesis.txt"
     done
     [ "$(cat "$work/output/thesis.txt")" = precious ]
     echo precious >"$work/model/model.safetensors"

@@ -51,9 +51,13 @@ numbers() {
     grep -q seed "$ERR"
 }
 
-@test "a syntax error names file and line" {
-    echo 'max_steps = = 3;' >>"$CFG"
-    run_fails 2 "run.cfg:$(wc -l <"$CFG")" hy3_sft "$CFG"
+@test "a syntax error names file and line, shows the line and says what to write" {
+    echo 'seed = = 3;' >>"$CFG"
+    run_fails 2 "run.cfg:$(wc -l <"$CFG"): syntax error in 'seed = = 3;': a setting is" \
+        hy3_sft "$CFG"
+    sed -i '$s/.*/save_format = inner;/' "$CFG"
+    run_fails 2 "'save_format = inner;': texts stand in double quotes: save_format = \"inner\";" \
+        hy3_sft "$CFG"
 }
 
 @test "a value out of range is refused" {

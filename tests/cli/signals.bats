@@ -156,7 +156,9 @@ goes_on() {
     local pause
     for pause in 0 1 5 20; do # a slow machine may not have begun the step yet
         rm -rf "$OUTPUT"
-        hy3_sft "$CFG" gradient_accumulation_steps=1000000 >"$D/log" 2>&1 3>&- &
+        # as a terminal starts it: a shell's background job ignores SIGINT
+        env --default-signal=INT hy3_sft "$CFG" gradient_accumulation_steps=1000000 \
+            >"$D/log" 2>&1 3>&- &
         for _ in $(seq 400); do
             ! grep -q "run: 1 rank" "$D/log" || break
             sleep 0.05
