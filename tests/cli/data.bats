@@ -90,6 +90,25 @@ turn() { # turn QUESTION ANSWER: a line
     grep -q "4 bad lines" "$ERR"
 }
 
+@test "an answer of weight 0 is not learned, arguments of a call may be a text" {
+    tokenize
+    before=$(value 'label tokens')
+    turn "Which berth?" "Berth nine." | sed 's/"Berth nine."/&, "weight": 0/' >>"$DATA"
+    tokenize
+    [ "$(value dropped) $(value 'label tokens')" = "1 $before" ] || fail "$(facts)"
+    sed -i '9s/, "weight": 0//' "$DATA"
+    tokenize
+    [ "$(value 'label tokens')" -gt "$before" ] || fail "$(facts)"
+    for arguments in '"{\"x\": 1}"' '{"x": 1}'; do
+        turn q X | sed 's/"X"/null, "tool_calls": [{"function": {"name": "f", "arguments": Y}}]/' |
+            awk -v y="${arguments//\\/\\\\}" '{ sub(/Y/, y); print }' >"$DATA"
+        tokenize
+        h5dump -d /tokens "$CACHE/train.h5" | tail -n +2 >now
+        [ -e first ] || cp now first
+        diff first now
+    done
+}
+
 @test "a file that is no JSON Lines is called what it is" {
     cd "$BATS_TEST_TMPDIR"
     gzip -c train.jsonl >gzip

@@ -82,6 +82,22 @@ leave_a_dead_lock() {
     two_at_once leave_a_dead_lock
 }
 
+@test "a run with other settings is refused while one is under way, whose results are its own" {
+    run_ok hy3_sft "$CFG" max_steps=100 output_dir="$D/whole"
+    hy3_sft "$CFG" max_steps=100 >"$D/log" 2>&1 3>&- &
+    for _ in $(seq 400); do
+        ! grep -qs '"step": 1,' "$OUTPUT/train_log.jsonl" || break
+        sleep 0.05
+    done
+    kill -STOP $!
+    capture hy3_sft "$CFG" learning_rate=4e-3 overwrite_output_dir=true
+    kill -CONT $!
+    wait $!
+    [ "$status" -eq 2 ] && refused "$ERR" || fail "$(shown)"
+    cmp "$OUTPUT/model.safetensors" "$D/whole/model.safetensors"
+    [ "$(wc -l <"$OUTPUT/train_log.jsonl")" -eq 100 ]
+}
+
 @test "of two runs that watch one dead lock of another host exactly one takes it over" {
     [ -n "${HY3_LONG:-}" ] || skip "make check-long"
     export HY3_LOCK_SECONDS=1
