@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hy3_plan - memory, traffic and disk space of a run, without running it. */
+#include "app/machine.h"
 #include "app/plan_print.h"
 #include "app/rates.h"
 #include "comm/agree.h"
@@ -8,19 +9,55 @@
 #include "comm/launch.h"
 #include "config/arguments.h"
 
+/* Collective. The plan, on rank 0. */
+static hy3_status plan(const struct hy3_config *config, struct hy3_plan_options *o,
+                       const char *device, const char *trace)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_rates rates;
+    int rank = hy3_rank(MPI_COMM_WORLD);
+
+    if (o->ranks == 0)
+        HY3_FAIL(HY3_EUSAGE, "the argument --ranks is missing");
+    if (trace && !device)
+        HY3_FAIL(HY3_EUSAGE, "--trace needs --rates");
+    if (rank == 0 && device) {
+        status = hy3_rates_read(device, &rates);
+        o->rates = &rates;
+    }
+    HY3_AGREE(MPI_COMM_WORLD, status, "reading the rates");
+    if (rank == 0)
+        status = hy3_plan_print(config, o, trace);
+    return hy3_agree(MPI_COMM_WORLD, status, "planning");
+}
+
+/* Collective. Measures this machine instead. */
+static hy3_status probe(const struct hy3_config *config, const char *shape_file, const char *file,
+                        bool overwrite)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_shape shape;
+
+    if (hy3_rank(MPI_COMM_WORLD) == 0)
+        status = hy3_rates_may_write(file, overwrite);
+    HY3_AGREE(MPI_COMM_WORLD, status, "looking for the rates");
+    HY3_AGREE(MPI_COMM_WORLD, hy3_plan_shape(config, shape_file, &shape), "reading the shape");
+    return hy3_machine_probe(MPI_COMM_WORLD, config, &shape, file);
+}
+
 int main(int argc, char **argv)
 {
     hy3_status status = HY3_OK;
     struct hy3_plan_options o = {0};
     struct hy3_config config = {0};
-    struct hy3_rates rates;
-    const char *device_rates = NULL, *trace = NULL;
-    double imbalance = 1.2;
-    int64_t ranks, per_node = 8, device = 0, host = 0, disk = 0;
-    bool finished;
+    const char *device_rates = NULL, *trace = NULL, *file = NULL;
+    double imbalance = HY3_PLAN_IMBALANCE;
+    int64_t ranks = 0, per_node = 8, device = 0, host = 0, disk = 0;
+    bool finished, overwrite = false;
     const struct hy3_option table[] = {
-        {HY3_ARGUMENT("ranks", HY3_COUNT, &ranks, "N", "number of ranks; required"),
-         .required = true, .count = {.low = 1, .high = 1 << 20}},
+        {HY3_ARGUMENT("ranks", HY3_COUNT, &ranks, "N",
+                      "number of ranks; required, except with --probe"),
+         .count = {.low = 1, .high = 1 << 20}},
         {HY3_ARGUMENT("ranks-per-node", HY3_COUNT, &per_node, "N", "ranks per node (default 8)"),
          .count = {.low = 1, .high = 1 << 20}},
         {HY3_ARGUMENT("device-memory", HY3_SIZE, &device, "SIZE",
@@ -36,6 +73,12 @@ int main(int argc, char **argv)
                       "bytes per second that a checkpoint is written at, e.g. 20GB")},
         {HY3_ARGUMENT("trace", HY3_TEXT, &trace, "FILE",
                       "write the timeline of a step, for Perfetto")},
+        {HY3_ARGUMENT(
+            "probe", HY3_TEXT, &file, "FILE",
+            "instead measure the CPUs for --rates FILE, in a minute; start it as the run, "
+            "with the ranks of a node and OMP_NUM_THREADS")},
+        {HY3_ARGUMENT("overwrite", HY3_BOOL, &overwrite, NULL,
+                      "write FILE also where it is not of --probe")},
         {HY3_ARGUMENT("shape", HY3_TEXT, &o.shape, "FILE",
                       "config.json, where the model directory is not here"),
          .path = HY3_PATH_FILE},
@@ -54,16 +97,8 @@ int main(int argc, char **argv)
     o.host_memory = (double)host;
     o.disk = (double)disk;
     o.imbalance = imbalance;
-    if (hy3_rank(MPI_COMM_WORLD) == 0 && device_rates) {
-        status = hy3_rates_read(device_rates, &rates);
-        o.rates = &rates;
-    }
-    HY3_AGREE_DONE(MPI_COMM_WORLD, status, "reading the rates");
-    if (trace && !device_rates)
-        HY3_FAIL_DONE(HY3_EUSAGE, "--trace needs --rates");
-    if (hy3_rank(MPI_COMM_WORLD) == 0)
-        status = hy3_plan_print(&config, &o, trace);
-    status = hy3_agree(MPI_COMM_WORLD, status, "planning");
+    status =
+        file ? probe(&config, o.shape, file, overwrite) : plan(&config, &o, device_rates, trace);
 done:
     hy3_config_free(&config);
     return hy3_finish(status);

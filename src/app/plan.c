@@ -3,34 +3,22 @@
 #include "app/plan.h"
 
 #include "app/module_options.h"
+#include "app/rehearsal.h"
 #include "app/save.h"
 #include "backend/dry/dry.h"
-#include "base/memory.h"
+#include "base/file.h"
 #include "base/plural.h"
 #include "ckpt/state/state.h"
-#include "data/batches.h"
-#include "engine/pass.h"
-#include "optim/sharded_optimizer.h"
 
 static struct hy3_group planned_group(int rank, int size)
 {
     return (struct hy3_group){MPI_COMM_NULL, rank, size};
 }
 
-/* All objects of a rank. */
-struct rehearsal {
-    const struct hy3_config *config;
-    struct hy3_loaded_model model; /* without base and adapter files */
-    struct hy3_sharded_optimizer optimizer;
-    struct hy3_pass *pass;
-    struct hy3_batch batch;
-};
-
-static hy3_status lay_out(struct rehearsal *r, const struct hy3_plan_options *options, int *group)
+static hy3_status lay_out(const struct hy3_config *config, int64_t experts,
+                          const struct hy3_plan_options *options, struct hy3_layout *layout)
 {
-    struct hy3_layout *layout = &r->model.layout;
-    int64_t experts = r->model.shape.experts;
-    int P = (int)r->config->expert_parallel_size, ranks = options->ranks;
+    int P = (int)config->expert_parallel_size, ranks = options->ranks;
     int per_node = options->ranks_per_node < ranks ? options->ranks_per_node : ranks;
 
     if (P == 0)
@@ -45,84 +33,21 @@ static hy3_status lay_out(struct rehearsal *r, const struct hy3_plan_options *op
     layout->node = planned_group(0, per_node);
     layout->experts = planned_group(0, P);
     layout->replicas = planned_group(0, ranks / P);
-    *group = P;
     return HY3_OK;
 }
 
-/* Samples of the longest micro-batch: of packed rows, no sample is longer than max_seq_length. */
-static int64_t planned_samples(const struct hy3_config *c)
-{
-    int64_t row = hy3_module_options_item_tokens(c), each = c->max_seq_length;
-
-    return c->per_device_train_batch_size * (row / each + (row % each != 0));
-}
-
-/* The longest micro-batch, every token a label. */
-static hy3_status make_batch(struct rehearsal *r)
-{
-    struct hy3_batch *b = &r->batch;
-    int64_t samples = planned_samples(r->config), length = r->config->max_seq_length;
-    int64_t row = hy3_module_options_item_tokens(r->config),
-            each = row / length + (row % length != 0);
-
-    b->T = r->config->per_device_train_batch_size * row;
-    b->S = samples;
-    b->longest = length;
-    HY3_TRY(hy3_alloc(&b->ids, (size_t)b->T, sizeof *b->ids));
-    HY3_TRY(hy3_alloc(&b->positions, (size_t)b->T, sizeof *b->positions));
-    HY3_TRY(hy3_alloc(&b->targets, (size_t)b->T, sizeof *b->targets));
-    HY3_TRY(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
-    HY3_TRY(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
-    for (int64_t s = 0; s < samples; s++)
-        b->starts[s + 1] = s / each * row + ((s + 1) % each == 0 ? row : (s % each + 1) * length);
-    return HY3_OK;
-}
-
-static hy3_status open_rehearsal(struct rehearsal *r, int group)
-{
-    const struct hy3_config *c = r->config;
-    struct hy3_loaded_model *m = &r->model;
-    struct hy3_loaded_model_options model;
-    struct hy3_optimizer_options optimizer;
-    struct hy3_pass_options pass = hy3_module_options_pass(c);
-    int64_t held;
-
-    HY3_TRY(hy3_module_options_model(c, &model));
-    held = m->shape.experts / group;
-    HY3_TRY(hy3_params_create(&m->shape, 0, held, &m->params));
-    if (model.lora.rank > 0)
-        HY3_TRY(hy3_params_add_adapter(m->params, &model.lora));
-    hy3_params_train(m->params, model.training, &model.selection);
-    model.store.with_grads = true;
-    model.store.placement.directory = NULL; /* counted as host memory */
-    HY3_TRY(hy3_store_open(m->backend, &m->layout, m->params, &model.store, &m->store));
-    optimizer = hy3_module_options_optimizer(c);
-    optimizer.placement.directory = NULL;
-    HY3_TRY(hy3_sharded_optimizer_open(m->backend, m->store, &optimizer, &r->optimizer));
-    pass.max_tokens = c->per_device_train_batch_size * hy3_module_options_item_tokens(c);
-    pass.max_samples = planned_samples(c);
-    HY3_TRY(hy3_pass_open(m->backend, m->store, &pass, &r->pass));
-    return make_batch(r);
-}
-
-static void close_rehearsal(struct rehearsal *r)
-{
-    hy3_pass_close(r->pass);
-    hy3_sharded_optimizer_close(&r->optimizer);
-    hy3_store_close(r->model.store);
-    hy3_params_free(r->model.params);
-    hy3_free(r->batch.ids);
-    hy3_free(r->batch.positions);
-    hy3_free(r->batch.targets);
-    hy3_free(r->batch.starts);
-    hy3_free(r->batch.samples);
-}
-
-static void add_lap(struct hy3_plan *plan, struct hy3_timing *timing, double times)
+static void add_lap(bool profile, struct hy3_plan *plan, struct hy3_timing *timing, double times)
 {
     struct hy3_dry_counts counts = hy3_dry_counts();
     struct hy3_timing lap = hy3_timeline_lap();
+    double kinds[HY3_PROFILE_KINDS] = {0};
 
+    if (profile) {
+        hy3_profile_seconds(kinds);
+        hy3_profile_reset();
+    }
+    for (int i = 0; i < HY3_PROFILE_KINDS; i++)
+        plan->kinds[i] += times * kinds[i];
     hy3_timing_add(timing, &lap, times);
     plan->reduced += times * counts.reduced;
     plan->gathered_sent += times * counts.gathered;
@@ -133,7 +58,8 @@ static void add_lap(struct hy3_plan *plan, struct hy3_timing *timing, double tim
 
 /* Two steps: the second one gathers what the first has updated. All micro-batches but the last send
  * the same. */
-static hy3_status rehearse(struct rehearsal *r, FILE *trace, struct hy3_plan *plan)
+static hy3_status rehearse(struct hy3_rehearsal *r, const struct hy3_plan_options *options,
+                           struct hy3_plan *plan)
 {
     int64_t micros = r->config->gradient_accumulation_steps;
     struct hy3_pass_result result;
@@ -144,26 +70,29 @@ static hy3_status rehearse(struct rehearsal *r, FILE *trace, struct hy3_plan *pl
 
         hy3_dry_forget_traffic();
         hy3_timeline_lap();
-        hy3_timeline_trace(step == 1 ? trace : NULL);
+        if (options->profile)
+            hy3_profile_reset();
+        hy3_timeline_trace(step == 1 ? options->trace : NULL);
+        HY3_TRY(hy3_store_zero_grads(r->model.store, hy3_pass_stream(r->pass)));
         if (micros > 1) {
             HY3_TRY(hy3_pass_train(r->pass, &r->batch, false, &result));
-            add_lap(into, &into->micros, 1);
+            add_lap(options->profile, into, &into->micros, 1);
         }
         if (micros > 2) { /* nothing stale is gathered any more */
             HY3_TRY(hy3_pass_train(r->pass, &r->batch, false, &result));
-            add_lap(into, &into->micros, (double)(micros - 2));
+            add_lap(options->profile, into, &into->micros, (double)(micros - 2));
         }
         HY3_TRY(hy3_pass_train(r->pass, &r->batch, true, &result));
-        add_lap(into, &into->micros, 1);
+        add_lap(options->profile, into, &into->micros, 1);
         HY3_TRY(hy3_sharded_optimizer_step(&r->optimizer, hy3_pass_stream(r->pass), 1, 1, 1, 1e-5,
                                            &norm));
-        add_lap(into, &into->update, 1);
+        add_lap(options->profile, into, &into->update, 1);
     }
     hy3_timeline_trace(NULL);
     return HY3_OK;
 }
 
-static void measure_disk(const struct rehearsal *r, struct hy3_plan *plan)
+static void measure_disk(const struct hy3_rehearsal *r, struct hy3_plan *plan)
 {
     const struct hy3_params *params = r->model.params;
 
@@ -191,11 +120,29 @@ static double kernel_bytes(const struct hy3_config *config, const struct hy3_sha
     return config->device == HY3_DEVICE_cpu ? 0 : fixed + 8 * tokens * (double)shape->heads;
 }
 
+hy3_status hy3_plan_shape(const struct hy3_config *config, const char *file,
+                          struct hy3_shape *shape)
+{
+    char path[HY3_PATH_MAX];
+
+    if (file)
+        return hy3_shape_open(file, shape);
+    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", config->model_name_or_path));
+    if (!hy3_path_exists(path))
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s' does not exist; for a model that is elsewhere give its config.json with "
+                 "--shape (etc/hy3_295b.json is the published one)",
+                 path);
+    return hy3_shape_open(path, shape);
+}
+
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
                          const struct hy3_plan_options *options, struct hy3_plan *plan)
 {
     hy3_status status = HY3_OK;
-    struct rehearsal r = {.config = config, .model = {.shape = *shape}};
+    struct hy3_rehearsal r = {.config = config};
+    struct hy3_layout layout = {0};
+    const struct hy3_backend *backend;
     struct hy3_timeline_options timeline = {.rates = options->rates,
                                             .ranks = options->ranks,
                                             .ranks_per_node = options->ranks_per_node,
@@ -204,11 +151,15 @@ hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape
     struct hy3_dry_counts counts;
 
     *plan = (struct hy3_plan){0};
-    HY3_TRY_DONE(lay_out(&r, options, &plan->group));
-    timeline.expert_group = plan->group;
-    r.model.backend = hy3_dry_backend(&timeline);
-    HY3_TRY_DONE(open_rehearsal(&r, plan->group));
-    HY3_TRY_DONE(rehearse(&r, options->trace, plan));
+    HY3_TRY_DONE(lay_out(config, shape->experts, options, &layout));
+    plan->group = timeline.expert_group = layout.experts.size;
+    if (plan->group == 1) /* it has the rows of all experts */
+        timeline.imbalance = 1;
+    backend = hy3_dry_backend(&timeline);
+    if (options->profile)
+        backend = hy3_profile_begin(backend, hy3_timeline_now);
+    HY3_TRY_DONE(hy3_rehearsal_open(config, shape, &layout, backend, &r));
+    HY3_TRY_DONE(rehearse(&r, options, plan));
     measure_disk(&r, plan);
     memory = hy3_store_memory(r.model.store);
     counts = hy3_dry_counts();
@@ -222,6 +173,8 @@ hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape
     plan->device = (double)counts.device_peak + plan->kernels;
     plan->host = (double)counts.host_peak + plan->saving + plan->mpi;
 done:
-    close_rehearsal(&r);
+    hy3_rehearsal_close(&r);
+    if (options->profile && r.model.backend)
+        hy3_profile_end();
     return status;
 }

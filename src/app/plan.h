@@ -4,8 +4,12 @@
 #pragma once
 
 #include "backend/dry/timeline.h"
+#include "backend/profile.h"
 #include "config/config.h"
 #include "model/shape.h"
+
+/* Of experts, where the user knows no better. */
+#define HY3_PLAN_IMBALANCE 1.2
 
 struct hy3_plan_options {
     const char *shape; /* config.json of the model; NULL: that of model_name_or_path */
@@ -14,6 +18,7 @@ struct hy3_plan_options {
     double disk;                       /* bytes/s that checkpoints are written at; 0: unknown */
     const struct hy3_rates *rates;     /* of the device; NULL: no seconds */
     double imbalance;                  /* rows of the busiest rank's experts by their mean */
+    bool profile;                      /* seconds by kind, as hy3_profile measures them */
     FILE *trace;                       /* of a step, in Chrome's form; NULL: none */
 };
 
@@ -28,8 +33,14 @@ struct hy3_plan {
     double reduced, gathered_sent, scattered, exchanged; /* sent per rank and step */
     double checkpoint, model;                            /* on disk */
     double parameters, trained;                          /* elements */
+    double kinds[HY3_PROFILE_KINDS];  /* seconds of a step, with options->profile */
     struct hy3_timing micros, update; /* of a step: its micro-batches together, then the update */
 };
+
+/* Local. The shape in `file`, or if it is NULL that of model_name_or_path. Errors: HY3_EUSAGE,
+ * HY3_EFORMAT, HY3_EIO. */
+hy3_status hy3_plan_shape(const struct hy3_config *config, const char *file,
+                          struct hy3_shape *shape);
 
 /* Local. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,

@@ -6,29 +6,12 @@
 #include "app/plan_data.h"
 #include "app/plan_fit.h"
 #include "app/plan_time.h"
-#include "base/file.h"
 #include "base/output.h"
 #include "base/plural.h"
 #include "base/size.h"
 #include "comm/stop.h"
 
 #include <stdlib.h>
-
-static hy3_status read_shape(const struct hy3_config *config, const struct hy3_plan_options *o,
-                             struct hy3_shape *shape)
-{
-    char path[HY3_PATH_MAX];
-
-    if (o->shape)
-        return hy3_shape_open(o->shape, shape);
-    HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", config->model_name_or_path));
-    if (!hy3_path_exists(path))
-        HY3_FAIL(HY3_EUSAGE,
-                 "'%s' does not exist; for a model that is elsewhere give its config.json with "
-                 "--shape (etc/hy3_295b.json is the published one)",
-                 path);
-    return hy3_shape_open(path, shape);
-}
 
 static void print_size(const char *what, double bytes)
 {
@@ -171,7 +154,7 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
     struct hy3_shape shape;
     struct hy3_plan plan;
 
-    HY3_TRY(read_shape(config, options, &shape));
+    HY3_TRY(hy3_plan_shape(config, options->shape, &shape));
     HY3_TRY(hy3_module_options_check(config, &shape));
     HY3_TRY(make(config, &shape, options, trace, &plan));
     HY3_TRY(hy3_stop_check("planning"));

@@ -4,11 +4,15 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
+#include "base/planted.h"
 #include "config/settings.h"
 
 #include <stdlib.h>
 
 enum { FILE_LIMIT = 1 << 16 };
+
+static const char made[] = "# Rates measured by hy3_plan --probe";
 
 #define RATE(key)                             \
     {                                         \
@@ -111,5 +115,60 @@ hy3_status hy3_rates_read(const char *device, struct hy3_rates *rates)
 done:
     hy3_settings_free(&settings);
     hy3_free(text);
+    return status;
+}
+
+/* Whether the file begins as those that are written here do. */
+static hy3_status is_made(const char *path, bool *out)
+{
+    char *text = NULL;
+    size_t size = 0;
+
+    HY3_TRY(hy3_file_read(path, FILE_LIMIT, &text, &size));
+    *out = size > strlen(made) && strncmp(text, made, strlen(made)) == 0;
+    hy3_free(text);
+    return HY3_OK;
+}
+
+static void put_text(FILE *out, const char *about, const struct hy3_rates *rates)
+{
+    fprintf(out, "%s: %s\n", made, about);
+    for (int i = 0; i < RATES; i++) {
+        double value;
+
+        memcpy(&value, (const char *)rates + table[i].offset, sizeof value);
+        fprintf(out, "%s = %.6e;\n", table[i].key, value);
+    }
+    fprintf(out, "overlap = %s;\n", rates->overlap ? "true" : "false");
+}
+
+hy3_status hy3_rates_may_write(const char *path, bool overwrite)
+{
+    bool may = overwrite || !hy3_path_exists(path);
+
+    HY3_TRY(hy3_planted_refuse(path));
+    if (!may)
+        HY3_TRY(is_made(path, &may));
+    if (!may)
+        HY3_FAIL(HY3_EUSAGE,
+                 "'%s' was not written by --probe; choose another name, or give --overwrite", path);
+    return HY3_OK;
+}
+
+hy3_status hy3_rates_write(const char *path, const char *about, const struct hy3_rates *rates)
+{
+    hy3_status status = HY3_OK;
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out)
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for the rates");
+    put_text(out, about, rates);
+    if (fclose(out) != 0)
+        HY3_FAIL_DONE(HY3_ENOMEM, "no memory for the rates");
+    HY3_TRY_DONE(hy3_output_replace(path, text, size));
+done:
+    free(text);
     return status;
 }

@@ -9,3 +9,10 @@
  * or, for a program that is not, in its build tree; the environment's HY3_DATADIR takes the place
  * of both. Every key must be there. Errors: HY3_EUSAGE with all of them, HY3_EIO. */
 hy3_status hy3_rates_read(const char *device, struct hy3_rates *rates);
+
+/* Local. Whether hy3_rates_write may write that file: there is none, or one that it has written,
+ * or `overwrite`. Errors: HY3_EUSAGE, HY3_EIO. */
+hy3_status hy3_rates_may_write(const char *path, bool overwrite);
+
+/* Local. Writes such a file, with `about` as a comment, whole or not at all. Errors: HY3_EIO. */
+hy3_status hy3_rates_write(const char *path, const char *about, const struct hy3_rates *rates);

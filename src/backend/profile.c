@@ -33,32 +33,34 @@ static const char *const names[OPERATIONS] = {
 
 /* clang-format on */
 
-static struct {
+/* One around a run's backend, and one around that of a plan that is made meanwhile. */
+static struct level {
     const struct hy3_backend *inner;
     struct hy3_backend outer;
-    double since;
+    double (*clock)(void);
+    double since, grouped_weights;
 
     struct total {
         int number;
         int64_t calls;
         double seconds, flops, bytes;
     } totals[OPERATIONS];
-} profile;
+} levels[2], *profile; /* NULL: none */
 
 static double begin(struct hy3_stream *stream)
 {
-    (void)profile.inner->device.synchronize(stream); /* the call itself reports the error */
-    return hy3_seconds();
+    (void)profile->inner->device.synchronize(stream); /* the call itself reports the error */
+    return profile->clock();
 }
 
 static hy3_status end(struct hy3_stream *stream, int number, double began, hy3_status status)
 {
-    struct total *total = &profile.totals[number];
+    struct total *total = &profile->totals[number];
 
     if (status == HY3_OK)
-        status = profile.inner->device.synchronize(stream);
+        status = profile->inner->device.synchronize(stream);
     total->calls++;
-    total->seconds += hy3_seconds() - began;
+    total->seconds += profile->clock() - began;
     return status;
 }
 
@@ -67,7 +69,7 @@ static hy3_status end(struct hy3_stream *stream, int number, double began, hy3_s
     {                                                                                      \
         double began = begin(stream);                                                      \
                                                                                            \
-        return end(stream, AT_##op, began, profile.inner->kernels.op(stream, args));       \
+        return end(stream, AT_##op, began, profile->inner->kernels.op(stream, args));      \
     }
 #define X(op) WRAP(op, op)
 HY3_OPS(X)
@@ -80,15 +82,22 @@ HY3_PAIRS(X)
 
 static hy3_status counted_gemm(struct hy3_stream *stream, const struct hy3_gemm *a)
 {
-    profile.totals[AT_gemm].flops += 2.0 * (double)a->M * (double)a->N * (double)a->K;
+    profile->totals[AT_gemm].flops += 2.0 * (double)a->M * (double)a->N * (double)a->K;
     return timed_gemm(stream, a);
 }
 
 static hy3_status counted_grouped_gemm(struct hy3_stream *stream, const struct hy3_grouped_gemm *a)
 {
-    profile.totals[AT_grouped_gemm].flops += 2.0 * (double)a->starts[a->groups] * (double)a->N *
-                                             (double)(a->form == HY3_TN ? a->M : a->K);
-    return timed_grouped_gemm(stream, a);
+    struct total *total = &profile->totals[AT_grouped_gemm];
+    double before = total->seconds;
+    hy3_status status;
+
+    total->flops += 2.0 * (double)a->starts[a->groups] * (double)a->N *
+                    (double)(a->form == HY3_TN ? a->M : a->K);
+    status = timed_grouped_gemm(stream, a);
+    if (a->form == HY3_TN)
+        profile->grouped_weights += total->seconds - before;
+    return status;
 }
 
 /* Of one product of [queries, D] with the keys each of them sees. */
@@ -108,14 +117,14 @@ static double attention_flops(const struct hy3_attention *a)
 static hy3_status counted_attention_forward(struct hy3_stream *stream,
                                             const struct hy3_attention *a)
 {
-    profile.totals[AT_attention_forward].flops += 2 * attention_flops(a);
+    profile->totals[AT_attention_forward].flops += 2 * attention_flops(a);
     return timed_attention_forward(stream, a);
 }
 
 static hy3_status counted_attention_backward(struct hy3_stream *stream,
                                              const struct hy3_attention *a)
 {
-    profile.totals[AT_attention_backward].flops += 5 * attention_flops(a);
+    profile->totals[AT_attention_backward].flops += 5 * attention_flops(a);
     return timed_attention_backward(stream, a);
 }
 
@@ -123,16 +132,16 @@ static hy3_status timed_copy(struct hy3_stream *stream, void *to, const void *fr
 {
     double began = begin(stream);
 
-    profile.totals[AT_COPY].bytes += (double)bytes;
-    return end(stream, AT_COPY, began, profile.inner->device.copy(stream, to, from, bytes));
+    profile->totals[AT_COPY].bytes += (double)bytes;
+    return end(stream, AT_COPY, began, profile->inner->device.copy(stream, to, from, bytes));
 }
 
 static hy3_status timed_zero(struct hy3_stream *stream, void *memory, size_t bytes)
 {
     double began = begin(stream);
 
-    profile.totals[AT_ZERO].bytes += (double)bytes;
-    return end(stream, AT_ZERO, began, profile.inner->device.zero(stream, memory, bytes));
+    profile->totals[AT_ZERO].bytes += (double)bytes;
+    return end(stream, AT_ZERO, began, profile->inner->device.zero(stream, memory, bytes));
 }
 
 static hy3_status timed_all_reduce(struct hy3_stream *stream, const struct hy3_group *group,
@@ -141,7 +150,7 @@ static hy3_status timed_all_reduce(struct hy3_stream *stream, const struct hy3_g
     double began = begin(stream);
 
     return end(stream, AT_ALL_REDUCE, began,
-               profile.inner->collectives.all_reduce(stream, group, data, count, phase));
+               profile->inner->collectives.all_reduce(stream, group, data, count, phase));
 }
 
 static hy3_status timed_finish(struct hy3_stream *stream, struct hy3_transfer *transfer,
@@ -150,7 +159,7 @@ static hy3_status timed_finish(struct hy3_stream *stream, struct hy3_transfer *t
     double began = begin(stream);
 
     return end(stream, AT_FINISH, began,
-               profile.inner->collectives.finish(stream, transfer, phase));
+               profile->inner->collectives.finish(stream, transfer, phase));
 }
 
 static hy3_status timed_all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
@@ -159,14 +168,20 @@ static hy3_status timed_all_to_all(struct hy3_stream *stream, const struct hy3_g
     double began = begin(stream);
 
     return end(stream, AT_ALL_TO_ALL, began,
-               profile.inner->collectives.all_to_all(stream, group, rows, phase));
+               profile->inner->collectives.all_to_all(stream, group, rows, phase));
 }
 
-const struct hy3_backend *hy3_profile_begin(const struct hy3_backend *backend)
+const struct hy3_backend *hy3_profile_begin(const struct hy3_backend *backend,
+                                            double (*clock)(void))
 {
-    struct hy3_backend *outer = &profile.outer;
+    struct hy3_backend *outer;
 
-    profile.inner = backend;
+    profile = profile ? profile + 1 : levels;
+    if (profile == levels + sizeof levels / sizeof *levels)
+        HY3_BUG("a profile within that of a plan");
+    outer = &profile->outer;
+    profile->inner = backend;
+    profile->clock = clock;
     *outer = *backend;
 #define X(op) outer->kernels.op = timed_##op;
     HY3_OPS(X)
@@ -189,11 +204,53 @@ const struct hy3_backend *hy3_profile_begin(const struct hy3_backend *backend)
     return outer;
 }
 
+void hy3_profile_end(void)
+{
+    profile = profile == levels ? NULL : profile - 1;
+}
+
 void hy3_profile_reset(void)
 {
-    profile.since = hy3_seconds();
+    if (!profile)
+        return;
+    profile->since = profile->clock();
+    profile->grouped_weights = 0;
     for (int i = 0; i < OPERATIONS; i++)
-        profile.totals[i] = (struct total){.number = i};
+        profile->totals[i] = (struct total){.number = i};
+}
+
+static enum hy3_profile_kind kind_of(int number)
+{
+    switch (number) {
+    case AT_gemm:
+        return HY3_PROFILE_PRODUCTS;
+    case AT_grouped_gemm:
+        return HY3_PROFILE_GROUPED;
+    case AT_attention_forward:
+        return HY3_PROFILE_ATTENTION_FORWARD;
+    case AT_attention_backward:
+        return HY3_PROFILE_ATTENTION_BACKWARD;
+    case AT_adamw:
+        return HY3_PROFILE_ADAMW;
+    case AT_COPY:
+        return HY3_PROFILE_COPIES;
+    case AT_ALL_REDUCE:
+    case AT_FINISH:
+        return HY3_PROFILE_SUMS;
+    case AT_ALL_TO_ALL:
+        return HY3_PROFILE_EXCHANGE;
+    default:
+        return HY3_PROFILE_ELEMENTWISE;
+    }
+}
+
+void hy3_profile_seconds(double kinds[HY3_PROFILE_KINDS])
+{
+    memset(kinds, 0, HY3_PROFILE_KINDS * sizeof *kinds);
+    for (int i = 0; i < OPERATIONS; i++)
+        kinds[kind_of(i)] += profile->totals[i].seconds;
+    kinds[HY3_PROFILE_GROUPED] -= profile->grouped_weights;
+    kinds[HY3_PROFILE_GROUPED_WEIGHTS] = profile->grouped_weights;
 }
 
 static int longest_first(const void *a, const void *b)
@@ -205,13 +262,14 @@ static int longest_first(const void *a, const void *b)
 
 void hy3_profile_log(void)
 {
-    double all = hy3_seconds() - profile.since, rest = all;
+    double all, rest;
 
-    if (!profile.inner)
+    if (!profile)
         return;
-    qsort(profile.totals, OPERATIONS, sizeof *profile.totals, longest_first);
-    for (int i = 0; i < OPERATIONS && profile.totals[i].calls > 0; i++) {
-        const struct total *t = &profile.totals[i];
+    all = rest = profile->clock() - profile->since;
+    qsort(profile->totals, OPERATIONS, sizeof *profile->totals, longest_first);
+    for (int i = 0; i < OPERATIONS && profile->totals[i].calls > 0; i++) {
+        const struct total *t = &profile->totals[i];
         char rate[64] = "";
 
         rest -= t->seconds;

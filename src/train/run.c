@@ -241,7 +241,7 @@ static hy3_status open_run(MPI_Comm comm, const struct hy3_config *config, bool 
     HY3_TRY_DONE(hy3_loaded_model_open(comm, &options, &run->model));
     run->comm = run->model.layout.world.comm;
     if (config->profile)
-        run->model.backend = hy3_profile_begin(run->model.backend);
+        run->model.backend = hy3_profile_begin(run->model.backend, hy3_seconds);
     HY3_TRY_DONE(check(run));
     if (!changes_nothing)
         HY3_TRY_DONE(hy3_output_dir_lock(run->comm, config, &run->lock));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* timeline.c - the clocks of a plan, against sums made by hand from round rates. */
 #include "backend/dry/dry.h"
+#include "backend/profile.h"
 #include "support/test.h"
 
 /* One second is 10 units of anything. */
@@ -195,6 +196,44 @@ static void without_rates_no_time_passes(void **state)
     assert_seconds(hy3_timeline_lap().seconds, 0);
 }
 
+/* Also where a plan is made within a run whose own operations are timed. */
+static void a_profile_on_the_clocks_counts_what_each_kind_takes(void **state)
+{
+    struct hy3_gemm gemm = {.M = 10, .N = 5, .K = 1, .dtype = HY3_BF16, .c_dtype = HY3_BF16};
+    const int64_t starts[] = {0, 2, 5};
+    struct hy3_grouped_gemm grouped = {.form = HY3_NT,
+                                       .groups = 2,
+                                       .starts = starts,
+                                       .N = 4,
+                                       .K = 5,
+                                       .dtype = HY3_BF16,
+                                       .c_dtype = HY3_BF16};
+    struct hy3_transfer transfer = {.event = NULL};
+    double kinds[HY3_PROFILE_KINDS];
+    float data[32];
+    const struct hy3_backend *run, *b;
+
+    run = hy3_profile_begin(hy3_dry_backend(&options), hy3_timeline_now);
+    assert_ok(run->kernels.gemm(NULL, &gemm));
+    b = hy3_profile_begin(hy3_dry_backend(&options), hy3_timeline_now);
+    assert_ok(b->kernels.grouped_gemm(NULL, &grouped));
+    grouped.form = HY3_TN;
+    grouped.M = 10;
+    assert_ok(b->kernels.grouped_gemm(NULL, &grouped));
+    assert_ok(b->collectives.all_gather(NULL, &replicas, data, 8, HY3_FP32, &transfer));
+    assert_ok(b->collectives.finish(NULL, &transfer, "test"));
+    hy3_profile_seconds(kinds);
+    assert_seconds(kinds[HY3_PROFILE_PRODUCTS], 0);
+    assert_seconds(kinds[HY3_PROFILE_GROUPED], 20);
+    assert_seconds(kinds[HY3_PROFILE_GROUPED_WEIGHTS], 40);
+    assert_seconds(kinds[HY3_PROFILE_SUMS], 9.6);
+    hy3_profile_end();
+    hy3_profile_seconds(kinds);
+    assert_seconds(kinds[HY3_PROFILE_PRODUCTS], 10);
+    assert_seconds(kinds[HY3_PROFILE_SUMS], 0);
+    hy3_profile_end();
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +244,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(copies_and_products_take_their_rates),
         cmocka_unit_test(without_overlap_the_host_does_all_one_after_the_other),
         cmocka_unit_test(without_rates_no_time_passes),
+        cmocka_unit_test(a_profile_on_the_clocks_counts_what_each_kind_takes),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

@@ -114,6 +114,25 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
         "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --rates h100
 }
 
+# What is measured is never asserted, only that a plan takes it.
+@test "--probe measures this machine for --rates, and writes over no file of others" {
+    make_model "$BATS_TEST_TMPDIR/model" >/dev/null 2>&1
+    make_config "$BATS_TEST_TMPDIR/model"
+    run_ok "$MPIEXEC" -n 2 hy3_plan "$CFG" max_seq_length=64 --probe cpu.cfg
+    grep -q "^# .*: 2 ranks x 1 thread, hidden_size 32$" cpu.cfg || fail "$(cat cpu.cfg)"
+    [ "$(grep -c ' = [0-9.e+-]*;$' cpu.cfg)" -eq \
+        "$(grep -c ' = [0-9.e+-]*;' "$HY3_SOURCE/etc/devices/h100.cfg")" ] || fail "$(cat cpu.cfg)"
+    run_ok hy3_plan "$CFG" --rates ./cpu.cfg --ranks 2
+    grep -q "tokens/s per rank" "$OUT" || fail "$(shown)"
+    run_ok hy3_plan "$CFG" max_seq_length=64 bf16=true finetuning_type=lora --probe cpu.cfg
+    grep -q "^# .*: 1 rank x 1 thread" cpu.cfg || fail "$(cat cpu.cfg)"
+    echo "mine" >mine.cfg
+    run_fails 2 "'mine.cfg' was not written by --probe" hy3_plan "$CFG" --probe mine.cfg
+    [ "$(cat mine.cfg)" = mine ]
+    run_ok hy3_plan "$CFG" max_seq_length=64 --probe mine.cfg --overwrite
+    run_ok hy3_plan "$CFG" --rates ./mine.cfg --ranks 1
+}
+
 @test "rates that are no rates are refused, all of them together" {
     sed -e 's/^launch .*/launch = -1;/' -e 's/^wait .*/waits = 1;/' \
         "$HY3_SOURCE/etc/devices/h100.cfg" >odd.cfg

@@ -93,7 +93,7 @@ static struct hy3_cost cost_adamw(const struct hy3_adamw *a)
     const struct hy3_rates *r = hy3_timeline_rates();
     double bytes = 28 * (double)a->n;
 
-    if (hy3_dry_is_host(a->m))
+    if (hy3_dry_is_host(a->m) || !r->overlap) /* a CPU's memory is its host's */
         return (struct hy3_cost){HY3_ELEMENTWISE, bytes / r->host_memory, 0, 0};
     return of_bytes(bytes, 1);
 }

@@ -53,6 +53,11 @@ double hy3_timeline_imbalance(void)
     return line.options.imbalance;
 }
 
+double hy3_timeline_now(void)
+{
+    return line.host;
+}
+
 void hy3_timeline_trace(FILE *file)
 {
     static const char *const names[QUEUES] = {"weights, gradients", "rows"};

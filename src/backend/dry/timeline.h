@@ -53,6 +53,9 @@ void hy3_timeline_trace(FILE *file);
 /* Rows of the busiest rank's experts by their mean. */
 double hy3_timeline_imbalance(void);
 
+/* Seconds on the host's clock. */
+double hy3_timeline_now(void);
+
 /* What passed since the last lap; all wait for each other. */
 struct hy3_timing hy3_timeline_lap(void);
 
