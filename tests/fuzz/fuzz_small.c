@@ -9,11 +9,7 @@
 #include "ckpt/hf/publish.h"
 #include "config/assign.h"
 #include "config/compare.h"
-#include "config/foreign/flags.h"
-#include "config/foreign/translate.h"
-#include "config/foreign/yaml.h"
 #include "config/settings.h"
-#include "data/dataset_info.h"
 #include "data/lines.h"
 #include "fuzz.h"
 #include "text/tokenizer.h"
@@ -109,65 +105,23 @@ static void configuration_of_before(const char *data, size_t size)
     free(text);
 }
 
-/* Into settings of ours, and those into a configuration. */
-static void translate(const struct hy3_settings *given, enum hy3_origin origin, const char *path)
-{
-    struct hy3_settings ours = {0};
-    struct hy3_list notes = {0};
-    struct hy3_problems problems = {0};
-    struct hy3_config config = {0};
-
-    if (hy3_foreign_translate(origin, path, given, &ours, 1, &notes, &problems) == HY3_OK &&
-        hy3_config_defaults(&config) == HY3_OK)
-        for (size_t i = 0; i < ours.count; i++)
-            hy3_option_assign(hy3_option_find(hy3_options, ours.items[i].key), &ours.items[i],
-                              &config, &problems);
-    hy3_config_free(&config);
-    hy3_list_free(&notes);
-    hy3_settings_free(&ours);
-}
-
-/* Of hy3 (f), in YAML (y), or the JSON of DeepSpeed (s). */
-static void configuration(char letter, const char *data, size_t size)
+static void configuration(const char *data, size_t size)
 {
     struct hy3_settings settings = {0};
     struct hy3_problems problems = {0};
+    struct hy3_config config = {0};
+    const struct hy3_option *o;
     char *text = malloc(size + 1);
 
     memcpy(text, data, size);
     text[size] = '\0';
-    if (letter == 'f')
-        hy3_libconfig_read(text, size, "run.cfg", &settings, &problems);
-    else
-        hy3_yaml_read(text, size, "run.yaml", letter == 's', "", &settings, &problems);
-    if (letter != 'f' && problems.count == 0 && hy3_interpolate(&settings, &problems) == HY3_OK)
-        translate(&settings, hy3_origin_of(&settings), "run.yaml");
-    hy3_settings_free(&settings);
-    free(text);
-}
-
-/* Words, a line each, as the flags of whichever tool they are. */
-static void flags(const char *data, size_t size)
-{
-    enum { WORDS = 64 };
-
-    struct hy3_settings settings = {0};
-    struct hy3_problems problems = {0};
-    char *text = malloc(size + 1), *rest = NULL, name[] = "hy3_sft", *argv[WORDS + 1] = {name};
-    enum hy3_origin origin;
-    int argc = 1;
-
-    memcpy(text, data, size);
-    text[size] = '\0';
-    for (char *w = strtok_r(text, "\n", &rest); w && argc < WORDS; w = strtok_r(NULL, "\n", &rest))
-        argv[argc++] = w;
-    if (hy3_flags_find(argc, argv, &origin)) {
-        for (int i = 1; i < argc; i++)
-            if (strncmp(argv[i], "--", 2) == 0 &&
-                hy3_flag_read(origin, argc, argv, &i, &settings, &problems) != HY3_OK)
-                break;
-        translate(&settings, origin, NULL);
-    }
+    hy3_libconfig_read(text, size, "run.cfg", &settings, &problems);
+    if (hy3_config_defaults(&config) != HY3_OK)
+        abort();
+    for (size_t i = 0; i < settings.count; i++)
+        if ((o = hy3_option_find(hy3_options, settings.items[i].key)))
+            hy3_option_assign(o, &settings.items[i], &config, &problems);
+    hy3_config_free(&config);
     hy3_settings_free(&settings);
     free(text);
 }
@@ -186,17 +140,6 @@ static void tokenizer_config(const char *data, size_t size)
     is_copied = true;
     if (hy3_tokenizer_open(directory, &tokenizer) == HY3_OK)
         hy3_tokenizer_close(tokenizer);
-}
-
-static void dataset_info(const char *data, size_t size)
-{
-    const char *directory = place('d', "dataset_info.json", data, size);
-    char name[] = "d", *names[] = {name};
-    struct hy3_named_data named;
-
-    place('d', "x", "{}", 2);
-    if (hy3_dataset_info_resolve(directory, names, 1, &named) == HY3_OK)
-        hy3_named_data_free(&named);
 }
 
 /* auto_map, and the modules that a module imports. */
@@ -280,18 +223,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         configuration_of_before(text, size);
         break;
     case 'f':
-    case 'y':
-    case 's':
-        configuration((char)data[0], text, size);
-        break;
-    case 'g':
-        flags(text, size);
+        configuration(text, size);
         break;
     case 't':
         tokenizer_config(text, size);
-        break;
-    case 'd':
-        dataset_info(text, size);
         break;
     case 'a':
     case 'i':

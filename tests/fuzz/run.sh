@@ -43,22 +43,40 @@ find "$source/src" -mindepth 2 -name '*.c' ! -path '*/cpu/*' -print0 |
             -c "$1" -o "$OBJECTS/$(echo "${1#*/src/}" | tr / -).o"' sh {} || exit 1
 rm -f "$work/libfuzz.a" && ar rcs "$work/libfuzz.a" "$work/objects"/*.o || exit 1
 
+# the words that a fuzzer puts in, of the documents that list them
+words() {
+    case $1 in
+    yaml | deepspeed | flags) grep -o '`[A-Za-z0-9_.]\+`' "$source/doc/migration.md" ;;
+    dataset_info) grep -o '"[A-Za-z_]\+"' "$source/src/data/dataset_info.c" ;;
+    esac | tr '`' '"' | sort -u
+}
+
 # the files a fuzzer starts from
 seeds() {
-    mkdir -p "$work/corpus-$1"
+    to=$work/corpus-$1
+    mkdir -p "$to"
+    # the files of that name of the cases of other tools
+    cases() {
+        find "$source/tests/migration" -name "$1" -exec cp --backup=numbered -t "$to" '{}' ';'
+    }
     case $1 in
     safetensors) cp "$golden"/bad_inputs/*.safetensors \
-        "$golden/inner/model-00002-of-00005.safetensors" "$work/corpus-$1" ;;
-    adapter) cp "$golden/adapter_experts/final/adapter_config.json" "$work/corpus-$1" ;;
+        "$golden/inner/model-00002-of-00005.safetensors" "$to" ;;
+    adapter) cp "$golden/adapter_experts/final/adapter_config.json" "$to" ;;
     index) cp "$golden"/bad_inputs/index_*.json "$golden/inner/model.safetensors.index.json" \
-        "$work/corpus-$1" ;;
-    config) cp "$golden"/bad_inputs/config_*.json "$golden/inner/config.json" "$work/corpus-$1" ;;
-    tokenizer*) cp "$golden"/bad_inputs/tokenizer_*.json "$work/corpus-$1" ;;
-    jsonl) split -l 1 -a 5 "$golden/dataset.jsonl" "$work/corpus-$1/line-" &&
-        cp "$golden"/bad_inputs/*.jsonl "$work/corpus-$1" ;;
+        "$to" ;;
+    config) cp "$golden"/bad_inputs/config_*.json "$golden/inner/config.json" "$to" ;;
+    tokenizer*) cp "$golden"/bad_inputs/tokenizer_*.json "$to" ;;
+    jsonl) split -l 1 -a 5 "$golden/dataset.jsonl" "$to/line-" &&
+        cp "$golden"/bad_inputs/*.jsonl "$to" ;;
+    yaml) cases run.yaml ;;
+    deepspeed) cases 'z*.json' ;;
+    dataset_info) cases dataset_info.json ;;
+    flags) tr ' ' '\n' <"$source/tests/migration/flags_train_sh/arguments" \
+        >"$to/train_sh" ;;
     esac
     for seed in "$source/tests/fuzz/seeds/$1"[.-]*; do
-        [ ! -e "$seed" ] || cp "$seed" "$work/corpus-$1"
+        [ ! -e "$seed" ] || cp "$seed" "$to"
     done
 }
 
@@ -68,11 +86,15 @@ fuzz() {
     "$clang" $cflags $sanitize -fsanitize=fuzzer "$source/tests/fuzz/fuzz_$1.c" \
         "$work/libfuzz.a" $(pkg-config --libs $packages) -lm -o "$work/fuzz_$1" || return 1
     seeds "$1"
+    words "$1" >"$work/words-$1"
+    words=
+    [ ! -s "$work/words-$1" ] || words=-dict=words-$1
     echo "fuzzing $1 for $seconds s"
+    # shellcheck disable=SC2086 # none, or one
     if (cd "$work" && HY3_SOURCE=$source ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 \
         LSAN_OPTIONS=suppressions="$source/tests/support/lsan.txt" \
         "./fuzz_$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
-        -artifact_prefix="$work/finding-$1-" -print_final_stats=1 "corpus-$1" \
+        $words -artifact_prefix="$work/finding-$1-" -print_final_stats=1 "corpus-$1" \
         >"log-$1" 2>&1); then
         sed -n 's/^stat::number_of_executed_units: */  runs: /p' "$work/log-$1"
     else

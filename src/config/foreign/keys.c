@@ -7,6 +7,7 @@
 #include "config/nearest.h"
 #include "config/options.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -350,6 +351,8 @@ const char *hy3_foreign_nearest(enum hy3_origin origin, const char *key)
             char name[64];
             int distance;
 
+            if (abs((int)strlen(key) - (int)length) >= nearest) /* it is at least that far */
+                continue;
             snprintf(name, sizeof name, "%.*s", (int)length, word);
             distance = strcasecmp(key, name) == 0 ? 0 : hy3_edit_distance(key, name);
             if (distance < nearest && !strchr(name, '*')) {
