@@ -132,6 +132,7 @@ struct hy3_config {
     double logging_steps;
     int64_t report_to; /* a set */
     bool plot_loss, profile;
+    char *rates;
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
     double expert_capacity;

@@ -230,6 +230,8 @@ const struct hy3_option hy3_options[] = {
          "plot loss.png at the end"),
     BOOL(profile, false, ALL, NULL, FREE,
          "log the time of each operation at the end; slows the run: no overlap"),
+    TEXT(rates, NULL, ALL, NULL, FREE,
+         "h100, h200 or a file of hy3_plan --probe: at the end log predicted beside measured seconds"),
 
     GROUP("parallel"),
     AUTO_COUNT(expert_parallel_size, 65536, ALL, NULL, FREE,

@@ -46,13 +46,15 @@ done:
     return status;
 }
 
-static hy3_status check(const struct hy3_run *run)
+static hy3_status check(struct hy3_run *run)
 {
     hy3_status status = HY3_OK;
 
     HY3_TRY_DONE(hy3_module_options_check(run->config, &run->model.shape));
-    if (hy3_rank(run->comm) == 0)
+    if (hy3_rank(run->comm) == 0) {
         HY3_TRY_DONE(check_tokenizer(run));
+        HY3_TRY_DONE(hy3_run_time_open(run->config, &run->time));
+    }
 done:
     return hy3_agree(run->comm, status, "checking the configuration");
 }
@@ -240,8 +242,10 @@ static hy3_status open_run(MPI_Comm comm, const struct hy3_config *config, bool 
     HY3_AGREE_DONE(comm, hy3_module_options_model(config, &options), "reading the configuration");
     HY3_TRY_DONE(hy3_loaded_model_open(comm, &options, &run->model));
     run->comm = run->model.layout.world.comm;
-    if (config->profile)
+    if (config->profile) {
         run->model.backend = hy3_profile_begin(run->model.backend, hy3_seconds);
+        run->profiles = true;
+    }
     HY3_TRY_DONE(check(run));
     if (!changes_nothing)
         HY3_TRY_DONE(hy3_output_dir_lock(run->comm, config, &run->lock));
@@ -296,6 +300,8 @@ void hy3_run_close(struct hy3_run *run)
     hy3_sharded_optimizer_close(&run->optimizer);
     hy3_run_data_close(&run->data);
     hy3_loaded_model_close(&run->model);
+    if (run->profiles)
+        hy3_profile_end();
     hy3_heartbeat_close();
     hy3_lock_close(run->lock);
     hy3_free(run);

@@ -12,6 +12,7 @@
 #include "train/report.h"
 #include "train/run_data.h"
 #include "train/run_memory.h"
+#include "train/run_time.h"
 
 /* max_hours (limit.h). */
 struct hy3_limit {
@@ -33,6 +34,8 @@ struct hy3_run {
     struct hy3_checkpoints *checkpoints;
     struct hy3_report *report;
     struct hy3_run_memory memory;
+    struct hy3_run_time time;
+    bool profiles;         /* from hy3_profile_begin on */
     struct hy3_lock *lock; /* of output_dir, on rank 0 */
     struct hy3_limit limit;
     int64_t saves_every, evaluates_every; /* steps; INT64_MAX: not at fixed ones */

@@ -222,10 +222,11 @@ static hy3_status train_step(struct hy3_run *run, int64_t step, struct evaluatio
 {
     struct hy3_report_step s = {.step = step + 1};
     struct totals totals;
-    double begin = hy3_seconds();
+    double begin = hy3_seconds(), middle;
 
     hy3_heartbeat("reading samples", step + 1, -1);
     HY3_TRY(accumulate(run, step, &totals));
+    middle = hy3_seconds();
     hy3_heartbeat("update", step + 1, -1);
     s.learning_rate = hy3_schedule_rate(&run->schedule, step);
     HY3_TRY(hy3_sharded_optimizer_step(&run->optimizer, hy3_pass_stream(run->pass), step + 1,
@@ -235,6 +236,10 @@ static hy3_status train_step(struct hy3_run *run, int64_t step, struct evaluatio
     s.loss = totals.loss / totals.weight;
     s.step_tokens = (int64_t)totals.tokens;
     run->limit.step = hy3_seconds() - begin;
+    run->time.micros += middle - begin;
+    run->time.update += begin + run->limit.step - middle;
+    run->time.tokens += totals.tokens;
+    run->time.steps++;
     if (evaluates_at(run, step + 1))
         HY3_TRY(judge(run, step + 1, e));
     s.has_eval = e->is_done;
@@ -291,8 +296,10 @@ static hy3_status train_steps(struct hy3_run *run)
         if (reason != CONTINUE)
             return stop(run, run->last, reason);
         HY3_TRY(train_step(run, run->last, &e));
-        if (run->last == first) /* without the one-time work of the first step */
+        if (run->last == first) { /* without the one-time work of the first step */
             hy3_profile_reset();
+            run->time = (struct hy3_run_time){.rates = run->time.rates};
+        }
         HY3_TRY(save(run, step, &e, step == run->data.steps || ends_early(run)));
         reason = reason_after(run, step);
     }
@@ -355,13 +362,26 @@ static hy3_status begin(struct hy3_run *run)
     return HY3_OK;
 }
 
+/* What the steps took, and what a plan says; no reason to lose the result. */
+static void log_times(const struct hy3_run *run)
+{
+    double kinds[HY3_PROFILE_KINDS];
+
+    if (run->profiles)
+        hy3_profile_seconds(kinds);
+    hy3_profile_log();
+    if (hy3_rank(run->comm) == 0 && hy3_run_time_log(run->config, &run->model, &run->time,
+                                                     run->profiles ? kinds : NULL) != HY3_OK)
+        hy3_log(HY3_LOG_WARN, "no prediction of the time: %s", hy3_error_text());
+}
+
 hy3_status hy3_run_train(struct hy3_run *run)
 {
     if (!hy3_run_has_work(run))
         return HY3_OK;
     HY3_TRY(begin(run));
     HY3_TRY(train_steps(run));
-    hy3_profile_log();
+    log_times(run);
     HY3_TRY(hy3_run_memory_log(&run->model, &run->memory));
     HY3_TRY(write_result(run));
     if (run->config->plot_loss)

@@ -269,3 +269,21 @@ logged() {
         grep -qE "profile: $line" "$ERR" || fail "no line '$line'" "$(shown)"
     done
 }
+
+@test "with rates a run logs predicted and measured seconds, and changes no number" {
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-a" plot_loss=false
+    ! grep -q "time: " "$ERR" || fail "seconds without rates"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-b" plot_loss=false rates=h100
+    grep -qE "time: update +predicted +[0-9.]+ s, measured +[0-9.]+ s" "$ERR" || fail "$(shown)"
+    ! grep -q "time: products" "$ERR" || fail "kinds of operations that were not timed"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-c" plot_loss=false profile=true \
+        rates="$HY3_SOURCE/etc/devices/h100.cfg"
+    for kind in micro-batches update both products attention "element-wise kernels" AdamW \
+        "gathers and sums" exchange; do
+        [ "$(grep -cE "time: $kind +predicted" "$ERR")" -eq 1 ] || fail "$kind" "$(shown)"
+    done
+    cmp "$OUTPUT-a/model.safetensors" "$OUTPUT-b/model.safetensors"
+    cmp "$OUTPUT-a/model.safetensors" "$OUTPUT-c/model.safetensors"
+    run_fails 2 "no rates of the device 'abacus'" hy3_sft "$CFG" output_dir="$OUTPUT-d" rates=abacus
+    [ ! -e "$OUTPUT-d" ]
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run_time.h - seconds of the steps of a run, beside those that a plan has for them. */
+#pragma once
+
+#include "app/loaded_model.h"
+#include "backend/dry/rates.h"
+#include "config/config.h"
+
+/* Of the steps after the first, which does one-time work. */
+struct hy3_run_time {
+    struct hy3_rates rates; /* of the configuration's `rates`, if that is set; on rank 0 */
+    double micros, update;  /* seconds */
+    double tokens;          /* of all ranks */
+    int64_t steps;
+};
+
+/* Local. Reads the configuration's rates. Errors: those of hy3_rates_read. */
+hy3_status hy3_run_time_open(const struct hy3_config *config, struct hy3_run_time *time);
+
+/* Local, on rank 0. Logs predicted and measured seconds of a step, with `profile` by kind of
+ * operation too; nothing without rates or steps. kinds: those of the profile, NULL: none. Errors:
+ * those of hy3_plan_make. */
+hy3_status hy3_run_time_log(const struct hy3_config *config, const struct hy3_loaded_model *model,
+                            const struct hy3_run_time *time, const double *kinds);
