@@ -96,9 +96,9 @@ make_cut_short() {
             # a slow one needs more to start, or to do more than a step
             { [ "$(checkpoints)" != "" ] && [ $((lives % 20)) -ne 0 ]; } || hours=$((2 * hours))
         done
-        [ "$lives" -eq 0 ] || break
+        ! grep -q "continuing after step" "$D/log" || break
     done
-    [ "$lives" -gt 0 ]
+    grep -q "continuing after step" "$D/log" || fail "each life started over"
     [ "$(checkpoints)" != "" ]
     [ "$(sed -n 's/^{"step": \([0-9]*\),.*/\1/p' "$OUTPUT/train_log.jsonl" | tail -n 1)" -eq \
         "$steps" ]
