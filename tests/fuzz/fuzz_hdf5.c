@@ -70,7 +70,7 @@ static hid_t choose_type(hid_t file, hid_t wanted)
     }
 }
 
-/* A space that is not the wanted one. `most`: elements that get memory. */
+/* A space that is not the wanted one, of at most `most` elements in all (0: any number). */
 static hid_t choose_space(int64_t most)
 {
     unsigned kind = choose();
@@ -82,9 +82,11 @@ static hid_t choose_space(int64_t most)
         return keep(H5Screate(H5S_SCALAR));
     for (int i = 0; i < 5; i++)
         shape[i] = (hsize_t)fuzz_number(&in, 3);
-    for (int i = 0; i < 5; i++)
-        if (most > 0 && shape[i] > (hsize_t)most)
+    for (int i = 0; i < 5 && most > 0; i++) {
+        if (shape[i] > (hsize_t)most)
             shape[i] = (hsize_t)most;
+        most /= shape[i] > 0 ? (int64_t)shape[i] : 1;
+    }
     return keep(H5Screate_simple(1 + (int)(kind / 4 % 5), shape, NULL));
 }
 
@@ -118,7 +120,7 @@ static void put(hid_t object, const char *name, hid_t type, const void *value)
         in_file = choose_type(object, type);
         break;
     case 3:
-        space = choose_space(40);
+        space = choose_space(4000);
         break;
     case 4: /* a link to nowhere of that name as well */
         H5Lcreate_soft(name, object, name, H5P_DEFAULT, H5P_DEFAULT);
