@@ -7,6 +7,7 @@ HY3_SOURCE, HY3_BUILD and MPIEXEC say where the sources, the programs and the la
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -298,6 +299,45 @@ def transformers_loads_the_merged_model_as_peft_merges_it(run):
     assert worst < 2e-7 and abs(losses[0] - losses[1]) < 2e-6
 
 
+def router_weights(directory):
+    """By layer, whatever the layout of names."""
+    safetensors, found = need("safetensors"), {}
+    for path in directory.glob("*.safetensors"):
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            for name in file.keys():
+                if name.endswith("gate.weight") and "gate_proj" not in name:
+                    found[name.split(".mlp.")[0]] = file.get_tensor(name)
+    return found
+
+
+def transformers_saves_router_weights_that_stay_as_they_are(run):
+    """transformers 5.24 and later keep them in fp32 in a bf16 model."""
+    torch, transformers = need("torch"), need("transformers")
+    saved, adapter = run.directory / "saved", run.directory / "saved-adapter"
+    model = transformers.AutoModelForCausalLM.from_pretrained(run.trained(), dtype=torch.bfloat16)
+    model.save_pretrained(saved)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(run.trained() / name, saved)
+    gates = router_weights(saved)
+    if any(gate.dtype != torch.float32 for gate in gates.values()):
+        raise Skip(f"transformers {transformers.__version__} keeps no fp32 router weights")
+    program("hy3_check", saved)
+    frozen = ["finetuning_type=lora", "lora_target=q_proj,v_proj", "max_steps=3", "save_steps=2"]
+    run.sft(saved, adapter, "bf16=true", *frozen, ranks=2)
+    made = [run.directory / f"saved-{name}" for name in ("merged", "outer", "full", "exported")]
+    program("hy3_merge", "--base_model_path", saved, "--adapter_model_path", adapter,
+            "--output_path", made[0], ranks=2)
+    program("hy3_convert", "--to", "outer", "--input_dir", saved, "--output_dir", made[1])
+    run.sft(saved, made[2], "bf16=true", "finetuning_type=attention", "max_steps=3", "save_steps=2")
+    program("hy3_export", made[2] / "checkpoint-2", made[3])
+    for directory in made:
+        program("hy3_check", directory)
+        ours = router_weights(directory)
+        assert len(ours) == len(gates), f"{directory.name}: {sorted(ours)}"
+        for name, gate in gates.items():
+            assert torch.equal(ours[name], gate), f"{directory.name}: {name}"
+
+
 def safetensors_opens_every_file(run):
     safetensors = need("safetensors")
     opened = 0
@@ -327,6 +367,7 @@ def main():
         transformers_loads_the_weights_and_finds_the_logged_loss,
         peft_loads_the_adapter_and_finds_the_logged_loss,
         transformers_loads_the_merged_model_as_peft_merges_it,
+        transformers_saves_router_weights_that_stay_as_they_are,
         safetensors_opens_every_file,
     ]
     failed = 0
