@@ -162,6 +162,47 @@ static void what_is_of_another_identity_is_removed(void **state)
             assert_ok(hy3_file_remove(here("cache/train.h5")));
         hy3_barrier(MPI_COMM_WORLD, "testing");
     }
+}
+
+/* Files of less than a piece, of which every other has weights, so that a piece has portions with
+ * and without. */
+static void weights_are_taken_over_portion_by_portion(void **state)
+{
+    enum { FILES = 24 };
+
+    static char names[FILES][HY3_PATH_MAX];
+    const char *files[FILES];
+    struct hy3_dataset_options o = options_for(here("bad.jsonl"), "cache");
+    struct hy3_dataset_summary sum = {0};
+    struct hy3_dataset *dataset;
+    char path[HY3_PATH_MAX], tokens[HY3_PATH_MAX], text[512];
+    hy3_status status;
+
+    (void)state;
+    hy3_portions_override(PIECE);
+    for (int f = 0; f < FILES; f++) {
+        snprintf(names[f], sizeof names[f], "%s.%d", here("weights"), f);
+        snprintf(text, sizeof text,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+                 "\"content\":\"answer %d\"%s%d}]}\n",
+                 f, f % 2 == 0 ? ",\"loss_weight\":0.25" : ",\"weight\":1.0", f % 4);
+        write_text(names[f], f == FILES - 1 ? "{\"messages\":7}\n" : text);
+        files[f] = names[f];
+    }
+    o.files = files;
+    o.file_count = FILES;
+    status = run(2, &o, &sum);
+    assert_all(rank() >= 2 || status == HY3_EFORMAT);
+    assert_all(parts_in("cache", path) > 0);
+    o.max_bad_samples = 1;
+    assert_all(run(3, &o, &sum) == HY3_OK && sum.taken_over > 5);
+    o.cache_directory = here("calm");
+    o.overwrite = true;
+    snprintf(tokens, sizeof tokens, "%s", here("calm/train.h5"));
+    assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &dataset, &sum) == HY3_OK);
+    assert_all(hy3_dataset_is_weighted(dataset) && sum.taken_over == 0);
+    hy3_dataset_close(dataset);
+    assert_all(same_bytes(tokens, here("cache/train.h5")));
     hy3_portions_override(0);
 }
 
@@ -171,6 +212,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_run_that_was_ended_is_continued_on_any_number_of_ranks),
         cmocka_unit_test(a_damaged_or_cut_record_is_made_again),
         cmocka_unit_test(what_is_of_another_identity_is_removed),
+        cmocka_unit_test(weights_are_taken_over_portion_by_portion),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
