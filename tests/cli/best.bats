@@ -217,6 +217,31 @@ cut_short() {
     said "is finished ($((best + 2)) steps, then early stopping)"
 }
 
+@test "checkpoints of weights alone: the best is kept over two stops" {
+    [ -e "$PRELOAD" ] || skip "tests/support/signals.so is not built"
+    local chosen=(save_strategy=best save_only_model=true save_total_limit=1) reads
+    run_ok hy3_sft "$CFG" "${chosen[@]}"
+    best=$(lowest)
+    mv "$OUTPUT" "$D/whole"
+    for reads in 80 8; do # of samples, 12 a step: behind the best, and a step later
+        capture env LD_PRELOAD="$PRELOAD" HY3_SIGNAL="pread 0 $reads train.h5 15" \
+            ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
+            HY3_SIGNAL_AFTER=train_log.jsonl hy3_sft "$CFG" "${chosen[@]}"
+        [ "$status" -eq 75 ] || fail "$(shown)"
+        step=$(sed -n 's/.*stopped by SIGTERM after step \([0-9]*\) .*/\1/p' "$ERR")
+        [ "$step" -gt "${last:-$best}" ] && [ "$step" -lt 10 ] || fail "stopped at step $step"
+        last=$step
+        [ "$(checkpoints)" = "$best $step " ] || fail "$(checkpoints)"
+        [ -e "$OUTPUT/checkpoint-$step/state.h5" ] && [ ! -e "$OUTPUT/checkpoint-$best/state.h5" ]
+    done
+    run_ok hy3_sft "$CFG" "${chosen[@]}"
+    said "continuing after step $last"
+    ! grep -q "is not in" "$ERR"
+    [ "$(checkpoints "$D/whole")" = "$best " ] && [ "$(checkpoints)" = "$best $last " ]
+    cmp "$OUTPUT/model.safetensors" "$D/whole/model.safetensors"
+    cmp "$OUTPUT/checkpoint-$best/model.safetensors" "$D/whole/checkpoint-$best/model.safetensors"
+}
+
 @test "shares of all steps: a checkpoint without an evaluation is refused before any work" {
     run_ok hy3_sft "$CFG" "${BEST[@]}" save_steps=0.4 eval_steps=0.2
     [ "$(checkpoints)" = "4 8 10 " ] && [ "$(evaluated)" = "2 4 6 8 10 " ]
