@@ -19,8 +19,8 @@ static hy3_status plan(const struct hy3_config *config, struct hy3_plan_options 
 
     if (o->ranks == 0)
         HY3_FAIL(HY3_EUSAGE, "the argument --ranks is missing");
-    if (trace && !device)
-        HY3_FAIL(HY3_EUSAGE, "--trace needs --rates");
+    if ((trace || o->suggest) && !device)
+        HY3_FAIL(HY3_EUSAGE, "--%s needs --rates", trace ? "trace" : "suggest");
     if (rank == 0 && device) {
         status = hy3_rates_read(device, &rates);
         o->rates = &rates;
@@ -73,10 +73,10 @@ int main(int argc, char **argv)
                       "bytes per second that a checkpoint is written at, e.g. 20GB")},
         {HY3_ARGUMENT("trace", HY3_TEXT, &trace, "FILE",
                       "write the timeline of a step, for Perfetto")},
-        {HY3_ARGUMENT(
-            "probe", HY3_TEXT, &file, "FILE",
-            "instead measure the CPUs for --rates FILE, in a minute; start it as the run, "
-            "with the ranks of a node and OMP_NUM_THREADS")},
+        {HY3_ARGUMENT("suggest", HY3_BOOL, &o.suggest, NULL,
+                      "search settings of the same result for the five fastest that fit")},
+        {HY3_ARGUMENT("probe", HY3_TEXT, &file, "FILE",
+                      "instead measure the CPUs for --rates FILE; start it as the run on a node")},
         {HY3_ARGUMENT("overwrite", HY3_BOOL, &overwrite, NULL,
                       "write FILE also where it is not of --probe")},
         {HY3_ARGUMENT("shape", HY3_TEXT, &o.shape, "FILE",

@@ -19,6 +19,7 @@ struct hy3_plan_options {
     const struct hy3_rates *rates;     /* of the device; NULL: no seconds */
     double imbalance;                  /* rows of the busiest rank's experts by their mean */
     bool profile;                      /* seconds by kind, as hy3_profile measures them */
+    bool suggest;                      /* print faster settings */
     FILE *trace;                       /* of a step, in Chrome's form; NULL: none */
 };
 

@@ -6,6 +6,7 @@
 #include "app/plan_data.h"
 #include "app/plan_fit.h"
 #include "app/plan_time.h"
+#include "app/suggest.h"
 #include "base/output.h"
 #include "base/plural.h"
 #include "base/size.h"
@@ -161,6 +162,8 @@ hy3_status hy3_plan_print(const struct hy3_config *config, const struct hy3_plan
     print_table(config, options, &plan);
     hy3_plan_time_print(config, options, &plan);
     HY3_TRY(hy3_plan_data_print(config, &shape, options->ranks));
+    if (options->suggest)
+        HY3_TRY(hy3_suggest_print(config, &shape, options, &plan));
     if (options->device_memory <= 0 && options->host_memory <= 0)
         return HY3_OK;
     if (hy3_plan_fit(config, options, &plan)) {

@@ -82,6 +82,37 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
         'BEGIN { exit !(two > 1.1 * one && two < 2 * one) }' || fail "$even, then $(shown)"
 }
 
+# What is suggested is planned again, as a user would.
+@test "--suggest: at most five, each fits, changes something and is faster than as configured" {
+    local run=("$HY3_SOURCE/etc/hymt2_full.cfg" --shape "$HY3_SOURCE/etc/hy_mt2_30b.json" --ranks 8
+        --device-memory 80GB --host-memory 400GB --rates h100) line before
+    rate() { sed -n 's/^ *\([0-9]*\) tokens.s per rank, .* in all.*/\1/p' "$OUT"; }
+
+    run_ok hy3_plan "${run[@]}" --suggest
+    before=$(rate)
+    sed -n 's/^  [0-9.e-]* s per token, \([0-9]*\) tokens.*:\( .*=.*\)$/\1\2/p' "$OUT" >lines
+    [ "$(wc -l <lines)" -ge 1 ] && [ "$(wc -l <lines)" -le 5 ] || fail "$(shown)"
+    sort -u lines | cmp -s - <(sort lines) || fail "$(cat lines)"
+    sort -rn lines | cmp -s - lines || fail "not the fastest first" "$(cat lines)"
+    while read -r line; do
+        run_ok hy3_plan "${run[@]}" ${line#* }
+        grep -qx fits "$OUT" || fail "$line" "$(shown)"
+        [ "$(rate)" -eq "${line%% *}" ] && [ "$(rate)" -gt "$before" ] || fail "$line: $(rate)"
+    done <lines
+    read -r _ line <lines
+    run_ok hy3_plan "${run[@]}" $line --suggest
+    ! grep -F " tokens/s per rank, device" "$OUT" | grep -qF -- "${line%% *}" || fail "$(shown)"
+    run_fails 2 "--suggest needs --rates" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED \
+        --ranks 8 --suggest
+}
+
+@test "--suggest finds what fits where the run as configured does not" {
+    capture hy3_plan "$HY3_SOURCE/etc/hymt2_full.cfg" --shape "$HY3_SOURCE/etc/hy_mt2_30b.json" \
+        --ranks 8 --device-memory 40GB --host-memory 1TB --rates h100 --suggest
+    [ "$status" -eq 1 ] || fail "$(shown)"
+    grep -A 5 "^settings that fit$" "$OUT" | grep -q ": .*offload=" || fail "$(shown)"
+}
+
 # Limits of the schedule: without the next layer under way, or with rows that queue behind weights,
 # these are 3.5 and 14.3 s.
 @test "weights travel while a layer computes, and rows do not wait for them" {

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* suggest.c - a search over what does not change the result of a run. */
+#include "app/suggest.h"
+
+#include "app/module_options.h"
+#include "app/plan_fit.h"
+#include "app/plan_time.h"
+#include "base/size.h"
+#include "comm/stop.h"
+
+enum { LAYOUTS = 8, KEPT = 32, PRINTED = 5 };
+
+/* Two steps that differ by less take the same time. */
+static const double same = 1.01;
+
+struct candidate {
+    struct hy3_config config; /* shares its texts, is not freed */
+    double seconds, device, node;
+};
+
+struct search {
+    const struct hy3_config *config;
+    const struct hy3_shape *shape;
+    const struct hy3_plan_options *options;
+    struct candidate best[KEPT]; /* the fastest first */
+    int count;
+};
+
+/* The settings that are searched; the two of the global batch go together. */
+enum setting { EXPERTS, BATCH, STAGE, OFFLOAD, PREFETCH, SETTINGS };
+
+static bool is_set(const struct hy3_config *c, const struct hy3_config *as, enum setting s)
+{
+    switch (s) {
+    case EXPERTS:
+        return c->expert_parallel_size == as->expert_parallel_size;
+    case BATCH:
+        return c->per_device_train_batch_size == as->per_device_train_batch_size;
+    case STAGE:
+        return c->zero_stage == as->zero_stage;
+    case OFFLOAD:
+        return c->offload == as->offload;
+    default:
+        return c->stage3_prefetch_bucket_size == as->stage3_prefetch_bucket_size;
+    }
+}
+
+static void set(struct hy3_config *c, const struct hy3_config *as, enum setting s)
+{
+    switch (s) {
+    case EXPERTS:
+        c->expert_parallel_size = as->expert_parallel_size;
+        break;
+    case BATCH:
+        c->per_device_train_batch_size = as->per_device_train_batch_size;
+        c->gradient_accumulation_steps = as->gradient_accumulation_steps;
+        break;
+    case STAGE:
+        c->zero_stage = as->zero_stage;
+        break;
+    case OFFLOAD:
+        c->offload = as->offload;
+        break;
+    default:
+        c->stage3_prefetch_bucket_size = as->stage3_prefetch_bucket_size;
+    }
+}
+
+/* As config/check.c has it. */
+static bool is_allowed(const struct hy3_config *c)
+{
+    if (c->offload == HY3_OFFLOAD_none)
+        return !c->offload_dir;
+    return c->offload == HY3_OFFLOAD_optimizer || c->zero_stage == 3;
+}
+
+/* Plans it. *fits: false for what is not allowed, too. */
+static hy3_status weigh(const struct search *s, struct candidate *c, bool *fits)
+{
+    struct hy3_plan plan;
+
+    *fits = false;
+    if (!is_allowed(&c->config))
+        return HY3_OK;
+    HY3_TRY(hy3_stop_check("planning"));
+    HY3_TRY(hy3_plan_make(&c->config, s->shape, s->options, &plan));
+    c->seconds = hy3_plan_seconds(&plan);
+    c->device = plan.device;
+    c->node = hy3_plan_fit_node(&c->config, s->options, &plan);
+    *fits = hy3_plan_fit(&c->config, s->options, &plan);
+    return HY3_OK;
+}
+
+static bool is_same(const struct hy3_config *a, const struct hy3_config *b)
+{
+    bool same_all = true;
+
+    for (int i = 0; i < SETTINGS; i++)
+        same_all = same_all && is_set(a, b, (enum setting)i);
+    return same_all;
+}
+
+/* Keeps what fits, if it is among the fastest. */
+static hy3_status try(struct search *s, const struct hy3_config *config)
+{
+    struct candidate c = {.config = *config};
+    bool fits;
+    int at;
+
+    for (int i = 0; i < s->count; i++)
+        if (is_same(&s->best[i].config, config))
+            return HY3_OK;
+    HY3_TRY(weigh(s, &c, &fits));
+    if (!fits)
+        return HY3_OK;
+    for (at = s->count; at > 0 && c.seconds < s->best[at - 1].seconds; at--)
+        if (at < KEPT)
+            s->best[at] = s->best[at - 1];
+    if (at < KEPT)
+        s->best[at] = c;
+    s->count += s->count < KEPT;
+    return HY3_OK;
+}
+
+/* Expert groups, what is sharded, and what lies in host memory. group: the configured size. */
+static hy3_status try_layouts(struct search *s, struct hy3_config c, int group)
+{
+    int64_t experts = s->shape->experts;
+
+    for (int P = 1; P <= s->options->ranks; P++) {
+        if (s->options->ranks % P != 0 || (P > 1 && (experts == 0 || experts % P != 0)))
+            continue;
+        c.expert_parallel_size = P == group ? s->config->expert_parallel_size : P;
+        for (c.zero_stage = 0; c.zero_stage <= 3; c.zero_stage++)
+            for (int offload = HY3_OFFLOAD_none; offload <= HY3_OFFLOAD_full; offload++) {
+                c.offload = (enum hy3_offload)offload;
+                HY3_TRY(try(s, &c));
+            }
+    }
+    return HY3_OK;
+}
+
+/* The same global batch in other micro-batches, and other prefetches. */
+static hy3_status try_batches(struct search *s, struct hy3_config c)
+{
+    const int64_t prefetches[] = {s->config->stage3_prefetch_bucket_size, 0, 1000000000};
+    int64_t samples =
+        s->config->per_device_train_batch_size * s->config->gradient_accumulation_steps;
+
+    for (int64_t batch = 1; batch <= samples; batch++) {
+        if (samples % batch != 0)
+            continue;
+        c.per_device_train_batch_size = batch;
+        c.gradient_accumulation_steps = samples / batch;
+        for (int i = 0; i < (c.zero_stage == 3 ? 3 : 1); i++) {
+            c.stage3_prefetch_bucket_size = prefetches[i];
+            HY3_TRY(try(s, &c));
+        }
+    }
+    return HY3_OK;
+}
+
+static hy3_status search(struct search *s, int group)
+{
+    struct hy3_config c = *s->config;
+    struct candidate first[LAYOUTS];
+    int count;
+
+    c.gradient_accumulation_steps *= c.per_device_train_batch_size;
+    c.per_device_train_batch_size = 1; /* what fits at all fits so */
+    HY3_TRY(try_layouts(s, c, group));
+    count = s->count < LAYOUTS ? s->count : LAYOUTS;
+    memcpy(first, s->best, sizeof first);
+    for (int i = 0; i < count; i++)
+        HY3_TRY(try_batches(s, first[i].config));
+    return HY3_OK;
+}
+
+/* Takes back every change that gains nothing. */
+static hy3_status simplify(const struct search *s, struct candidate *c)
+{
+    for (int i = 0; i < SETTINGS; i++) {
+        struct candidate without = *c;
+        bool fits;
+
+        if (is_set(&c->config, s->config, (enum setting)i))
+            continue;
+        set(&without.config, s->config, (enum setting)i);
+        HY3_TRY(weigh(s, &without, &fits));
+        if (fits && without.seconds <= same * c->seconds)
+            *c = without;
+    }
+    return HY3_OK;
+}
+
+/* " key=value" for each change. */
+static void print_changes(const struct search *s, const struct hy3_config *c)
+{
+    if (!is_set(c, s->config, EXPERTS))
+        printf(" expert_parallel_size=%lld", (long long)c->expert_parallel_size);
+    if (!is_set(c, s->config, BATCH))
+        printf(" per_device_train_batch_size=%lld gradient_accumulation_steps=%lld",
+               (long long)c->per_device_train_batch_size,
+               (long long)c->gradient_accumulation_steps);
+    if (!is_set(c, s->config, STAGE))
+        printf(" zero_stage=%lld", (long long)c->zero_stage);
+    if (!is_set(c, s->config, OFFLOAD))
+        printf(" offload=%s", hy3_config_word(c, "offload"));
+    if (!is_set(c, s->config, PREFETCH))
+        printf(" stage3_prefetch_bucket_size=%lld", (long long)c->stage3_prefetch_bucket_size);
+}
+
+static void print_line(const struct search *s, const struct candidate *c)
+{
+    char size[2][HY3_SIZE_TEXT];
+    double tokens =
+        (double)(c->config.gradient_accumulation_steps * c->config.per_device_train_batch_size *
+                 hy3_module_options_item_tokens(&c->config));
+
+    printf("  %.3g s per token, %.0f tokens/s per rank, device %s, node %s:",
+           c->seconds / tokens / s->options->ranks, tokens / c->seconds,
+           hy3_size_text(c->device, size[0]), hy3_size_text(c->node, size[1]));
+    print_changes(s, &c->config);
+    putchar('\n');
+}
+
+hy3_status hy3_suggest_print(const struct hy3_config *config, const struct hy3_shape *shape,
+                             const struct hy3_plan_options *options, const struct hy3_plan *plan)
+{
+    struct hy3_plan_options o = *options;
+    struct search s = {.config = config, .shape = shape, .options = &o};
+    bool fits = hy3_plan_fit(config, options, plan);
+    double limit = hy3_plan_seconds(plan) / same;
+    int printed = 0;
+
+    o.trace = NULL;
+    HY3_TRY(search(&s, plan->group));
+    printf("settings that fit%s\n", fits ? " and are faster" : "");
+    for (int i = 0; i < s.count && printed < PRINTED; i++) {
+        struct candidate *c = &s.best[i];
+        bool is_new = !fits || c->seconds < limit;
+
+        if (is_new)
+            HY3_TRY(simplify(&s, c));
+        for (int j = 0; j < i && is_new; j++)
+            is_new = !is_same(&s.best[j].config, &c->config);
+        if (is_new)
+            print_line(&s, c);
+        printed += is_new;
+    }
+    if (printed == 0)
+        printf("  none of those that were tried\n");
+    return HY3_OK;
+}
