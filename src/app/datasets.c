@@ -59,6 +59,8 @@ static struct hy3_reading reading(const struct hy3_config *c)
         .effort = efforts[c->reasoning_effort],
         .without_reasoning = !c->enable_thinking,
         .masks_history = c->mask_history,
+        .forgets_reasoning = !c->preserve_thinking,
+        .ends_in_round = c->last_turn == HY3_LAST_TURN_round,
         .masks_empty_think = c->mask_empty_think,
         .system = c->default_system && *c->default_system ? c->default_system : NULL};
 }

@@ -24,6 +24,7 @@
                                      X(P, cosine_warmup_with_min_lr)
 #define HY3_LR_WARMUP_TYPES(X, P)    X(P, linear) X(P, cosine) X(P, one_minus_sqrt)
 #define HY3_LR_DECAY_TYPES(X, P)     X(P, cosine) X(P, linear) X(P, one_minus_sqrt)
+#define HY3_LAST_TURNS(X, P)         X(P, answer) X(P, round)
 #define HY3_EVAL_STRATEGIES(X, P)    X(P, steps) X(P, epoch) X(P, no)
 #define HY3_SAVE_STRATEGIES(X, P)    X(P, steps) X(P, epoch) X(P, no) X(P, best)
 #define HY3_METRICS(X, P)            X(P, eval_loss) X(P, loss)
@@ -45,6 +46,7 @@ enum hy3_reasoning_effort { HY3_REASONING_EFFORTS(HY3_CHOICE_ENUM, HY3_REASONING
 enum hy3_lr_scheduler_type { HY3_LR_SCHEDULER_TYPES(HY3_CHOICE_ENUM, HY3_LR_) };
 enum hy3_lr_warmup_type { HY3_LR_WARMUP_TYPES(HY3_CHOICE_ENUM, HY3_LR_WARMUP_) };
 enum hy3_lr_decay_type { HY3_LR_DECAY_TYPES(HY3_CHOICE_ENUM, HY3_LR_DECAY_) };
+enum hy3_last_turn { HY3_LAST_TURNS(HY3_CHOICE_ENUM, HY3_LAST_TURN_) };
 enum hy3_eval_strategy { HY3_EVAL_STRATEGIES(HY3_CHOICE_ENUM, HY3_EVAL_STRATEGY_) };
 enum hy3_save_strategy { HY3_SAVE_STRATEGIES(HY3_CHOICE_ENUM, HY3_SAVE_STRATEGY_) };
 enum hy3_metric { HY3_METRICS(HY3_CHOICE_ENUM, HY3_METRIC_) };
@@ -87,7 +89,8 @@ struct hy3_config {
     bool overwrite_cache, disable_shuffling;
     enum hy3_template template;
     enum hy3_special_tokens special_tokens_in_content;
-    bool split_think, enable_thinking, mask_history, mask_empty_think;
+    bool split_think, enable_thinking, mask_history, preserve_thinking, mask_empty_think;
+    enum hy3_last_turn last_turn;
     enum hy3_reasoning_effort reasoning_effort;
     char *default_system;
     struct hy3_list eval_data_file, eval_dataset;

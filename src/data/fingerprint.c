@@ -26,7 +26,10 @@ uint64_t hy3_fingerprint_combine(const struct hy3_source *sources, int count,
 /* Nothing where lines are learned as they are, so that older checkpoints fit. */
 static uint64_t add_reading(const struct hy3_reading *reading, uint64_t sum)
 {
-    const int64_t facts[] = {reading->effort, reading->without_reasoning, reading->masks_history,
+    const bool ends = reading->masks_history || reading->forgets_reasoning;
+    const int64_t history = reading->masks_history + 2 * reading->forgets_reasoning +
+                            4 * (ends && reading->ends_in_round);
+    const int64_t facts[] = {reading->effort, reading->without_reasoning, history,
                              reading->masks_empty_think, reading->system != NULL};
     bool is_plain = true;
 

@@ -22,6 +22,7 @@ struct hy3_sampler {
     float *weights; /* of the line, where is_weighed */
     size_t mask_capacity, weight_capacity;
     bool is_weighed;
+    int64_t last_turn; /* its first message, from 1 */
     struct hy3_reading reading;
     char cut_reason[128], long_reason[128];
     bool keep_unlabelled;
@@ -117,7 +118,8 @@ static float weigh(const struct hy3_sampler *s, size_t at, size_t *turn)
 
     while (*turn < turns->count && at >= turns->items[*turn].end)
         ++*turn;
-    if (s->reading.masks_history && *turn + 1 != turns->count)
+    if (s->reading.masks_history &&
+        (*turn == turns->count || turns->items[*turn].message < s->last_turn))
         return 0;
     if (*turn == turns->count || at < (own = &turns->items[*turn])->first)
         return 1; /* as only special_tokens_in_content = token has it */
@@ -160,6 +162,9 @@ static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t si
                                        &training, &s->text, &s->contents));
     s->is_weighed = hy3_conversation_is_weighted(s->conversation) || s->reading.masks_history ||
                     s->reading.masks_empty_think;
+    s->last_turn =
+        1 + (int64_t)hy3_form_last_turn(
+                &s->reading, json_object_get(hy3_conversation_json(s->conversation), "messages"));
     s->ids.marks_places = s->is_weighed;
     HY3_TRY(encode_text(s));
     HY3_TRY(hy3_grow(&s->mask, &s->mask_capacity, s->ids.count, sizeof *s->mask));

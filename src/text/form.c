@@ -385,16 +385,25 @@ static hy3_status from_turns(const struct hy3_form *form, const struct hy3_diale
 /* -------------------------------------------------------------- every form */
 
 /* Takes the reasoning out of every answer. */
-static void remove_reasoning(json_t *messages)
+/* Of the first `count` messages. */
+static void remove_reasoning(json_t *messages, size_t count)
 {
-    json_t *message;
-    size_t i;
+    for (size_t i = 0; i < count; i++) {
+        json_t *message = json_array_get(messages, i);
 
-    json_array_foreach(messages, i, message)
-    {
         for (size_t name = 0; name < HY3_REASONING_NAMES && is_role(message, "assistant"); name++)
             json_object_del(message, hy3_reasoning_names[name]);
     }
+}
+
+size_t hy3_form_last_turn(const struct hy3_reading *reading, const json_t *messages)
+{
+    const char *role = reading->ends_in_round ? "user" : "assistant";
+    size_t at = json_array_size(messages);
+
+    while (at > 0 && !is_role(json_array_get(messages, at - 1), role))
+        at--;
+    return at > 0 ? at - 1 : 0;
 }
 
 /* That system message in front, unless the line has one. */
@@ -512,7 +521,9 @@ hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading 
                                  i + 1));
     }
     if (reading->without_reasoning)
-        remove_reasoning(messages);
+        remove_reasoning(messages, json_array_size(messages));
+    else if (reading->forgets_reasoning)
+        remove_reasoning(messages, hy3_form_last_turn(reading, messages));
     if (reading->system)
         HY3_TRY(add_default_system(reading->system, messages));
     return set_effort(form, reading, line, messages);

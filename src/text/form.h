@@ -39,7 +39,9 @@ enum hy3_effort {
 struct hy3_reading { /* what is the same for all lines; zero: they are learned as they are */
     enum hy3_effort effort;
     bool without_reasoning; /* it is taken out, and every line is no_think */
-    bool masks_history;     /* only the last answer of a line is learned */
+    bool masks_history;     /* only the last turn of a line is learned */
+    bool forgets_reasoning; /* that of answers before the last turn is taken out */
+    bool ends_in_round;     /* the last turn: all behind the last question; else the last answer */
     bool masks_empty_think; /* a think block with nothing in it is not learned */
     const char *system;     /* system message of a line without one; NULL: none */
 };
@@ -49,6 +51,9 @@ struct hy3_reading { /* what is the same for all lines; zero: they are learned a
  * HY3_ENOMEM. */
 hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading *reading,
                           const struct hy3_dialect_names *names, json_t *line);
+
+/* Local. The place in "messages" from which answers are of the last turn. */
+size_t hy3_form_last_turn(const struct hy3_reading *reading, const json_t *messages);
 
 /* Local. Whether an answer of the line, {"messages": …}, begins with a think block. */
 bool hy3_form_has_think(const struct hy3_dialect_names *names, const json_t *line);

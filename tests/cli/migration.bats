@@ -44,8 +44,8 @@ same_tokens() {
     cp -r "$HY3_SOURCE/tests/migration/$case" "$BATS_TEST_TMPDIR/$case"
     chmod -R u+w "$BATS_TEST_TMPDIR/$case"
     cd "$BATS_TEST_TMPDIR/$case"
-    sed -i "s#@MODEL@#$BATS_FILE_TMPDIR/model#" run.cfg
-    run_ok "$MPIEXEC" -n 2 hy3_tokenize run.cfg cache_dir=there
+    sed -i "s#@MODEL@#$BATS_FILE_TMPDIR/model#" run.*
+    run_ok "$MPIEXEC" -n 2 hy3_tokenize run.* cache_dir=there
     run_ok hy3_tokenize "$HY3_SOURCE/tests/migration/native.cfg" max_seq_length=512 cache_dir=here \
         model_name_or_path="$BATS_FILE_TMPDIR/model" train_data_file=same.jsonl
     for set in tokens label_mask offsets; do
@@ -116,6 +116,22 @@ same_tokens() {
 
 @test "a think block in front of an answer is its reasoning" {
     same_tokens data_think
+}
+
+@test "T4: of mask_history the last answer is learned, and earlier reasoning is gone" {
+    same_tokens data_history
+    run_ok hy3_tokenize run.yaml tokenized_path=kept preserve_thinking=true
+    h5dump -d /tokens -w 0 kept/train.h5 | tail -n +2 >kept.txt
+    h5dump -d /tokens -w 0 there/train.h5 | tail -n +2 >there.txt
+    ! diff -q there.txt kept.txt
+}
+
+@test "of ms-swift's last_round all behind the last question is learned, the call too" {
+    same_tokens data_last_round
+}
+
+@test "T3: without enable_thinking no reasoning is left" {
+    same_tokens data_no_thinking
 }
 
 @test "a data set of the hub is named, with how to fetch it" {

@@ -217,6 +217,13 @@ static void what_is_learned_of_a_line_becomes_ours(void **state)
     static const struct scene scenes[] = {
         {SWIFT "torch_dtype: bfloat16\n", NULL, "split_think = true;|reasoning_effort = \"auto\";"},
         {LF "enable_thinking: null\nmask_history: true\ndefault_system: Be brief.\n", NULL, "enable_thinking = true;|reasoning_effort = \"auto\";|mask_history = true;|default_system = \"Be brief.\";"},
+        {LF "mask_history: true\n", NULL, "preserve_thinking = false;|last_turn = \"answer\";"},
+        {LF "mask_history: true\npreserve_thinking: true\n", NULL, "preserve_thinking = true;"},
+        {LF "preserve_thinking: false\n", NULL, "preserve_thinking = true;|mask_history = false;"},
+        {SWIFT "loss_scale: last_round\n", NULL, "preserve_thinking = false;|last_turn = \"round\";"},
+        {SWIFT "loss_scale: last_round\npreserve_thinking: true\n", NULL, "preserve_thinking = true;|mask_history = true;"},
+        {SWIFT "preserve_thinking: null\n", NULL, "preserve_thinking = true;|mask_history = false;"},
+        {SWIFT "preserve_thinking: false\n", NULL, "preserve_thinking = false;|mask_history = false;|last_turn = \"round\";"},
         {LF "enable_thinking: false\nmask_history: false\ndefault_system: null\n", NULL, "enable_thinking = false;|mask_history = false;|# default_system is not set"},
         {LF "reasoning_effort: low\nmask_empty_think: true\n", NULL, "reasoning_effort = \"low\";|mask_empty_think = true;"},
         {SWIFT "system: Be brief.\nloss_scale: default\nenable_thinking: null\n", NULL, "default_system = \"Be brief.\";|mask_history = false;|mask_empty_think = false;|enable_thinking = true;"},
@@ -234,6 +241,7 @@ static void what_changes_the_result_is_refused(void **state)
     static const struct scene scenes[] = {
         {LF "use_dora: true\nfp16: true\noptim: sgd\n", NULL, "3 problems|run.yaml:5: use_dora|run.yaml:6: fp16|run.yaml:7: optim = sgd"},
         {LF "use_llama_pro: true\npissa_init: true\n", NULL, ":5: use_llama_pro|:6: pissa_init"},
+        {LF "mask_history: true\npreserve_thinking: maybe\n", NULL, ":6: 'preserve_thinking' is"},
         {LF "train_on_prompt: true\nmask_history: 3\n", NULL, ":5: train_on_prompt|mask_history"},
         {SWIFT "system: prompt.txt\nloss_scale: [last_round]\n", NULL, "system = prompt.txt names a file"},
         {SWIFT "loss_scale: last_round+react\n", NULL, "loss_scale = last_round+react is not available"},

@@ -18,6 +18,9 @@
 #define WHY           "\"reasoning_content\":\"why\""
 #define THOUGHT(text) "<think>why</think>" text EOS
 #define PLAIN(text)   "<think></think>" text EOS
+#define CALL          "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{}}}]"
+#define CALLED        "<tool_calls>\n<tool_call>f<tool_sep>\n</tool_call>\n</tool_calls>"
+#define TOLD          "{\"role\":\"tool\",\"content\":\"t\"},"
 
 struct row {
     const char *line;
@@ -93,6 +96,37 @@ static const struct row rows[] = {
      NULL},
     {LINE(ASK SAY("a") "," ASK SAYS("b", "\"loss\":false")),
      {.masks_history = true},
+     false,
+     NULL,
+     NULL},
+    {LINE(ASK SAYS("a", WHY) "," ASK SAYS("b", WHY)),
+     {.masks_history = true, .forgets_reasoning = true},
+     false,
+     THOUGHT("b"),
+     "<think></think>a"},
+    {LINE(ASK SAYS("a", WHY) "," ASK SAYS("b", WHY)),
+     {.forgets_reasoning = true},
+     false,
+     PLAIN("a") THOUGHT("b"),
+     NULL},
+    {LINE(ASK SAY("<think>why</think>a") "," ASK SAY("b")),
+     {.forgets_reasoning = true},
+     true,
+     PLAIN("a") PLAIN("b"),
+     "effort:no_think"},
+    /* all behind the last question, a call too */
+    {LINE(ASK SAYS("a", WHY) "," ASK SAYS("b", WHY "," CALL) "," TOLD SAYS("c", WHY)),
+     {.masks_history = true, .forgets_reasoning = true},
+     false,
+     THOUGHT("c"),
+     "<think></think>b"},
+    {LINE(ASK SAYS("a", WHY) "," ASK SAYS("b", WHY "," CALL) "," TOLD SAYS("c", WHY)),
+     {.masks_history = true, .forgets_reasoning = true, .ends_in_round = true},
+     false,
+     "<think>why</think>b" CALLED EOS THOUGHT("c"),
+     "<think></think>a"},
+    {LINE(ASK SAY("a") "," ASK SAY("b") "," ASK "{\"role\":\"tool\",\"content\":\"t\"}"),
+     {.masks_history = true, .ends_in_round = true},
      false,
      NULL,
      NULL},

@@ -393,6 +393,7 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
     switch (k->how) {
     case HY3_HOW_CHECKPOINTING:
     case HY3_HOW_PACKING:
+    case HY3_HOW_PRESERVE:
         return check_truth(t, s, to);
     case HY3_HOW_MIN_LR:
         return put_min_lr(t, s);
@@ -475,6 +476,21 @@ static hy3_status put_packing(struct hy3_translation *t)
     return hy3_put_truth(t, is_true(plain) ? plain : neat, "packing", true);
 }
 
+/* Whether earlier reasoning stays: LLaMA-Factory asks with mask_history only (supervised.py), and
+ * takes it out then; so does ms-swift with last_round, and else where it is told to (base.py). */
+static hy3_status put_preserve(struct hy3_translation *t)
+{
+    const struct hy3_setting *s = hy3_theirs(t, "preserve_thinking");
+    const struct hy3_setting *mask = hy3_ours(t, "mask_history");
+    bool masks = mask && (mask->type == HY3_VALUE_BOOL ? mask->truth : is_true(mask));
+
+    if (t->origin == HY3_LLAMA_FACTORY && s && !masks)
+        return hy3_note_unused(t, s->key);
+    if (t->origin == HY3_TRAIN_PY || hy3_ours(t, "preserve_thinking") || (s ? is_true(s) : !masks))
+        return HY3_OK;
+    return hy3_put_truth(t, s, "preserve_thinking", false);
+}
+
 /* Keys of which one wins, or any is enough. */
 static hy3_status put_winners(struct hy3_translation *t)
 {
@@ -483,6 +499,7 @@ static hy3_status put_winners(struct hy3_translation *t)
         HY3_TRY(hy3_put_truth(t, hy3_theirs(t, "disable_gradient_checkpointing"),
                               "gradient_checkpointing", false));
     }
+    HY3_TRY(put_preserve(t));
     return put_packing(t);
 }
 
