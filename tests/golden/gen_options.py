@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Answers for training options that case a does not have: rsLoRA, LoRA+, modules_to_save, label
-smoothing, NEFTune.
+smoothing, NEFTune, a weight for the loss of each message.
 
     python gen_options.py --case a --out options
 
@@ -55,6 +55,31 @@ def uniform(seed, step, sample, length, width):
 def load_rows(case):
     with open(os.path.join(case, "dataset_tokens.json"), encoding="utf-8") as fh:
         return json.load(fh)["samples"]
+
+
+def weigh(rows, case, out):
+    """Gives the answers of the conversations weights in turn, in a copy of the file; the token
+    weights of each row. The labels of an answer are a run; answers may be cut off at the end."""
+    given, turn, weights = (2.0, 0.5, 0.0, 1.25, None), 0, []
+    with open(os.path.join(case, "dataset.jsonl"), encoding="utf-8") as fh:
+        lines = [json.loads(line) for line in fh]
+    for line, row in zip(lines, rows):
+        answers = []
+        for message in line["messages"]:
+            if message["role"] == "assistant":
+                answers.append(1.0 if given[turn % 5] is None else given[turn % 5])
+                if given[turn % 5] is not None:
+                    message["loss_weight"] = given[turn % 5]
+                turn += 1
+        run, before, row_weights = -1, golden.IGNORE, []
+        for label in row["labels"]:
+            run += label != golden.IGNORE and before == golden.IGNORE
+            row_weights.append(answers[run] if label != golden.IGNORE else 0.0)
+            before = label
+        weights.append(row_weights)
+    with open(os.path.join(out, "weighted.jsonl"), "w", encoding="utf-8") as fh:
+        fh.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return weights
 
 
 def collate(rows):
@@ -196,6 +221,42 @@ def saved(case, out, rows, plan):
     return log
 
 
+def weighted(case, out, rows, plan):
+    """Loss: the weighted sum over the step's label tokens, divided by the sum of their weights."""
+    hp = hyper(2e-3, len(plan))
+    weights = weigh(rows, case, out)
+    model = make_model(case, 31, target_modules=["q_proj", "v_proj", "down_proj"])
+    directory = os.path.join(out, "weighted")
+    store(model, os.path.join(directory, "initial"))
+    params = [p for p in model.parameters() if p.requires_grad]
+    opt = torch.optim.AdamW(params, lr=hp["learning_rate"], betas=tuple(hp["betas"]), eps=hp["eps"],
+                            weight_decay=hp["weight_decay"], foreach=False)
+    sch = golden.make_schedule(opt, hp["lr_scheduler_type"], hp["warmup_steps"], len(plan),
+                               hp["min_lr"] / hp["learning_rate"])
+    log = []
+    for step, micros in enumerate(plan):
+        whole = sum(sum(weights[i][1:]) for micro in micros for i in micro)
+        opt.zero_grad(set_to_none=True)
+        loss = 0.0
+        for i in (i for micro in micros for i in micro):
+            batch = collate([rows[i]])
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            each = torch.nn.functional.cross_entropy(logits[0, :-1], batch["labels"][0, 1:],
+                                                     ignore_index=golden.IGNORE, reduction="none")
+            part = (each * torch.tensor(weights[i][1:])).sum() / whole
+            part.backward()
+            loss += float(part.detach())
+        norm = float(torch.nn.utils.clip_grad_norm_(params, hp["max_grad_norm"]))
+        rate = opt.param_groups[0]["lr"]
+        opt.step()
+        sch.step()
+        log.append({"step": step + 1, "lr": rate, "loss": loss, "grad_norm": norm, "micro_batches": micros})
+    store(model, os.path.join(directory, "final"))
+    golden.write_json(os.path.join(out, "train_weighted.json"),
+                      {"dataset": "options/weighted.jsonl", "hyper": hp, "steps": log}, indent=1)
+    return log
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--case", default="a")
@@ -208,6 +269,8 @@ def main():
     print("rsLoRA and LoRA+", [round(s["loss"], 4) for s in log])
     log = saved(a.case, a.out, rows, golden.plan_steps(len(rows), 6, 4, 1, random.Random(8)))
     print("whole modules", [round(s["loss"], 4) for s in log])
+    log = weighted(a.case, a.out, rows, golden.plan_steps(len(rows), 6, 2, 2, random.Random(9)))
+    print("weights", [round(s["loss"], 4) for s in log])
 
 
 if __name__ == "__main__":

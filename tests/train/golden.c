@@ -78,16 +78,20 @@ static bool is_run(const struct layout *l)
            (l->ranks == 0 || (l->ranks > 0 && l->ranks == ranks) || getenv("HY3_LONG"));
 }
 
-/* dataset.jsonl in the order of the reference's micro-batches, written by rank 0. */
-static void write_data(const json_t *steps, const char *path)
+/* The reference's conversations (dataset.jsonl unless it names others) in the order of its
+ * micro-batches, written by rank 0. */
+static void write_data(const json_t *golden, const char *path)
 {
+    const json_t *steps = json_object_get(golden, "steps");
+    const char *dataset = json_string_value(json_object_get(golden, "dataset"));
     char *text, *ordered = NULL, *lines[64];
     size_t size, count = 0, used = 0, i, j, k;
     json_t *step, *micro, *sample;
 
     if (hy3_rank(MPI_COMM_WORLD) != 0)
         return;
-    assert_ok(hy3_file_read(hy3_golden("a/dataset.jsonl"), (size_t)1 << 20, &text, &size));
+    dataset = hy3_golden(dataset ? dataset : "a/dataset.jsonl");
+    assert_ok(hy3_file_read(dataset, (size_t)1 << 20, &text, &size));
     assert_ok(hy3_alloc(&ordered, size * json_array_size(steps), 1));
     for (char *at = text; at < text + size && count < 64; at = strchr(at, '\n') + 1)
         lines[count++] = at;
@@ -219,10 +223,9 @@ static void follow(const char *name, bool on_gpu, const json_t *golden, const ch
                    const char *weights, const char *prefix, const char *file, int least)
 {
     char out[HY3_PATH_MAX], data[HY3_PATH_MAX];
-    const json_t *steps = json_object_get(golden, "steps");
 
     paths(name, out, data);
-    write_data(steps, data);
+    write_data(golden, data);
     for (layout = layouts; layout < layouts + sizeof layouts / sizeof *layouts; layout++) {
         bool is_slow =
             is_gpu(layout) && !getenv("HY3_LONG"); /* then half of the trajectories will do */
@@ -231,7 +234,7 @@ static void follow(const char *name, bool on_gpu, const json_t *golden, const ch
             continue;
         train(golden, out, data, settings);
         if (hy3_rank(MPI_COMM_WORLD) == 0) {
-            compare_log(steps, out);
+            compare_log(json_object_get(golden, "steps"), out);
             assert_true(compare_weights(weights, prefix, out, file) >= least);
         }
     }
@@ -346,6 +349,13 @@ static void whole_modules_smoothing_and_noise_equal_the_reference(void **state)
     follow_adapter("saved", true, "options/train_saved.json", "options/saved", more, 14);
 }
 
+/* Messages with a loss_weight: the weighted sum of a step divided by the sum of the weights. */
+static void weighted_messages_equal_the_reference(void **state)
+{
+    (void)state;
+    follow_adapter("weighted", true, "options/train_weighted.json", "options/weighted", NULL, 14);
+}
+
 /* Mean over the steps of the loss's distance from the reference, in bf16 with the present layout;
  * the losses in `losses`. */
 static void follow_bf16(const json_t *run, const char *out, const char *data, double *losses)
@@ -377,7 +387,7 @@ static void bf16_trajectory_follows_fp32(void **state)
 
     (void)state;
     paths("bf16", out, data);
-    write_data(json_object_get(run, "steps"), data);
+    write_data(run, data);
     layout = &layouts[sizeof layouts / sizeof *layouts - 1];
     follow_bf16(run, out, data, losses);
     layout--; /* the GPU, twice: the same bits */
@@ -400,6 +410,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(adapter_of_experts_trajectory_equals_the_reference),
         cmocka_unit_test(rslora_with_loraplus_equals_the_reference),
         cmocka_unit_test(whole_modules_smoothing_and_noise_equal_the_reference),
+        cmocka_unit_test(weighted_messages_equal_the_reference),
         cmocka_unit_test(bf16_trajectory_follows_fp32),
     };
 
