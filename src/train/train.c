@@ -259,8 +259,12 @@ static hy3_status make_up_evaluation(struct hy3_run *run)
         run->best.evaluated >= step)
         return HY3_OK;
     HY3_TRY(judge(run, step, &e));
-    if (!e.is_done)
+    if (!e.is_done) { /* trying again in each run would never end where max_hours is too short */
+        hy3_log(HY3_LOG_WARN,
+                "the evaluation of step %lld was cut short again: the best is chosen without it",
+                (long long)step);
         return HY3_OK;
+    }
     hy3_log(HY3_LOG_INFO, "step %lld: eval_loss %.6g; this evaluation had been cut short",
             (long long)step, e.loss);
     if (!hy3_checkpoints_is_elsewhere(run->checkpoints) &&

@@ -176,6 +176,14 @@ cut_short() {
     [ -e "$D/mark" ] && [ "$status" -eq 75 ] || fail "$(shown)"
     said "stopped by SIGTERM after step 6 of 24"
     [ "$(checkpoints)" = "6 " ] && [ -z "$(evaluated)" ]
+    rm "$D/mark" # and while the next start makes up for it
+    capture env LD_PRELOAD="$PRELOAD" HY3_SIGNAL="pread 0 1 eval.h5 15" \
+        ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
+        HY3_SIGNAL_AFTER=train_log.jsonl HY3_SIGNAL_MARK="$D/mark" \
+        hy3_sft "$CFG" "${BEST[@]}" early_stopping_patience=1 max_steps=24
+    [ -e "$D/mark" ] && [ "$status" -eq 75 ] || fail "$(shown)"
+    said "stopped by SIGTERM after step 6 of 24"
+    said "warning: the evaluation of step 6 was cut short again"
     run_ok hy3_sft "$CFG" "${BEST[@]}" early_stopping_patience=1 max_steps=24
     said "this evaluation had been cut short"
     [ "$(checkpoints)" = "$(checkpoints "$D/whole")" ]
