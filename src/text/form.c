@@ -384,8 +384,7 @@ static hy3_status from_turns(const struct hy3_form *form, const struct hy3_diale
 
 /* -------------------------------------------------------------- every form */
 
-/* Takes the reasoning out of every answer. */
-/* Of the first `count` messages. */
+/* Takes the reasoning out of the answers among the first `count` messages. */
 static void remove_reasoning(json_t *messages, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

@@ -217,6 +217,12 @@ static void what_is_learned_of_a_line_becomes_ours(void **state)
     static const struct scene scenes[] = {
         {SWIFT "torch_dtype: bfloat16\n", NULL, "split_think = true;|reasoning_effort = \"auto\";"},
         {LF "enable_thinking: null\nmask_history: true\ndefault_system: Be brief.\n", NULL, "enable_thinking = true;|reasoning_effort = \"auto\";|mask_history = true;|default_system = \"Be brief.\";"},
+        {LF "train_sampling_strategy: sequential\ndisable_shuffling: false\n", NULL, "disable_shuffling = true;"},
+        {LF "train_sampling_strategy: group_by_length\n", NULL, "disable_shuffling = false;"},
+        {SWIFT "train_sampling_strategy: sequential\n", NULL, "disable_shuffling = true;"},
+        {LF "use_swanlab: true\nswanlab_mode: local\n", NULL, "report_to = \"swanlab\";"},
+        {LF "use_swanlab: true\nreport_to: [tensorboard]\n", NULL, "report_to = [\"tensorboard\", \"swanlab\"];"},
+        {LF "use_swanlab: false\naccelerator_config: {split_batches: false}\neval_delay: 2\n", NULL, "report_to = \"none\";"},
         {LF "mask_history: true\n", NULL, "preserve_thinking = false;|last_turn = \"answer\";"},
         {LF "mask_history: true\npreserve_thinking: true\n", NULL, "preserve_thinking = true;"},
         {LF "preserve_thinking: false\n", NULL, "preserve_thinking = true;|mask_history = false;"},
@@ -241,6 +247,10 @@ static void what_changes_the_result_is_refused(void **state)
     static const struct scene scenes[] = {
         {LF "use_dora: true\nfp16: true\noptim: sgd\n", NULL, "3 problems|run.yaml:5: use_dora|run.yaml:6: fp16|run.yaml:7: optim = sgd"},
         {LF "use_llama_pro: true\npissa_init: true\n", NULL, ":5: use_llama_pro|:6: pissa_init"},
+        {LF "train_sampling_strategy: batch\nuse_swanlab: 7\n", NULL, ":5: train_sampling_strategy = batch|:6: use_swanlab"},
+        {LF "deepspeed: {zero_optimization: true, progressive_layer_drop: {enabled: true}}\n", NULL, "2 problems|zero_optimization = true|progressive_layer_drop.enabled"},
+        {LF "accelerator_config: {split_batches: true}\n", NULL, ":5: accelerator_config.split_batches"},
+        {LF "eval_delay: 5\nsave_strategy: best\nval_size: 2\neval_strategy: steps\neval_steps: 4\n", NULL, ":5: eval_delay is not"},
         {LF "mask_history: true\npreserve_thinking: maybe\n", NULL, ":6: 'preserve_thinking' is"},
         {LF "train_on_prompt: true\nmask_history: 3\n", NULL, ":5: train_on_prompt|mask_history"},
         {SWIFT "system: prompt.txt\nloss_scale: [last_round]\n", NULL, "system = prompt.txt names a file"},
@@ -440,6 +450,29 @@ static void json_has_lines_and_no_interpolation(void **state)
     assert_refused("run.json", bad, 2);
 }
 
+/* Keys for Hy3 in LLaMA-Factory's files: config.json has them already. */
+static void keys_of_the_model_must_be_as_its_config_json(void **state)
+{
+    static char texts[2][1024], model[512];
+    const struct scene right[] = {{texts[0], NULL, "zero_stage = 3;"}};
+    const struct scene wrong[] = {
+        {texts[1], NULL,
+         "3 problems|:5: moe_num_experts = 192 is not the 8 |:6: moe_topk is not|"
+         ":7: output_router_logits = true"}};
+
+    (void)state;
+    snprintf(model, sizeof model, "model_name_or_path: %s\nstage: sft\ndataset: d\noutput_dir: o\n",
+             hy3_golden("a/inner"));
+    snprintf(texts[0], sizeof texts[0],
+             "%smoe_num_experts: 8\nmoe_topk: 2\nmoe_intermediate_size: 24\n"
+             "moe_layer_num_skipped: 1\noutput_router_logits: false\n",
+             model);
+    snprintf(texts[1], sizeof texts[1],
+             "%smoe_num_experts: 192\nmoe_topk: [2]\noutput_router_logits: true\n", model);
+    assert_gives("run.yaml", right, 1);
+    assert_refused("run.yaml", wrong, 1);
+}
+
 static void texts_name_variables_and_keys(void **state)
 {
     static const struct scene scene = {
@@ -530,6 +563,7 @@ int main(int argc, char **argv)
         TEST(rules_of_reading_hold),
         TEST(what_breaks_a_rule_is_refused_with_its_line),
         TEST(json_has_lines_and_no_interpolation),
+        TEST(keys_of_the_model_must_be_as_its_config_json),
         TEST(texts_name_variables_and_keys),
         TEST(an_input_is_looked_for_beside_the_file),
         TEST(data_sets_of_ms_swift_have_numbers_and_subsets),

@@ -68,7 +68,8 @@ static bool is_truth_key(enum hy3_origin origin, const char *name)
         return true; /* may be one */
     return (o && o->type == HY3_BOOL) ||
            (k && (k->how == HY3_HOW_LORA_FLAG || k->how == HY3_HOW_ATTENTION ||
-                  k->how == HY3_HOW_FLASH_FLAG || k->how == HY3_HOW_RESUME));
+                  k->how == HY3_HOW_FLASH_FLAG || k->how == HY3_HOW_RESUME ||
+                  k->how == HY3_HOW_SWANLAB || k->how == HY3_HOW_MODEL));
 }
 
 static hy3_status add(struct hy3_settings *settings, const char *name, const char *where,

@@ -72,6 +72,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     CHECK("stage", LF, "sft", "hy3 does supervised fine-tuning (sft) only"),
     CHECK("do_train", LF, "true", "there is nothing to do without training"),
     /* data */
+    MAP("moe_num_experts moe_topk moe_intermediate_size moe_layer_num_skipped output_router_logits", LF, MODEL, NULL, NULL, "must be as in the model's config.json"),
     MAP("dataset_dir", LF, DATASET_DIR, NULL, NULL, NULL),
     OURS("dataset", LF),
     MAP("eval_dataset", LF, PLAIN, NULL, NULL, "several: one loss over all their tokens"),
@@ -88,7 +89,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("neat_packing", LF, PACKING, "packing", NULL, "samples of a row never see each other"),
     MAP("tokenized_path", LF, TOKENIZED, "cache_dir", NULL, "an Arrow directory cannot be read: tokenize again, hy3 does it in minutes"),
     CHECK("mix_strategy", LF, "concat", "put the data sets one after the other (concat)"),
-    CHECK("train_sampling_strategy", YAML, "random group_by_length", "set disable_shuffling = true for the order of the file"),
+    MAP("train_sampling_strategy", YAML, SAMPLING, "disable_shuffling", NULL, "sequential; random and group_by_length differ in the order alone"),
     OURS("truncation_strategy", SWIFT),
     MAP("loss_scale", SWIFT, LOSS_SCALE, "mask_history", NULL, "default; last_round: mask_history; ignore_empty_think: mask_empty_think; joined by +"),
     MAP("mask_history", LF, PLAIN, NULL, NULL, "earlier reasoning leaves the text unless preserve_thinking is true, as there"),
@@ -131,6 +132,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("early_stopping_steps", LF, PLAIN, "early_stopping_patience", NULL, "evaluations without an improvement"),
     MAP("early_stop_interval", SWIFT, PLAIN, "early_stopping_patience", NULL, "evaluations without an improvement"),
     MAP("report_to", ALL, REPORT, NULL, NULL, NULL),
+    MAP("use_swanlab", LF, SWANLAB, "report_to", NULL, "swanlab, beside those of report_to"),
     OURS("plot_loss", LF),
     MAP("resume_from_checkpoint", ALL, RESUME, NULL, NULL, "null: auto, the newest in output_dir"),
     OURS("flash_attn", LF),
@@ -175,7 +177,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "padding_free load_from_cache_file max_new_tokens temperature top_p top_k custom_register_path "
            "use_hf ignore_data_skip add_version create_checkpoint_symlink ENV ENV.* "
            "model_author model_name dataset_seed device_map strict acc_strategy "
-           "save_safetensors trust_remote_code", SWIFT, NULL),
+           "save_safetensors trust_remote_code streaming shuffle_buffer_size vit_lr aligner_lr freeze_vit "
+           "freeze_aligner max_pixels check_model use_logits_to_keep response_prefix", SWIFT, NULL),
 
     /* what changes the result */
     REFUSE("per_gpu_train_batch_size", ALL, NULL, "use per_device_train_batch_size"),
@@ -196,6 +199,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("resize_vocab add_tokens add_special_tokens new_special_tokens_config new_special_tokens", YAML, NULL, "the tokenizer is used as it is"),
     REFUSE("train_from_scratch", YAML, NULL, "make a model with hy3_init first"),
     REFUSE("predict_with_generate do_predict", ALL, NULL, "use hy3_generate"),
+    REFUSE("accelerator_config.split_batches", ALL, NULL, "per_device_train_batch_size counts the samples of a rank"),
     REFUSE("auto_find_batch_size", ALL, NULL, "hy3_plan says what fits"),
     REFUSE("dataloader_drop_last", ALL, NULL, "every sample of an epoch is used"),
     REFUSE("push_to_hub", ALL, NULL, "upload the result yourself: hf upload"),
@@ -207,7 +211,6 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("eval_on_each_dataset", LF, NULL, "the sets of eval_dataset give one eval_loss; run one at a time"),
     REFUSE("interleave_probs", LF, NULL, "data sets are put one after the other"),
     REFUSE("router_aux_loss_coef", YAML, NULL, "Hy3 balances its experts by the bias of the router; leave it out"),
-    REFUSE("use_swanlab", LF, NULL, "use report_to: tensorboard"),
     REFUSE("columns", SWIFT, NULL, "rename the columns of the data"),
 
     /* the JSON of DeepSpeed */
@@ -235,6 +238,9 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     SILENT("optimizer.params.torch_adam", DS),
     REFUSE("scheduler scheduler.type", DS, NULL, "set lr_scheduler_type"),
     REFUSE("fp16.enabled", DS, "auto", "use bf16 = true"),
+    REFUSE("progressive_layer_drop.enabled curriculum_learning.enabled data_efficiency.enabled "
+           "quantize_training.enabled sparse_attention.mode", DS, NULL, "every sample is learned whole and by all layers; remove it"),
+    CHECK("zero_optimization", DS, "false", "write {\"stage\": 1}"),
     CHECK("tensor_parallel.autotp_size sequence_parallel_size pipeline.stages", DS, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
     REFUSE("fp8 fp8.enabled", DS, NULL, "bf16 is used"),
     UNUSED("aio aio.* zero_optimization.stage3_max_live_parameters zero_optimization.zero_hpz_partition_size "

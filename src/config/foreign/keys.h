@@ -46,6 +46,9 @@ enum hy3_foreign_how {
     HY3_HOW_PARAMETERS,                   /* mlp.experts.*: experts */
     HY3_HOW_EVAL,                         /* no, steps, epoch */
     HY3_HOW_SAVE,                         /* no, steps, epoch, best */
+    HY3_HOW_SAMPLING,                     /* sequential: not shuffled */
+    HY3_HOW_SWANLAB,                      /* one more of report_to */
+    HY3_HOW_MODEL,                        /* must be as config.json has it */
     HY3_HOW_PRESERVE,                     /* of loss_scale or mask_history if not given */
     HY3_HOW_LOSS_SCALE,                   /* words joined by '+': what is not learned */
     HY3_HOW_LORA_FLAG,                    /* use_lora: the adapter's type and targets */

@@ -491,6 +491,43 @@ static hy3_status put_preserve(struct hy3_translation *t)
     return hy3_put_truth(t, s, "preserve_thinking", false);
 }
 
+/* Of a sequential one disable_shuffling does not matter. */
+static hy3_status put_sampling(struct hy3_translation *t)
+{
+    const struct hy3_setting *s = hy3_theirs(t, "train_sampling_strategy");
+    const char *text = s && hy3_setting_text(s) ? hy3_setting_text(s) : "a list";
+
+    if (s && strcmp(text, "sequential") == 0) {
+        hy3_drop_ours(t, "disable_shuffling");
+        return hy3_put_truth(t, s, "disable_shuffling", true);
+    }
+    if (s && strcmp(text, "random") != 0 && strcmp(text, "group_by_length") != 0)
+        hy3_problem(t->problems, s->where,
+                    "%s = %.64s is not available: use random, group_by_length or sequential",
+                    s->key, text);
+    return HY3_OK;
+}
+
+/* One more of report_to. */
+static hy3_status put_swanlab(struct hy3_translation *t)
+{
+    static const char word[] = "swanlab";
+
+    const struct hy3_setting *s = hy3_theirs(t, "use_swanlab");
+    struct hy3_setting *ours = (struct hy3_setting *)(uintptr_t)hy3_ours(t, "report_to");
+    struct hy3_list one = {.items = (char *[]){(char *)(uintptr_t)word}, .count = 1};
+    bool truth;
+
+    if (s && !(hy3_setting_text(s) && hy3_scalar_truth(hy3_setting_text(s), &truth)))
+        hy3_problem(t->problems, s->where, "use_swanlab must be true or false");
+    if (!is_true(s))
+        return HY3_OK;
+    for (int i = 0; ours && i < ours->texts.count; i++)
+        if (strcmp(ours->texts.items[i], word) == 0)
+            return HY3_OK;
+    return ours ? hy3_list_copy(&ours->texts, &one) : hy3_put_list(t, s, "report_to", &one);
+}
+
 /* Keys of which one wins, or any is enough. */
 static hy3_status put_winners(struct hy3_translation *t)
 {
@@ -500,6 +537,8 @@ static hy3_status put_winners(struct hy3_translation *t)
                               "gradient_checkpointing", false));
     }
     HY3_TRY(put_preserve(t));
+    HY3_TRY(put_sampling(t));
+    HY3_TRY(put_swanlab(t));
     return put_packing(t);
 }
 
@@ -524,5 +563,6 @@ hy3_status hy3_translate_rest(struct hy3_translation *t)
     HY3_TRY(put_winners(t));
     HY3_TRY(hy3_put_intervals(t));
     hy3_check_schedule(t);
+    HY3_TRY(hy3_check_model(t));
     return t->origin == HY3_MS_SWIFT ? put_swift(t) : HY3_OK;
 }

@@ -94,8 +94,7 @@ void hy3_foreign_settle_nulls(enum hy3_origin origin, struct hy3_settings *given
             given->items[i].type = HY3_VALUE_NULL;
 }
 
-/* Whether two scalars are the same value: as texts, truths or numbers. */
-static bool is_same_scalar(const char *a, const char *b)
+bool hy3_is_same_scalar(const char *a, const char *b)
 {
     struct hy3_scalar_number x, y;
     bool s, t;
@@ -116,7 +115,7 @@ static bool is_among(const char *values, const char *text)
         char value[64];
 
         snprintf(value, sizeof value, "%.*s", (int)length, word);
-        if (is_same_scalar(value, text))
+        if (hy3_is_same_scalar(value, text))
             return true;
     }
     return false;

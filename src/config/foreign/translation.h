@@ -71,6 +71,12 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
 hy3_status hy3_put_swift_data(struct hy3_translation *t, const struct hy3_setting *s,
                               const char *key);
 
+/* Local. When all keys are there: those that repeat the model's config.json. */
+hy3_status hy3_check_model(struct hy3_translation *t);
+
+/* Local. Whether two scalars are the same value: as texts, truths or numbers. */
+bool hy3_is_same_scalar(const char *a, const char *b);
+
 /* Local. What needs several keys: alpha of rank, evaluation, defaults that depend on others. */
 hy3_status hy3_translate_rest(struct hy3_translation *t);
 
