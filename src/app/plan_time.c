@@ -11,14 +11,20 @@ static void print_part(const char *what, double seconds, double whole)
     printf("  %-42s %10.3f s %5.1f %%\n", what, seconds, whole > 0 ? 100 * seconds / whole : 0);
 }
 
-/* A checkpoint must be complete before the time limit: what is under way is finished first. */
-static void print_checkpoint(const struct hy3_plan *plan, double disk)
+/* A checkpoint must be complete before the time limit: what is under way is finished first, a step,
+ * whose seconds are known by rates only. */
+static void print_checkpoint(const struct hy3_plan *plan, double disk, bool has_step)
 {
     double seconds = plan->checkpoint / (disk > 0 ? disk : 1);
 
-    if (disk > 0)
-        printf("  checkpoint at %.3g GB/s: %.0f s; --signal=USR1@%.0f\n", 1e-9 * disk, seconds,
+    if (disk <= 0)
+        return;
+    printf("  checkpoint at %.3g GB/s: %.0f s; ", 1e-9 * disk, seconds);
+    if (has_step)
+        printf("--signal=USR1@%.0f\n",
                60 + 60 * ceil((seconds + hy3_plan_seconds(plan)) * 1.25 / 60));
+    else
+        printf("with --rates also the time of --signal\n");
 }
 
 void hy3_plan_time_print(const struct hy3_config *config, const struct hy3_plan_options *options,
@@ -29,8 +35,10 @@ void hy3_plan_time_print(const struct hy3_config *config, const struct hy3_plan_
                                       hy3_module_options_item_tokens(config));
     const struct hy3_timing *m = &plan->micros;
 
-    if (!options->rates)
+    if (!options->rates) {
+        print_checkpoint(plan, options->disk, false);
         return;
+    }
     printf("estimated time per step, busiest experts at %.2f times the mean\n", options->imbalance);
     printf("  %lld x %.3f s + update %.3f s = %.3f s\n", (long long)micros, m->seconds / micros,
            plan->update.seconds, step);
@@ -48,5 +56,5 @@ void hy3_plan_time_print(const struct hy3_config *config, const struct hy3_plan_
         "counted\n",
         tokens / step, options->ranks * tokens / step,
         100 * (m->flops + plan->update.flops) / step / options->rates->peak);
-    print_checkpoint(plan, options->disk);
+    print_checkpoint(plan, options->disk, true);
 }

@@ -11,6 +11,6 @@ static inline double hy3_plan_seconds(const struct hy3_plan *plan)
 }
 
 /* Local. Prints seconds of a micro-batch, of the update and of a step, where they go, and tokens
- * per second; nothing without rates. */
+ * per second; without rates only the seconds of a checkpoint, which need options->disk. */
 void hy3_plan_time_print(const struct hy3_config *config, const struct hy3_plan_options *options,
                          const struct hy3_plan *plan);

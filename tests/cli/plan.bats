@@ -69,7 +69,9 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     local rates="--rates $HY3_SOURCE/etc/devices/h100.cfg" even
 
     run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 offload=none
-    ! grep -q "tokens/s" "$OUT" || fail "seconds without rates"
+    ! grep -q "tokens/s\|checkpoint at" "$OUT" || fail "seconds without rates"
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 --disk 1GB
+    grep -q "checkpoint at 1 GB/s: 2 s; with --rates" "$OUT" || fail "$(shown)"
     run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 offload=none $rates \
         --imbalance 1 --disk 1GB
     even=$(sed -n 's/.* = \([0-9.]*\) s$/\1/p' "$OUT")
