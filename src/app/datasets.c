@@ -70,7 +70,7 @@ static hy3_status locate(const struct hy3_config *c, bool is_eval, struct hy3_na
 {
     const struct hy3_list *files = is_eval ? &c->eval_data_file : &c->train_data_file;
     const struct hy3_list *sets = is_eval ? &c->eval_dataset : &c->dataset;
-    const struct hy3_form form = {.splits_think = c->split_think};
+    const struct hy3_form form = {.splits_think = c->split_think, .guesses = c->guess_form};
 
     if (files->count == 0)
         return hy3_dataset_info_resolve(c->dataset_dir, sets->items, sets->count, out);
@@ -105,7 +105,7 @@ static hy3_status open_dataset(MPI_Comm comm, const struct hy3_config *config, c
                    "locating the data");
     HY3_TRY_DONE(hy3_named_data_share(comm, &named));
     options.files = (const char *const *)named.files;
-    options.forms = files->count > 0 && !c->split_think ? NULL : named.forms;
+    options.forms = files->count > 0 && !c->split_think && !c->guess_form ? NULL : named.forms;
     options.sets = named.sets;
     options.limits = named.limits;
     options.file_count = named.count;

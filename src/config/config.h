@@ -89,7 +89,8 @@ struct hy3_config {
     bool overwrite_cache, disable_shuffling;
     enum hy3_template template;
     enum hy3_special_tokens special_tokens_in_content;
-    bool split_think, enable_thinking, mask_history, preserve_thinking, mask_empty_think;
+    bool guess_form, split_think, enable_thinking, mask_history, preserve_thinking,
+        mask_empty_think;
     enum hy3_last_turn last_turn;
     enum hy3_reasoning_effort reasoning_effort;
     char *default_system;

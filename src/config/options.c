@@ -98,6 +98,8 @@ const struct hy3_option hy3_options[] = {
          "chat template; the tokenizer selects its dialect"),
     CHOICE(special_tokens_in_content, HY3_SPECIAL_TOKENS, ALL, NULL, FIXED,
          "a control token inside a text of a line: a bad line, plain characters, or the token"),
+    BOOL(guess_form, false, ALL, NULL, FIXED,
+         "of train_data_file: question and answer under other keys than messages, as ms-swift finds them"),
     BOOL(split_think, false, ALL, NULL, FIXED,
          "a think block in front of an answer is its reasoning; data sets of dataset_info.json always"),
     CHOICE(reasoning_effort, HY3_REASONING_EFFORTS, ALL, NULL, FIXED,

@@ -288,7 +288,7 @@ static const char *find_fault(const struct hy3_dataset_options *options,
     if (h->reading != hy3_fingerprint_reading(options))
         return "it was built with another truncation_strategy, reasoning_effort, enable_thinking, "
                "default_system, mask_history, preserve_thinking, last_turn, mask_empty_think, "
-               "split_think or entry of dataset_info.json";
+               "split_think, guess_form or entry of dataset_info.json";
     if (h->max_samples != options->max_samples)
         return "it was built with another max_samples";
     if (h->keep_unlabelled != options->keep_unlabelled)

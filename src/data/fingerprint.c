@@ -53,7 +53,7 @@ uint64_t hy3_fingerprint_reading(const struct hy3_dataset_options *options)
     sum = add_reading(&options->reading, sum);
     for (int f = 0; options->forms && f < options->file_count; f++) {
         const struct hy3_form *form = &options->forms[f];
-        const int64_t facts[] = {form->kind, form->splits_think,
+        const int64_t facts[] = {form->kind, form->splits_think + 2 * form->guesses,
                                  options->sets && options->max_samples > 0 ? options->sets[f] : 0};
 
         sum = XXH3_64bits_withSeed(facts, sizeof facts, sum);

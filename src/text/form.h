@@ -18,6 +18,7 @@ enum { HY3_FORM_NAME = 128 }; /* bytes of a column's or a tag's name */
 struct hy3_form { /* zero: lines of "messages" as they are; a name "": there is none */
     enum hy3_form_kind kind;
     bool splits_think; /* a think block at the beginning of an answer is its reasoning */
+    bool guesses;      /* the rest is found for each line by its keys: guess.h, first */
     char prompt[HY3_FORM_NAME], query[HY3_FORM_NAME], response[HY3_FORM_NAME];
     char history[HY3_FORM_NAME], system[HY3_FORM_NAME], tools[HY3_FORM_NAME];
     char messages[HY3_FORM_NAME];

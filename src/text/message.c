@@ -3,6 +3,7 @@
 #include "text/message.h"
 
 #include "base/memory.h"
+#include "text/guess.h"
 #include "text/keys.h"
 #include "text/labels.h"
 #include "text/line.h"
@@ -428,10 +429,15 @@ hy3_status hy3_conversation_parse_form(const char *line, size_t size, const stru
 {
     hy3_status status = HY3_OK;
     struct hy3_conversation *conversation = NULL;
+    struct hy3_form guessed;
 
     *out = NULL;
     HY3_TRY_DONE(create(&conversation));
     HY3_TRY_DONE(parse_line(line, size, &conversation->document));
+    if (form->guesses) {
+        HY3_TRY_DONE(hy3_form_guess(form, conversation->document, &guessed));
+        form = &guessed;
+    }
     HY3_TRY_DONE(hy3_form_apply(form, reading, names, conversation->document));
     if (!form->splits_think && !reading->without_reasoning &&
         hy3_form_has_think(names, conversation->document))

@@ -134,6 +134,10 @@ same_tokens() {
     same_tokens data_no_thinking
 }
 
+@test "ms-swift's lines: their form is found by their keys" {
+    same_tokens data_swift
+}
+
 @test "a data set of the hub is named, with how to fetch it" {
     cd "$HY3_SOURCE/tests/migration/data_hub"
     run_fails 2 "someone/some-set" hy3_tokenize run.cfg cache_dir="$BATS_TEST_TMPDIR/cache" \

@@ -215,7 +215,7 @@ static void training_options_become_ours(void **state)
 static void what_is_learned_of_a_line_becomes_ours(void **state)
 {
     static const struct scene scenes[] = {
-        {SWIFT "torch_dtype: bfloat16\n", NULL, "split_think = true;|reasoning_effort = \"auto\";"},
+        {SWIFT "torch_dtype: bfloat16\n", NULL, "split_think = true;|guess_form = true;|reasoning_effort = \"auto\";"},
         {LF "enable_thinking: null\nmask_history: true\ndefault_system: Be brief.\n", NULL, "enable_thinking = true;|reasoning_effort = \"auto\";|mask_history = true;|default_system = \"Be brief.\";"},
         {LF "train_sampling_strategy: sequential\ndisable_shuffling: false\n", NULL, "disable_shuffling = true;"},
         {LF "train_sampling_strategy: group_by_length\n", NULL, "disable_shuffling = false;"},

@@ -67,7 +67,7 @@ static void render(const struct hy3_conversation *conversation, int options)
     hy3_free(text.data);
 }
 
-/* As a line of the forms of LLaMA-Factory. */
+/* As a line of the forms of LLaMA-Factory and ms-swift. */
 static void read_forms(const char *line, size_t size)
 {
     static const struct hy3_form forms[] = {
@@ -92,9 +92,13 @@ static void read_forms(const char *line, size_t size)
          .function_tag = "function_call",
          .system_tag = "system"},
         {.splits_think = true},
+        {.splits_think = true, .guesses = true},
     };
     static const struct hy3_reading readings[] = {
-        {.effort = HY3_EFFORT_AUTO, .system = "Be brief."}, {0}, {.without_reasoning = true}};
+        {.effort = HY3_EFFORT_AUTO, .system = "Be brief."},
+        {0},
+        {.without_reasoning = true},
+        {.forgets_reasoning = true, .ends_in_round = true}};
     struct hy3_conversation *conversation;
 
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {

@@ -3,19 +3,24 @@
 #include "base/memory.h"
 #include "support/test.h"
 #include "text/forms.h"
+#include "text/guess.h"
 #include "text/line.h"
 #include "text/message.h"
 
-static const struct hy3_form named = {.splits_think = true}, native = {0};
+static const struct hy3_form named = {.splits_think = true}, native = {0},
+                             guessed = {.splits_think = true, .guesses = true};
 
 static struct hy3_reading reading; /* of the lines that follow */
 
 static json_t *apply(const struct hy3_form *form, const char *text, hy3_status *status)
 {
+    struct hy3_form own = *form;
     json_t *line;
 
     assert_ok(hy3_json_line(text, strlen(text), &line));
-    *status = hy3_form_apply(form, &reading, hy3_dialect_names(HY3_DIALECT_FINAL), line);
+    *status = form->guesses ? hy3_form_guess(form, line, &own) : HY3_OK;
+    if (*status == HY3_OK)
+        *status = hy3_form_apply(&own, &reading, hy3_dialect_names(HY3_DIALECT_FINAL), line);
     return line;
 }
 
@@ -157,6 +162,37 @@ static void what_apis_return_is_read_in_every_form(void **state)
                    "\"r\"}]}");
 }
 
+/* Each with what says the same in alpaca's or sharegpt's own columns. */
+static void a_form_is_found_by_the_keys_of_a_line(void **state)
+{
+    static const char *const same[] = {
+        "{\"query\": \"a\", \"response\": \"b\"}",
+        "{\"question\": \"a\", \"answer\": \"b\"}",
+        "{\"prompt\": \"a\", \"completion\": \"b\", \"history\": []}",
+        "{\"instruction\": \"a\", \"output\": \"b\", \"input\": \"\"}",
+        "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"},"
+        " {\"from\": \"gpt\", \"value\": \"b\"}]}",
+        "{\"messages\": [{\"from\": \"user\", \"value\": \"a\"},"
+        " {\"from\": \"assistant\", \"value\": \"b\"}]}",
+        "{\"conversation\": [{\"role\": \"human\", \"content\": \"a\"},"
+        " {\"role\": \"gpt\", \"content\": \"b\"}]}",
+        "{\"conversation\": [" ASK ", " ANSWER "]}",
+        "{\"messages\": [" ASK ", " ANSWER "]}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        assert_becomes(&guessed, same[i], "{\"messages\": [" ASK ", " ANSWER "], " LOW "}");
+    assert_becomes(&guessed,
+                   "{\"system_prompt\": \"s\", \"query\": \"a\", \"problem\": \"p\", "
+                   "\"response\": \"b\", \"history\": [[\"a\", \"b\"]]}",
+                   "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, " ASK ", " ANSWER
+                   ", " ASK ", " ANSWER "], \"problem\": \"p\", " LOW "}");
+    assert_becomes(&guessed, "{\"instruction\": \"x\", \"input\": \"y\", \"output\": \"b\"}",
+                   "{\"messages\": [{\"role\": \"user\", \"content\": \"x\\ny\"}, " ANSWER "], " LOW
+                   "}");
+}
+
 static void what_cannot_be_turned_is_a_bad_line(void **state)
 {
     static const struct {
@@ -187,6 +223,10 @@ static void what_cannot_be_turned_is_a_bad_line(void **state)
          "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": "
          "\"function_call\", \"value\": \"f(x)\"}]}",
          "message 2: a call must be JSON"},
+        {&guessed, "{\"question\": \"a\", \"problem\": \"a\", \"answer\": \"b\"}",
+         "'question' and 'problem' may both be the query; keep one"},
+        {&guessed, "{\"question\": \"a\", \"answer\": [\"b\"]}", "'answer', must be a text"},
+        {&guessed, "{\"text\": \"a\"}", "the question, 'query', is missing"},
         {&native,
          "{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": [{\"name\": \"f\", "
          "\"arguments\": \"x=1\"}]}]}",
@@ -210,6 +250,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_think_block_in_front_is_the_reasoning),
         cmocka_unit_test(reasoning_of_any_name_is_an_effort),
         cmocka_unit_test(what_apis_return_is_read_in_every_form),
+        cmocka_unit_test(a_form_is_found_by_the_keys_of_a_line),
         cmocka_unit_test(what_cannot_be_turned_is_a_bad_line),
     };
 

@@ -292,6 +292,7 @@ const struct hy3_foreign_default hy3_foreign_defaults[] = {
     {SWIFT,      "lora_target", LINEAR},
     {SWIFT,      "output_dir", "output"},
     {SWIFT,      "truncation_strategy", "delete"},
+    {SWIFT,      "guess_form", "true"},
     {SWIFT,      "split_think", "true"},
     {SWIFT,      "last_turn", "round"},
     {YAML,       "reasoning_effort", "auto"},
