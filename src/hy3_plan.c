@@ -10,24 +10,25 @@
 #include "config/arguments.h"
 
 /* Collective. The plan, on rank 0. */
-static hy3_status plan(const struct hy3_config *config, struct hy3_plan_options *o,
+static hy3_status plan(const struct hy3_config *config, const struct hy3_plan_options *options,
                        const char *device, const char *trace)
 {
     hy3_status status = HY3_OK;
+    struct hy3_plan_options o = *options;
     struct hy3_rates rates;
     int rank = hy3_rank(MPI_COMM_WORLD);
 
-    if (o->ranks == 0)
+    if (o.ranks == 0)
         HY3_FAIL(HY3_EUSAGE, "the argument --ranks is missing");
-    if ((trace || o->suggest) && !device)
+    if ((trace || o.suggest) && !device)
         HY3_FAIL(HY3_EUSAGE, "--%s needs --rates", trace ? "trace" : "suggest");
     if (rank == 0 && device) {
         status = hy3_rates_read(device, &rates);
-        o->rates = &rates;
+        o.rates = &rates;
     }
     HY3_AGREE(MPI_COMM_WORLD, status, "reading the rates");
     if (rank == 0)
-        status = hy3_plan_print(config, o, trace);
+        status = hy3_plan_print(config, &o, trace);
     return hy3_agree(MPI_COMM_WORLD, status, "planning");
 }
 

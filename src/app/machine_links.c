@@ -18,6 +18,8 @@ struct transfer {
     int64_t *first, *count; /* [size] of an exchange */
 };
 
+typedef hy3_status transfer_kind(const struct transfer *);
+
 static hy3_status gather(const struct transfer *t)
 {
     struct hy3_transfer transfer = {0};
@@ -52,7 +54,7 @@ static hy3_status exchange(const struct transfer *t)
 /* Collective on the group. Mean seconds in which parts of so many elements go to all others. */
 static hy3_status time_parts(struct transfer *t, int64_t part, double *seconds)
 {
-    hy3_status (*const kinds[])(const struct transfer *) = {gather, sum, exchange};
+    static transfer_kind *const kinds[] = {gather, sum, exchange};
     const int all = sizeof kinds / sizeof *kinds;
     double begin = 0;
 
