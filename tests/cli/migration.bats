@@ -130,6 +130,31 @@ same_tokens() {
     same_tokens data_last_round
 }
 
+@test "T1: in plain lines a think block is text, as upstream has it, and that is said" {
+    local ask='{"messages": [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", '
+    printf '%s\n' "$ask\"content\": \"<think>add</think>5\"}]}" \
+        "$ask\"content\": \"<think>sum</think>5\"}]}" "$ask\"content\": \"5\"}]}" >plain.jsonl
+    local native=("$HY3_SOURCE/tests/migration/native.cfg" max_seq_length=512
+        model_name_or_path="$BATS_FILE_TMPDIR/model" train_data_file=plain.jsonl)
+    run_ok hy3_tokenize "${native[@]}" cache_dir=text
+    [ "$(grep -c "learned as text: see split_think (2 lines)" "$ERR")" -eq 1 ] || fail "$(shown)"
+    run_ok hy3_tokenize "${native[@]}" cache_dir=split split_think=true
+    ! grep -q "learned as text" "$ERR"
+    ! diff -q <(h5dump -d /tokens text/train.h5 | tail -n +2) \
+        <(h5dump -d /tokens split/train.h5 | tail -n +2)
+}
+
+@test "T2: the effort of a line counts, else that of its reasoning, else the configuration's" {
+    same_tokens data_effort
+    sed -i 's/"reasoning_effort": "\(high\|no_think\)", \("messages": .*\(7\|then\)"\)/"reasoning_effort": "low", \2/' \
+        same.jsonl
+    run_ok hy3_tokenize run.yaml tokenized_path=low reasoning_effort=low
+    run_ok hy3_tokenize "$HY3_SOURCE/tests/migration/native.cfg" max_seq_length=512 \
+        cache_dir=same model_name_or_path="$BATS_FILE_TMPDIR/model" train_data_file=same.jsonl
+    diff <(h5dump -d /tokens low/train.h5 | tail -n +2) <(h5dump -d /tokens same/train.h5 |
+        tail -n +2)
+}
+
 @test "T3: without enable_thinking no reasoning is left" {
     same_tokens data_no_thinking
 }
