@@ -123,18 +123,25 @@ static void check_patience(struct hy3_translation *t)
                     "evaluate at the same steps");
 }
 
+/* Whether an evaluation decides which checkpoint is the result, or ends the run. */
+static bool chooses_best(const struct hy3_translation *t)
+{
+    const struct hy3_setting *best = hy3_theirs(t, "load_best_model_at_end");
+    const char *text = best ? hy3_setting_text(best) : NULL;
+    bool truth;
+
+    return (text && hy3_scalar_truth(text, &truth) && truth) ||
+           hy3_theirs(t, "early_stopping_steps") || hy3_theirs(t, "early_stop_interval") ||
+           is_word(hy3_ours_text(t, "save_strategy"), "best");
+}
+
 /* A first evaluation that comes later decides which is the best. */
 static void check_delay(struct hy3_translation *t)
 {
     const struct hy3_setting *s = hy3_theirs(t, "eval_delay");
-    const struct hy3_setting *best = hy3_theirs(t, "load_best_model_at_end");
-    const char *off = s ? hy3_setting_text(s) : "0", *text = best ? hy3_setting_text(best) : NULL;
-    bool truth = false, chooses = hy3_theirs(t, "early_stopping_steps") ||
-                                  hy3_theirs(t, "early_stop_interval") ||
-                                  is_word(hy3_ours_text(t, "save_strategy"), "best");
 
-    chooses = chooses || (text && hy3_scalar_truth(text, &truth) && truth);
-    if (chooses && !(off && hy3_is_same_scalar(off, "0")))
+    if (s && chooses_best(t) &&
+        !(hy3_setting_text(s) && hy3_is_same_scalar(hy3_setting_text(s), "0")))
         hy3_problem(t->problems, s->where,
                     "eval_delay is not available where evaluations choose a checkpoint: all count "
                     "here; leave it out");
