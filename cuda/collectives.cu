@@ -8,7 +8,11 @@
  * every rank, so its communicators cannot deadlock. Between the streams neither waits for the
  * other, and no communicator is used on both: each makes progress as soon as its kernels are
  * resident, and those of NCCL take a small part of a device (at most 32 of its multiprocessors
- * each). An MPI communicator gets its NCCL communicator at first use, as an attribute. */
+ * each). An MPI communicator gets its NCCL communicator, as an attribute, from `open`, before
+ * anything is loaded, or at first use.
+ *
+ * Communicators are non-blocking: what NCCL has not finished when a call returns, its creation and
+ * connections above all, is waited for by the program's own wait (ready), under ddp_timeout. */
 #define MPICH_SKIP_MPICXX 1
 #define OMPI_SKIP_MPICXX  1
 #include "cuda/module.h"
@@ -28,27 +32,82 @@ static struct {
     int free_count;
 } nccl;
 
-static hy3_status failed(const char *call, ncclResult_t error, const char *file, int line)
+/* What NCCL last wrote about an error: its only useful words; "": nothing. */
+static const char *last_words(void)
 {
-    return hy3_cuda_failed(call, ncclGetErrorString(error), false, file, line);
+    const char *words = ncclGetLastError(NULL);
+
+    return words ? words : "";
 }
 
-#define NCCL_TRY(call)                                        \
-    do {                                                      \
-        ncclResult_t error_ = (call);                         \
-        if (error_ != ncclSuccess)                            \
-            return failed(#call, error_, __FILE__, __LINE__); \
+/* The text of an error, valid until the next one. */
+static const char *text_of(ncclResult_t error)
+{
+    static char text[1024];
+    const char *words = last_words();
+
+    snprintf(text, sizeof text, "%s%s%s", ncclGetErrorString(error), words[0] ? ": " : "", words);
+    return text;
+}
+
+static hy3_status failed(const char *call, ncclResult_t error, const char *file, int line)
+{
+    return hy3_cuda_failed(call, text_of(error), false, file, line);
+}
+
+/* A communicator that is still at work on a call. */
+struct progress {
+    ncclComm_t communicator;
+    ncclResult_t state;
+};
+
+static bool is_ready(void *context)
+{
+    struct progress *p = (struct progress *)context;
+    ncclResult_t error = HY3_CUDA_WATCHED("ncclCommGetAsyncError",
+                                          ncclCommGetAsyncError(p->communicator, &p->state));
+
+    if (error != ncclSuccess)
+        p->state = error;
+    return p->state != ncclInProgress;
+}
+
+/* What `result` of a call on the communicator becomes once NCCL is done with it. */
+static ncclResult_t ready(ncclComm_t communicator, ncclResult_t result, const char *call)
+{
+    struct progress p = {communicator, result};
+
+    if (result == ncclInProgress)
+        hy3_cuda_host.wait_on(is_ready, &p, call, "the GPU or another rank", false);
+    return p.state;
+}
+
+/* HY3_TRY for calls of NCCL on a communicator. */
+#define NCCL_TRY(communicator, name, call)                                               \
+    do {                                                                                 \
+        ncclResult_t error_ = ready((communicator), HY3_CUDA_WATCHED(name, call), name); \
+        if (error_ != ncclSuccess)                                                       \
+            return failed(name, error_, __FILE__, __LINE__);                             \
     } while (0)
 
-/* Called by MPI when a communicator is freed. */
+/* The same inside a group, whose end begins the work. */
+#define NCCL_QUEUE(name, call)                                 \
+    do {                                                       \
+        ncclResult_t error_ = HY3_CUDA_WATCHED(name, call);    \
+        if (error_ != ncclSuccess && error_ != ncclInProgress) \
+            return failed(name, error_, __FILE__, __LINE__);   \
+    } while (0)
+
+/* Called by MPI when a communicator is freed. What fails here has failed before. */
 static int forget(MPI_Comm, int, void *value, void *)
 {
-    ncclComm_t communicator = (ncclComm_t)value;
+    ncclComm_t c = (ncclComm_t)value;
 
+    (void)ready(c, HY3_CUDA_WATCHED("ncclCommFinalize", ncclCommFinalize(c)), "ncclCommFinalize");
     for (int i = 0; i < nccl.count; i++)
-        if (nccl.communicators[i] == communicator)
+        if (nccl.communicators[i] == c)
             nccl.communicators[i] = nccl.communicators[--nccl.count];
-    (void)ncclCommDestroy(communicator);
+    (void)HY3_CUDA_WATCHED("ncclCommDestroy", ncclCommDestroy(c));
     return MPI_SUCCESS;
 }
 
@@ -67,23 +126,31 @@ static hy3_status create(const struct hy3_group *group, ncclComm_t *out)
         ncclUniqueId id;
     } word = {};
 
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    ncclResult_t begun;
     MPI_Request request;
 
+    config.blocking = 0;
     if (!nccl.has_key) {
         MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, forget, &nccl.key, NULL);
         nccl.has_key = true;
     }
     if (nccl.count == MOST_COMMUNICATORS)
-        return failed("ncclCommInitRank", ncclInvalidUsage, __FILE__, __LINE__);
+        return failed("ncclCommInitRankConfig", ncclInvalidUsage, __FILE__, __LINE__);
     if (group->rank == 0)
         word.error = ncclGetUniqueId(&word.id);
     MPI_Ibcast(&word, (int)sizeof word, MPI_BYTE, 0, group->comm, &request);
-    hy3_cuda_host.wait_for(is_done, &request, "preparing NCCL");
+    hy3_cuda_host.wait_on(is_done, &request, "creating NCCL's communicators", "another rank", true);
     if (word.error != ncclSuccess)
         return failed("ncclGetUniqueId", word.error, __FILE__, __LINE__);
-    NCCL_TRY(ncclCommInitRank(out, group->size, word.id, group->rank));
+    begun =
+        HY3_CUDA_WATCHED("ncclCommInitRankConfig",
+                         ncclCommInitRankConfig(out, group->size, word.id, group->rank, &config));
+    if (begun != ncclSuccess && begun != ncclInProgress)
+        return failed("ncclCommInitRankConfig", begun, __FILE__, __LINE__);
     nccl.communicators[nccl.count++] = *out;
     MPI_Comm_set_attr(group->comm, nccl.key, *out);
+    NCCL_TRY(*out, "ncclCommInitRankConfig", begun);
     return HY3_OK;
 }
 
@@ -103,6 +170,13 @@ static hy3_status communicator_of(const struct hy3_group *group, ncclComm_t *out
         HY3_CUDA_TRY(cudaStreamCreateWithPriority(&nccl.rows, cudaStreamNonBlocking, greatest));
     }
     return HY3_OK;
+}
+
+static hy3_status open_group(const struct hy3_group *group)
+{
+    ncclComm_t communicator;
+
+    return group->size == 1 ? HY3_OK : communicator_of(group, &communicator);
 }
 
 static hy3_status take_event(struct hy3_event **out)
@@ -171,6 +245,7 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
         return HY3_OK;
     HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
     NCCL_TRY(
+        communicator, "ncclAllReduce",
         ncclAllReduce(data, data, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.weights));
     HY3_TRY(mark(nccl.weights, &transfer.event));
     return finish(stream, &transfer, phase);
@@ -186,7 +261,8 @@ static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *
     if (group->size == 1 || count == 0)
         return HY3_OK;
     HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
-    NCCL_TRY(ncclAllGather((const char *)data + (size_t)group->rank * bytes, data, bytes, ncclUint8,
+    NCCL_TRY(communicator, "ncclAllGather",
+             ncclAllGather((const char *)data + (size_t)group->rank * bytes, data, bytes, ncclUint8,
                            communicator, nccl.weights));
     return mark(nccl.weights, &transfer->event);
 }
@@ -201,7 +277,8 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
     if (group->size == 1)
         return hy3_cuda_device.copy(stream, own, data, (size_t)count * sizeof *data);
     HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
-    NCCL_TRY(ncclReduceScatter(data, own, (size_t)count, ncclFloat32, ncclSum, communicator,
+    NCCL_TRY(communicator, "ncclReduceScatter",
+             ncclReduceScatter(data, own, (size_t)count, ncclFloat32, ncclSum, communicator,
                                nccl.weights));
     return mark(nccl.weights, &transfer->event);
 }
@@ -214,23 +291,37 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     size_t row = (size_t)rows->row_bytes;
 
     HY3_TRY(begin(stream, &nccl.rows, group, &communicator));
-    NCCL_TRY(ncclGroupStart());
+    NCCL_TRY(communicator, "ncclGroupStart", ncclGroupStart());
     for (int i = 0; i < group->size; i++) {
         if (rows->send_count[i] > 0)
-            NCCL_TRY(ncclSend((const char *)rows->send + (size_t)rows->send_first[i] * row,
-                              (size_t)rows->send_count[i] * row, ncclUint8, i, communicator,
-                              nccl.rows));
+            NCCL_QUEUE("ncclSend",
+                       ncclSend((const char *)rows->send + (size_t)rows->send_first[i] * row,
+                                (size_t)rows->send_count[i] * row, ncclUint8, i, communicator,
+                                nccl.rows));
         if (rows->receive_count[i] > 0)
-            NCCL_TRY(ncclRecv((char *)rows->receive + (size_t)rows->receive_first[i] * row,
-                              (size_t)rows->receive_count[i] * row, ncclUint8, i, communicator,
-                              nccl.rows));
+            NCCL_QUEUE("ncclRecv",
+                       ncclRecv((char *)rows->receive + (size_t)rows->receive_first[i] * row,
+                                (size_t)rows->receive_count[i] * row, ncclUint8, i, communicator,
+                                nccl.rows));
     }
-    NCCL_TRY(ncclGroupEnd());
+    NCCL_TRY(communicator, "ncclGroupEnd", ncclGroupEnd());
     HY3_TRY(mark(nccl.rows, &transfer.event));
     return finish(stream, &transfer, phase);
 }
 
+const char *hy3_cuda_library_name(void)
+{
+    static char name[32];
+    int version = 0;
+
+    (void)ncclGetVersion(&version);
+    snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
+             version % 100);
+    return name;
+}
+
 const struct hy3_collectives hy3_cuda_collectives = {
+    .open = open_group,
     .all_reduce = all_reduce,
     .all_gather = all_gather,
     .reduce_scatter = reduce_scatter,
@@ -238,21 +329,32 @@ const struct hy3_collectives hy3_cuda_collectives = {
     .all_to_all = all_to_all,
 };
 
-const char *hy3_cuda_trouble(void)
+static const char *trouble(void)
 {
     for (int i = 0; i < nccl.count; i++) {
         ncclResult_t error = ncclSuccess;
 
-        if (ncclCommGetAsyncError(nccl.communicators[i], &error) == ncclSuccess &&
+        if (HY3_CUDA_WATCHED("ncclCommGetAsyncError",
+                             ncclCommGetAsyncError(nccl.communicators[i], &error)) == ncclSuccess &&
             error != ncclSuccess && error != ncclInProgress)
             return ncclGetErrorString(error);
     }
     return NULL;
 }
 
-void hy3_cuda_abort(void)
+/* All at once: the end of one waits for the device, on which another one's kernel may run (NCCL
+ * issue 1013). It may block all the same; the program does not wait for it. */
+static void abandon(void)
 {
+    (void)ncclGroupStart();
     for (int i = 0; i < nccl.count; i++)
         (void)ncclCommAbort(nccl.communicators[i]);
+    (void)ncclGroupEnd();
     nccl.count = 0;
 }
+
+const struct hy3_wait_library hy3_cuda_library = {
+    .trouble = trouble,
+    .last_words = last_words,
+    .abandon = abandon,
+};

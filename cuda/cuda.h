@@ -24,7 +24,11 @@ extern "C" {
 struct hy3_cuda_host {
     hy3_status (*fail)(hy3_status code, const char *file, int line, const char *format, ...);
     /* Returns when is_done says so; the job ends if that takes longer than ddp_timeout. */
-    void (*wait_for)(bool (*is_done)(void *context), void *context, const char *phase);
+    void (*wait_on)(bool (*is_done)(void *context), void *context, const char *phase,
+                    const char *whose, bool is_counted);
+    /* The program's watchdog looks at what is between the two. */
+    void (*enter)(const char *call, const char *file, int line);
+    void (*leave)(void);
 };
 extern struct hy3_cuda_host hy3_cuda_host;
 
@@ -33,29 +37,41 @@ extern struct hy3_cuda_host hy3_cuda_host;
 hy3_status hy3_cuda_failed(const char *call, const char *why, bool memory, const char *file,
                            int line);
 
+template <class T> static inline T hy3_cuda_returned(T result)
+{
+    hy3_cuda_host.leave();
+    return result;
+}
+
+/* The result of a call that may not return: the driver may wait for the device, and NCCL for other
+ * ranks. The watchdog then ends the job with the call's `name`. */
+#define HY3_CUDA_WATCHED(name, call) \
+    (hy3_cuda_host.enter(name, __FILE__, __LINE__), hy3_cuda_returned(call))
+
 /* HY3_TRY for calls of CUDA and cuBLAS. */
 #define HY3_CUDA_TRY(call)                                                                   \
     do {                                                                                     \
-        cudaError_t error_ = (call);                                                         \
+        cudaError_t error_ = HY3_CUDA_WATCHED(#call, call);                                  \
         if (error_ != cudaSuccess)                                                           \
             return hy3_cuda_failed(#call, cudaGetErrorString(error_),                        \
                                    error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__); \
     } while (0)
 #define HY3_CUBLAS_TRY(call)                                                                  \
     do {                                                                                      \
-        cublasStatus_t error_ = (call);                                                       \
+        cublasStatus_t error_ = HY3_CUDA_WATCHED(#call, call);                                \
         if (error_ != CUBLAS_STATUS_SUCCESS)                                                  \
             return hy3_cuda_failed(#call, cublasGetStatusString(error_),                      \
                                    error_ == CUBLAS_STATUS_ALLOC_FAILED, __FILE__, __LINE__); \
     } while (0)
 /* HY3_LAUNCH, and HY3_TRY for its error. */
-#define HY3_CUDA_LAUNCH(kernel, grid, block, shared, stream, ...)                            \
-    do {                                                                                     \
-        cudaError_t error_;                                                                  \
-        HY3_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__);                        \
-        if ((error_ = cudaGetLastError()) != cudaSuccess)                                    \
-            return hy3_cuda_failed("launch of " #kernel, cudaGetErrorString(error_),         \
-                                   error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__); \
+#define HY3_CUDA_LAUNCH(kernel, grid, block, shared, stream, ...)                             \
+    do {                                                                                      \
+        cudaError_t error_;                                                                   \
+        hy3_cuda_host.enter("kernel launch", __FILE__, __LINE__); /* the queue may be full */ \
+        HY3_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__);                         \
+        if ((error_ = hy3_cuda_returned(cudaGetLastError())) != cudaSuccess)                  \
+            return hy3_cuda_failed("launch of " #kernel, cudaGetErrorString(error_),          \
+                                   error_ == cudaErrorMemoryAllocation, __FILE__, __LINE__);  \
     } while (0)
 
 /* In a developer build of the emulated GPU, checks the indices in the field `name` of the arguments

@@ -41,7 +41,49 @@ void hy3_cuda_note_phase(const char *last)
 /* A failure here comes from an earlier call, and the next one reports it. */
 static void release(void *memory)
 {
-    (void)cudaFree(memory);
+    (void)HY3_CUDA_WATCHED("cudaFree", cudaFree(memory));
+}
+
+/* Work of the device that is waited for: by polling, not inside the driver, so by ddp_timeout. */
+struct wait {
+    cudaStream_t stream; /* all it holds, unless there is an event */
+    cudaEvent_t event;
+    cudaError_t error;
+};
+
+static bool has_ended(void *context)
+{
+    struct wait *w = (struct wait *)context;
+
+    w->error = w->event ? HY3_CUDA_WATCHED("cudaEventQuery", cudaEventQuery(w->event))
+                        : HY3_CUDA_WATCHED("cudaStreamQuery", cudaStreamQuery(w->stream));
+    return w->error != cudaErrorNotReady;
+}
+
+static hy3_status wait_for(struct wait *w, bool is_counted)
+{
+    hy3_cuda_host.wait_on(has_ended, w, phase, "the GPU or another rank", is_counted);
+    if (w->error != cudaSuccess)
+        return hy3_cuda_failed(w->event ? "cudaEventQuery" : "cudaStreamQuery",
+                               cudaGetErrorString(w->error), false, __FILE__, __LINE__);
+    return HY3_OK;
+}
+
+static hy3_status synchronize(struct hy3_stream *stream)
+{
+    struct wait w = {};
+
+    w.stream = hy3_cuda_stream(stream)->stream;
+    return wait_for(&w, true);
+}
+
+/* As synchronize, where other ranks may not do the same. */
+static hy3_status synchronize_own(cudaStream_t stream)
+{
+    struct wait w = {};
+
+    w.stream = stream;
+    return wait_for(&w, false);
 }
 
 static hy3_status device_alloc(size_t bytes, void **out)
@@ -54,8 +96,7 @@ static hy3_status device_alloc(size_t bytes, void **out)
     HY3_CUDA_TRY(cudaMalloc(&memory, bytes));
     *out = memory;
     HY3_CUDA_TRY(cudaMemsetAsync(memory, 0, bytes, 0));
-    HY3_CUDA_TRY(cudaStreamSynchronize(0));
-    return HY3_OK;
+    return synchronize_own(0);
 }
 
 static hy3_status host_alloc(size_t bytes, void **out)
@@ -71,7 +112,7 @@ static hy3_status host_alloc(size_t bytes, void **out)
 static void host_free(void *memory)
 {
     if (memory)
-        (void)cudaFreeHost(memory);
+        (void)HY3_CUDA_WATCHED("cudaFreeHost", cudaFreeHost(memory));
 }
 
 static hy3_status stream_create(struct hy3_stream **out)
@@ -86,44 +127,19 @@ static void stream_free(struct hy3_stream *s)
     if (!s)
         return;
     if (s->stream)
-        (void)cudaStreamSynchronize(s->stream);
+        (void)synchronize_own(s->stream);
     hy3_blas_free(s->blas);
     hy3_tiles_free(s->tiles);
     for (int i = 0; i < HY3_CUDA_SLOTS; i++)
         release(s->scratch[i].memory);
     for (int i = 0; i < HY3_UPLOADS; i++) {
         if (s->uploads[i].arrived)
-            (void)cudaEventDestroy(s->uploads[i].arrived);
+            (void)HY3_CUDA_WATCHED("cudaEventDestroy", cudaEventDestroy(s->uploads[i].arrived));
         host_free(s->uploads[i].pinned);
     }
     if (s->stream)
-        (void)cudaStreamDestroy(s->stream);
+        (void)HY3_CUDA_WATCHED("cudaStreamDestroy", cudaStreamDestroy(s->stream));
     free(s);
-}
-
-/* A wait for the device under ddp_timeout. */
-struct wait {
-    cudaStream_t stream;
-    cudaError_t error;
-};
-
-static bool is_idle(void *context)
-{
-    struct wait *w = (struct wait *)context;
-
-    w->error = cudaStreamQuery(w->stream);
-    return w->error != cudaErrorNotReady;
-}
-
-static hy3_status synchronize(struct hy3_stream *stream)
-{
-    struct wait w = {hy3_cuda_stream(stream)->stream, cudaSuccess};
-
-    hy3_cuda_host.wait_for(is_idle, &w, phase);
-    if (w.error != cudaSuccess)
-        return hy3_cuda_failed("cudaStreamQuery", cudaGetErrorString(w.error), false, __FILE__,
-                               __LINE__);
-    return HY3_OK;
 }
 
 static hy3_status event_create(struct hy3_event **out)
@@ -136,7 +152,7 @@ static hy3_status event_create(struct hy3_event **out)
 static void event_free(struct hy3_event *e)
 {
     if (e && e->event)
-        (void)cudaEventDestroy(e->event);
+        (void)HY3_CUDA_WATCHED("cudaEventDestroy", cudaEventDestroy(e->event));
     free(e);
 }
 
@@ -225,13 +241,14 @@ hy3_status hy3_cuda_upload(struct hy3_stream *stream, enum hy3_cuda_slot slot, c
 {
     struct hy3_stream *s = hy3_cuda_stream(stream);
     struct hy3_cuda_upload *u = &s->uploads[s->next_upload];
+    struct wait w = {};
 
     s->next_upload = (s->next_upload + 1) % HY3_UPLOADS;
     HY3_TRY(hy3_cuda_scratch(s, slot, bytes, out));
     if (!u->arrived)
         HY3_CUDA_TRY(cudaEventCreateWithFlags(&u->arrived, cudaEventDisableTiming));
-    else
-        HY3_CUDA_TRY(cudaEventSynchronize(u->arrived));
+    w.event = u->arrived;
+    HY3_TRY(wait_for(&w, false));
     if (bytes > u->capacity) {
         host_free(u->pinned);
         u->pinned = NULL;

@@ -12,7 +12,7 @@ extern "C" {
 
 extern const struct hy3_collectives hy3_cuda_collectives;
 
-/* Text of an asynchronous NCCL error, or NULL. */
-const char *hy3_cuda_trouble(void);
-/* Aborts all NCCL communicators of this process: a peer has vanished. */
-void hy3_cuda_abort(void);
+/* "NCCL 2.28.9" */
+const char *hy3_cuda_library_name(void);
+/* How the program's waits look after NCCL. */
+extern const struct hy3_wait_library hy3_cuda_library;

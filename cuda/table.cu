@@ -11,6 +11,7 @@ static struct hy3_backend table;
 static void fill_in(const struct hy3_module_host *host)
 {
     table.name = "cuda";
+    table.library = hy3_cuda_library_name();
     table.abi = HY3_BACKEND_ABI;
     table.device = hy3_cuda_device;
     table.collectives = hy3_cuda_collectives;
@@ -37,14 +38,16 @@ extern "C" __attribute__((visibility("default"))) hy3_status hy3_cuda_open(
                           "the GPU library is from another version of hy3 (interface %d, not %u)",
                           (int)HY3_BACKEND_ABI, host->abi);
     hy3_cuda_host.fail = host->fail;
-    hy3_cuda_host.wait_for = host->wait_for;
-    error = cudaGetDeviceCount(&devices);
+    hy3_cuda_host.wait_on = host->wait_on;
+    hy3_cuda_host.enter = host->enter;
+    hy3_cuda_host.leave = host->leave;
+    error = HY3_CUDA_WATCHED("cudaGetDeviceCount", cudaGetDeviceCount(&devices));
     if (error != cudaSuccess || devices == 0)
         return host->fail(HY3_EDEVICE, __FILE__, __LINE__, "no GPU can be used here: %s",
                           error != cudaSuccess ? cudaGetErrorString(error) : "none was found");
     HY3_CUDA_TRY(cudaSetDevice(host->node_rank % devices));
     fill_in(host);
-    host->watch(hy3_cuda_trouble, hy3_cuda_abort);
+    host->watch(&hy3_cuda_library);
     *out = &table;
     return HY3_OK;
 }

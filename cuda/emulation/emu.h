@@ -5,6 +5,11 @@
  * names it. Environment:
  *   HY3_EMU_SEED        the schedule: 0 ascending, 1 descending, others random
  *   HY3_EMU_FAIL_AT=N   the N-th call of the CUDA runtime, cuBLAS or NCCL fails
+ *   HY3_EMU_HANG=CALL[:N]  the N-th call of CALL (default: the first), a function of the three or a
+ *                       kernel, never returns; "pageable": copies between the device and memory
+ *                       that is not pinned; "kernel": a kernel is launched that never ends
+ *   HY3_EMU_STOP=CALL[:N]  this process stops in it, as by SIGSTOP
+ *   HY3_EMU_COUNT=CALL  how often it was called is printed at the end
  *   HY3_EMU_MEMORY      the device's memory in MiB (default 65536)
  *   HY3_EMU_CAPABILITY  its major compute capability (default 9) */
 #pragma once
@@ -88,8 +93,16 @@ void hy3_emu_progress();
 /* Aborts unless `pointer` is NULL, or device or pinned memory. */
 void hy3_emu_check_pointer(const char *what, int argument, const void *pointer);
 
-/* Whether this call is the one that HY3_EMU_FAIL_AT chose; `call` is its name in the report. */
-bool hy3_emu_fails(const char *call);
-
 /* Whether the dimensions of a launch are legal; cudaGetLastError reports it otherwise. */
-bool hy3_emu_may_launch(const char *kernel, dim3 grid, dim3 block, size_t shared);
+bool hy3_emu_may_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
+                        cudaStream_t stream);
+
+/* ---- faults.cpp ---- */
+
+/* Whether this call is the one that HY3_EMU_FAIL_AT chose; `call` is its name in the report. Does
+ * not return if HY3_EMU_HANG chose it. */
+bool hy3_emu_fails(const char *call);
+bool hy3_emu_has_failed(); /* one has */
+void hy3_emu_may_hang(const char *call);
+/* Whether the kernel that is launched now never ends. */
+bool hy3_emu_is_endless();

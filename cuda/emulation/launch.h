@@ -293,7 +293,7 @@ void hy3_emu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 bloc
     std::tuple<P...> arguments(a...);
     int index = 0;
 
-    if (!hy3_emu_may_launch(name, grid, block, shared))
+    if (!hy3_emu_may_launch(name, grid, block, shared, stream))
         return;
     std::apply([&](const auto &...value) { (hy3_emu_check(name, index++, value), ...); },
                arguments);

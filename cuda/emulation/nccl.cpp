@@ -4,7 +4,8 @@
  *
  * Messages pass through host memory, so MPI accesses no device memory while the host runs. A query
  * for asynchronous errors lets the streams progress, as a device does by itself: a rank that waits
- * for another must query, or both wait forever. */
+ * for another must query, or both wait forever. Communicators are non-blocking ones: a call is in
+ * progress when it returns, and no other call may follow before a query has said that it is not. */
 #include "cuda/emulation/emu.h"
 
 #include <cuda_bf16.h>
@@ -13,12 +14,16 @@
 #include <nccl.h>
 
 #include <memory>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <vector>
 
 struct ncclComm {
     MPI_Comm comm;
     int size, rank;
+    std::function<bool()> setup; /* until it returns true, the communicator is being made */
+    int busy;                    /* queries until the last call is no longer in progress */
 };
 
 #define API extern "C" ncclResult_t
@@ -31,6 +36,55 @@ struct ncclComm {
 namespace
 {
 
+/* Communicators in the making: the root in the identifier gathers the world ranks of all and sends
+ * them to all. */
+struct meeting {
+    int root, tag, size, me;
+    int mine[2];                   /* rank in the group, in the world */
+    std::vector<int> pairs, world; /* the root's; the world ranks */
+    std::vector<MPI_Request> first, second;
+};
+
+bool are_done(std::vector<MPI_Request> &requests)
+{
+    int done;
+
+    MPI_Testall((int)requests.size(), requests.data(), &done, MPI_STATUSES_IGNORE);
+    return done;
+}
+
+/* Only once all have come: MPI's own call waits inside. */
+void make(ncclComm_t c, const meeting &m)
+{
+    MPI_Group all, some;
+
+    MPI_Comm_group(MPI_COMM_WORLD, &all);
+    MPI_Group_incl(all, m.size, m.world.data(), &some);
+    MPI_Comm_create_group(MPI_COMM_WORLD, some, m.tag, &c->comm);
+    MPI_Group_free(&all);
+    MPI_Group_free(&some);
+}
+
+bool meet(ncclComm_t c, meeting &m)
+{
+    if (!are_done(m.first))
+        return false;
+    if (m.me == m.root && m.second.empty()) {
+        for (int i = 0; i < m.size; i++)
+            m.world[(size_t)m.pairs[2 * (size_t)i]] = m.pairs[2 * (size_t)i + 1];
+        for (int other : m.world) {
+            m.second.emplace_back(MPI_REQUEST_NULL);
+            if (other != m.me)
+                MPI_Isend(m.world.data(), m.size, MPI_INT, other, m.tag + 1000, MPI_COMM_WORLD,
+                          &m.second.back());
+        }
+    }
+    if (!are_done(m.second))
+        return false;
+    make(c, m);
+    return true;
+}
+
 typedef std::vector<char> bytes;
 
 /* A call: what it posts, and what it does once its group is complete. */
@@ -41,6 +95,7 @@ struct call {
 
 std::vector<call> pending;
 cudaStream_t pending_stream;
+ncclComm_t pending_comm;
 int depth;
 
 struct group {
@@ -56,6 +111,7 @@ ncclResult_t flush()
     if (pending.empty())
         return ncclSuccess;
     g->calls.swap(pending);
+    pending_comm->busy = 2;
     hy3_emu_enqueue_waiting(pending_stream, [g] {
         int done;
 
@@ -70,11 +126,16 @@ ncclResult_t flush()
             c.end();
         return true;
     });
-    return ncclSuccess;
+    return ncclInProgress;
 }
 
-ncclResult_t add(cudaStream_t stream, call c)
+ncclResult_t add(ncclComm_t comm, cudaStream_t stream, call c)
 {
+    if (comm->busy || comm->setup) {
+        fprintf(stderr, "hy3_emu: a communicator is used while a call on it is in progress\n");
+        abort();
+    }
+    pending_comm = comm;
     pending_stream = stream;
     pending.push_back(std::move(c));
     return depth ? ncclSuccess : flush();
@@ -95,6 +156,17 @@ extern "C" const char *ncclGetErrorString(ncclResult_t error)
                                           : "unhandled system error";
 }
 
+extern "C" const char *ncclGetLastError(ncclComm_t)
+{
+    return hy3_emu_has_failed() ? "the emulated network is down" : "";
+}
+
+API ncclGetVersion(int *version)
+{
+    *version = NCCL_VERSION_CODE;
+    return ncclSuccess;
+}
+
 API ncclGetUniqueId(ncclUniqueId *id)
 {
     static int number;
@@ -107,61 +179,75 @@ API ncclGetUniqueId(ncclUniqueId *id)
     return ncclSuccess;
 }
 
-/* The root in `id` gathers the world ranks of all and sends them to all. */
-API ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int rank)
+API ncclCommInitRankConfig(ncclComm_t *out, int size, ncclUniqueId id, int rank,
+                           ncclConfig_t *config)
 {
-    int root[2], me, pair[2], tag;
-    std::vector<int> world((size_t)size);
-    MPI_Request request;
-    MPI_Group all, some;
+    auto m = std::make_shared<meeting>();
+    int value[2];
+    ncclComm_t c;
 
     MAY_FAIL;
-    memcpy(root, &id, sizeof root);
-    MPI_Comm_rank(MPI_COMM_WORLD, &me);
-    tag = 20000 + root[1] % 1000;
-    pair[0] = rank;
-    pair[1] = me;
-    MPI_Isend(pair, 2, MPI_INT, root[0], tag, MPI_COMM_WORLD, &request);
-    if (me == root[0]) {
-        for (int i = 0; i < size; i++) {
-            int other[2];
-
-            MPI_Recv(other, 2, MPI_INT, MPI_ANY_SOURCE, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-            world[(size_t)other[0]] = other[1];
-        }
-        for (int other : world)
-            if (other != me)
-                MPI_Send(world.data(), size, MPI_INT, other, tag + 1000, MPI_COMM_WORLD);
+    if (config->blocking != 0)
+        return ncclInvalidArgument;
+    memcpy(value, &id, sizeof value);
+    MPI_Comm_rank(MPI_COMM_WORLD, &m->me);
+    m->root = value[0];
+    m->tag = 20000 + value[1] % 1000;
+    m->size = size;
+    m->mine[0] = rank;
+    m->mine[1] = m->me;
+    m->world.resize((size_t)size);
+    m->first.resize(1);
+    MPI_Isend(m->mine, 2, MPI_INT, m->root, m->tag, MPI_COMM_WORLD, &m->first[0]);
+    if (m->me == m->root) {
+        m->pairs.resize(2 * (size_t)size);
+        m->first.resize(1 + (size_t)size);
+        for (int i = 0; i < size; i++)
+            MPI_Irecv(&m->pairs[2 * (size_t)i], 2, MPI_INT, MPI_ANY_SOURCE, m->tag, MPI_COMM_WORLD,
+                      &m->first[1 + (size_t)i]);
     } else {
-        MPI_Recv(world.data(), size, MPI_INT, root[0], tag + 1000, MPI_COMM_WORLD,
-                 MPI_STATUS_IGNORE);
+        m->second.resize(1);
+        MPI_Irecv(m->world.data(), size, MPI_INT, m->root, m->tag + 1000, MPI_COMM_WORLD,
+                  &m->second[0]);
     }
-    MPI_Wait(&request, MPI_STATUS_IGNORE);
-    MPI_Comm_group(MPI_COMM_WORLD, &all);
-    MPI_Group_incl(all, size, world.data(), &some);
-    *out = new ncclComm{MPI_COMM_NULL, size, rank};
-    MPI_Comm_create_group(MPI_COMM_WORLD, some, tag, &(*out)->comm);
-    MPI_Group_free(&all);
-    MPI_Group_free(&some);
-    return ncclSuccess;
+    c = new ncclComm{MPI_COMM_NULL, size, rank, {}, 0};
+    c->setup = [c, m] { return meet(c, *m); };
+    *out = c;
+    return ncclInProgress;
+}
+
+API ncclCommFinalize(ncclComm_t c)
+{
+    MAY_FAIL;
+    c->busy = 2;
+    return ncclInProgress;
 }
 
 API ncclCommDestroy(ncclComm_t c)
 {
-    MPI_Comm_free(&c->comm);
+    MAY_FAIL;
+    if (c->comm != MPI_COMM_NULL)
+        MPI_Comm_free(&c->comm);
     delete c;
     return ncclSuccess;
 }
 
 API ncclCommAbort(ncclComm_t)
 {
+    MAY_FAIL;
     return ncclSuccess;
 }
 
-API ncclCommGetAsyncError(ncclComm_t, ncclResult_t *error)
+API ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *error)
 {
     *error = hy3_emu_fails(__func__) ? ncclSystemError : ncclSuccess;
     hy3_emu_progress();
+    if (c->setup && c->setup())
+        c->setup = nullptr;
+    if (*error == ncclSuccess && (c->setup || c->busy > 0))
+        *error = ncclInProgress;
+    if (c->busy > 0)
+        c->busy--;
     return ncclSuccess;
 }
 
@@ -186,14 +272,15 @@ API ncclSend(const void *data, size_t count, ncclDataType_t type, int peer, nccl
 
     MAY_FAIL;
     hy3_emu_check_pointer("ncclSend", 0, data);
-    return add(stream, {[=](std::vector<MPI_Request> &requests) {
-                            hy3_emu_touch_device();
-                            memcpy(host->data(), data, size);
-                            requests.emplace_back();
-                            MPI_Isend(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm,
-                                      &requests.back());
-                        },
-                        [host] {}});
+    return add(c, stream,
+               {[=](std::vector<MPI_Request> &requests) {
+                    hy3_emu_touch_device();
+                    memcpy(host->data(), data, size);
+                    requests.emplace_back();
+                    MPI_Isend(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm,
+                              &requests.back());
+                },
+                [host] {}});
 }
 
 API ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t c,
@@ -204,15 +291,16 @@ API ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t
 
     MAY_FAIL;
     hy3_emu_check_pointer("ncclRecv", 0, data);
-    return add(stream, {[=](std::vector<MPI_Request> &requests) {
-                            requests.emplace_back();
-                            MPI_Irecv(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm,
-                                      &requests.back());
-                        },
-                        [=] {
-                            hy3_emu_touch_device();
-                            memcpy(data, host->data(), size);
-                        }});
+    return add(c, stream,
+               {[=](std::vector<MPI_Request> &requests) {
+                    requests.emplace_back();
+                    MPI_Irecv(host->data(), (int)size, MPI_BYTE, peer, 1, c->comm,
+                              &requests.back());
+                },
+                [=] {
+                    hy3_emu_touch_device();
+                    memcpy(data, host->data(), size);
+                }});
 }
 
 API ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
@@ -225,17 +313,18 @@ API ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type,
         return ncclInvalidArgument;
     hy3_emu_check_pointer("ncclAllReduce", 0, from);
     hy3_emu_check_pointer("ncclAllReduce", 1, to);
-    return add(stream, {[=](std::vector<MPI_Request> &requests) {
-                            hy3_emu_touch_device();
-                            memcpy(host->data(), from, count * 4);
-                            requests.emplace_back();
-                            MPI_Iallreduce(MPI_IN_PLACE, host->data(), (int)count, MPI_FLOAT,
-                                           MPI_SUM, c->comm, &requests.back());
-                        },
-                        [=] {
-                            hy3_emu_touch_device();
-                            memcpy(to, host->data(), count * 4);
-                        }});
+    return add(c, stream,
+               {[=](std::vector<MPI_Request> &requests) {
+                    hy3_emu_touch_device();
+                    memcpy(host->data(), from, count * 4);
+                    requests.emplace_back();
+                    MPI_Iallreduce(MPI_IN_PLACE, host->data(), (int)count, MPI_FLOAT, MPI_SUM,
+                                   c->comm, &requests.back());
+                },
+                [=] {
+                    hy3_emu_touch_device();
+                    memcpy(to, host->data(), count * 4);
+                }});
 }
 
 /* `count` elements of each rank. */
@@ -248,17 +337,18 @@ API ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
     MAY_FAIL;
     hy3_emu_check_pointer("ncclAllGather", 0, from);
     hy3_emu_check_pointer("ncclAllGather", 1, to);
-    return add(stream, {[=](std::vector<MPI_Request> &requests) {
-                            hy3_emu_touch_device();
-                            memcpy(own->data(), from, size);
-                            requests.emplace_back();
-                            MPI_Iallgather(own->data(), (int)size, MPI_BYTE, all->data(), (int)size,
-                                           MPI_BYTE, c->comm, &requests.back());
-                        },
-                        [=] {
-                            hy3_emu_touch_device();
-                            memcpy(to, all->data(), total);
-                        }});
+    return add(c, stream,
+               {[=](std::vector<MPI_Request> &requests) {
+                    hy3_emu_touch_device();
+                    memcpy(own->data(), from, size);
+                    requests.emplace_back();
+                    MPI_Iallgather(own->data(), (int)size, MPI_BYTE, all->data(), (int)size,
+                                   MPI_BYTE, c->comm, &requests.back());
+                },
+                [=] {
+                    hy3_emu_touch_device();
+                    memcpy(to, all->data(), total);
+                }});
 }
 
 /* `count` elements for each rank. */
@@ -274,16 +364,16 @@ API ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t t
         return ncclInvalidArgument;
     hy3_emu_check_pointer("ncclReduceScatter", 0, from);
     hy3_emu_check_pointer("ncclReduceScatter", 1, to);
-    return add(stream, {[=](std::vector<MPI_Request> &requests) {
-                            hy3_emu_touch_device();
-                            memcpy(all->data(), from, total * 4);
-                            requests.emplace_back();
-                            MPI_Ireduce_scatter_block(all->data(), own->data(), (int)count,
-                                                      MPI_FLOAT, MPI_SUM, c->comm,
-                                                      &requests.back());
-                        },
-                        [=] {
-                            hy3_emu_touch_device();
-                            memcpy(to, own->data(), count * 4);
-                        }});
+    return add(c, stream,
+               {[=](std::vector<MPI_Request> &requests) {
+                    hy3_emu_touch_device();
+                    memcpy(all->data(), from, total * 4);
+                    requests.emplace_back();
+                    MPI_Ireduce_scatter_block(all->data(), own->data(), (int)count, MPI_FLOAT,
+                                              MPI_SUM, c->comm, &requests.back());
+                },
+                [=] {
+                    hy3_emu_touch_device();
+                    memcpy(to, own->data(), count * 4);
+                }});
 }

@@ -5,13 +5,15 @@
  * Device memory is an arena that is readable only while device work runs; a block ends at a guard
  * page, begins as NaN, and its address is never used again. Streams are queues: nothing runs before
  * a wait or a query, and the seed decides which stream runs next, so a missing event shows as NaN
- * or stale data. A copy reads its host memory when it runs, not when it is issued. */
+ * or stale data. A copy reads its host memory when it runs, not when it is issued; one to host
+ * memory that is not pinned waits until it has run. */
 #include "cuda/emulation/emu.h"
 
 #include <algorithm>
 #include <deque>
 #include <execinfo.h>
 #include <map>
+#include <memory>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -46,7 +48,6 @@ char *arena;
 size_t arena_used, live_bytes;
 bool device_works;
 uint64_t operations;
-long calls;
 cudaError_t last_error = cudaSuccess;
 
 const block *find(const void *p)
@@ -211,21 +212,13 @@ size_t device_bytes()
 
 } // namespace
 
-bool hy3_emu_fails(const char *call)
-{
-    static const char *const text = getenv("HY3_EMU_FAIL_AT");
-
-    init();
-    if (!text || ++calls != atol(text))
-        return false;
-    fprintf(stderr, "hy3_emu: call %ld, %s, fails\n", calls, call);
-    return true;
-}
-
-bool hy3_emu_may_launch(const char *kernel, dim3 grid, dim3 block, size_t shared)
+bool hy3_emu_may_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
+                        cudaStream_t stream)
 {
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
 
+    if (hy3_emu_is_endless())
+        hy3_emu_enqueue_waiting(stream, [] { return false; });
     if (hy3_emu_fails(kernel))
         last_error = cudaErrorLaunchOutOfResources;
     else if (!threads || threads > 1024 || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffff ||
@@ -292,6 +285,7 @@ void hy3_emu_progress()
 
 API cudaGetDeviceCount(int *count)
 {
+    init();
     MAY_FAIL(cudaErrorNoDevice);
     *count = 1;
     return cudaSuccess;
@@ -343,6 +337,7 @@ API cudaMalloc(void **out, size_t bytes)
     /* as close to the guard page as 256-byte alignment allows */
     size_t at = (room - bytes) & ~(size_t)255;
 
+    init();
     MAY_FAIL(cudaErrorMemoryAllocation);
     if (live_bytes + bytes > device_bytes() || arena_used + room + PAGE > ARENA)
         return give(cudaErrorMemoryAllocation);
@@ -478,13 +473,13 @@ API cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
     return cudaSuccess;
 }
 
-API cudaEventSynchronize(cudaEvent_t event)
+API cudaEventQuery(cudaEvent_t event)
 {
     uint64_t ticket = event->recorded;
 
     MAY_DIE;
-    drain([=] { return event->done >= ticket; });
-    return cudaSuccess;
+    hy3_emu_progress();
+    return event->done >= ticket ? cudaSuccess : cudaErrorNotReady;
 }
 
 API cudaEventDestroy(cudaEvent_t event)
@@ -499,13 +494,24 @@ API cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kin
                     cudaStream_t stream)
 {
     const block *d = find(to), *s = find(from);
+    std::shared_ptr<bool> is_done;
 
     MAY_FAIL(cudaErrorInvalidValue);
     if (kind != cudaMemcpyDefault &&
         ((kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) != !!d ||
          (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) != !!s))
         return give(cudaErrorInvalidValue);
-    hy3_emu_enqueue(stream, [=] { memcpy(to, from, bytes); });
+    if (bytes > 0 && !!d != !!s && !is_pinned(d ? from : to)) {
+        hy3_emu_may_hang("pageable");
+        is_done = std::make_shared<bool>(false);
+    }
+    hy3_emu_enqueue(stream, [=] {
+        memcpy(to, from, bytes);
+        if (is_done)
+            *is_done = true;
+    });
+    if (is_done && s) /* as the driver: it returns when memory that is not pinned has the bytes */
+        drain([=] { return *is_done; });
     return cudaSuccess;
 }
 

@@ -6,6 +6,7 @@
 #include "ckpt/adapter/draw.h"
 #include "ckpt/hf/load.h"
 #include "comm/agree.h"
+#include "comm/end.h"
 
 /* Adds the adapter's tensors to the table and marks what is trained. */
 static hy3_status add_adapter(const struct hy3_loaded_model_options *options,
@@ -51,6 +52,24 @@ static hy3_status make_table(const struct hy3_loaded_model_options *options,
     return add_adapter(options, model);
 }
 
+/* Before anything is loaded, so that a network that does not work shows at once. Others of a group
+ * that one rank cannot open wait for it. */
+static hy3_status open_groups(struct hy3_loaded_model *model)
+{
+    const struct hy3_layout *layout = &model->layout;
+    const struct hy3_group *groups[] = {&layout->world, &layout->experts, &layout->replicas};
+    hy3_status status = HY3_OK;
+
+    if (!model->backend->collectives.open)
+        return HY3_OK;
+    HY3_AGREE(layout->world.comm, model->backend->device.available(&model->device_free),
+              "opening the groups of ranks");
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if ((status = model->backend->collectives.open(groups[i])) != HY3_OK)
+            hy3_abort(status, "opening the groups of ranks");
+    return HY3_OK;
+}
+
 hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_options *options,
                                  struct hy3_loaded_model *model)
 {
@@ -59,6 +78,7 @@ hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_op
     HY3_TRY(hy3_backend_open(comm, options->device, &model->backend));
     HY3_TRY(
         hy3_layout_open(comm, options->expert_parallel_size, model->shape.experts, &model->layout));
+    HY3_TRY(open_groups(model));
     return hy3_agree(comm, make_table(options, model), "opening the model");
 }
 

@@ -9,6 +9,7 @@
 
 struct hy3_loaded_model {
     const struct hy3_backend *backend;
+    size_t device_free; /* bytes, before the groups of ranks took theirs */
     struct hy3_layout layout;
     struct hy3_shape shape;
     struct hy3_params *params;

@@ -28,6 +28,7 @@ struct hy3_plan {
     int group;                                             /* ranks of an expert group */
     double weights, grads, gathered, optimizer, workspace; /* on device or host */
     double kernels;      /* workspaces of a GPU's kernels and of cuBLAS */
+    double nccl;         /* NCCL's buffers, an estimate */
     double mpi;          /* MPI's buffer of a reduction, on a CPU; host */
     double saving;       /* copy of the state with save_async, host */
     double device, host; /* peaks */

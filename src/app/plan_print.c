@@ -41,6 +41,7 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
            hy3_size_text(p->workspace, size), (long long)c->per_device_train_batch_size,
            (long long)hy3_module_options_item_tokens(c));
     print_size("kernel workspaces", p->kernels);
+    print_size("NCCL's buffers, estimated", p->nccl);
     print_size("copy for save_async", p->saving);
     print_size("MPI reduction buffer", p->mpi);
     print_size("device, peak", p->device);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "comm/agree.h"
 #include "comm/wait.h"
+#include "comm/watchdog.h"
 
 #include <dlfcn.h>
 #include <math.h>
@@ -235,8 +236,10 @@ static hy3_status open_module(int node_rank, const struct hy3_backend **out)
     struct hy3_module_host host = {.abi = HY3_BACKEND_ABI,
                                    .node_rank = node_rank,
                                    .fail = hy3_fail,
-                                   .wait_for = hy3_wait_for,
+                                   .wait_on = hy3_wait_on,
                                    .watch = hy3_wait_watch,
+                                   .enter = hy3_watchdog_enter,
+                                   .leave = hy3_watchdog_leave,
                                    .cpu = hy3_cpu_backend("best")};
     hy3_module_open *open;
     char path[HY3_PATH_MAX];
@@ -254,6 +257,7 @@ static hy3_status open_module(int node_rank, const struct hy3_backend **out)
         HY3_FAIL(HY3_EDEVICE, "'%s' is not a GPU library of hy3", path);
     }
     memcpy(&open, &symbol, sizeof open); /* ISO C has no cast from an object to a function */
+    hy3_watchdog_start();
     /* cppcheck-suppress resourceLeak ; the module stays open */
     return open(&host, out);
 }

@@ -11,7 +11,7 @@
 #include "backend/kernels.h"
 #include "comm/comm.h"
 
-enum { HY3_BACKEND_ABI = 2 };
+enum { HY3_BACKEND_ABI = 3 };
 
 /* Collective work under way. */
 struct hy3_transfer {
@@ -33,6 +33,9 @@ struct hy3_all_to_all {
  * wait. What `begins` returns at once; its memory belongs to it until `finish`, and every rank of a
  * group begins in the same order. */
 struct hy3_collectives {
+    /* Makes what the others need for this group, which may take seconds; NULL: nothing. Not
+     * stream-ordered. Where it fails on one rank, the others wait in it. */
+    hy3_status (*open)(const struct hy3_group *group);
     /* data[count] becomes the sum over ranks; the same bits on every rank */
     hy3_status (*all_reduce)(struct hy3_stream *stream, const struct hy3_group *group, float *data,
                              int64_t count, const char *phase);
@@ -51,8 +54,9 @@ struct hy3_collectives {
 };
 
 struct hy3_backend {
-    const char *name; /* "cpu", "cuda" */
-    uint32_t abi;     /* HY3_BACKEND_ABI; another number is refused at load */
+    const char *name;    /* "cpu", "cuda" */
+    const char *library; /* of the collectives, with its version: "NCCL 2.28.9" */
+    uint32_t abi;        /* HY3_BACKEND_ABI; another number is refused at load */
     struct hy3_device device;
     struct hy3_kernels kernels;
     struct hy3_collectives collectives;

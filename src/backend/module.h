@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "comm/wait.h"
 
 struct hy3_backend; /* backend.h */
 
@@ -12,10 +13,12 @@ struct hy3_module_host {
     uint32_t abi;  /* HY3_BACKEND_ABI */
     int node_rank; /* of this process among those of its node; chooses the device */
     hy3_status (*fail)(hy3_status code, const char *file, int line, const char *format, ...);
-    void (*wait_for)(bool (*is_done)(void *context), void *context, const char *phase);
-    /* While anything is waited for, `trouble` is asked now and then (text: the job ends with it);
-     * `abandon` is called before the job is ended. */
-    void (*watch)(const char *(*trouble)(void), void (*abandon)(void));
+    void (*wait_on)(bool (*is_done)(void *context), void *context, const char *phase,
+                    const char *whose, bool is_counted);
+    void (*watch)(const struct hy3_wait_library *library);
+    /* around calls that may not return (comm/watchdog.h) */
+    void (*enter)(const char *call, const char *file, int line);
+    void (*leave)(void);
     const struct hy3_backend *cpu;
 };
 

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,14 +63,22 @@ void hy3_abort(hy3_status status, const char *phase)
     hy3_end_job(status);
 }
 
+static void leave_at_exit(void)
+{
+    _exit(code_of_end);
+}
+
 /* A launcher that learns of the abort drops what it has not passed on yet, and the message with it
- * (seen with hydra, one time in six): so it is given a moment. */
+ * (seen with hydra, one time in six): so it is given a moment. MPI_Abort ends in exit(): what
+ * others have registered for it could crash or hang while a thread is inside their library. */
 void hy3_end_job(hy3_status status)
 {
     const struct timespec moment = {.tv_nsec = 300000000};
 
     fflush(stderr);
     nanosleep(&moment, NULL);
+    code_of_end = hy3_exit_code(status);
+    atexit(leave_at_exit);
     MPI_Abort(MPI_COMM_WORLD, hy3_exit_code(status));
     abort();
 }

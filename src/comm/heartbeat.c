@@ -4,12 +4,14 @@
 
 #include "base/log.h"
 #include "comm/comm.h"
+#include "comm/inquiry.h"
 #include "comm/wait.h"
+#include "comm/watchdog.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { TEXT = 40, SHOWN = 4, SILENT = 1 /* seconds */ };
+enum { TEXT = 40, CALL = 64, SHOWN = 4, SILENT = 1 /* seconds */ };
 
 struct beat {
     int rank;
@@ -17,7 +19,9 @@ struct beat {
     _Atomic int layer;
     _Atomic double time;          /* hy3_seconds() of the last change: one clock for the node */
     char work[TEXT], phase[TEXT]; /* may be torn when read; always end in a NUL */
-    atomic_flag claimed;          /* of the first record */
+    char call[CALL];              /* of a driver: the owner is stuck in it, as its watchdog says */
+    atomic_bool is_in_call;
+    _Atomic int reporter; /* of the first record: 1 + the node that reports; 0: none */
 };
 
 static struct {
@@ -74,43 +78,102 @@ static size_t describe_one(const struct beat *b, char *out, size_t size)
     if (used > 0 && (size_t)used < size)
         used += snprintf(out + used, size - (size_t)used, ", collective %lld (%s)",
                          (long long)b->waits, b->phase);
+    if (b->is_in_call && used > 0 && (size_t)used < size)
+        used += snprintf(out + used, size - (size_t)used, ", in %s", b->call);
     return used < 0 || (size_t)used >= size ? size - 1 : (size_t)used;
 }
 
-static void describe_all(char *out, size_t size)
+/* Whether a rank is behind `waits` waits or silent; is_stuck: of these, those inside a call of a
+ * driver, which mostly wait for one of the others. */
+static bool is_behind(const struct beat *b, int64_t waits, double now, bool is_stuck)
+{
+    return (b->waits < waits || now - b->time >= SILENT) && b->is_in_call == is_stuck;
+}
+
+/* Ranks of this node but for `self` that are behind or silent, with commas between; how many. */
+static int describe_behind(int64_t waits, const struct beat *self, char *out, size_t size)
 {
     double now = hy3_seconds();
-    size_t used = describe_one(hearts.own, out, size);
+    size_t used = 0;
     int shown = 0;
 
-    for (int i = 0; i < hearts.size && used + 1 < size; i++) {
-        const struct beat *b = &hearts.all[i];
+    out[0] = '\0';
+    for (int i = 0; i < 2 * hearts.size && used + 1 < size && shown < SHOWN; i++) {
+        const struct beat *b = &hearts.all[i % hearts.size];
 
-        if ((b->waits >= hearts.own->waits && now - b->time < SILENT) || shown == SHOWN)
+        if (b == self || !is_behind(b, waits, now, i >= hearts.size))
             continue;
-        used += (size_t)snprintf(out + used, size - used, "%s rank %d: ",
-                                 shown++ == 0 ? "; behind or silent on this node:" : ",", b->rank);
+        used += (size_t)snprintf(out + used, size - used, "%srank %d: ", shown++ == 0 ? "" : ", ",
+                                 b->rank);
         used += used < size ? describe_one(b, out + used, size - used) : 0;
         if (used < size)
             used += (size_t)snprintf(out + used, size - used, ", silent for %.0f s", now - b->time);
     }
-    if (shown == 0 && used < size)
-        snprintf(out + used, size - used, "; all ranks of this node are waiting");
+    return shown;
+}
+
+static void behind(int64_t waits, char *out, size_t size)
+{
+    describe_behind(waits, NULL, out, size);
+}
+
+static void describe_node(char *out, size_t size)
+{
+    char text[1024];
+    int shown = describe_behind(hearts.own->waits, hearts.own, text, sizeof text);
+    size_t used = describe_one(hearts.own, out, size);
+
+    snprintf(out + used, size - used, "%s%s",
+             shown ? "; behind or silent on this node: "
+                   : "; no other rank of this node is behind or silent",
+             text);
+}
+
+/* Node `node` reports, unless another one does; which one does. */
+static int claim_for(int node)
+{
+    int reporter = 0;
+
+    return atomic_compare_exchange_strong(&hearts.all[0].reporter, &reporter, node + 1)
+               ? node
+               : reporter - 1;
 }
 
 static bool claim(void)
 {
-    return !atomic_flag_test_and_set(&hearts.all[0].claimed);
+    int nobody = 0;
+
+    return atomic_compare_exchange_strong(&hearts.all[0].reporter, &nobody, hy3_inquiry_own() + 1);
 }
 
-void hy3_heartbeat_open(MPI_Comm comm)
+static bool ask(char *out, size_t size)
+{
+    return hy3_inquiry_ask(hearts.own->waits, out, size);
+}
+
+/* The owner's watchdog: its owner has been in this call for a while; NULL: it is back. */
+static void note_call(const char *call)
+{
+    struct beat *b = hearts.own;
+
+    if (!b || !call) {
+        if (b)
+            b->is_in_call = false;
+        return;
+    }
+    if (!b->is_in_call)
+        snprintf(b->call, CALL, "%s", call);
+    b->is_in_call = true;
+}
+
+hy3_status hy3_heartbeat_open(MPI_Comm comm)
 {
     struct beat *mine;
     MPI_Aint bytes;
     int unit;
 
     if (hearts.own)
-        return;
+        return HY3_OK;
     MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, hy3_rank(comm), MPI_INFO_NULL, &hearts.node);
     hearts.size = hy3_size(hearts.node);
     MPI_Win_allocate_shared(hy3_rank(hearts.node) == 0 ? hearts.size * (int)sizeof *mine : 0, 1,
@@ -124,14 +187,22 @@ void hy3_heartbeat_open(MPI_Comm comm)
     mine->time = hy3_seconds();
     hy3_barrier(hearts.node, "starting");
     hearts.own = mine;
-    hy3_wait_observe((struct hy3_wait_observer){
-        .begins = begin_wait, .goes_on = go_on, .claim = claim, .describe = describe_all});
+    hy3_wait_observe((struct hy3_wait_observer){.begins = begin_wait,
+                                                .goes_on = go_on,
+                                                .claim = claim,
+                                                .describe = describe_node,
+                                                .ask = ask});
+    hy3_watchdog_tell(note_call);
+    return hy3_inquiry_open(comm, hearts.node,
+                            (struct hy3_inquiry_node){.claim = claim_for, .behind = behind});
 }
 
 void hy3_heartbeat_close(void)
 {
     if (!hearts.own)
         return;
+    hy3_inquiry_close();
+    hy3_watchdog_tell(NULL);
     hy3_wait_observe((struct hy3_wait_observer){0});
     hearts.own = NULL;
     MPI_Win_free(&hearts.window);

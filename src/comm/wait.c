@@ -9,19 +9,29 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-static double deadline_s = 1800;
+/* Seconds: for another rank's report to end the job; for the end of the job after a report. */
+enum { OTHERS_END = 8, OWN_END = 8 };
+
+static _Atomic double deadline_s = 1800;
 
 static struct hy3_wait_observer observer; /* zero: none */
 
 /* Polled while the main thread waits. */
 static struct {
-    const char *(*trouble)(void);
-    void (*abandon)(void);
+    struct hy3_wait_library library;
     pthread_t thread;
 } watch;
+
+static struct {
+    char text[2 * HY3_ERROR_MAX];
+    atomic_flag is_said;
+} report = {.is_said = ATOMIC_FLAG_INIT};
 
 void hy3_wait_observe(struct hy3_wait_observer by)
 {
@@ -33,34 +43,90 @@ void hy3_wait_deadline(double seconds)
     deadline_s = seconds;
 }
 
-static _Noreturn void give_up(const char *phase, const char *why)
+double hy3_wait_limit(void)
 {
-    const struct timespec long_enough = {.tv_sec = 20};
+    return deadline_s;
+}
+
+static void nap(time_t seconds)
+{
+    nanosleep(&(struct timespec){.tv_sec = seconds}, NULL);
+}
+
+/* Writes the report once. Without stdio: a thread that hangs may hold its lock. */
+static void say(void)
+{
+    size_t length = strlen(report.text);
+
+    if (!atomic_flag_test_and_set(&report.is_said) &&
+        write(STDERR_FILENO, report.text, length) != (ssize_t)length)
+        return; /* nobody hears it */
+}
+
+/* The end where something hangs that should end the job. A thread of its own: a signal may be given
+ * to one that is stuck in the kernel. */
+static void *end_soon(void *unused)
+{
+    nap(OTHERS_END + OWN_END);
+    say();
+    _exit(hy3_exit_code(HY3_EPEER));
+    return unused;
+}
+
+/* The message, as far as this rank knows; `where` of other nodes. */
+static void compose(const char *phase, const char *why, const char *others)
+{
     char host[MPI_MAX_PROCESSOR_NAME] = "?", where[HY3_ERROR_MAX / 2] = "";
+    const char *words = watch.library.last_words ? watch.library.last_words() : "";
     int length;
 
-    if (observer.claim && !observer.claim()) /* another rank of the node reports and ends the job */
-        nanosleep(&long_enough, NULL);
     MPI_Get_processor_name(host, &length);
     if (observer.describe)
         observer.describe(where, sizeof where);
-    fprintf(stderr, "%s: error: rank %d on %s, %s: %s%s%s\n", hy3_log_program(),
-            hy3_rank(MPI_COMM_WORLD), host, phase, why, where[0] ? ". Position: " : "", where);
-    if (watch.abandon)
-        watch.abandon();
+    snprintf(report.text, sizeof report.text,
+             "%s: error: rank %d on %s, %s: %s%s%s%s%s%s. Look at the hosts named here "
+             "('nvidia-smi', 'dmesg'); the same command goes on from the newest checkpoint\n",
+             hy3_log_program(), hy3_rank(MPI_COMM_WORLD), host, phase, why,
+             words[0] ? "; NCCL's last message: " : "", words, where[0] ? ". Position: " : "",
+             where, others);
+}
+
+void hy3_wait_give_up(const char *phase, const char *why)
+{
+    static atomic_flag begun = ATOMIC_FLAG_INIT;
+    char others[HY3_ERROR_MAX / 2] = "";
+    pthread_t thread;
+
+    if (atomic_flag_test_and_set(&begun)) /* another thread of this rank is at it */
+        for (;;)
+            nap(OTHERS_END);
+    if (observer.claim && !observer.claim()) /* another rank reports and ends the job */
+        nap(OTHERS_END);
+    compose(phase, why, "");
+    if (pthread_create(&thread, NULL, end_soon, NULL) != 0)
+        alarm(OTHERS_END + OWN_END);
+    if (observer.ask) {
+        if (!observer.ask(others, sizeof others))
+            nap(OTHERS_END);
+        compose(phase, why, others);
+    }
+    say();
+    if (watch.library.abandon)
+        watch.library.abandon();
     hy3_end_job(HY3_EPEER);
 }
 
 /* Ends the job after an error or at the deadline. whose: who does not answer then. */
 static void look(double *begin, const char *phase, const char *whose)
 {
-    const char *text =
-        watch.trouble && pthread_equal(pthread_self(), watch.thread) ? watch.trouble() : NULL;
+    const char *text = watch.library.trouble && pthread_equal(pthread_self(), watch.thread)
+                           ? watch.library.trouble()
+                           : NULL;
     char why[160];
 
     if (text) {
         snprintf(why, sizeof why, "communication between the GPUs failed: %s", text);
-        give_up(phase, why);
+        hy3_wait_give_up(phase, why);
     }
     if (observer.goes_on)
         observer.goes_on();
@@ -72,15 +138,17 @@ static void look(double *begin, const char *phase, const char *whose)
         return;
     snprintf(why, sizeof why, "no answer from %s for %.0f s (ddp_timeout); it has died or hangs",
              whose, deadline_s);
-    give_up(phase, why);
+    hy3_wait_give_up(phase, why);
 }
 
-static void wait_until(bool (*is_done)(void *context), void *context, const char *phase,
-                       const char *whose)
+void hy3_wait_on(bool (*is_done)(void *context), void *context, const char *phase,
+                 const char *whose, bool is_counted)
 {
-    long often = watch.trouble ? 16 : 256;
+    long often = watch.library.trouble ? 16 : 256;
     double begin = 0;
 
+    if (is_counted && observer.begins)
+        observer.begins(phase);
     for (long tries = 0; !is_done(context); tries++) {
         sched_yield();
         if (tries % often == often - 1)
@@ -90,14 +158,12 @@ static void wait_until(bool (*is_done)(void *context), void *context, const char
 
 void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *phase)
 {
-    if (observer.begins)
-        observer.begins(phase);
-    wait_until(is_done, context, phase, "another rank");
+    hy3_wait_on(is_done, context, phase, "another rank", true);
 }
 
 void hy3_wait_own(bool (*is_done)(void *context), void *context, const char *phase)
 {
-    wait_until(is_done, context, phase, "another rank or the disk");
+    hy3_wait_on(is_done, context, phase, "another rank or the disk", false);
 }
 
 struct requests {
@@ -112,7 +178,8 @@ static bool are_done(void *context)
     int done = 0;
 
     if (MPI_Testall(r->count, r->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
-        give_up(r->phase, "MPI reports a communication error; see the messages of the launcher");
+        hy3_wait_give_up(r->phase,
+                         "MPI reports a communication error; see the messages of the launcher");
     return done;
 }
 
@@ -123,10 +190,9 @@ void hy3_wait_all(int count, MPI_Request *requests, const char *phase)
     hy3_wait_for(are_done, &r, phase);
 }
 
-void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void))
+void hy3_wait_watch(const struct hy3_wait_library *library)
 {
-    watch.trouble = trouble;
-    watch.abandon = abandon;
+    watch.library = *library;
     watch.thread = pthread_self();
 }
 

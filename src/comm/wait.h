@@ -27,17 +27,35 @@ void hy3_wait_for(bool (*is_done)(void *context), void *context, const char *pha
  * the waits that show which rank is behind. */
 void hy3_wait_own(bool (*is_done)(void *context), void *context, const char *phase);
 
-/* While the main thread waits, `trouble` is polled: a text ends the job with that message.
- * `abandon` is called before a job is ended by a wait. Both are for communication outside
- * MPI (NCCL). */
-void hy3_wait_watch(const char *(*trouble)(void), void (*abandon)(void));
+/* What both are: whose: for the message, whose answer is waited for; is_counted: as by
+ * hy3_wait_for. */
+void hy3_wait_on(bool (*is_done)(void *context), void *context, const char *phase,
+                 const char *whose, bool is_counted);
+
+/* Does not return: one message of the job with rank, host, phase, `why`, where this rank and those
+ * behind it stand, and what to do; then exit code 4, even where the other library hangs in
+ * `abandon` or MPI in MPI_Abort. Any thread may call it. */
+_Noreturn void hy3_wait_give_up(const char *phase, const char *why);
+
+/* Communication outside MPI (NCCL). */
+struct hy3_wait_library {
+    const char *(*trouble)(void);    /* polled while the main thread waits: NULL, or what failed */
+    const char *(*last_words)(void); /* for the message of a failure; "": none */
+    void (*abandon)(void);           /* called before a wait ends the job */
+};
+
+/* Local. From now on. */
+void hy3_wait_watch(const struct hy3_wait_library *library);
 
 /* Who keeps a record of the waits of this rank (heartbeat.h). */
 struct hy3_wait_observer {
-    void (*begins)(const char *phase);        /* a wait that is counted; phase: a literal */
-    void (*goes_on)(void);                    /* now and then during any wait */
-    bool (*claim)(void);                      /* whether this rank is the one to report a failure */
-    void (*describe)(char *out, size_t size); /* where this rank and those behind it stand */
+    void (*begins)(const char *phase); /* a wait that is counted; phase: a literal */
+    void (*goes_on)(void);             /* now and then during any wait */
+    bool (*claim)(void);               /* whether this rank is the one to report a failure */
+    /* where this rank and those behind it stand, on this node; and on others, which are asked:
+     * false: one of them reports */
+    void (*describe)(char *out, size_t size);
+    bool (*ask)(char *out, size_t size);
 };
 
 /* Local. From now on; zero: nobody. */
@@ -45,3 +63,4 @@ void hy3_wait_observe(struct hy3_wait_observer observer);
 
 /* Seconds without progress after which a wait gives up; ddp_timeout. 0: never. */
 void hy3_wait_deadline(double seconds);
+double hy3_wait_limit(void);

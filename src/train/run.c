@@ -211,6 +211,7 @@ static hy3_status open_weights(struct hy3_run *run, const struct hy3_loaded_mode
               "planning device memory");
     HY3_AGREE(run->comm, hy3_run_disk_check(c, &run->model, steps, most_saves(run)),
               "planning disk space");
+    hy3_heartbeat("loading the weights", 0, -1); /* planning was a step, too */
     HY3_TRY(hy3_loaded_model_allocate(&run->model, options));
     HY3_TRY(open_optimizer(run));
     masters = hy3_sharded_optimizer_values(&run->optimizer);
@@ -236,7 +237,7 @@ static hy3_status open_run(MPI_Comm comm, const struct hy3_config *config, bool 
     run->config = config;
     hy3_limit_begin(&run->limit, config->max_hours);
     run->memory.resident = hy3_memory_resident();
-    hy3_heartbeat_open(comm);
+    HY3_TRY_DONE(hy3_heartbeat_open(comm));
     hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
     HY3_AGREE_DONE(comm, hy3_module_options_model(config, &options), "reading the configuration");

@@ -26,6 +26,7 @@ hy3_status hy3_run_memory_check(const struct hy3_config *config,
     c.packing = false; /* `longest` is of its rows */
     HY3_TRY(hy3_plan_make(&c, &model->shape, &options, &plan));
     HY3_TRY(device->available(&memory->device_free));
+    plan.device -= plan.nccl; /* its communicators have been made */
     memory->device_planned = (size_t)plan.device;
     if (memory->device_planned > memory->device_free)
         HY3_FAIL(HY3_ENOMEM,

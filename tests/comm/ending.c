@@ -4,9 +4,11 @@
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/end.h"
+#include "comm/heartbeat.h"
 #include "comm/launch.h"
 #include "comm/stop.h"
 #include "comm/wait.h"
+#include "comm/watchdog.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -18,6 +20,21 @@ static void hang(void)
     if (hy3_rank(MPI_COMM_WORLD) == 1)
         sleep(60);
     hy3_barrier(MPI_COMM_WORLD, "meeting");
+}
+
+/* The last rank is in a call that does not return. */
+static hy3_status hang_in_call(void)
+{
+    HY3_TRY(hy3_heartbeat_open(MPI_COMM_WORLD));
+    hy3_heartbeat("testing", 1, -1);
+    hy3_wait_deadline(1);
+    hy3_watchdog_start();
+    if (hy3_rank(MPI_COMM_WORLD) == hy3_size(MPI_COMM_WORLD) - 1) {
+        hy3_watchdog_enter("call(argument)", "folder/file.cu", 7);
+        sleep(60);
+    }
+    hy3_barrier(MPI_COMM_WORLD, "meeting");
+    return HY3_OK;
 }
 
 /* Rank 1 fails where the others cannot be told. */
@@ -57,6 +74,8 @@ int main(int argc, char **argv)
 
     if (status == HY3_OK && strcmp(way, "hang") == 0)
         hang();
+    if (status == HY3_OK && strcmp(way, "call") == 0)
+        status = hang_in_call();
     if (status == HY3_OK && strcmp(way, "abort") == 0)
         abort_one();
     if (status == HY3_OK && strcmp(way, "fail") == 0)

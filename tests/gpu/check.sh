@@ -67,7 +67,7 @@ done
 wait
 for name in error memory random dtype; do objects+=("$build/$name.o"); done
 if [ -n "${HY3_EMULATED:-}" ]; then
-    for name in fibers runtime warp cublas; do
+    for name in faults fibers runtime warp cublas; do
         $cxx -c "$source/cuda/emulation/$name.cpp" -o "$build/emu_$name.o"
         objects+=("$build/emu_$name.o")
     done

@@ -10,10 +10,18 @@ extern "C" {
 #include "backend/gpu.h"
 }
 
-static void wait_for(bool (*is_done)(void *context), void *context, const char *)
+static void wait_on(bool (*is_done)(void *context), void *context, const char *, const char *, bool)
 {
     while (!is_done(context))
         sched_yield();
+}
+
+static void enter(const char *, const char *, int)
+{
+}
+
+static void leave(void)
+{
 }
 
 extern "C" hy3_status hy3_test_gpu(const struct hy3_device **device,
@@ -23,7 +31,9 @@ extern "C" hy3_status hy3_test_gpu(const struct hy3_device **device,
     int count = 0;
 
     hy3_cuda_host.fail = hy3_fail;
-    hy3_cuda_host.wait_for = wait_for;
+    hy3_cuda_host.wait_on = wait_on;
+    hy3_cuda_host.enter = enter;
+    hy3_cuda_host.leave = leave;
     HY3_CUDA_TRY(cudaGetDeviceCount(&count));
     HY3_CUDA_TRY(cudaSetDevice(0));
 #define X(op) table.op = hy3_cuda_##op;

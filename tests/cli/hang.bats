@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# What hangs on GPUs, planted in the emulated one: each hang ends the job with code 4 and one
+# message that names rank, host, place and what to do. With HY3_LONG=1 each is planted HY3_HANG_RUNS
+# times (default 20).
+load helper
+
+setup() {
+    D=$BATS_TEST_TMPDIR
+    [ -d "$BATS_FILE_TMPDIR/model" ] || make_model "$BATS_FILE_TMPDIR/model" >/dev/null 2>&1
+    make_config "$BATS_FILE_TMPDIR/model"
+    cat >>"$CFG" <<END
+cache_dir = "$BATS_FILE_TMPDIR/cache";
+plot_loss = false;
+device = "cuda";
+ddp_timeout = 2;
+END
+    set_keys bf16=true max_steps=2 per_device_train_batch_size=1
+    export HY3_CUDA_MODULE=$HY3_BUILD/.libs/hy3_cuda_emu.so
+    [ -e "$HY3_CUDA_MODULE" ] || skip \
+        "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
+    RUNS=1
+    [ -z "${HY3_LONG:-}" ] || RUNS=${HY3_HANG_RUNS:-20}
+}
+
+# told PATTERN: the one message of the job, and what must be in it besides
+told() {
+    [ "$status" -eq 4 ] || fail "exit status $status" "$(shown)" || return 1
+    [ "$(cat "$OUT" "$ERR" | grep -c '^hy3_sft: error: ')" -eq 1 ] || fail "not one message" \
+        "$(shown)" || return 1
+    grep -E "^hy3_sft: error: rank [0-9]+ on $(hostname), .*Position: step .*nvidia-smi.*goes on" \
+        "$ERR" | grep -qE "$1" || fail "not told: $1" "$(shown)"
+}
+
+# hangs PATTERN FAULT SETTING …: rank 1 of two has the fault. LIMIT: ddp_timeout + 30 s, and the
+# start.
+hangs() {
+    local pattern=$1 fault=$2
+    shift 2
+    for _ in $(seq "$RUNS"); do
+        rm -rf "$OUTPUT"
+        LIMIT=40 capture "$MPIEXEC" -n 1 hy3_sft "$CFG" "$@" : \
+            -n 1 env "$fault" hy3_sft "$CFG" "$@"
+        told "$pattern" || fail "with $fault $*" || return 1
+    done
+}
+
+@test "a call of the driver that does not return ends the job: the call is named" {
+    hangs "in cudaMemcpyAsync \(device.cu line [0-9]+\)" HY3_EMU_HANG=pageable
+    hangs "in cudaFree \(device.cu line" HY3_EMU_HANG=cudaFree
+    hangs "in cudaStreamQuery \(device.cu line" HY3_EMU_HANG=cudaStreamQuery:40
+    hangs "in kernel launch \(elementwise.cu line" HY3_EMU_HANG=square_end_kernel
+    # nobody else is there to miss this rank
+    LIMIT=40 HY3_EMU_HANG=pageable capture hy3_sft "$CFG"
+    told "in cudaMemcpyAsync"
+    grep -q "cudaMemcpyAsync (device.cu line [0-9]*) has not returned for [0-9]* s (ddp_timeout)" \
+        "$ERR" || fail "$(shown)"
+}
+
+@test "a kernel that never ends ends the job, on one rank and on two" {
+    hangs "rank 1.*step 1" HY3_EMU_HANG=kernel:20
+    LIMIT=40 HY3_EMU_HANG=kernel:20 capture hy3_sft "$CFG"
+    told "Position: step 1"
+}
+
+@test "a rank that stops in a collective of NCCL ends the job, and is named" {
+    for call in ncclAllReduce ncclAllReduce:3; do
+        hangs "this node: rank 1: step 1.*silent" HY3_EMU_STOP=$call zero_stage=0
+    done
+    for call in ncclAllGather ncclReduceScatter; do
+        hangs "this node: rank 1: step 1.*silent" HY3_EMU_STOP=$call zero_stage=3
+    done
+    for call in ncclSend ncclRecv ncclGroupEnd; do
+        hangs "this node: rank 1: step 1.*silent" HY3_EMU_STOP=$call expert_parallel_size=2
+    done
+}
+
+@test "a network that does not come up ends the job before weights are loaded" {
+    for fault in HY3_EMU_HANG HY3_EMU_STOP; do
+        hangs "ncclCommInitRankConfig.*rank 1: step 0, opening the run" \
+            $fault=ncclCommInitRankConfig
+        ! grep -q loading "$ERR" || fail "$(shown)"
+    done
+}
+
+@test "a call of NCCL that does not return ends the job, and is named" {
+    hangs "in ncclAllReduce \(collectives.cu" HY3_EMU_HANG=ncclAllReduce
+    hangs "in ncclGroupEnd \(collectives.cu" HY3_EMU_HANG=ncclGroupEnd \
+        expert_parallel_size=2
+}
+
+@test "an abort of NCCL's communicators that does not return does not keep the job" {
+    for _ in $(seq "$RUNS"); do
+        rm -rf "$OUTPUT"
+        LIMIT=40 HY3_EMU_HANG=ncclCommAbort capture "$MPIEXEC" -n 1 hy3_sft "$CFG" : \
+            -n 1 env HY3_EMU_STOP=ncclAllReduce:2 hy3_sft "$CFG"
+        told "rank 1: step 1"
+        grep -q "^hy3_emu: ncclCommAbort hangs" "$ERR"
+    done
+}
+
+@test "a rank that stops on another node is named in the one message of the job" {
+    export MPIR_CVAR_ODD_EVEN_CLIQUES=1 # MPICH then takes odd and even ranks for two nodes
+    for _ in $(seq "$RUNS"); do
+        rm -rf "$OUTPUT"
+        LIMIT=40 capture "$MPIEXEC" -n 3 hy3_sft "$CFG" : \
+            -n 1 env HY3_EMU_STOP=ncclAllReduce hy3_sft "$CFG"
+        told "(this|other) nodes?: rank 3: step 1"
+        rm -rf "$OUTPUT"
+        LIMIT=40 capture "$MPIEXEC" -n 1 hy3_sft "$CFG" : \
+            -n 1 env HY3_EMU_STOP=ncclAllReduce hy3_sft "$CFG" : -n 2 hy3_sft "$CFG"
+        told "(this node: rank 1: step 1|other nodes: no answer from rank 1 \($(hostname)\))"
+    done
+}
