@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 
+#include <string.h>
+
 struct hy3_stream; /* opaque, of one backend; on the CPU everything is immediate */
 struct hy3_event;  /* opaque, of one backend */
 
@@ -28,3 +30,16 @@ struct hy3_device {
     /* Bytes of the device that are free; NULL: its memory is the host's. */
     hy3_status (*available)(size_t *bytes);
 };
+
+/* Local. An array of what is copied in every step, in pinned host memory, zeroed: a copy of memory
+ * that is not pinned may wait inside the driver. `out`: the address of a pointer of any type;
+ * released by free_host. */
+static inline hy3_status hy3_device_host_array(const struct hy3_device *device, size_t count,
+                                               size_t size, void *out)
+{
+    void *memory = NULL;
+    hy3_status status = device->alloc_host(count * size, &memory);
+
+    memcpy(out, &memory, sizeof memory);
+    return status;
+}

@@ -70,8 +70,9 @@ static hy3_status allocate(struct hy3_generator *g)
     size_t mark;
 
     HY3_TRY(hy3_alloc(&g->caches, (size_t)s->layers, sizeof *g->caches));
-    HY3_TRY(hy3_alloc(&g->host_starts, (size_t)s->experts + 1, sizeof(int64_t)));
-    HY3_TRY(hy3_alloc(&g->logits, (size_t)s->vocab, sizeof(float)));
+    HY3_TRY(
+        hy3_device_host_array(device, (size_t)s->experts + 1, sizeof(int64_t), &g->host_starts));
+    HY3_TRY(hy3_device_host_array(device, (size_t)s->vocab, sizeof(float), &g->logits));
     for (int i = 0; i < s->layers; i++) {
         HY3_TRY(device->alloc(cache_bytes, &g->caches[i].k));
         HY3_TRY(device->alloc(cache_bytes, &g->caches[i].v));
@@ -124,8 +125,8 @@ void hy3_generator_close(struct hy3_generator *g)
     g->backend->device.free(g->arena.base);
     g->backend->device.stream_free(g->stream);
     hy3_free(g->caches);
-    hy3_free(g->host_starts);
-    hy3_free(g->logits);
+    g->backend->device.free_host(g->host_starts);
+    g->backend->device.free_host(g->logits);
     hy3_free(g);
 }
 

@@ -2,33 +2,36 @@
 /* inputs.c - arrays filled on the host and copied. */
 #include "engine/inputs.h"
 
-#include "base/memory.h"
 #include "base/random.h"
 
 #include <math.h>
 
-hy3_status hy3_inputs_open(int64_t max_tokens, bool with_keys, bool with_noise,
-                           struct hy3_inputs *out)
+hy3_status hy3_inputs_open(const struct hy3_device *device, int64_t max_tokens, bool with_keys,
+                           bool with_noise, struct hy3_inputs *out)
 {
     size_t T = (size_t)max_tokens;
 
-    HY3_TRY(hy3_alloc(&out->label_token, T, sizeof(int32_t)));
-    HY3_TRY(hy3_alloc(&out->label_position, T, sizeof(int32_t)));
-    HY3_TRY(hy3_alloc(&out->targets, T, sizeof(int32_t)));
-    HY3_TRY(hy3_alloc(&out->weights, T, sizeof(float)));
+    HY3_TRY(hy3_device_host_array(device, T, sizeof(int32_t), &out->ids));
+    HY3_TRY(hy3_device_host_array(device, T, sizeof(int32_t), &out->positions));
+    HY3_TRY(hy3_device_host_array(device, T, sizeof(int32_t), &out->label_token));
+    HY3_TRY(hy3_device_host_array(device, T, sizeof(int32_t), &out->label_position));
+    HY3_TRY(hy3_device_host_array(device, T, sizeof(int32_t), &out->targets));
+    HY3_TRY(hy3_device_host_array(device, T, sizeof(float), &out->weights));
     if (with_keys || with_noise)
-        HY3_TRY(hy3_alloc(&out->token_keys, T, sizeof *out->token_keys));
-    return with_noise ? hy3_alloc(&out->noise_scale, T, sizeof *out->noise_scale) : HY3_OK;
+        HY3_TRY(hy3_device_host_array(device, T, sizeof(uint64_t), &out->token_keys));
+    return with_noise ? hy3_device_host_array(device, T, sizeof(float), &out->noise_scale) : HY3_OK;
 }
 
-void hy3_inputs_close(struct hy3_inputs *inputs)
+void hy3_inputs_close(struct hy3_inputs *inputs, const struct hy3_device *device)
 {
-    hy3_free(inputs->label_token);
-    hy3_free(inputs->label_position);
-    hy3_free(inputs->targets);
-    hy3_free(inputs->weights);
-    hy3_free(inputs->token_keys);
-    hy3_free(inputs->noise_scale);
+    device->free_host(inputs->ids);
+    device->free_host(inputs->positions);
+    device->free_host(inputs->label_token);
+    device->free_host(inputs->label_position);
+    device->free_host(inputs->targets);
+    device->free_host(inputs->weights);
+    device->free_host(inputs->token_keys);
+    device->free_host(inputs->noise_scale);
 }
 
 hy3_status hy3_inputs_upload(struct hy3_inputs *in, const struct hy3_backend *backend,
@@ -47,8 +50,10 @@ hy3_status hy3_inputs_upload(struct hy3_inputs *in, const struct hy3_backend *ba
         in->weights[in->labels] = batch->is_weighted ? batch->weights[t] : 1;
         in->label_token[in->labels++] = (int32_t)t;
     }
-    HY3_TRY(device->copy(stream, buffers->ids, batch->ids, bytes));
-    HY3_TRY(device->copy(stream, buffers->positions, batch->positions, bytes));
+    memcpy(in->ids, batch->ids, bytes);
+    memcpy(in->positions, batch->positions, bytes);
+    HY3_TRY(device->copy(stream, buffers->ids, in->ids, bytes));
+    HY3_TRY(device->copy(stream, buffers->positions, in->positions, bytes));
     HY3_TRY(device->copy(stream, buffers->label_position, in->label_position, bytes));
     bytes = (size_t)in->labels * sizeof(int32_t);
     HY3_TRY(device->copy(stream, buffers->label_token, in->label_token, bytes));

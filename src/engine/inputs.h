@@ -8,8 +8,10 @@
 #include "data/batches.h"
 #include "engine/workspace.h"
 
-/* HOST memory, which must stay until the device has read it; see struct hy3_stream_buffers. */
+/* HOST memory, pinned, which must stay until the device has read it; see struct
+ * hy3_stream_buffers. */
 struct hy3_inputs {
+    int32_t *ids, *positions; /* of the tokens */
     int32_t *label_token, *label_position, *targets;
     float *weights;       /* of the labels */
     uint64_t *token_keys; /* NULL: neither dropout nor noise */
@@ -18,9 +20,9 @@ struct hy3_inputs {
 };
 
 /* Local. The caller owns *out (hy3_inputs_close), also after an error. Errors: HY3_ENOMEM. */
-hy3_status hy3_inputs_open(int64_t max_tokens, bool with_keys, bool with_noise,
-                           struct hy3_inputs *out);
-void hy3_inputs_close(struct hy3_inputs *inputs);
+hy3_status hy3_inputs_open(const struct hy3_device *device, int64_t max_tokens, bool with_keys,
+                           bool with_noise, struct hy3_inputs *out);
+void hy3_inputs_close(struct hy3_inputs *inputs, const struct hy3_device *device);
 
 /* Local. Copies the batch to the device, and which tokens have a label; their weights, where the
  * batch has some. */

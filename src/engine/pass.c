@@ -24,10 +24,10 @@ struct hy3_pass {
     struct hy3_layer_scratch scratch;
     struct hy3_experts experts;
     struct hy3_unit_order order;
-    int64_t *host_starts; /* [layers (E+1)] rows of each expert */
+    int64_t *host_starts; /* [layers (E+1)] rows of each expert, pinned */
     int64_t *host_counts; /* [layers,P,E] rows of each rank for each expert; NULL: P is 1 */
     struct hy3_inputs inputs;
-    float *host_loss; /* [max_tokens] */
+    float *host_loss; /* [max_tokens], pinned */
     const struct hy3_probe *probe;
 };
 
@@ -57,15 +57,16 @@ static hy3_status allocate(struct hy3_pass *p)
     HY3_TRY(hy3_alloc(&p->acts, layers, sizeof *p->acts));
     HY3_TRY(hy3_alloc(&p->buffers.x, layers + 1, sizeof *p->buffers.x));
     HY3_TRY(hy3_alloc(&p->buffers.chosen, layers, sizeof *p->buffers.chosen));
-    HY3_TRY(hy3_alloc(&p->host_starts, layers * ((size_t)s->experts + 1), sizeof(int64_t)));
+    HY3_TRY(hy3_device_host_array(&p->backend->device, layers * ((size_t)s->experts + 1),
+                                  sizeof(int64_t), &p->host_starts));
     if (ranks > 1) {
         HY3_TRY(hy3_alloc(&p->host_counts, layers * ranks * (size_t)s->experts, sizeof(int64_t)));
         HY3_TRY(hy3_exchange_open(&p->experts.exchange));
     }
-    HY3_TRY(hy3_inputs_open(p->options.max_tokens,
+    HY3_TRY(hy3_inputs_open(&p->backend->device, p->options.max_tokens,
                             p->options.backward && shape.lora && shape.lora->dropout > 0,
                             p->options.backward && shape.noise, &p->inputs));
-    HY3_TRY(hy3_alloc(&p->host_loss, T, sizeof(float)));
+    HY3_TRY(hy3_device_host_array(&p->backend->device, T, sizeof(float), &p->host_loss));
     HY3_TRY(hy3_workspace_measure(&shape, &p->arena.size));
     HY3_TRY(p->backend->device.alloc(p->arena.size, &memory));
     p->arena.base = memory;
@@ -124,11 +125,11 @@ void hy3_pass_close(struct hy3_pass *p)
     hy3_free(p->buffers.x);
     hy3_free(p->buffers.chosen);
     hy3_free(p->order.units);
-    hy3_free(p->host_starts);
+    p->backend->device.free_host(p->host_starts);
     hy3_free(p->host_counts);
     hy3_exchange_close(&p->experts.exchange);
-    hy3_inputs_close(&p->inputs);
-    hy3_free(p->host_loss);
+    hy3_inputs_close(&p->inputs, &p->backend->device);
+    p->backend->device.free_host(p->host_loss);
     hy3_free(p);
 }
 

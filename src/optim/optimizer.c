@@ -61,7 +61,8 @@ static hy3_status copy_ranges(struct hy3_optimizer *o, const struct hy3_range *r
     HY3_TRY(hy3_alloc(&o->ranges, (size_t)count, sizeof *o->ranges));
     HY3_TRY(hy3_alloc(&o->at, (size_t)count + 1, sizeof *o->at));
     HY3_TRY(hy3_alloc(&o->low_at, (size_t)count + 1, sizeof *o->low_at));
-    HY3_TRY(hy3_alloc(&o->host_sums, (size_t)count, sizeof *o->host_sums));
+    HY3_TRY(hy3_device_host_array(&o->backend->device, (size_t)count, sizeof *o->host_sums,
+                                  &o->host_sums));
     for (int i = 0; i < count; i++) {
         int64_t padded = (ranges[i].count + 15) / 16 * 16; /* 64 bytes */
 
@@ -176,7 +177,7 @@ void hy3_optimizer_free(struct hy3_optimizer *o)
     for (int i = 0; i < 2; i++)
         device->free_host(o->host[i]);
     device->free(o->device_sums);
-    hy3_free(o->host_sums);
+    device->free_host(o->host_sums);
     hy3_free(o->ranges);
     hy3_free(o->at);
     hy3_free(o->low_at);

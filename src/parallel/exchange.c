@@ -27,13 +27,15 @@ hy3_status hy3_exchange_open(struct hy3_exchange *x)
 {
     size_t counts = (size_t)(held_experts(x) + 1 + x->experts) + ARRAYS * (size_t)x->group->size;
 
-    HY3_TRY(hy3_alloc(&x->host_index, 2 * (size_t)x->capacity, sizeof *x->host_index));
+    HY3_TRY(hy3_device_host_array(&x->backend->device, 2 * (size_t)x->capacity,
+                                  sizeof *x->host_index, &x->host_index));
     return hy3_alloc(&x->host_counts, counts, sizeof *x->host_counts);
 }
 
 void hy3_exchange_close(struct hy3_exchange *x)
 {
-    hy3_free(x->host_index);
+    if (x->host_index)
+        x->backend->device.free_host(x->host_index);
     hy3_free(x->host_counts);
     x->host_index = NULL;
     x->host_counts = NULL;

@@ -21,7 +21,7 @@ struct hy3_exchange {
     hy3_dtype dtype;
     void *arrival;             /* [capacity,hidden] device, of the caller */
     int32_t *token, *position; /* [capacity] device, of the caller */
-    int32_t *host_index;       /* HOST [2,capacity] */
+    int32_t *host_index;       /* HOST [2,capacity], pinned */
     int64_t *host_counts;      /* HOST, see exchange.c */
 };
 

@@ -56,6 +56,16 @@ hangs() {
         "$ERR" || fail "$(shown)"
 }
 
+@test "a step copies nothing between the device and memory that is not pinned" {
+    for steps in 2 6; do
+        HY3_EMU_COUNT=pageable run_ok hy3_sft "$CFG" max_steps=$steps output_dir="$D/$steps" \
+            zero_stage=3 neftune_noise_alpha=5
+        grep -x "hy3_emu: [1-9][0-9]* calls of pageable" "$ERR" >"$D/calls.$steps" ||
+            fail "$(shown)"
+    done
+    cmp "$D/calls.2" "$D/calls.6"
+}
+
 @test "a kernel that never ends ends the job, on one rank and on two" {
     hangs "rank 1.*step 1" HY3_EMU_HANG=kernel:20
     LIMIT=40 HY3_EMU_HANG=kernel:20 capture hy3_sft "$CFG"

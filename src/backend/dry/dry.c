@@ -6,12 +6,12 @@
 
 #include <sys/mman.h>
 
-enum { MAX_BLOCKS = 1 << 16 };
+enum { MAX_BLOCKS = 1 << 16, PAGE = 4096, REAL_MOST = 1 << 28 };
 
 static const size_t space_bytes = (size_t)1 << 46; /* of addresses */
 
 static struct {
-    char *space; /* nothing lies here */
+    char *space; /* nothing lies here, but for small blocks of the host: the program uses them */
     size_t used;
 
     struct {
@@ -40,10 +40,15 @@ static hy3_status take(size_t bytes, bool host, void **out)
     *out = NULL;
     if (bytes == 0)
         return HY3_OK;
-    if (dry.count == MAX_BLOCKS || rounded > space_bytes - dry.used)
+    if (host)
+        dry.used = (dry.used + PAGE - 1) / PAGE * PAGE;
+    if (dry.count == MAX_BLOCKS || rounded + PAGE > space_bytes - dry.used)
         HY3_FAIL(HY3_ENOMEM, "the plan is too large to be counted");
+    if (host && rounded <= REAL_MOST &&
+        mprotect(dry.space + dry.used, rounded, PROT_READ | PROT_WRITE) != 0)
+        HY3_FAIL(HY3_ENOMEM, "no memory for the host's arrays of a plan (%zu bytes)", rounded);
     *out = dry.space + dry.used;
-    dry.used += rounded;
+    dry.used += host ? (rounded + PAGE - 1) / PAGE * PAGE : rounded;
     dry.blocks[dry.count].begin = *out;
     dry.blocks[dry.count].bytes = rounded;
     dry.blocks[dry.count++].host = host;
@@ -103,14 +108,15 @@ static void time_copy(struct hy3_stream *stream, const void *to, const void *fro
         hy3_timeline_wait(stream);
 }
 
-/* What is read back is zero, but for the numbers of routed rows: these are even. */
+/* What is read back is zero, as pinned memory is from the beginning, but for the numbers of routed
+ * rows: these are even. */
 static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, size_t bytes)
 {
     int64_t *starts = to;
 
     if (bytes > 0 && hy3_timeline_rates())
         time_copy(stream, to, from, bytes);
-    if (is_dry(to) || bytes == 0)
+    if (bytes == 0 || (is_dry(to) && (from != dry.starts || !hy3_dry_is_host(to))))
         return HY3_OK;
     if (!is_dry(from))
         memcpy(to, from, bytes);
@@ -247,6 +253,8 @@ const struct hy3_backend *hy3_dry_backend(const struct hy3_timeline_options *opt
         dry.space = mmap(NULL, space_bytes, PROT_NONE, flags, -1, 0);
     if (dry.space == MAP_FAILED)
         HY3_BUG("this system gives no %zu bytes of address space", space_bytes);
+    (void)mprotect(dry.space, dry.used, PROT_NONE);
+    (void)madvise(dry.space, dry.used, MADV_DONTNEED);
     dry.used = 0;
     dry.count = 0;
     dry.starts = NULL;
