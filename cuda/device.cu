@@ -2,6 +2,7 @@
 /* device.cu - memory, streams, events and copies of the GPU; scratch memory of kernels. */
 #include "cuda/cuda.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,6 +192,27 @@ static hy3_status available(size_t *bytes)
     return HY3_OK;
 }
 
+static hy3_status identify(struct hy3_device_identity *out)
+{
+    struct cudaDeviceProp properties;
+    int device, is_shared = 0;
+
+    *out = {};
+    HY3_CUDA_TRY(cudaGetDevice(&device));
+    HY3_CUDA_TRY(cudaGetDeviceProperties(&properties, device));
+#if CUDART_VERSION >= 12040
+    HY3_CUDA_TRY(cudaDeviceGetAttribute(&is_shared, cudaDevAttrMpsEnabled, device));
+#endif
+    snprintf(out->name, sizeof out->name, "%.63s", properties.name);
+    memcpy(out->uuid, &properties.uuid, sizeof out->uuid);
+    out->bus[0] = properties.pciDomainID;
+    out->bus[1] = properties.pciBusID;
+    out->bus[2] = properties.pciDeviceID;
+    out->is_slice = strstr(properties.name, " MIG ") != NULL;
+    out->is_shared = is_shared != 0;
+    return HY3_OK;
+}
+
 const struct hy3_device hy3_cuda_device = {
     .alloc = device_alloc,
     .free = release,
@@ -206,6 +228,7 @@ const struct hy3_device hy3_cuda_device = {
     .copy = copy,
     .zero = zero,
     .available = available,
+    .identify = identify,
 };
 
 hy3_status hy3_cuda_calloc(size_t bytes, void *out)

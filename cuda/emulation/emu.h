@@ -11,7 +11,9 @@
  *   HY3_EMU_STOP=CALL[:N]  this process stops in it, as by SIGSTOP
  *   HY3_EMU_COUNT=CALL  how often it was called is printed at the end
  *   HY3_EMU_MEMORY      the device's memory in MiB (default 65536)
- *   HY3_EMU_CAPABILITY  its major compute capability (default 9) */
+ *   HY3_EMU_CAPABILITY  its major compute capability (default 9)
+ *   HY3_EMU_NAME, HY3_EMU_UUID, HY3_EMU_BUS, HY3_EMU_MPS  its name; numbers that take the place of
+ *                       its UUID and PCI bus (default: this process's); MPS serves it */
 #pragma once
 
 #include <cuda_runtime.h>

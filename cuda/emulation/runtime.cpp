@@ -300,8 +300,14 @@ API cudaSetDevice(int)
 API cudaGetDeviceProperties(struct cudaDeviceProp *out, int)
 {
     MAY_FAIL(cudaErrorInvalidDevice);
+    const char *name = getenv("HY3_EMU_NAME"), *uuid = getenv("HY3_EMU_UUID"),
+               *bus = getenv("HY3_EMU_BUS");
+    int number = uuid ? atoi(uuid) : getpid();
+
     *out = {};
-    snprintf(out->name, sizeof out->name, "an emulated GPU");
+    snprintf(out->name, sizeof out->name, "%s", name ? name : "an emulated GPU");
+    memcpy(&out->uuid, &number, sizeof number);
+    out->pciBusID = bus ? atoi(bus) : number;
     return cudaSuccess;
 }
 
@@ -317,6 +323,10 @@ API cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int)
     const char *chosen = getenv("HY3_EMU_CAPABILITY");
 
     MAY_FAIL(cudaErrorInvalidDevice);
+    if (attribute == cudaDevAttrMpsEnabled) {
+        *value = getenv("HY3_EMU_MPS") != nullptr;
+        return cudaSuccess;
+    }
     if (attribute != cudaDevAttrComputeCapabilityMajor)
         return cudaErrorInvalidValue;
     *value = chosen ? atoi(chosen) : 9;

@@ -6,6 +6,7 @@
  * type. */
 #include "backend/backend.h"
 
+#include "backend/identity.h"
 #include "backend/module.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -262,15 +263,18 @@ static hy3_status open_module(int node_rank, const struct hy3_backend **out)
     return open(&host, out);
 }
 
-static int rank_on_node(MPI_Comm comm)
+/* Opens the GPU of this rank, and compares it with those of others. */
+static hy3_status open_gpu(MPI_Comm comm, const struct hy3_backend **out)
 {
+    hy3_status status = HY3_OK;
     MPI_Comm node;
-    int rank;
 
     MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-    rank = hy3_rank(node);
+    HY3_AGREE_DONE(comm, open_module(hy3_rank(node), out), "looking for GPUs");
+    HY3_TRY_DONE(hy3_identity_compare(comm, node, &(*out)->device));
+done:
     MPI_Comm_free(&node);
-    return rank;
+    return status;
 }
 
 hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_backend **out)
@@ -283,7 +287,7 @@ hy3_status hy3_backend_open(MPI_Comm comm, const char *device, const struct hy3_
         *out = wrap(hy3_cpu_backend("best"));
         return HY3_OK;
     }
-    status = hy3_agree(comm, open_module(rank_on_node(comm), &gpu), "looking for GPUs");
+    status = open_gpu(comm, &gpu);
     snprintf(why, sizeof why, "%s", hy3_error_text());
     if (status != HY3_OK && strcmp(device, "auto") != 0)
         HY3_FAIL(status, "device = \"%s\": %s", device, why);

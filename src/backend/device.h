@@ -10,6 +10,14 @@
 struct hy3_stream; /* opaque, of one backend; on the CPU everything is immediate */
 struct hy3_event;  /* opaque, of one backend */
 
+/* Which device it is. */
+struct hy3_device_identity {
+    char name[64];
+    unsigned char uuid[16];
+    int bus[3];               /* domain, bus, device: of the whole GPU where it is a slice */
+    bool is_slice, is_shared; /* MIG; MPS */
+};
+
 /* Memory, streams, events, copies. Sizes in bytes. Local. */
 struct hy3_device {
     hy3_status (*alloc)(size_t bytes, void **out);      /* device memory, zeroed, 64-byte aligned */
@@ -29,6 +37,7 @@ struct hy3_device {
     hy3_status (*zero)(struct hy3_stream *stream, void *memory, size_t bytes);
     /* Bytes of the device that are free; NULL: its memory is the host's. */
     hy3_status (*available)(size_t *bytes);
+    hy3_status (*identify)(struct hy3_device_identity *out); /* NULL: it is the host itself */
 };
 
 /* Local. An array of what is copied in every step, in pinned host memory, zeroed: a copy of memory

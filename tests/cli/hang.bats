@@ -92,6 +92,25 @@ hangs() {
     done
 }
 
+# Two ranks with the environment given: one line, before anything is loaded.
+refused() {
+    run_fails 1 "$1" env "$2" "$MPIEXEC" -n 2 hy3_sft "$CFG"
+    ! grep -q loading "$ERR" || fail "$(shown)"
+}
+
+@test "two ranks on one GPU or on slices of one are refused before weights are loaded" {
+    for _ in $(seq "$RUNS"); do
+        refused "ranks 0 and 1 on $(hostname) have the same GPU" HY3_EMU_UUID=7
+        refused "have slices (MIG) of one GPU, which NCCL cannot connect" HY3_EMU_BUS=7
+    done
+    HY3_EMU_UUID=7 run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" device=auto max_steps=1
+    grep -q "running on the CPU: ranks 0 and 1 on $(hostname) have the same GPU" "$ERR"
+    rm -r "$OUTPUT"
+    HY3_EMU_MPS=1 HY3_EMU_NAME="NVIDIA A100-SXM4-40GB MIG 1g.5gb" run_ok hy3_sft "$CFG" max_steps=1
+    grep -q "warning: 1 of the ranks have their GPU by MPS" "$ERR"
+    grep -q "warning: 1 of the ranks compute on a slice (MIG) of a GPU" "$ERR"
+}
+
 @test "a call of NCCL that does not return ends the job, and is named" {
     hangs "in ncclAllReduce \(collectives.cu" HY3_EMU_HANG=ncclAllReduce
     hangs "in ncclGroupEnd \(collectives.cu" HY3_EMU_HANG=ncclGroupEnd \
