@@ -5,6 +5,7 @@
 #include "train/run.h"
 
 #include "app/identity.h"
+#include "app/links.h"
 #include "app/module_options.h"
 #include "backend/profile.h"
 #include "base/file.h"
@@ -248,6 +249,7 @@ static hy3_status open_run(MPI_Comm comm, const struct hy3_config *config, bool 
         run->profiles = true;
     }
     HY3_TRY_DONE(check(run));
+    HY3_TRY_DONE(hy3_links_test(&run->model, (int)config->zero_stage));
     if (!changes_nothing)
         HY3_TRY_DONE(hy3_output_dir_lock(run->comm, config, &run->lock));
     HY3_TRY_DONE(hy3_output_dir_look(run->comm, config, changes_nothing, &run->dir));

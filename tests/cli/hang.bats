@@ -76,12 +76,15 @@ hangs() {
     for call in ncclAllReduce ncclAllReduce:3; do
         hangs "this node: rank 1: step 1.*silent" HY3_EMU_STOP=$call zero_stage=0
     done
-    for call in ncclAllGather ncclReduceScatter; do
-        hangs "this node: rank 1: step 1.*silent" HY3_EMU_STOP=$call zero_stage=3
+    # the 60th is in a step: the test of the links makes fewer
+    for call in ncclAllGather:60 ncclReduceScatter; do
+        hangs "this node: rank 1: step [1-9].*silent" HY3_EMU_STOP=$call zero_stage=3 max_steps=50
     done
-    for call in ncclSend ncclRecv ncclGroupEnd; do
-        hangs "this node: rank 1: step 1.*silent" HY3_EMU_STOP=$call expert_parallel_size=2
+    for call in ncclSend:60 ncclRecv:60 ncclGroupEnd:60; do
+        hangs "this node: rank 1: step [1-9].*silent" HY3_EMU_STOP=$call expert_parallel_size=2 \
+            max_steps=50
     done
+    hangs "this node: rank 1: step 0, opening the run.*silent" HY3_EMU_STOP=ncclAllGather
 }
 
 @test "a network that does not come up ends the job before weights are loaded" {
@@ -109,6 +112,21 @@ refused() {
     HY3_EMU_MPS=1 HY3_EMU_NAME="NVIDIA A100-SXM4-40GB MIG 1g.5gb" run_ok hy3_sft "$CFG" max_steps=1
     grep -q "warning: 1 of the ranks have their GPU by MPS" "$ERR"
     grep -q "warning: 1 of the ranks compute on a slice (MIG) of a GPU" "$ERR"
+}
+
+@test "a run on GPUs says what their links reach, and warns of one at a tenth of its kind" {
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=1 expert_parallel_size=1
+    grep -qE "GPUs: an emulated GPU, NCCL 2\.[0-9.]*; 2 ranks on 1 node; expert groups of 1" \
+        "$ERR" || fail "$(shown)"
+    grep -qE "links, GB/s received per rank: all ranks [0-9.]+ \(in the node\), expert repl" "$ERR"
+    ! grep -q "warning: " "$ERR" || fail "$(shown)"
+    rm -r "$OUTPUT"
+    export HY3_EMU_NAME="NVIDIA H100 80GB HBM3"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=1 expert_parallel_size=2
+    grep -qE "warning: expert groups: .* where NVLink reaches 300; perhaps a process sees" "$ERR"
+    rm -r "$OUTPUT"
+    MPIR_CVAR_ODD_EVEN_CLIQUES=1 run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=1
+    grep -q "warning: all ranks: .* an adapter of 400 Gb/s a GPU reaches 45; perhaps NCCL" "$ERR"
 }
 
 @test "a call of NCCL that does not return ends the job, and is named" {
