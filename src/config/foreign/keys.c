@@ -157,7 +157,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "upcast_layernorm upcast_lmhead_output pure_bf16 moe_aux_loss_coef compute_accuracy fp8 "
            "fp8_backend fp8_enable_fsdp_float8_all_gather profiler video_fps video_maxlen swanlab_project "
            "swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key swanlab_logdir "
-           "ray_run_name ray_storage_path ray_num_workers resources_per_worker placement_strategy "
+           "use_ray ray_run_name ray_storage_path ray_num_workers resources_per_worker placement_strategy "
            "master_addr master_port ref_model", LF, NULL),
     UNUSED("image_* video_* audio_* infer_* vllm_* sglang_* kt_* ray_* profiler_* trackio_*", LF, NULL),
     UNUSED("dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
@@ -188,7 +188,9 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("pissa_init pissa_convert", LF, NULL, "adapters start from random A and zero B; leave it out"),
     REFUSE("init_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
     UNUSED("pissa_iter", LF, NULL),
-    REFUSE("create_new_adapter target_regex lora_bias freeze_parameters "
+    REFUSE("create_new_adapter", LF, NULL, "merge the adapter into the model first (hy3_merge)"),
+    REFUSE("hyper_parallel_*", LF, NULL, "zero_stage and expert_parallel_size spread a model over ranks"),
+    REFUSE("target_regex lora_bias freeze_parameters "
            "freeze_parameters_ratio freeze_parameters_regex trainable_parameters", YAML, NULL, "lora_target chooses what is trained"),
     REFUSE("use_llama_pro", LF, NULL, "use finetuning_type freeze, lora or full"),
     REFUSE("oft_rank oft_block_size oft_target oft_dropout module_dropout", LF, "32 all 0.0", "use lora"),
