@@ -242,13 +242,16 @@ static hy3_status add_system(json_t *line, json_t *messages, const char *name)
 {
     json_t *system = json_incref(column(line, name)), *first = json_array_get(messages, 0);
     bool has_system = is_role(first, "system") || is_role(first, "developer");
+    char beside[HY3_FORM_NAME + 40];
     hy3_status status = HY3_OK;
 
     if (system && !json_is_string(system))
         HY3_FAIL_DONE(HY3_EFORMAT, "'%.*s' must be a text", SHOWN, name);
     if (has_system && hy3_json_has_text(system) &&
-        !json_equal(system, json_object_get(first, "content")))
-        HY3_TRY_DONE(rename_key(line, name, "system (beside a system message)"));
+        !json_equal(system, json_object_get(first, "content"))) {
+        snprintf(beside, sizeof beside, "%s (beside a system message)", name);
+        HY3_TRY_DONE(rename_key(line, name, beside));
+    }
     json_object_del(line, name);
     if (!has_system && hy3_json_has_text(system))
         status = insert_system(messages, system);

@@ -7,7 +7,8 @@
 #include "text/message.h"
 #include "text/template.h"
 
-static const struct hy3_form named = {.splits_think = true}, native = {0};
+static const struct hy3_form named = {.splits_think = true}, native = {0},
+                             guessed = {.splits_think = true, .guesses = true};
 
 #define NATIVE                                                                          \
     "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", " \
@@ -21,6 +22,8 @@ static const struct hy3_form named = {.splits_think = true}, native = {0};
     "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": \"gpt\", " \
     "\"value\": \"b\"}], \"system\": \"s\"}"
 #define ALPACA "{\"instruction\": \"a\", \"output\": \"b\"}"
+
+#define QUERY "{\"query\": \"a\", \"response\": \"b\"}"
 
 /* The object at a path such as "messages/2/tool_calls/0". */
 static json_t *follow(json_t *at, const char *path)
@@ -128,12 +131,20 @@ static const struct level levels[] = {
     {&sharegpt, SHAREGPT, "conversations/0"},
     {&sharegpt, SHAREGPT, "conversations/1"},
     {&alpaca, ALPACA, ""},
+    {&guessed, ALPACA, ""},
+    {&guessed, QUERY, ""},
+    {&guessed, SHAREGPT, ""},
+    {&guessed, SHAREGPT, "conversations/0"},
+    {&guessed, SHAREGPT, "conversations/1"},
+    {&guessed, NATIVE, ""},
+    {&guessed, NATIVE, "messages/4"},
 };
 
 /* Separated by blanks. */
 static const char keys[] =
     "zzz system tools reasoning_effort messages conversations history "
-    "input instruction response images audios videos chosen rejected "
+    "input instruction query prompt problem answer output solution completion system_prompt "
+    "conversation response images audios videos chosen rejected "
     "kto_tag id source name content text value from role thinking "
     "reasoning tool_calls function_call arguments weight reasoning_content "
     "enable_thinking tool_call_id type label skip masked "
