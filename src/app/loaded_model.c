@@ -64,7 +64,7 @@ static hy3_status open_groups(struct hy3_loaded_model *model)
         return HY3_OK;
     HY3_AGREE(layout->world.comm, model->backend->device.available(&model->device_free),
               "opening the groups of ranks");
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+    for (size_t i = 0; i < sizeof groups / sizeof(void *); i++)
         if ((status = model->backend->collectives.open(groups[i])) != HY3_OK)
             hy3_abort(status, "opening the groups of ranks");
     return HY3_OK;
