@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What hangs on GPUs, planted in the emulated one: each hang ends the job with code 4 and one
 # message that names rank, host, place and what to do. With HY3_LONG=1 each is planted HY3_HANG_RUNS
-# times (default 20).
+# times (default 10).
 load helper
 
 setup() {
@@ -19,7 +19,7 @@ END
     [ -e "$HY3_CUDA_MODULE" ] || skip \
         "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
     RUNS=1
-    [ -z "${HY3_LONG:-}" ] || RUNS=${HY3_HANG_RUNS:-20}
+    [ -z "${HY3_LONG:-}" ] || RUNS=${HY3_HANG_RUNS:-10}
 }
 
 # told PATTERN: the one message of the job, and what must be in it besides
