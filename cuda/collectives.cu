@@ -283,27 +283,35 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
     return mark(nccl.weights, &transfer->event);
 }
 
+static hy3_status exchange_with(int rank, const struct hy3_all_to_all *rows,
+                                const struct hy3_all_to_all_part *part, ncclComm_t communicator)
+{
+    size_t row = (size_t)part->row_bytes;
+
+    if (part->send && rows->send_count[rank] > 0)
+        NCCL_QUEUE("ncclSend",
+                   ncclSend((const char *)part->send + (size_t)rows->send_first[rank] * row,
+                            (size_t)rows->send_count[rank] * row, ncclUint8, rank, communicator,
+                            nccl.rows));
+    if (part->send && rows->receive_count[rank] > 0)
+        NCCL_QUEUE("ncclRecv",
+                   ncclRecv((char *)part->receive + (size_t)rows->receive_first[rank] * row,
+                            (size_t)rows->receive_count[rank] * row, ncclUint8, rank, communicator,
+                            nccl.rows));
+    return HY3_OK;
+}
+
 static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
                              const struct hy3_all_to_all *rows, const char *phase)
 {
     struct hy3_transfer transfer = {};
     ncclComm_t communicator;
-    size_t row = (size_t)rows->row_bytes;
 
     HY3_TRY(begin(stream, &nccl.rows, group, &communicator));
     NCCL_TRY(communicator, "ncclGroupStart", ncclGroupStart());
-    for (int i = 0; i < group->size; i++) {
-        if (rows->send_count[i] > 0)
-            NCCL_QUEUE("ncclSend",
-                       ncclSend((const char *)rows->send + (size_t)rows->send_first[i] * row,
-                                (size_t)rows->send_count[i] * row, ncclUint8, i, communicator,
-                                nccl.rows));
-        if (rows->receive_count[i] > 0)
-            NCCL_QUEUE("ncclRecv",
-                       ncclRecv((char *)rows->receive + (size_t)rows->receive_first[i] * row,
-                                (size_t)rows->receive_count[i] * row, ncclUint8, i, communicator,
-                                nccl.rows));
-    }
+    for (int i = 0; i < group->size * HY3_EXCHANGE_PARTS; i++)
+        HY3_TRY(exchange_with(i / HY3_EXCHANGE_PARTS, rows, &rows->parts[i % HY3_EXCHANGE_PARTS],
+                              communicator));
     NCCL_TRY(communicator, "ncclGroupEnd", ncclGroupEnd());
     HY3_TRY(mark(nccl.rows, &transfer.event));
     return finish(stream, &transfer, phase);

@@ -1,35 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* permute.cu - token rows to the order of the experts and back: one block per token or per few
- * rows. Bound by memory. */
+/* permute.cu - token rows to the order of the experts and back, and products of rows: one block per
+ * token or per few rows. Bound by memory. */
 #include "cuda/cuda.h"
 
-/* Rows that a block of permute_forward copies together; expert rows of a token that
- * unpermute_backward processes together. */
-enum { ROWS = 4, TOGETHER = 8 };
-
-/* sums[j][32] = sum of x[j] over the block, visible to thread j; the barriers are shared by all
- * j. */
-HY3_DEVICE void block_sums(const float (&x)[TOGETHER], float (&sums)[TOGETHER][33])
-{
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
-
-    __syncthreads(); /* sums may still be read */
-    HY3_UNROLL
-    for (int j = 0; j < TOGETHER; j++) {
-        float sum = warp_sum(x[j]);
-
-        if (lane == 0)
-            sums[j][warp] = sum;
-    }
-    __syncthreads();
-    if (threadIdx.x < TOGETHER) {
-        float sum = 0;
-
-        for (int i = 0; i < warps; i++)
-            sum += sums[threadIdx.x][i];
-        sums[threadIdx.x][32] = sum;
-    }
-}
+/* Rows that a block of permute_forward copies together, or row_dot multiplies. */
+enum { ROWS = 4 };
 
 /* y is larger than the caches and must not evict the rows of x, each of which is read k times. */
 template <class T, int N>
@@ -104,46 +79,47 @@ __global__ void unpermute_forward_kernel(int64_t H, int k, const int32_t *positi
     }
 }
 
-/* dy may be y: a thread reads its elements before it writes them. */
 template <class T, int N>
 __global__ void unpermute_backward_kernel(int64_t H, int k, const int32_t *position,
-                                          const float *weights, const T *y, const T *dout, T *dy,
-                                          float *dweights)
+                                          const float *weights, const T *dout, T *dy)
 {
-    HY3_SHARED(float, sums, [TOGETHER][33]);
-    int64_t token = blockIdx.x;
+    const int32_t *rows = position + (int64_t)blockIdx.x * k;
+    const float *weight = weights + (int64_t)blockIdx.x * k;
 
-    for (int first = 0; first < k; first += TOGETHER) {
-        int own = k - first < TOGETHER ? k - first : (int)TOGETHER, row[TOGETHER];
-        float weight[TOGETHER], sum[TOGETHER], d[N];
-        pack<T, N> value[TOGETHER];
+    for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
+        float d[N], own[N];
 
-        HY3_UNROLL
-        for (int j = 0; j < TOGETHER; j++) { /* beyond the end the last row again */
-            row[j] = position[token * k + first + (j < own ? j : own - 1)];
-            weight[j] = weights[token * k + first + (j < own ? j : own - 1)];
-            sum[j] = 0;
-        }
-        for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
-            load(d, dout + token * H + i);
+        load(d, dout + (int64_t)blockIdx.x * H + i);
+        for (int j = 0; j < k; j++) {
             HY3_UNROLL
-            for (int j = 0; j < TOGETHER; j++)
-                value[j] = load_pack<N>(y + row[j] * H + i);
-            HY3_UNROLL
-            for (int j = 0; j < TOGETHER; j++) {
-                HY3_UNROLL
-                for (int n = 0; n < N; n++) {
-                    sum[j] += d[n] * to_float(value[j].value[n]);
-                    from_float(d[n] * weight[j], &value[j].value[n]);
-                }
-                if (j < own)
-                    store_pack(dy + row[j] * H + i, value[j]);
-            }
+            for (int n = 0; n < N; n++)
+                own[n] = weight[j] * d[n];
+            store(dy + (int64_t)rows[j] * H + i, own);
         }
-        block_sums(sum, sums);
-        if ((int)threadIdx.x < own)
-            dweights[token * k + first + threadIdx.x] = sums[threadIdx.x][32];
     }
+}
+
+/* A warp for each row. */
+template <class T, int N>
+__global__ void row_dot_kernel(int64_t rows, int64_t C, const T *a, const T *b, const int32_t *to,
+                               float *y)
+{
+    int64_t row = (int64_t)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+    int lane = threadIdx.x & 31;
+    float x[N], z[N], sum = 0;
+
+    if (row >= rows)
+        return;
+    for (int64_t i = lane * N; i < C; i += 32 * N) {
+        load(x, a + row * C + i);
+        load(z, b + row * C + i);
+        HY3_UNROLL
+        for (int n = 0; n < N; n++)
+            sum += x[n] * z[n];
+    }
+    sum = warp_sum(sum);
+    if (lane == 0)
+        y[to ? to[row] : row] = sum;
 }
 
 template <class T, int N>
@@ -176,15 +152,23 @@ static hy3_status unpermute_forward(struct hy3_stream *stream, const struct hy3_
     return HY3_OK;
 }
 
-/* Blocks of 128 threads: it uses many registers. */
 template <class T, int N>
 static hy3_status unpermute_backward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
     if (a->T > 0)
-        HY3_CUDA_LAUNCH((unpermute_backward_kernel<T, N>), (unsigned)a->T,
-                        threads_for(a->H / N, 128), 0, hy3_cuda_stream(stream)->stream, a->H,
-                        (int)a->k, a->position, a->weights, (const T *)a->y, (const T *)a->dout,
-                        (T *)a->dy, a->dweights);
+        HY3_CUDA_LAUNCH((unpermute_backward_kernel<T, N>), (unsigned)a->T, threads_for(a->H / N), 0,
+                        hy3_cuda_stream(stream)->stream, a->H, (int)a->k, a->position, a->weights,
+                        (const T *)a->dout, (T *)a->dy);
+    return HY3_OK;
+}
+
+template <class T, int N>
+static hy3_status row_dot(struct hy3_stream *stream, const struct hy3_row_dot *a)
+{
+    if (a->N > 0)
+        HY3_CUDA_LAUNCH((row_dot_kernel<T, N>), blocks_for(a->N, ROWS), 32 * ROWS, 0,
+                        hy3_cuda_stream(stream)->stream, a->N, a->C, (const T *)a->a,
+                        (const T *)a->b, a->to, a->y);
     return HY3_OK;
 }
 
@@ -212,6 +196,13 @@ hy3_status hy3_cuda_unpermute_forward(struct hy3_stream *stream, const struct hy
 hy3_status hy3_cuda_unpermute_backward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
     HY3_CUDA_CHECK_INDICES(stream, unpermute, position, a->T * a->k, 0, a->R);
-    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->y, a->dout, a->dy), N,
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->dout, a->dy), N,
                  return unpermute_backward<T, N>(stream, a));
+}
+
+hy3_status hy3_cuda_row_dot(struct hy3_stream *stream, const struct hy3_row_dot *a)
+{
+    if (a->to)
+        HY3_CUDA_CHECK_INDICES(stream, row_dot, to, a->N, 0, a->N);
+    HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->C, a->a, a->b), N, return row_dot<T, N>(stream, a));
 }

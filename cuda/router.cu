@@ -86,40 +86,39 @@ hy3_status hy3_cuda_router_forward(struct hy3_stream *stream, const struct hy3_r
     return HY3_OK;
 }
 
-/* With S = sum s + 1e-20 and w_j = c s_j / S:  ds_j = c / S (dw_j - sum_i dw_i s_i / S),  dlogit =
- * ds s (1 - s). */
-__global__ void router_backward_kernel(int E, int k, float scaling, const float *logits,
-                                       const int32_t *ids, const float *dweights, float *dlogits)
+/* See hy3_cpu_router_backward. */
+__global__ void router_backward_kernel(int E, int k, const float *logits, const int32_t *ids,
+                                       const int32_t *position, const float *products,
+                                       float *dlogits)
 {
     int64_t t = blockIdx.x;
     const int32_t *own = ids + t * k;
-    const float *dw = dweights + t * k;
-    float sum = 1e-20f, inner = 0;
+    const int32_t *row = position + t * k;
+    float sum = 1e-20f, all = 0;
     int lane = threadIdx.x;
 
     for (int e = lane; e < E; e += 32)
         dlogits[t * E + e] = 0;
     for (int j = 0; j < k; j++) {
-        float s = sigmoid(logits[t * E + own[j]]);
-
-        sum += s;
-        inner += dw[j] * s;
+        sum += sigmoid(logits[t * E + own[j]]);
+        all += products[row[j]];
     }
     __syncwarp();
     for (int j = lane; j < k; j += 32) {
         float s = sigmoid(logits[t * E + own[j]]);
 
-        dlogits[t * E + own[j]] = scaling / sum * (dw[j] - inner / sum) * s * (1 - s);
+        dlogits[t * E + own[j]] = (products[row[j]] - s / sum * all) * (1 - s);
     }
 }
 
 hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_router *a)
 {
     HY3_CUDA_CHECK_INDICES(stream, router, ids, a->T * a->k, 0, a->E);
+    HY3_CUDA_CHECK_INDICES(stream, router, position, a->T * a->k, 0, a->T * a->k);
     if (a->T > 0)
         HY3_CUDA_LAUNCH(router_backward_kernel, (unsigned)a->T, 32, 0,
-                        hy3_cuda_stream(stream)->stream, (int)a->E, (int)a->k, a->scaling,
-                        a->logits, a->ids, a->dweights, a->dlogits);
+                        hy3_cuda_stream(stream)->stream, (int)a->E, (int)a->k, a->logits, a->ids,
+                        a->position, a->products, a->dlogits);
     return HY3_OK;
 }
 

@@ -43,11 +43,9 @@ static hy3_status turn(struct test *t)
     struct hy3_transfer transfer = {0};
 
     if (t->group == &t->model->layout.experts) {
-        const struct hy3_all_to_all rows = {.row_bytes = 1,
-                                            .send = t->send,
+        const struct hy3_all_to_all rows = {.parts = {{1, t->send, t->receive}},
                                             .send_first = t->first,
                                             .send_count = t->count,
-                                            .receive = t->receive,
                                             .receive_first = t->first,
                                             .receive_count = t->count};
 

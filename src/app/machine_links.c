@@ -40,11 +40,9 @@ static hy3_status sum(const struct transfer *t)
 
 static hy3_status exchange(const struct transfer *t)
 {
-    const struct hy3_all_to_all rows = {.row_bytes = sizeof *t->whole,
-                                        .send = t->whole,
+    const struct hy3_all_to_all rows = {.parts = {{sizeof *t->whole, t->whole, t->other}},
                                         .send_first = t->first,
                                         .send_count = t->count,
-                                        .receive = t->other,
                                         .receive_first = t->first,
                                         .receive_count = t->count};
 

@@ -105,7 +105,7 @@ static void check_permute(const struct hy3_permute *a)
 static void check_unpermute(const struct hy3_unpermute *a)
 {
     NEED(unpermute, a->T >= 0 && a->R >= 0 && a->H > 0 && a->k > 0 && is_dtype(a->dtype));
-    NEED(unpermute, a->T == 0 || (a->position && a->weights && a->y));
+    NEED(unpermute, a->T == 0 || (a->position && a->weights && (a->dout ? a->dy : a->y)));
 }
 
 static void check_swiglu(const struct hy3_swiglu *a)
@@ -125,6 +125,12 @@ static void check_route_index(const struct hy3_route_index *a)
 {
     NEED(route_index, a->T >= 0 && a->E > 0 && a->k > 0 && a->starts);
     NEED(route_index, a->T == 0 || (a->ids && a->position && a->token));
+}
+
+static void check_row_dot(const struct hy3_row_dot *a)
+{
+    NEED(row_dot, a->N >= 0 && a->C > 0 && is_dtype(a->dtype));
+    NEED(row_dot, a->N == 0 || (a->a && a->b && a->y));
 }
 
 static void check_cast(const struct hy3_cast *a)

@@ -19,13 +19,20 @@ struct hy3_transfer {
     struct hy3_event *event;
 };
 
-/* An exchange of rows: block i of `send` goes to rank i, and what rank i sends becomes block i of
- * `receive`. */
-struct hy3_all_to_all {
+/* Rows that are exchanged together. */
+struct hy3_all_to_all_part {
     int64_t row_bytes;
-    const void *send;
-    const int64_t *send_first, *send_count; /* HOST [ranks] rows */
+    const void *send; /* NULL: there is no such part, on any rank */
     void *receive;
+};
+
+enum { HY3_EXCHANGE_PARTS = 2 };
+
+/* An exchange of rows: block i of each part's `send` goes to rank i, and what rank i sends becomes
+ * block i of `receive`. */
+struct hy3_all_to_all {
+    struct hy3_all_to_all_part parts[HY3_EXCHANGE_PARTS];
+    const int64_t *send_first, *send_count;       /* HOST [ranks] rows */
     const int64_t *receive_first, *receive_count; /* HOST [ranks] rows */
 };
 

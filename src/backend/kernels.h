@@ -19,7 +19,7 @@
 /* clang-format off */
 #define HY3_PAIRS(X) X(embedding) X(rmsnorm) X(rope) X(attention) X(router) X(permute) X(unpermute) \
                      X(swiglu) X(loss)
-#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(cast) X(add) X(dropout) X(noise) \
+#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
                      X(square_sum) X(adamw)
 
 /* clang-format on */
@@ -128,16 +128,19 @@ struct hy3_attention {
  * equal sums by smaller expert; weights = s_chosen / (sum s_chosen + 1e-20) * scaling. ids ascend
  * within a token, so that later sums have one order. Source: DeepSeek-V3 report, section 2.1.2;
  * transformers' HYV3 router.
- * backward: dlogits from dweights through the chosen scores; the choice itself has no gradient. */
+ * backward: dlogits through the chosen scores, from the gradient of each weight times the weight:
+ * with p = s_chosen / sum and g = weights dweights, dlogits[t,ids[t,j]] = (g_j - p_j sum_i g_i)
+ * (1 - s_j). The choice itself has no gradient. */
 struct hy3_router {
     int64_t T, E, k; /* here E is all experts of the layer, k <= E */
     float scaling;
-    bool replay;           /* ids are given (recomputation): only weights are computed */
-    const float *logits;   /* [T,E] */
-    const float *bias;     /* [E] */
-    int32_t *ids;          /* [T,k] forward: =, or read with replay */
-    float *weights;        /* [T,k] forward: = */
-    const float *dweights; /* [T,k] */
+    bool replay;             /* ids are given (recomputation): only weights are computed */
+    const float *logits;     /* [T,E] */
+    const float *bias;       /* [E] */
+    int32_t *ids;            /* [T,k] forward: =, or read with replay */
+    float *weights;          /* [T,k] forward: = */
+    const int32_t *position; /* [T,k] rows of (t,j) */
+    const float *products; /* [T k] backward: of each row, its weight times the weight's gradient */
     float *dlogits;        /* [T,E] backward: = */
 };
 
@@ -169,19 +172,26 @@ struct hy3_permute {
 /* Weighted sum of each token's expert rows, with the shared expert and the residual, rounded once:
  * forward: out[t] += shared[t] + sum_j weights[t,j] y[position[t,j]], in fp32, j ascending (then
  * shared).
- * backward: dy[position[t,j]] = weights[t,j] dout[t];  dweights[t,j] = dot(dout[t],
- * y[position[t,j]]). */
+ * backward: dy[position[t,j]] = weights[t,j] dout[t]. */
 struct hy3_unpermute {
     int64_t T, R, H, k;
     hy3_dtype dtype;
     const int32_t *position; /* [T,k] */
     const float *weights;    /* [T,k] */
-    const void *y;           /* [R,H] */
+    const void *y;           /* [R,H] forward */
     const void *shared;      /* [T,H] or NULL */
     void *out;               /* [T,H] forward: += */
     const void *dout;        /* [T,H] */
     void *dy;                /* [R,H] backward: = */
-    float *dweights;         /* [T,k] backward: = */
+};
+
+/* Dot products of rows: y[to[n]] = sum_c a[n,c] b[n,c], in fp32. */
+struct hy3_row_dot {
+    int64_t N, C;
+    hy3_dtype dtype;
+    const void *a, *b; /* [N,C] */
+    const int32_t *to; /* [N] a permutation; NULL: y[n] */
+    float *y;          /* [N] = */
 };
 
 /* y = silu(gate) * up, silu(a) = a sigmoid(a). gate and up are two matrices [N,I], or the halves of

@@ -19,7 +19,9 @@ static struct hy3_expert_rows received_rows(const struct hy3_experts *x,
                                     .act = a->held_act,
                                     .out = x->out,
                                     .d = x->out,
-                                    .dact = layer->scratch ? layer->scratch->held_dact : NULL};
+                                    .dact = layer->scratch ? layer->scratch->held_dact : NULL,
+                                    .products = x->products,
+                                    .to = x->exchange.token};
 }
 
 static void say_rounds(struct hy3_experts *x, const struct hy3_layer *layer, int64_t rounds,
@@ -44,7 +46,7 @@ hy3_status hy3_experts_forward(struct hy3_experts *x, const struct hy3_layer *la
 
     working.experts = &rows;
     if (x->exchange.group->size == 1)
-        return hy3_experts_part_forward(&working, false);
+        return hy3_experts_part_forward(&working, layer->replay);
     if (!layer->replay)
         hy3_exchange_count(&x->exchange, layer->acts->host_starts, counts);
     rounds = hy3_exchange_rounds(&x->exchange, counts, &most);
@@ -54,9 +56,11 @@ hy3_status hy3_experts_forward(struct hy3_experts *x, const struct hy3_layer *la
         rows = received_rows(x, layer, &round);
         HY3_TRY(hy3_exchange_dispatch(&x->exchange, layer->stream, &round, layer->acts->rows,
                                       rows.rows));
-        HY3_TRY(hy3_experts_part_forward(&working, false));
-        HY3_TRY(hy3_exchange_return(&x->exchange, layer->stream, &round, rows.out,
-                                    layer->acts->rows_out));
+        HY3_TRY(hy3_experts_part_forward(&working, layer->replay));
+        if (!layer->replay)
+            HY3_TRY(hy3_exchange_return(
+                &x->exchange, layer->stream, &round,
+                &(struct hy3_returned){.received = rows.out, .rows = layer->acts->rows_out}));
     }
     return HY3_OK;
 }
@@ -84,8 +88,11 @@ hy3_status hy3_experts_backward(struct hy3_experts *x, const struct hy3_layer *l
         HY3_TRY(hy3_exchange_dispatch(&x->exchange, layer->stream, &round, layer->scratch->drows,
                                       rows.d));
         HY3_TRY(hy3_experts_part_backward(&working));
-        HY3_TRY(hy3_exchange_return(&x->exchange, layer->stream, &round, rows.d,
-                                    layer->scratch->drows));
+        HY3_TRY(hy3_exchange_return(&x->exchange, layer->stream, &round,
+                                    &(struct hy3_returned){.received = rows.d,
+                                                           .rows = layer->scratch->drows,
+                                                           .received_products = rows.products,
+                                                           .products = layer->scratch->products}));
     }
     return HY3_OK;
 }

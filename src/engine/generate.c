@@ -81,6 +81,7 @@ static hy3_status allocate(struct hy3_generator *g)
     mark = hy3_arena_mark(&count);
     for (int i = 0; i < s->layers; i++) {
         hy3_acts_take(s, i, &of, &count, &acts);
+        hy3_rows_out_take(s, i, &of, &count, &acts);
         hy3_arena_reset(&count, mark);
     }
     g->arena.size = count.peak;
@@ -155,6 +156,7 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
     layer.tokens.positions = p->positions;
     acts.host_starts = g->host_starts;
     hy3_acts_take(g->shape, i, &size, &g->arena, &acts);
+    hy3_rows_out_take(g->shape, i, &size, &g->arena, &acts);
     hy3_bind_layer(g->store, i, &layer.params);
     g->caches[i].count = g->count;
     HY3_TRY_DONE(hy3_chain_forward(&g->experts, &layer, &g->caches[i], NULL));

@@ -230,18 +230,21 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
                                                               .y = p->buffers.x[0]}));
     HY3_TRY(hy3_probe_embedding(p->probe, p->backend, p->stream, &e));
     for (int i = 0; i < p->shape->layers; i++) {
+        const struct hy3_layer_size size = layer_size(p, batch->T);
         size_t mark = hy3_arena_mark(&p->arena);
         struct hy3_layer layer;
 
         hy3_heartbeat("forward", 0, i);
         take_acts(p, i, batch->T);
+        if (keeps_activations(p, training))
+            mark = hy3_arena_mark(&p->arena);
+        hy3_rows_out_take(p->shape, i, &size, &p->arena, &p->acts[i]);
         HY3_TRY(hy3_units_gather(p->store, p->stream, i));
         layer = layer_at(p, batch, i, training, false);
         HY3_TRY(hy3_chain_forward(&p->experts, &layer, NULL, counts_at(p, i)));
         hy3_units_release(p->store, i);
         HY3_TRY(hy3_probe_layer(p->probe, &layer));
-        if (!keeps_activations(p, training))
-            hy3_arena_reset(&p->arena, mark);
+        hy3_arena_reset(&p->arena, mark);
     }
     return HY3_OK;
 }
@@ -315,6 +318,7 @@ static hy3_status begin(struct hy3_pass *p, const struct hy3_batch *batch, bool 
     p->experts.exchange.token = p->buffers.expert_token;
     p->experts.exchange.position = p->buffers.expert_position;
     p->experts.out = p->buffers.expert_out;
+    p->experts.products = p->buffers.expert_products;
     hy3_store_schedule(p->store, p->order.units, training ? p->order.count : p->order.forward);
     HY3_TRY(hy3_inputs_upload(&p->inputs, p->backend, p->stream, batch, &p->buffers));
     if (training && p->inputs.token_keys)

@@ -30,6 +30,8 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
         out->expert_out = hy3_arena_take(arena, shape->size.C * s->hidden, size);
         out->expert_token = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
         out->expert_position = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
+        if (shape->backward)
+            out->expert_products = hy3_arena_take(arena, shape->size.C, sizeof(float));
     }
     if (shape->lora)
         hy3_lora_buffers_take(s, shape->lora, &shape->size, shape->backward, arena, &out->lora);
@@ -48,21 +50,27 @@ hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t
     struct hy3_head_buffers head;
     struct hy3_layer_acts acts = {0};
     struct hy3_layer_scratch scratch = {0};
+    const bool is_kept = shape->backward && !shape->checkpointing;
     size_t mark;
 
     HY3_TRY_DONE(hy3_alloc(&stream.x, (size_t)s->layers + 1, sizeof *stream.x));
     HY3_TRY_DONE(hy3_alloc(&stream.chosen, (size_t)s->layers + 1, sizeof *stream.chosen));
     hy3_stream_buffers_take(shape, &arena, &stream);
-    if (shape->backward && !shape->checkpointing)
-        for (int i = 0; i < s->layers; i++)
-            hy3_acts_take(s, i, &shape->size, &arena, &acts);
+    for (int i = 0; i < s->layers; i++) { /* forward */
+        mark = hy3_arena_mark(&arena);
+        hy3_acts_take(s, i, &shape->size, &arena, &acts);
+        if (is_kept)
+            mark = hy3_arena_mark(&arena);
+        hy3_rows_out_take(s, i, &shape->size, &arena, &acts);
+        hy3_arena_reset(&arena, mark);
+    }
     mark = hy3_arena_mark(&arena);
     hy3_head_buffers_take(s, &shape->size, shape->backward, &arena, &head);
     hy3_arena_reset(&arena, mark);
     if (shape->backward)
         hy3_scratch_take(s, &shape->size, &arena, &scratch);
     mark = hy3_arena_mark(&arena);
-    for (int i = 0; i < s->layers && (shape->checkpointing || !shape->backward); i++) {
+    for (int i = 0; i < s->layers && shape->backward && !is_kept; i++) { /* recomputation */
         hy3_acts_take(s, i, &shape->size, &arena, &acts);
         hy3_arena_reset(&arena, mark);
     }

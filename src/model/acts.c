@@ -44,10 +44,17 @@ void hy3_acts_take(const struct hy3_shape *s, int index, const struct hy3_layer_
     a->token = hy3_arena_take(arena, R, sizeof(int32_t));
     a->starts = hy3_arena_take(arena, s->experts + 1, sizeof(int64_t));
     a->rows = hy3_arena_take(arena, R * H, size);
-    a->rows_out = hy3_arena_take(arena, R * H, size);
     a->held_rows = of->C > 0 ? hy3_arena_take(arena, C * H, size) : a->rows;
     a->held_gate_up = hy3_arena_take(arena, C * 2 * I, size);
     a->held_act = hy3_arena_take(arena, C * I, size);
+}
+
+void hy3_rows_out_take(const struct hy3_shape *s, int index, const struct hy3_layer_size *of,
+                       struct hy3_arena *arena, struct hy3_layer_acts *a)
+{
+    if (hy3_shape_is_moe(s, index))
+        a->rows_out =
+            hy3_arena_take(arena, of->T * s->top_k * s->hidden, hy3_dtype_size(of->dtype));
 }
 
 void hy3_scratch_take(const struct hy3_shape *s, const struct hy3_layer_size *of,
@@ -69,7 +76,7 @@ void hy3_scratch_take(const struct hy3_shape *s, const struct hy3_layer_size *of
         hy3_arena_take(arena, T * larger(dense ? s->intermediate : 0, s->shared_experts * I), size);
     if (s->experts == 0)
         return;
-    w->dweights = hy3_arena_take(arena, R, sizeof(float));
+    w->products = hy3_arena_take(arena, R, sizeof(float));
     w->dlogits = hy3_arena_take(arena, T * s->experts, sizeof(float));
     w->dn_wide = hy3_arena_take(arena, T * H, sizeof(float));
     w->drows = hy3_arena_take(arena, R * H, size);

@@ -22,8 +22,9 @@ struct hy3_layer_acts {
     int32_t *ids, *position, *token;          /* [T,k], [T,k], [R] */
     int64_t *starts;                          /* [E+1] */
     int64_t *host_starts;                     /* HOST [E+1]: rows of each expert */
-    void *rows, *rows_out; /* [R,H] the tokens' rows in expert order, and the experts' results */
-    void *held_rows;       /* [C,H] rows of this rank's experts; `rows` if it holds all */
+    void *rows;                               /* [R,H] the tokens' rows in expert order */
+    void *rows_out;                /* [R,H] the experts' results; of the forward alone, not kept */
+    void *held_rows;               /* [C,H] rows of this rank's experts; `rows` if it holds all */
     void *held_gate_up, *held_act; /* [C,2I], [C,I] */
 };
 
@@ -31,7 +32,7 @@ struct hy3_layer_acts {
 struct hy3_layer_scratch {
     void *dn, *dq, *dk, *dv, *dq_raw, *dk_raw, *dout; /* [T,H], as q, k, v, q_raw, k_raw, o */
     void *dact;                                       /* [T,I] */
-    float *dweights, *dlogits, *dn_wide;              /* [T,k], [T,E], [T,H] */
+    float *products, *dlogits, *dn_wide;              /* [R], [T,E], [T,H] */
     void *drows;                                      /* [R,H] */
     void *held_dact;                                  /* [C,I] */
 };
@@ -49,6 +50,10 @@ struct hy3_layer_size {
  * host_starts outlive recomputation: the engine provides them. */
 void hy3_acts_take(const struct hy3_shape *shape, int index, const struct hy3_layer_size *size,
                    struct hy3_arena *arena, struct hy3_layer_acts *acts);
+
+/* Lays out what the forward of layer `index` needs besides, and its backward does not read. */
+void hy3_rows_out_take(const struct hy3_shape *shape, int index, const struct hy3_layer_size *size,
+                       struct hy3_arena *arena, struct hy3_layer_acts *acts);
 
 /* Scratch large enough for every layer of the model. */
 void hy3_scratch_take(const struct hy3_shape *shape, const struct hy3_layer_size *size,

@@ -52,6 +52,8 @@ struct hy3_expert_rows {
     void *rows, *gate_up, *act; /* [R,H], [R,2I], [R,I] */
     void *out;                  /* [R,H] */
     void *d, *dact;             /* [R,H] d(out), then d(rows); [R,I] */
+    float *products;            /* [R] of each row, its weight times the weight's gradient */
+    const int32_t *to;          /* [R] their places; NULL: as the rows lie */
 };
 
 /* The arguments of a layer's parts. */
@@ -91,7 +93,7 @@ hy3_status hy3_dense_part_backward(const struct hy3_layer *layer, void *d);
 /* mid -> normalised tokens, choice of experts, rows in expert order, and the shared expert. Leaves
  * the row counts in host_starts (synchronises, unless replay). */
 hy3_status hy3_route_part_forward(const struct hy3_layer *layer);
-/* From drows (gradient of the rows), dweights and d(out): adds everything that flows into mid to
+/* From drows (gradient of the rows), products and d(out): adds everything that flows into mid to
  * d. */
 hy3_status hy3_route_part_backward(const struct hy3_layer *layer, void *d);
 
@@ -101,10 +103,11 @@ struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *layer);
 /* The experts' MLPs on layer->experts: rows -> out. inner: only what the backward reads, without
  * the last product. */
 hy3_status hy3_experts_part_forward(const struct hy3_layer *layer, bool inner);
-/* d(out) in layer->experts->d becomes d(rows). Overwrites gate_up. */
+/* d(out), times the weight of each row, in layer->experts->d becomes d(rows); products. Overwrites
+ * gate_up. */
 hy3_status hy3_experts_part_backward(const struct hy3_layer *layer);
 
 /* out = mid + shared + weighted rows_out. */
 hy3_status hy3_combine_part_forward(const struct hy3_layer *layer);
-/* From d(out): drows = d(rows_out), dweights. */
+/* From d(out): drows = d(rows_out). */
 hy3_status hy3_combine_part_backward(const struct hy3_layer *layer, const void *d);

@@ -105,7 +105,8 @@ hy3_status hy3_route_part_backward(const struct hy3_layer *l, void *d)
     HY3_TRY(kernels->permute_backward(l->stream, &p));
     if (s->shared_experts > 0)
         HY3_TRY(hy3_mlp_backward(l, &shared, d, true, w->dn));
-    r.dweights = w->dweights;
+    r.position = a->position;
+    r.products = w->products;
     r.dlogits = w->dlogits;
     HY3_TRY(kernels->router_backward(l->stream, &r));
     product.A = w->dlogits;
@@ -148,6 +149,7 @@ struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *l)
     if (l->scratch) {
         rows.d = l->scratch->drows;
         rows.dact = l->scratch->held_dact;
+        rows.products = l->scratch->products;
     }
     return rows;
 }
@@ -178,12 +180,22 @@ hy3_status hy3_experts_part_forward(const struct hy3_layer *l, bool inner)
     return hy3_linear_forward(l, HY3_P_EXPERT_DOWN, x->act, false, x->out);
 }
 
+/* The gradient of a row's weight is d(out) . y of its token, y = down(act): with d = weight d(out)
+ * it is dact . act / weight, so that y is not needed. */
 hy3_status hy3_experts_part_backward(const struct hy3_layer *l)
 {
     const struct hy3_expert_rows *x = l->experts;
     struct hy3_swiglu swiglu = expert_swiglu(l);
+    const struct hy3_row_dot products = {.N = x->starts[x->groups],
+                                         .C = l->shape->expert_intermediate,
+                                         .dtype = l->dtype,
+                                         .a = x->dact,
+                                         .b = x->act,
+                                         .to = x->to,
+                                         .y = x->products};
 
     HY3_TRY(hy3_linear_backward(l, HY3_P_EXPERT_DOWN, x->act, x->d, false, x->dact));
+    HY3_TRY(l->backend->kernels.row_dot(l->stream, &products));
     swiglu.dy = x->dact;
     swiglu.dgate = (void *)(uintptr_t)swiglu.gate; /* in place */
     swiglu.dup = (void *)(uintptr_t)swiglu.up;
@@ -219,8 +231,8 @@ hy3_status hy3_combine_part_backward(const struct hy3_layer *l, const void *d)
 {
     struct hy3_unpermute u = unpermute(l);
 
+    u.y = NULL; /* not kept */
     u.dout = d;
     u.dy = l->scratch->drows;
-    u.dweights = l->scratch->dweights;
     return l->backend->kernels.unpermute_backward(l->stream, &u);
 }

@@ -202,11 +202,9 @@ hy3_status hy3_exchange_dispatch(const struct hy3_exchange *x, struct hy3_stream
                                  void *received)
 {
     struct hy3_permute sort = reorder(x, round);
-    const struct hy3_all_to_all exchange = {.row_bytes = row_bytes(x),
-                                            .send = rows,
+    const struct hy3_all_to_all exchange = {.parts = {{row_bytes(x), rows, x->arrival}},
                                             .send_first = round->send_first,
                                             .send_count = round->send_count,
-                                            .receive = x->arrival,
                                             .receive_first = round->receive_first,
                                             .receive_count = round->receive_count};
 
@@ -218,19 +216,19 @@ hy3_status hy3_exchange_dispatch(const struct hy3_exchange *x, struct hy3_stream
 }
 
 hy3_status hy3_exchange_return(const struct hy3_exchange *x, struct hy3_stream *stream,
-                               const struct hy3_exchange_round *round, const void *received,
-                               void *rows)
+                               const struct hy3_exchange_round *round,
+                               const struct hy3_returned *returned)
 {
     struct hy3_permute sort = reorder(x, round);
-    const struct hy3_all_to_all exchange = {.row_bytes = row_bytes(x),
-                                            .send = x->arrival,
-                                            .send_first = round->receive_first,
-                                            .send_count = round->receive_count,
-                                            .receive = rows,
-                                            .receive_first = round->send_first,
-                                            .receive_count = round->send_count};
+    const struct hy3_all_to_all exchange = {
+        .parts = {{row_bytes(x), x->arrival, returned->rows},
+                  {sizeof *returned->products, returned->received_products, returned->products}},
+        .send_first = round->receive_first,
+        .send_count = round->receive_count,
+        .receive_first = round->send_first,
+        .receive_count = round->send_count};
 
-    sort.dy = received;
+    sort.dy = returned->received;
     sort.dx = x->arrival;
     HY3_TRY(x->backend->kernels.permute_backward(stream, &sort));
     return x->backend->collectives.all_to_all(stream, x->group, &exchange,

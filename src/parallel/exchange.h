@@ -51,10 +51,19 @@ hy3_status hy3_exchange_plan(struct hy3_exchange *exchange, struct hy3_stream *s
                              const int64_t *all, int64_t round, struct hy3_exchange_round *out);
 
 /* Collective on the group. rows [*,hidden] sorted by expert -> received [starts[E/P],hidden] sorted
- * by held expert; and back. */
+ * by held expert. */
 hy3_status hy3_exchange_dispatch(const struct hy3_exchange *exchange, struct hy3_stream *stream,
                                  const struct hy3_exchange_round *round, const void *rows,
                                  void *received);
+
+/* What goes back. */
+struct hy3_returned {
+    const void *received;           /* [starts[E/P],hidden] sorted by held expert */
+    void *rows;                     /* [*,hidden] */
+    const float *received_products; /* one of each row, in order of arrival; NULL: none */
+    float *products;                /* [*] */
+};
+
 hy3_status hy3_exchange_return(const struct hy3_exchange *exchange, struct hy3_stream *stream,
-                               const struct hy3_exchange_round *round, const void *received,
-                               void *rows);
+                               const struct hy3_exchange_round *round,
+                               const struct hy3_returned *returned);

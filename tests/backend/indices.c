@@ -14,7 +14,7 @@ enum { N = 4, WIDTH = 8, BYTES = 4096 };
 
 /* Memory for every argument of a call; all zeros. */
 static struct {
-    int32_t ids[2 * N];
+    int32_t ids[2 * N], places[N]; /* places: all right */
     float x[BYTES], y[BYTES], z[BYTES];
     int64_t starts[N + 1];
 } memory;
@@ -100,8 +100,7 @@ static struct hy3_unpermute unpermute(void)
                                   .y = memory.x,
                                   .out = memory.y,
                                   .dout = memory.x + BYTES / 2,
-                                  .dy = memory.y,
-                                  .dweights = memory.z + N};
+                                  .dy = memory.y};
 }
 
 static void unpermute_forward(const struct hy3_kernels *k)
@@ -129,7 +128,8 @@ static struct hy3_router router(void)
                                .bias = memory.x,
                                .ids = memory.ids,
                                .weights = memory.y,
-                               .dweights = memory.x,
+                               .position = memory.places,
+                               .products = memory.x,
                                .dlogits = memory.z};
 }
 
@@ -145,6 +145,14 @@ static void router_backward(const struct hy3_kernels *k)
     struct hy3_router a = router();
 
     (void)k->router_backward(NULL, &a);
+}
+
+static void row_dot(const struct hy3_kernels *k)
+{
+    struct hy3_row_dot a = {
+        .N = N, .C = WIDTH, .a = memory.x, .b = memory.x, .to = memory.ids, .y = memory.z};
+
+    (void)k->row_dot(NULL, &a);
 }
 
 static void route_index(const struct hy3_kernels *k)
@@ -175,6 +183,7 @@ static const struct {
     {unpermute_backward, -1,    "kernel unpermute: position[2] is -1, it must be 0 to 3"},
     {router_forward,     N,     "kernel router: ids[2] is 4, it must be 0 to 3"},
     {router_backward,    N,     "kernel router: ids[2] is 4, it must be 0 to 3"},
+    {row_dot,            -1,    "kernel row_dot: to[2] is -1, it must be 0 to 3"},
     {route_index,        N,     "kernel route_index: ids[2] is 4, it must be 0 to 3"},
 };
 

@@ -258,6 +258,16 @@ static void cached_attention_case(const struct hy3_kernels *k, const struct dims
     assert_ok(k->attention_forward(NULL, &a));
 }
 
+/* n-1 … 0 */
+static int32_t *backwards(int64_t n)
+{
+    int32_t *numbers = buffer((size_t)n * sizeof *numbers);
+
+    for (int64_t i = 0; i < n; i++)
+        numbers[i] = (int32_t)(n - 1 - i);
+    return numbers;
+}
+
 static void router_case(const struct hy3_kernels *k, const struct dims *d)
 {
     struct hy3_router a = {.T = d->T, .E = d->E, .k = d->k, .scaling = 2.5f};
@@ -272,7 +282,8 @@ static void router_case(const struct hy3_kernels *k, const struct dims *d)
     a.bias = bias;
     a.ids = out_exact(d->T * d->k, sizeof *a.ids);
     a.weights = out(d->T * d->k, HY3_FP32);
-    a.dweights = in(d->T * d->k, HY3_FP32);
+    a.products = in(d->T * d->k, HY3_FP32);
+    a.position = backwards(d->T * d->k);
     a.dlogits = out(d->T * d->E, HY3_FP32);
     assert_ok(k->router_forward(NULL, &a));
     a.replay = true;
@@ -317,11 +328,23 @@ static void dispatch_case(const struct hy3_kernels *k, const struct dims *d)
     u.out = out(d->T * d->H, d->dtype);
     u.dout = in(d->T * d->H, d->dtype);
     u.dy = out(R * d->H, d->dtype);
-    u.dweights = out(R, HY3_FP32);
     assert_ok(k->unpermute_forward(NULL, &u));
     u.shared = in(d->T * d->H, d->dtype);
     assert_ok(k->unpermute_forward(NULL, &u));
     assert_ok(k->unpermute_backward(NULL, &u));
+}
+
+static void row_dot_case(const struct hy3_kernels *k, const struct dims *d)
+{
+    struct hy3_row_dot a = {.N = d->T, .C = d->H, .dtype = d->dtype};
+
+    a.a = in(d->T * d->H, d->dtype);
+    a.b = in(d->T * d->H, d->dtype);
+    a.y = out(d->T, HY3_FP32);
+    assert_ok(k->row_dot(NULL, &a));
+    a.to = backwards(d->T);
+    a.y = out(d->T, HY3_FP32);
+    assert_ok(k->row_dot(NULL, &a));
 }
 
 /* Every second row is picked; the others have no position. */
@@ -549,7 +572,7 @@ static void check_gpu(kernel_case body, const char *name)
 
 /* clang-format off */
 #define CASES(X) X(gemm) X(grouped_gemm) X(embedding) X(rmsnorm) X(rope) X(attention) X(cached_attention) X(router) \
-                 X(dispatch) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw)
+                 X(dispatch) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw)
 #define X(op)                                                                                        \
     static void op##_on_avx512(void **state) { (void)state; check_cpu(op##_case, "avx512", #op); }       \
     static void op##_on_avx2(void **state) { (void)state; check_cpu(op##_case, "avx2", #op); }           \

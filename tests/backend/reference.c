@@ -336,7 +336,8 @@ FUNCTION(router_backward, router)
                 }
                 value[side] = 0;
                 for (int64_t j = 0; j < a->k; j++)
-                    value[side] += a->dweights[t * a->k + j] * scores[j] / sum * a->scaling;
+                    value[side] += (double)a->products[a->position[t * a->k + j]] /
+                                   a->weights[t * a->k + j] * scores[j] / sum * a->scaling;
             }
             a->dlogits[t * a->E + a->ids[t * a->k + i]] = (float)((value[1] - value[0]) / 2e-5);
         }
@@ -401,16 +402,22 @@ FUNCTION(unpermute_forward, unpermute)
 FUNCTION(unpermute_backward, unpermute)
 {
     UNUSED;
-    for (int64_t i = 0; i < a->T * a->k; i++) {
+    for (int64_t i = 0; i < a->T * a->k; i++)
+        for (int64_t h = 0; h < a->H; h++)
+            put(a->dy, a->dtype, a->position[i] * a->H + h,
+                a->weights[i] * get(a->dout, a->dtype, i / a->k * a->H + h));
+    return HY3_OK;
+}
+
+FUNCTION(row_dot, row_dot)
+{
+    UNUSED;
+    for (int64_t n = 0; n < a->N; n++) {
         double dot = 0;
 
-        for (int64_t h = 0; h < a->H; h++) {
-            double d = get(a->dout, a->dtype, i / a->k * a->H + h);
-
-            dot += d * get(a->y, a->dtype, a->position[i] * a->H + h);
-            put(a->dy, a->dtype, a->position[i] * a->H + h, a->weights[i] * d);
-        }
-        a->dweights[i] = (float)dot;
+        for (int64_t c = 0; c < a->C; c++)
+            dot += get(a->a, a->dtype, n * a->C + c) * get(a->b, a->dtype, n * a->C + c);
+        a->y[a->to ? a->to[n] : n] = (float)dot;
     }
     return HY3_OK;
 }

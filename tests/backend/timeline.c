@@ -122,7 +122,7 @@ static void the_exchange_takes_the_imbalance_and_the_slower_link(void **state)
     struct hy3_timeline_options o = options;
     const struct hy3_backend *b;
     int64_t counts[8] = {1, 1, 1, 1, 1, 1, 1, 1};
-    struct hy3_all_to_all rows = {.row_bytes = 10, .send_count = counts};
+    struct hy3_all_to_all rows = {.parts = {{10, counts, NULL}}, .send_count = counts};
 
     o.imbalance = 1.5;
     b = hy3_dry_backend(&o);

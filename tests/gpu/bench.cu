@@ -237,21 +237,23 @@ static void routing(int64_t T)
     struct hy3_route_index index = {T, EXPERTS, TOP_K};
     struct hy3_permute rows = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
     struct hy3_unpermute sum = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
+    struct hy3_row_dot dot = {T * TOP_K, INNER, HY3_BF16};
     double row = 2.0 * HIDDEN, n = (double)T, r = n * TOP_K;
 
     router.logits = floats(T * EXPERTS, -4);
     router.bias = floats(EXPERTS);
     router.ids = (int32_t *)memory(T * TOP_K * 4);
     router.weights = (float *)memory(T * TOP_K * 4);
-    router.dweights = floats(T * TOP_K);
+    router.products = floats(T * TOP_K);
     router.dlogits = (float *)memory(T * EXPERTS * 4);
     TIME("router forward", router_forward, router, 4 * n * (EXPERTS + 2 * TOP_K));
-    TIME("router backward", router_backward, router, 4 * n * (EXPERTS + 3 * TOP_K));
     index.ids = router.ids;
     index.position = (int32_t *)memory(T * TOP_K * 4);
     index.token = (int32_t *)memory(T * TOP_K * 4);
     index.starts = (int64_t *)memory((EXPERTS + 1) * 8);
     TIME("order of rows by expert", route_index, index, 12 * r);
+    router.position = index.position;
+    TIME("router backward", router_backward, router, 4 * n * (EXPERTS + 4 * TOP_K));
     rows.token = index.token;
     rows.position = sum.position = index.position;
     rows.x = numbers(T * HIDDEN);
@@ -266,9 +268,12 @@ static void routing(int64_t T)
     sum.out = rows.dx;
     sum.dout = rows.x;
     sum.dy = rows.y;
-    sum.dweights = (float *)memory(T * TOP_K * 4);
     TIME("unpermute forward", unpermute_forward, sum, row * (r + 3 * n));
-    TIME("unpermute backward", unpermute_backward, sum, row * (2 * r + n));
+    TIME("unpermute backward", unpermute_backward, sum, row * (r + n));
+    dot.a = rows.dy;
+    dot.b = rows.y;
+    dot.y = router.weights;
+    TIME("products of rows", row_dot, dot, row * r * 2 * INNER / HIDDEN);
 }
 
 static void ends(int64_t T)

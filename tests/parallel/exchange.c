@@ -122,7 +122,7 @@ static int64_t least_sent(const struct hy3_group *group, enum pattern pattern)
 static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_t capacity)
 {
     static float rows[MOST * HIDDEN], back[MOST * HIDDEN], arrival[MOST * HIDDEN],
-        received[MOST * HIDDEN];
+        received[MOST * HIDDEN], arrived[MOST], products[MOST];
     static int32_t token[MOST], position[MOST];
     struct hy3_backend counting;
     int64_t starts[EXPERTS + 1], *all, rounds, most;
@@ -150,15 +150,20 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
             rounds == (most > capacity ? (most + capacity - 1) / capacity : 1);
     memset(back, 0, sizeof back);
     for (int64_t r = 0; r < rounds; r++) {
+        const struct hy3_returned returned = {received, back, arrived, products};
         struct hy3_exchange_round round;
 
         assert_ok(hy3_exchange_plan(&x, NULL, all, r, &round));
         assert_ok(hy3_exchange_dispatch(&x, NULL, &round, rows, received));
         right = check_round(&x, pattern, r * capacity, &round, received) && right;
-        assert_ok(hy3_exchange_return(&x, NULL, &round, received, back));
+        for (int64_t i = 0; i < round.starts[EXPERTS / group->size]; i++)
+            arrived[token[i]] = received[i * HIDDEN];
+        assert_ok(hy3_exchange_return(&x, NULL, &round, &returned));
     }
     right = right && rows_sent == least_sent(group, pattern);
     right = right && memcmp(rows, back, (size_t)(starts[EXPERTS] * HIDDEN) * sizeof *rows) == 0;
+    for (int64_t i = 0; i < starts[EXPERTS]; i++)
+        right = right && products[i] == rows[i * HIDDEN];
     hy3_exchange_close(&x);
     hy3_free(all);
     return right;

@@ -48,8 +48,6 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     size_t n = (size_t)group->size;
     MPI_Count *counts = NULL; /* of send, of receive */
     MPI_Aint *places = NULL;
-    MPI_Datatype row;
-    MPI_Request request;
 
     HY3_TRY_DONE(hy3_alloc(&counts, 2 * n, sizeof *counts));
     HY3_TRY_DONE(hy3_alloc(&places, 2 * n, sizeof *places));
@@ -59,12 +57,20 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
         places[i] = rows->send_first[i];
         places[n + i] = rows->receive_first[i];
     }
-    MPI_Type_contiguous((int)rows->row_bytes, MPI_BYTE, &row);
-    MPI_Type_commit(&row);
-    MPI_Ialltoallv_c(rows->send, counts, places, row, rows->receive, counts + n, places + n, row,
-                     group->comm, &request);
-    hy3_wait(&request, phase);
-    MPI_Type_free(&row);
+    for (const struct hy3_all_to_all_part *p = rows->parts; p < rows->parts + HY3_EXCHANGE_PARTS;
+         p++) {
+        MPI_Datatype row;
+        MPI_Request request;
+
+        if (!p->send)
+            continue;
+        MPI_Type_contiguous((int)p->row_bytes, MPI_BYTE, &row);
+        MPI_Type_commit(&row);
+        MPI_Ialltoallv_c(p->send, counts, places, row, p->receive, counts + n, places + n, row,
+                         group->comm, &request);
+        hy3_wait(&request, phase);
+        MPI_Type_free(&row);
+    }
 done:
     hy3_free(counts);
     hy3_free(places);

@@ -51,6 +51,21 @@ hy3_status hy3_cpu_add(struct hy3_stream *s, const struct hy3_add *a)
     return HY3_OK;
 }
 
+hy3_status hy3_cpu_row_dot(struct hy3_stream *s, const struct hy3_row_dot *a)
+{
+    if (a->to)
+        HY3_CHECK_INDICES(row_dot, to, a->N, 0, a->N);
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < a->N; n++) {
+        float as[a->C], bs[a->C];
+
+        a->y[a->to ? a->to[n] : n] =
+            hy3_cpu_loops->dot(hy3_cpu_row(a->a, a->dtype, n, a->C, as),
+                               hy3_cpu_row(a->b, a->dtype, n, a->C, bs), a->C);
+    }
+    return HY3_OK;
+}
+
 hy3_status hy3_cpu_dropout(struct hy3_stream *s, const struct hy3_dropout *a)
 {
     uint64_t limit = (uint64_t)((double)a->p * 0x1p32);

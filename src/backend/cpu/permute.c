@@ -74,8 +74,6 @@ hy3_status hy3_cpu_unpermute_backward(struct hy3_stream *s, const struct hy3_unp
             int64_t r = a->position[t * a->k + j];
             float *dy = hy3_cpu_row_for(a->dy, a->dtype, r, a->H, row);
 
-            a->dweights[t * a->k + j] =
-                loops->dot(dout, hy3_cpu_row(a->y, a->dtype, r, a->H, row), a->H);
             loops->scale(dout, a->weights[t * a->k + j], dy, a->H);
             hy3_cpu_row_put(a->dy, a->dtype, r, a->H, dy);
         }

@@ -52,26 +52,25 @@ hy3_status hy3_cpu_router_forward(struct hy3_stream *s, const struct hy3_router 
     return HY3_OK;
 }
 
-/* With S = sum s + 1e-20 and w_j = c s_j / S:  ds_j = c / S (dw_j - sum_i dw_i s_i / S),  dlogit =
- * ds s (1 - s). */
+/* With S = sum s + 1e-20, w_j = c s_j / S and g_j = w_j dw_j:  ds_j = c / S (dw_j - sum_i dw_i s_i /
+ * S),  dlogit = ds s (1 - s) = (g_j - s_j / S sum_i g_i) (1 - s_j). */
 hy3_status hy3_cpu_router_backward(struct hy3_stream *s, const struct hy3_router *a)
 {
     HY3_CHECK_INDICES(router, ids, a->T * a->k, 0, a->E);
+    HY3_CHECK_INDICES(router, position, a->T * a->k, 0, a->T * a->k);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
-        const int32_t *ids = a->ids + t * a->k;
-        const float *dw = a->dweights + t * a->k;
-        float *dlogits = a->dlogits + t * a->E, scores[a->k], sum = 1e-20f, inner = 0;
+        const int32_t *ids = a->ids + t * a->k, *rows = a->position + t * a->k;
+        float *dlogits = a->dlogits + t * a->E, scores[a->k], sum = 1e-20f, all = 0;
 
         memset(dlogits, 0, (size_t)a->E * sizeof *dlogits);
         for (int64_t j = 0; j < a->k; j++) {
             scores[j] = sigmoid(a->logits[t * a->E + ids[j]]);
             sum += scores[j];
-            inner += dw[j] * scores[j];
+            all += a->products[rows[j]];
         }
         for (int64_t j = 0; j < a->k; j++)
-            dlogits[ids[j]] =
-                a->scaling / sum * (dw[j] - inner / sum) * scores[j] * (1 - scores[j]);
+            dlogits[ids[j]] = (a->products[rows[j]] - scores[j] / sum * all) * (1 - scores[j]);
     }
     return HY3_OK;
 }

@@ -205,14 +205,16 @@ static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfe
 static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
                              const struct hy3_all_to_all *rows, const char *phase)
 {
-    double rows_sent = 0;
+    double rows_sent = 0, bytes = 0;
 
+    for (int i = 0; i < HY3_EXCHANGE_PARTS; i++)
+        bytes += rows->parts[i].send ? (double)rows->parts[i].row_bytes : 0;
     for (int r = 0; r < group->size; r++)
         rows_sent += (double)rows->send_count[r];
-    hy3_timeline_exchange(stream, group, rows_sent * (double)rows->row_bytes / group->size);
+    hy3_timeline_exchange(stream, group, rows_sent * bytes / group->size);
     for (int r = 0; r < group->size; r++)
         if (r != group->rank)
-            dry.counts.exchanged += (double)rows->send_count[r] * (double)rows->row_bytes;
+            dry.counts.exchanged += (double)rows->send_count[r] * bytes;
     return HY3_OK;
 }
 
