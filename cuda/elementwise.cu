@@ -23,6 +23,8 @@ template <class X, class Y, bool wide> __global__ void add_kernel(int64_t n, con
     int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EACH;
     float a[EACH], b[EACH];
 
+    if (i >= n) /* what stands there instead is written by others meanwhile */
+        return;
     load_before<wide>(a, x, i, n);
     load_before<wide>(b, y, i, n);
     HY3_UNROLL
@@ -160,6 +162,8 @@ __global__ void noise_kernel(int64_t C, uint32_t key0, uint32_t key1, const uint
     int64_t column = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) * N;
     float value[N];
 
+    if (column >= C) /* as in add_kernel */
+        return;
     load_before<wide>(value, y + row, column, C);
     HY3_UNROLL
     for (int n = 0; n < N; n += 4) {

@@ -6,6 +6,24 @@
 /* Rows that a block of permute_forward copies together, or row_dot multiplies. */
 enum { ROWS = 4 };
 
+__global__ void block_order_kernel(int64_t blocks, const int64_t *table, int32_t *token,
+                                   int32_t *position)
+{
+    int64_t first = table[blockIdx.x], second = table[blocks + blockIdx.x];
+
+    for (int64_t i = threadIdx.x; i < table[2 * blocks + blockIdx.x]; i += blockDim.x) {
+        token[second + i] = (int32_t)(first + i);
+        position[first + i] = (int32_t)(second + i);
+    }
+}
+
+hy3_status hy3_cuda_block_order(struct hy3_stream *stream, const struct hy3_block_order *a)
+{
+    HY3_CUDA_LAUNCH(block_order_kernel, (unsigned)a->blocks, 256, 0,
+                    hy3_cuda_stream(stream)->stream, a->blocks, a->table, a->token, a->position);
+    return HY3_OK;
+}
+
 /* y is larger than the caches and must not evict the rows of x, each of which is read k times. */
 template <class T, int N>
 __global__ void permute_forward_kernel(int64_t R, int64_t H, const int32_t *token, const T *x, T *y)

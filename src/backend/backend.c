@@ -127,6 +127,12 @@ static void check_route_index(const struct hy3_route_index *a)
     NEED(route_index, a->T == 0 || (a->ids && a->position && a->token));
 }
 
+static void check_block_order(const struct hy3_block_order *a)
+{
+    NEED(block_order, a->n >= 0 && a->blocks > 0 && a->table);
+    NEED(block_order, a->n == 0 || (a->token && a->position));
+}
+
 static void check_row_dot(const struct hy3_row_dot *a)
 {
     NEED(row_dot, a->N >= 0 && a->C > 0 && is_dtype(a->dtype));

@@ -19,7 +19,7 @@
 /* clang-format off */
 #define HY3_PAIRS(X) X(embedding) X(rmsnorm) X(rope) X(attention) X(router) X(permute) X(unpermute) \
                      X(swiglu) X(loss)
-#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
+#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(block_order) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
                      X(square_sum) X(adamw)
 
 /* clang-format on */
@@ -152,6 +152,15 @@ struct hy3_route_index {
     int32_t *position;  /* [T,k] = */
     int32_t *token;     /* [T k] = */
     int64_t *starts;    /* [E+1] = */
+};
+
+/* An index between two orders of the same n rows: block b is the rows from first[b] of one and from
+ * second[b] of the other, count[b] of them. With i a row of the first order and j the same one of
+ * the second: token[j] = i, position[i] = j. */
+struct hy3_block_order {
+    int64_t n, blocks;
+    const int64_t *table;      /* [3,blocks]: first, second, count */
+    int32_t *token, *position; /* [n] = */
 };
 
 /* Rows to the order of an index, and their gradients back:

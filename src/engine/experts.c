@@ -36,6 +36,20 @@ static void say_rounds(struct hy3_experts *x, const struct hy3_layer *layer, int
             layer->index, (long long)most, (long long)x->exchange.capacity, (long long)rounds);
 }
 
+/* Round r of `rounds`. A single one is planned in the forward and kept for replay and backward. */
+static hy3_status plan_round(struct hy3_experts *x, const struct hy3_layer *layer,
+                             const int64_t *counts, int64_t rounds, int64_t r, bool is_new,
+                             struct hy3_exchange_round *round)
+{
+    if (rounds > 1) /* the round before has been read */
+        HY3_TRY(layer->backend->device.synchronize(layer->stream));
+    if (rounds > 1 || is_new)
+        hy3_exchange_plan(&x->exchange, counts, layer->index, r, round);
+    else
+        *round = hy3_exchange_planned(&x->exchange, layer->index);
+    return hy3_exchange_load(&x->exchange, layer->stream, round);
+}
+
 hy3_status hy3_experts_forward(struct hy3_experts *x, const struct hy3_layer *layer,
                                int64_t *counts)
 {
@@ -52,7 +66,7 @@ hy3_status hy3_experts_forward(struct hy3_experts *x, const struct hy3_layer *la
     rounds = hy3_exchange_rounds(&x->exchange, counts, &most);
     say_rounds(x, layer, rounds, most);
     for (int64_t r = 0; r < rounds; r++) {
-        HY3_TRY(hy3_exchange_plan(&x->exchange, layer->stream, counts, r, &round));
+        HY3_TRY(plan_round(x, layer, counts, rounds, r, !layer->replay, &round));
         rows = received_rows(x, layer, &round);
         HY3_TRY(hy3_exchange_dispatch(&x->exchange, layer->stream, &round, layer->acts->rows,
                                       rows.rows));
@@ -78,7 +92,7 @@ hy3_status hy3_experts_backward(struct hy3_experts *x, const struct hy3_layer *l
         return hy3_experts_part_backward(&working);
     rounds = hy3_exchange_rounds(&x->exchange, counts, &most);
     for (int64_t r = 0; r < rounds; r++) {
-        HY3_TRY(hy3_exchange_plan(&x->exchange, layer->stream, counts, r, &round));
+        HY3_TRY(plan_round(x, layer, counts, rounds, r, false, &round));
         rows = received_rows(x, layer, &round);
         if (rounds > 1) { /* the forward's activations are those of its last round */
             HY3_TRY(hy3_exchange_dispatch(&x->exchange, layer->stream, &round, layer->acts->rows,

@@ -3,7 +3,8 @@
  * expert group.
  *
  * Forward: rows -> rows_out of the layer's activations; a replay leaves what the backward reads and
- * returns nothing. Backward: scratch->drows from d(rows_out) to d(rows), and products. The exchange takes place in every layer, also for a rank without tokens. */
+ * returns nothing. Backward: scratch->drows from d(rows_out) to d(rows), and products. The exchange
+ * takes place in every layer, also for a rank without tokens. */
 #pragma once
 
 #include "model/layer.h"

@@ -85,6 +85,7 @@ static void choose_exchange(struct hy3_pass *p)
     p->experts.exchange = (struct hy3_exchange){.backend = p->backend,
                                                 .group = group,
                                                 .experts = p->shape->experts,
+                                                .slots = (int)p->shape->layers,
                                                 .hidden = p->shape->hidden,
                                                 .dtype = p->dtype};
     if (group->size > 1)
@@ -317,6 +318,8 @@ static hy3_status begin(struct hy3_pass *p, const struct hy3_batch *batch, bool 
     p->experts.exchange.arrival = p->buffers.arrival;
     p->experts.exchange.token = p->buffers.expert_token;
     p->experts.exchange.position = p->buffers.expert_position;
+    p->experts.exchange.blocks = p->buffers.expert_blocks;
+    p->experts.exchange.loaded = -1;
     p->experts.out = p->buffers.expert_out;
     p->experts.products = p->buffers.expert_products;
     hy3_store_schedule(p->store, p->order.units, training ? p->order.count : p->order.forward);

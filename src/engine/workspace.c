@@ -30,6 +30,7 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
         out->expert_out = hy3_arena_take(arena, shape->size.C * s->hidden, size);
         out->expert_token = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
         out->expert_position = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
+        out->expert_blocks = hy3_arena_take(arena, 3 * s->experts, sizeof(int64_t));
         if (shape->backward)
             out->expert_products = hy3_arena_take(arena, shape->size.C, sizeof(float));
     }

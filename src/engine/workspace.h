@@ -34,6 +34,7 @@ struct hy3_stream_buffers {
     float *noise_scale;                      /* [T] */
     void *arrival, *expert_out;              /* [C,H], where experts are spread over ranks */
     int32_t *expert_token, *expert_position; /* [C] */
+    int64_t *expert_blocks;                  /* [3,E] */
     float *expert_products;                  /* [C] of a backward */
 };
 

@@ -2,48 +2,57 @@
 /* exchange.c - the order of rows in a round, and the two all-to-alls. */
 #include "parallel/exchange.h"
 
-#include "base/memory.h"
 #include "base/span.h"
 
-/* host_counts: four arrays [P], then starts [E/P+1], then a rank's own counts [E]. */
+/* A slot of `host`: four arrays [P], then starts [E/P+1], then blocks [3,E]. After the slots: a
+ * rank's own counts [E]. */
 enum { SEND_FIRST, SEND_COUNT, RECEIVE_FIRST, RECEIVE_COUNT, ARRAYS };
-
-static int64_t *array(const struct hy3_exchange *x, int which)
-{
-    return x->host_counts + (ptrdiff_t)which * x->group->size;
-}
 
 static int64_t held_experts(const struct hy3_exchange *x)
 {
     return x->experts / x->group->size;
 }
 
-static int64_t *starts_of_received(const struct hy3_exchange *x)
+static int64_t slot_size(const struct hy3_exchange *x)
 {
-    return array(x, ARRAYS);
+    const int64_t ranks = x->group->size;
+
+    return ARRAYS * ranks + held_experts(x) + 1 + 3 * x->experts;
+}
+
+static int64_t *array(const struct hy3_exchange *x, int slot, int which)
+{
+    return x->host + slot * slot_size(x) + (ptrdiff_t)which * x->group->size;
+}
+
+static int64_t *starts_of_received(const struct hy3_exchange *x, int slot)
+{
+    return array(x, slot, ARRAYS);
+}
+
+static int64_t *blocks_of(const struct hy3_exchange *x, int slot)
+{
+    return starts_of_received(x, slot) + held_experts(x) + 1;
 }
 
 hy3_status hy3_exchange_open(struct hy3_exchange *x)
 {
-    size_t counts = (size_t)(held_experts(x) + 1 + x->experts) + ARRAYS * (size_t)x->group->size;
-
-    HY3_TRY(hy3_device_host_array(&x->backend->device, 2 * (size_t)x->capacity,
-                                  sizeof *x->host_index, &x->host_index));
-    return hy3_alloc(&x->host_counts, counts, sizeof *x->host_counts);
+    x->loaded = -1;
+    return hy3_device_host_array(&x->backend->device,
+                                 (size_t)(x->slots * slot_size(x) + x->experts), sizeof *x->host,
+                                 &x->host);
 }
 
 void hy3_exchange_close(struct hy3_exchange *x)
 {
-    if (x->host_index)
-        x->backend->device.free_host(x->host_index);
-    hy3_free(x->host_counts);
-    x->host_index = NULL;
-    x->host_counts = NULL;
+    if (x->host)
+        x->backend->device.free_host(x->host);
+    x->host = NULL;
 }
 
 void hy3_exchange_count(const struct hy3_exchange *x, const int64_t *starts, int64_t *all)
 {
-    int64_t *own = starts_of_received(x) + held_experts(x) + 1;
+    int64_t *own = x->host + x->slots * slot_size(x);
 
     for (int64_t e = 0; e < x->experts; e++)
         own[e] = starts[e + 1] - starts[e];
@@ -87,9 +96,10 @@ static struct window window_of(const struct hy3_exchange *x, int64_t round)
 }
 
 /* Which of the own rows go to each rank. */
-static void arrange_sending(const struct hy3_exchange *x, const int64_t *all, int64_t round)
+static void arrange_sending(const struct hy3_exchange *x, const int64_t *all, int slot,
+                            int64_t round)
 {
-    int64_t *first = array(x, SEND_FIRST), *count = array(x, SEND_COUNT), row = 0;
+    int64_t *first = array(x, slot, SEND_FIRST), *count = array(x, slot, SEND_COUNT), row = 0;
 
     for (int64_t d = 0; d < x->group->size; d++) {
         struct window w = window_of(x, round);
@@ -112,10 +122,11 @@ static void arrange_sending(const struct hy3_exchange *x, const int64_t *all, in
 }
 
 /* How many rows come from each rank, and the rows of each held expert. */
-static void arrange_receiving(const struct hy3_exchange *x, const int64_t *all, int64_t round)
+static void arrange_receiving(const struct hy3_exchange *x, const int64_t *all, int slot,
+                              int64_t round)
 {
-    int64_t *first = array(x, RECEIVE_FIRST), *count = array(x, RECEIVE_COUNT);
-    int64_t *starts = starts_of_received(x), held = held_experts(x), from;
+    int64_t *first = array(x, slot, RECEIVE_FIRST), *count = array(x, slot, RECEIVE_COUNT);
+    int64_t *starts = starts_of_received(x, slot), held = held_experts(x), from;
     struct window w = window_of(x, round);
 
     memset(count, 0, (size_t)x->group->size * sizeof *count);
@@ -134,47 +145,60 @@ static void arrange_receiving(const struct hy3_exchange *x, const int64_t *all, 
         first[p] = first[p - 1] + count[p - 1];
 }
 
-/* From order of arrival to order of experts: token[sorted row] = arrived row, position its
- * inverse. */
-static void arrange_order(const struct hy3_exchange *x, const int64_t *all, int64_t round)
+/* The rows of each held expert from each rank, where they arrive and where they are sorted. */
+static void arrange_order(const struct hy3_exchange *x, const int64_t *all, int slot, int64_t round)
 {
-    int64_t *next = array(x, RECEIVE_FIRST), held = held_experts(x), sorted = 0, from;
-    int32_t *token = x->host_index, *position = x->host_index + x->capacity;
+    const int64_t *first = array(x, slot, RECEIVE_FIRST);
+    int64_t *arrived = blocks_of(x, slot), *sorted = arrived + x->experts;
+    int64_t *count = sorted + x->experts, ranks = x->group->size, held = held_experts(x), at = 0;
     struct window w = window_of(x, round);
 
-    for (int64_t e = 0; e < held; e++) {
-        for (int64_t p = 0; p < x->group->size; p++) {
-            int64_t n = take(&w, all[p * x->experts + x->group->rank * held + e], &from);
+    for (int64_t b = 0; b < x->experts; b++) { /* E/P experts times P ranks */
+        int64_t e = b / ranks, p = b % ranks, from;
 
-            for (int64_t i = 0; i < n; i++, sorted++, next[p]++) {
-                token[sorted] = (int32_t)next[p];
-                position[next[p]] = (int32_t)sorted;
-            }
-        }
+        count[b] = take(&w, all[p * x->experts + x->group->rank * held + e], &from);
+        sorted[b] = at;
+        arrived[b] = e == 0 ? first[p] : arrived[b - ranks] + count[b - ranks];
+        at += count[b];
     }
-    for (int p = 0; p < x->group->size; p++) /* back to where each began */
-        next[p] -= array(x, RECEIVE_COUNT)[p];
 }
 
-hy3_status hy3_exchange_plan(struct hy3_exchange *x, struct hy3_stream *stream, const int64_t *all,
-                             int64_t round, struct hy3_exchange_round *out)
+struct hy3_exchange_round hy3_exchange_planned(const struct hy3_exchange *x, int slot)
 {
-    const struct hy3_device *device = &x->backend->device;
-    size_t bytes;
+    return (struct hy3_exchange_round){.slot = slot,
+                                       .send_first = array(x, slot, SEND_FIRST),
+                                       .send_count = array(x, slot, SEND_COUNT),
+                                       .receive_first = array(x, slot, RECEIVE_FIRST),
+                                       .receive_count = array(x, slot, RECEIVE_COUNT),
+                                       .starts = starts_of_received(x, slot),
+                                       .blocks = blocks_of(x, slot)};
+}
 
-    arrange_sending(x, all, round);
-    arrange_receiving(x, all, round);
-    arrange_order(x, all, round);
-    *out = (struct hy3_exchange_round){.send_first = array(x, SEND_FIRST),
-                                       .send_count = array(x, SEND_COUNT),
-                                       .receive_first = array(x, RECEIVE_FIRST),
-                                       .receive_count = array(x, RECEIVE_COUNT),
-                                       .starts = starts_of_received(x)};
-    bytes = (size_t)out->starts[held_experts(x)] * sizeof(int32_t);
-    HY3_TRY(device->copy(stream, x->token, x->host_index, bytes));
-    HY3_TRY(device->copy(stream, x->position, x->host_index + x->capacity, bytes));
-    HY3_TRY(device->synchronize(stream)); /* the next round writes the host's arrays */
-    return HY3_OK;
+void hy3_exchange_plan(struct hy3_exchange *x, const int64_t *all, int slot, int64_t round,
+                       struct hy3_exchange_round *out)
+{
+    arrange_sending(x, all, slot, round);
+    arrange_receiving(x, all, slot, round);
+    arrange_order(x, all, slot, round);
+    x->loaded = -1;
+    *out = hy3_exchange_planned(x, slot);
+}
+
+hy3_status hy3_exchange_load(struct hy3_exchange *x, struct hy3_stream *stream,
+                             const struct hy3_exchange_round *round)
+{
+    const struct hy3_block_order order = {.n = round->starts[held_experts(x)],
+                                          .blocks = x->experts,
+                                          .table = x->blocks,
+                                          .token = x->token,
+                                          .position = x->position};
+
+    if (x->loaded == round->slot)
+        return HY3_OK;
+    x->loaded = round->slot;
+    HY3_TRY(x->backend->device.copy(stream, x->blocks, round->blocks,
+                                    3 * (size_t)x->experts * sizeof *x->blocks));
+    return x->backend->kernels.block_order(stream, &order);
 }
 
 /* The received rows between their two orders. */

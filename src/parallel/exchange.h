@@ -21,19 +21,24 @@ struct hy3_exchange {
     hy3_dtype dtype;
     void *arrival;             /* [capacity,hidden] device, of the caller */
     int32_t *token, *position; /* [capacity] device, of the caller */
-    int32_t *host_index;       /* HOST [2,capacity], pinned */
-    int64_t *host_counts;      /* HOST, see exchange.c */
+    int64_t *blocks;           /* [3,experts] device, of the caller */
+    int slots;                 /* rounds that are kept, one for each layer */
+    int64_t *host;             /* HOST, pinned, see exchange.c */
+    int loaded; /* the slot whose order token and position hold; -1: of none. The caller sets it */
 };
 
 /* One round: who sends how much, and how the received rows lie. HOST memory of the exchange, valid
- * until the next round. */
+ * until another is planned in its slot. */
 struct hy3_exchange_round {
+    int slot;
     const int64_t *send_first, *send_count;       /* [P] of the own rows */
     const int64_t *receive_first, *receive_count; /* [P] in order of arrival */
     const int64_t *starts;                        /* [E/P+1] received rows of each held expert */
+    const int64_t *blocks; /* [3,E] rows of an expert from a rank: in order of arrival, in order of
+                              experts, count; struct hy3_block_order */
 };
 
-/* Local. Fields above host_index have been set. The caller owns the exchange (hy3_exchange_close).
+/* Local. Fields above `host` have been set. The caller owns the exchange (hy3_exchange_close).
  * Errors: HY3_ENOMEM. */
 hy3_status hy3_exchange_open(struct hy3_exchange *exchange);
 void hy3_exchange_close(struct hy3_exchange *exchange);
@@ -46,9 +51,17 @@ void hy3_exchange_count(const struct hy3_exchange *exchange, const int64_t *star
  * the rows that the fullest rank receives. */
 int64_t hy3_exchange_rounds(const struct hy3_exchange *exchange, const int64_t *all, int64_t *most);
 
-/* Local. Plans round `round` and uploads its order. */
-hy3_status hy3_exchange_plan(struct hy3_exchange *exchange, struct hy3_stream *stream,
-                             const int64_t *all, int64_t round, struct hy3_exchange_round *out);
+/* Local. Plans round `round` of a layer in slot `slot`, whose earlier one no stream may be reading
+ * any more. */
+void hy3_exchange_plan(struct hy3_exchange *exchange, const int64_t *all, int slot, int64_t round,
+                       struct hy3_exchange_round *out);
+
+/* Local. The round that was planned last in this slot. */
+struct hy3_exchange_round hy3_exchange_planned(const struct hy3_exchange *exchange, int slot);
+
+/* Local. Brings the round's order to token and position; nothing to do where it is there. */
+hy3_status hy3_exchange_load(struct hy3_exchange *exchange, struct hy3_stream *stream,
+                             const struct hy3_exchange_round *round);
 
 /* Collective on the group. rows [*,hidden] sorted by expert -> received [starts[E/P],hidden] sorted
  * by held expert. */

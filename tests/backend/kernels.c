@@ -5,107 +5,15 @@
  * A case draws its inputs from a seed, runs forward and backward on one table, and records its
  * outputs. It is run on both tables, and on the tested one twice: the outputs must agree within
  * rounding, and with themselves bit by bit. */
+#include "backend/arrays.h"
 #include "backend/backend.h"
 #include "backend/dims.h"
 #include "backend/gpu.h"
 #include "backend/mirror.h"
 #include "backend/reference.h"
-#include "base/memory.h"
-#include "base/random.h"
 #include "support/test.h"
 
 #include <math.h>
-
-enum { MAX_OUTPUTS = 16, MAX_BUFFERS = 128 };
-
-struct output {
-    void *data;
-    hy3_dtype dtype; /* of floats; an exact output is compared byte by byte */
-    bool exact;
-    int64_t n, bytes;
-};
-
-static struct {
-    struct output outputs[MAX_OUTPUTS];
-    int output_count;
-    void *buffers[MAX_BUFFERS];
-    int buffer_count;
-    uint64_t drawn;
-} run;
-
-/* Memory that stays the host's, whatever the table. */
-static void *host_buffer(size_t bytes)
-{
-    assert_true(run.buffer_count < MAX_BUFFERS);
-    assert_ok(hy3_alloc(&run.buffers[run.buffer_count], bytes + 64, 1));
-    return run.buffers[run.buffer_count++];
-}
-
-static void *buffer(size_t bytes)
-{
-    void *data = host_buffer(bytes);
-
-    hy3_mirror_add(data, bytes);
-    return data;
-}
-
-static double draw(void)
-{
-    uint32_t word[4];
-    double normal[2];
-
-    hy3_random(7, HY3_RANDOM_DUMMY, 0, run.drawn++, word);
-    hy3_random_normal(word[0], word[1], normal);
-    return normal[0];
-}
-
-/* n normal numbers of a dtype. */
-static void *in(int64_t n, hy3_dtype dtype)
-{
-    void *data = buffer((size_t)n * hy3_dtype_size(dtype));
-
-    for (int64_t i = 0; i < n; i++) {
-        if (dtype == HY3_FP32)
-            ((float *)data)[i] = (float)draw();
-        else
-            ((hy3_bf16 *)data)[i] = hy3_bf16_from_float((float)draw());
-    }
-    return data;
-}
-
-/* The same, and recorded: kernels that add see something to add to. */
-static void *out(int64_t n, hy3_dtype dtype)
-{
-    void *data = in(n, dtype);
-
-    assert_true(run.output_count < MAX_OUTPUTS);
-    run.outputs[run.output_count++] = (struct output){
-        .data = data, .dtype = dtype, .n = n, .bytes = n * (int64_t)hy3_dtype_size(dtype)};
-    return data;
-}
-
-/* Recorded integers. */
-static void *out_exact(int64_t n, size_t size)
-{
-    void *data = buffer((size_t)n * size);
-
-    run.outputs[run.output_count++] =
-        (struct output){.data = data, .exact = true, .bytes = n * (int64_t)size};
-    return data;
-}
-
-static int32_t *integers(int64_t n, int64_t below)
-{
-    int32_t *data = buffer((size_t)n * sizeof *data);
-
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t word[4];
-
-        hy3_random(8, HY3_RANDOM_DUMMY, 0, run.drawn++, word);
-        data[i] = (int32_t)(word[0] % (uint32_t)below);
-    }
-    return data;
-}
 
 static void gemm_case(const struct hy3_kernels *k, const struct dims *d)
 {
@@ -334,6 +242,25 @@ static void dispatch_case(const struct hy3_kernels *k, const struct dims *d)
     assert_ok(k->unpermute_backward(NULL, &u));
 }
 
+/* Blocks of 0, 1, 2, … rows; the second order has them backwards. */
+static void block_order_case(const struct hy3_kernels *k, const struct dims *d)
+{
+    struct hy3_block_order a = {.blocks = d->E};
+    int64_t *table = buffer((size_t)(3 * d->E) * sizeof *table);
+
+    for (int64_t b = 0; b < d->E; b++) {
+        table[b] = a.n;
+        table[2 * d->E + b] = b;
+        a.n += b;
+    }
+    for (int64_t b = 0; b < d->E; b++)
+        table[d->E + b] = a.n - table[b] - b;
+    a.table = table;
+    a.token = out_exact(a.n, sizeof *a.token);
+    a.position = out_exact(a.n, sizeof *a.position);
+    assert_ok(k->block_order(NULL, &a));
+}
+
 static void row_dot_case(const struct hy3_kernels *k, const struct dims *d)
 {
     struct hy3_row_dot a = {.N = d->T, .C = d->H, .dtype = d->dtype};
@@ -492,13 +419,6 @@ static int record(kernel_case body, const struct hy3_kernels *k, const struct di
     return run.output_count;
 }
 
-static void forget(void)
-{
-    hy3_mirror_forget();
-    while (run.buffer_count > 0)
-        hy3_free(run.buffers[--run.buffer_count]);
-}
-
 static double value(const struct output *o, int64_t i)
 {
     return o->dtype == HY3_FP32 ? ((const float *)o->data)[i]
@@ -572,7 +492,7 @@ static void check_gpu(kernel_case body, const char *name)
 
 /* clang-format off */
 #define CASES(X) X(gemm) X(grouped_gemm) X(embedding) X(rmsnorm) X(rope) X(attention) X(cached_attention) X(router) \
-                 X(dispatch) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw)
+                 X(dispatch) X(block_order) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw)
 #define X(op)                                                                                        \
     static void op##_on_avx512(void **state) { (void)state; check_cpu(op##_case, "avx512", #op); }       \
     static void op##_on_avx2(void **state) { (void)state; check_cpu(op##_case, "avx2", #op); }           \

@@ -409,6 +409,18 @@ FUNCTION(unpermute_backward, unpermute)
     return HY3_OK;
 }
 
+FUNCTION(block_order, block_order)
+{
+    UNUSED;
+    for (int64_t b = 0; b < a->blocks; b++) {
+        for (int64_t i = 0; i < a->table[2 * a->blocks + b]; i++) {
+            a->token[a->table[a->blocks + b] + i] = (int32_t)(a->table[b] + i);
+            a->position[a->table[b] + i] = (int32_t)(a->table[a->blocks + b] + i);
+        }
+    }
+    return HY3_OK;
+}
+
 FUNCTION(row_dot, row_dot)
 {
     UNUSED;

@@ -124,6 +124,7 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
     static float rows[MOST * HIDDEN], back[MOST * HIDDEN], arrival[MOST * HIDDEN],
         received[MOST * HIDDEN], arrived[MOST], products[MOST];
     static int32_t token[MOST], position[MOST];
+    static int64_t blocks[3 * EXPERTS];
     struct hy3_backend counting;
     int64_t starts[EXPERTS + 1], *all, rounds, most;
     struct hy3_exchange x = {.group = group,
@@ -133,7 +134,9 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
                              .dtype = HY3_FP32,
                              .arrival = arrival,
                              .token = token,
-                             .position = position};
+                             .position = position,
+                             .blocks = blocks,
+                             .slots = 2};
     bool right;
 
     assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &plain));
@@ -153,7 +156,8 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
         const struct hy3_returned returned = {received, back, arrived, products};
         struct hy3_exchange_round round;
 
-        assert_ok(hy3_exchange_plan(&x, NULL, all, r, &round));
+        hy3_exchange_plan(&x, all, 1, r, &round);
+        assert_ok(hy3_exchange_load(&x, NULL, &round));
         assert_ok(hy3_exchange_dispatch(&x, NULL, &round, rows, received));
         right = check_round(&x, pattern, r * capacity, &round, received) && right;
         for (int64_t i = 0; i < round.starts[EXPERTS / group->size]; i++)

@@ -2,6 +2,19 @@
 /* permute.c - tokens to the rows of their experts and back. */
 #include "backend/cpu/cpu.h"
 
+hy3_status hy3_cpu_block_order(struct hy3_stream *s, const struct hy3_block_order *a)
+{
+    const int64_t *first = a->table, *second = first + a->blocks, *count = second + a->blocks;
+
+    for (int64_t b = 0; b < a->blocks; b++) {
+        for (int64_t i = 0; i < count[b]; i++) {
+            a->token[second[b] + i] = (int32_t)(first[b] + i);
+            a->position[first[b] + i] = (int32_t)(second[b] + i);
+        }
+    }
+    return HY3_OK;
+}
+
 hy3_status hy3_cpu_permute_forward(struct hy3_stream *s, const struct hy3_permute *a)
 {
     size_t row = (size_t)a->H * hy3_dtype_size(a->dtype);

@@ -52,8 +52,8 @@ hy3_status hy3_cpu_router_forward(struct hy3_stream *s, const struct hy3_router 
     return HY3_OK;
 }
 
-/* With S = sum s + 1e-20, w_j = c s_j / S and g_j = w_j dw_j:  ds_j = c / S (dw_j - sum_i dw_i s_i /
- * S),  dlogit = ds s (1 - s) = (g_j - s_j / S sum_i g_i) (1 - s_j). */
+/* With S = sum s + 1e-20, w_j = c s_j / S and g_j = w_j dw_j:  ds_j = c / S (dw_j - sum_i dw_i s_i
+ * / S),  dlogit = ds s (1 - s) = (g_j - s_j / S sum_i g_i) (1 - s_j). */
 hy3_status hy3_cpu_router_backward(struct hy3_stream *s, const struct hy3_router *a)
 {
     HY3_CHECK_INDICES(router, ids, a->T * a->k, 0, a->E);

@@ -105,6 +105,7 @@ static struct hy3_cost cost_adamw(const struct hy3_adamw *a)
         return of_bytes((double)(bytes), launches);              \
     }
 BYTES(route_index, route_index, 3, 24 * a->T * a->k)
+BYTES(block_order, block_order, 1, 8 * a->n)
 BYTES(row_dot, row_dot, 1, 2 * size_of(a->dtype) * (double)(a->N * a->C))
 BYTES(cast, cast, 1, (double)a->n *(size_of(a->x_dtype) + size_of(a->y_dtype)))
 BYTES(add, add, 1, (double)a->n *(size_of(a->x_dtype) + 2 * size_of(a->y_dtype)))
