@@ -121,6 +121,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("lr_scheduler_kwargs.num_stable_steps", ALL, PLAIN, "lr_num_stable_steps", NULL, NULL),
     MAP("lr_scheduler_kwargs.warmup_type", ALL, PLAIN, "lr_warmup_type", RAMPS, "1-sqrt is one_minus_sqrt"),
     MAP("lr_scheduler_kwargs.decay_type", ALL, PLAIN, "lr_decay_type", RAMPS, "1-sqrt is one_minus_sqrt"),
+    MAP("accelerator_config", ALL, UNDER_PREFIX, NULL, NULL, "a map, or its JSON as text"),
     MAP("min_lr", PY, MIN_LR, NULL, NULL, "needed by cosine_with_min_lr; no meaning with others"),
     MAP("warmup_steps", ALL, WARMUP, NULL, NULL, "below 1: a share of all steps"),
     MAP("disable_gradient_checkpointing", LF, CHECKPOINTING, "gradient_checkpointing", NULL, "true wins over gradient_checkpointing"),
@@ -166,7 +167,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "ddp_backend ddp_broadcast_buffers remove_unused_columns label_names "
            "include_num_input_tokens_seen include_effective_tokens_per_second "
            "skip_memory_metrics torch_compile torch_compile_backend torch_compile_mode tf32 "
-           "torch_empty_cache_steps full_determinism accelerator_config use_liger_kernel local_rank "
+           "torch_empty_cache_steps full_determinism accelerator_config.* use_liger_kernel local_rank "
            "data_seed eval_on_start per_device_eval_batch_size eval_accumulation_steps "
            "eval_delay bf16_full_eval group_by_length length_column_name "
            "logging_strategy use_cpu do_eval push_to_hub_token hub_token hub_model_id hub_strategy "
@@ -202,6 +203,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("train_from_scratch", YAML, NULL, "make a model with hy3_init first"),
     REFUSE("predict_with_generate do_predict", ALL, NULL, "use hy3_generate"),
     REFUSE("accelerator_config.split_batches", ALL, NULL, "per_device_train_batch_size counts the samples of a rank"),
+    CHECK("accelerator_config.gradient_accumulation_kwargs.num_steps", ALL, "1", "set gradient_accumulation_steps"),
     REFUSE("auto_find_batch_size", ALL, NULL, "hy3_plan says what fits"),
     REFUSE("dataloader_drop_last", ALL, NULL, "every sample of an epoch is used"),
     REFUSE("push_to_hub", ALL, NULL, "upload the result yourself: hf upload"),
@@ -240,8 +242,11 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     SILENT("optimizer.params.torch_adam", DS),
     REFUSE("scheduler scheduler.type", DS, NULL, "set lr_scheduler_type"),
     REFUSE("fp16.enabled", DS, "auto", "use bf16 = true"),
-    REFUSE("progressive_layer_drop.enabled curriculum_learning.enabled data_efficiency.enabled "
-           "quantize_training.enabled sparse_attention.mode", DS, NULL, "every sample is learned whole and by all layers; remove it"),
+    REFUSE("progressive_layer_drop progressive_layer_drop.enabled curriculum_learning "
+           "curriculum_learning.enabled data_efficiency data_efficiency.enabled quantize_training "
+           "quantize_training.enabled sparse_attention sparse_attention.enabled sparse_attention.mode", DS, "dense", "every sample is learned whole and by all layers; remove it"),
+    SILENT("progressive_layer_drop.* curriculum_learning.* data_efficiency.* quantize_training.* "
+           "sparse_attention.*", DS),
     CHECK("zero_optimization", DS, "false", "write {\"stage\": 1}"),
     CHECK("tensor_parallel.autotp_size sequence_parallel_size pipeline.stages", DS, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
     REFUSE("fp8 fp8.enabled", DS, NULL, "bf16 is used"),

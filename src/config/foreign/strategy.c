@@ -127,11 +127,11 @@ static void check_patience(struct hy3_translation *t)
 static bool chooses_best(const struct hy3_translation *t)
 {
     const struct hy3_setting *best = hy3_theirs(t, "load_best_model_at_end");
+    const struct hy3_setting *patience = hy3_ours(t, "early_stopping_patience");
     const char *text = best ? hy3_setting_text(best) : NULL;
     bool truth;
 
-    return (text && hy3_scalar_truth(text, &truth) && truth) ||
-           hy3_theirs(t, "early_stopping_steps") || hy3_theirs(t, "early_stop_interval") ||
+    return (text && hy3_scalar_truth(text, &truth) && truth) || (patience && patience->real > 0) ||
            is_word(hy3_ours_text(t, "save_strategy"), "best");
 }
 
