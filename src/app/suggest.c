@@ -74,16 +74,20 @@ static bool is_allowed(const struct hy3_config *c)
     return c->offload == HY3_OFFLOAD_optimizer || c->zero_stage == 3;
 }
 
-/* Plans it. *fits: false for what is not allowed, too. */
+/* Plans it. *fits: false for what is not allowed, and for what is too large to be planned. */
 static hy3_status weigh(const struct search *s, struct candidate *c, bool *fits)
 {
     struct hy3_plan plan;
+    hy3_status status;
 
     *fits = false;
     if (!is_allowed(&c->config))
         return HY3_OK;
     HY3_TRY(hy3_stop_check("planning"));
-    HY3_TRY(hy3_plan_make(&c->config, s->shape, s->options, &plan));
+    status = hy3_plan_make(&c->config, s->shape, s->options, &plan);
+    if (status == HY3_ENOMEM)
+        return HY3_OK;
+    HY3_TRY(status);
     c->seconds = hy3_plan_seconds(&plan);
     c->device = plan.device;
     c->node = hy3_plan_fit_node(&c->config, s->options, &plan);
@@ -101,17 +105,17 @@ static bool is_same(const struct hy3_config *a, const struct hy3_config *b)
 }
 
 /* Keeps what fits, if it is among the fastest. */
-static hy3_status try(struct search *s, const struct hy3_config *config)
+static hy3_status try(struct search *s, const struct hy3_config *config, bool *fits)
 {
     struct candidate c = {.config = *config};
-    bool fits;
     int at;
 
+    *fits = true;
     for (int i = 0; i < s->count; i++)
         if (is_same(&s->best[i].config, config))
             return HY3_OK;
-    HY3_TRY(weigh(s, &c, &fits));
-    if (!fits)
+    HY3_TRY(weigh(s, &c, fits));
+    if (!*fits)
         return HY3_OK;
     for (at = s->count; at > 0 && c.seconds < s->best[at - 1].seconds; at--)
         if (at < KEPT)
@@ -126,6 +130,7 @@ static hy3_status try(struct search *s, const struct hy3_config *config)
 static hy3_status try_layouts(struct search *s, struct hy3_config c, int group)
 {
     int64_t experts = s->shape->experts;
+    bool fits;
 
     for (int P = 1; P <= s->options->ranks; P++) {
         if (s->options->ranks % P != 0 || (P > 1 && (experts == 0 || experts % P != 0)))
@@ -134,27 +139,31 @@ static hy3_status try_layouts(struct search *s, struct hy3_config c, int group)
         for (c.zero_stage = 0; c.zero_stage <= 3; c.zero_stage++)
             for (int offload = HY3_OFFLOAD_none; offload <= HY3_OFFLOAD_full; offload++) {
                 c.offload = (enum hy3_offload)offload;
-                HY3_TRY(try(s, &c));
+                HY3_TRY(try(s, &c, &fits));
             }
     }
     return HY3_OK;
 }
 
-/* The same global batch in other micro-batches, and other prefetches. */
+/* The same global batch in other micro-batches, up to the first that does not fit, and other
+ * prefetches. */
 static hy3_status try_batches(struct search *s, struct hy3_config c)
 {
     const int64_t prefetches[] = {s->config->stage3_prefetch_bucket_size, 0, 1000000000};
     int64_t samples =
         s->config->per_device_train_batch_size * s->config->gradient_accumulation_steps;
+    bool one_fits = true, fits;
 
-    for (int64_t batch = 1; batch <= samples; batch++) {
+    for (int64_t batch = 1; batch <= samples && one_fits; batch++) {
         if (samples % batch != 0)
             continue;
+        one_fits = false;
         c.per_device_train_batch_size = batch;
         c.gradient_accumulation_steps = samples / batch;
         for (int i = 0; i < (c.zero_stage == 3 ? 3 : 1); i++) {
             c.stage3_prefetch_bucket_size = prefetches[i];
-            HY3_TRY(try(s, &c));
+            HY3_TRY(try(s, &c, &fits));
+            one_fits = one_fits || fits;
         }
     }
     return HY3_OK;

@@ -197,6 +197,22 @@ static void without_rates_no_time_passes(void **state)
 }
 
 /* Also where a plan is made within a run whose own operations are timed. */
+static void memory_of_the_host_can_be_used_however_large(void **state)
+{
+    const size_t bytes = (size_t)1 << 40;
+    const struct hy3_backend *b = hy3_dry_backend(&options);
+    void *host;
+    char *bytes_of;
+
+    assert_ok(b->device.alloc_host(bytes, &host));
+    bytes_of = host;
+    bytes_of[0] = bytes_of[bytes - 1] = 1;
+    assert_int_equal(bytes_of[0] + bytes_of[bytes / 2] + bytes_of[bytes - 1], 2);
+    assert_true(hy3_dry_counts().host == bytes);
+    b->device.free_host(host);
+    (void)state;
+}
+
 static void a_profile_on_the_clocks_counts_what_each_kind_takes(void **state)
 {
     struct hy3_gemm gemm = {.M = 10, .N = 5, .K = 1, .dtype = HY3_BF16, .c_dtype = HY3_BF16};
@@ -244,6 +260,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(copies_and_products_take_their_rates),
         cmocka_unit_test(without_overlap_the_host_does_all_one_after_the_other),
         cmocka_unit_test(without_rates_no_time_passes),
+        cmocka_unit_test(memory_of_the_host_can_be_used_however_large),
         cmocka_unit_test(a_profile_on_the_clocks_counts_what_each_kind_takes),
     };
 

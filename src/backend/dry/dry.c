@@ -6,12 +6,12 @@
 
 #include <sys/mman.h>
 
-enum { MAX_BLOCKS = 1 << 16, PAGE = 4096, REAL_MOST = 1 << 28 };
+enum { MAX_BLOCKS = 1 << 16, PAGE = 4096 };
 
 static const size_t space_bytes = (size_t)1 << 46; /* of addresses */
 
 static struct {
-    char *space; /* nothing lies here, but for small blocks of the host: the program uses them */
+    char *space; /* nothing lies here, but for blocks of the host: the program uses them */
     size_t used;
 
     struct {
@@ -44,8 +44,7 @@ static hy3_status take(size_t bytes, bool host, void **out)
         dry.used = (dry.used + PAGE - 1) / PAGE * PAGE;
     if (dry.count == MAX_BLOCKS || rounded + PAGE > space_bytes - dry.used)
         HY3_FAIL(HY3_ENOMEM, "the plan is too large to be counted");
-    if (host && rounded <= REAL_MOST &&
-        mprotect(dry.space + dry.used, rounded, PROT_READ | PROT_WRITE) != 0)
+    if (host && mprotect(dry.space + dry.used, rounded, PROT_READ | PROT_WRITE) != 0)
         HY3_FAIL(HY3_ENOMEM, "no memory for the host's arrays of a plan (%zu bytes)", rounded);
     *out = dry.space + dry.used;
     dry.used += host ? (rounded + PAGE - 1) / PAGE * PAGE : rounded;
