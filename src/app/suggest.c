@@ -8,6 +8,8 @@
 #include "base/size.h"
 #include "comm/stop.h"
 
+#include <math.h>
+
 enum { LAYOUTS = 8, KEPT = 32, PRINTED = 5 };
 
 /* Two steps that differ by less take the same time. */
@@ -104,25 +106,31 @@ static bool is_same(const struct hy3_config *a, const struct hy3_config *b)
     return same_all;
 }
 
+/* Into a list with the fastest first; the slowest leaves a list of `most`. */
+static void insert(struct candidate *list, int *count, int most, const struct candidate *c)
+{
+    int at;
+
+    for (at = *count; at > 0 && c->seconds < list[at - 1].seconds; at--)
+        if (at < most)
+            list[at] = list[at - 1];
+    if (at < most)
+        list[at] = *c;
+    *count += *count < most;
+}
+
 /* Keeps what fits, if it is among the fastest. */
 static hy3_status try(struct search *s, const struct hy3_config *config, bool *fits)
 {
     struct candidate c = {.config = *config};
-    int at;
 
     *fits = true;
     for (int i = 0; i < s->count; i++)
         if (is_same(&s->best[i].config, config))
             return HY3_OK;
     HY3_TRY(weigh(s, &c, fits));
-    if (!*fits)
-        return HY3_OK;
-    for (at = s->count; at > 0 && c.seconds < s->best[at - 1].seconds; at--)
-        if (at < KEPT)
-            s->best[at] = s->best[at - 1];
-    if (at < KEPT)
-        s->best[at] = c;
-    s->count += s->count < KEPT;
+    if (*fits)
+        insert(s->best, &s->count, KEPT, &c);
     return HY3_OK;
 }
 
@@ -185,9 +193,11 @@ static hy3_status search(struct search *s, int group)
     return HY3_OK;
 }
 
-/* Takes back every change that gains nothing. */
+/* Takes back every change that gains nothing: all of them together lose no more than `same`. */
 static hy3_status simplify(const struct search *s, struct candidate *c)
 {
+    const double most = same * c->seconds;
+
     for (int i = 0; i < SETTINGS; i++) {
         struct candidate without = *c;
         bool fits;
@@ -196,7 +206,7 @@ static hy3_status simplify(const struct search *s, struct candidate *c)
             continue;
         set(&without.config, s->config, (enum setting)i);
         HY3_TRY(weigh(s, &without, &fits));
-        if (fits && without.seconds <= same * c->seconds)
+        if (fits && without.seconds <= most)
             *c = without;
     }
     return HY3_OK;
@@ -233,31 +243,42 @@ static void print_line(const struct search *s, const struct candidate *c)
     putchar('\n');
 }
 
+/* The fastest below the limit that differ when they are simple. */
+static hy3_status choose(const struct search *s, double limit, struct candidate chosen[PRINTED],
+                         int *count)
+{
+    for (int i = 0; i < s->count && *count < PRINTED; i++) {
+        struct candidate c = s->best[i];
+        bool is_new;
+
+        if (c.seconds < limit)
+            HY3_TRY(simplify(s, &c));
+        is_new = c.seconds < limit;
+        for (int j = 0; j < *count; j++)
+            is_new = is_new && !is_same(&chosen[j].config, &c.config);
+        if (is_new)
+            insert(chosen, count, PRINTED, &c);
+    }
+    return HY3_OK;
+}
+
 hy3_status hy3_suggest_print(const struct hy3_config *config, const struct hy3_shape *shape,
                              const struct hy3_plan_options *options, const struct hy3_plan *plan)
 {
     struct hy3_plan_options o = *options;
     struct search s = {.config = config, .shape = shape, .options = &o};
     bool fits = hy3_plan_fit(config, options, plan);
-    double limit = hy3_plan_seconds(plan) / same;
-    int printed = 0;
+    double limit = fits ? hy3_plan_seconds(plan) / same : INFINITY;
+    struct candidate chosen[PRINTED];
+    int count = 0;
 
     o.trace = NULL;
     HY3_TRY(search(&s, plan->group));
     printf("settings that fit%s\n", fits ? " and are faster" : "");
-    for (int i = 0; i < s.count && printed < PRINTED; i++) {
-        struct candidate *c = &s.best[i];
-        bool is_new = !fits || c->seconds < limit;
-
-        if (is_new)
-            HY3_TRY(simplify(&s, c));
-        for (int j = 0; j < i && is_new; j++)
-            is_new = !is_same(&s.best[j].config, &c->config);
-        if (is_new)
-            print_line(&s, c);
-        printed += is_new;
-    }
-    if (printed == 0)
+    HY3_TRY(choose(&s, limit, chosen, &count));
+    for (int i = 0; i < count; i++)
+        print_line(&s, &chosen[i]);
+    if (count == 0)
         printf("  none of those that were tried\n");
     return HY3_OK;
 }
