@@ -32,8 +32,9 @@ int main(int argc, char **argv)
                       "keep shards that are left without tensors")},
         {.key = NULL},
     };
-    const struct hy3_usage usage = {
-        "hy3_convert", "Converts a model directory between inner and outer names.", table, NULL};
+    const struct hy3_usage usage = {"hy3_convert",
+                                    "Converts a model directory between inner and outer names.",
+                                    table, NULL, false};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     workers = hy3_threads();

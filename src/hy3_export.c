@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         {.key = NULL},
     };
     const struct hy3_usage usage = {
-        "hy3_export", "Exports a training checkpoint as a model directory.", table, NULL};
+        "hy3_export", "Exports a training checkpoint as a model directory.", table, NULL, false};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));

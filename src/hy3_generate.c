@@ -33,7 +33,8 @@ int main(int argc, char **argv)
          .words = devices},
         {.key = NULL},
     };
-    const struct hy3_usage usage = {"hy3_generate", "Generates answers of a model.", table, NULL};
+    const struct hy3_usage usage = {"hy3_generate", "Generates answers of a model.", table, NULL,
+                                    false};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));

@@ -34,7 +34,7 @@ int main(int argc, char **argv)
         {.key = NULL},
     };
     const struct hy3_usage usage = {"hy3_init", "Writes a model directory with random weights.",
-                                    table, NULL};
+                                    table, NULL, false};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));

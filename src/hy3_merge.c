@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         {.key = NULL},
     };
     const struct hy3_usage usage = {"hy3_merge", "Merges a LoRA adapter into its base model.",
-                                    table, NULL};
+                                    table, NULL, false};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     workers = hy3_threads();

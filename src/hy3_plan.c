@@ -85,8 +85,9 @@ int main(int argc, char **argv)
          .path = HY3_PATH_FILE},
         {.key = NULL},
     };
-    const struct hy3_usage usage = {
-        "hy3_plan", "Predicts memory, traffic and disk space of a run of hy3_sft.", table, &config};
+    const struct hy3_usage usage = {"hy3_plan",
+                                    "Predicts memory, traffic and disk space of a run of hy3_sft.",
+                                    table, &config, false};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program));
     HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));

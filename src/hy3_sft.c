@@ -18,7 +18,7 @@ int main(int argc, char **argv)
         {.key = NULL},
     };
     const struct hy3_usage usage = {"hy3_sft", "Fine-tunes a Hy3 model on conversations.", table,
-                                    &config};
+                                    &config, true};
 
     HY3_TRY_DONE(hy3_start(&argc, &argv, usage.program)); /* MPI, log; refuses a broken launch */
     HY3_TRY_DONE(hy3_arguments_parse(MPI_COMM_WORLD, &usage, argc, argv, &finished));

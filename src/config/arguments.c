@@ -229,8 +229,7 @@ static bool is_foreign(struct command *c, int argc, char **argv, int i)
 {
     if (is_named(c, argv[i]))
         return false;
-    if (!c->takes_flags && !c->file && strncmp(argv[i], "--", 2) == 0 &&
-        hy3_usage_lists_keys(c->usage))
+    if (!c->takes_flags && !c->file && strncmp(argv[i], "--", 2) == 0 && c->usage->lists_keys)
         c->takes_flags = hy3_flags_find(argc, argv, &c->origin);
     return c->takes_flags;
 }
@@ -370,7 +369,7 @@ hy3_status hy3_config_parse(struct hy3_config *config, MPI_Comm comm, int argc, 
                             const char *summary, bool *finished)
 {
     static const struct hy3_option none = {.key = NULL};
-    const struct hy3_usage usage = {hy3_log_program(), summary, &none, config};
+    const struct hy3_usage usage = {hy3_log_program(), summary, &none, config, true};
 
     return hy3_arguments_parse(comm, &usage, argc, argv, finished);
 }

@@ -83,7 +83,7 @@ hy3_status hy3_help_write(FILE *out, const struct hy3_usage *u)
     hy3_status status = HY3_OK;
     struct hy3_config defaults = {0};
 
-    if (!hy3_usage_lists_keys(u)) {
+    if (!u->lists_keys) {
         write_arguments(out, u);
         return HY3_OK;
     }

@@ -11,16 +11,8 @@ struct hy3_usage {
     const char *program, *summary;      /* "hy3_init", "Makes a small random checkpoint." */
     const struct hy3_option *arguments; /* at most 64, then an entry of zeros */
     struct hy3_config *config;          /* CONFIG and key=value fill it; NULL: they are none */
+    bool lists_keys; /* help and manual are about the keys; flags of other tools are taken */
 };
-
-/* Whether help and manual are about the keys: of a program that needs nothing but CONFIG. */
-static inline bool hy3_usage_lists_keys(const struct hy3_usage *usage)
-{
-    for (const struct hy3_option *o = usage->arguments; o->key; o++)
-        if (o->required || o->type == HY3_WORD)
-            return false;
-    return usage->config != NULL;
-}
 
 /* The help of CONFIG in a program with other arguments. */
 #define HY3_HELP_CONFIG "configuration of the run"

@@ -309,7 +309,7 @@ hy3_status hy3_reference_write_man(FILE *out, const struct hy3_usage *u)
             u->program, u->program, HY3_VERSION);
     fprintf(out, ".SH NAME\n%s \\- %c%.*s\n.SH SYNOPSIS\n.B %s\n", u->program, u->summary[0] | 0x20,
             (int)strcspn(u->summary + 1, "."), u->summary + 1, u->program);
-    if (hy3_usage_lists_keys(u))
+    if (u->lists_keys)
         return write_configuration(out, u);
     write_arguments(out, u);
     return HY3_OK;

@@ -182,6 +182,8 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
 }
 
 @test "wrong use is told" {
+    run_ok hy3_plan --help
+    grep -qF "usage: hy3_plan CONFIG [--name value ...] [key=value ...]" "$OUT" || fail "$(shown)"
     run_fails 2 "the argument --ranks is missing" hy3_plan "$HY3_SOURCE/etc/lora.cfg"
     run_fails 2 "give its config.json with --shape" hy3_plan "$HY3_SOURCE/etc/lora.cfg" --ranks 8
     run_fails 2 "CONFIG" hy3_plan --ranks 8

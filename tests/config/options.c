@@ -223,7 +223,7 @@ static void help_fits_100_columns_and_names_every_key(void **state)
     FILE *out = open_memstream(&text, &size);
     struct hy3_config config;
     const struct hy3_option none = {.key = NULL};
-    const struct hy3_usage usage = {"hy3_sft", "Does it.", &none, &config};
+    const struct hy3_usage usage = {"hy3_sft", "Does it.", &none, &config, true};
 
     (void)state;
     assert_ok(hy3_help_write(out, &usage));
