@@ -366,14 +366,10 @@ static hy3_status begin(struct hy3_run *run)
     return HY3_OK;
 }
 
-/* What the steps took, and what a plan says; no reason to lose the result. */
-static void log_times(const struct hy3_run *run)
+/* What the steps took beside what a plan says; no reason to lose the result. kinds: of the profile,
+ * if there is one. */
+static void log_times(const struct hy3_run *run, const double *kinds)
 {
-    double kinds[HY3_PROFILE_KINDS];
-
-    if (run->profiles)
-        hy3_profile_seconds(kinds);
-    hy3_profile_log();
     if (hy3_rank(run->comm) == 0 && hy3_run_time_log(run->config, &run->model, &run->time,
                                                      run->profiles ? kinds : NULL) != HY3_OK)
         hy3_log(HY3_LOG_WARN, "no prediction of the time: %s", hy3_error_text());
@@ -381,16 +377,21 @@ static void log_times(const struct hy3_run *run)
 
 hy3_status hy3_run_train(struct hy3_run *run)
 {
+    double kinds[HY3_PROFILE_KINDS] = {0};
+
     if (!hy3_run_has_work(run))
         return HY3_OK;
     HY3_TRY(begin(run));
     HY3_TRY(train_steps(run));
-    log_times(run);
+    if (run->profiles) /* without what the result takes */
+        hy3_profile_seconds(kinds);
+    hy3_profile_log();
     HY3_TRY(hy3_run_memory_log(&run->model, &run->memory));
     HY3_TRY(write_result(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
     HY3_TRY(hy3_output_dir_finish(&run->dir, run->last));
+    log_times(run, kinds);
     hy3_log(HY3_LOG_INFO, "done: %lld step%s, %.0f tokens/s; the %s is in '%s'",
             (long long)run->last, hy3_s(run->last), hy3_report_rate(run->report),
             run->model.params->lora.rank > 0 ? "adapter" : "model", run->config->output_dir);

@@ -275,6 +275,7 @@ logged() {
     ! grep -q "time: " "$ERR" || fail "seconds without rates"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-b" plot_loss=false rates=h100
     grep -qE "time: update +predicted +[0-9.]+ s, measured +[0-9.]+ s" "$ERR" || fail "$(shown)"
+    grep -A 1 "time: both" "$ERR" | grep -q "done: " || fail "before the result" "$(shown)"
     ! grep -q "time: products" "$ERR" || fail "kinds of operations that were not timed"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-c" plot_loss=false profile=true \
         rates="$HY3_SOURCE/etc/devices/h100.cfg"
