@@ -6,7 +6,7 @@
 #include "comm/agree.h"
 #include "parallel/layout.h"
 
-enum { LARGE = 1 << 21, SMALL = 1 << 8, TIMES = 10 }; /* elements of each rank's part */
+enum { LARGE = 1 << 22, SMALL = 1 << 8, TIMES = 10 }; /* elements of all parts, and of a part */
 
 static const char phase[] = "measuring the links";
 
@@ -78,20 +78,20 @@ static hy3_status measure(const struct hy3_backend *backend, const struct hy3_gr
 {
     hy3_status status = HY3_OK;
     struct transfer t = {.backend = backend, .group = group};
-    size_t n = (size_t)group->size;
+    const int64_t n = group->size, part = LARGE / n > SMALL ? LARGE / n : SMALL;
     double large;
 
-    status = hy3_alloc(&t.whole, n * LARGE, sizeof *t.whole);
+    status = hy3_alloc(&t.whole, (size_t)(n * part), sizeof *t.whole);
     if (status == HY3_OK)
-        status = hy3_alloc(&t.other, n * LARGE, sizeof *t.other);
+        status = hy3_alloc(&t.other, (size_t)(n * part), sizeof *t.other);
     if (status == HY3_OK)
-        status = hy3_alloc(&t.first, n, sizeof *t.first);
+        status = hy3_alloc(&t.first, (size_t)n, sizeof *t.first);
     if (status == HY3_OK)
-        status = hy3_alloc(&t.count, n, sizeof *t.count);
+        status = hy3_alloc(&t.count, (size_t)n, sizeof *t.count);
     HY3_AGREE_DONE(group->comm, status, phase);
     HY3_TRY_DONE(time_parts(&t, SMALL, latency));
-    HY3_TRY_DONE(time_parts(&t, LARGE, &large));
-    *rate = (double)((n - 1) * LARGE * sizeof *t.whole) /
+    HY3_TRY_DONE(time_parts(&t, part, &large));
+    *rate = (double)((n - 1) * part) * sizeof *t.whole /
             (large > 1.1 * *latency ? large - *latency : large);
 done:
     hy3_free(t.whole);
