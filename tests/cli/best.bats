@@ -66,7 +66,7 @@ cut_short() {
     run_ok hy3_sft "$CFG" output_dir="$D/short" max_steps="$best"
     cmp "$OUTPUT/model.safetensors" "$D/short/model.safetensors"
     run_ok hy3_sft "$CFG" output_dir="$D/last"
-    ! cmp -s "$OUTPUT/model.safetensors" "$D/last/model.safetensors"
+    ! cmp -s "$OUTPUT/model.safetensors" "$D/last/model.safetensors" || fail "the last step's"
     run_ok hy3_sft "$CFG" "${BEST[@]}" # the same command
     said "is finished (10 steps)"
     run_ok hy3_sft "$CFG" "${BEST[@]}" max_steps=11
@@ -156,7 +156,7 @@ cut_short() {
     run_ok hy3_sft "$CFG" "${BEST[@]}" output_dir="$D/cut"
     said "warning: checkpoint-$best, the best so far, is not in"
     [ "$(checkpoints "$D/cut")" = "$(seq -s ' ' 2 2 10 | sed "s/$best //") " ]
-    ! grep -q "the result is checkpoint-$best," "$ERR"
+    ! grep -q "the result is checkpoint-$best," "$ERR" || fail "$(shown)"
     cut_short "$OUTPUT" $((best + 2)) "$D/other" # other evaluation data
     head -n 4 "$D/eval.jsonl" >"$D/half.jsonl"
     run_ok hy3_sft "$CFG" "${BEST[@]}" output_dir="$D/other" eval_data_file="$D/half.jsonl"
@@ -175,7 +175,8 @@ cut_short() {
         hy3_sft "$CFG" "${BEST[@]}" early_stopping_patience=1 max_steps=24
     [ -e "$D/mark" ] && [ "$status" -eq 75 ] || fail "$(shown)"
     said "stopped by SIGTERM after step 6 of 24"
-    [ "$(checkpoints)" = "6 " ] && [ -z "$(evaluated)" ]
+    [ "$(checkpoints)" = "6 " ]
+    [ -z "$(evaluated)" ]
     rm "$D/mark" # and while the next start makes up for it
     capture env LD_PRELOAD="$PRELOAD" HY3_SIGNAL="pread 0 1 eval.h5 15" \
         ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
@@ -240,19 +241,22 @@ cut_short() {
         [ "$step" -gt "${last:-$best}" ] && [ "$step" -lt 10 ] || fail "stopped at step $step"
         last=$step
         [ "$(checkpoints)" = "$best $step " ] || fail "$(checkpoints)"
-        [ -e "$OUTPUT/checkpoint-$step/state.h5" ] && [ ! -e "$OUTPUT/checkpoint-$best/state.h5" ]
+        [ -e "$OUTPUT/checkpoint-$step/state.h5" ]
+        [ ! -e "$OUTPUT/checkpoint-$best/state.h5" ]
     done
     run_ok hy3_sft "$CFG" "${chosen[@]}"
     said "continuing after step $last"
-    ! grep -q "is not in" "$ERR"
-    [ "$(checkpoints "$D/whole")" = "$best " ] && [ "$(checkpoints)" = "$best $last " ]
+    ! grep -q "the best so far, is not in" "$ERR" || fail "$(shown)"
+    [ "$(checkpoints "$D/whole")" = "$best " ]
+    [ "$(checkpoints)" = "$best $last " ]
     cmp "$OUTPUT/model.safetensors" "$D/whole/model.safetensors"
     cmp "$OUTPUT/checkpoint-$best/model.safetensors" "$D/whole/checkpoint-$best/model.safetensors"
 }
 
 @test "shares of all steps: a checkpoint without an evaluation is refused before any work" {
     run_ok hy3_sft "$CFG" "${BEST[@]}" save_steps=0.4 eval_steps=0.2
-    [ "$(checkpoints)" = "4 8 10 " ] && [ "$(evaluated)" = "2 4 6 8 10 " ]
+    [ "$(checkpoints)" = "4 8 10 " ]
+    [ "$(evaluated)" = "2 4 6 8 10 " ]
     said "the result is checkpoint-"
     run_fails 2 "save_steps comes to 3 steps, which is no multiple of the 2 of eval_steps" \
         hy3_sft "$CFG" "${BEST[@]}" save_steps=0.3 eval_steps=0.2 output_dir="$D/other"

@@ -229,7 +229,8 @@ make_stopped_early() {
     said "it is brought back and goes on"
     said "is finished (4 steps)"
     [ "$(checkpoints)" = "2 4 " ]
-    [ -e "$OUTPUT/model.safetensors" ] && [ ! -e "$OUTPUT/previous" ]
+    [ -e "$OUTPUT/model.safetensors" ]
+    [ ! -e "$OUTPUT/previous" ]
     make_stopped_early seed=9 # the other's command: the set aside one stays until a checkpoint
     run_ok hy3_sft "$CFG" seed=9
     said "holds an earlier run, which goes when this one's first checkpoint"

@@ -219,7 +219,8 @@ setup() {
     local out="$D/ufs:a 'b' \"c\""
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="\"$D/ufs:a 'b' \\\"c\\\"\"" max_steps=2 \
         save_steps=1
-    [ -s "$out/model.safetensors" ] && [ -s "$out/checkpoint-1/state.h5" ]
+    [ -s "$out/model.safetensors" ]
+    [ -s "$out/checkpoint-1/state.h5" ]
     run_ok hy3_export "$out/checkpoint-1" "$D/export:1"
     run_ok hy3_check "$D/export:1"
 }

@@ -139,7 +139,7 @@ same_tokens() {
     run_ok hy3_tokenize "${native[@]}" cache_dir=text
     [ "$(grep -c "learned as text: see split_think (2 lines)" "$ERR")" -eq 1 ] || fail "$(shown)"
     run_ok hy3_tokenize "${native[@]}" cache_dir=split split_think=true
-    ! grep -q "learned as text" "$ERR"
+    ! grep -q "learned as text" "$ERR" || fail "$(shown)"
     ! diff -q <(h5dump -d /tokens text/train.h5 | tail -n +2) \
         <(h5dump -d /tokens split/train.h5 | tail -n +2)
 }

@@ -249,7 +249,7 @@ over() {
     mkdir -m 1777 "$SHARED/out"
     run_ok hy3_sft "$ROOT/run.cfg" output_dir="$SHARED/out" max_steps=2
     run_ok hy3_sft "$ROOT/run.cfg" output_dir="$SHARED/out" max_steps=3
-    ! grep -q "may replace" "$ERR"
+    ! grep -q "may replace" "$ERR" || fail "$(shown)"
     chmod 777 "$SHARED/out"
     run_ok hy3_sft "$ROOT/run.cfg" output_dir="$SHARED/out" max_steps=3
     grep -q "everybody may replace what is written to '$SHARED/out'" "$ERR"

@@ -78,7 +78,8 @@ modes() {
     ln -s "$D/disk" "$D/model/model.safetensors"
     run_ok hy3_convert --to outer --input_dir "$D/model" --output_dir "$D/converted"
     [ "$(cat "$D/converted/NOTICE")" = notice ]
-    [ ! -e "$D/converted/README.md" ] && [ ! -e "$D/converted/LICENSE" ]
+    [ ! -e "$D/converted/README.md" ]
+    [ ! -e "$D/converted/LICENSE" ]
     grep -q "'$D/model/README.md' is not copied: it is a link to '$D/secret', outside" "$ERR"
     run_ok hy3_sft "$CFG" max_steps=1
     ! grep -r PRECIOUS "$D/converted" "$OUTPUT"
@@ -126,7 +127,8 @@ modes() {
     done
     run_ok hy3_convert --to outer --input_dir "$hub/snapshots/0123abcd" --output_dir "$D/converted"
     cmp "$D/converted/tokenizer.json" "$hub/blobs/tokenizer.json.hash"
-    [ -f "$D/converted/config.json" ] && [ ! -L "$D/converted/config.json" ]
+    [ -f "$D/converted/config.json" ]
+    [ ! -L "$D/converted/config.json" ]
     mkdir "$hub/blobs-of-others"
     mv "$hub/blobs/tokenizer.json.hash" "$hub/blobs-of-others/hash"
     ln -sf ../../blobs-of-others/hash "$hub/snapshots/0123abcd/tokenizer.json"
@@ -226,6 +228,7 @@ modes() {
     ln -s "$D/victim" "$name/scaling.txt.part"
     ln -s "$D/victim" "$name/scaling.png"
     PWNED=$D/pwned run_ok bash "$HY3_SOURCE/batch/scaling.sbatch" collect "$name"
-    [ ! -e "$D/pwned" ] && [ "$(cat "$D/victim")" = kept ]
+    [ ! -e "$D/pwned" ]
+    [ "$(cat "$D/victim")" = kept ]
     [ -s "$name/scaling.png" ] && [ ! -L "$name/scaling.png" ]
 }

@@ -227,7 +227,7 @@ END
     [ "$status" -eq 75 ] || fail "$(shown max_hours)"
     grep -q "stopped by max_hours after step 1 of 6" "$ERR" || fail "$(shown max_hours)"
     [ -d "$OUTPUT/checkpoint-1" ]
-    ! grep -q eval_loss "$OUTPUT/train_log.jsonl"
+    ! grep -q eval_loss "$OUTPUT/train_log.jsonl" || fail "it was evaluated"
     [ $((SECONDS - before)) -lt 10 ]
 }
 

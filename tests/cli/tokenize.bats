@@ -138,7 +138,7 @@ parts() { # bytes of the parts in the cache
     local pid
     make_large
     run_ok "$MPIEXEC" -n 2 hy3_tokenize "$CFG" cache_dir="$CACHE"
-    ! grep -q 'taken over' "$ERR"
+    ! grep -q 'taken over' "$ERR" || fail "$(shown)"
     mv "$CACHE/train.h5" "$BATS_TEST_TMPDIR/calm.h5"
     for ranks in 1 3; do
         hy3_tokenize "$CFG" cache_dir="$CACHE" >/dev/null 2>&1 &
