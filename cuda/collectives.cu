@@ -138,7 +138,7 @@ static hy3_status create(const struct hy3_group *group, ncclComm_t *out)
     if (nccl.count == MOST_COMMUNICATORS)
         return failed("ncclCommInitRankConfig", ncclInvalidUsage, __FILE__, __LINE__);
     if (group->rank == 0)
-        word.error = ncclGetUniqueId(&word.id);
+        word.error = HY3_CUDA_WATCHED("ncclGetUniqueId", ncclGetUniqueId(&word.id));
     MPI_Ibcast(&word, (int)sizeof word, MPI_BYTE, 0, group->comm, &request);
     hy3_cuda_host.wait_on(is_done, &request, "creating NCCL's communicators", "another rank", true);
     if (word.error != ncclSuccess)

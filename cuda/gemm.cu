@@ -257,11 +257,13 @@ static cublasStatus_t run(struct hy3_blas *b, int stream, const struct hy3_gemm 
 {
     float beta = g->accumulate ? 1 : 0;
 
-    return cublasLtMatmul(
-        b->lt, (cublasLtMatmulDesc_t)&p->operation, &g->alpha, g->B,
-        (cublasLtMatrixLayout_t)&p->first, g->A, (cublasLtMatrixLayout_t)&p->second, &beta, g->C,
-        (cublasLtMatrixLayout_t)&p->result, g->C, (cublasLtMatrixLayout_t)&p->result, algorithm,
-        b->workspace + (size_t)stream * WORKSPACE, WORKSPACE, b->streams[stream]);
+    return HY3_CUDA_WATCHED(
+        "cublasLtMatmul",
+        cublasLtMatmul(b->lt, (cublasLtMatmulDesc_t)&p->operation, &g->alpha, g->B,
+                       (cublasLtMatrixLayout_t)&p->first, g->A, (cublasLtMatrixLayout_t)&p->second,
+                       &beta, g->C, (cublasLtMatrixLayout_t)&p->result, g->C,
+                       (cublasLtMatrixLayout_t)&p->result, algorithm,
+                       b->workspace + (size_t)stream * WORKSPACE, WORKSPACE, b->streams[stream]));
 }
 
 /* On one of the streams. */
@@ -438,10 +440,12 @@ static hy3_status in_one_call(struct hy3_stream *s, const struct hy3_grouped_gem
         free(memory);
         return status;
     }
-    error = cublasGemmGroupedBatchedEx(
-        b->grouped, g.first, g.second, g.m, g.n, g.k, g.alpha, device, type_of(a->dtype), g.ldb,
-        device + n, type_of(a->dtype), g.lda, g.beta, (void *const *)(device + 2 * n),
-        type_of(a->c_dtype), g.ldc, g.count, g.size, CUBLAS_COMPUTE_32F);
+    error = HY3_CUDA_WATCHED(
+        "cublasGemmGroupedBatchedEx",
+        cublasGemmGroupedBatchedEx(b->grouped, g.first, g.second, g.m, g.n, g.k, g.alpha, device,
+                                   type_of(a->dtype), g.ldb, device + n, type_of(a->dtype), g.lda,
+                                   g.beta, (void *const *)(device + 2 * n), type_of(a->c_dtype),
+                                   g.ldc, g.count, g.size, CUBLAS_COMPUTE_32F));
     free(memory);
     HY3_CUBLAS_TRY(error);
     return HY3_OK;

@@ -130,10 +130,22 @@ static void release(struct test *t)
     hy3_free(t->count);
 }
 
+/* Of the names of GPUs, in nodes of eight of which all have NVLink. */
+static bool has_nvlink(const char *device)
+{
+    static const char *const names[] = {"SXM",  "HBM3",  "H200",  "B200",
+                                        "B300", "GH200", "GB200", "GB300"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strstr(device, names[i]) && !strstr(device, "PCI") && !strstr(device, "NVL"))
+            return true;
+    return false;
+}
+
 /* Warns where a link is slow for what it is. */
 static void judge(const char *group, const struct link *link, const char *device)
 {
-    bool is_pcie = strstr(device, "PCI") != NULL;
+    bool is_pcie = !has_nvlink(device);
     double reach = !link->is_local ? NETWORK : is_pcie ? PCIE : NVLINK;
 
     if (link->rate == 0 || link->rate > SLOW * reach || strncmp(device, "NVIDIA ", 7) != 0)

@@ -167,7 +167,7 @@ bool hy3_inquiry_ask(int64_t waits, char *out, size_t size)
         return true;
     q = (struct question){.waits = waits, .node = inquiry.own};
     collect(&q, answers, requests);
-    for (int i = 0; i < inquiry.count && shown < SHOWN; i++) {
+    for (int i = 0; i < inquiry.count; i++) {
         bool is_silent = requests[i] != MPI_REQUEST_NULL;
         char text[TEXT + 32];
 
@@ -178,7 +178,7 @@ bool hy3_inquiry_ask(int64_t waits, char *out, size_t size)
         else
             snprintf(text, sizeof text, "%s", answers[i].behind);
         reports = reports && (is_silent || answers[i].reporter >= inquiry.own);
-        if (text[0] != '\0')
+        if (text[0] != '\0' && shown < SHOWN)
             used += tell(&inquiry.nodes[i], text, shown++, out + used, size - used);
     }
     return reports; /* answers and requests stay: some may still arrive */

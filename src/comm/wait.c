@@ -7,6 +7,7 @@
 #include "comm/end.h"
 #include "comm/group.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -50,7 +51,10 @@ double hy3_wait_limit(void)
 
 static void nap(time_t seconds)
 {
-    nanosleep(&(struct timespec){.tv_sec = seconds}, NULL);
+    struct timespec left = {.tv_sec = seconds};
+
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) /* by a signal */
+        continue;
 }
 
 /* Writes the report once. Without stdio: a thread that hangs may hold its lock. */

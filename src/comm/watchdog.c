@@ -12,12 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { MOMENT = 200000000 /* ns between two looks */ };
 
 static struct {
     pthread_t watched;
-    atomic_bool is_started;
+    atomic_bool is_started, ends_job;
     /* of the watched thread */
     _Atomic int64_t calls; /* odd: inside one */
     _Atomic(const char *) call, file;
@@ -45,8 +46,11 @@ void hy3_watchdog_enter(const char *call, const char *file, int line)
 
 void hy3_watchdog_leave(void)
 {
-    if (is_watched())
-        atomic_fetch_add_explicit(&dog.calls, 1, memory_order_release);
+    if (!is_watched())
+        return;
+    while (dog.ends_job) /* an abort has freed the call: nobody goes on behind it */
+        pause();
+    atomic_fetch_add_explicit(&dog.calls, 1, memory_order_release);
 }
 
 /* "cudaFree (device.cu line 44)" */
@@ -89,6 +93,7 @@ static void look(double seconds)
              "%s has not returned for %.0f s (ddp_timeout); the GPU, its driver or the network "
              "hangs",
              call, seconds);
+    dog.ends_job = true;
     if (pthread_create(&thread, NULL, give_up, NULL) != 0)
         give_up(NULL);
 }

@@ -5,7 +5,8 @@
  * arena, so the accounting is the program's own:
  *     batch, residual of every layer, chosen experts             for the whole micro-batch
  *     activations: of every layer, or (gradient checkpointing) of one at a time
- *     the head's buffers, later gradient scratch                  one after the other */
+ *     the experts' results of a layer (forward), the head's buffers, gradient scratch
+ *                                                                  one after the other */
 #pragma once
 
 #include "model/layer.h"

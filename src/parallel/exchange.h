@@ -77,6 +77,7 @@ struct hy3_returned {
     float *products;                /* [*] */
 };
 
+/* Collective on the group. */
 hy3_status hy3_exchange_return(const struct hy3_exchange *exchange, struct hy3_stream *stream,
                                const struct hy3_exchange_round *round,
                                const struct hy3_returned *returned);
