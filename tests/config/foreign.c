@@ -102,6 +102,8 @@ static void yaml_scalars_are_read_as_omegaconf_reads_them(void **state)
         {LF "max_grad_norm: +0.5\nnum_train_epochs: 1e0\n", NULL, "max_grad_norm = 0.5;|num_train_epochs = 1;"},
         {LF "max_samples: 1_000\ncutoff_len: 0x200\nseed: 017\n", NULL, "max_samples = 1000;|max_seq_length = 512;|seed = 15;"},
         {LF "cutoff_len: 100.0\nseed: \"7\"\n", NULL, "max_seq_length = 100;|seed = 7;"},
+        /* of generation there */
+        {LF "cutoff_len: 100\nmax_length: 50\n", NULL, "max_seq_length = 100;"},
         {LF "bf16: Yes\nplot_loss: on\noverwrite_cache: 'true'\n", NULL, "bf16 = true;|plot_loss = true;|overwrite_cache = true;"},
         {LF "bf16: off\nplot_loss: NO\n", NULL, "bf16 = false;|plot_loss = false;"},
         {LF "seed: ~\nlora_rank: null\nweight_decay:\n", NULL, "seed = 42;|lora_rank = 8;|weight_decay = 0;"},

@@ -152,7 +152,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "preprocessing_batch_size data_shared_file_system use_fast_tokenizer low_cpu_mem_usage cache_dir "
            "model_revision hf_hub_token ms_hub_token om_hub_token print_param_status media_dir "
            "freeze_vision_tower freeze_multi_modal_projector freeze_language_model offload_folder "
-           "use_kv_cache do_sample temperature top_p top_k max_new_tokens repetition_penalty "
+           "use_kv_cache do_sample temperature top_p top_k max_length max_new_tokens repetition_penalty "
            "length_penalty num_beams skip_special_tokens ignore_data_skip streaming buffer_size "
            "use_unsloth use_unsloth_gc use_v1_kernels use_reentrant_gc enable_liger_kernel use_kt "
            "upcast_layernorm upcast_lmhead_output pure_bf16 moe_aux_loss_coef compute_accuracy fp8 "
