@@ -167,6 +167,16 @@ static hy3_status refuse_unknown(struct hy3_translation *t, const struct hy3_set
     return HY3_OK;
 }
 
+/* Whether it is a quoted nothing for a number, a choice or the modules of an adapter: those tools
+ * refuse it, and hy3 would take it as a wish for its own default. */
+static bool is_empty(const struct hy3_setting *s, const char *to)
+{
+    const struct hy3_option *o = hy3_option_find(hy3_options, to);
+
+    return o && s->texts.count == 1 && s->texts.items[0][0] == '\0' && o->type != HY3_TEXT &&
+           (o->type != HY3_LIST || strcmp(o->key, "lora_target") == 0);
+}
+
 hy3_status hy3_translate_setting(struct hy3_translation *t, const struct hy3_setting *s)
 {
     const struct hy3_foreign_key *k = hy3_foreign_find(t->origin, s->key);
@@ -191,6 +201,11 @@ hy3_status hy3_translate_setting(struct hy3_translation *t, const struct hy3_set
         if (!is_off(k, s))
             hy3_problem(t->problems, s->where, "%.64s is not available, and changes the result: %s",
                         s->key, k->note);
+        return HY3_OK;
+    }
+    if (is_empty(s, k->to ? k->to : s->key)) {
+        hy3_problem(t->problems, s->where, "'%.64s' is empty; leave it out for %s's default",
+                    s->key, hy3_origin_name(t->origin));
         return HY3_OK;
     }
     if (k->how == HY3_HOW_PLAIN)
