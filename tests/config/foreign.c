@@ -270,9 +270,6 @@ static void what_changes_the_result_is_refused(void **state)
         {LF "enable_thinking: false\nreasoning_effort: low\n", NULL, "contradicts enable_thinking = false"},
         {LF "learning_rat: 1\n", NULL, ":5: unknown key 'learning_rat'; did you mean 'learning_rate'"},
         {LF "finetuning_type: oft\n", NULL, "'finetuning_type' is \"oft\""},
-        {LF "lora_rank: \"\"\n", NULL, "'lora_rank' is empty"},
-        {LF "finetuning_type: ''\n", NULL, "'finetuning_type' is empty"},
-        {LF "lora_target: \"\"\n", NULL, "'lora_target' is empty"},
         {LF "finetuning_type: freeze\nfreeze_trainable_layers: 0\n", NULL, ":6|freeze_trainable_layers = 0 is no layer"},
         {LF "adapter_name_or_path: a,b\nfinetuning_type: lora\n", "adapter_name_or_path=[a,b]", "adapter_name_or_path names 2"},
         {LF "dataset_dir: ONLINE\n", NULL, "does not download"},
@@ -362,6 +359,9 @@ static void rules_of_reading_hold(void **state)
 static void what_breaks_a_rule_is_refused_with_its_line(void **state)
 {
     static const struct scene scenes[] = {
+        {LF "lora_rank: \"\"\n", NULL, "'lora_rank' is empty"},
+        {LF "finetuning_type: ''\n", NULL, "'finetuning_type' is empty"},
+        {LF "lora_target: \"\"\n", NULL, "'lora_target' is empty"},
         {LF "stage: dpo\n", NULL, "'stage' is given twice"},
         {"model_name_or_path: m\ndataset: d\noutput_dir: o\nstage: dpo\n", NULL, ":4: stage = dpo"},
         {LF "do_train: false\n", NULL, ":5: do_train"},

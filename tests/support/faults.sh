@@ -17,6 +17,7 @@ set -u
 BATS_TEST_DIRNAME=$HY3_SOURCE/tests/cli
 BATS_TEST_TMPDIR=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/hy3-faults-XXXXXX")" && pwd -P)
 . "$HY3_SOURCE/tests/cli/helper.bash"
+cd - >/dev/null || exit 1 # what libraries look for here is none of the programs' files
 W=$BATS_TEST_TMPDIR SAVE_STEPS=2
 PRELOAD=$HY3_BUILD/tests/support/.libs/faulty.so
 export HY3_FAULT_ROOT=$W/ ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"
