@@ -57,7 +57,18 @@ static void reduce(struct hy3_config *c, struct hy3_shape *s)
         s->experts /= 2;
 }
 
-/* Weights at random, so that tokens go to all experts; norms are 1. */
+/* Tokens at random, each word as often. */
+static void draw_tokens(struct hy3_rehearsal *r)
+{
+    struct hy3_batch *b = &r->batch;
+    int64_t vocab = r->model.shape.vocab;
+
+    for (int64_t t = 0; t < b->T; t++)
+        b->ids[t] = b->targets[t] = (int32_t)hy3_random_permute(
+            0, HY3_RANDOM_DUMMY, (uint64_t)(t / vocab), (uint64_t)vocab, (uint64_t)(t % vocab));
+}
+
+/* Tokens and weights at random, so that tokens go to all experts; norms are 1. */
 static hy3_status fill(struct hy3_rehearsal *r)
 {
     hy3_status status = HY3_OK;
@@ -66,6 +77,7 @@ static hy3_status fill(struct hy3_rehearsal *r)
     float *block = NULL, *ones = NULL;
     uint32_t words[4];
 
+    draw_tokens(r);
     HY3_TRY_DONE(hy3_alloc(&block, BLOCK, sizeof *block));
     HY3_TRY_DONE(hy3_alloc(&ones, BLOCK, sizeof *ones));
     for (int i = 0; i < BLOCK; i++) {

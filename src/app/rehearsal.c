@@ -4,7 +4,6 @@
 
 #include "app/module_options.h"
 #include "base/memory.h"
-#include "base/random.h"
 
 /* Samples of the longest micro-batch: of packed rows, no sample is longer than max_seq_length. */
 static int64_t planned_samples(const struct hy3_config *c)
@@ -19,8 +18,8 @@ static hy3_status make_batch(struct hy3_rehearsal *r)
 {
     struct hy3_batch *b = &r->batch;
     int64_t samples = planned_samples(r->config), length = r->config->max_seq_length;
-    int64_t vocab = r->model.shape.vocab, row = hy3_module_options_item_tokens(r->config),
-            each = row / length + (row % length != 0);
+    int64_t row = hy3_module_options_item_tokens(r->config);
+    int64_t each = row / length + (row % length != 0);
 
     b->T = r->config->per_device_train_batch_size * row;
     b->S = samples;
@@ -30,9 +29,6 @@ static hy3_status make_batch(struct hy3_rehearsal *r)
     HY3_TRY(hy3_alloc(&b->targets, (size_t)b->T, sizeof *b->targets));
     HY3_TRY(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
     HY3_TRY(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
-    for (int64_t t = 0; t < b->T; t++)
-        b->ids[t] = b->targets[t] = (int32_t)hy3_random_permute(
-            0, HY3_RANDOM_DUMMY, (uint64_t)(t / vocab), (uint64_t)vocab, (uint64_t)(t % vocab));
     for (int64_t s = 0; s < samples; s++)
         b->starts[s + 1] = s / each * row + ((s + 1) % each == 0 ? row : (s % each + 1) * length);
     return HY3_OK;

@@ -14,7 +14,7 @@ struct hy3_rehearsal {
     struct hy3_loaded_model model; /* without base and adapter files */
     struct hy3_sharded_optimizer optimizer;
     struct hy3_pass *pass;
-    struct hy3_batch batch; /* the longest micro-batch: ids at random, every token a label */
+    struct hy3_batch batch; /* the longest micro-batch, of token 0, each one a label */
 };
 
 /* Local. Weights are zero. The groups of *layout have no communicator (comm/group.h) and belong to
