@@ -7,6 +7,7 @@
 #include "app/plan_time.h"
 #include "base/size.h"
 #include "comm/stop.h"
+#include "config/check.h"
 
 #include <math.h>
 
@@ -68,14 +69,6 @@ static void set(struct hy3_config *c, const struct hy3_config *as, enum setting 
     }
 }
 
-/* As config/check.c has it. */
-static bool is_allowed(const struct hy3_config *c)
-{
-    if (c->offload == HY3_OFFLOAD_none)
-        return !c->offload_dir;
-    return c->offload == HY3_OFFLOAD_optimizer || c->zero_stage == 3;
-}
-
 /* Plans it. *fits: false for what is not allowed, and for what is too large to be planned. */
 static hy3_status weigh(const struct search *s, struct candidate *c, bool *fits)
 {
@@ -83,7 +76,7 @@ static hy3_status weigh(const struct search *s, struct candidate *c, bool *fits)
     hy3_status status;
 
     *fits = false;
-    if (!is_allowed(&c->config))
+    if (!hy3_config_can_offload(&c->config))
         return HY3_OK;
     HY3_TRY(hy3_stop_check("planning"));
     status = hy3_plan_make(&c->config, s->shape, s->options, &plan);

@@ -269,16 +269,31 @@ static void check_layers(const struct check *c)
                     "would be trained");
 }
 
+static bool moves_weights_without_stage(const struct hy3_config *config)
+{
+    return (config->offload == HY3_OFFLOAD_param || config->offload == HY3_OFFLOAD_full) &&
+           config->zero_stage != 3;
+}
+
+static bool has_idle_offload_dir(const struct hy3_config *config)
+{
+    return config->offload_dir && config->offload == HY3_OFFLOAD_none;
+}
+
+bool hy3_config_can_offload(const struct hy3_config *config)
+{
+    return !moves_weights_without_stage(config) && !has_idle_offload_dir(config);
+}
+
 static void check_parallel(const struct check *c)
 {
     const struct hy3_config *config = c->config;
-    bool weights = config->offload == HY3_OFFLOAD_param || config->offload == HY3_OFFLOAD_full;
 
-    if (weights && config->zero_stage != 3)
+    if (moves_weights_without_stage(config))
         hy3_problem(c->problems, where(c, "offload"),
                     "offload = \"%s\" moves weights, which needs zero_stage = 3, not %lld",
                     hy3_config_word(config, "offload"), (long long)config->zero_stage);
-    if (config->offload_dir && config->offload == HY3_OFFLOAD_none)
+    if (has_idle_offload_dir(config))
         hy3_problem(c->problems, where(c, "offload_dir"),
                     "offload_dir has no effect with offload = \"none\"; set offload, or leave it "
                     "out");

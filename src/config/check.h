@@ -5,6 +5,9 @@
 #include "config/options.h"
 #include "config/settings.h"
 
+/* Local. Whether what offload moves and where it goes suit zero_stage. */
+bool hy3_config_can_offload(const struct hy3_config *config);
+
 /* Local. given: [hy3_option_count()] the setting that gave each option its value, NULL for a
  * default. program: its needs are checked, "hy3_tokenize"; others need what hy3_sft needs. Errors:
  * HY3_ENOMEM. */
