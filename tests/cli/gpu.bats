@@ -5,22 +5,7 @@ load helper
 
 setup() {
     D=$BATS_TEST_TMPDIR
-    [ -d "$BATS_FILE_TMPDIR/model" ] || make_model "$BATS_FILE_TMPDIR/model" >/dev/null 2>&1
-    make_config "$BATS_FILE_TMPDIR/model"
-    cat >>"$CFG" <<END
-cache_dir = "$BATS_FILE_TMPDIR/cache";
-plot_loss = false;
-device = "cuda";
-END
-    set_keys bf16=true max_steps=2 per_device_train_batch_size=1
-    EMULATED=$HY3_BUILD/.libs/hy3_cuda_emu.so
-}
-
-# What follows runs on the emulated GPU.
-on_emulated_gpu() {
-    [ -e "$EMULATED" ] || skip \
-        "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
-    export HY3_CUDA_MODULE=$EMULATED
+    make_gpu_config
 }
 
 same_model() { # DIRECTORY …

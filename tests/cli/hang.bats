@@ -6,18 +6,9 @@ load helper
 
 setup() {
     D=$BATS_TEST_TMPDIR
-    [ -d "$BATS_FILE_TMPDIR/model" ] || make_model "$BATS_FILE_TMPDIR/model" >/dev/null 2>&1
-    make_config "$BATS_FILE_TMPDIR/model"
-    cat >>"$CFG" <<END
-cache_dir = "$BATS_FILE_TMPDIR/cache";
-plot_loss = false;
-device = "cuda";
-ddp_timeout = 2;
-END
-    set_keys bf16=true max_steps=2 per_device_train_batch_size=1
-    export HY3_CUDA_MODULE=$HY3_BUILD/.libs/hy3_cuda_emu.so
-    [ -e "$HY3_CUDA_MODULE" ] || skip \
-        "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
+    make_gpu_config
+    echo 'ddp_timeout = 2;' >>"$CFG"
+    on_emulated_gpu
     RUNS=1
     [ -z "${HY3_LONG:-}" ] || RUNS=${HY3_HANG_RUNS:-10}
 }

@@ -35,6 +35,27 @@ run_ok() {
     [ "$status" -eq 0 ] || fail "$(shown "$@")"
 }
 
+# A run of two steps on the GPU in $CFG, with the model of the file's tests; $EMULATED is the
+# emulated GPU.
+make_gpu_config() {
+    [ -d "$BATS_FILE_TMPDIR/model" ] || make_model "$BATS_FILE_TMPDIR/model" >/dev/null 2>&1
+    make_config "$BATS_FILE_TMPDIR/model"
+    cat >>"$CFG" <<END
+cache_dir = "$BATS_FILE_TMPDIR/cache";
+plot_loss = false;
+device = "cuda";
+END
+    set_keys bf16=true max_steps=2 per_device_train_batch_size=1
+    EMULATED=$HY3_BUILD/.libs/hy3_cuda_emu.so
+}
+
+# What follows runs on the emulated GPU.
+on_emulated_gpu() {
+    [ -e "$EMULATED" ] || skip \
+        "the emulated GPU is not built: no CUDA headers (configure --enable-cuda-emulation)"
+    export HY3_CUDA_MODULE=$EMULATED
+}
+
 # run_fails CODE WORDS COMMAND …: ends with CODE and exactly one error message, which contains
 # WORDS. So a crash, a second message and a message from more than one rank are failures of the
 # test.
