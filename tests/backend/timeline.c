@@ -75,26 +75,31 @@ static void streams_run_side_by_side_and_events_order_them(void **state)
     b->device.stream_free(two);
 }
 
+/* Of a gather of 8 numbers a rank beside so many seconds of work. */
+static struct hy3_timing gather_beside(const struct hy3_backend *b, const struct hy3_group *group,
+                                       double seconds)
+{
+    struct hy3_transfer transfer = {.event = NULL};
+    float data[32];
+
+    assert_ok(b->collectives.all_gather(NULL, group, data, 8, HY3_FP32, &transfer));
+    work(NULL, seconds);
+    assert_ok(b->collectives.finish(NULL, &transfer, "test"));
+    return hy3_timeline_lap();
+}
+
 static void a_gather_is_hidden_as_far_as_there_is_work(void **state)
 {
     const struct hy3_backend *b = hy3_dry_backend(&options);
-    struct hy3_transfer transfer = {.event = NULL};
     struct hy3_timing t;
-    float data[32];
 
     /* replicas are two ranks apart: two of four in a node, so 2 x 5 a second: 128 x 3/4 / 10 */
-    assert_ok(b->collectives.all_gather(NULL, &replicas, data, 8, HY3_FP32, &transfer));
-    work(NULL, 4);
-    assert_ok(b->collectives.finish(NULL, &transfer, "test"));
-    t = hy3_timeline_lap();
+    t = gather_beside(b, &replicas, 4);
     assert_seconds(t.seconds, 9.6);
     assert_seconds(t.gathers, 5.6);
     assert_seconds(t.links, 9.6);
     /* the world: four adapters give 20, the links of a node 10; 256 x 7/8 / 10 */
-    assert_ok(b->collectives.all_gather(NULL, &world, data, 8, HY3_FP32, &transfer));
-    work(NULL, 30);
-    assert_ok(b->collectives.finish(NULL, &transfer, "test"));
-    t = hy3_timeline_lap();
+    t = gather_beside(b, &world, 30);
     assert_seconds(t.seconds, 30);
     assert_seconds(t.gathers, 0);
     assert_seconds(t.links, 22.4);
