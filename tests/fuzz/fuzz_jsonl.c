@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_jsonl.c - any bytes as one line: read, render in both dialects and every option, with the
  * marks of what is the line's own; and as the beginning of a file. */
+#include "../text/forms.h"
 #include "base/memory.h"
 #include "data/kind.h"
 #include "text/labels.h"
@@ -70,15 +71,7 @@ static void render(const struct hy3_conversation *conversation, int options)
 /* As a line of the forms of LLaMA-Factory and ms-swift. */
 static void read_forms(const char *line, size_t size)
 {
-    static const struct hy3_form forms[] = {
-        {.kind = HY3_FORM_ALPACA,
-         .splits_think = true,
-         .prompt = "instruction",
-         .query = "input",
-         .response = "output",
-         .history = "history",
-         .system = "system",
-         .tools = "tools"},
+    static const struct hy3_form others[] = {
         {.kind = HY3_FORM_SHAREGPT,
          .splits_think = true,
          .messages = "messages",
@@ -101,8 +94,8 @@ static void read_forms(const char *line, size_t size)
         {.forgets_reasoning = true, .ends_in_round = true}};
     struct hy3_conversation *conversation;
 
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if (hy3_conversation_parse_form(line, size, &forms[i], &readings[i],
+    for (size_t i = 0; i < sizeof readings / sizeof *readings; i++) {
+        if (hy3_conversation_parse_form(line, size, i == 0 ? &alpaca : &others[i - 1], &readings[i],
                                         hy3_dialect_names(HY3_DIALECT_FINAL),
                                         &conversation) != HY3_OK)
             continue;
