@@ -6,7 +6,6 @@
 #include "config/foreign/translation.h"
 #include "config/foreign/yaml.h"
 
-#include <fnmatch.h>
 #include <stdlib.h>
 
 static const char linear[] = HY3_FOREIGN_LINEAR;
@@ -33,7 +32,7 @@ static bool is_true(const struct hy3_setting *s)
 }
 
 /* Whether a list has more in it than texts; the problem is then told. */
-static bool refuse_mixed(struct hy3_translation *t, const struct hy3_setting *s)
+bool hy3_refuse_mixed(struct hy3_translation *t, const struct hy3_setting *s)
 {
     if (s->type != HY3_VALUE_MIXED)
         return false;
@@ -42,8 +41,8 @@ static bool refuse_mixed(struct hy3_translation *t, const struct hy3_setting *s)
     return true;
 }
 
-static hy3_status put_words(struct hy3_translation *t, const struct hy3_setting *s, const char *key,
-                            const char *words)
+hy3_status hy3_put_words(struct hy3_translation *t, const struct hy3_setting *s, const char *key,
+                         const char *words)
 {
     hy3_status status = HY3_OK;
     struct hy3_setting list = {
@@ -67,7 +66,7 @@ static hy3_status put_path(struct hy3_translation *t, const struct hy3_setting *
     char found[HY3_PATH_MAX];
     struct hy3_list texts = {0}, paths = {0};
 
-    if (refuse_mixed(t, s))
+    if (hy3_refuse_mixed(t, s))
         return HY3_OK;
     if (o->type != HY3_LIST && s->type == HY3_VALUE_WORD && !strstr(key, "adapter"))
         HY3_TRY_DONE(hy3_list_add(&texts, hy3_setting_text(s), strlen(hy3_setting_text(s))));
@@ -126,7 +125,7 @@ static hy3_status put_targets(struct hy3_translation *t, const struct hy3_settin
     const struct hy3_setting *parameters = hy3_theirs(t, "target_parameters");
     struct hy3_list texts = {0}, targets = {0};
 
-    if (refuse_mixed(t, s))
+    if (hy3_refuse_mixed(t, s))
         return HY3_OK;
     HY3_TRY_DONE(hy3_split_texts(s, &texts));
     for (int i = 0; i < texts.count; i++) {
@@ -146,32 +145,6 @@ static hy3_status put_targets(struct hy3_translation *t, const struct hy3_settin
 done:
     hy3_list_free(&texts);
     hy3_list_free(&targets);
-    return status;
-}
-
-/* mlp.experts.gate_up_proj, mlp.experts.down_proj: both, which our experts are. */
-static hy3_status check_parameters(struct hy3_translation *t, const struct hy3_setting *s)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_list texts = {0};
-    int count = 0;
-
-    if (refuse_mixed(t, s))
-        return HY3_OK;
-    HY3_TRY_DONE(hy3_split_texts(s, &texts));
-    for (int i = 0; i < texts.count; i++)
-        count += fnmatch("*mlp.experts.*", texts.items[i], 0) == 0;
-    if (texts.count == 0)
-        goto done;
-    if (count != texts.count)
-        hy3_problem(t->problems, s->where,
-                    "%s: only the routed experts, mlp.experts.*, can be chosen; others are named "
-                    "in target_modules",
-                    s->key);
-    else if (!hy3_theirs(t, "target_modules"))
-        status = put_words(t, s, "lora_target", HY3_FOREIGN_LINEAR ",experts");
-done:
-    hy3_list_free(&texts);
     return status;
 }
 
@@ -233,7 +206,7 @@ static hy3_status put_report(struct hy3_translation *t, const struct hy3_setting
     hy3_status status = HY3_OK;
     struct hy3_list texts = {0}, ours = {0};
 
-    if (refuse_mixed(t, s))
+    if (hy3_refuse_mixed(t, s))
         return HY3_OK;
     HY3_TRY_DONE(hy3_split_texts(s, &texts));
     for (int i = 0; i < texts.count; i++)
@@ -271,56 +244,6 @@ static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *
         return HY3_OK;
     HY3_TRY(hy3_put_number(t, s, "zero_stage", stage));
     return offloads ? hy3_put_text(t, s, "offload", stage == 3 ? "full" : "optimizer") : HY3_OK;
-}
-
-/* ms-swift reads the text of a file that is named. */
-static hy3_status put_system(struct hy3_translation *t, const struct hy3_setting *s)
-{
-    const char *text = hy3_setting_text(s);
-    size_t length = text ? strlen(text) : 0;
-
-    if (length > 4 && strcmp(text + length - 4, ".txt") == 0) {
-        hy3_problem(t->problems, s->where,
-                    "%s = %.200s names a file, which is not read; give its text instead", s->key,
-                    text);
-        return HY3_OK;
-    }
-    return hy3_put_plain(t, s, "default_system", NULL);
-}
-
-/* "last_round+ignore_empty_think" */
-static hy3_status put_loss_scale(struct hy3_translation *t, const struct hy3_setting *s)
-{
-    static const struct {
-        const char *word, *key;
-    } scales[] = {{"default", NULL},
-                  {"last_round", "mask_history"},
-                  {"ignore_empty_think", "mask_empty_think"}};
-
-    const size_t count = sizeof scales / sizeof *scales;
-    const char *text = hy3_setting_text(s);
-
-    for (const char *word = text; word; word = strchr(word, '+')) {
-        size_t length, i = 0;
-
-        word += *word == '+';
-        length = strcspn(word, "+");
-        while (i < count &&
-               (strlen(scales[i].word) != length || strncmp(scales[i].word, word, length) != 0))
-            i++;
-        if (i == count) {
-            text = NULL;
-            break;
-        }
-        if (scales[i].key)
-            HY3_TRY(hy3_put_truth(t, s, scales[i].key, true));
-    }
-    if (!text)
-        hy3_problem(t->problems, s->where,
-                    "%s = %.64s is not available: use default, last_round, ignore_empty_think, or "
-                    "the last two joined by '+'",
-                    s->key, hy3_setting_text(s) ? hy3_setting_text(s) : "a list");
-    return HY3_OK;
 }
 
 /* The JSON of a map, as text. */
@@ -361,7 +284,7 @@ static hy3_status put_flag(struct hy3_translation *t, const struct hy3_foreign_k
         return is_true(hy3_theirs(t, "use_lora"))
                    ? HY3_OK
                    : hy3_put_text(t, s, "finetuning_type", "attention");
-    HY3_TRY(put_words(t, s, "lora_target", attention));
+    HY3_TRY(hy3_put_words(t, s, "lora_target", attention));
     return hy3_put_text(t, s, "finetuning_type", "lora");
 }
 
@@ -407,7 +330,7 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
     case HY3_HOW_TARGETS:
         return put_targets(t, s);
     case HY3_HOW_PARAMETERS:
-        return check_parameters(t, s);
+        return hy3_put_swift_parameters(t, s);
     case HY3_HOW_WARMUP:
         return put_warmup(t, s);
     case HY3_HOW_TIMEOUT:
@@ -425,11 +348,11 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
     case HY3_HOW_FSDP:
         return put_fsdp(t, s);
     case HY3_HOW_SYSTEM:
-        return put_system(t, s);
+        return hy3_put_swift_system(t, s);
     case HY3_HOW_LOSS_SCALE:
-        return put_loss_scale(t, s);
+        return hy3_put_swift_loss(t, s);
     case HY3_HOW_SWIFT_DATA:
-        return refuse_mixed(t, s) ? HY3_OK : hy3_put_swift_data(t, s, to);
+        return hy3_refuse_mixed(t, s) ? HY3_OK : hy3_put_swift_data(t, s, to);
     case HY3_HOW_UNDER_PREFIX:
         return read_text_map(t, s);
     case HY3_HOW_LORA_FLAG:
@@ -542,21 +465,6 @@ static hy3_status put_winners(struct hy3_translation *t)
     return put_packing(t);
 }
 
-/* ms-swift's own are the model's length, and a rate by the kind of training. */
-static hy3_status put_swift(struct hy3_translation *t)
-{
-    const char *type = hy3_ours_text(t, "finetuning_type");
-    bool is_full = type && strcmp(type, "full") == 0;
-
-    if (!hy3_ours(t, "max_seq_length"))
-        hy3_problem(t->problems, "",
-                    "max_length is missing: ms-swift takes the length of the model, hy3 needs one "
-                    "that fits into memory");
-    if (hy3_ours(t, "learning_rate"))
-        return HY3_OK;
-    return hy3_put_number(t, NULL, "learning_rate", is_full ? 1e-5 : 1e-4);
-}
-
 hy3_status hy3_translate_rest(struct hy3_translation *t)
 {
     HY3_TRY(put_alpha(t));
@@ -564,5 +472,5 @@ hy3_status hy3_translate_rest(struct hy3_translation *t)
     HY3_TRY(hy3_put_intervals(t));
     hy3_check_schedule(t);
     HY3_TRY(hy3_check_model(t));
-    return t->origin == HY3_MS_SWIFT ? put_swift(t) : HY3_OK;
+    return t->origin == HY3_MS_SWIFT ? hy3_translate_swift(t) : HY3_OK;
 }

@@ -50,6 +50,13 @@ hy3_status hy3_put_plain(struct hy3_translation *t, const struct hy3_setting *th
 /* Local. The texts of a list, or of a text split at its commas; the caller frees *texts. */
 hy3_status hy3_split_texts(const struct hy3_setting *s, struct hy3_list *texts);
 
+/* Local. Puts the texts of a text with commas. */
+hy3_status hy3_put_words(struct hy3_translation *t, const struct hy3_setting *theirs,
+                         const char *key, const char *words);
+
+/* Local. Whether a list has more in it than texts; the problem is then told. */
+bool hy3_refuse_mixed(struct hy3_translation *t, const struct hy3_setting *s);
+
 /* Local. A line for the log; a name for the list of unused keys. */
 hy3_status hy3_note(struct hy3_translation *t, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -70,6 +77,14 @@ hy3_status hy3_translate_special(struct hy3_translation *t, const struct hy3_for
 /* Local. The data sets of ms-swift. */
 hy3_status hy3_put_swift_data(struct hy3_translation *t, const struct hy3_setting *s,
                               const char *key);
+
+/* Local. Single keys of ms-swift: system, loss_scale, target_parameters. */
+hy3_status hy3_put_swift_system(struct hy3_translation *t, const struct hy3_setting *s);
+hy3_status hy3_put_swift_loss(struct hy3_translation *t, const struct hy3_setting *s);
+hy3_status hy3_put_swift_parameters(struct hy3_translation *t, const struct hy3_setting *s);
+
+/* Local. When all keys are there: what only ms-swift needs, and has where it is silent. */
+hy3_status hy3_translate_swift(struct hy3_translation *t);
 
 /* Local. When all keys are there: those that repeat the model's config.json. */
 hy3_status hy3_check_model(struct hy3_translation *t);
