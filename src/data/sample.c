@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "data/lines.h"
 #include "text/labels.h"
+#include "text/reasoning.h"
 #include "text/template.h"
 
 #include <xxhash.h>
@@ -163,7 +164,7 @@ static hy3_status encode_all(struct hy3_sampler *s, const char *line, int64_t si
     s->is_weighed = hy3_conversation_is_weighted(s->conversation) || s->reading.masks_history ||
                     s->reading.masks_empty_think;
     s->last_turn =
-        1 + (int64_t)hy3_form_last_turn(
+        1 + (int64_t)hy3_reasoning_last_turn(
                 &s->reading, json_object_get(hy3_conversation_json(s->conversation), "messages"));
     s->ids.marks_places = s->is_weighed;
     HY3_TRY(encode_text(s));

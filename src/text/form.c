@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "text/keys.h"
 #include "text/line.h"
+#include "text/reasoning.h"
 #include "text/text.h"
 
 #include <ctype.h>
@@ -12,38 +13,20 @@
 
 enum { SHOWN = 60 };
 
-static hy3_status no_memory(void)
-{
-    HY3_FAIL(HY3_ENOMEM, "out of host memory while reading a line");
-}
-
-/* Sets the key to `value`, which is taken; NULL: out of memory. */
-static hy3_status set(json_t *object, const char *key, json_t *value)
-{
-    return value && json_object_set_new(object, key, value) == 0 ? HY3_OK : no_memory();
-}
-
-/* The value of a column; NULL where the form has no such column, or the line has null. */
-static json_t *column(json_t *line, const char *name)
-{
-    json_t *value = *name ? json_object_get(line, name) : NULL;
-
-    return json_is_null(value) ? NULL : value;
-}
-
 /* A message of that role. content: borrowed. */
 static hy3_status append(json_t *messages, const char *role, json_t *content)
 {
     json_t *message = json_object();
-    hy3_status status = message ? set(message, "role", json_string(role)) : no_memory();
+    hy3_status status =
+        message ? hy3_json_set(message, "role", json_string(role)) : hy3_json_no_memory();
 
     if (status == HY3_OK)
-        status = set(message, "content", json_incref(content));
+        status = hy3_json_set(message, "content", json_incref(content));
     if (status != HY3_OK) {
         json_decref(message);
         return status;
     }
-    return json_array_append_new(messages, message) == 0 ? HY3_OK : no_memory();
+    return json_array_append_new(messages, message) == 0 ? HY3_OK : hy3_json_no_memory();
 }
 
 /* A text that is JSON becomes what it says; "" becomes null. what: "'tools'". */
@@ -61,13 +44,13 @@ static hy3_status parse_text(json_t *object, const char *key, const char *what)
         size--;
     }
     if (size == 0)
-        return set(object, key, json_null());
+        return hy3_json_set(object, key, json_null());
     status = hy3_json_line(at, size, &value);
     if (status == HY3_ENOMEM)
         return status;
     if (status != HY3_OK)
         HY3_FAIL(HY3_EFORMAT, "%s is a text that is not JSON: %.*s", what, SHOWN, at);
-    return set(object, key, value);
+    return hy3_json_set(object, key, value);
 }
 
 /* Takes the column out of the line under the name hy3 has for it. */
@@ -79,7 +62,7 @@ static hy3_status rename_key(json_t *object, const char *from, const char *to)
         return HY3_OK;
     if (json_object_get(object, to))
         HY3_FAIL(HY3_EFORMAT, "'%.*s' and '%s' are both given; keep one", SHOWN, from, to);
-    HY3_TRY(set(object, to, json_incref(value)));
+    HY3_TRY(hy3_json_set(object, to, json_incref(value)));
     json_object_del(object, from);
     return HY3_OK;
 }
@@ -92,7 +75,7 @@ static hy3_status set_calls(json_t *message, const char *text, size_t size, size
     size_t i;
 
     if (!calls)
-        HY3_TRY_DONE(no_memory());
+        HY3_TRY_DONE(hy3_json_no_memory());
     status = hy3_json_line(text, size, &value);
     if (status == HY3_ENOMEM)
         goto done;
@@ -101,73 +84,15 @@ static hy3_status set_calls(json_t *message, const char *text, size_t size, size
                       "message %zu: a call must be JSON, {\"name\": …, \"arguments\": …}, not %.*s",
                       number, (int)(size < SHOWN ? size : SHOWN), text);
     if (json_is_object(value) && json_array_append(calls, value) != 0)
-        HY3_TRY_DONE(no_memory());
+        HY3_TRY_DONE(hy3_json_no_memory());
     json_array_foreach(value, i, call) if (json_array_append(calls, call) != 0)
-        HY3_TRY_DONE(no_memory());
-    HY3_TRY_DONE(set(message, "tool_calls", json_incref(calls)));
-    status = set(message, "content", json_string(""));
+        HY3_TRY_DONE(hy3_json_no_memory());
+    HY3_TRY_DONE(hy3_json_set(message, "tool_calls", json_incref(calls)));
+    status = hy3_json_set(message, "content", json_string(""));
 done:
     json_decref(calls);
     json_decref(value);
     return status;
-}
-
-/* The think block at the beginning of a text: where its inside begins and ends, and where the rest
- * begins. The dialect's tags, and the plain ones. */
-static bool find_think(const struct hy3_dialect_names *names, const char *text, size_t size,
-                       size_t parts[3])
-{
-    const char *const tags[][2] = {{names->think, names->end_think}, {"<think>", "</think>"}};
-    size_t at = 0;
-
-    while (at < size && isspace((unsigned char)text[at]))
-        at++;
-    for (size_t i = 0; i < 2; i++) {
-        size_t begin = strlen(tags[i][0]), end = strlen(tags[i][1]);
-        const char *stop;
-
-        if (size - at < begin || memcmp(text + at, tags[i][0], begin) != 0)
-            continue;
-        stop = memmem(text + at + begin, size - at - begin, tags[i][1], end);
-        if (!stop)
-            continue;
-        parts[0] = at + begin;
-        parts[1] = (size_t)(stop - text);
-        parts[2] = parts[1] + end;
-        return true;
-    }
-    return false;
-}
-
-/* Whether the message has a reasoning of its own, by any of its names. */
-static bool has_reasoning(const json_t *message)
-{
-    for (size_t i = 0; i < HY3_REASONING_NAMES; i++)
-        if (hy3_json_has_text(json_object_get(message, hy3_reasoning_names[i])))
-            return true;
-    return false;
-}
-
-/* Splits the reasoning off an answer that has none yet; nothing is trimmed. */
-static hy3_status split_think(const struct hy3_dialect_names *names, json_t *message)
-{
-    json_t *content = json_object_get(message, "content");
-    const char *text = json_string_value(content);
-    size_t parts[3];
-
-    if (!text || has_reasoning(message) ||
-        !find_think(names, text, json_string_length(content), parts))
-        return HY3_OK;
-    HY3_TRY(set(message, "reasoning_content", json_stringn(text + parts[0], parts[1] - parts[0])));
-    return set(message, "content",
-               json_stringn(text + parts[2], json_string_length(content) - parts[2]));
-}
-
-static bool is_role(const json_t *message, const char *role)
-{
-    const char *text = json_string_value(json_object_get(message, "role"));
-
-    return text && *role && strcmp(text, role) == 0;
 }
 
 /* The call of a message whose role says that it is one. */
@@ -176,13 +101,13 @@ static hy3_status take_call(const struct hy3_dialect_names *names, json_t *messa
     json_t *content = json_incref(json_object_get(message, "content"));
     const char *text = json_string_value(content);
     size_t parts[3], size = json_string_length(content);
-    hy3_status status = set(message, "role", json_string("assistant"));
+    hy3_status status = hy3_json_set(message, "role", json_string("assistant"));
 
     if (!text)
         goto done; /* message.h says what is wrong */
-    if (find_think(names, text, size, parts)) {
-        HY3_TRY_DONE(
-            set(message, "reasoning_content", json_stringn(text + parts[0], parts[1] - parts[0])));
+    if (hy3_think_find(names, text, size, parts)) {
+        HY3_TRY_DONE(hy3_json_set(message, "reasoning_content",
+                                  json_stringn(text + parts[0], parts[1] - parts[0])));
         text += parts[2];
         size -= parts[2];
     }
@@ -215,24 +140,26 @@ static hy3_status read_arguments(json_t *message, size_t number)
 static hy3_status take_message(bool splits_think, const struct hy3_dialect_names *names,
                                json_t *message, size_t number)
 {
-    if (is_role(message, "developer"))
-        HY3_TRY(set(message, "role", json_string("system")));
-    else if (is_role(message, "tool_response"))
-        HY3_TRY(set(message, "role", json_string("tool")));
-    else if (is_role(message, "tool_call"))
+    if (hy3_json_is_role(message, "developer"))
+        HY3_TRY(hy3_json_set(message, "role", json_string("system")));
+    else if (hy3_json_is_role(message, "tool_response"))
+        HY3_TRY(hy3_json_set(message, "role", json_string("tool")));
+    else if (hy3_json_is_role(message, "tool_call"))
         HY3_TRY(take_call(names, message, number));
     HY3_TRY(read_arguments(message, number));
-    return splits_think && is_role(message, "assistant") ? split_think(names, message) : HY3_OK;
+    return splits_think && hy3_json_is_role(message, "assistant")
+               ? hy3_reasoning_split(names, message)
+               : HY3_OK;
 }
 
 /* A system message in front. content: borrowed. */
 static hy3_status insert_system(json_t *messages, json_t *content)
 {
     json_t *first = json_array();
-    hy3_status status = first ? append(first, "system", content) : no_memory();
+    hy3_status status = first ? append(first, "system", content) : hy3_json_no_memory();
 
     if (status == HY3_OK && json_array_insert(messages, 0, json_array_get(first, 0)) != 0)
-        status = no_memory();
+        status = hy3_json_no_memory();
     json_decref(first);
     return status;
 }
@@ -240,8 +167,8 @@ static hy3_status insert_system(json_t *messages, json_t *content)
 /* The text of a column as the system message, unless the first message is one. */
 static hy3_status add_system(json_t *line, json_t *messages, const char *name)
 {
-    json_t *system = json_incref(column(line, name)), *first = json_array_get(messages, 0);
-    bool has_system = is_role(first, "system") || is_role(first, "developer");
+    json_t *system = json_incref(hy3_json_column(line, name)), *first = json_array_get(messages, 0);
+    bool has_system = hy3_json_is_role(first, "system") || hy3_json_is_role(first, "developer");
     char beside[HY3_FORM_NAME + 40];
     hy3_status status = HY3_OK;
 
@@ -295,7 +222,7 @@ static hy3_status add_question(json_t *messages, json_t *prompt, json_t *query)
     HY3_TRY_DONE(hy3_text_append(&text, "\n", 1));
     HY3_TRY_DONE(hy3_text_append(&text, json_string_value(query), json_string_length(query)));
     if (!(both = json_stringn(text.data, text.size)))
-        HY3_TRY_DONE(no_memory());
+        HY3_TRY_DONE(hy3_json_no_memory());
     status = append(messages, "user", both);
 done:
     json_decref(both);
@@ -306,20 +233,21 @@ done:
 static hy3_status from_alpaca(const struct hy3_form *form, json_t *line, json_t *messages)
 {
     const char *const names[] = {form->prompt, form->query, form->response, form->history};
-    json_t *response = column(line, form->response);
+    json_t *response = hy3_json_column(line, form->response);
 
     for (size_t i = 0; i < 2; i++)
-        if (column(line, names[i]) && !json_is_string(column(line, names[i])))
+        if (hy3_json_column(line, names[i]) && !json_is_string(hy3_json_column(line, names[i])))
             HY3_FAIL(HY3_EFORMAT, "'%.*s' must be a text", SHOWN, names[i]);
     if (!response)
         HY3_FAIL(HY3_EFORMAT, "the answer, '%.*s', is missing", SHOWN, form->response);
     if (!json_is_string(response))
         HY3_FAIL(HY3_EFORMAT, "the answer, '%.*s', must be a text", SHOWN, form->response);
-    if (!hy3_json_has_text(column(line, form->prompt)) &&
-        !hy3_json_has_text(column(line, form->query)))
+    if (!hy3_json_has_text(hy3_json_column(line, form->prompt)) &&
+        !hy3_json_has_text(hy3_json_column(line, form->query)))
         HY3_FAIL(HY3_EFORMAT, "the question, '%.*s', is missing", SHOWN, form->prompt);
-    HY3_TRY(add_history(messages, column(line, form->history), form->history));
-    HY3_TRY(add_question(messages, column(line, form->prompt), column(line, form->query)));
+    HY3_TRY(add_history(messages, hy3_json_column(line, form->history), form->history));
+    HY3_TRY(add_question(messages, hy3_json_column(line, form->prompt),
+                         hy3_json_column(line, form->query)));
     HY3_TRY(append(messages, "assistant", response));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         json_object_del(line, names[i]);
@@ -355,9 +283,11 @@ static hy3_status take_turn(const struct hy3_form *form, const struct hy3_dialec
     HY3_TRY(rename_key(message, form->content_tag, "content"));
     if (!(role = json_string_value(json_object_get(message, "role"))))
         HY3_FAIL(HY3_EFORMAT, "message %zu: '%.*s' is missing", number, SHOWN, form->role_tag);
+    if (form->kind == HY3_FORM_SHAREGPT && !json_object_get(message, "content"))
+        HY3_FAIL(HY3_EFORMAT, "message %zu: '%.*s' is missing", number, SHOWN, form->content_tag);
     place = place_of(form, role);
     if (place == -1 && number == 1)
-        return set(message, "role", json_string("system"));
+        return hy3_json_set(message, "role", json_string("system"));
     if (place < 0 && form->kind == HY3_FORM_MESSAGES)
         return HY3_OK; /* message.h knows our own names */
     if (place < 0)
@@ -368,7 +298,7 @@ static hy3_status take_turn(const struct hy3_form *form, const struct hy3_dialec
     ++*turn;
     if (place == 3)
         return take_call(names, message, number);
-    return set(message, "role", json_string(ours[place]));
+    return hy3_json_set(message, "role", json_string(ours[place]));
 }
 
 static hy3_status from_turns(const struct hy3_form *form, const struct hy3_dialect_names *names,
@@ -387,27 +317,6 @@ static hy3_status from_turns(const struct hy3_form *form, const struct hy3_diale
 
 /* -------------------------------------------------------------- every form */
 
-/* Takes the reasoning out of the answers among the first `count` messages. */
-static void remove_reasoning(json_t *messages, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        json_t *message = json_array_get(messages, i);
-
-        for (size_t name = 0; name < HY3_REASONING_NAMES && is_role(message, "assistant"); name++)
-            json_object_del(message, hy3_reasoning_names[name]);
-    }
-}
-
-size_t hy3_form_last_turn(const struct hy3_reading *reading, const json_t *messages)
-{
-    const char *role = reading->ends_in_round ? "user" : "assistant";
-    size_t at = json_array_size(messages);
-
-    while (at > 0 && !is_role(json_array_get(messages, at - 1), role))
-        at--;
-    return at > 0 ? at - 1 : 0;
-}
-
 /* That system message in front, unless the line has one. */
 static hy3_status add_default_system(const char *system, json_t *messages)
 {
@@ -417,7 +326,7 @@ static hy3_status add_default_system(const char *system, json_t *messages)
 
     json_array_foreach(messages, i, message)
     {
-        if (is_role(message, "system"))
+        if (hy3_json_is_role(message, "system"))
             return HY3_OK;
     }
     if (!(text = json_string(system)))
@@ -427,58 +336,18 @@ static hy3_status add_default_system(const char *system, json_t *messages)
     return status;
 }
 
-/* The word for lines that do not say it; NULL: the template's own. */
-static const char *default_effort(const struct hy3_form *form, const struct hy3_reading *reading,
-                                  json_t *messages)
+/* The column of the messages, under the name hy3 has for it. */
+static hy3_status take_column(const char *name, json_t *line)
 {
-    json_t *message;
-    size_t i;
+    const json_t *value = json_object_get(line, name);
 
-    switch (reading->effort) {
-    case HY3_EFFORT_LOW:
-        return "low";
-    case HY3_EFFORT_HIGH:
-        return "high";
-    case HY3_EFFORT_NO_THINK:
-        return "no_think";
-    case HY3_EFFORT_BY_FORM:
-        if (!form->splits_think)
-            return NULL;
-        break;
-    case HY3_EFFORT_AUTO:
-        break;
-    }
-    json_array_foreach(messages, i, message)
-    {
-        if (is_role(message, "assistant") && has_reasoning(message))
-            return "high";
-    }
-    return "no_think";
-}
-
-/* reasoning_effort where the line does not say it: of chat_template_kwargs, or the default. */
-static hy3_status set_effort(const struct hy3_form *form, const struct hy3_reading *reading,
-                             json_t *line, json_t *messages)
-{
-    json_t *arguments = json_object_get(line, "chat_template_kwargs");
-    json_t *effort = json_object_get(arguments, "reasoning_effort");
-    const char *word;
-
-    if (column(arguments, "reasoning_effort") && column(line, "reasoning_effort") &&
-        !json_equal(effort, column(line, "reasoning_effort")))
-        HY3_FAIL(HY3_EFORMAT,
-                 "'reasoning_effort' and that of 'chat_template_kwargs' differ; keep "
-                 "one");
-    if (effort && !column(line, "reasoning_effort"))
-        HY3_TRY(set(line, "reasoning_effort", json_incref(effort)));
-    json_object_del(arguments, "reasoning_effort");
-    if (json_is_object(arguments) && json_object_size(arguments) == 0)
-        json_object_del(line, "chat_template_kwargs");
-    if (reading->without_reasoning)
-        return set(line, "reasoning_effort", json_string("no_think"));
-    if (column(line, "reasoning_effort") || !(word = default_effort(form, reading, messages)))
-        return HY3_OK;
-    return set(line, "reasoning_effort", json_string(word));
+    if (!value)
+        HY3_FAIL(HY3_EFORMAT, "'%.*s' is missing", SHOWN, name);
+    if (!json_is_array(value))
+        HY3_FAIL(HY3_EFORMAT, "'%.*s' must be a list", SHOWN, name);
+    if (json_array_size(value) == 0)
+        HY3_FAIL(HY3_EFORMAT, "'%.*s' is empty", SHOWN, name);
+    return rename_key(line, name, "messages");
 }
 
 /* The list of messages of the line: its own, or a new one. */
@@ -486,9 +355,9 @@ static hy3_status get_messages(const struct hy3_form *form, json_t *line)
 {
     if (form->kind == HY3_FORM_ALPACA) {
         HY3_TRY(rename_key(line, "messages", "messages (no column)"));
-        return set(line, "messages", json_array());
+        return hy3_json_set(line, "messages", json_array());
     }
-    return *form->messages ? rename_key(line, form->messages, "messages") : HY3_OK;
+    return *form->messages ? take_column(form->messages, line) : HY3_OK;
 }
 
 hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading *reading,
@@ -519,30 +388,9 @@ hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading 
     json_array_foreach(messages, i, message)
     {
         if (json_is_object(message))
-            HY3_TRY(take_message(form->splits_think || reading->without_reasoning, names, message,
-                                 i + 1));
+            HY3_TRY(take_message(form->splits_think, names, message, i + 1));
     }
-    if (reading->without_reasoning)
-        remove_reasoning(messages, json_array_size(messages));
-    else if (reading->forgets_reasoning)
-        remove_reasoning(messages, hy3_form_last_turn(reading, messages));
     if (reading->system)
         HY3_TRY(add_default_system(reading->system, messages));
-    return set_effort(form, reading, line, messages);
-}
-
-bool hy3_form_has_think(const struct hy3_dialect_names *names, const json_t *line)
-{
-    json_t *message;
-    size_t i, parts[3];
-
-    json_array_foreach(json_object_get(line, "messages"), i, message)
-    {
-        const json_t *content = json_object_get(message, "content");
-
-        if (is_role(message, "assistant") && json_is_string(content) &&
-            find_think(names, json_string_value(content), json_string_length(content), parts))
-            return true;
-    }
-    return false;
+    return hy3_reasoning_settle(form->splits_think, reading, names, line, messages);
 }

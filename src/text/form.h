@@ -7,9 +7,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "text/dialect.h"
-
-#include <jansson.h>
+#include "text/reasoning.h"
 
 enum hy3_form_kind { HY3_FORM_MESSAGES, HY3_FORM_ALPACA, HY3_FORM_SHAREGPT };
 
@@ -27,34 +25,8 @@ struct hy3_form { /* zero: lines of "messages" as they are; a name "": there is 
     char observation_tag[HY3_FORM_NAME], function_tag[HY3_FORM_NAME]; /* roles */
 };
 
-/* reasoning_effort of a line that has none: auto is high where an answer has reasoning, else
- * no_think; by form: auto for data whose think blocks are split off, else no_think. */
-enum hy3_effort {
-    HY3_EFFORT_BY_FORM,
-    HY3_EFFORT_AUTO,
-    HY3_EFFORT_NO_THINK,
-    HY3_EFFORT_LOW,
-    HY3_EFFORT_HIGH
-};
-
-struct hy3_reading { /* what is the same for all lines; zero: they are learned as they are */
-    enum hy3_effort effort;
-    bool without_reasoning; /* it is taken out, and every line is no_think */
-    bool masks_history;     /* only the last turn of a line is learned */
-    bool forgets_reasoning; /* that of answers before the last turn is taken out */
-    bool ends_in_round;     /* the last turn: all behind the last question; else the last answer */
-    bool masks_empty_think; /* a think block with nothing in it is not learned */
-    const char *system;     /* system message of a line without one; NULL: none */
-};
-
 /* Local. Changes the line, an object, into {"messages": …}. names: of the tags of a think block.
  * Errors: HY3_EFORMAT, a text without file and line: a missing column, turns out of order …;
  * HY3_ENOMEM. */
 hy3_status hy3_form_apply(const struct hy3_form *form, const struct hy3_reading *reading,
                           const struct hy3_dialect_names *names, json_t *line);
-
-/* Local. The place in "messages" from which answers are of the last turn. */
-size_t hy3_form_last_turn(const struct hy3_reading *reading, const json_t *messages);
-
-/* Local. Whether an answer of the line, {"messages": …}, begins with a think block. */
-bool hy3_form_has_think(const struct hy3_dialect_names *names, const json_t *line);

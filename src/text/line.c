@@ -119,3 +119,27 @@ bool hy3_json_has_text(const json_t *value)
 {
     return json_is_string(value) && json_string_length(value) > 0;
 }
+
+hy3_status hy3_json_no_memory(void)
+{
+    HY3_FAIL(HY3_ENOMEM, "out of host memory while reading a line");
+}
+
+hy3_status hy3_json_set(json_t *object, const char *key, json_t *value)
+{
+    return value && json_object_set_new(object, key, value) == 0 ? HY3_OK : hy3_json_no_memory();
+}
+
+json_t *hy3_json_column(json_t *line, const char *name)
+{
+    json_t *value = *name ? json_object_get(line, name) : NULL;
+
+    return json_is_null(value) ? NULL : value;
+}
+
+bool hy3_json_is_role(const json_t *message, const char *role)
+{
+    const char *text = json_string_value(json_object_get(message, "role"));
+
+    return text && *role && strcmp(text, role) == 0;
+}

@@ -8,6 +8,7 @@
 #include "text/labels.h"
 #include "text/line.h"
 #include "text/pyjson.h"
+#include "text/reasoning.h"
 
 struct hy3_conversation {
     json_t *document;
@@ -440,7 +441,7 @@ hy3_status hy3_conversation_parse_form(const char *line, size_t size, const stru
     }
     HY3_TRY_DONE(hy3_form_apply(form, reading, names, conversation->document));
     if (!form->splits_think && !reading->without_reasoning &&
-        hy3_form_has_think(names, conversation->document))
+        hy3_think_is_text(names, conversation->document))
         HY3_TRY_DONE(hy3_keys_note(HY3_LEVEL_MESSAGE, "content",
                                    " begins with a think block, learned as text: see split_think",
                                    conversation->unread));

@@ -162,6 +162,66 @@ static void what_apis_return_is_read_in_every_form(void **state)
                    "\"r\"}]}");
 }
 
+#define REASONED                                                            \
+    "{\"role\": \"assistant\", \"reasoning_content\": \"r\", \"content\": " \
+    "\"<think>t</think>b\"}"
+#define THOUGHT "{\"role\": \"assistant\", \"content\": \"<think>t</think>b\"}"
+#define KWARGS  "\"chat_template_kwargs\": {\"enable_thinking\": "
+
+static void a_line_may_switch_its_reasoning_off(void **state)
+{
+    const struct hy3_form *const forms[] = {&native, &named};
+    hy3_status status;
+
+    (void)state;
+    json_decref(apply(&named, "{\"messages\": [" ASK ", " ANSWER "], " KWARGS "\"no\"}}", &status));
+    assert_fails(HY3_EFORMAT, "must be true, false or null", status);
+    json_decref(apply(&native,
+                      "{\"reasoning_effort\": \"low\", \"messages\": [" ASK ", " ANSWER "], " KWARGS
+                      "false}}",
+                      &status));
+    assert_fails(HY3_EFORMAT, "is false, and 'reasoning_effort' is not no_think", status);
+    for (int i = 0; i < 2; i++) {
+        assert_becomes(forms[i], "{\"messages\": [" ASK ", " REASONED "], " KWARGS "false}}",
+                       "{\"messages\": [" ASK ", " ANSWER "], " LOW "}");
+        assert_becomes(forms[i],
+                       "{\"messages\": [" ASK ", " ANSWER
+                       "], \"reasoning_effort\": \"no_think\", "
+                       "\"chat_template_kwargs\": {\"enable_thinking\": false, \"x\": 1}}",
+                       "{\"messages\": [" ASK ", " ANSWER
+                       "], \"chat_template_kwargs\": {\"x\": 1}, " LOW "}");
+        assert_becomes(forms[i], "{\"messages\": [" ASK ", " ANSWER "], " KWARGS "null}}",
+                       "{\"messages\": [" ASK ", " ANSWER "], " LOW "}");
+    }
+    assert_becomes(&native, "{\"messages\": [" ASK ", " REASONED "], " KWARGS "true}}",
+                   "{\"messages\": [" ASK ", " REASONED "], \"reasoning_effort\": \"high\"}");
+    reading.effort = HY3_EFFORT_LOW;
+    assert_becomes(&named, "{\"messages\": [" ASK ", " THOUGHT "], " KWARGS "true}}",
+                   "{\"messages\": [" ASK
+                   ", {\"role\": \"assistant\", \"content\": \"b\", "
+                   "\"reasoning_content\": \"t\"}], \"reasoning_effort\": \"high\"}");
+    reading = (struct hy3_reading){0};
+}
+
+static void what_is_forgotten_is_no_think_block_in_the_text_either(void **state)
+{
+    (void)state;
+    reading.forgets_reasoning = true;
+    assert_becomes(&native, "{\"messages\": [" ASK ", " REASONED ", " ASK ", " THOUGHT "]}",
+                   "{\"messages\": [" ASK ", " ANSWER ", " ASK ", " THOUGHT "]}");
+    assert_becomes(&native,
+                   "{\"messages\": [" ASK
+                   ", {\"role\": \"assistant\", \"content\": [{\"type\": \"text\", \"text\": "
+                   "\" <think></think>\\n<think>t</think>b\"}]}, " ASK ", " ANSWER "]}",
+                   "{\"messages\": [" ASK
+                   ", {\"role\": \"assistant\", \"content\": [{\"type\": \"text\", \"text\": "
+                   "\"b\"}]}, " ASK ", " ANSWER "]}");
+    reading = (struct hy3_reading){.without_reasoning = true};
+    assert_becomes(&native, "{\"messages\": [" ASK ", " REASONED ", " ASK ", " THOUGHT "]}",
+                   "{\"messages\": [" ASK ", " ANSWER ", " ASK ", " ANSWER "], " LOW "}");
+    reading = (struct hy3_reading){0};
+}
+
 /* Each with what says the same in alpaca's or sharegpt's own columns. */
 static void a_form_is_found_by_the_keys_of_a_line(void **state)
 {
@@ -216,6 +276,11 @@ static void what_cannot_be_turned_is_a_bad_line(void **state)
         {&sharegpt, "{\"conversations\": [{\"from\": \"bot\", \"value\": \"a\"}]}",
          "message 1: unknown role 'bot'; it must be human or gpt"},
         {&sharegpt, "{\"conversations\": [{\"value\": \"a\"}]}", "message 1: 'from' is missing"},
+        {&sharegpt, "{\"conversations\": [{\"from\": \"human\"}]}",
+         "message 1: 'value' is missing"},
+        {&sharegpt, "{\"messages\": [" ASK "]}", "'conversations' is missing"},
+        {&sharegpt, "{\"conversations\": \"a\"}", "'conversations' must be a list"},
+        {&sharegpt, "{\"conversations\": []}", "'conversations' is empty"},
         {&sharegpt,
          "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\", \"content\": \"c\"}]}",
          "'value' and 'content' are both given"},
@@ -250,6 +315,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_think_block_in_front_is_the_reasoning),
         cmocka_unit_test(reasoning_of_any_name_is_an_effort),
         cmocka_unit_test(what_apis_return_is_read_in_every_form),
+        cmocka_unit_test(a_line_may_switch_its_reasoning_off),
+        cmocka_unit_test(what_is_forgotten_is_no_think_block_in_the_text_either),
         cmocka_unit_test(a_form_is_found_by_the_keys_of_a_line),
         cmocka_unit_test(what_cannot_be_turned_is_a_bad_line),
     };
