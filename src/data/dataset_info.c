@@ -2,9 +2,11 @@
 /* dataset_info.c - names to files; an entry that hy3 would read wrongly is refused. */
 #include "data/dataset_info.h"
 
+#include "base/expand.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/path.h"
 
 #include <strings.h>
 
@@ -189,8 +191,9 @@ static hy3_status check_entry(const struct entry *e)
 static hy3_status add_entry(struct hy3_named_data *data, const char *directory,
                             const struct entry *e, int set)
 {
-    char path[HY3_PATH_MAX];
+    char path[HY3_PATH_MAX], why[HY3_PATH_WHY];
     struct hy3_form form;
+    enum hy3_path_use use;
     const char *file;
 
     HY3_TRY(check_entry(e));
@@ -200,6 +203,10 @@ static hy3_status add_entry(struct hy3_named_data *data, const char *directory,
         HY3_TRY(hy3_path_format(path, sizeof path, "%s", file));
     else
         HY3_TRY(hy3_path_format(path, sizeof path, "%s/%s", directory, file));
+    use = hy3_path_is_directory(path) ? HY3_PATH_INPUT : HY3_PATH_FILE;
+    if (!hy3_path_is_pattern(path) && hy3_path_fault(path, use, why, sizeof why))
+        HY3_FAIL(HY3_EUSAGE, "dataset '%s' of '%s/dataset_info.json': its file '%.300s' %s",
+                 e->name, directory, path, why);
     return hy3_named_data_add(data, path, &form, set, 0);
 }
 

@@ -14,6 +14,9 @@ enum { READ = 1 << 20, READ_ON = 1 << 16 };
 
 static int64_t test_line_max;
 
+/* Between the items of an array: what stands before. */
+enum gap { AFTER_OPENING, AFTER_ITEM, AFTER_COMMA };
+
 struct hy3_lines {
     const struct hy3_source *source;
     int fd;
@@ -24,6 +27,7 @@ struct hy3_lines {
     size_t capacity, begin, filled; /* the next line is at buffer + begin */
     struct hy3_item_state state;    /* before the byte at `line`, of a file of items */
     bool is_in_word;                /* that byte goes on with a value that is no object, no list */
+    enum gap gap;                   /* what may follow, of an array */
     XXH3_state_t *hash;
 };
 
@@ -105,10 +109,46 @@ static hy3_status skip_line(struct hy3_lines *r, int64_t limit, bool is_hashed)
     return HY3_OK;
 }
 
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* Whether a value that is no object and no list ends before the byte, outside of a string. */
 static bool ends_word(char c)
 {
     return c == '\0' || strchr(" \t\r\n,[]{}", c);
+}
+
+/* What stands before byte `at`, which is between the items of an array. */
+static hy3_status find_gap(struct hy3_lines *r, int64_t at)
+{
+    char block[4096], last = ' ';
+
+    while (at > 0 && is_space(last)) {
+        int64_t size = at < (int64_t)sizeof block ? at : (int64_t)sizeof block, i = size;
+
+        at -= size;
+        HY3_TRY(hy3_file_read_at(r->fd, block, (size_t)size, at, r->source->path));
+        while (i > 0 && is_space(last))
+            last = block[--i];
+    }
+    r->gap = last == ',' ? AFTER_COMMA : last == '[' ? AFTER_OPENING : AFTER_ITEM;
+    return HY3_OK;
+}
+
+static hy3_status begin_items(struct hy3_lines *r, const struct hy3_portion *portion)
+{
+    char before = ' ';
+
+    if (portion->begin > 0)
+        HY3_TRY(hy3_file_read_at(r->fd, &before, 1, portion->begin - 1, r->source->path));
+    r->is_in_word = !ends_word(before);
+    r->at = r->line = portion->begin;
+    r->state =
+        (struct hy3_item_state){.depth = portion->depth, portion->is_inside, portion->is_escaped};
+    r->gap = AFTER_ITEM; /* where an item goes on */
+    return r->state.depth == 1 && !r->state.is_inside ? find_gap(r, portion->begin) : HY3_OK;
 }
 
 hy3_status hy3_lines_begin(struct hy3_lines *lines, const struct hy3_source *source,
@@ -122,17 +162,8 @@ hy3_status hy3_lines_begin(struct hy3_lines *lines, const struct hy3_source *sou
     lines->begin = lines->filled = 0;
     XXH3_64bits_reset(lines->hash);
     HY3_TRY(hy3_file_open(source->path, &lines->fd));
-    if (source->layout != HY3_LAYOUT_LINES) {
-        char before = ' ';
-
-        if (portion->begin > 0)
-            HY3_TRY(hy3_file_read_at(lines->fd, &before, 1, portion->begin - 1, source->path));
-        lines->is_in_word = !ends_word(before);
-        lines->at = lines->line = portion->begin;
-        lines->state = (struct hy3_item_state){
-            .depth = portion->depth, portion->is_inside, portion->is_escaped};
-        return HY3_OK;
-    }
+    if (source->layout != HY3_LAYOUT_LINES)
+        return begin_items(lines, portion);
     lines->at = lines->line = portion->begin > 0 ? portion->begin - 1 : 0;
     if (portion->begin > 0) /* a line begins at `begin` only if the byte before ends one */
         HY3_TRY(skip_line(lines, portion->end, false));
@@ -158,16 +189,51 @@ static hy3_status have(struct hy3_lines *r, size_t i, bool *is_there)
     return HY3_OK;
 }
 
-/* Whether the byte, which stands between items, begins one. */
-static bool begins_item(const struct hy3_lines *r, char c)
+/* With a comma or a bracket too many, or too few, a file does not say what was meant. */
+static hy3_status refuse(const struct hy3_lines *r, const char *what)
 {
-    const int64_t base = r->source->layout == HY3_LAYOUT_ARRAY;
+    HY3_FAIL(HY3_EFORMAT, "'%s' is not valid JSON: %s, at byte %lld", r->source->path, what,
+             (long long)r->line);
+}
 
-    if (c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ',')
-        return false;
+/* Of an array: whether the byte, which stands between items or outside of it, begins an item. */
+static hy3_status check_gap(struct hy3_lines *r, char c, bool *begins)
+{
+    bool is_outside = r->state.depth == 0;
+
+    *begins = false;
+    if (is_space(c))
+        return HY3_OK;
+    if (is_outside && c == '[') {
+        r->gap = AFTER_OPENING;
+        return HY3_OK;
+    }
+    if (is_outside)
+        return refuse(r, "something stands outside of its list");
+    if (c == '}')
+        return refuse(r, "a brace closes nothing");
+    if (c == ',' || c == ']') {
+        if (r->gap == AFTER_COMMA || (r->gap == AFTER_OPENING && c == ','))
+            return refuse(r, "an item is missing");
+        r->gap = c == ',' ? AFTER_COMMA : AFTER_ITEM;
+        return HY3_OK;
+    }
+    if (r->gap == AFTER_ITEM)
+        return refuse(r, "a comma is missing between two items");
+    *begins = true;
+    return HY3_OK;
+}
+
+/* Whether the byte, which stands between items, begins one. */
+static hy3_status check_between(struct hy3_lines *r, char c, bool *begins)
+{
+    *begins = false;
     if (r->line < 3 && strchr("\xef\xbb\xbf", c))
-        return false; /* a byte order mark */
-    return base == 0 || (r->state.depth == base && c != ']');
+        return HY3_OK; /* a byte order mark */
+    if (r->source->layout == HY3_LAYOUT_ARRAY)
+        return check_gap(r, c, begins);
+    *begins = !is_space(c) && c != ',';
+    return HY3_OK;
 }
 
 /* Goes to the next item that begins in the portion; false if there is none. */
@@ -175,19 +241,20 @@ static hy3_status find_item(struct hy3_lines *r, bool *found)
 {
     const int64_t base = r->source->layout == HY3_LAYOUT_ARRAY;
     bool is_there;
+    char c;
 
     for (*found = false;;) {
         HY3_TRY(have(r, 0, &is_there));
         if (!is_there || r->line >= r->end)
             return HY3_OK;
-        if (!r->state.is_inside && r->state.depth <= base) {
-            if (!r->is_in_word && begins_item(r, r->buffer[r->begin])) {
-                *found = true;
-                return HY3_OK;
-            }
-        }
-        r->is_in_word = r->state.is_inside || !ends_word(r->buffer[r->begin]);
-        hy3_item_step(&r->state, r->buffer[r->begin++]);
+        c = r->buffer[r->begin];
+        if (!r->state.is_inside && r->state.depth <= base && !(r->is_in_word && !ends_word(c)))
+            HY3_TRY(check_between(r, c, found));
+        if (*found)
+            return HY3_OK;
+        r->is_in_word = r->state.is_inside || !ends_word(c);
+        hy3_item_step(&r->state, c);
+        r->begin++;
         r->line++;
     }
 }
@@ -229,6 +296,7 @@ static hy3_status next_item(struct hy3_lines *r, const char **line, int64_t *siz
     if (!found)
         return HY3_OK;
     r->is_in_word = false;
+    r->gap = AFTER_ITEM;
     HY3_TRY(measure_item(r, size));
     *line = *size < 0 ? "" : r->buffer + r->begin;
     if (*size < 0)

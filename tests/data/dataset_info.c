@@ -26,6 +26,7 @@ static hy3_status resolve(const char *entry, struct hy3_named_data *data)
 
     snprintf(text, sizeof text, "{\"other\": {}, \"own\": %s}", entry);
     write_text("dataset_info.json", text);
+    write_text("a", line);
     return hy3_dataset_info_resolve(hy3_test_directory(), &name, 1, data);
 }
 
@@ -120,6 +121,8 @@ static void entries_that_mean_something_else_are_refused(void **state)
         {HY3_EFORMAT, "3", "its entry must be an object"},
         {HY3_EUSAGE, "{}", "names no local file"},
         {HY3_EUSAGE, "{\"hf_hub_url\": \"a/b\"}", "hf download --repo-type dataset a/b"},
+        {HY3_EUSAGE, "{\"file_name\": \"nowhere.json\"}", "dataset 'own' of '"},
+        {HY3_EUSAGE, "{\"file_name\": \"nowhere.json\"}", "nowhere.json' does not exist"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"formatting\": \"csv\"}", "none of alpaca"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"ranking\": true}", "for ranking"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"num_samples\": 7}", "set max_samples"},

@@ -99,6 +99,7 @@ static void what_is_no_item_is_bad_and_named(void **state)
         {"[\n" GOOD ", \"x, y\", null, " GOOD "]", 2, 2},
         {"[\n" GOOD ", [1, {}], " GOOD "]\n", 2, 1},
         {"[\n" GOOD "][" GOOD "]\n", 2, 0},
+        {"\xef\xbb\xbf [\n" GOOD " \n , \t" GOOD "\n] \r\n", 2, 0},
     };
 
     static const int64_t pieces[] = {1, 20, 0};
@@ -142,6 +143,47 @@ static void a_file_whose_brackets_do_not_match_is_refused(void **state)
             hy3_portions_override(pieces[p]);
             assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum) == HY3_EFORMAT);
             assert_all(strstr(hy3_error_text(), "open.json' is not valid JSON") != NULL);
+        }
+    hy3_portions_override(0);
+}
+
+static void a_comma_or_a_word_too_many_is_refused_with_its_place(void **state)
+{
+    static const struct {
+        const char *text, *what;
+        int64_t at; /* from the end of the text */
+    } cases[] = {
+        {"[\n" GOOD "," GOOD "] rubbish", "something stands outside of its list", 7},
+        {"[\n" GOOD "], [" GOOD "]", "something stands outside of its list", 3 + sizeof GOOD},
+        {"[\n" GOOD "]\n" GOOD, "something stands outside of its list", sizeof GOOD - 1},
+        {"[\n" GOOD "  " GOOD "]", "a comma is missing between two items", sizeof GOOD},
+        {"[\n" GOOD ",\n,\n" GOOD "]", "an item is missing", 2 + sizeof GOOD},
+        {"[\n" GOOD ",\n]", "an item is missing", 1},
+        {"[\n," GOOD "]", "an item is missing", 1 + sizeof GOOD},
+        {"[\n" GOOD ", 7 8]", "a comma is missing between two items", 2},
+        {"[\n" GOOD ", 7{}]", "a comma is missing between two items", 3},
+    };
+
+    static const int64_t pieces[] = {1, 20, 0};
+    char place[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++) {
+            struct hy3_dataset_options o = options_for(here("comma.json"), "comma");
+            struct hy3_dataset_summary sum = {0};
+            struct hy3_dataset *d = NULL;
+
+            write_text(here("comma.json"), cases[i].text);
+            o.max_bad_samples = 9;
+            hy3_portions_override(pieces[p]);
+            assert_all(hy3_dataset_open(MPI_COMM_WORLD, &o, &d, &sum) == HY3_EFORMAT);
+            snprintf(place, sizeof place, "%s, at byte %lld", cases[i].what,
+                     (long long)((int64_t)strlen(cases[i].text) - cases[i].at));
+            if (hy3_size(MPI_COMM_WORLD) > 1) /* one may be at a consequence of it first */
+                assert_all(strstr(hy3_error_text(), "comma.json' is not valid JSON: ") != NULL);
+            else if (!strstr(hy3_error_text(), place))
+                fail_msg("%s is not in %s of %s", place, hy3_error_text(), cases[i].text);
         }
     hy3_portions_override(0);
 }
@@ -195,6 +237,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_layout_gives_the_same_samples),
         cmocka_unit_test(what_is_no_item_is_bad_and_named),
         cmocka_unit_test(a_file_whose_brackets_do_not_match_is_refused),
+        cmocka_unit_test(a_comma_or_a_word_too_many_is_refused_with_its_place),
         cmocka_unit_test(an_item_too_long_is_bad_and_the_next_one_is_read),
         cmocka_unit_test(max_samples_counts_each_file),
     };
