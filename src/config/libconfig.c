@@ -19,12 +19,15 @@
 struct scan {
     const char *at, *end; /* of the text as it is in the file */
     char *out;            /* the copy, behind what is written */
-    int line;
+    int line, names;
     const char *path;
     struct hy3_problems *problems;
 };
 
-enum { WHERE_MAX = 512 };
+enum {
+    WHERE_MAX = 512,
+    NAMES_MAX = 4096 /* libconfig's time grows with the square of their number */
+};
 
 static const char *where(char out[WHERE_MAX], const char *path, int line)
 {
@@ -136,6 +139,8 @@ static void copy_name(struct scan *s)
     while (n < left(s) && (isalnum((unsigned char)s->at[n]) || strchr("_-*", s->at[n])) &&
            s->at[n] != '\0')
         n++;
+    if (++s->names == NAMES_MAX)
+        refuse(s, "more keys than any configuration has");
     copy(s, n);
 }
 

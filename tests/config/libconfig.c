@@ -295,6 +295,21 @@ static size_t change(char *text, size_t size, size_t room, const uint32_t word[4
     return size + length;
 }
 
+static void a_file_of_very_many_keys_is_refused(void **state)
+{
+    char *text;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    (void)state;
+    assert_non_null(out);
+    for (int i = 0; i < 20000; i++)
+        fprintf(out, "k%d = true;\n", i);
+    assert_int_equal(fclose(out), 0);
+    assert_refused(text, "run.cfg:2048: more keys than any configuration has");
+    free(text);
+}
+
 static void hostile_files_do_no_harm(void **state)
 {
     static const char good[] =
@@ -340,6 +355,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(lists_and_arrays_are_lists_of_texts_or_mixed, release),
         cmocka_unit_test_teardown(a_comment_may_be_the_end, release),
         cmocka_unit_test_teardown(deep_nesting_is_an_error_not_a_crash, release),
+        cmocka_unit_test_teardown(a_file_of_very_many_keys_is_refused, release),
         cmocka_unit_test_teardown(hostile_files_do_no_harm, release),
     };
 
