@@ -224,14 +224,15 @@ static void refuse_short(struct command *c, int argc, char **argv, int *i)
     *i += *i + 1 < argc && argv[*i + 1][0] != '-' && !strchr(argv[*i], '='); /* likely its value */
 }
 
-/* Whether the command line goes on with flags of another tool: they stand instead of CONFIG. */
+/* Whether the command line goes on with flags of another tool: they stand instead of CONFIG, with
+ * arguments key=value among them. */
 static bool is_foreign(struct command *c, int argc, char **argv, int i)
 {
     if (is_named(c, argv[i]))
         return false;
     if (!c->takes_flags && !c->file && strncmp(argv[i], "--", 2) == 0 && c->usage->lists_keys)
         c->takes_flags = hy3_flags_find(argc, argv, &c->origin);
-    return c->takes_flags;
+    return c->takes_flags && !hy3_flags_is_pair(c->origin, argv[i]);
 }
 
 static hy3_status read_command(struct command *c, int argc, char **argv)

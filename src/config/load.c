@@ -143,6 +143,24 @@ done:
     return status;
 }
 
+static bool is_json(const char *path)
+{
+    return hy3_ends_with(path, ".json");
+}
+
+/* A text that cannot be read lacks everything, which is not worth telling. */
+static hy3_status read_foreign(const char *text, size_t size, const char *path,
+                               struct hy3_settings *given, struct hy3_problems *problems)
+{
+    int before = problems->count;
+
+    if (is_json(path))
+        HY3_TRY(hy3_json_settings(text, size, path, "", given, problems));
+    else
+        HY3_TRY(hy3_yaml_read(text, size, path, given, problems));
+    return given->count == 0 && problems->count > before ? hy3_problems_status(problems) : HY3_OK;
+}
+
 /* Local, on one rank. A file or flags of another tool. */
 static hy3_status load_foreign(struct hy3_config *config, const char *text, size_t size,
                                const struct hy3_config_source *source, int ranks,
@@ -156,14 +174,13 @@ static hy3_status load_foreign(struct hy3_config *config, const char *text, size
     struct hy3_list notes = {0};
 
     if (source->flags) {
-        HY3_TRY_DONE(hy3_foreign_override(origin, &given, source->flags));
+        HY3_TRY_DONE(hy3_foreign_take_flags(&given, source->flags));
     } else {
-        HY3_TRY_DONE(hy3_yaml_read(text, size, source->path, hy3_ends_with(source->path, ".json"),
-                                   "", &given, problems));
+        HY3_TRY_DONE(read_foreign(text, size, source->path, &given, problems));
         origin = hy3_origin_of(&given);
     }
-    HY3_TRY_DONE(hy3_foreign_override(origin, &given, source->overrides));
-    if (source->path && !hy3_ends_with(source->path, ".json"))
+    HY3_TRY_DONE(hy3_foreign_override(origin, &given, source->overrides, problems));
+    if (source->path && !is_json(source->path))
         HY3_TRY_DONE(hy3_interpolate(&given, problems));
     hy3_foreign_settle_nulls(origin, &given);
     HY3_TRY_DONE(
@@ -206,8 +223,8 @@ hy3_status hy3_config_load(struct hy3_config *config, MPI_Comm comm,
     hy3_status status = HY3_OK;
     const char *path = source->path;
     bool is_foreign =
-        source->flags || (path && (hy3_ends_with(path, ".yaml") || hy3_ends_with(path, ".yml") ||
-                                   hy3_ends_with(path, ".json")));
+        source->flags ||
+        (path && (hy3_ends_with(path, ".yaml") || hy3_ends_with(path, ".yml") || is_json(path)));
     char *text = NULL;
     size_t size = 0;
 

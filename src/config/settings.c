@@ -55,6 +55,16 @@ hy3_status hy3_settings_copy(struct hy3_settings *settings, const char *key,
     return hy3_list_copy(&(*out)->texts, &from->texts);
 }
 
+hy3_status hy3_settings_place(struct hy3_settings *settings, const char *where)
+{
+    for (size_t i = 0; i < settings->count; i++) {
+        hy3_free(settings->items[i].where);
+        settings->items[i].where = NULL;
+        HY3_TRY(hy3_strdup(where, &settings->items[i].where));
+    }
+    return HY3_OK;
+}
+
 void hy3_settings_free(struct hy3_settings *settings)
 {
     for (size_t i = 0; i < settings->count; i++) {

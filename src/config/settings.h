@@ -43,6 +43,9 @@ void hy3_settings_free(struct hy3_settings *settings);
 hy3_status hy3_settings_copy(struct hy3_settings *settings, const char *key,
                              const struct hy3_setting *from, struct hy3_setting **out);
 
+/* Local. Gives all settings that place. */
+hy3_status hy3_settings_place(struct hy3_settings *settings, const char *where);
+
 /* Local. A copy of the first `size` bytes of `text` at the end of the list. */
 hy3_status hy3_list_add(struct hy3_list *list, const char *text, size_t size);
 void hy3_list_free(struct hy3_list *list);

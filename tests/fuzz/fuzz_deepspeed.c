@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     deepspeed->type = HY3_VALUE_WORD;
     fuzz_translate(&file, HY3_LLAMA_FACTORY, "run.yaml");
-    if (hy3_yaml_read(text, size, "run.json", true, "deepspeed", &map, &problems) != HY3_OK)
+    if (hy3_json_settings(text, size, "run.json", "deepspeed", &map, &problems) != HY3_OK)
         abort();
     if (problems.count == 0)
         fuzz_translate(&map, HY3_MS_SWIFT, "run.json");

@@ -21,7 +21,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (int i = 1; i < argc; i++)
             if (hy3_flag_read(origin, argc, argv, &i, &flags, &problems) != HY3_OK)
                 abort();
-        if (hy3_foreign_override(origin, &given, &flags) != HY3_OK)
+        if (hy3_foreign_take_flags(&given, &flags) != HY3_OK)
+            abort();
+        for (size_t i = 0; i < flags.count; i++) /* as arguments, key=value, which are no lists */
+            flags.items[i].type = HY3_VALUE_WORD;
+        if (hy3_foreign_override(origin, &given, &flags, &problems) != HY3_OK)
             abort();
         hy3_foreign_settle_nulls(origin, &given);
         fuzz_translate(&given, origin, NULL);

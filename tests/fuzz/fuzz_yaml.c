@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = fuzz_text(data, size);
 
     fuzz_begin_mpi();
-    if (hy3_yaml_read(text, size, "run.yaml", is_json, "", &settings, &problems) != HY3_OK)
+    if ((is_json ? hy3_json_settings(text, size, "run.yaml", "", &settings, &problems)
+                 : hy3_yaml_read(text, size, "run.yaml", &settings, &problems)) != HY3_OK)
         abort();
     origin = hy3_origin_of(&settings);
     if (problems.count == 0 && (is_json || hy3_interpolate(&settings, &problems) == HY3_OK)) {

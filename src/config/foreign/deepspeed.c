@@ -284,12 +284,31 @@ static hy3_status read_file(struct hy3_translation *t, const struct hy3_setting 
         return HY3_OK;
     }
     HY3_TRY_DONE(hy3_file_read(path, FILE_LIMIT, &text, &size));
-    HY3_TRY_DONE(hy3_yaml_read(text, size, path, true, "", &json, t->problems));
+    HY3_TRY_DONE(hy3_json_settings(text, size, path, "", &json, t->problems));
     if (t->problems->count == before)
         status = translate(t, &json, path);
 done:
     hy3_settings_free(&json);
     hy3_free(text);
+    return status;
+}
+
+/* The JSON itself. */
+static hy3_status read_text(struct hy3_translation *t, const struct hy3_setting *s)
+{
+    hy3_status status = HY3_OK;
+    const char *text = hy3_setting_text(s);
+    struct hy3_settings json = {0};
+    struct hy3_problems found = {0};
+
+    HY3_TRY_DONE(hy3_json_settings(text, strlen(text), s->where, "", &json, &found));
+    if (found.count > 0)
+        hy3_problem(t->problems, s->where, "%s = %.100s: it is not valid JSON", s->key, text);
+    HY3_TRY_DONE(hy3_settings_place(&json, s->where));
+    if (found.count == 0)
+        status = translate(t, &json, t->path ? t->path : "deepspeed");
+done:
+    hy3_settings_free(&json);
     return status;
 }
 
@@ -346,16 +365,18 @@ hy3_status hy3_translate_deepspeed(struct hy3_translation *t)
 
     HY3_TRY(read_map(t, &found));
     s = s ? s : hy3_theirs(t, "deepspeed_config");
-    if (found && s)
+    if (found && s && !hy3_is_off(s))
         hy3_problem(t->problems, s->where,
                     "deepspeed is a file, and keys of it are given as deepspeed.KEY; write them "
                     "into the file");
-    if (found || !s)
+    if (found || !s || hy3_is_off(s))
         return HY3_OK;
     if (!hy3_setting_text(s)) {
         hy3_problem(t->problems, s->where, "deepspeed is a list; it must be a file");
         return HY3_OK;
     }
+    if (hy3_setting_text(s)[strspn(hy3_setting_text(s), " \t\r\n")] == '{')
+        return read_text(t, s);
     if (t->origin == HY3_MS_SWIFT)
         HY3_TRY(take_preset(t, s, &found));
     return found ? HY3_OK : read_file(t, s);

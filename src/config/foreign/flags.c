@@ -30,6 +30,21 @@ static bool is_key_of(enum hy3_origin origin, const char *name)
     return hy3_foreign_find(origin, name) || hy3_option_find(hy3_options, name);
 }
 
+bool hy3_flags_is_pair(enum hy3_origin origin, const char *word)
+{
+    char key[NAME_MAX_BYTES];
+    size_t length = strcspn(word, "=");
+
+    if (word[length] != '=' || length >= sizeof key)
+        return false;
+    memcpy(key, word, length);
+    key[length] = '\0';
+    if (is_key_of(origin, key))
+        return true;
+    key[strcspn(key, ".")] = '\0'; /* a key of a map */
+    return strlen(key) < length && is_key_of(origin, key);
+}
+
 bool hy3_flags_find(int argc, char **argv, enum hy3_origin *origin)
 {
     bool found = false;
@@ -102,6 +117,9 @@ hy3_status hy3_flag_read(enum hy3_origin origin, int argc, char **argv, int *i,
     if (equals)
         return hy3_list_add(&s->texts, equals + 1, strlen(equals + 1));
     while (!is_negated && *i + 1 < argc && is_value(argv[*i + 1])) {
+        if (hy3_flags_is_pair(origin, argv[*i + 1]) &&
+            (s->texts.count > 0 || is_truth_key(origin, name)))
+            break;
         ++*i;
         HY3_TRY(hy3_list_add(&s->texts, argv[*i], strlen(argv[*i])));
     }

@@ -228,7 +228,7 @@ static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *
     } stages[] = {{"full_shard", 3}, {"shard_grad_op", 2}, {"no_shard", 0}};
 
     const char *text = s->texts.count > 0 ? s->texts.items[0] : "";
-    bool offloads = false, truth;
+    bool offloads = false;
     int stage = -1;
 
     for (int i = 0; i < s->texts.count; i++) {
@@ -236,7 +236,7 @@ static hy3_status put_fsdp(struct hy3_translation *t, const struct hy3_setting *
             stage = strstr(s->texts.items[i], stages[k].word) ? stages[k].stage : stage;
         offloads = offloads || strstr(s->texts.items[i], "offload");
     }
-    if (stage < 0 && *text && (!hy3_scalar_truth(text, &truth) || truth))
+    if (stage < 0 && !hy3_is_off(s))
         hy3_problem(t->problems, s->where,
                     "fsdp = %.64s is not available: use full_shard, shard_grad_op or no_shard",
                     text);
@@ -254,20 +254,19 @@ static hy3_status read_text_map(struct hy3_translation *t, const struct hy3_sett
     struct hy3_settings inner = {0};
     struct hy3_problems found = {0};
 
+    if (hy3_is_off(s))
+        return HY3_OK;
     if (!text) {
         hy3_problem(t->problems, s->where, "%s is a list; it must be a map", s->key);
         return HY3_OK;
     }
-    HY3_TRY_DONE(hy3_yaml_read(text, strlen(text), s->where, true, s->key, &inner, &found));
+    HY3_TRY_DONE(hy3_json_settings(text, strlen(text), s->where, s->key, &inner, &found));
     if (found.count > 0)
         hy3_problem(t->problems, s->where, "%s = %.100s: it must be a map, or its JSON as text",
                     s->key, text);
-    for (size_t i = 0; i < inner.count; i++) {
-        hy3_free(inner.items[i].where);
-        inner.items[i].where = NULL;
-        HY3_TRY_DONE(hy3_strdup(s->where, &inner.items[i].where));
+    HY3_TRY_DONE(hy3_settings_place(&inner, s->where));
+    for (size_t i = 0; i < inner.count; i++)
         HY3_TRY_DONE(hy3_translate_setting(t, &inner.items[i]));
-    }
 done:
     hy3_settings_free(&inner);
     return status;

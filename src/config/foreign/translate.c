@@ -2,8 +2,10 @@
 /* translate.c - each setting by its entry of the table, then the defaults. */
 #include "config/foreign/translate.h"
 
+#include "base/memory.h"
 #include "config/assign.h"
 #include "config/foreign/translation.h"
+#include "config/foreign/yaml.h"
 
 #include <stdlib.h>
 
@@ -35,20 +37,30 @@ static const char *target(enum hy3_origin origin, const char *key)
     return !k || k->how < HY3_HOW_PART ? o->key : NULL;
 }
 
-/* Whether a file's setting gives way to an argument. */
+/* Whether `key` is in the map `map`, by their names. */
+static bool is_in(const char *key, const char *map)
+{
+    size_t length = strlen(map);
+
+    return strncmp(key, map, length) == 0 && key[length] == '.';
+}
+
+/* Whether a file's setting gives way to an argument: to one of the same meaning, to a whole map, or
+ * to a key of the map that it has as text. */
 static bool is_replaced(enum hy3_origin origin, const struct hy3_setting *by,
                         const struct hy3_setting *s)
 {
     const char *a = target(origin, by->key), *b = target(origin, s->key);
-    size_t length = strlen(by->key);
+    const struct hy3_foreign_key *k = hy3_foreign_find(origin, s->key);
 
-    if (strcmp(by->key, s->key) == 0 ||
-        (strncmp(by->key, s->key, length) == 0 && s->key[length] == '.'))
+    if (strcmp(by->key, s->key) == 0 || is_in(s->key, by->key))
+        return true;
+    if (k && k->how == HY3_HOW_UNDER_PREFIX && is_in(by->key, s->key))
         return true;
     return a && b && strcmp(a, b) == 0;
 }
 
-/* "[a, b]" of an argument is a list, as YAML has it. */
+/* "[a, b]" of a flag is a list. */
 static hy3_status copy_list(struct hy3_setting *to, const char *text)
 {
     bool valid;
@@ -60,30 +72,83 @@ static hy3_status copy_list(struct hy3_setting *to, const char *text)
     return HY3_OK;
 }
 
-static hy3_status copy_setting(struct hy3_settings *to, const struct hy3_setting *s)
+hy3_status hy3_foreign_take_flags(struct hy3_settings *given, const struct hy3_settings *flags)
 {
-    struct hy3_setting *copy;
+    for (size_t i = 0; i < flags->count; i++) {
+        const struct hy3_setting *s = &flags->items[i];
+        struct hy3_setting *copy;
 
-    if (s->type == HY3_VALUE_WORD && s->texts.items[0][0] == '[') {
-        HY3_TRY(hy3_settings_add(to, s->key, s->where, &copy));
-        return copy_list(copy, s->texts.items[0]);
+        if (s->type == HY3_VALUE_WORD && s->texts.items[0][0] == '[') {
+            HY3_TRY(hy3_settings_add(given, s->key, s->where, &copy));
+            HY3_TRY(copy_list(copy, s->texts.items[0]));
+            continue;
+        }
+        HY3_TRY(hy3_settings_copy(given, s->key, s, &copy));
+        if (copy->type == HY3_VALUE_WORD && hy3_scalar_is_null(copy->texts.items[0]))
+            copy->type = HY3_VALUE_NULL;
     }
-    HY3_TRY(hy3_settings_copy(to, s->key, s, &copy));
-    if (copy->type == HY3_VALUE_WORD && hy3_scalar_is_null(copy->texts.items[0]))
-        copy->type = HY3_VALUE_NULL;
     return HY3_OK;
 }
 
-hy3_status hy3_foreign_override(enum hy3_origin origin, struct hy3_settings *given,
-                                const struct hy3_settings *overrides)
+/* Whether the text begins as no plain scalar does: quoted, a list, a map, a tag. */
+static bool is_marked(const char *text)
 {
-    for (size_t o = 0; o < overrides->count; o++) {
-        for (size_t i = 0; i < given->count; i++)
-            if (is_replaced(origin, &overrides->items[o], &given->items[i]))
-                given->items[i].type = HY3_VALUE_NULL;
-        HY3_TRY(copy_setting(given, &overrides->items[o]));
+    return *text != '\0' && strchr("'\"[{!", *text);
+}
+
+/* The value of an argument as YAML has it; what is none, such as "a: b", is the text itself. */
+static hy3_status read_value(const struct hy3_setting *s, struct hy3_settings *out,
+                             struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    const char *text = s->texts.items[0];
+    size_t size = strlen(s->key) + strlen(text) + 4;
+    struct hy3_problems found = {0};
+    struct hy3_setting *copy;
+    char *document = NULL;
+
+    HY3_TRY_DONE(hy3_alloc(&document, size, 1));
+    snprintf(document, size, "%s: %s\n", s->key, text);
+    if (is_marked(text) || !strchr(text, '\n'))
+        HY3_TRY_DONE(hy3_yaml_read(document, strlen(document), "", out, &found));
+    if (found.count > 0 && is_marked(text))
+        hy3_problem(problems, s->where, "the value is not valid YAML");
+    if (found.count > 0 || out->count == 0) {
+        hy3_settings_free(out);
+        HY3_TRY_DONE(hy3_settings_copy(out, s->key, s, &copy));
     }
-    return HY3_OK;
+    status = hy3_settings_place(out, s->where);
+done:
+    hy3_free(document);
+    return status;
+}
+
+static hy3_status override(enum hy3_origin origin, struct hy3_settings *given,
+                           const struct hy3_setting *by)
+{
+    struct hy3_setting *copy;
+
+    for (size_t i = 0; i < given->count; i++)
+        if (is_replaced(origin, by, &given->items[i]))
+            given->items[i].type = HY3_VALUE_NULL;
+    return hy3_settings_copy(given, by->key, by, &copy);
+}
+
+hy3_status hy3_foreign_override(enum hy3_origin origin, struct hy3_settings *given,
+                                const struct hy3_settings *overrides, struct hy3_problems *problems)
+{
+    hy3_status status = HY3_OK;
+    struct hy3_settings values = {0};
+
+    for (size_t o = 0; o < overrides->count; o++) {
+        HY3_TRY_DONE(read_value(&overrides->items[o], &values, problems));
+        for (size_t i = 0; i < values.count; i++)
+            HY3_TRY_DONE(override(origin, given, &values.items[i]));
+        hy3_settings_free(&values);
+    }
+done:
+    hy3_settings_free(&values);
+    return status;
 }
 
 void hy3_foreign_settle_nulls(enum hy3_origin origin, struct hy3_settings *given)
@@ -139,15 +204,13 @@ static hy3_status check(struct hy3_translation *t, const struct hy3_foreign_key 
     return HY3_OK;
 }
 
-/* Whether the value switches off what is not available. */
-static bool is_off(const struct hy3_foreign_key *k, const struct hy3_setting *s)
+bool hy3_is_off(const struct hy3_setting *s)
 {
     const char *text = hy3_setting_text(s);
 
     if (s->type == HY3_VALUE_LIST && s->texts.count == 0)
         return true;
-    return text &&
-           (is_among("false 0 none no", text) || *text == '\0' || is_among(k->values, text));
+    return text && (is_among("false 0 none no", text) || *text == '\0');
 }
 
 static hy3_status refuse_unknown(struct hy3_translation *t, const struct hy3_setting *s)
@@ -168,11 +231,16 @@ static hy3_status refuse_unknown(struct hy3_translation *t, const struct hy3_set
 }
 
 /* Whether it is a quoted nothing for a number, a choice or the modules of an adapter: those tools
- * refuse it, and hy3 would take it as a wish for its own default. */
-static bool is_empty(const struct hy3_setting *s, const char *to)
+ * refuse it, and hy3 would take it as a wish for its own default. Of some keys it means off. */
+static bool is_empty(const struct hy3_foreign_key *k, const struct hy3_setting *s)
 {
-    const struct hy3_option *o = hy3_option_find(hy3_options, to);
+    static const enum hy3_foreign_how offs[] = {HY3_HOW_DEEPSPEED, HY3_HOW_FSDP, HY3_HOW_REPORT,
+                                                HY3_HOW_PARAMETERS};
+    const struct hy3_option *o = hy3_option_find(hy3_options, k->to ? k->to : s->key);
 
+    for (size_t i = 0; i < sizeof offs / sizeof *offs; i++)
+        if (k->how == offs[i])
+            return false;
     return o && s->texts.count == 1 && s->texts.items[0][0] == '\0' && o->type != HY3_TEXT &&
            (o->type != HY3_LIST || strcmp(o->key, "lora_target") == 0);
 }
@@ -198,12 +266,12 @@ hy3_status hy3_translate_setting(struct hy3_translation *t, const struct hy3_set
     if (k->kind == HY3_FOREIGN_CHECKED)
         return check(t, k, s);
     if (k->kind == HY3_FOREIGN_REFUSED) {
-        if (!is_off(k, s))
+        if (!hy3_is_off(s) && !(hy3_setting_text(s) && is_among(k->values, hy3_setting_text(s))))
             hy3_problem(t->problems, s->where, "%.64s is not available, and changes the result: %s",
                         s->key, k->note);
         return HY3_OK;
     }
-    if (is_empty(s, k->to ? k->to : s->key)) {
+    if (is_empty(k, s)) {
         hy3_problem(t->problems, s->where, "'%.64s' is empty; leave it out for %s's default",
                     s->key, hy3_origin_name(t->origin));
         return HY3_OK;

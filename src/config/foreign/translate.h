@@ -17,9 +17,15 @@ hy3_status hy3_foreign_translate(enum hy3_origin origin, const char *path,
                                  const struct hy3_settings *given, struct hy3_settings *ours,
                                  int ranks, struct hy3_list *notes, struct hy3_problems *problems);
 
-/* Local. Takes the settings of `overrides` into `given`, in place of those of the same meaning. */
+/* Local. Appends the settings of flags to `given`: "[a, b]" as a list, "null" as null. */
+hy3_status hy3_foreign_take_flags(struct hy3_settings *given, const struct hy3_settings *flags);
+
+/* Local. Takes arguments, key=value, into `given`, in place of what has the same meaning. Their
+ * values are YAML (OmegaConf.from_cli), or the bare text where they are none. Values in quotes or
+ * brackets that are none go to `problems`. Errors: HY3_ENOMEM. */
 hy3_status hy3_foreign_override(enum hy3_origin origin, struct hy3_settings *given,
-                                const struct hy3_settings *overrides);
+                                const struct hy3_settings *overrides,
+                                struct hy3_problems *problems);
 
 /* Local. ms-swift turns a file into flags, where null becomes the word None: null here too. */
 void hy3_foreign_settle_nulls(enum hy3_origin origin, struct hy3_settings *given);

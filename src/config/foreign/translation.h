@@ -89,6 +89,9 @@ hy3_status hy3_translate_swift(struct hy3_translation *t);
 /* Local. When all keys are there: those that repeat the model's config.json. */
 hy3_status hy3_check_model(struct hy3_translation *t);
 
+/* Local. Whether the value is one that switches things off: false, 0, none, no, "" or []. */
+bool hy3_is_off(const struct hy3_setting *s);
+
 /* Local. Whether two scalars are the same value: as texts, truths or numbers. */
 bool hy3_is_same_scalar(const char *a, const char *b);
 

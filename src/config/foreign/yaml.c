@@ -5,7 +5,6 @@
 #include "base/memory.h"
 #include "config/foreign/scalar.h"
 
-#include <jansson.h>
 #include <yaml.h>
 
 #include <stdarg.h>
@@ -225,7 +224,7 @@ static void explain(const struct reader *r, const yaml_parser_t *parser)
                 is_tab ? " (a tab indents nothing in YAML: use blanks)" : "");
 }
 
-static hy3_status read_document(struct reader *r, yaml_parser_t *parser, const char *prefix)
+static hy3_status read_document(struct reader *r, yaml_parser_t *parser)
 {
     yaml_document_t second;
     const yaml_node_t *root = yaml_document_get_root_node(r->document);
@@ -236,7 +235,7 @@ static hy3_status read_document(struct reader *r, yaml_parser_t *parser, const c
         refuse(r, root, "the top level must be a map of keys and values");
         return HY3_OK;
     }
-    HY3_TRY(read_map(r, root, prefix, 0));
+    HY3_TRY(read_map(r, root, "", 0));
     if (!yaml_parser_load(parser, &second)) {
         explain(r, parser);
         return HY3_OK;
@@ -248,26 +247,8 @@ static hy3_status read_document(struct reader *r, yaml_parser_t *parser, const c
     return HY3_OK;
 }
 
-/* YAML reads nearly all JSON, and knows the lines of its keys; what only YAML is, is refused. */
-static bool is_json_text(const char *text, size_t size, const char *path,
-                         struct hy3_problems *problems)
-{
-    json_error_t error;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
-    char place[WHERE_MAX];
-
-    if (root) {
-        json_decref(root);
-        return true;
-    }
-    snprintf(place, sizeof place, "%.480s:%d", path, error.line);
-    hy3_problem(problems, place, "not valid JSON: %s", error.text);
-    return false;
-}
-
-hy3_status hy3_yaml_read(const char *text, size_t size, const char *path, bool is_json,
-                         const char *prefix, struct hy3_settings *settings,
-                         struct hy3_problems *problems)
+hy3_status hy3_yaml_read(const char *text, size_t size, const char *path,
+                         struct hy3_settings *settings, struct hy3_problems *problems)
 {
     hy3_status status = HY3_OK;
     yaml_document_t document;
@@ -275,8 +256,6 @@ hy3_status hy3_yaml_read(const char *text, size_t size, const char *path, bool i
     struct reader r = {
         .document = &document, .path = path, .settings = settings, .problems = problems};
 
-    if (is_json && !is_json_text(text, size, path, problems))
-        return HY3_OK;
     if (!yaml_parser_initialize(&parser))
         HY3_FAIL(HY3_ENOMEM, "out of memory for reading '%s'", path);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
@@ -284,7 +263,7 @@ hy3_status hy3_yaml_read(const char *text, size_t size, const char *path, bool i
         explain(&r, &parser);
         goto done;
     }
-    status = read_document(&r, &parser, prefix);
+    status = read_document(&r, &parser);
     yaml_document_delete(&document);
 done:
     yaml_parser_delete(&parser);
