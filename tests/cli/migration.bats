@@ -91,6 +91,10 @@ same_tokens() {
     run_case swift_lora
 }
 
+@test "where ms-swift's YAML is silent, what it would take is said" {
+    run_case swift_silent
+}
+
 @test "the flags of train.sh" {
     run_case flags_train_sh
 }

@@ -50,6 +50,62 @@ static void whatever_is_refused_may_be_switched_off(void **state)
 }
 
 /* clang-format off */
+static void what_means_off_to_a_tool_is_no_mistake(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "early_stopping_steps: 0\nfsdp: \"\"\nlr_scheduler_kwargs: \"\"\naccelerator_config: none\n", NULL, "early_stopping_patience = 0;"},
+        {LF "deepspeed: \"\"\nreport_to: \"\"\nneftune_noise_alpha: 0\nval_size: 0\n", NULL, "zero_stage = 3;|report_to = \"none\";"},
+        {LF "deepspeed: false\nfsdp: []\nadapter_name_or_path: \"\"\neval_delay: 0.0\n", NULL, "# adapter_name_or_path is not set"},
+        {LF "tensor_parallel_size: 0\nlr_scheduler_kwargs: {}\neval_dataset: []\nadditional_target: \"\"\n", NULL, "seed = 42;"},
+        {SWIFT "early_stop_interval: 0\nval_dataset: v.jsonl\neval_steps: 5\nsave_steps: 10\n", NULL, "early_stopping_patience = 0;"},
+        {SWIFT "target_parameters: []\nmodules_to_save: []\nadapters: []\nsplit_dataset_ratio: 0\nsystem: \"\"\n", NULL, "# default_system is not set"},
+        {SWIFT "target_parameters: \"\"\nloss_type: cross_entropy\noptimizer: null\ncallbacks: []\n", NULL, "\"up_proj\", \"down_proj\"];"},
+        {NULL, FLAGS "--adafactor False --optim_args= --fp16 --no_fp16", "bf16 = true;"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void keys_that_a_tool_has_are_known(void **state)
+{
+    static const struct scene scenes[] = {
+        {LF "eval_num_beams: 4\nexport_dir: out\nexport_size: 5\nexport_legacy_format: false\ngradient_checkpointing_kwargs: {use_reentrant: false}\n", NULL, "seed = 42;"},
+        {LF "pref_beta: 0.1\nppo_epochs: 4\nliger_kernel_config: {rope: true}\nlog_on_each_node: true\nfp16_opt_level: O1\n", NULL, "seed = 42;"},
+        {SWIFT "gradient_checkpointing_kwargs: {use_reentrant: false}\nvit_gradient_checkpointing: true\nuse_cache: false\n", NULL, "gradient_checkpointing = true;"},
+        {SWIFT "task_type: causal_lm\nuse_chat_template: true\nbnb_4bit_compute_dtype: bfloat16\nmodel_revision: master\n", NULL, "seed = 42;"},
+    };
+    static const struct scene bad[] = {
+        {LF "adafactor: true\nsplit_special_tokens: true\nparallelism_config: {tp_size: 2}\n", NULL, ":5: adafactor is not|:6: split_special_tokens is not|:7: parallelism_config.tp_size is not"},
+        {SWIFT "loss_type: dft\ncached_dataset: [c]\nexternal_plugins: p.py\nuse_chat_template: false\n", NULL,
+         ":5: loss_type is not|:6: cached_dataset is not|:7: external_plugins is not|:8: use_chat_template = false"},
+        {SWIFT "no_such_key_at_all: 1\n", NULL, ":5: unknown key 'no_such_key_at_all': neither ms-swift nor hy3 has it"},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+    assert_refused("run.yaml", bad, sizeof bad / sizeof *bad);
+}
+
+static void what_only_ms_swift_has_becomes_ours(void **state)
+{
+    static const struct scene scenes[] = {
+        {SWIFT "system: 'a\\n\\\\nb\\t'\n", NULL, "default_system = \"a\\n\\\\\\nb\\\\t\";"},
+        {LF "default_system: 'a\\nb'\n", NULL, "default_system = \"a\\\\nb\";"},
+        {SWIFT "ENV: {REASONING_EFFORT: low, OTHER: 1}\n", NULL, "reasoning_effort = \"low\";"},
+    };
+    static const struct scene bad[] = {
+        {SWIFT "target_parameters: mlp.experts.gate_up_proj\n", NULL, ":5: target_parameters names mlp.experts.gate_up_proj alone|name mlp.experts.down_proj, too"},
+        {SWIFT "target_modules: all-linear\ntarget_parameters: [model.layers.3.mlp.experts.down_proj]\n", NULL, ":6: target_parameters names mlp.experts.down_proj alone|mlp.experts.gate_up_proj, too"},
+        {SWIFT "target_parameters: [mlp.experts.gate_up_proj, mlp.gate.weight]\n", NULL, ":5: target_parameters: only the routed experts"},
+        {SWIFT "ENV: {REASONING_EFFORT: medium}\n", NULL, "(ENV.REASONING_EFFORT): 'reasoning_effort' is \"medium\""},
+    };
+
+    (void)state;
+    assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+    assert_refused("run.yaml", bad, sizeof bad / sizeof *bad);
+}
+
 static void values_of_arguments_are_yaml(void **state)
 {
     static const struct scene scenes[] = {
@@ -84,6 +140,21 @@ static void arguments_may_stand_behind_flags(void **state)
 
     (void)state;
     assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+}
+
+static void what_config_json_lacks_is_called_absent(void **state)
+{
+    static char texts[2][1024];
+    const struct scene right = {texts[0], NULL, "seed = 42;"};
+    const struct scene wrong = {texts[1], NULL, "2 problems|:4: moe_topk = 2: num_experts_per_tok is absent from the model's config.json|:5: moe_num_experts = 9 is not the 8 of"};
+
+    (void)state;
+    write_file("config.json", "{\"num_experts\": 8}");
+    for (int i = 0; i < 2; i++)
+        snprintf(texts[i], sizeof texts[i], "model_name_or_path: %s\ndataset: d\noutput_dir: o\n%s", hy3_test_directory(),
+                 i == 0 ? "output_router_logits: false\nmoe_num_experts: 8\n" : "moe_topk: 2\nmoe_num_experts: 9\n");
+    assert_gives("run.yaml", &right, 1);
+    assert_refused("run.yaml", &wrong, 1);
 }
 
 #define JSON "{\"model_name_or_path\": \"m\", \"dataset\": \"d\", \"output_dir\": \"o\""
@@ -162,8 +233,12 @@ int main(int argc, char **argv)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start_as_sft, release)
     const struct CMUnitTest tests[] = {
         TEST(whatever_is_refused_may_be_switched_off),
+        TEST(what_means_off_to_a_tool_is_no_mistake),
+        TEST(keys_that_a_tool_has_are_known),
+        TEST(what_only_ms_swift_has_becomes_ours),
         TEST(values_of_arguments_are_yaml),
         TEST(arguments_may_stand_behind_flags),
+        TEST(what_config_json_lacks_is_called_absent),
         TEST(json_is_read_as_json),
         TEST(a_key_of_json_may_be_long),
         TEST(the_json_of_deepspeed_may_be_a_text),

@@ -66,7 +66,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     UNUSED("loraplus_lr_embedding", LF, "no embedding has factors of an adapter"),
     MAP("lora_target", LF, TARGETS, NULL, NULL, "all: the seven projections, without the routed experts"),
     MAP("target_modules", SWIFT, TARGETS, "lora_target", NULL, "all-linear: the seven projections"),
-    MAP("target_parameters", SWIFT, PARAMETERS, "lora_target", NULL, "mlp.experts.*: experts"),
+    MAP("target_parameters", SWIFT, PARAMETERS, "lora_target", NULL, "mlp.experts.gate_up_proj and mlp.experts.down_proj, both: experts"),
     MAP("adapter_name_or_path", LF, ADAPTER, NULL, NULL, "one adapter; merge others first (hy3_merge)"),
     MAP("adapters", SWIFT, ADAPTER, "adapter_name_or_path", NULL, "one adapter; merge others first (hy3_merge)"),
     CHECK("stage", LF, "sft", "hy3 does supervised fine-tuning (sft) only"),
@@ -96,15 +96,18 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("preserve_thinking", LF, PRESERVE, NULL, NULL, "false if not given; without mask_history it has no meaning, as there"),
     MAP("preserve_thinking", SWIFT, PRESERVE, NULL, NULL, "not given: false with loss_scale last_round, else true"),
     MAP("default_system", LF, PLAIN, NULL, NULL, NULL),
-    MAP("system", SWIFT, SYSTEM, "default_system", NULL, "the text; a file's name is refused"),
+    MAP("system", SWIFT, SYSTEM, "default_system", NULL, "the text, \\n in it a line end; a file's name is refused"),
     MAP("enable_thinking", YAML, PLAIN, NULL, NULL, "true, null: reasoning_effort auto; false: reasoning is removed"),
+    MAP("ENV.REASONING_EFFORT ENV.reasoning_effort", SWIFT, PLAIN, "reasoning_effort", NULL, "no_think, low, high; of lines that do not say it"),
     CHECK("tool_format", LF, "hy_v3 hy3", "tools are rendered with Hy3's own chat template"),
     CHECK("dataset_shuffle train_dataloader_shuffle", SWIFT, "true", "set disable_shuffling = true for the order of the file"),
     /* training */
     OURS("output_dir overwrite_output_dir save_only_model per_device_train_batch_size "
-         "gradient_accumulation_steps learning_rate max_steps warmup_ratio "
+         "learning_rate max_steps warmup_ratio "
          "weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm seed save_total_limit bf16 "
          "logging_steps save_steps gradient_checkpointing", ALL),
+    OURS("gradient_accumulation_steps", LF | PY),
+    MAP("gradient_accumulation_steps", SWIFT, PLAIN, NULL, NULL, "1 if not given, where ms-swift itself takes ceil(16 / per_device_train_batch_size / ranks)"),
     OURS("num_train_epochs label_smoothing_factor neftune_noise_alpha", ALL),
     MAP("max_epochs", SWIFT, PLAIN, "num_train_epochs", NULL, NULL),
     MAP("lr_scheduler_type", ALL, SCHEDULE, NULL, NULL, "not reduce_lr_on_plateau, greedy: they follow the loss"),
@@ -148,7 +151,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     {"torch_dtype", SWIFT, HY3_FOREIGN_CHECKED, HY3_HOW_NAMED, NULL, "bfloat16 bf16 auto", "weights are bf16 with fp32 masters; bf16 = false for fp32"},
 
     /* no meaning here */
-    UNUSED("trust_remote_code gradient_checkpointing_kwargs preprocessing_num_workers "
+    UNUSED("trust_remote_code preprocessing_num_workers "
            "preprocessing_batch_size data_shared_file_system use_fast_tokenizer low_cpu_mem_usage cache_dir "
            "model_revision hf_hub_token ms_hub_token om_hub_token print_param_status media_dir "
            "freeze_vision_tower freeze_multi_modal_projector freeze_language_model offload_folder "
@@ -159,8 +162,13 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "fp8_backend fp8_enable_fsdp_float8_all_gather profiler video_fps video_maxlen swanlab_project "
            "swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key swanlab_logdir "
            "use_ray ray_run_name ray_storage_path ray_num_workers resources_per_worker placement_strategy "
-           "master_addr master_port ref_model", LF, NULL),
-    UNUSED("image_* video_* audio_* infer_* vllm_* sglang_* kt_* ray_* profiler_* trackio_*", LF, NULL),
+           "master_addr master_port eval_num_beams cpu_infer chunk_size device_map double_quantization "
+           "quantization_device_map init_special_tokens use_audio_in_video crop_to_patches", LF, NULL),
+    UNUSED("image_* video_* audio_* infer_* vllm_* sglang_* kt_* ray_* profiler_* export_*", LF, NULL),
+    UNUSED("pref_beta pref_ftx pref_bco_weight pref_loss dpo_label_smoothing kto_chosen_weight "
+           "kto_rejected_weight simpo_gamma ld_alpha ppo_buffer_size ppo_epochs ppo_score_norm ppo_target "
+           "ppo_whiten_rewards ref_model ref_model_adapters ref_model_quantization_bit reward_model "
+           "reward_model_adapters reward_model_quantization_bit reward_model_type asft_alpha eaft_alpha", LF, "of other stages and losses"),
     UNUSED("dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
            "dataloader_prefetch_factor disable_tqdm log_level log_level_replica logging_first_step "
            "logging_nan_inf_filter save_on_each_node ddp_find_unused_parameters ddp_bucket_cap_mb "
@@ -172,14 +180,31 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "eval_delay bf16_full_eval group_by_length length_column_name "
            "logging_strategy use_cpu do_eval push_to_hub_token hub_token hub_model_id hub_strategy "
            "hub_private_repo run_name project logging_dir trial_name jit_mode_eval past_index "
-           "batch_eval_metrics prediction_loss_only eval_do_concat_batches fsdp_config", ALL, NULL),
+           "batch_eval_metrics prediction_loss_only eval_do_concat_batches fsdp_config "
+           "fsdp_min_num_params fsdp_transformer_layer_cls_to_wrap gradient_checkpointing_kwargs "
+           "log_on_each_node restore_callback_states_from_checkpoint no_cuda use_mps_device use_ipex "
+           "fp16_opt_level half_precision_backend fp16_backend fp16_full_eval tpu_num_cores "
+           "tpu_metrics_debug debug use_legacy_prediction_loop hub_always_push hub_revision "
+           "push_to_hub_model_id push_to_hub_organization include_inputs_for_metrics include_for_metrics "
+           "mp_parameters torchdynamo ray_scope include_tokens_per_second liger_kernel_config "
+           "eval_use_gather_object use_cache sortish_sampler generation_max_length generation_num_beams "
+           "generation_config enable_jit_checkpoint trackio_*", ALL, NULL),
     UNUSED(SHAPE " complex_data cache_dir steps do_train", PY, "the model's config.json counts, also where it says otherwise"),
     UNUSED("attn_impl experts_impl lazy_tokenize dataset_num_proc preprocess_num_proc "
            "padding_free load_from_cache_file max_new_tokens temperature top_p top_k custom_register_path "
            "use_hf ignore_data_skip add_version create_checkpoint_symlink ENV ENV.* "
            "model_author model_name dataset_seed device_map strict acc_strategy "
            "save_safetensors trust_remote_code streaming shuffle_buffer_size vit_lr aligner_lr freeze_vit "
-           "freeze_aligner max_pixels check_model use_logits_to_keep response_prefix", SWIFT, NULL),
+           "freeze_aligner max_pixels check_model use_logits_to_keep response_prefix model_revision "
+           "max_memory max_model_len local_repo_path bnb_4bit_* hqq_axis val_dataset_shuffle download_mode "
+           "padding_side norm_bbox template_backend stream stop_words logprobs top_logprobs num_beams "
+           "repetition_penalty structured_outputs_regex vit_gradient_checkpointing "
+           "zero_hpz_partition_size ds3_gather_for_generation enable_channel_loss metric eval_metric "
+           "eval_use_evalscope eval_dataset_args eval_limit eval_generation_config extra_eval_args "
+           "use_flash_ckpt lora_dtype stopping_strategy ignore_args_error packing_num_proc packing_cache "
+           "safe_serialization use_ray ray_exp_name device_groups swanlab_*", SWIFT, NULL),
+    UNUSED("lisa_step_interval adalora_* llamapro_* reft_* vera_* boft_* fourier_* lora_ga_* adapter_act "
+           "adapter_length galore_*", SWIFT, "of other tuners"),
 
     /* what changes the result */
     REFUSE("per_gpu_train_batch_size", ALL, NULL, "use per_device_train_batch_size"),
@@ -190,15 +215,28 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("init_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
     UNUSED("pissa_iter", LF, NULL),
     REFUSE("create_new_adapter", LF, NULL, "merge the adapter into the model first (hy3_merge)"),
-    REFUSE("hyper_parallel_*", LF, NULL, "zero_stage and expert_parallel_size spread a model over ranks"),
-    REFUSE("target_regex lora_bias freeze_parameters "
-           "freeze_parameters_ratio freeze_parameters_regex trainable_parameters", YAML, NULL, "lora_target chooses what is trained"),
+    REFUSE("hyper_parallel_* use_hyper_parallel use_mca", LF, NULL, "zero_stage and expert_parallel_size spread a model over ranks"),
+    REFUSE("target_regex lora_bias freeze_parameters freeze_parameters_ratio freeze_parameters_regex "
+           "trainable_parameters trainable_parameters_regex freeze_llm", YAML, NULL, "lora_target chooses what is trained"),
+    REFUSE("lisa_activated_layers use_swift_lora", SWIFT, NULL, "use full or lora"),
     REFUSE("use_llama_pro", LF, NULL, "use finetuning_type freeze, lora or full"),
     REFUSE("oft_rank oft_block_size oft_target oft_dropout module_dropout", LF, "32 all 0.0", "use lora"),
     REFUSE("use_galore use_apollo use_badam use_adam_mini use_muon", YAML, NULL, "hy3 trains with AdamW"),
+    REFUSE("adafactor optim_args optim_target_modules", ALL, NULL, "hy3 trains with AdamW"),
     REFUSE("galore_* apollo_* badam_*", LF, NULL, "hy3 trains with AdamW"),
     REFUSE("use_dft_loss use_asft_loss use_eaft_loss", LF, NULL, "the loss is the cross-entropy of the labels"),
-    REFUSE("rope_scaling shift_attn mixture_of_depths", LF, NULL, "the model's config.json counts"),
+    REFUSE("enable_dft_loss loss_type", SWIFT, "cross_entropy", "the loss is the cross-entropy of the labels"),
+    REFUSE("rope_scaling", YAML, NULL, "the model's config.json counts"),
+    REFUSE("shift_attn mixture_of_depths", LF, NULL, "the model's config.json counts"),
+    REFUSE("init_strategy", SWIFT, NULL, "the model must have all of its weights"),
+    REFUSE("num_labels problem_type", SWIFT, NULL, "hy3 learns texts alone; leave it out"),
+    CHECK("task_type", SWIFT, "causal_lm", "hy3 learns texts alone"),
+    REFUSE("external_plugins callbacks optimizer", SWIFT, "default", "hy3 runs no plugins; use keys of the configuration"),
+    REFUSE("load_args load_data_args", SWIFT, NULL, "write the keys of its args.json into the configuration"),
+    REFUSE("resume_only_model", SWIFT, NULL, "name the checkpoint's weights as model, or in adapters"),
+    REFUSE("cached_dataset cached_val_dataset custom_dataset_info", SWIFT, NULL, "name the files of the data in dataset and val_dataset"),
+    REFUSE("split_special_tokens", LF, NULL, "see special_tokens_in_content"),
+    CHECK("use_chat_template add_non_thinking_prefix", SWIFT, "true", "prompts are rendered with Hy3's own chat template"),
     REFUSE("resize_vocab add_tokens add_special_tokens new_special_tokens_config new_special_tokens", YAML, NULL, "the tokenizer is used as it is"),
     REFUSE("train_from_scratch", YAML, NULL, "make a model with hy3_init first"),
     REFUSE("predict_with_generate do_predict", ALL, NULL, "use hy3_generate"),
@@ -210,10 +248,13 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     CHECK("average_tokens_across_devices ignore_pad_token_for_loss", ALL, "true", "the loss is summed over the labels of the global batch; leave it out"),
     CHECK("save_safetensors", LF | PY, "true", "weights are written as safetensors"),
     CHECK("tensor_parallel_size pipeline_parallel_size context_parallel_size sequence_parallel_size "
-          "tp_size pp_size cp_size", ALL, "1", "zero_stage and expert_parallel_size spread a model over ranks"),
+          "tp_size pp_size cp_size", ALL, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
     REFUSE("train_on_prompt", LF, NULL, "only what the assistant says is learned"),
     REFUSE("eval_on_each_dataset", LF, NULL, "the sets of eval_dataset give one eval_loss; run one at a time"),
     REFUSE("interleave_probs", LF, NULL, "data sets are put one after the other"),
+    REFUSE("interleave_prob", SWIFT, NULL, "data sets are put one after the other"),
+    REFUSE("parallelism_config", ALL, NULL, "zero_stage and expert_parallel_size spread a model over ranks"),
+    REFUSE("deepspeed_autotp_size", SWIFT, "1", "zero_stage and expert_parallel_size spread a model over ranks"),
     REFUSE("router_aux_loss_coef", YAML, NULL, "Hy3 balances its experts by the bias of the router; leave it out"),
     REFUSE("columns", SWIFT, NULL, "rename the columns of the data"),
 

@@ -43,7 +43,7 @@ enum hy3_foreign_how {
     HY3_HOW_CHECKPOINTING = HY3_HOW_PART, /* disable_…: wins over gradient_checkpointing */
     HY3_HOW_PACKING,                      /* either of two */
     HY3_HOW_TARGETS,                      /* modules; "all" is without routed experts there */
-    HY3_HOW_PARAMETERS,                   /* mlp.experts.*: experts */
+    HY3_HOW_PARAMETERS,                   /* both of mlp.experts.*: experts */
     HY3_HOW_EVAL,                         /* no, steps, epoch */
     HY3_HOW_SAVE,                         /* no, steps, epoch, best */
     HY3_HOW_SAMPLING,                     /* sequential: not shuffled */

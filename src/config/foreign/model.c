@@ -22,7 +22,9 @@ static void format(const json_t *value, char out[32])
         snprintf(out, 32, "%s", json_is_true(value) ? "true" : "false");
 }
 
-static hy3_status check(struct hy3_translation *t, const struct hy3_setting *s, const json_t *value)
+/* name: of config.json, where value may be absent: then only what switches it off is the same. */
+static hy3_status check(struct hy3_translation *t, const struct hy3_setting *s, const char *name,
+                        const json_t *value)
 {
     const char *text = hy3_setting_text(s);
     char right[32];
@@ -30,9 +32,16 @@ static hy3_status check(struct hy3_translation *t, const struct hy3_setting *s, 
     format(value, right);
     if (text && hy3_is_same_scalar(text, right))
         return hy3_note_unused(t, s->key);
-    hy3_problem(t->problems, s->where,
-                "%s%s%.64s is not the %s of the model's config.json, which counts; leave it out",
-                s->key, text ? " = " : "", text ? text : "", right);
+    if (!value)
+        hy3_problem(t->problems, s->where,
+                    "%s%s%.64s: %s is absent from the model's config.json, which counts; leave it "
+                    "out",
+                    s->key, text ? " = " : "", text ? text : "", name);
+    else
+        hy3_problem(
+            t->problems, s->where,
+            "%s%s%.64s is not the %s of the model's config.json, which counts; leave it out",
+            s->key, text ? " = " : "", text ? text : "", right);
     return HY3_OK;
 }
 
@@ -54,7 +63,7 @@ hy3_status hy3_check_model(struct hy3_translation *t)
     HY3_TRY_DONE(hy3_json_read(path, 1 << 20, &config));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if ((s = hy3_theirs(t, keys[i].theirs)))
-            HY3_TRY_DONE(check(t, s, json_object_get(config, keys[i].name)));
+            HY3_TRY_DONE(check(t, s, keys[i].name, json_object_get(config, keys[i].name)));
 done:
     json_decref(config);
     return status;

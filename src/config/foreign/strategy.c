@@ -117,7 +117,7 @@ static void check_patience(struct hy3_translation *t)
     bool is_same = save || eval ? save && eval && strcmp(save, eval) == 0
                                 : evals && (saves ? saves->real : 500) == evals->real;
 
-    if (s && !is_same)
+    if (s && !hy3_is_off(s) && !is_same)
         hy3_problem(t->problems, s->where,
                     "early_stop_interval counts checkpoints there, evaluations here: save and "
                     "evaluate at the same steps");
@@ -140,8 +140,7 @@ static void check_delay(struct hy3_translation *t)
 {
     const struct hy3_setting *s = hy3_theirs(t, "eval_delay");
 
-    if (s && chooses_best(t) &&
-        !(hy3_setting_text(s) && hy3_is_same_scalar(hy3_setting_text(s), "0")))
+    if (s && chooses_best(t) && !hy3_is_off(s))
         hy3_problem(t->problems, s->where,
                     "eval_delay is not available where evaluations choose a checkpoint: all count "
                     "here; leave it out");
