@@ -24,9 +24,16 @@ hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_lo
 
 double hy3_save_bytes(const struct hy3_params *params, hy3_dtype dtype)
 {
+    double bytes;
+
     if (params->lora.rank > 0)
         return (double)sizeof(float) * (double)hy3_params_trained(params);
-    return (double)hy3_dtype_size(dtype) * (double)params->total;
+    bytes = (double)hy3_dtype_size(dtype) * (double)params->total;
+    for (int i = 0; i < params->count; i++)
+        if (params->params[i].kind == HY3_P_ROUTER)
+            bytes +=
+                (double)(sizeof(float) - hy3_dtype_size(dtype)) * (double)params->params[i].count;
+    return bytes;
 }
 
 static struct hy3_hf_writer_options writer_options(const struct hy3_save *save)

@@ -22,7 +22,8 @@ struct hy3_save {
 hy3_status hy3_save_options(const struct hy3_config *config, const struct hy3_loaded_model *model,
                             const char *output, struct hy3_save *out);
 
-/* Bytes of the weights that hy3_save_trained writes: those of a model in `dtype`. */
+/* Bytes of the weights that hy3_save_trained writes: those of a model in `dtype`, its routers in
+ * fp32, which they are where the base has them so. */
 double hy3_save_bytes(const struct hy3_params *params, hy3_dtype dtype);
 
 /* Collective on `comm`. Writes the whole directory. Errors: see hy3_hf_write. */
