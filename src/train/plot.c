@@ -20,11 +20,13 @@
 /* Exponential moving average, so that a trend shows through noisy steps. */
 static void write_data(const struct hy3_plot_point *points, size_t count, FILE *to)
 {
-    double smooth = points[0].loss;
+    double smooth = NAN;
 
     fputs("$loss << END\n", to);
     for (size_t i = 0; i < count; i++) {
-        smooth += 0.1 * (points[i].loss - smooth);
+        if (isnan(points[i].loss)) /* of an evaluation alone */
+            continue;
+        smooth = isnan(smooth) ? points[i].loss : smooth + 0.1 * (points[i].loss - smooth);
         fprintf(to, "%g %g %g\n", points[i].step, points[i].loss, smooth);
     }
     fputs("END\n$eval << END\n", to);

@@ -31,27 +31,34 @@ struct hy3_report {
     size_t count, capacity;
 };
 
-/* Adds a line of the log to the plot unless its step will be repeated. */
+/* A line that is an evaluation alone has no loss. */
+static double loss_of(const json_t *line, const char *key)
+{
+    const json_t *value = json_object_get(line, key);
+
+    return value ? json_number_value(value) : (double)NAN;
+}
+
+/* Adds a line of the log to the plot unless its step will be repeated, or the evaluation that is
+ * made up after it. */
 static hy3_status keep_line(struct hy3_report *r, const char *line, size_t size, int64_t last,
                             bool *kept)
 {
     hy3_status status = HY3_OK;
     json_t *object = NULL;
-    const json_t *eval;
+    int64_t step;
 
     *kept = false;
     if (hy3_json_parse(line, size, "train_log.jsonl", &object) != HY3_OK) /* truncated by a crash */
         return HY3_OK;
+    step = json_integer_value(json_object_get(object, "step"));
     *kept = json_is_integer(json_object_get(object, "step")) &&
-            json_integer_value(json_object_get(object, "step")) <= last;
+            (json_object_get(object, "loss") ? step <= last : step < last);
     if (!*kept)
         goto done;
     HY3_TRY_DONE(hy3_grow(&r->points, &r->capacity, r->count + 1, sizeof *r->points));
-    eval = json_object_get(object, "eval_loss");
-    r->points[r->count++] =
-        (struct hy3_plot_point){json_number_value(json_object_get(object, "step")),
-                                json_number_value(json_object_get(object, "loss")),
-                                eval ? json_number_value(eval) : (double)NAN};
+    r->points[r->count++] = (struct hy3_plot_point){(double)step, loss_of(object, "loss"),
+                                                    loss_of(object, "eval_loss")};
 done:
     json_decref(object);
     return status;
@@ -142,6 +149,13 @@ void hy3_report_close(struct hy3_report *r)
     hy3_free(r);
 }
 
+static hy3_status flush(struct hy3_report *r)
+{
+    if (fflush(r->log) != 0)
+        HY3_FAIL(HY3_EIO, "cannot write '%s/train_log.jsonl': %s", r->directory, strerror(errno));
+    return HY3_OK;
+}
+
 static hy3_status write_line(struct hy3_report *r, const struct hy3_report_step *s, double loss,
                              double rate, double now)
 {
@@ -154,9 +168,7 @@ static hy3_status write_line(struct hy3_report *r, const struct hy3_report_step 
     if (s->has_eval)
         fprintf(r->log, ", \"eval_loss\": %.10g", s->eval_loss);
     fputs("}\n", r->log);
-    if (fflush(r->log) != 0)
-        HY3_FAIL(HY3_EIO, "cannot write '%s/train_log.jsonl': %s", r->directory, strerror(errno));
-    return HY3_OK;
+    return flush(r);
 }
 
 hy3_status hy3_report_step(struct hy3_report *r, const struct hy3_report_step *s)
@@ -186,6 +198,17 @@ hy3_status hy3_report_step(struct hy3_report *r, const struct hy3_report_step *s
     r->loss_sum = 0;
     r->loss_steps = 0;
     return HY3_OK;
+}
+
+hy3_status hy3_report_evaluation(struct hy3_report *r, double epoch, double eval_loss)
+{
+    if (!r->writes)
+        return HY3_OK;
+    fprintf(r->log, "{\"step\": %lld, \"epoch\": %.6g, \"eval_loss\": %.10g}\n", (long long)r->step,
+            epoch, eval_loss);
+    HY3_TRY(hy3_grow(&r->points, &r->capacity, r->count + 1, sizeof *r->points));
+    r->points[r->count++] = (struct hy3_plot_point){(double)r->step, (double)NAN, eval_loss};
+    return flush(r);
 }
 
 struct hy3_report_state hy3_report_state(const struct hy3_report *r)

@@ -36,6 +36,10 @@ void hy3_report_close(struct hy3_report *report);
  * before, as in transformers' Trainer. */
 hy3_status hy3_report_step(struct hy3_report *report, const struct hy3_report_step *step);
 
+/* Local. An evaluation of the step that the run goes on from, which had been cut short: a line of
+ * its own, with step, epoch and eval_loss. */
+hy3_status hy3_report_evaluation(struct hy3_report *report, double epoch, double eval_loss);
+
 /* Local. Draws output_dir/loss.png with gnuplot from what was logged. Without gnuplot: one
  * warning. */
 void hy3_report_plot(const struct hy3_report *report);

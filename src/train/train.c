@@ -267,6 +267,10 @@ static hy3_status make_up_evaluation(struct hy3_run *run)
     }
     hy3_log(HY3_LOG_INFO, "step %lld: eval_loss %.6g; this evaluation had been cut short",
             (long long)step, e.loss);
+    HY3_AGREE(run->comm,
+              hy3_report_evaluation(run->report, (double)step / (double)run->data.steps_per_epoch,
+                                    e.loss),
+              "writing the log");
     if (!hy3_checkpoints_is_elsewhere(run->checkpoints) &&
         (saves_at(run, step, &e) || step == run->data.steps))
         hy3_best_note_checkpoint(hy3_checkpoints_best(run->checkpoints), &rules, step, e.loss);

@@ -187,6 +187,8 @@ cut_short() {
     said "warning: the evaluation of step 6 was cut short again"
     run_ok hy3_sft "$CFG" "${BEST[@]}" early_stopping_patience=1 max_steps=24
     said "this evaluation had been cut short"
+    [ "$(grep -c '^{"step": 6, "epoch": [0-9.]*, "eval_loss": [0-9.]*}$' \
+        "$OUTPUT/train_log.jsonl")" -eq 1 ] || fail "$(cat "$OUTPUT/train_log.jsonl")"
     [ "$(checkpoints)" = "$(checkpoints "$D/whole")" ]
     cmp "$OUTPUT/model.safetensors" "$D/whole/model.safetensors"
 }
