@@ -184,8 +184,16 @@ struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *c, int6
     return schedule;
 }
 
-int64_t hy3_module_options_steps(const struct hy3_config *c, int64_t steps_per_epoch)
+int64_t hy3_module_options_schedule_steps(const struct hy3_config *c, int64_t steps_per_epoch)
 {
     return c->max_steps > 0 ? c->max_steps
                             : (int64_t)ceil(c->num_train_epochs * (double)steps_per_epoch);
+}
+
+int64_t hy3_module_options_steps(const struct hy3_config *c, int64_t steps_per_epoch)
+{
+    int64_t steps = hy3_module_options_schedule_steps(c, steps_per_epoch);
+    int64_t most = (int64_t)ceil(c->max_epochs * (double)steps_per_epoch);
+
+    return most > 0 && most < steps ? most : steps;
 }

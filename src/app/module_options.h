@@ -29,7 +29,11 @@ int64_t hy3_module_options_item_tokens(const struct hy3_config *config);
  * packed. */
 struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *config);
 
+/* steps: of hy3_module_options_schedule_steps. */
 struct hy3_schedule hy3_module_options_schedule(const struct hy3_config *config, int64_t steps);
 
-/* Steps of a run. */
+/* Steps over which the learning rate is planned, and of which shares are taken. */
+int64_t hy3_module_options_schedule_steps(const struct hy3_config *config, int64_t steps_per_epoch);
+
+/* Steps of a run: max_epochs may end it before its schedule. */
 int64_t hy3_module_options_steps(const struct hy3_config *config, int64_t steps_per_epoch);

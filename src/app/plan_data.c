@@ -14,8 +14,9 @@ static void print_count(const char *what, int64_t count)
 static void print_steps(const struct hy3_config *c, int64_t epoch)
 {
     int64_t steps = hy3_module_options_steps(c, epoch);
-    int64_t saves = hy3_config_save_interval(c, steps, epoch);
-    int64_t evaluates = hy3_config_eval_interval(c, steps, epoch);
+    int64_t all = hy3_module_options_schedule_steps(c, epoch);
+    int64_t saves = hy3_config_save_interval(c, all, epoch);
+    int64_t evaluates = hy3_config_eval_interval(c, all, epoch);
 
     print_count("steps of an epoch", epoch);
     print_count("steps", steps);

@@ -103,7 +103,7 @@ struct hy3_config {
     char *output_dir;
     bool overwrite_output_dir, private_files;
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
-    double num_train_epochs;
+    double num_train_epochs, max_epochs; /* max_epochs: 0 where not given */
     int64_t max_steps;
     double learning_rate, min_lr, min_lr_rate; /* min_*: negative where not given */
     enum hy3_lr_scheduler_type lr_scheduler_type;

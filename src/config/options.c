@@ -142,6 +142,8 @@ const struct hy3_option hy3_options[] = {
          "micro-batches per step and rank"),
     REAL(num_train_epochs, 3, ABOVE_0, MANY, ALL, NULL, MAY_CHANGE,
          "number of epochs"),
+    REAL(max_epochs, 0, 0, MANY, ALL, NULL, MAY_CHANGE,
+         "end the run after N epochs, with the learning rates of the whole one; 0: not before its end"),
     COUNT(max_steps, -1, -1, MANY, ALL, NULL, MAY_CHANGE,
          "number of steps, overrides num_train_epochs; -1: not set"),
     REAL(learning_rate, 1e-5, 0, 1, ALL, NULL, MAY_CHANGE,

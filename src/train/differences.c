@@ -55,9 +55,11 @@ static void note_change(struct hy3_situation *s, const struct hy3_config *config
         strcmp(key, "resume_from_checkpoint") == 0)
         return;
     /* what these come to is compared as the number of steps and the global batch */
-    if (s->planned > 0 && (strcmp(key, "max_steps") == 0 || strcmp(key, "num_train_epochs") == 0 ||
-                           strcmp(key, "per_device_train_batch_size") == 0 ||
+    if (s->planned > 0 && (strcmp(key, "per_device_train_batch_size") == 0 ||
                            strcmp(key, "gradient_accumulation_steps") == 0))
+        distance = HY3_SAME;
+    if (s->planned > 0 && config->max_epochs <= 0 && /* else the schedule has others */
+        (strcmp(key, "max_steps") == 0 || strcmp(key, "num_train_epochs") == 0))
         distance = HY3_SAME;
     note(s, distance, text, size, "%s: %.60s -> %.60s%s", key, *c->before ? c->before : "not set",
          *c->now ? c->now : "not set", distance == HY3_OTHER ? " (another run)" : "");

@@ -103,6 +103,11 @@ static void announce_intervals(const struct hy3_run *run)
             run->data.eval.dataset ? interval_text(run->evaluates_every, run->data.steps, evaluates)
                                    : "none",
             c->load_best_model_at_end ? "; the result is the best checkpoint" : "");
+    if (run->data.steps < run->data.schedule_steps)
+        hy3_log(HY3_LOG_INFO,
+                "max_epochs ends the run after step %lld of the %lld that its learning rates are "
+                "planned for",
+                (long long)run->data.steps, (long long)run->data.schedule_steps);
 }
 
 static void announce(const struct hy3_run *run)
@@ -173,8 +178,8 @@ static hy3_status plan_intervals(struct hy3_run *run)
     const struct hy3_config *c = run->config;
     const struct hy3_run_data *d = &run->data;
 
-    run->saves_every = hy3_config_save_interval(c, d->steps, d->steps_per_epoch);
-    run->evaluates_every = hy3_config_eval_interval(c, d->steps, d->steps_per_epoch);
+    run->saves_every = hy3_config_save_interval(c, d->schedule_steps, d->steps_per_epoch);
+    run->evaluates_every = hy3_config_eval_interval(c, d->schedule_steps, d->steps_per_epoch);
     if (c->load_best_model_at_end && run->saves_every != INT64_MAX &&
         run->saves_every % run->evaluates_every != 0)
         HY3_FAIL(HY3_EUSAGE,
@@ -192,7 +197,7 @@ static hy3_status open_data(struct hy3_run *run)
 
     HY3_TRY(hy3_run_data_open(c, &run->model.layout.world, &run->model.shape, &run->data));
     HY3_AGREE(run->comm, plan_intervals(run), "planning the steps");
-    run->schedule = hy3_module_options_schedule(c, run->data.steps);
+    run->schedule = hy3_module_options_schedule(c, run->data.schedule_steps);
     HY3_TRY(hy3_identity_of(&run->model, c->model_name_or_path, &run->identity));
     facts = hy3_run_state_facts(run);
     HY3_TRY(hy3_output_dir_decide(&run->dir, &facts));

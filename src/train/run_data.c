@@ -64,6 +64,7 @@ hy3_status hy3_run_data_open(const struct hy3_config *config, const struct hy3_g
                 (long long)d->eval.count, (long long)hy3_dataset_count(d->train_set));
     d->steps_per_epoch = hy3_batches_steps_per_epoch(&d->train);
     d->steps = hy3_module_options_steps(config, d->steps_per_epoch);
+    d->schedule_steps = hy3_module_options_schedule_steps(config, d->steps_per_epoch);
     return HY3_OK;
 }
 

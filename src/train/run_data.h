@@ -16,6 +16,7 @@ struct hy3_run_data {
     int64_t longest;      /* tokens of the longest item: sample, or row of packing */
     int64_t most_samples; /* of a micro-batch */
     int64_t steps, steps_per_epoch;
+    int64_t schedule_steps; /* of which max_epochs may leave some undone */
 };
 
 /* Collective. Opens or builds the token files, holds out samples for evaluation, packs them, counts

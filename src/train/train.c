@@ -362,11 +362,12 @@ static hy3_status begin(struct hy3_run *run)
 
     HY3_AGREE(run->comm, hy3_lock_check(run->lock), "opening the output directory");
     HY3_TRY(hy3_output_dir_begin(&run->dir, &facts, run->restored.step));
-    HY3_AGREE(run->comm,
-              hy3_report_open(run->config->output_dir, run->data.steps,
-                              hy3_config_interval(run->config->logging_steps, run->data.steps),
-                              hy3_rank(run->comm) == 0, &run->restored, &run->report),
-              "opening the log");
+    HY3_AGREE(
+        run->comm,
+        hy3_report_open(run->config->output_dir, run->data.steps,
+                        hy3_config_interval(run->config->logging_steps, run->data.schedule_steps),
+                        hy3_rank(run->comm) == 0, &run->restored, &run->report),
+        "opening the log");
     return HY3_OK;
 }
 

@@ -211,6 +211,25 @@ cut_short() {
     [ "$(checkpoints)" = "3 " ] && [ "$(evaluated)" = "3 " ]
 }
 
+@test "max_epochs ends a run within its schedule; without it the run goes on" {
+    set_keys per_device_train_batch_size=3 max_steps=-1 lr_scheduler_type='"cosine"'
+    run_ok hy3_sft "$CFG" num_train_epochs=2 save_strategy=epoch
+    [ "$(checkpoints)" = "3 6 " ]
+    mv "$OUTPUT" "$D/whole"
+    run_ok hy3_sft "$CFG" num_train_epochs=2 max_epochs=1 save_strategy=epoch
+    said "max_epochs ends the run after step 3 of the 6 that its learning rates are planned for"
+    [ "$(checkpoints)" = "3 " ]
+    rates() { sed 's/.*"learning_rate": \([^,]*\),.*/\1/' "$1/train_log.jsonl"; }
+    diff <(rates "$OUTPUT") <(rates "$D/whole" | head -n 3)
+    run_ok hy3_sft "$CFG" num_train_epochs=2 max_epochs=1 save_strategy=epoch # the same command
+    said "is finished (3 steps)"
+    run_fails 2 "num_train_epochs: 2 -> 4" hy3_sft "$CFG" num_train_epochs=4 max_epochs=1 \
+        save_strategy=epoch
+    run_ok hy3_sft "$CFG" num_train_epochs=2 save_strategy=epoch
+    said "continuing after step 3"
+    cmp "$OUTPUT/model.safetensors" "$D/whole/model.safetensors"
+}
+
 @test "save_strategy = best saves what is better than all before, and the end" {
     run_ok hy3_sft "$CFG" save_strategy=best
     best=$(lowest)

@@ -260,7 +260,8 @@ static void rules_of_reading_hold(void **state)
         {SWIFT "deepspeed: zero0\n", NULL, "zero_stage = 0;"},
         {NULL, "--model m --dataset a.jsonl --max_length 64 --lora_alpha None --seed 4", "lora_alpha = 32;|seed = 4;"},
         {SWIFT "ENV: {A: 1, B: x}\nadd_version: true\n", NULL, "seed = 42;"},
-        {SWIFT "max_epochs: 2\nsplit_dataset_ratio: 0.01\n", NULL, "num_train_epochs = 2;|val_size = 0.01;"},
+        {SWIFT "max_epochs: 2\nsplit_dataset_ratio: 0.01\n", NULL, "num_train_epochs = 3;|max_epochs = 2;|val_size = 0.01;"},
+        {SWIFT "max_epochs: 5\nnum_train_epochs: 2\n", NULL, "num_train_epochs = 2;|max_epochs = 5;"},
     };
 
     (void)state;

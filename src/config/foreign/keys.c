@@ -109,7 +109,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     OURS("gradient_accumulation_steps", LF | PY),
     MAP("gradient_accumulation_steps", SWIFT, PLAIN, NULL, NULL, "1 if not given, where ms-swift itself takes ceil(16 / per_device_train_batch_size / ranks)"),
     OURS("num_train_epochs label_smoothing_factor neftune_noise_alpha", ALL),
-    MAP("max_epochs", SWIFT, PLAIN, "num_train_epochs", NULL, NULL),
+    MAP("max_epochs", SWIFT, PLAIN, NULL, NULL, "ends the run; num_train_epochs is the length of the schedule"),
     MAP("lr_scheduler_type", ALL, SCHEDULE, NULL, NULL, "not reduce_lr_on_plateau, greedy: they follow the loss"),
     MAP("lr_scheduler_kwargs", ALL, UNDER_PREFIX, NULL, NULL, "a map, or its JSON as text"),
     MAP("lr_scheduler_kwargs.min_lr_rate", ALL, PLAIN, "min_lr_rate", NULL, NULL),
