@@ -532,6 +532,11 @@ static void report(const struct hy3_dataset_options *options, const struct hy3_d
     hy3_log(HY3_LOG_INFO, "%s: truncated %lld (%.1f%%), dropped %lld, bad lines %lld of %lld%s",
             name, (long long)s->truncated, percent(s->truncated, s->samples), (long long)s->dropped,
             (long long)s->bad, (long long)s->lines, s->bad + s->dropped > 0 ? rejected : "");
+    if (s->unlabelled > 0)
+        hy3_log(HY3_LOG_WARN,
+                "%s: without a label token %lld: these samples keep their place in the order of "
+                "the file, and nothing of them is learned",
+                name, (long long)s->unlabelled);
     if (s->weighted > 0)
         hy3_log(HY3_LOG_INFO, "%s: label tokens with another weight than 1: %lld", name,
                 (long long)s->weighted);

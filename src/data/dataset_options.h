@@ -40,6 +40,7 @@ struct hy3_dataset_options {
 struct hy3_dataset_summary {
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad;
     int64_t weighted;      /* label tokens whose weight is not 1 */
+    int64_t unlabelled;    /* samples that are kept without a label token */
     int64_t null_contents; /* messages of the samples whose content is null */
     char unread[1000];  /* the keys of the samples that were not read: "messages[].name (3 lines),
                               …" */

@@ -19,7 +19,8 @@ struct hy3_portion {
 
 struct hy3_portion_counts { /* of a portion, after tokenizing the same on all ranks */
     int64_t lines, samples, tokens, label_tokens, longest, truncated, dropped, bad, null_contents;
-    int64_t weighted; /* labels whose weight is not 1 */
+    int64_t weighted;   /* labels whose weight is not 1 */
+    int64_t unlabelled; /* samples that are kept without a label token */
     uint64_t hash;
     int64_t first_line, first_sample, first_token; /* of the portion; lines count from 0 */
 };

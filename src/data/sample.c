@@ -25,7 +25,7 @@ struct hy3_sampler {
     bool is_weighed;
     int64_t last_turn; /* its first message, from 1 */
     struct hy3_reading reading;
-    char cut_reason[128], long_reason[128];
+    char cut_reason[256], long_reason[128];
     bool keep_unlabelled;
     enum hy3_content_tokens content_tokens;
     struct hy3_form form; /* of the lines */
@@ -46,8 +46,11 @@ hy3_status hy3_sampler_create(struct hy3_tokenizer *tokenizer,
     s->content_tokens = options->content_tokens;
     s->reading = options->reading;
     snprintf(s->cut_reason, sizeof s->cut_reason,
-             "no label token within the %s %zu tokens (max_seq_length)",
-             s->truncation == HY3_TRUNCATE_LEFT ? "last" : "first", s->max_length);
+             "no label token within the %s %zu tokens (max_seq_length)%s",
+             s->truncation == HY3_TRUNCATE_LEFT ? "last" : "first", s->max_length,
+             s->reading.masks_history && s->truncation == HY3_TRUNCATE_RIGHT
+                 ? "; only the last turn is learned: truncation_strategy = left keeps it"
+                 : "");
     *out = s;
     return HY3_OK;
 }

@@ -35,6 +35,7 @@ const struct hy3_token_attribute hy3_token_attributes[] = {
     {"bad",                   FIELD(summary.bad),          false},
     {"null_contents",         FIELD(summary.null_contents), false},
     {"weighted_labels",       FIELD(summary.weighted),     false},
+    {"unlabelled",            FIELD(summary.unlabelled),   false},
     {NULL,                    0,                           false},
 };
 

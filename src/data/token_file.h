@@ -10,7 +10,7 @@
 #include "data/sources.h"
 
 /* Raised whenever the same text may give other tokens or another layout. */
-enum { HY3_TOKEN_FORMAT = 5 };
+enum { HY3_TOKEN_FORMAT = 6 };
 
 /* The contents of the file but its columns. Plain values: it is broadcast as bytes. */
 struct hy3_token_header {

@@ -87,6 +87,7 @@ static void add_sample(struct hy3_portion_counts *counts, const struct hy3_sampl
     counts->truncated += sample->is_truncated;
     counts->null_contents += sample->null_contents;
     counts->weighted += sample->weighted;
+    counts->unlabelled += sample->labels == 0;
     if (sample->length > counts->longest)
         counts->longest = sample->length;
 }
@@ -419,6 +420,7 @@ static void place_counts(struct hy3_tokenized *t, struct hy3_dataset_summary *su
         sum->bad += counts->bad;
         sum->null_contents += counts->null_contents;
         sum->weighted += counts->weighted;
+        sum->unlabelled += counts->unlabelled;
         if (counts->longest > sum->longest)
             sum->longest = counts->longest;
     }

@@ -130,6 +130,18 @@ same_tokens() {
     ! diff -q there.txt kept.txt
 }
 
+@test "a cut sample whose last turn is lost is counted, and what keeps it is said" {
+    cp -r "$HY3_SOURCE/tests/migration/data_history" "$BATS_TEST_TMPDIR"
+    cd "$BATS_TEST_TMPDIR/data_history"
+    sed -i "s#@MODEL@#$BATS_FILE_TMPDIR/model#" run.yaml
+    run_fails 1 "dropped 2" hy3_tokenize run.yaml cutoff_len=24
+    grep -q "truncation_strategy = left keeps it" there/train.rejected.jsonl
+    run_ok hy3_tokenize run.yaml cutoff_len=24 tokenized_path=kept disable_shuffling=true
+    grep -q "without a label token [1-9]" "$ERR" || fail "$(shown)"
+    run_ok hy3_tokenize run.yaml cutoff_len=24 tokenized_path=left truncation_strategy=left
+    grep -q "dropped 0," "$ERR" || fail "$(shown)"
+}
+
 @test "of ms-swift's last_round all behind the last question is learned, the call too" {
     same_tokens data_last_round
 }

@@ -45,6 +45,7 @@ static void check_golden(const struct hy3_dataset_options *o)
 
     assert_ok(hy3_dataset_open(MPI_COMM_WORLD, o, &d, &sum));
     assert_all(!sum.reused && sum.samples == 30 && sum.lines == 30 && sum.bad + sum.dropped == 0);
+    assert_all(sum.unlabelled == 1);
     assert_all(hy3_dataset_count(d) == (int64_t)json_array_size(samples));
     json_array_foreach(samples, i, wanted) check_sample(d, (int64_t)i, wanted);
     hy3_dataset_close(d);

@@ -92,7 +92,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("train_sampling_strategy", YAML, SAMPLING, "disable_shuffling", NULL, "sequential; random and group_by_length differ in the order alone"),
     OURS("truncation_strategy", SWIFT),
     MAP("loss_scale", SWIFT, LOSS_SCALE, "mask_history", NULL, "default; last_round: mask_history; ignore_empty_think: mask_empty_think; joined by +"),
-    MAP("mask_history", LF, PLAIN, NULL, NULL, "earlier reasoning leaves the text unless preserve_thinking is true, as there"),
+    MAP("mask_history", LF, PLAIN, NULL, NULL, "earlier reasoning leaves the text unless preserve_thinking is true, as there; of a sample that is cut the last turn stays with truncation_strategy = left"),
     MAP("preserve_thinking", LF, PRESERVE, NULL, NULL, "false if not given; without mask_history it has no meaning, as there"),
     MAP("preserve_thinking", SWIFT, PRESERVE, NULL, NULL, "not given: false with loss_scale last_round, else true"),
     MAP("default_system", LF, PLAIN, NULL, NULL, NULL),
