@@ -92,6 +92,8 @@ static void what_only_ms_swift_has_becomes_ours(void **state)
     static const struct scene scenes[] = {
         {SWIFT "system: 'a\\n\\\\nb\\t'\n", NULL, "default_system = \"a\\n\\\\\\nb\\\\t\";"},
         {LF "default_system: 'a\\nb'\n", NULL, "default_system = \"a\\\\nb\";"},
+        {SWIFT "model_kwargs: {max_pixels: 5, reasoning_effort: high}\n", NULL, "reasoning_effort = \"high\";"},
+        {SWIFT "model_kwargs: '{\"reasoning_effort\": \"low\", \"fps\": 2}'\n", NULL, "reasoning_effort = \"low\";"},
         {SWIFT "ENV: {REASONING_EFFORT: low, OTHER: 1}\n", NULL, "reasoning_effort = \"low\";"},
     };
     static const struct scene bad[] = {
@@ -138,8 +140,13 @@ static void arguments_may_stand_behind_flags(void **state)
         {NULL, "--model m --dataset a.jsonl b=c.jsonl max_length=64", "train_data_file = [\"a.jsonl\", \"b=c.jsonl\"];|max_seq_length = 64;"},
     };
 
+    static const struct scene bad[] = {
+        {NULL, FLAGS "foo=1 --seed 3 4", "2 problems|'--output_dir' takes one value, and 'foo=1' follows it|'--seed' takes one value, and '4' follows it"},
+    };
+
     (void)state;
     assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
+    assert_refused("run.yaml", bad, 1);
 }
 
 static void what_config_json_lacks_is_called_absent(void **state)

@@ -87,6 +87,16 @@ static bool is_truth_key(enum hy3_origin origin, const char *name)
                   k->how == HY3_HOW_SWANLAB || k->how == HY3_HOW_MODEL));
 }
 
+/* Whether the key has one value, whatever stands behind its flag. */
+static bool takes_one(enum hy3_origin origin, const char *name)
+{
+    const struct hy3_foreign_key *k = hy3_foreign_find(origin, name);
+    const struct hy3_option *o = hy3_option_find(hy3_options, k && k->to ? k->to : name);
+
+    return o && o->type != HY3_LIST && o->type != HY3_SET &&
+           (!k || (k->kind == HY3_FOREIGN_MAPPED && k->how == HY3_HOW_PLAIN));
+}
+
 static hy3_status add(struct hy3_settings *settings, const char *name, const char *where,
                       struct hy3_setting **out)
 {
@@ -123,7 +133,10 @@ hy3_status hy3_flag_read(enum hy3_origin origin, int argc, char **argv, int *i,
         ++*i;
         HY3_TRY(hy3_list_add(&s->texts, argv[*i], strlen(argv[*i])));
     }
-    if (s->texts.count > 1)
+    if (s->texts.count > 1 && takes_one(origin, name))
+        hy3_problem(problems, "", "'%s' takes one value, and '%.120s' follows it", where,
+                    s->texts.items[1]);
+    else if (s->texts.count > 1)
         s->type = HY3_VALUE_LIST;
     if (s->texts.count == 0 && !is_negated && !is_truth_key(origin, name))
         hy3_problem(problems, "", "'%s' needs a value", where);

@@ -98,7 +98,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("default_system", LF, PLAIN, NULL, NULL, NULL),
     MAP("system", SWIFT, SYSTEM, "default_system", NULL, "the text, \\n in it a line end; a file's name is refused"),
     MAP("enable_thinking", YAML, PLAIN, NULL, NULL, "true, null: reasoning_effort auto; false: reasoning is removed"),
-    MAP("ENV.REASONING_EFFORT ENV.reasoning_effort", SWIFT, PLAIN, "reasoning_effort", NULL, "no_think, low, high; of lines that do not say it"),
+    MAP("model_kwargs", SWIFT, UNDER_PREFIX, NULL, NULL, "a map, or its JSON as text"),
+    MAP("ENV.REASONING_EFFORT ENV.reasoning_effort model_kwargs.reasoning_effort", SWIFT, PLAIN, "reasoning_effort", NULL, "no_think, low, high; of lines that do not say it"),
     CHECK("tool_format", LF, "hy_v3 hy3", "tools are rendered with Hy3's own chat template"),
     CHECK("dataset_shuffle train_dataloader_shuffle", SWIFT, "true", "set disable_shuffling = true for the order of the file"),
     /* training */
@@ -192,7 +193,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     UNUSED(SHAPE " complex_data cache_dir steps do_train", PY, "the model's config.json counts, also where it says otherwise"),
     UNUSED("attn_impl experts_impl lazy_tokenize dataset_num_proc preprocess_num_proc "
            "padding_free load_from_cache_file max_new_tokens temperature top_p top_k custom_register_path "
-           "use_hf ignore_data_skip add_version create_checkpoint_symlink ENV ENV.* "
+           "use_hf ignore_data_skip add_version create_checkpoint_symlink ENV ENV.* model_kwargs.* "
            "model_author model_name dataset_seed device_map strict acc_strategy "
            "save_safetensors trust_remote_code streaming shuffle_buffer_size vit_lr aligner_lr freeze_vit "
            "freeze_aligner max_pixels check_model use_logits_to_keep response_prefix model_revision "
