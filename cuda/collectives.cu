@@ -111,11 +111,18 @@ static int forget(MPI_Comm, int, void *value, void *)
     return MPI_SUCCESS;
 }
 
-static bool is_done(void *request)
-{
-    int done;
+struct id_request {
+    MPI_Request request;
+    int error;
+};
 
-    return MPI_Test((MPI_Request *)request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done;
+static bool has_arrived(void *context)
+{
+    struct id_request *r = (struct id_request *)context;
+    int done = 0;
+
+    r->error = MPI_Test(&r->request, &done, MPI_STATUS_IGNORE);
+    return r->error != MPI_SUCCESS || done;
 }
 
 /* Collective on `group`. */
@@ -128,7 +135,7 @@ static hy3_status create(const struct hy3_group *group, ncclComm_t *out)
 
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     ncclResult_t begun;
-    MPI_Request request;
+    struct id_request id = {};
 
     config.blocking = 0;
     if (!nccl.has_key) {
@@ -139,8 +146,11 @@ static hy3_status create(const struct hy3_group *group, ncclComm_t *out)
         return failed("ncclCommInitRankConfig", ncclInvalidUsage, __FILE__, __LINE__);
     if (group->rank == 0)
         word.error = HY3_CUDA_WATCHED("ncclGetUniqueId", ncclGetUniqueId(&word.id));
-    MPI_Ibcast(&word, (int)sizeof word, MPI_BYTE, 0, group->comm, &request);
-    hy3_cuda_host.wait_on(is_done, &request, "creating NCCL's communicators", "another rank", true);
+    MPI_Ibcast(&word, (int)sizeof word, MPI_BYTE, 0, group->comm, &id.request);
+    hy3_cuda_host.wait_on(has_arrived, &id, "creating NCCL's communicators", "another rank", true);
+    if (id.error != MPI_SUCCESS)
+        return hy3_cuda_failed("MPI_Ibcast of NCCL's id", "see the messages of the launcher", false,
+                               __FILE__, __LINE__);
     if (word.error != ncclSuccess)
         return failed("ncclGetUniqueId", word.error, __FILE__, __LINE__);
     begun =

@@ -5,8 +5,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/plural.h"
+#include "comm/abort.h"
 #include "comm/agree.h"
-#include "comm/end.h"
 
 #include <stdio.h>
 #include <string.h>

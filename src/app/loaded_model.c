@@ -5,8 +5,8 @@
 #include "base/file.h"
 #include "ckpt/adapter/draw.h"
 #include "ckpt/hf/load.h"
+#include "comm/abort.h"
 #include "comm/agree.h"
-#include "comm/end.h"
 
 /* Adds the adapter's tensors to the table and marks what is trained. */
 static hy3_status add_adapter(const struct hy3_loaded_model_options *options,

@@ -2,8 +2,8 @@
 /* agree.c - the worst status wins, its text goes to all. */
 #include "comm/agree.h"
 
+#include "comm/abort.h"
 #include "comm/comm.h"
-#include "comm/end.h"
 #include "comm/wait.h"
 
 #undef hy3_agree /* tests/support/analyzer.h */

@@ -56,13 +56,6 @@ int hy3_finish(hy3_status status)
     return code_of_end;
 }
 
-void hy3_abort(hy3_status status, const char *phase)
-{
-    fprintf(stderr, "%s: error: %s (rank %d, %s)\n", hy3_log_program(), hy3_error_text(),
-            hy3_rank(MPI_COMM_WORLD), phase);
-    hy3_end_job(status);
-}
-
 static void leave_at_exit(void)
 {
     _exit(code_of_end);

@@ -8,11 +8,6 @@
  * code. `status` must have been agreed on. */
 int hy3_finish(hy3_status status);
 
-/* Local. Ends the whole job at once with the thread's error text and this status's exit code: for a
- * failure on one rank inside collective work, where the others cannot be told. phase: a participle,
- * "training step 12". */
-_Noreturn void hy3_abort(hy3_status status, const char *phase);
-
 /* Local. Ends the whole job at once with this status's exit code, after its message has been
  * written to standard error. */
 _Noreturn void hy3_end_job(hy3_status status);

@@ -10,16 +10,22 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds: for another rank's report to end the job; for the end of the job after a report. */
-enum { OTHERS_END = 8, OWN_END = 8 };
+/* Seconds after which a rank that reports ends its process if the job has not ended; after which
+ * one that leaves the report to another does report; for its end then. */
+enum { OWN_END = 16, OTHERS_END = 20, LATE_END = 4 };
 
-static _Atomic double deadline_s = 1800;
+/* Between two looks of a wait more than this is not waited for: the process was stopped, as Slurm
+ * does with a job that it suspends. */
+static const double most_between = 1;
+
+static _Atomic double deadline_s = 1800, end_at; /* end_at: of this process, in hy3_seconds() */
 
 static struct hy3_wait_observer observer; /* zero: none */
 
@@ -69,12 +75,26 @@ static void say(void)
 
 /* The end where something hangs that should end the job. A thread of its own: a signal may be given
  * to one that is stuck in the kernel. */
-static void *end_soon(void *unused)
+static void *end_late(void *unused)
 {
-    nap(OTHERS_END + OWN_END);
+    while (hy3_seconds() < end_at)
+        nap(1);
     say();
     _exit(hy3_exit_code(HY3_EPEER));
     return unused;
+}
+
+static void end_at_alarm(int signal)
+{
+    _exit(hy3_exit_code(HY3_EPEER));
+}
+
+/* Another rank reports and ends the job. */
+static void leave_to_other(double begin)
+{
+    end_at = begin + OTHERS_END + LATE_END;
+    while (hy3_seconds() < begin + OTHERS_END)
+        nap(1);
 }
 
 /* The message, as far as this rank knows; `where` of other nodes. */
@@ -95,23 +115,35 @@ static void compose(const char *phase, const char *why, const char *others)
              where, others);
 }
 
+bool hy3_wait_reports(void)
+{
+    char others[HY3_ERROR_MAX / 2];
+
+    return (!observer.claim || observer.claim()) &&
+           (!observer.ask || observer.ask(others, sizeof others));
+}
+
 void hy3_wait_give_up(const char *phase, const char *why)
 {
     static atomic_flag begun = ATOMIC_FLAG_INIT;
     char others[HY3_ERROR_MAX / 2] = "";
+    double begin = hy3_seconds();
     pthread_t thread;
 
     if (atomic_flag_test_and_set(&begun)) /* another thread of this rank is at it */
         for (;;)
             nap(OTHERS_END);
-    if (observer.claim && !observer.claim()) /* another rank reports and ends the job */
-        nap(OTHERS_END);
+    end_at = begin + OWN_END;
+    if (pthread_create(&thread, NULL, end_late, NULL) != 0) {
+        signal(SIGALRM, end_at_alarm);
+        alarm(OTHERS_END + LATE_END);
+    }
+    if (observer.claim && !observer.claim())
+        leave_to_other(begin);
     compose(phase, why, "");
-    if (pthread_create(&thread, NULL, end_soon, NULL) != 0)
-        alarm(OTHERS_END + OWN_END);
     if (observer.ask) {
         if (!observer.ask(others, sizeof others))
-            nap(OTHERS_END);
+            leave_to_other(begin);
         compose(phase, why, others);
     }
     say();
@@ -120,9 +152,15 @@ void hy3_wait_give_up(const char *phase, const char *why)
     hy3_end_job(HY3_EPEER);
 }
 
+/* Seconds of a wait. */
+struct waited {
+    double last, sum; /* last: of the clock, 0: there was no look yet */
+};
+
 /* Ends the job after an error or at the deadline. whose: who does not answer then. */
-static void look(double *begin, const char *phase, const char *whose)
+static void look(struct waited *waited, const char *phase, const char *whose)
 {
+    double now = hy3_seconds(), before = waited->last > 0 ? waited->last : now;
     const char *text = watch.library.trouble && pthread_equal(pthread_self(), watch.thread)
                            ? watch.library.trouble()
                            : NULL;
@@ -136,9 +174,9 @@ static void look(double *begin, const char *phase, const char *whose)
         observer.goes_on();
     if (deadline_s <= 0)
         return;
-    if (*begin == 0)
-        *begin = hy3_seconds();
-    if (hy3_seconds() - *begin <= deadline_s)
+    waited->sum += now - before < most_between ? now - before : most_between;
+    waited->last = now;
+    if (waited->sum <= deadline_s)
         return;
     snprintf(why, sizeof why, "no answer from %s for %.0f s (ddp_timeout); it has died or hangs",
              whose, deadline_s);
@@ -149,14 +187,14 @@ void hy3_wait_on(bool (*is_done)(void *context), void *context, const char *phas
                  const char *whose, bool is_counted)
 {
     long often = watch.library.trouble ? 16 : 256;
-    double begin = 0;
+    struct waited waited = {0};
 
     if (is_counted && observer.begins)
         observer.begins(phase);
     for (long tries = 0; !is_done(context); tries++) {
         sched_yield();
         if (tries % often == often - 1)
-            look(&begin, phase, whose);
+            look(&waited, phase, whose);
     }
 }
 

@@ -37,6 +37,10 @@ void hy3_wait_on(bool (*is_done)(void *context), void *context, const char *phas
  * `abandon` or MPI in MPI_Abort. Any thread may call it. */
 _Noreturn void hy3_wait_give_up(const char *phase, const char *why);
 
+/* Whether this rank is the one of the job to report a failure; it then ends the job. Any thread may
+ * ask, once. */
+bool hy3_wait_reports(void);
+
 /* Communication outside MPI (NCCL). */
 struct hy3_wait_library {
     const char *(*trouble)(void);    /* polled while the main thread waits: NULL, or what failed */
@@ -61,6 +65,7 @@ struct hy3_wait_observer {
 /* Local. From now on; zero: nobody. */
 void hy3_wait_observe(struct hy3_wait_observer observer);
 
-/* Seconds without progress after which a wait gives up; ddp_timeout. 0: never. */
+/* Seconds without progress after which a wait gives up, not those in which the process was stopped;
+ * ddp_timeout. 0: never. */
 void hy3_wait_deadline(double seconds);
 double hy3_wait_limit(void);

@@ -16,6 +16,8 @@
 
 enum { MOMENT = 200000000 /* ns between two looks */ };
 
+static const double most_between = 1; /* s, see wait.c */
+
 static struct {
     pthread_t watched;
     atomic_bool is_started, ends_job;
@@ -102,19 +104,21 @@ static void *watch(void *unused)
 {
     const struct timespec moment = {.tv_nsec = MOMENT};
     int64_t last = 0;
-    double since = 0;
+    double spent = 0, before = hy3_seconds(); /* spent: in the call */
 
     for (;; nanosleep(&moment, NULL)) {
         int64_t calls = atomic_load_explicit(&dog.calls, memory_order_acquire);
-        double now = hy3_seconds();
+        double now = hy3_seconds(), passed = now - before;
 
+        before = now;
         if (calls != last || calls % 2 == 0) {
             if (last % 2 == 1)
                 tell(NULL);
             last = calls;
-            since = now;
-        } else {
-            look(now - since);
+            spent = 0;
+        } else { /* a process that was stopped has not been in the call for longer */
+            spent += passed < most_between ? passed : most_between;
+            look(spent);
         }
         pthread_mutex_lock(&dog.lock);
         if (dog.chore)

@@ -8,9 +8,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "comm/abort.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "comm/end.h"
 #include "train/differences.h"
 #include "train/previous.h"
 

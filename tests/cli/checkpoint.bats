@@ -219,6 +219,19 @@ faulty() {
         fail "$(tail "$D/log")"
 }
 
+@test "a job that is suspended for longer than ddp_timeout goes on" {
+    "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=400 save_strategy=no ddp_timeout=3 \
+        >"$D/log" 2>&1 3>&- &
+    wait_for_step 3
+    pkill -STOP -f "^hy3_sft $CFG"
+    sleep 5
+    ! grep -q '"step": 400,' "$OUTPUT/train_log.jsonl" || fail "it had ended before"
+    pkill -CONT -f "^hy3_sft $CFG"
+    status=0
+    wait $! || status=$?
+    [ "$status" -eq 0 ] || fail "exit $status" "$(tail "$D/log")"
+}
+
 @test "a rank that hangs while all save ends the job, in MPI-IO as elsewhere: one message, exit 4" {
     for async in false true; do
         rm -rf "$OUTPUT"

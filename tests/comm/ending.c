@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ending.c - ends a job in the way its first argument names; ends.tap looks at what is left of
  * it. */
+#include "comm/abort.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
 #include "comm/end.h"
