@@ -2,7 +2,9 @@
 /* loaded_model.c - opens a model directory and loads its weights. */
 #include "app/loaded_model.h"
 
+#include "app/dummy_weights.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "ckpt/adapter/draw.h"
 #include "ckpt/hf/load.h"
 #include "comm/abort.h"
@@ -35,10 +37,14 @@ static hy3_status open_local(const struct hy3_loaded_model_options *options,
 
     if (hy3_path_fault(options->directory, HY3_PATH_INPUT, why, sizeof why))
         HY3_FAIL(HY3_EIO, "the model directory '%s' %s", options->directory, why);
-    HY3_TRY(hy3_hf_dir_expect_model(options->directory));
+    model->dummy = options->dummy;
+    model->seed = options->seed;
+    if (!options->dummy)
+        HY3_TRY(hy3_hf_dir_expect_model(options->directory));
     HY3_TRY(hy3_path_format(path, sizeof path, "%s/config.json", options->directory));
     HY3_TRY(hy3_shape_open(path, &model->shape));
-    return hy3_hf_dir_open(options->directory, &model->base);
+    return options->dummy ? hy3_hf_dir_open_dummy(options->directory, &model->base)
+                          : hy3_hf_dir_open(options->directory, &model->base);
 }
 
 /* The parameter table, with the experts that this rank holds. */
@@ -93,7 +99,16 @@ hy3_status hy3_loaded_model_allocate(struct hy3_loaded_model *model,
 
 hy3_status hy3_loaded_model_read(struct hy3_loaded_model *model, const struct hy3_values *masters)
 {
-    return hy3_hf_load(model->layout.world.comm, model->base, model->store, masters);
+    if (!model->dummy)
+        return hy3_hf_load(model->layout.world.comm, model->base, model->store, masters);
+    hy3_log(HY3_LOG_WARN,
+            "load_format = dummy: the weights are random; for measuring time and "
+            "memory, nothing is learned from them");
+    HY3_AGREE(model->layout.world.comm,
+              hy3_dummy_weights(model->backend, model->store, model->seed), "making the weights");
+    if (masters) /* as hy3_hf_load */
+        hy3_store_updated(model->store);
+    return HY3_OK;
 }
 
 hy3_status hy3_loaded_model_load(struct hy3_loaded_model *model,

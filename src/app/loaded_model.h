@@ -17,11 +17,15 @@ struct hy3_loaded_model {
     char base_fingerprint[HY3_SHARD_BASE]; /* "" before hy3_identity_of */
     struct hy3_adapter *adapter;           /* NULL: none was given */
     struct hy3_store *store;
+    bool dummy;    /* the weights are those of dummy_weights.h, */
+    uint64_t seed; /* with this seed */
 };
 
 struct hy3_loaded_model_options {
     const char *directory; /* model_name_or_path */
     const char *device;
+    bool dummy;    /* of the directory only config.json is read, the weights are random */
+    uint64_t seed; /* of dummy weights */
     int expert_parallel_size;       /* 0: chosen by hy3_layout_open */
     struct hy3_store_options store; /* with_grads follows from training */
     enum hy3_training training;

@@ -2,6 +2,7 @@
 /* machine.c - the same steps on the CPU and on clocks, until both take as long. */
 #include "app/machine.h"
 
+#include "app/dummy_weights.h"
 #include "app/module_options.h"
 #include "app/plan.h"
 #include "app/rates.h"
@@ -13,7 +14,7 @@
 #include "comm/agree.h"
 #include "comm/launch.h"
 
-enum { REPEATS = 5, TURNS = 30, BLOCK = 65521, CALLS = 2000, VOCABULARY = 1 << 15 };
+enum { REPEATS = 5, TURNS = 30, CALLS = 2000, VOCABULARY = 1 << 15 };
 
 static const double flops_per_thread = 1e11, expert_elements = 1 << 28, repeat_s = 10;
 
@@ -68,42 +69,6 @@ static void draw_tokens(struct hy3_rehearsal *r)
             0, HY3_RANDOM_DUMMY, (uint64_t)(t / vocab), (uint64_t)vocab, (uint64_t)(t % vocab));
 }
 
-/* Tokens and weights at random, so that tokens go to all experts; norms are 1. */
-static hy3_status fill(struct hy3_rehearsal *r)
-{
-    hy3_status status = HY3_OK;
-    struct hy3_values values = hy3_store_values(r->model.store);
-    const struct hy3_params *params = r->model.params;
-    float *block = NULL, *ones = NULL;
-    uint32_t words[4];
-
-    draw_tokens(r);
-    HY3_TRY_DONE(hy3_alloc(&block, BLOCK, sizeof *block));
-    HY3_TRY_DONE(hy3_alloc(&ones, BLOCK, sizeof *ones));
-    for (int i = 0; i < BLOCK; i++) {
-        hy3_random(1, HY3_RANDOM_WEIGHT, 0, (uint64_t)i, words);
-        block[i] = 0.07f * (hy3_random_uniform(words[0]) - 0.5f);
-        ones[i] = 1;
-    }
-    for (int i = 0; i < params->count; i++) {
-        const struct hy3_param *p = &params->params[i];
-        struct hy3_span kept = values.kept(values.of, p), part;
-
-        if (p->unit < 0)
-            continue;
-        for (int64_t done = 0; done < kept.count; done += part.count) {
-            int64_t left = kept.count - done;
-
-            part = (struct hy3_span){kept.first + done, left < BLOCK ? left : BLOCK};
-            HY3_TRY_DONE(values.put(values.of, HY3_MASTER, p, part, p->dims == 1 ? ones : block));
-        }
-    }
-done:
-    hy3_free(block);
-    hy3_free(ones);
-    return status;
-}
-
 static hy3_status step(struct hy3_rehearsal *r, int64_t number)
 {
     struct hy3_stream *stream = hy3_pass_stream(r->pass);
@@ -132,8 +97,10 @@ static hy3_status time_steps(MPI_Comm comm, const struct hy3_config *config,
     memset(seconds, 0, sizeof kinds);
     status =
         hy3_rehearsal_open(config, shape, &layout, hy3_profile_begin(backend, hy3_seconds), &r);
-    if (status == HY3_OK)
-        status = fill(&r);
+    if (status == HY3_OK) { /* so that tokens go to all experts */
+        draw_tokens(&r);
+        status = hy3_dummy_weights(backend, r.model.store, 1);
+    }
     if (status == HY3_OK)
         status = step(&r, 1);
     HY3_AGREE_DONE(comm, status, "measuring the machine");

@@ -64,6 +64,8 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
     *out =
         (struct hy3_loaded_model_options){.directory = config->model_name_or_path,
                                           .device = hy3_config_word(config, "device"),
+                                          .dummy = config->load_format == HY3_LOAD_FORMAT_dummy,
+                                          .seed = (uint64_t)config->seed,
                                           .expert_parallel_size = (int)config->expert_parallel_size,
                                           .training = hy3_module_options_training(config),
                                           .adapter = config->adapter_name_or_path};

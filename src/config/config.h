@@ -14,6 +14,7 @@
  * of the option table are made. The first word is the default. */
 /* clang-format off */
 #define HY3_FINETUNING_TYPES(X, P)   X(P, full) X(P, lora) X(P, attention) X(P, freeze)
+#define HY3_LOAD_FORMATS(X, P)       X(P, auto) X(P, dummy)
 #define HY3_TEMPLATES(X, P)          X(P, hy_v3)
 #define HY3_TRUNCATIONS(X, P)        X(P, right) X(P, left) X(P, delete)
 #define HY3_SPECIAL_TOKENS(X, P)     X(P, reject) X(P, text) X(P, token)
@@ -39,6 +40,7 @@
 #define HY3_CHOICE_WORD(prefix, word) #word,
 
 enum hy3_finetuning_type { HY3_FINETUNING_TYPES(HY3_CHOICE_ENUM, HY3_FINETUNING_) };
+enum hy3_load_format { HY3_LOAD_FORMATS(HY3_CHOICE_ENUM, HY3_LOAD_FORMAT_) };
 enum hy3_template { HY3_TEMPLATES(HY3_CHOICE_ENUM, HY3_TEMPLATE_) };
 enum hy3_truncation_strategy { HY3_TRUNCATIONS(HY3_CHOICE_ENUM, HY3_TRUNCATION_) };
 enum hy3_special_tokens { HY3_SPECIAL_TOKENS(HY3_CHOICE_ENUM, HY3_SPECIAL_TOKENS_) };
@@ -66,6 +68,7 @@ struct hy3_list { /* texts, owned by the configuration */
 struct hy3_config {
     /* model */
     char *model_name_or_path, *tokenizer_name_or_path;
+    enum hy3_load_format load_format;
     enum hy3_finetuning_type finetuning_type;
     int64_t lora_rank;
     double lora_alpha, lora_dropout;

@@ -42,6 +42,8 @@ const struct hy3_option hy3_options[] = {
          "directory of the base model in Hugging Face format, inner or outer names"),
     TEXT(tokenizer_name_or_path, NULL, ALL, "tokenizer_name", FREE,
          "directory of the tokenizer (default: the model's)"),
+    CHOICE(load_format, HY3_LOAD_FORMATS, ALL, NULL, FREE,
+         "dummy: only config.json is read, weights are random: for measuring time and memory"),
     CHOICE(finetuning_type, HY3_FINETUNING_TYPES, ALL, NULL, FIXED,
          "weights to train: all, a LoRA adapter, attention only, or some layers (freeze_trainable_layers)"),
     COUNT(lora_rank, 64, 1, 65536, ALL, NULL, FIXED,

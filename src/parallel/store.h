@@ -110,8 +110,8 @@ void hy3_store_updated(struct hy3_store *store);
 
 /* Local. Copies elements of the whole flattened tensor between the store and host memory, as far as
  * this rank keeps them (hy3_store_kept): others are ignored by put, left untouched by get. put
- * converts from `dtype`; get gives fp32 from the compute weights. For files, not for the step loop.
- * Synchronises. */
+ * converts from `dtype`, and where nothing is to be converted takes device memory, too; get gives
+ * fp32 from the compute weights. For files, not for the step loop. Synchronises. */
 hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
                          struct hy3_span span, const void *data, hy3_dtype dtype);
 hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,

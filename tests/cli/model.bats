@@ -139,3 +139,28 @@ copy_model() {
     run_fails 1 "$(basename "$file")" "$MPIEXEC" -n 2 hy3_sft "$CFG" model_name_or_path="$BAD"
     [ -z "$(find "$OUTPUT" -name '*.safetensors' 2>/dev/null)" ]
 }
+
+@test "load_format = dummy: config.json alone is a model, the same one on every layout" {
+    local run=(load_format=dummy use_dummy_data=true finetuning_type=lora lora_rank=4
+        lora_target=all max_samples=16 max_seq_length=32 plot_loss=false)
+    loss() { sed -n "$2s/.*\"loss\": \([0-9.]*\).*/\1/p" "$1/train_log.jsonl"; }
+
+    mkdir bare
+    cp "$MODEL/config.json" bare
+    make_config bare
+    run_fails 1 "" hy3_sft "$CFG" use_dummy_data=true
+    run_ok hy3_sft "$CFG" "${run[@]}" save_steps=2 output_dir=one
+    grep -q "load_format = dummy: the weights are random" "$ERR" || fail "$(shown)"
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" "${run[@]}" per_device_train_batch_size=1 zero_stage=3 \
+        stage3_param_persistence_threshold=0 expert_parallel_size=2 offload=full output_dir=two
+    awk -v a="$(loss one 4)" -v b="$(loss two 4)" \
+        'BEGIN { exit !(a > 1 && a - b < 1e-5 && b - a < 1e-5) }' ||
+        fail "$(loss one 4) and $(loss two 4)"
+    cp -r one/checkpoint-2 kept
+    run_ok hy3_sft "$CFG" "${run[@]}" resume_from_checkpoint=kept output_dir=rest
+    cmp one/adapter_model.safetensors rest/adapter_model.safetensors
+    run_ok hy3_sft "$CFG" "${run[@]}" seed=7 max_steps=1 output_dir=other
+    [ "$(loss other 1)" != "$(loss one 1)" ] || fail "the seed does not matter"
+    run_ok hy3_sft "$CFG" "${run[@]}" finetuning_type=full max_steps=1 output_dir=full
+    run_ok hy3_check full
+}

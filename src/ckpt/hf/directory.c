@@ -262,7 +262,7 @@ static enum hy3_names detect_names(const struct hy3_hf_dir *dir)
     return outer ? HY3_OUTER : HY3_INNER;
 }
 
-hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out)
+static hy3_status open_dir(const char *path, bool reads, struct hy3_hf_dir **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_hf_dir *dir = NULL;
@@ -271,7 +271,8 @@ hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out)
     HY3_TRY_DONE(hy3_alloc(&dir, 1, sizeof *dir));
     dir->total_bytes = -1;
     HY3_TRY_DONE(hy3_strdup(path, &dir->path));
-    HY3_TRY_DONE(read_directory(dir));
+    if (reads)
+        HY3_TRY_DONE(read_directory(dir));
     if (dir->tensors > 0)
         qsort(dir->entries, (size_t)dir->tensors, sizeof *dir->entries, compare_entries);
     dir->names = detect_names(dir);
@@ -279,6 +280,16 @@ hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out)
 done:
     hy3_hf_dir_close(dir);
     return status;
+}
+
+hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out)
+{
+    return open_dir(path, true, out);
+}
+
+hy3_status hy3_hf_dir_open_dummy(const char *path, struct hy3_hf_dir **out)
+{
+    return open_dir(path, false, out);
 }
 
 void hy3_hf_dir_close(struct hy3_hf_dir *dir)

@@ -13,6 +13,8 @@ struct hy3_hf_dir; /* opaque */
  * directory, every shard exists. Opens no shard. Errors: HY3_EIO, HY3_EFORMAT. The caller owns *out
  * (hy3_hf_dir_close). */
 hy3_status hy3_hf_dir_open(const char *path, struct hy3_hf_dir **out);
+/* Local. The same for a directory whose weights are not read: as if it had none. */
+hy3_status hy3_hf_dir_open_dummy(const char *path, struct hy3_hf_dir **out);
 void hy3_hf_dir_close(struct hy3_hf_dir *dir);
 
 /* Local. HY3_EFORMAT if the directory has no weights of a model but is something else that hy3
