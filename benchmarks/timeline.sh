@@ -31,7 +31,9 @@ echo "| run | GB | micro-batch | update | step | weights, gradients | exchange |
 echo "|---|---|---|---|---|---|---|---|---|"
 row "LoRA, 8 GPUs, etc/lora.cfg" lora.cfg 8
 row "LoRA, 16, offload=none" lora.cfg 16 offload=none
-row "full, 32, etc/full.cfg" full.cfg 32
-row "full, 32, offload=optimizer" full.cfg 32 offload=optimizer
-row "the same, expert_parallel_size=32" full.cfg 32 offload=optimizer expert_parallel_size=32
-row "full, 128, offload=none, batch 4" full.cfg 128 offload=none per_device_train_batch_size=4
+row "full, 32, etc/full.cfg, groups of 8" full.cfg 32 expert_parallel_size=8
+row "full, 32, offload=optimizer, groups of 8" full.cfg 32 offload=optimizer expert_parallel_size=8
+row "the same, groups of 32" full.cfg 32 offload=optimizer expert_parallel_size=32
+row "the same, auto (groups of 16)" full.cfg 32 offload=optimizer
+row "full, 128, offload=none, batch 4, groups of 8" full.cfg 128 offload=none \
+    per_device_train_batch_size=4 expert_parallel_size=8

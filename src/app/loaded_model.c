@@ -84,6 +84,8 @@ hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_op
     HY3_TRY(hy3_backend_open(comm, options->device, &model->backend));
     HY3_TRY(
         hy3_layout_open(comm, options->expert_parallel_size, model->shape.experts, &model->layout));
+    if (options->lay_out)
+        HY3_TRY(options->lay_out(comm, options->run, model));
     HY3_TRY(open_groups(model));
     return hy3_agree(comm, make_table(options, model), "opening the model");
 }

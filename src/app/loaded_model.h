@@ -7,6 +7,8 @@
 #include "ckpt/hf/directory.h"
 #include "parallel/store.h"
 
+struct hy3_config; /* config/config.h */
+
 struct hy3_loaded_model {
     const struct hy3_backend *backend;
     size_t device_free; /* bytes, before the groups of ranks took theirs */
@@ -26,7 +28,12 @@ struct hy3_loaded_model_options {
     const char *device;
     bool dummy;    /* of the directory only config.json is read, the weights are random */
     uint64_t seed; /* of dummy weights */
-    int expert_parallel_size;       /* 0: chosen by hy3_layout_open */
+    int expert_parallel_size; /* 0: chosen by hy3_layout_open, or by lay_out */
+    /* Collective. Called with `run` when the ranks have been laid out, to do it again in a better
+     * way; NULL: no */
+    hy3_status (*lay_out)(MPI_Comm comm, const struct hy3_config *run,
+                          struct hy3_loaded_model *model);
+    const struct hy3_config *run;
     struct hy3_store_options store; /* with_grads follows from training */
     enum hy3_training training;
     struct hy3_selection selection;

@@ -15,14 +15,22 @@ static struct hy3_group planned_group(int rank, int size)
     return (struct hy3_group){MPI_COMM_NULL, rank, size};
 }
 
-static hy3_status lay_out(const struct hy3_config *config, int64_t experts,
-                          const struct hy3_plan_options *options, struct hy3_layout *layout)
+/* Ranks of an expert group that a layout would have. */
+static int group_size(const struct hy3_config *config, int64_t experts,
+                      const struct hy3_plan_options *options)
 {
-    int P = (int)config->expert_parallel_size, ranks = options->ranks;
-    int per_node = options->ranks_per_node < ranks ? options->ranks_per_node : ranks;
+    int ranks = options->ranks, per_node = options->ranks_per_node;
 
-    if (P == 0)
-        P = hy3_expert_group_size(experts, ranks, per_node);
+    if (config->expert_parallel_size > 0)
+        return (int)config->expert_parallel_size;
+    return hy3_expert_group_size(experts, ranks, per_node < ranks ? per_node : ranks);
+}
+
+static hy3_status lay_out(int P, int64_t experts, const struct hy3_plan_options *options,
+                          struct hy3_layout *layout)
+{
+    int ranks = options->ranks;
+
     if (ranks % P != 0)
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P, ranks,
                  hy3_s(ranks));
@@ -30,7 +38,8 @@ static hy3_status lay_out(const struct hy3_config *config, int64_t experts,
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
                  (long long)experts);
     layout->world = planned_group(0, ranks);
-    layout->node = planned_group(0, per_node);
+    layout->node =
+        planned_group(0, options->ranks_per_node < ranks ? options->ranks_per_node : ranks);
     layout->experts = planned_group(0, P);
     layout->replicas = planned_group(0, ranks / P);
     return HY3_OK;
@@ -154,8 +163,9 @@ static double nccl_bytes(const struct hy3_config *config, const struct hy3_layou
     return bytes + 2 * 2 * simple * (layout->experts.size - 1);
 }
 
-hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
-                         const struct hy3_plan_options *options, struct hy3_plan *plan)
+/* The plan with expert groups of P ranks. */
+static hy3_status make(const struct hy3_config *config, const struct hy3_shape *shape,
+                       const struct hy3_plan_options *options, int P, struct hy3_plan *plan)
 {
     hy3_status status = HY3_OK;
     struct hy3_rehearsal r = {.config = config};
@@ -169,7 +179,7 @@ hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape
     struct hy3_dry_counts counts;
 
     *plan = (struct hy3_plan){0};
-    HY3_TRY_DONE(lay_out(config, shape->experts, options, &layout));
+    HY3_TRY_DONE(lay_out(P, shape->experts, options, &layout));
     plan->group = timeline.expert_group = layout.experts.size;
     if (plan->group == 1) /* it has the rows of all experts */
         timeline.imbalance = 1;
@@ -196,4 +206,81 @@ done:
     if (options->profile && r.model.backend)
         hy3_profile_end();
     return status;
+}
+
+static bool is_cpu(const struct hy3_config *config)
+{
+    return config->device == HY3_DEVICE_cpu;
+}
+
+double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
+                         const struct hy3_plan *plan)
+{
+    int ranks = options->ranks_per_node < options->ranks ? options->ranks_per_node : options->ranks;
+
+    return ranks * (plan->host + (is_cpu(config) ? plan->device : 0));
+}
+
+bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options *options,
+                  const struct hy3_plan *plan)
+{
+    double device = options->device_memory, host = options->host_memory;
+
+    return (is_cpu(config) || device <= 0 || plan->device <= device) &&
+           (host <= 0 || hy3_plan_fit_node(config, options, plan) <= host);
+}
+
+/* Expert groups fit before they do not, then the faster ones, or where none fits those that need
+ * less. */
+static bool is_better(const struct hy3_plan *plan, bool fits, const struct hy3_plan *than,
+                      bool that_fits)
+{
+    const double same = 1.01; /* two steps that differ by less take the same time */
+
+    if (fits != that_fits)
+        return fits;
+    if (!fits)
+        return plan->device < than->device;
+    return hy3_plan_seconds(plan) * same < hy3_plan_seconds(than);
+}
+
+/* The size of expert groups that makes a step shortest, of equal ones the smallest. */
+static hy3_status choose_group(const struct hy3_config *config, const struct hy3_shape *shape,
+                               const struct hy3_plan_options *options, int *group)
+{
+    struct hy3_plan_options o = *options;
+    struct hy3_plan best = {0};
+    hy3_status status = HY3_OK;
+    bool best_fits = false;
+
+    o.trace = NULL;
+    o.profile = false;
+    for (int P = 1; P <= o.ranks; P++) {
+        struct hy3_plan plan;
+        bool fits;
+
+        if (o.ranks % P != 0 || (P > 1 && (shape->experts == 0 || shape->experts % P != 0)))
+            continue;
+        if ((status = make(config, shape, &o, P, &plan)) ==
+            HY3_ENOMEM) /* too large to be planned */
+            continue;
+        HY3_TRY(status);
+        fits = hy3_plan_fit(config, &o, &plan);
+        if (best.group == 0 || is_better(&plan, fits, &best, best_fits)) {
+            best = plan;
+            best_fits = fits;
+        }
+    }
+    *group = best.group;
+    return best.group > 0 ? HY3_OK : status;
+}
+
+hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
+                         const struct hy3_plan_options *options, struct hy3_plan *plan)
+{
+    int P = group_size(config, shape->experts, options);
+
+    if (config->expert_parallel_size == 0 && options->rates)
+        HY3_TRY(choose_group(config, shape, options, &P));
+    return make(config, shape, options, P, plan);
 }

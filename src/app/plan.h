@@ -39,11 +39,27 @@ struct hy3_plan {
     struct hy3_timing micros, update; /* of a step: its micro-batches together, then the update */
 };
 
+/* Seconds of a step, an update included. */
+static inline double hy3_plan_seconds(const struct hy3_plan *plan)
+{
+    return plan->micros.seconds + plan->update.seconds;
+}
+
+/* Bytes of host memory per node: that of its ranks, and on a CPU their device memory. */
+double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
+                         const struct hy3_plan *plan);
+
+/* Whether it fits options->device_memory and host_memory. */
+bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options *options,
+                  const struct hy3_plan *plan);
+
 /* Local. The shape in `file`, or if it is NULL that of model_name_or_path. Errors: HY3_EUSAGE,
  * HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_plan_shape(const struct hy3_config *config, const char *file,
                           struct hy3_shape *shape);
 
-/* Local. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
+/* Local. With expert_parallel_size = auto and rates: of all sizes of expert groups the fastest that
+ * fits; without rates that of hy3_layout_open. Errors: HY3_EUSAGE, HY3_EFORMAT,
+ * HY3_EIO. */
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
                          const struct hy3_plan_options *options, struct hy3_plan *plan);

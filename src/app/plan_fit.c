@@ -2,28 +2,6 @@
 /* plan_fit.c - compares plans of other settings and numbers of ranks with the limits. */
 #include "app/plan_fit.h"
 
-static bool is_cpu(const struct hy3_config *config)
-{
-    return config->device == HY3_DEVICE_cpu;
-}
-
-double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
-                         const struct hy3_plan *plan)
-{
-    int ranks = options->ranks_per_node < options->ranks ? options->ranks_per_node : options->ranks;
-
-    return ranks * (plan->host + (is_cpu(config) ? plan->device : 0));
-}
-
-bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options *options,
-                  const struct hy3_plan *plan)
-{
-    double device = options->device_memory, host = options->host_memory;
-
-    return (is_cpu(config) || device <= 0 || plan->device <= device) &&
-           (host <= 0 || hy3_plan_fit_node(config, options, plan) <= host);
-}
-
 static bool set(int64_t *field, int64_t value)
 {
     bool changed = *field != value;

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan_fit.h - whether a run fits the memory limits, and changes that make it fit. */
+/* plan_fit.h - changes that make a run fit the memory limits. */
 #pragma once
 
 #include "app/plan.h"
-
-/* Bytes of host memory per node: that of its ranks, and on a CPU their device memory. */
-double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
-                         const struct hy3_plan *plan);
-
-bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options *options,
-                  const struct hy3_plan *plan);
 
 /* Sets the i-th setting that may make a run fit, to be tried in this order, each with those before
  * it. Returns it as text; NULL: there is none. *changed: whether it was not set so before. */

@@ -4,12 +4,6 @@
 
 #include "app/plan.h"
 
-/* Seconds of a step, an update included. */
-static inline double hy3_plan_seconds(const struct hy3_plan *plan)
-{
-    return plan->micros.seconds + plan->update.seconds;
-}
-
 /* Local. Prints seconds of a micro-batch, of the update and of a step, where they go, and tokens
  * per second; without rates only the seconds of a checkpoint, which need options->disk. */
 void hy3_plan_time_print(const struct hy3_config *config, const struct hy3_plan_options *options,

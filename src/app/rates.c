@@ -8,6 +8,7 @@
 #include "base/planted.h"
 #include "config/settings.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 
 enum { FILE_LIMIT = 1 << 16 };
@@ -74,17 +75,44 @@ static void put(const struct hy3_setting *s, struct hy3_rates *rates, bool *seen
         memcpy((char *)rates + table[i].offset, &value, sizeof value);
 }
 
-static hy3_status find(const char *device, char path[HY3_PATH_MAX])
+static hy3_status find_installed(const char *device, char path[HY3_PATH_MAX])
 {
     const char *directory = getenv("HY3_DATADIR");
     char name[HY3_PATH_MAX];
 
-    if (strchr(device, '/') || hy3_path_exists(device))
-        return hy3_path_format(path, HY3_PATH_MAX, "%s", device);
     HY3_TRY(hy3_path_format(name, sizeof name, "etc/devices/%s.cfg", device));
     if (!directory && hy3_path_beside_program(name, path) == HY3_OK && hy3_path_exists(path))
         return HY3_OK;
     return hy3_path_format(path, HY3_PATH_MAX, "%s/%s", directory ? directory : HY3_DATADIR, name);
+}
+
+static hy3_status find(const char *device, char path[HY3_PATH_MAX])
+{
+    if (strchr(device, '/') || hy3_path_exists(device))
+        return hy3_path_format(path, HY3_PATH_MAX, "%s", device);
+    return find_installed(device, path);
+}
+
+hy3_status hy3_rates_name(const char *given, const struct hy3_device *device,
+                          char name[HY3_PATH_MAX])
+{
+    struct hy3_device_identity identity;
+    char path[HY3_PATH_MAX], *word, *rest;
+
+    name[0] = '\0';
+    if (given)
+        return hy3_path_format(name, HY3_PATH_MAX, "%s", given);
+    if (!device->identify)
+        return HY3_OK;
+    HY3_TRY(device->identify(&identity));
+    for (word = strtok_r(identity.name, " -/", &rest); word; word = strtok_r(NULL, " -/", &rest)) {
+        for (char *c = word; *c; c++)
+            *c = (char)tolower((unsigned char)*c);
+        HY3_TRY(find_installed(word, path));
+        if (hy3_path_exists(path))
+            return hy3_path_format(name, HY3_PATH_MAX, "%s", word);
+    }
+    return HY3_OK;
 }
 
 hy3_status hy3_rates_read(const char *device, struct hy3_rates *rates)

@@ -3,8 +3,6 @@
 #include "app/suggest.h"
 
 #include "app/module_options.h"
-#include "app/plan_fit.h"
-#include "app/plan_time.h"
 #include "base/size.h"
 #include "comm/stop.h"
 #include "config/check.h"
@@ -127,8 +125,8 @@ static hy3_status try(struct search *s, const struct hy3_config *config, bool *f
     return HY3_OK;
 }
 
-/* Expert groups, what is sharded, and what lies in host memory. group: the configured size. */
-static hy3_status try_layouts(struct search *s, struct hy3_config c, int group)
+/* Expert groups, what is sharded, and what lies in host memory. */
+static hy3_status try_layouts(struct search *s, struct hy3_config c)
 {
     int64_t experts = s->shape->experts;
     bool fits;
@@ -136,7 +134,7 @@ static hy3_status try_layouts(struct search *s, struct hy3_config c, int group)
     for (int P = 1; P <= s->options->ranks; P++) {
         if (s->options->ranks % P != 0 || (P > 1 && (experts == 0 || experts % P != 0)))
             continue;
-        c.expert_parallel_size = P == group ? s->config->expert_parallel_size : P;
+        c.expert_parallel_size = P;
         for (c.zero_stage = 0; c.zero_stage <= 3; c.zero_stage++)
             for (int offload = HY3_OFFLOAD_none; offload <= HY3_OFFLOAD_full; offload++) {
                 c.offload = (enum hy3_offload)offload;
@@ -170,7 +168,7 @@ static hy3_status try_batches(struct search *s, struct hy3_config c)
     return HY3_OK;
 }
 
-static hy3_status search(struct search *s, int group)
+static hy3_status search(struct search *s)
 {
     struct hy3_config c = *s->config;
     struct candidate first[LAYOUTS];
@@ -178,7 +176,7 @@ static hy3_status search(struct search *s, int group)
 
     c.gradient_accumulation_steps *= c.per_device_train_batch_size;
     c.per_device_train_batch_size = 1; /* what fits at all fits so */
-    HY3_TRY(try_layouts(s, c, group));
+    HY3_TRY(try_layouts(s, c));
     count = s->count < LAYOUTS ? s->count : LAYOUTS;
     memcpy(first, s->best, sizeof first);
     for (int i = 0; i < count; i++)
@@ -266,7 +264,7 @@ hy3_status hy3_suggest_print(const struct hy3_config *config, const struct hy3_s
     int count = 0;
 
     o.trace = NULL;
-    HY3_TRY(search(&s, plan->group));
+    HY3_TRY(search(&s));
     printf("settings that fit%s\n", fits ? " and are faster" : "");
     HY3_TRY(choose(&s, limit, chosen, &count));
     for (int i = 0; i < count; i++)

@@ -4,9 +4,7 @@
 
 #include "base/plural.h"
 
-/* Ranks of each node, 1 if the nodes differ or their ranks are not consecutive: then no group is
- * sure to stay inside one. */
-static int ranks_per_node(const struct hy3_layout *layout)
+int hy3_layout_ranks_per_node(const struct hy3_layout *layout)
 {
     int64_t first = layout->world.rank, fits, size[2] = {layout->node.size, -layout->node.size};
 
@@ -44,7 +42,7 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, out->world.rank, MPI_INFO_NULL, &made);
     out->node = hy3_group_of(made);
     if (P == 0)
-        P = hy3_expert_group_size(experts, out->world.size, ranks_per_node(out));
+        P = hy3_expert_group_size(experts, out->world.size, hy3_layout_ranks_per_node(out));
     /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): P is 1 at least where it divides */
     if (P < 1 || out->world.size % P > 0)
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P,

@@ -20,6 +20,10 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
                            struct hy3_layout *out);
 void hy3_layout_close(struct hy3_layout *layout);
 
+/* Collective on layout->world. Ranks of each node, 1 if the nodes differ or their ranks are not
+ * consecutive: then no group is sure to stay inside one. */
+int hy3_layout_ranks_per_node(const struct hy3_layout *layout);
+
 /* The largest size of an expert group for `ranks` ranks in nodes of `per_node` ranks each (1: nodes
  * differ). */
 int hy3_expert_group_size(int64_t experts, int ranks, int per_node);

@@ -4,6 +4,7 @@
  * when all of this has succeeded. */
 #include "train/run.h"
 
+#include "app/expert_group.h"
 #include "app/identity.h"
 #include "app/links.h"
 #include "app/module_options.h"
@@ -54,7 +55,7 @@ static hy3_status check(struct hy3_run *run)
     HY3_TRY_DONE(hy3_module_options_check(run->config, &run->model.shape));
     if (hy3_rank(run->comm) == 0) {
         HY3_TRY_DONE(check_tokenizer(run));
-        HY3_TRY_DONE(hy3_run_time_open(run->config, &run->time));
+        HY3_TRY_DONE(hy3_run_time_open(run->config, &run->model, &run->time));
     }
 done:
     return hy3_agree(run->comm, status, "checking the configuration");
@@ -247,6 +248,8 @@ static hy3_status open_run(MPI_Comm comm, const struct hy3_config *config, bool 
     hy3_heartbeat("opening the run", 0, -1);
     hy3_wait_deadline((double)config->ddp_timeout);
     HY3_AGREE_DONE(comm, hy3_module_options_model(config, &options), "reading the configuration");
+    options.lay_out = hy3_expert_group_choose;
+    options.run = config;
     HY3_TRY_DONE(hy3_loaded_model_open(comm, &options, &run->model));
     run->comm = run->model.layout.world.comm;
     if (config->profile) {

@@ -8,10 +8,18 @@
 
 #include <math.h>
 
-hy3_status hy3_run_time_open(const struct hy3_config *config, struct hy3_run_time *time)
+hy3_status hy3_run_time_open(const struct hy3_config *config, const struct hy3_loaded_model *model,
+                             struct hy3_run_time *time)
 {
     *time = (struct hy3_run_time){0};
-    return config->rates ? hy3_rates_read(config->rates, &time->rates) : HY3_OK;
+    HY3_TRY(hy3_rates_name(config->rates, &model->backend->device, time->device));
+    return time->device[0] ? hy3_rates_read(time->device, &time->rates) : HY3_OK;
+}
+
+void hy3_run_time_restart(struct hy3_run_time *time)
+{
+    time->micros = time->update = time->tokens = 0;
+    time->steps = 0;
 }
 
 /* The step whose samples, or rows of packing, all have the mean length. */
@@ -79,10 +87,10 @@ hy3_status hy3_run_time_log(const struct hy3_config *config, const struct hy3_lo
     double steps = (double)time->steps, micros = time->micros, update = time->update;
     struct hy3_plan plan;
 
-    if (!config->rates || time->steps == 0)
+    if (time->device[0] == '\0' || time->steps == 0)
         return HY3_OK;
     HY3_TRY(predict(config, model, time, &plan));
-    hy3_log(HY3_LOG_INFO, "time: a step after the first, at the rates '%s':", config->rates);
+    hy3_log(HY3_LOG_INFO, "time: a step after the first, at the rates '%s':", time->device);
     line("micro-batches", plan.micros.seconds, micros / steps);
     line("update", plan.update.seconds, update / steps);
     line("both", plan.micros.seconds + plan.update.seconds, (micros + update) / steps);

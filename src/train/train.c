@@ -306,7 +306,7 @@ static hy3_status train_steps(struct hy3_run *run)
         HY3_TRY(train_step(run, run->last, &e));
         if (run->last == first) { /* without the one-time work of the first step */
             hy3_profile_reset();
-            run->time = (struct hy3_run_time){.rates = run->time.rates};
+            hy3_run_time_restart(&run->time);
         }
         HY3_TRY(save(run, step, &e, step == run->data.steps || ends_early(run)));
         reason = reason_after(run, step);

@@ -110,6 +110,19 @@ fail_call() {
     done
 }
 
+@test "auto expert groups follow the rates of the GPU's name, and the end compares with them" {
+    on_emulated_gpu
+    HY3_EMU_NAME="NVIDIA H100 80GB HBM3" run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" zero_stage=3
+    grep -q "expert_parallel_size: auto takes 1, .* the rates 'h100'; 2, within a node" "$ERR" ||
+        fail "$(shown)"
+    grep -q "; expert groups of 1; " "$ERR" || fail "$(shown)"
+    grep -q "time: both  *predicted .* measured" "$ERR" || fail "$(shown)"
+    HY3_EMU_NAME="NVIDIA ABACUS" run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" zero_stage=3 \
+        output_dir="$D/other"
+    grep -q "; expert groups of 2; " "$ERR" || fail "$(shown)"
+    ! grep -q "auto takes\|predicted" "$ERR" || fail "$(shown)"
+}
+
 @test "gpu-check without a GPU says so before it compiles anything" {
     ! ls /dev/nvidia[0-9]* >/dev/null 2>&1 || skip "this machine has a GPU"
     printf '#!/bin/sh\necho compiled >>"%s"\n' "$BATS_TEST_TMPDIR/calls" >"$BATS_TEST_TMPDIR/nvcc"

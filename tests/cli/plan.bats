@@ -84,6 +84,23 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
         'BEGIN { exit !(two > 1.1 * one && two < 2 * one) }' || fail "$even, then $(shown)"
 }
 
+@test "auto expert groups: within a node, with rates over nodes where that is faster" {
+    local run=("$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --rates h100 offload=optimizer)
+    seconds() { sed -n 's/.* = \([0-9.]*\) s$/\1/p' "$OUT"; }
+
+    run_ok hy3_plan "${run[@]}"
+    grep -q "expert groups of 16" "$OUT" || fail "$(shown)"
+    least=$(seconds)
+    for size in 1 8 32; do
+        run_ok hy3_plan "${run[@]}" expert_parallel_size=$size
+        awk -v a="$least" -v b="$(seconds)" 'BEGIN { exit !(a < b) }' || fail "$size: $(seconds)"
+    done
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 --rates h100 offload=none
+    grep -q "expert groups of 8" "$OUT" || fail "$(shown)"
+    run_ok hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 offload=optimizer
+    grep -q "expert groups of 8" "$OUT" || fail "$(shown)"
+}
+
 # What is suggested is planned again, as a user would.
 @test "--suggest: at most five, each fits, changes something and is faster than as configured" {
     local run=("$HY3_SOURCE/etc/hymt2_full.cfg" --shape "$HY3_SOURCE/etc/hy_mt2_30b.json" --ranks 8
