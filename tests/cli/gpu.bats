@@ -123,6 +123,24 @@ fail_call() {
     ! grep -q "auto takes\|predicted" "$ERR" || fail "$(shown)"
 }
 
+@test "the script of the day with a GPU, rehearsed with a small model" {
+    on_emulated_gpu
+    export HY3_DAY_SMALL=1
+    LIMIT=200 run_ok bash "$HY3_SOURCE/benchmarks/gpu_day.sh" bundle "$HY3_BUILD" "$D/day.tar.xz"
+    [ "$(stat -c %s "$D/day.tar.xz")" -le 60000000 ] || fail "$(cat "$OUT")"
+    tar -C "$D" -xf "$D/day.tar.xz"
+    unset HY3_CUDA_MODULE
+    LIMIT=300 run_ok env -i PATH="$PATH" HY3_DAY_SMALL=1 OMP_NUM_THREADS=1 \
+        bash "$D/gpu_day/gpu_day.sh" run "$D/day" ${HY3_LONG:+steps} 30b
+    for part in ${HY3_LONG:+lora attention full offload profile} 30b; do
+        grep -q "^$part: [0-9.]* tokens/s" "$D/day/summary" || fail "$(cat "$D/day/summary")"
+    done
+    [ "$(grep -c "device memory per rank: .* used, .* planned" "$D/day/summary")" -eq \
+        "$(grep -c "tokens/s" "$D/day/summary")" ] || fail "$(cat "$D/day/summary")"
+    grep -q "after USR1 and a resume the adapter has the same bits" "$D/day/summary"
+    ! grep -q "FAILED\|not finished" "$D/day/summary" || fail "$(cat "$D/day/summary")"
+}
+
 @test "gpu-check without a GPU says so before it compiles anything" {
     ! ls /dev/nvidia[0-9]* >/dev/null 2>&1 || skip "this machine has a GPU"
     printf '#!/bin/sh\necho compiled >>"%s"\n' "$BATS_TEST_TMPDIR/calls" >"$BATS_TEST_TMPDIR/nvcc"

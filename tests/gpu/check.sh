@@ -5,6 +5,8 @@
 # 1. every kernel against the reference
 # 2. timings, as a share of the peak
 # 3. the kernel tests under compute-sanitizer, where installed
+# HY3_BUILD_ONLY=1 stops before 1, for a machine without a GPU (benchmarks/gpu_day.sh): for
+# compute capability 9.0.
 # HY3_EMULATED=1 runs it on the emulated GPU, to test this script without one (needs the CUDA
 # headers). With HY3_SANITIZE=thread (or address,undefined) the emulated kernels are built with that
 # sanitizer and not timed; HY3_SMALL=1 restricts the tests to small shapes.
@@ -14,7 +16,7 @@ set -eu
 has_gpu() {
     nvidia-smi -L 2>/dev/null | grep -q '^GPU' || ls /dev/nvidia[0-9]* /dev/dxg >/dev/null 2>&1
 }
-[ -n "${HY3_EMULATED:-}" ] || has_gpu || {
+[ -n "${HY3_EMULATED:-}${HY3_BUILD_ONLY:-}" ] || has_gpu || {
     echo "gpu-check: error: this machine has no NVIDIA GPU (nvidia-smi -L lists none, there is no" \
         "/dev/nvidia0); run it where there is one" >&2
     exit 1
@@ -42,7 +44,8 @@ if [ -n "${HY3_EMULATED:-}" ]; then
     link() { g++ $sanitize "$@"; }
 else
     arch=-arch=native # leaves out what only 9.0 has (wgmma)
-    if nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -q '^9\.0'; then
+    if [ -n "${HY3_BUILD_ONLY:-}" ] ||
+        nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -q '^9\.0'; then
         arch="-gencode=arch=compute_90a,code=sm_90a"
     fi
     [ -z "${HY3_GPU_ARCH:-}" ] || arch=-arch=$HY3_GPU_ARCH
@@ -74,6 +77,7 @@ if [ -n "${HY3_EMULATED:-}" ]; then
 fi
 link -o "$build/kernels" "$build"/{kernels,mirror,reference}.o "${objects[@]}" -lm
 link -o "$build/bench" "$build/bench.o" "${objects[@]}" -lm
+[ -z "${HY3_BUILD_ONLY:-}" ] || exit 0
 
 failed=0
 echo "== every kernel against the reference"
