@@ -81,7 +81,7 @@ template <class T> static inline T hy3_cuda_returned(T result)
 /* clang-format off */
 #    define HY3_CHECKED_INDICES(X)                                                           \
         X(embedding, ids) X(loss, targets) X(permute, position) X(permute, token)            \
-        X(rope, positions) X(route_index, ids) X(router, ids) X(router, position)        \
+        X(rope, positions) X(route_index, ids) X(router, ids) X(router, place)           \
         X(row_dot, to) X(unpermute, position)
 
 /* clang-format on */

@@ -1,26 +1,70 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* permute.cu - token rows to the order of the experts and back, and products of rows: one block per
- * token or per few rows. Bound by memory. */
+/* permute.cu - token rows to the order of the experts and back, their labels on the way to other
+ * ranks, and products of rows: one block per token or per few rows. Bound by memory. */
 #include "cuda/cuda.h"
 
 /* Rows that a block of permute_forward copies together, or row_dot multiplies. */
 enum { ROWS = 4 };
 
-__global__ void block_order_kernel(int64_t blocks, const int64_t *table, int32_t *token,
-                                   int32_t *position)
+/* A thread for each token. */
+__global__ void label_kernel(hy3_label a)
 {
-    int64_t first = table[blockIdx.x], second = table[blocks + blockIdx.x];
+    int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, slot = 0, end = 0;
+    const hy3_row_label empty = {-1, 0, 0};
 
-    for (int64_t i = threadIdx.x; i < table[2 * blocks + blockIdx.x]; i += blockDim.x) {
-        token[second + i] = (int32_t)(first + i);
-        position[first + i] = (int32_t)(second + i);
+    if (t >= a.T)
+        return;
+    for (int64_t i = t * a.k; i < (t + 1) * a.k; i++) {
+        hy3_row_label label;
+
+        if (a.parcel[i] >= 0) {
+            while (slot < end)
+                a.labels[slot++] = empty;
+            slot = a.parcel[i] * a.width;
+            end = slot + a.width;
+        }
+        label.block = (int32_t)(a.ids[i] % a.held * a.sources + a.source);
+        label.place = (int32_t)(a.position[i] - a.starts[a.ids[i]]);
+        label.weight = a.weights[i];
+        a.labels[slot] = label;
+        a.slot[i] = (int32_t)slot++;
     }
+    while (slot < end)
+        a.labels[slot++] = empty;
 }
 
-hy3_status hy3_cuda_block_order(struct hy3_stream *stream, const struct hy3_block_order *a)
+hy3_status hy3_cuda_label(struct hy3_stream *stream, const struct hy3_label *a)
 {
-    HY3_CUDA_LAUNCH(block_order_kernel, (unsigned)a->blocks, 256, 0,
-                    hy3_cuda_stream(stream)->stream, a->blocks, a->table, a->token, a->position);
+    if (a->T > 0)
+        HY3_CUDA_LAUNCH(label_kernel, blocks_for(a->T, 128), 128, 0,
+                        hy3_cuda_stream(stream)->stream, *a);
+    return HY3_OK;
+}
+
+/* A thread for each label. */
+__global__ void unlabel_kernel(hy3_unlabel a)
+{
+    int64_t s = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    hy3_row_label label;
+    int32_t row = -1;
+
+    if (s >= a.N * a.k)
+        return;
+    label = a.labels[s];
+    if (label.block >= 0) {
+        row = (int32_t)(a.first[label.block] + label.place);
+        a.token[row] = (int32_t)(s / a.k);
+        a.slot[row] = (int32_t)s;
+    }
+    a.position[s] = row;
+    a.weights[s] = row < 0 ? 0 : label.weight;
+}
+
+hy3_status hy3_cuda_unlabel(struct hy3_stream *stream, const struct hy3_unlabel *a)
+{
+    if (a->N > 0)
+        HY3_CUDA_LAUNCH(unlabel_kernel, blocks_for(a->N * a->k, 256), 256, 0,
+                        hy3_cuda_stream(stream)->stream, *a);
     return HY3_OK;
 }
 
@@ -79,20 +123,23 @@ __global__ void permute_backward_kernel(int64_t H, int k, const int32_t *positio
 
 template <class T, int N>
 __global__ void unpermute_forward_kernel(int64_t H, int k, const int32_t *position,
-                                         const float *weights, const T *y, const T *shared, T *out)
+                                         const float *weights, const T *y, const T *shared, T *out,
+                                         int accumulate)
 {
     const int32_t *rows = position + (int64_t)blockIdx.x * k;
-    const float *weight = weights + (int64_t)blockIdx.x * k;
+    const float *weight = weights ? weights + (int64_t)blockIdx.x * k : NULL;
     int64_t own = (int64_t)blockIdx.x * H;
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
         float sum[N] = {};
 
         for (int j = 0; j < k; j++)
-            add_to(sum, y + (int64_t)rows[j] * H + i, weight[j]);
+            if (rows[j] >= 0)
+                add_to(sum, y + (int64_t)rows[j] * H + i, weight ? weight[j] : 1);
         if (shared)
             add_to(sum, shared + own + i);
-        add_to(sum, out + own + i);
+        if (accumulate)
+            add_to(sum, out + own + i);
         store(out + own + i, sum);
     }
 }
@@ -102,16 +149,18 @@ __global__ void unpermute_backward_kernel(int64_t H, int k, const int32_t *posit
                                           const float *weights, const T *dout, T *dy)
 {
     const int32_t *rows = position + (int64_t)blockIdx.x * k;
-    const float *weight = weights + (int64_t)blockIdx.x * k;
+    const float *weight = weights ? weights + (int64_t)blockIdx.x * k : NULL;
 
     for (int64_t i = threadIdx.x * N; i < H; i += blockDim.x * N) {
         float d[N], own[N];
 
         load(d, dout + (int64_t)blockIdx.x * H + i);
         for (int j = 0; j < k; j++) {
+            if (rows[j] < 0)
+                continue;
             HY3_UNROLL
             for (int n = 0; n < N; n++)
-                own[n] = weight[j] * d[n];
+                own[n] = weight ? weight[j] * d[n] : d[n];
             store(dy + (int64_t)rows[j] * H + i, own);
         }
     }
@@ -166,7 +215,7 @@ static hy3_status unpermute_forward(struct hy3_stream *stream, const struct hy3_
     if (a->T > 0)
         HY3_CUDA_LAUNCH((unpermute_forward_kernel<T, N>), (unsigned)a->T, threads_for(a->H / N), 0,
                         hy3_cuda_stream(stream)->stream, a->H, (int)a->k, a->position, a->weights,
-                        (const T *)a->y, (const T *)a->shared, (T *)a->out);
+                        (const T *)a->y, (const T *)a->shared, (T *)a->out, (int)a->accumulate);
     return HY3_OK;
 }
 
@@ -206,14 +255,14 @@ hy3_status hy3_cuda_permute_backward(struct hy3_stream *stream, const struct hy3
 
 hy3_status hy3_cuda_unpermute_forward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
-    HY3_CUDA_CHECK_INDICES(stream, unpermute, position, a->T * a->k, 0, a->R);
+    HY3_CUDA_CHECK_INDICES(stream, unpermute, position, a->T * a->k, -1, a->R);
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->y, a->shared, a->out), N,
                  return unpermute_forward<T, N>(stream, a));
 }
 
 hy3_status hy3_cuda_unpermute_backward(struct hy3_stream *stream, const struct hy3_unpermute *a)
 {
-    HY3_CUDA_CHECK_INDICES(stream, unpermute, position, a->T * a->k, 0, a->R);
+    HY3_CUDA_CHECK_INDICES(stream, unpermute, position, a->T * a->k, -1, a->R);
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->H, a->dout, a->dy), N,
                  return unpermute_backward<T, N>(stream, a));
 }
@@ -221,6 +270,6 @@ hy3_status hy3_cuda_unpermute_backward(struct hy3_stream *stream, const struct h
 hy3_status hy3_cuda_row_dot(struct hy3_stream *stream, const struct hy3_row_dot *a)
 {
     if (a->to)
-        HY3_CUDA_CHECK_INDICES(stream, row_dot, to, a->N, 0, a->N);
+        HY3_CUDA_CHECK_INDICES(stream, row_dot, to, a->N, 0, a->places);
     HY3_BY_WIDTH(a->dtype, T, is_wide<T>(a->C, a->a, a->b), N, return row_dot<T, N>(stream, a));
 }

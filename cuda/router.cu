@@ -88,12 +88,11 @@ hy3_status hy3_cuda_router_forward(struct hy3_stream *stream, const struct hy3_r
 
 /* See hy3_cpu_router_backward. */
 __global__ void router_backward_kernel(int E, int k, const float *logits, const int32_t *ids,
-                                       const int32_t *position, const float *products,
-                                       float *dlogits)
+                                       const int32_t *place, const float *products, float *dlogits)
 {
     int64_t t = blockIdx.x;
     const int32_t *own = ids + t * k;
-    const int32_t *row = position + t * k;
+    const int32_t *at = place + t * k;
     float sum = 1e-20f, all = 0;
     int lane = threadIdx.x;
 
@@ -101,48 +100,58 @@ __global__ void router_backward_kernel(int E, int k, const float *logits, const 
         dlogits[t * E + e] = 0;
     for (int j = 0; j < k; j++) {
         sum += sigmoid(logits[t * E + own[j]]);
-        all += products[row[j]];
+        all += products[at[j]];
     }
     __syncwarp();
     for (int j = lane; j < k; j += 32) {
         float s = sigmoid(logits[t * E + own[j]]);
 
-        dlogits[t * E + own[j]] = (products[row[j]] - s / sum * all) * (1 - s);
+        dlogits[t * E + own[j]] = (products[at[j]] - s / sum * all) * (1 - s);
     }
 }
 
 hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_router *a)
 {
     HY3_CUDA_CHECK_INDICES(stream, router, ids, a->T * a->k, 0, a->E);
-    HY3_CUDA_CHECK_INDICES(stream, router, position, a->T * a->k, 0, a->T * a->k);
+    HY3_CUDA_CHECK_INDICES(stream, router, place, a->T * a->k, 0, a->R);
     if (a->T > 0)
         HY3_CUDA_LAUNCH(router_backward_kernel, (unsigned)a->T, 32, 0,
                         hy3_cuda_stream(stream)->stream, (int)a->E, (int)a->k, a->logits, a->ids,
-                        a->position, a->products, a->dlogits);
+                        a->place, a->products, a->dlogits);
     return HY3_OK;
 }
 
-/* ---- order of the rows by expert: a stable counting sort, one block per chunk of rows ---- */
+/* ---- order of the rows by owner: a stable counting sort, one block per chunk of rows ---- */
 
 /* Threads of a block, which is also rows of a chunk, at most; threads of the block that scans;
  * shared memory of a block on any device. */
 enum { CHUNK = 512, SCAN = 1024, SHARED = 48 << 10 };
 
-/* counts[expert][chunk] */
-__global__ void route_count_kernel(int64_t n, int E, const int32_t *ids, int32_t *counts)
+/* Of choice i; -1: that of the token's choice before. */
+HY3_DEVICE int owner_of(const int32_t *ids, int64_t i, int k, int width)
+{
+    int owner = ids[i] / width;
+
+    return i % k > 0 && ids[i - 1] / width == owner ? -1 : owner;
+}
+
+/* counts[owner][chunk] */
+__global__ void route_count_kernel(int64_t n, int G, int k, int width, const int32_t *ids,
+                                   int32_t *counts)
 {
     HY3_DYNAMIC_SHARED(memory);
     int32_t *count = (int32_t *)memory;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    int owner = i < n ? owner_of(ids, i, k, width) : -1;
 
-    for (int e = threadIdx.x; e < E; e += blockDim.x)
-        count[e] = 0;
+    for (int g = threadIdx.x; g < G; g += blockDim.x)
+        count[g] = 0;
     __syncthreads();
-    if (i < n)
-        atomicAdd(&count[ids[i]], 1); /* integers: independent of order */
+    if (owner >= 0)
+        atomicAdd(&count[owner], 1); /* integers: independent of order */
     __syncthreads();
-    for (int e = threadIdx.x; e < E; e += blockDim.x)
-        counts[(int64_t)e * gridDim.x + blockIdx.x] = count[e];
+    for (int g = threadIdx.x; g < G; g += blockDim.x)
+        counts[(int64_t)g * gridDim.x + blockIdx.x] = count[g];
 }
 
 /* Sum of x over the threads before this one; sums [32] is shared memory. */
@@ -164,7 +173,7 @@ HY3_DEVICE int block_sum_before(int x, int *sums)
     return sum;
 }
 
-/* Exclusive prefix sum of counts: where each chunk's rows of an expert begin. One block. */
+/* Exclusive prefix sum of counts: where each chunk's rows of an owner begin. One block. */
 __global__ void route_scan_kernel(int64_t n, int32_t *counts)
 {
     HY3_SHARED(int, sums, [32]);
@@ -183,13 +192,13 @@ __global__ void route_scan_kernel(int64_t n, int32_t *counts)
     }
 }
 
-/* Lanes of the warp with the same expert; experts are below 2^bits. */
-HY3_DEVICE unsigned lanes_of(int expert, int bits)
+/* Lanes of the warp with the same owner; owners are below 2^bits. */
+HY3_DEVICE unsigned lanes_of(int owner, int bits)
 {
     unsigned same = 0xffffffffu;
 
     for (int bit = 0; bit < bits; bit++) {
-        int is_set = expert >> bit & 1;
+        int is_set = owner >> bit & 1;
         unsigned set = __ballot_sync(0xffffffffu, is_set);
 
         same &= is_set ? set : ~set;
@@ -198,44 +207,46 @@ HY3_DEVICE unsigned lanes_of(int expert, int bits)
 }
 
 /* Each chunk hands its places to its warps, and each warp to its lanes. */
-__global__ void route_place_kernel(int64_t n, int E, int k, int bits, const int32_t *ids,
+__global__ void route_place_kernel(int64_t n, int G, int k, int width, int bits, const int32_t *ids,
                                    const int32_t *places, int32_t *position, int32_t *token,
                                    int64_t *starts)
 {
     HY3_DYNAMIC_SHARED(memory);
-    int32_t *next = (int32_t *)memory; /* [warps][E] */
+    int32_t *next = (int32_t *)memory; /* [warps][G] */
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    int expert = i < n ? ids[i] : 0;
-    unsigned same = lanes_of(expert, bits) & __ballot_sync(0xffffffffu, i < n);
+    int owner = i < n ? owner_of(ids, i, k, width) : -1;
+    unsigned same = lanes_of(owner, bits) & __ballot_sync(0xffffffffu, owner >= 0);
     int rank = __popc(same & ((1u << lane) - 1));
 
-    for (int e = threadIdx.x; e < warps * E; e += blockDim.x)
-        next[e] = 0;
+    for (int g = threadIdx.x; g < warps * G; g += blockDim.x)
+        next[g] = 0;
     __syncthreads();
-    if (i < n && rank == 0)
-        next[warp * E + expert] = __popc(same);
+    if (owner >= 0 && rank == 0)
+        next[warp * G + owner] = __popc(same);
     __syncthreads();
-    for (int e = threadIdx.x; e < E; e += blockDim.x) {
-        int place = places[(int64_t)e * gridDim.x + blockIdx.x];
+    for (int g = threadIdx.x; g < G; g += blockDim.x) {
+        int place = places[(int64_t)g * gridDim.x + blockIdx.x];
 
         if (blockIdx.x == 0)
-            starts[e] = place;
+            starts[g] = place;
         for (int w = 0; w < warps; w++) {
-            int count = next[w * E + e];
+            int count = next[w * G + g];
 
-            next[w * E + e] = place;
+            next[w * G + g] = place;
             place += count;
         }
+        if (g == G - 1 && blockIdx.x == gridDim.x - 1)
+            starts[G] = place;
     }
-    if (blockIdx.x == 0 && threadIdx.x == 0)
-        starts[E] = n;
     __syncthreads();
-    if (i < n) {
-        int place = next[warp * E + expert] + rank;
+    if (owner >= 0) {
+        int place = next[warp * G + owner] + rank;
 
         position[i] = place;
         token[place] = (int32_t)(i / k);
+    } else if (i < n) {
+        position[i] = -1;
     }
 }
 
@@ -244,26 +255,27 @@ hy3_status hy3_cuda_route_index(struct hy3_stream *stream, const struct hy3_rout
     cudaStream_t s = hy3_cuda_stream(stream)->stream;
     int64_t n = a->T * a->k;
     unsigned threads = threads_for(n, CHUNK), chunks;
-    size_t row = (size_t)a->E * sizeof(int32_t);
+    size_t row = (size_t)a->G * sizeof(int32_t);
     int32_t *counts;
     int bits = 0;
 
-    HY3_CUDA_CHECK_INDICES(stream, route_index, ids, a->T * a->k, 0, a->E);
+    HY3_CUDA_CHECK_INDICES(stream, route_index, ids, a->T * a->k, 0, a->G * a->width);
     if (n == 0) {
-        HY3_CUDA_TRY(cudaMemsetAsync(a->starts, 0, (size_t)(a->E + 1) * sizeof *a->starts, s));
+        HY3_CUDA_TRY(cudaMemsetAsync(a->starts, 0, (size_t)(a->G + 1) * sizeof *a->starts, s));
         return HY3_OK;
     }
-    while ((int64_t)1 << bits < a->E)
+    while ((int64_t)1 << bits < a->G)
         bits++;
     while (threads > 32 && threads / 32 * row > SHARED)
         threads -= 32;
     chunks = blocks_for(n, threads);
     HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, chunks * row, &counts));
-    HY3_CUDA_LAUNCH(route_count_kernel, chunks, threads, row, s, n, (int)a->E, a->ids, counts);
-    HY3_CUDA_LAUNCH(route_scan_kernel, 1, threads_for(chunks * a->E, SCAN), 0, s, chunks * a->E,
+    HY3_CUDA_LAUNCH(route_count_kernel, chunks, threads, row, s, n, (int)a->G, (int)a->k,
+                    (int)a->width, a->ids, counts);
+    HY3_CUDA_LAUNCH(route_scan_kernel, 1, threads_for(chunks * a->G, SCAN), 0, s, chunks * a->G,
                     counts);
-    HY3_CUDA_LAUNCH(route_place_kernel, chunks, threads, threads / 32 * row, s, n, (int)a->E,
-                    (int)a->k, bits, a->ids, (const int32_t *)counts, a->position, a->token,
-                    a->starts);
+    HY3_CUDA_LAUNCH(route_place_kernel, chunks, threads, threads / 32 * row, s, n, (int)a->G,
+                    (int)a->k, (int)a->width, bits, a->ids, (const int32_t *)counts, a->position,
+                    a->token, a->starts);
     return HY3_OK;
 }

@@ -105,7 +105,7 @@ static void check_permute(const struct hy3_permute *a)
 static void check_unpermute(const struct hy3_unpermute *a)
 {
     NEED(unpermute, a->T >= 0 && a->R >= 0 && a->H > 0 && a->k > 0 && is_dtype(a->dtype));
-    NEED(unpermute, a->T == 0 || (a->position && a->weights && (a->dout ? a->dy : a->y)));
+    NEED(unpermute, a->T == 0 || (a->position && (a->dout ? a->dy : a->y)));
 }
 
 static void check_swiglu(const struct hy3_swiglu *a)
@@ -123,14 +123,22 @@ static void check_loss(const struct hy3_loss *a)
 
 static void check_route_index(const struct hy3_route_index *a)
 {
-    NEED(route_index, a->T >= 0 && a->E > 0 && a->k > 0 && a->starts);
+    NEED(route_index, a->T >= 0 && a->G > 0 && a->k > 0 && a->width > 0 && a->starts);
     NEED(route_index, a->T == 0 || (a->ids && a->position && a->token));
 }
 
-static void check_block_order(const struct hy3_block_order *a)
+static void check_label(const struct hy3_label *a)
 {
-    NEED(block_order, a->n >= 0 && a->blocks > 0 && a->table);
-    NEED(block_order, a->n == 0 || (a->token && a->position));
+    NEED(label, a->T >= 0 && a->k > 0 && a->width > 0 && a->held > 0);
+    NEED(label, a->source >= 0 && a->source < a->sources);
+    NEED(label, a->T == 0 || (a->ids && a->position && a->starts && a->weights && a->parcel));
+    NEED(label, a->T == 0 || (a->labels && a->slot));
+}
+
+static void check_unlabel(const struct hy3_unlabel *a)
+{
+    NEED(unlabel, a->N >= 0 && a->R >= a->N && a->k > 0 && a->blocks > 0 && a->first);
+    NEED(unlabel, a->N == 0 || (a->labels && a->token && a->slot && a->position && a->weights));
 }
 
 static void check_row_dot(const struct hy3_row_dot *a)

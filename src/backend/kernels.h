@@ -19,7 +19,7 @@
 /* clang-format off */
 #define HY3_PAIRS(X) X(embedding) X(rmsnorm) X(rope) X(attention) X(router) X(permute) X(unpermute) \
                      X(swiglu) X(loss)
-#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(block_order) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
+#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(label) X(unlabel) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
                      X(square_sum) X(adamw)
 
 /* clang-format on */
@@ -134,33 +134,63 @@ struct hy3_attention {
 struct hy3_router {
     int64_t T, E, k; /* here E is all experts of the layer, k <= E */
     float scaling;
-    bool replay;             /* ids are given (recomputation): only weights are computed */
-    const float *logits;     /* [T,E] */
-    const float *bias;       /* [E] */
-    int32_t *ids;            /* [T,k] forward: =, or read with replay */
-    float *weights;          /* [T,k] forward: = */
-    const int32_t *position; /* [T,k] rows of (t,j) */
-    const float *products; /* [T k] backward: of each row, its weight times the weight's gradient */
+    bool replay;           /* ids are given (recomputation): only weights are computed */
+    const float *logits;   /* [T,E] */
+    const float *bias;     /* [E] */
+    int32_t *ids;          /* [T,k] forward: =, or read with replay */
+    float *weights;        /* [T,k] forward: = */
+    int64_t R;             /* backward: numbers in products */
+    const int32_t *place;  /* [T,k] backward: places of (t,j) in products */
+    const float *products; /* [R] backward: of each row, its weight times the weight's gradient */
     float *dlogits;        /* [T,E] backward: = */
 };
 
-/* Stable counting sort of the routed rows by expert: rows of expert e stand at starts[e] ..
- * starts[e+1], by token ascending. position[t,j] is the row of (t,j), token[row] its token. */
+/* Stable counting sort of the routed rows by owner, which has `width` experts (1: each expert by
+ * itself); G owners. Rows of owner g stand at starts[g] .. starts[g+1], by token ascending.
+ * position[t,j] is the row of (t,j), token[row] its token. A token has one row of an owner: where
+ * ids[t,j] and ids[t,j-1] have the same one, position[t,j] is -1. */
 struct hy3_route_index {
-    int64_t T, E, k;
-    const int32_t *ids; /* [T,k] */
+    int64_t T, G, k, width;
+    const int32_t *ids; /* [T,k] below G width, ascending within a token */
     int32_t *position;  /* [T,k] = */
-    int32_t *token;     /* [T k] = */
-    int64_t *starts;    /* [E+1] = */
+    int32_t *token;     /* [T k] = as many as there are rows */
+    int64_t *starts;    /* [G+1] = */
 };
 
-/* An index between two orders of the same n rows: block b is the rows from first[b] of one and from
- * second[b] of the other, count[b] of them. With i a row of the first order and j the same one of
- * the second: token[j] = i, position[i] = j. */
-struct hy3_block_order {
-    int64_t n, blocks;
-    const int64_t *table;      /* [3,blocks]: first, second, count */
-    int32_t *token, *position; /* [n] = */
+/* What a row that travels to its experts says of one of them: the row of the expert is the
+ * place-th of the block, and counts with `weight`. */
+struct hy3_row_label {
+    int32_t block, place; /* block -1: none */
+    float weight;
+};
+
+/* Labels of the rows with which tokens travel to their experts: parcel[t,j] is that of token t to
+ * its j-th one; -1: that of j-1. A parcel's labels, at most `width`, are those of its experts,
+ * ascending, then empty ones. The experts are held `held` together, and their rows come from
+ * `sources`; this is the one with number `source`. The block of an expert's rows is its number
+ * among the held ones times sources + source, the place that of the row among the source's rows of
+ * the expert. slot[t,j] is the number of the label of (t,j). */
+struct hy3_label {
+    int64_t T, k, width, held, sources, source;
+    const int32_t *ids, *position; /* [T,k], of struct hy3_route_index with width 1 */
+    const int64_t *starts;         /* of each expert, the same */
+    const float *weights;          /* [T,k] */
+    const int32_t *parcel;         /* [T,k] */
+    struct hy3_row_label *labels;  /* [parcels,width] = */
+    int32_t *slot;                 /* [T,k] = */
+};
+
+/* The R rows of experts that N received rows with labels come to: block b begins at row first[b],
+ * less the places of it that are not in this round. With row r that of label s: token[r] = s / k,
+ * slot[r] = s, position[s] = r, weights[s] = its weight; position -1 and weight 0 where a label is
+ * empty. */
+struct hy3_unlabel {
+    int64_t N, R, k, blocks;
+    const struct hy3_row_label *labels; /* [N,k] */
+    const int64_t *first;               /* [blocks] */
+    int32_t *token, *slot;              /* [R] = */
+    int32_t *position;                  /* [N,k] = */
+    float *weights;                     /* [N,k] = */
 };
 
 /* Rows to the order of an index, and their gradients back:
@@ -179,19 +209,21 @@ struct hy3_permute {
 };
 
 /* Weighted sum of each token's expert rows, with the shared expert and the residual, rounded once:
- * forward: out[t] += shared[t] + sum_j weights[t,j] y[position[t,j]], in fp32, j ascending (then
- * shared).
- * backward: dy[position[t,j]] = weights[t,j] dout[t]. */
+ * forward: out[t] (= or +=) shared[t] + sum_j weights[t,j] y[position[t,j]], in fp32, j ascending
+ * (then shared).
+ * backward: dy[position[t,j]] = weights[t,j] dout[t].
+ * Where position is negative the term is absent. */
 struct hy3_unpermute {
     int64_t T, R, H, k;
     hy3_dtype dtype;
     const int32_t *position; /* [T,k] */
-    const float *weights;    /* [T,k] */
+    const float *weights;    /* [T,k]; NULL: all 1 */
     const void *y;           /* [R,H] forward */
     const void *shared;      /* [T,H] or NULL */
-    void *out;               /* [T,H] forward: += */
-    const void *dout;        /* [T,H] */
-    void *dy;                /* [R,H] backward: = */
+    void *out;               /* [T,H] forward: =, or += if accumulate */
+    bool accumulate;
+    const void *dout; /* [T,H] */
+    void *dy;         /* [R,H] backward: = */
 };
 
 /* Dot products of rows: y[to[n]] = sum_c a[n,c] b[n,c], in fp32. */
@@ -199,8 +231,9 @@ struct hy3_row_dot {
     int64_t N, C;
     hy3_dtype dtype;
     const void *a, *b; /* [N,C] */
-    const int32_t *to; /* [N] a permutation; NULL: y[n] */
-    float *y;          /* [N] = */
+    const int32_t *to; /* [N] different places; NULL: y[n] */
+    int64_t places;    /* of y, where `to` is given */
+    float *y;          /* [places], or [N] = */
 };
 
 /* y = silu(gate) * up, silu(a) = a sigmoid(a). gate and up are two matrices [N,I], or the halves of

@@ -25,7 +25,7 @@ struct hy3_pass {
     struct hy3_experts experts;
     struct hy3_unit_order order;
     int64_t *host_starts; /* [layers (E+1)] rows of each expert, pinned */
-    int64_t *host_counts; /* [layers,P,E] rows of each rank for each expert; NULL: P is 1 */
+    int64_t *host_counts; /* [layers,P,counts] see hy3_exchange_count; NULL: P is 1 */
     struct hy3_inputs inputs;
     float *host_loss; /* [max_tokens], pinned */
     const struct hy3_probe *probe;
@@ -41,6 +41,7 @@ static struct hy3_workspace_shape workspace_shape(const struct hy3_pass *p, int6
     return (struct hy3_workspace_shape){.model = p->shape,
                                         .lora = hy3_bind_lora(p->store),
                                         .size = layer_size(p, T),
+                                        .exchange = &p->experts.exchange,
                                         .backward = p->options.backward,
                                         .checkpointing = p->options.checkpointing,
                                         .noise = p->options.noise_alpha > 0};
@@ -60,7 +61,9 @@ static hy3_status allocate(struct hy3_pass *p)
     HY3_TRY(hy3_device_host_array(&p->backend->device, layers * ((size_t)s->experts + 1),
                                   sizeof(int64_t), &p->host_starts));
     if (ranks > 1) {
-        HY3_TRY(hy3_alloc(&p->host_counts, layers * ranks * (size_t)s->experts, sizeof(int64_t)));
+        HY3_TRY(hy3_alloc(&p->host_counts,
+                          layers * ranks * (size_t)hy3_exchange_counts(&p->experts.exchange),
+                          sizeof(int64_t)));
         HY3_TRY(hy3_exchange_open(&p->experts.exchange));
     }
     HY3_TRY(hy3_inputs_open(&p->backend->device, p->options.max_tokens,
@@ -85,6 +88,7 @@ static void choose_exchange(struct hy3_pass *p)
     p->experts.exchange = (struct hy3_exchange){.backend = p->backend,
                                                 .group = group,
                                                 .experts = p->shape->experts,
+                                                .top_k = p->shape->top_k,
                                                 .slots = (int)p->shape->layers,
                                                 .hidden = p->shape->hidden,
                                                 .dtype = p->dtype};
@@ -193,9 +197,9 @@ static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *bat
 
 static int64_t *counts_at(const struct hy3_pass *p, int layer)
 {
-    return p->host_counts
-               ? p->host_counts + layer * p->shape->experts * p->experts.exchange.group->size
-               : NULL;
+    const struct hy3_exchange *x = &p->experts.exchange;
+
+    return p->host_counts ? p->host_counts + layer * hy3_exchange_counts(x) * x->group->size : NULL;
 }
 
 /* Whether the activations of every layer stay until its backward. */
@@ -315,13 +319,9 @@ static hy3_status begin(struct hy3_pass *p, const struct hy3_batch *batch, bool 
     HY3_ASSERT(batch->T <= p->options.max_tokens && batch->S <= p->options.max_samples);
     hy3_arena_reset(&p->arena, 0);
     hy3_stream_buffers_take(&shape, &p->arena, &p->buffers);
-    p->experts.exchange.arrival = p->buffers.arrival;
-    p->experts.exchange.token = p->buffers.expert_token;
-    p->experts.exchange.position = p->buffers.expert_position;
-    p->experts.exchange.blocks = p->buffers.expert_blocks;
+    p->experts.exchange.memory = p->buffers.exchange;
     p->experts.exchange.loaded = -1;
     p->experts.out = p->buffers.expert_out;
-    p->experts.products = p->buffers.expert_products;
     hy3_store_schedule(p->store, p->order.units, training ? p->order.count : p->order.forward);
     HY3_TRY(hy3_inputs_upload(&p->inputs, p->backend, p->stream, batch, &p->buffers));
     if (training && p->inputs.token_keys)

@@ -26,13 +26,8 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
             hy3_shape_is_moe(s, i) ? hy3_arena_take(arena, T * s->top_k, sizeof(int32_t)) : NULL;
     out->d = shape->backward ? hy3_arena_take(arena, T * s->hidden, size) : NULL;
     if (shape->size.C > 0) {
-        out->arrival = hy3_arena_take(arena, shape->size.C * s->hidden, size);
+        hy3_exchange_take(shape->exchange, T, shape->backward, arena, &out->exchange);
         out->expert_out = hy3_arena_take(arena, shape->size.C * s->hidden, size);
-        out->expert_token = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
-        out->expert_position = hy3_arena_take(arena, shape->size.C, sizeof(int32_t));
-        out->expert_blocks = hy3_arena_take(arena, 3 * s->experts, sizeof(int64_t));
-        if (shape->backward)
-            out->expert_products = hy3_arena_take(arena, shape->size.C, sizeof(float));
     }
     if (shape->lora)
         hy3_lora_buffers_take(s, shape->lora, &shape->size, shape->backward, arena, &out->lora);

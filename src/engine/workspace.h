@@ -10,14 +10,16 @@
 #pragma once
 
 #include "model/layer.h"
+#include "parallel/exchange.h"
 
 struct hy3_workspace_shape {
     const struct hy3_shape *model;
-    const struct hy3_lora *lora; /* NULL: no adapter */
-    struct hy3_layer_size size;  /* of a micro-batch */
-    bool backward;               /* training; else only the forward pass */
-    bool checkpointing;          /* activations of one layer at a time */
-    bool noise;                  /* in training the embeddings get noise */
+    const struct hy3_lora *lora;         /* NULL: no adapter */
+    struct hy3_layer_size size;          /* of a micro-batch */
+    const struct hy3_exchange *exchange; /* where experts are spread over ranks */
+    bool backward;                       /* training; else only the forward pass */
+    bool checkpointing;                  /* activations of one layer at a time */
+    bool noise;                          /* in training the embeddings get noise */
 };
 
 /* Buffers that live through a micro-batch. Device memory unless HOST. */
@@ -31,12 +33,10 @@ struct hy3_stream_buffers {
     int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
     void *d;          /* [T,H] gradient of the residual */
     struct hy3_lora_buffers lora;
-    uint64_t *token_keys;                    /* [T] of dropout and noise */
-    float *noise_scale;                      /* [T] */
-    void *arrival, *expert_out;              /* [C,H], where experts are spread over ranks */
-    int32_t *expert_token, *expert_position; /* [C] */
-    int64_t *expert_blocks;                  /* [3,E] */
-    float *expert_products;                  /* [C] of a backward */
+    uint64_t *token_keys;                /* [T] of dropout and noise */
+    float *noise_scale;                  /* [T] */
+    struct hy3_exchange_memory exchange; /* where experts are spread over ranks */
+    void *expert_out;                    /* [C,H] the same */
 };
 
 void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,

@@ -76,7 +76,7 @@ void hy3_scratch_take(const struct hy3_shape *s, const struct hy3_layer_size *of
         hy3_arena_take(arena, T * larger(dense ? s->intermediate : 0, s->shared_experts * I), size);
     if (s->experts == 0)
         return;
-    w->products = hy3_arena_take(arena, R, sizeof(float));
+    w->products = of->C > 0 ? NULL : hy3_arena_take(arena, R, sizeof(float));
     w->dlogits = hy3_arena_take(arena, T * s->experts, sizeof(float));
     w->dn_wide = hy3_arena_take(arena, T * H, sizeof(float));
     w->drows = hy3_arena_take(arena, R * H, size);

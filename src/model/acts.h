@@ -22,9 +22,9 @@ struct hy3_layer_acts {
     int32_t *ids, *position, *token;          /* [T,k], [T,k], [R] */
     int64_t *starts;                          /* [E+1] */
     int64_t *host_starts;                     /* HOST [E+1]: rows of each expert */
-    void *rows;                               /* [R,H] the tokens' rows in expert order */
-    void *rows_out;                /* [R,H] the experts' results; of the forward alone, not kept */
-    void *held_rows;               /* [C,H] rows of this rank's experts; `rows` if it holds all */
+    void *rows;      /* [R,H] the tokens' rows in expert order, or as they travel to other ranks */
+    void *rows_out;  /* [R,H] what the experts made of them; of the forward alone, not kept */
+    void *held_rows; /* [C,H] rows of this rank's experts; `rows` if it holds all */
     void *held_gate_up, *held_act; /* [C,2I], [C,I] */
 };
 
@@ -32,9 +32,9 @@ struct hy3_layer_acts {
 struct hy3_layer_scratch {
     void *dn, *dq, *dk, *dv, *dq_raw, *dk_raw, *dout; /* [T,H], as q, k, v, q_raw, k_raw, o */
     void *dact;                                       /* [T,I] */
-    float *products, *dlogits, *dn_wide;              /* [R], [T,E], [T,H] */
-    void *drows;                                      /* [R,H] */
-    void *held_dact;                                  /* [C,I] */
+    float *products, *dlogits, *dn_wide; /* [R] NULL where experts are spread, [T,E], [T,H] */
+    void *drows;                         /* [R,H] */
+    void *held_dact;                     /* [C,I] */
 };
 
 /* Determines the sizes of a layer's arrays. */

@@ -52,8 +52,18 @@ struct hy3_expert_rows {
     void *rows, *gate_up, *act; /* [R,H], [R,2I], [R,I] */
     void *out;                  /* [R,H] */
     void *d, *dact;             /* [R,H] d(out), then d(rows); [R,I] */
-    float *products;            /* [R] of each row, its weight times the weight's gradient */
+    float *products;            /* of each row, its weight times the weight's gradient */
     const int32_t *to;          /* [R] their places; NULL: as the rows lie */
+    int64_t places;             /* in products */
+};
+
+/* Where what the experts return lies in rows_out, in drows and in the products. Device memory. */
+struct hy3_returned_rows {
+    int64_t R, places;       /* rows; products */
+    const int32_t *position; /* [T,k] rows of a token; -1: in the one before */
+    const float *weights;    /* [T,k] of the rows; NULL: they have been applied */
+    const int32_t *place;    /* [T,k] of a token's products */
+    const float *products;   /* [places] */
 };
 
 /* The arguments of a layer's parts. */
@@ -68,6 +78,7 @@ struct hy3_layer {
     struct hy3_layer_acts *acts;
     struct hy3_layer_scratch *scratch;     /* backward only */
     const struct hy3_expert_rows *experts; /* of the experts part */
+    struct hy3_returned_rows returned;     /* of the parts after the experts */
     const struct hy3_lora *lora;           /* with lora_buffers, if the model has an adapter */
     const struct hy3_lora_buffers *lora_buffers;
     const uint64_t *dropout_keys; /* [T] one a token, see struct hy3_dropout; NULL: no dropout */
@@ -90,15 +101,21 @@ hy3_status hy3_attention_part_backward(const struct hy3_layer *layer, void *d);
 hy3_status hy3_dense_part_forward(const struct hy3_layer *layer);
 hy3_status hy3_dense_part_backward(const struct hy3_layer *layer, void *d);
 
-/* mid -> normalised tokens, choice of experts, rows in expert order, and the shared expert. Leaves
- * the row counts in host_starts (synchronises, unless replay). */
+/* mid -> normalised tokens, choice of experts, order of their rows. The row counts are in
+ * host_starts once the stream has been waited for (unless replay). */
 hy3_status hy3_route_part_forward(const struct hy3_layer *layer);
 /* From drows (gradient of the rows), products and d(out): adds everything that flows into mid to
  * d. */
 hy3_status hy3_route_part_backward(const struct hy3_layer *layer, void *d);
 
-/* The rows of a rank that holds all experts: those of its own tokens. */
+/* The shared expert; nothing in a model without. */
+hy3_status hy3_shared_part_forward(const struct hy3_layer *layer);
+
+/* Of a rank that holds all experts: the rows of its own tokens, what is returned of them, and the
+ * copy of the tokens to them. */
 struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *layer);
+struct hy3_returned_rows hy3_own_returned_rows(const struct hy3_layer *layer);
+hy3_status hy3_own_rows_forward(const struct hy3_layer *layer);
 
 /* The experts' MLPs on layer->experts: rows -> out. inner: only what the backward reads, without
  * the last product. */
@@ -109,5 +126,5 @@ hy3_status hy3_experts_part_backward(const struct hy3_layer *layer);
 
 /* out = mid + shared + weighted rows_out. */
 hy3_status hy3_combine_part_forward(const struct hy3_layer *layer);
-/* From d(out): drows = d(rows_out). */
+/* Of a rank that holds all experts. From d(out): drows = d(rows_out). */
 hy3_status hy3_combine_part_backward(const struct hy3_layer *layer, const void *d);

@@ -50,44 +50,32 @@ static hy3_status choose_experts(const struct hy3_layer *l)
     return l->backend->kernels.router_forward(l->stream, &r);
 }
 
-static struct hy3_permute permute(const struct hy3_layer *l)
-{
-    return (struct hy3_permute){.T = l->tokens.T,
-                                .R = l->tokens.T * l->shape->top_k,
-                                .H = l->shape->hidden,
-                                .k = l->shape->top_k,
-                                .dtype = l->dtype,
-                                .token = l->acts->token,
-                                .position = l->acts->position,
-                                .x = l->acts->n2,
-                                .y = l->acts->rows};
-}
-
 hy3_status hy3_route_part_forward(const struct hy3_layer *l)
 {
     const struct hy3_backend *b = l->backend;
     const struct hy3_shape *s = l->shape;
     struct hy3_layer_acts *a = l->acts;
-    struct hy3_permute p = permute(l);
 
     HY3_TRY(hy3_norm_forward(l, HY3_P_POST_NORM, a->mid, a->n2, a->r2));
     HY3_TRY(choose_experts(l));
     HY3_TRY(b->kernels.route_index(l->stream, &(struct hy3_route_index){.T = l->tokens.T,
-                                                                        .E = s->experts,
+                                                                        .G = s->experts,
                                                                         .k = s->top_k,
+                                                                        .width = 1,
                                                                         .ids = a->ids,
                                                                         .position = a->position,
                                                                         .token = a->token,
                                                                         .starts = a->starts}));
-    if (!l->replay) {
-        HY3_TRY(b->device.copy(l->stream, a->host_starts, a->starts,
-                               (size_t)(s->experts + 1) * sizeof *a->starts));
-        HY3_TRY(b->device.synchronize(l->stream));
-    }
-    HY3_TRY(b->kernels.permute_forward(l->stream, &p));
-    if (s->shared_experts > 0)
-        HY3_TRY(hy3_mlp_forward(l, &shared, false, a->shared));
-    return HY3_OK;
+    if (l->replay)
+        return HY3_OK;
+    return b->device.copy(l->stream, a->host_starts, a->starts,
+                          (size_t)(s->experts + 1) * sizeof *a->starts);
+}
+
+hy3_status hy3_shared_part_forward(const struct hy3_layer *l)
+{
+    return l->shape->shared_experts > 0 ? hy3_mlp_forward(l, &shared, false, l->acts->shared)
+                                        : HY3_OK;
 }
 
 hy3_status hy3_route_part_backward(const struct hy3_layer *l, void *d)
@@ -96,17 +84,23 @@ hy3_status hy3_route_part_backward(const struct hy3_layer *l, void *d)
     const struct hy3_shape *s = l->shape;
     const struct hy3_layer_acts *a = l->acts;
     const struct hy3_layer_scratch *w = l->scratch;
-    struct hy3_permute p = permute(l);
+    const struct hy3_permute p = {.T = l->tokens.T,
+                                  .R = l->returned.R,
+                                  .H = s->hidden,
+                                  .k = s->top_k,
+                                  .dtype = l->dtype,
+                                  .position = l->returned.position,
+                                  .dy = w->drows,
+                                  .dx = w->dn};
     struct hy3_router r = router(l);
     struct hy3_gemm product = {.dtype = HY3_FP32, .c_dtype = HY3_FP32, .alpha = 1};
 
-    p.dy = w->drows;
-    p.dx = w->dn;
     HY3_TRY(kernels->permute_backward(l->stream, &p));
     if (s->shared_experts > 0)
         HY3_TRY(hy3_mlp_backward(l, &shared, d, true, w->dn));
-    r.position = a->position;
-    r.products = w->products;
+    r.R = l->returned.places;
+    r.place = l->returned.place;
+    r.products = l->returned.products;
     r.dlogits = w->dlogits;
     HY3_TRY(kernels->router_backward(l->stream, &r));
     product.A = w->dlogits;
@@ -154,6 +148,32 @@ struct hy3_expert_rows hy3_own_expert_rows(const struct hy3_layer *l)
     return rows;
 }
 
+struct hy3_returned_rows hy3_own_returned_rows(const struct hy3_layer *l)
+{
+    int64_t R = l->tokens.T * l->shape->top_k;
+
+    return (struct hy3_returned_rows){.R = R,
+                                      .places = R,
+                                      .position = l->acts->position,
+                                      .weights = l->acts->weights,
+                                      .place = l->acts->position,
+                                      .products = l->scratch ? l->scratch->products : NULL};
+}
+
+hy3_status hy3_own_rows_forward(const struct hy3_layer *l)
+{
+    const struct hy3_permute p = {.T = l->tokens.T,
+                                  .R = l->tokens.T * l->shape->top_k,
+                                  .H = l->shape->hidden,
+                                  .k = l->shape->top_k,
+                                  .dtype = l->dtype,
+                                  .token = l->acts->token,
+                                  .x = l->acts->n2,
+                                  .y = l->acts->rows};
+
+    return l->backend->kernels.permute_forward(l->stream, &p);
+}
+
 static struct hy3_swiglu expert_swiglu(const struct hy3_layer *l)
 {
     const struct hy3_expert_rows *x = l->experts;
@@ -192,6 +212,7 @@ hy3_status hy3_experts_part_backward(const struct hy3_layer *l)
                                          .a = x->dact,
                                          .b = x->act,
                                          .to = x->to,
+                                         .places = x->places,
                                          .y = x->products};
 
     HY3_TRY(hy3_linear_backward(l, HY3_P_EXPERT_DOWN, x->act, x->d, false, x->dact));
@@ -205,24 +226,23 @@ hy3_status hy3_experts_part_backward(const struct hy3_layer *l)
 
 static struct hy3_unpermute unpermute(const struct hy3_layer *l)
 {
-    const struct hy3_layer_acts *a = l->acts;
-
     return (struct hy3_unpermute){.T = l->tokens.T,
-                                  .R = l->tokens.T * l->shape->top_k,
+                                  .R = l->returned.R,
                                   .H = l->shape->hidden,
                                   .k = l->shape->top_k,
                                   .dtype = l->dtype,
-                                  .position = a->position,
-                                  .weights = a->weights,
-                                  .y = a->rows_out,
-                                  .shared = a->shared,
-                                  .out = a->out};
+                                  .position = l->returned.position,
+                                  .weights = l->returned.weights};
 }
 
 hy3_status hy3_combine_part_forward(const struct hy3_layer *l)
 {
     struct hy3_unpermute u = unpermute(l);
 
+    u.y = l->acts->rows_out;
+    u.shared = l->acts->shared;
+    u.out = l->acts->out;
+    u.accumulate = true;
     HY3_TRY(l->backend->device.copy(l->stream, l->acts->out, l->acts->mid, hy3_layer_bytes(l)));
     return l->backend->kernels.unpermute_forward(l->stream, &u);
 }
@@ -231,7 +251,6 @@ hy3_status hy3_combine_part_backward(const struct hy3_layer *l, const void *d)
 {
     struct hy3_unpermute u = unpermute(l);
 
-    u.y = NULL; /* not kept */
     u.dout = d;
     u.dy = l->scratch->drows;
     return l->backend->kernels.unpermute_backward(l->stream, &u);

@@ -128,7 +128,8 @@ static struct hy3_router router(void)
                                .bias = memory.x,
                                .ids = memory.ids,
                                .weights = memory.y,
-                               .position = memory.places,
+                               .R = N,
+                               .place = memory.places,
                                .products = memory.x,
                                .dlogits = memory.z};
 }
@@ -149,15 +150,20 @@ static void router_backward(const struct hy3_kernels *k)
 
 static void row_dot(const struct hy3_kernels *k)
 {
-    struct hy3_row_dot a = {
-        .N = N, .C = WIDTH, .a = memory.x, .b = memory.x, .to = memory.ids, .y = memory.z};
+    struct hy3_row_dot a = {.N = N,
+                            .C = WIDTH,
+                            .a = memory.x,
+                            .b = memory.x,
+                            .to = memory.ids,
+                            .places = N,
+                            .y = memory.z};
 
     (void)k->row_dot(NULL, &a);
 }
 
 static void route_index(const struct hy3_kernels *k)
 {
-    struct hy3_route_index a = {.T = N, .E = N, .k = 1, .ids = memory.ids};
+    struct hy3_route_index a = {.T = N, .G = N, .k = 1, .width = 1, .ids = memory.ids};
 
     a.position = (int32_t *)memory.x;
     a.token = (int32_t *)memory.y;
@@ -179,8 +185,8 @@ static const struct {
     {rope_forward,       -1,    "kernel rope: positions[2] is -1, it must be 0 to 2147483646"},
     {permute_forward,    N,     "kernel permute: token[2] is 4, it must be 0 to 3"},
     {permute_backward,   N,     "kernel permute: position[2] is 4, it must be -1 to 3"},
-    {unpermute_forward,  N,     "kernel unpermute: position[2] is 4, it must be 0 to 3"},
-    {unpermute_backward, -1,    "kernel unpermute: position[2] is -1, it must be 0 to 3"},
+    {unpermute_forward,  N,     "kernel unpermute: position[2] is 4, it must be -1 to 3"},
+    {unpermute_backward, N,     "kernel unpermute: position[2] is 4, it must be -1 to 3"},
     {router_forward,     N,     "kernel router: ids[2] is 4, it must be 0 to 3"},
     {router_backward,    N,     "kernel router: ids[2] is 4, it must be 0 to 3"},
     {row_dot,            -1,    "kernel row_dot: to[2] is -1, it must be 0 to 3"},

@@ -2,6 +2,7 @@
 /* reference.c - the kernels from their formulas, one element after the other. */
 #include "backend/reference.h"
 
+#include "backend/labels.h"
 #include "base/memory.h"
 #include "base/random.h"
 
@@ -336,30 +337,12 @@ FUNCTION(router_backward, router)
                 }
                 value[side] = 0;
                 for (int64_t j = 0; j < a->k; j++)
-                    value[side] += (double)a->products[a->position[t * a->k + j]] /
+                    value[side] += (double)a->products[a->place[t * a->k + j]] /
                                    a->weights[t * a->k + j] * scores[j] / sum * a->scaling;
             }
             a->dlogits[t * a->E + a->ids[t * a->k + i]] = (float)((value[1] - value[0]) / 2e-5);
         }
     }
-    return HY3_OK;
-}
-
-FUNCTION(route_index, route_index)
-{
-    int64_t row = 0;
-
-    UNUSED;
-    for (int64_t e = 0; e < a->E; e++) {
-        a->starts[e] = row;
-        for (int64_t i = 0; i < a->T * a->k; i++) {
-            if (a->ids[i] != e)
-                continue;
-            a->position[i] = (int32_t)row;
-            a->token[row++] = (int32_t)(i / a->k);
-        }
-    }
-    a->starts[a->E] = row;
     return HY3_OK;
 }
 
@@ -389,11 +372,13 @@ FUNCTION(unpermute_forward, unpermute)
 {
     UNUSED;
     for (int64_t i = 0; i < a->T * a->H; i++) {
-        double x = get(a->out, a->dtype, i) + (a->shared ? get(a->shared, a->dtype, i) : 0);
+        double x = a->accumulate ? get(a->out, a->dtype, i) : 0;
 
-        for (int64_t j = 0; j < a->k; j++)
-            x += a->weights[i / a->H * a->k + j] *
-                 get(a->y, a->dtype, a->position[i / a->H * a->k + j] * a->H + i % a->H);
+        x += a->shared ? get(a->shared, a->dtype, i) : 0;
+        for (int64_t j = i / a->H * a->k; j < (i / a->H + 1) * a->k; j++)
+            if (a->position[j] >= 0)
+                x += (a->weights ? a->weights[j] : 1) *
+                     get(a->y, a->dtype, a->position[j] * a->H + i % a->H);
         put(a->out, a->dtype, i, x);
     }
     return HY3_OK;
@@ -403,21 +388,9 @@ FUNCTION(unpermute_backward, unpermute)
 {
     UNUSED;
     for (int64_t i = 0; i < a->T * a->k; i++)
-        for (int64_t h = 0; h < a->H; h++)
+        for (int64_t h = 0; h < a->H && a->position[i] >= 0; h++)
             put(a->dy, a->dtype, a->position[i] * a->H + h,
-                a->weights[i] * get(a->dout, a->dtype, i / a->k * a->H + h));
-    return HY3_OK;
-}
-
-FUNCTION(block_order, block_order)
-{
-    UNUSED;
-    for (int64_t b = 0; b < a->blocks; b++) {
-        for (int64_t i = 0; i < a->table[2 * a->blocks + b]; i++) {
-            a->token[a->table[a->blocks + b] + i] = (int32_t)(a->table[b] + i);
-            a->position[a->table[b] + i] = (int32_t)(a->table[a->blocks + b] + i);
-        }
-    }
+                (a->weights ? a->weights[i] : 1) * get(a->dout, a->dtype, i / a->k * a->H + h));
     return HY3_OK;
 }
 

@@ -45,7 +45,7 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
         --host-memory 4T
     [ "$status" -eq 1 ] || fail "$(shown)"
     grep -q "the run does not fit into the given memory" "$ERR"
-    grep -qx "does not fit: 96.0 GB per device, 80.0 GB given" "$OUT" || fail "$(shown)"
+    grep -qx "does not fit: 96.1 GB per device, 80.0 GB given" "$OUT" || fail "$(shown)"
     ! grep -qE "zero_stage = 3|gradient_checkpointing = |batch_size = 1|offload = " "$OUT" ||
         fail "$(shown)"
     grep -qE "^      stage3_max_reuse_distance = 0 +device" "$OUT"

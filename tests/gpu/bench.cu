@@ -234,7 +234,7 @@ static void heads(int64_t T)
 static void routing(int64_t T)
 {
     struct hy3_router router = {T, EXPERTS, TOP_K, 2.826f};
-    struct hy3_route_index index = {T, EXPERTS, TOP_K};
+    struct hy3_route_index index = {T, EXPERTS, TOP_K, 1};
     struct hy3_permute rows = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
     struct hy3_unpermute sum = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
     struct hy3_row_dot dot = {T * TOP_K, INNER, HY3_BF16};
@@ -252,7 +252,8 @@ static void routing(int64_t T)
     index.token = (int32_t *)memory(T * TOP_K * 4);
     index.starts = (int64_t *)memory((EXPERTS + 1) * 8);
     TIME("order of rows by expert", route_index, index, 12 * r);
-    router.position = index.position;
+    router.place = index.position;
+    router.R = T * TOP_K;
     TIME("router backward", router_backward, router, 4 * n * (EXPERTS + 4 * TOP_K));
     rows.token = index.token;
     rows.position = sum.position = index.position;
@@ -266,6 +267,7 @@ static void routing(int64_t T)
     sum.y = rows.dy;
     sum.shared = rows.x;
     sum.out = rows.dx;
+    sum.accumulate = true;
     sum.dout = rows.x;
     sum.dy = rows.y;
     TIME("unpermute forward", unpermute_forward, sum, row * (r + 3 * n));

@@ -54,7 +54,7 @@ hy3_status hy3_cpu_add(struct hy3_stream *s, const struct hy3_add *a)
 hy3_status hy3_cpu_row_dot(struct hy3_stream *s, const struct hy3_row_dot *a)
 {
     if (a->to)
-        HY3_CHECK_INDICES(row_dot, to, a->N, 0, a->N);
+        HY3_CHECK_INDICES(row_dot, to, a->N, 0, a->places);
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < a->N; n++) {
         float as[a->C], bs[a->C];

@@ -2,15 +2,45 @@
 /* permute.c - tokens to the rows of their experts and back. */
 #include "backend/cpu/cpu.h"
 
-hy3_status hy3_cpu_block_order(struct hy3_stream *s, const struct hy3_block_order *a)
+hy3_status hy3_cpu_label(struct hy3_stream *s, const struct hy3_label *a)
 {
-    const int64_t *first = a->table, *second = first + a->blocks, *count = second + a->blocks;
+    for (int64_t t = 0; t < a->T; t++) {
+        int64_t slot = 0, end = 0; /* the next label, the end of its parcel's */
 
-    for (int64_t b = 0; b < a->blocks; b++) {
-        for (int64_t i = 0; i < count[b]; i++) {
-            a->token[second[b] + i] = (int32_t)(first[b] + i);
-            a->position[first[b] + i] = (int32_t)(second[b] + i);
+        for (int64_t i = t * a->k; i < (t + 1) * a->k; i++) {
+            if (a->parcel[i] >= 0) {
+                while (slot < end)
+                    a->labels[slot++] = (struct hy3_row_label){.block = -1};
+                slot = a->parcel[i] * a->width;
+                end = slot + a->width;
+            }
+            a->labels[slot] = (struct hy3_row_label){
+                .block = (int32_t)(a->ids[i] % a->held * a->sources + a->source),
+                .place = (int32_t)(a->position[i] - a->starts[a->ids[i]]),
+                .weight = a->weights[i]};
+            a->slot[i] = (int32_t)slot++;
         }
+        while (slot < end)
+            a->labels[slot++] = (struct hy3_row_label){.block = -1};
+    }
+    return HY3_OK;
+}
+
+hy3_status hy3_cpu_unlabel(struct hy3_stream *s, const struct hy3_unlabel *a)
+{
+    for (int64_t i = 0; i < a->N * a->k; i++) {
+        const struct hy3_row_label *label = &a->labels[i];
+        bool is_empty = label->block < 0;
+
+        a->position[i] = is_empty ? -1 : (int32_t)(a->first[label->block] + label->place);
+        a->weights[i] = is_empty ? 0 : label->weight;
+    }
+    HY3_CHECK_INDICES(unlabel, position, a->N * a->k, -1, a->R);
+    for (int64_t i = 0; i < a->N * a->k; i++) {
+        if (a->position[i] < 0)
+            continue;
+        a->token[a->position[i]] = (int32_t)(i / a->k);
+        a->slot[a->position[i]] = (int32_t)i;
     }
     return HY3_OK;
 }
@@ -53,19 +83,22 @@ hy3_status hy3_cpu_unpermute_forward(struct hy3_stream *s, const struct hy3_unpe
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
-    HY3_CHECK_INDICES(unpermute, position, a->T * a->k, 0, a->R);
+    HY3_CHECK_INDICES(unpermute, position, a->T * a->k, -1, a->R);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         float sum[a->H], row[a->H], outs[a->H];
         float *out = hy3_cpu_row_for(a->out, a->dtype, t, a->H, outs);
 
         memset(sum, 0, sizeof sum);
-        for (int64_t j = 0; j < a->k; j++)
-            loops->axpy(hy3_cpu_row(a->y, a->dtype, a->position[t * a->k + j], a->H, row),
-                        a->weights[t * a->k + j], sum, a->H);
+        for (int64_t i = t * a->k; i < (t + 1) * a->k; i++)
+            if (a->position[i] >= 0)
+                loops->axpy(hy3_cpu_row(a->y, a->dtype, a->position[i], a->H, row),
+                            a->weights ? a->weights[i] : 1, sum, a->H);
         if (a->shared)
             loops->axpy(hy3_cpu_row(a->shared, a->dtype, t, a->H, row), 1, sum, a->H);
-        if (a->dtype != HY3_FP32)
+        if (!a->accumulate)
+            memset(out, 0, (size_t)a->H * sizeof *out);
+        else if (a->dtype != HY3_FP32)
             hy3_cpu_row(a->out, a->dtype, t, a->H, outs);
         loops->axpy(sum, 1, out, a->H);
         hy3_cpu_row_put(a->out, a->dtype, t, a->H, out);
@@ -77,17 +110,20 @@ hy3_status hy3_cpu_unpermute_backward(struct hy3_stream *s, const struct hy3_unp
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
 
-    HY3_CHECK_INDICES(unpermute, position, a->T * a->k, 0, a->R);
+    HY3_CHECK_INDICES(unpermute, position, a->T * a->k, -1, a->R);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
         float douts[a->H], row[a->H];
         const float *dout = hy3_cpu_row(a->dout, a->dtype, t, a->H, douts);
 
-        for (int64_t j = 0; j < a->k; j++) {
-            int64_t r = a->position[t * a->k + j];
-            float *dy = hy3_cpu_row_for(a->dy, a->dtype, r, a->H, row);
+        for (int64_t i = t * a->k; i < (t + 1) * a->k; i++) {
+            int64_t r = a->position[i];
+            float *dy;
 
-            loops->scale(dout, a->weights[t * a->k + j], dy, a->H);
+            if (r < 0)
+                continue;
+            dy = hy3_cpu_row_for(a->dy, a->dtype, r, a->H, row);
+            loops->scale(dout, a->weights ? a->weights[i] : 1, dy, a->H);
             hy3_cpu_row_put(a->dy, a->dtype, r, a->H, dy);
         }
     }

@@ -57,39 +57,51 @@ hy3_status hy3_cpu_router_forward(struct hy3_stream *s, const struct hy3_router 
 hy3_status hy3_cpu_router_backward(struct hy3_stream *s, const struct hy3_router *a)
 {
     HY3_CHECK_INDICES(router, ids, a->T * a->k, 0, a->E);
-    HY3_CHECK_INDICES(router, position, a->T * a->k, 0, a->T * a->k);
+    HY3_CHECK_INDICES(router, place, a->T * a->k, 0, a->R);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < a->T; t++) {
-        const int32_t *ids = a->ids + t * a->k, *rows = a->position + t * a->k;
+        const int32_t *ids = a->ids + t * a->k, *place = a->place + t * a->k;
         float *dlogits = a->dlogits + t * a->E, scores[a->k], sum = 1e-20f, all = 0;
 
         memset(dlogits, 0, (size_t)a->E * sizeof *dlogits);
         for (int64_t j = 0; j < a->k; j++) {
             scores[j] = sigmoid(a->logits[t * a->E + ids[j]]);
             sum += scores[j];
-            all += a->products[rows[j]];
+            all += a->products[place[j]];
         }
         for (int64_t j = 0; j < a->k; j++)
-            dlogits[ids[j]] = (a->products[rows[j]] - scores[j] / sum * all) * (1 - scores[j]);
+            dlogits[ids[j]] = (a->products[place[j]] - scores[j] / sum * all) * (1 - scores[j]);
     }
     return HY3_OK;
 }
 
+/* -1: that of the token's choice before. */
+static int64_t owner(const struct hy3_route_index *a, int64_t i)
+{
+    int64_t g = a->ids[i] / a->width;
+
+    return i % a->k > 0 && a->ids[i - 1] / a->width == g ? -1 : g;
+}
+
 hy3_status hy3_cpu_route_index(struct hy3_stream *s, const struct hy3_route_index *a)
 {
-    int64_t next[a->E];
+    int64_t next[a->G];
 
-    HY3_CHECK_INDICES(route_index, ids, a->T * a->k, 0, a->E);
-    memset(a->starts, 0, (size_t)(a->E + 1) * sizeof *a->starts);
+    HY3_CHECK_INDICES(route_index, ids, a->T * a->k, 0, a->G * a->width);
+    memset(a->starts, 0, (size_t)(a->G + 1) * sizeof *a->starts);
     for (int64_t i = 0; i < a->T * a->k; i++)
-        a->starts[a->ids[i] + 1]++;
-    for (int64_t e = 0; e < a->E; e++) {
-        next[e] = a->starts[e];
-        a->starts[e + 1] += a->starts[e];
+        if (owner(a, i) >= 0)
+            a->starts[owner(a, i) + 1]++;
+    for (int64_t g = 0; g < a->G; g++) {
+        next[g] = a->starts[g];
+        a->starts[g + 1] += a->starts[g];
     }
     for (int64_t i = 0; i < a->T * a->k; i++) {
-        a->position[i] = (int32_t)next[a->ids[i]]++;
-        a->token[a->position[i]] = (int32_t)(i / a->k);
+        int64_t g = owner(a, i);
+
+        a->position[i] = g < 0 ? -1 : (int32_t)next[g]++;
+        if (g >= 0)
+            a->token[a->position[i]] = (int32_t)(i / a->k);
     }
     return HY3_OK;
 }

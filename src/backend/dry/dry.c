@@ -4,6 +4,7 @@
 
 #include "backend/dry/parts.h"
 
+#include <math.h>
 #include <sys/mman.h>
 
 enum { MAX_BLOCKS = 1 << 16, PAGE = 4096 };
@@ -22,7 +23,8 @@ static struct {
 
     int count;
     const int64_t *starts; /* the last index of routed rows */
-    int64_t rows, experts;
+    double rows;           /* of an owner */
+    int64_t owners;
     struct hy3_dry_counts counts;
 } dry;
 
@@ -108,7 +110,7 @@ static void time_copy(struct hy3_stream *stream, const void *to, const void *fro
 }
 
 /* What is read back is zero, as pinned memory is from the beginning, but for the numbers of routed
- * rows: these are even. */
+ * rows: these are even, and those of different owners as many as are expected. */
 static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, size_t bytes)
 {
     int64_t *starts = to;
@@ -122,8 +124,8 @@ static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, si
     else if (from != dry.starts)
         memset(to, 0, bytes);
     else
-        for (int64_t e = 0; e <= dry.experts; e++)
-            starts[e] = dry.rows * e / dry.experts;
+        for (int64_t g = 0; g <= dry.owners; g++)
+            starts[g] = (int64_t)(dry.rows * (double)g + 1e-6);
     return HY3_OK;
 }
 
@@ -142,9 +144,13 @@ static hy3_status zero(struct hy3_stream *stream, void *memory, size_t bytes)
 
 static hy3_status count_rows(struct hy3_stream *stream, const struct hy3_route_index *args)
 {
+    double none = 1, experts = (double)(args->G * args->width);
+
+    for (int64_t j = 0; j < args->k; j++) /* that none of a token's experts is an owner's */
+        none *= fmax(0, experts - (double)(args->width + j)) / (experts - (double)j);
     dry.starts = args->starts;
-    dry.rows = args->T * args->k;
-    dry.experts = args->E;
+    dry.rows = (double)args->T * (1 - none);
+    dry.owners = args->G;
     return hy3_dry_kernels.route_index(stream, args);
 }
 

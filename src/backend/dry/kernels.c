@@ -105,7 +105,8 @@ static struct hy3_cost cost_adamw(const struct hy3_adamw *a)
         return of_bytes((double)(bytes), launches);              \
     }
 BYTES(route_index, route_index, 3, 24 * a->T * a->k)
-BYTES(block_order, block_order, 1, 8 * a->n)
+BYTES(label, label, 1, 32 * a->T * a->k)
+BYTES(unlabel, unlabel, 1, 20 * a->N * a->k + 8 * a->R)
 BYTES(row_dot, row_dot, 1, 2 * size_of(a->dtype) * (double)(a->N * a->C))
 BYTES(cast, cast, 1, (double)a->n *(size_of(a->x_dtype) + size_of(a->y_dtype)))
 BYTES(add, add, 1, (double)a->n *(size_of(a->x_dtype) + 2 * size_of(a->y_dtype)))
@@ -122,7 +123,9 @@ BYTES(router_forward, router, 1, 4 * a->T * a->E)
 BYTES(router_backward, router, 1, 8 * a->T * a->E)
 BYTES(permute_forward, permute, 1, 2 * size_of(a->dtype) * (double)(a->R * a->H))
 BYTES(permute_backward, permute, 1, size_of(a->dtype) * (double)((a->R + a->T) * a->H))
-BYTES(unpermute_forward, unpermute, 1, size_of(a->dtype) * (double)((a->R + 3 * a->T) * a->H))
+BYTES(unpermute_forward, unpermute, 1,
+      size_of(a->dtype) *
+          (double)((a->R + (1 + (a->shared ? 1 : 0) + (a->accumulate ? 1 : 0)) * a->T) * a->H))
 BYTES(unpermute_backward, unpermute, 1, size_of(a->dtype) * (double)((a->R + a->T) * a->H))
 BYTES(swiglu_forward, swiglu, 1, 3 * size_of(a->dtype) * (double)(a->N * a->I))
 BYTES(swiglu_backward, swiglu, 1, 5 * size_of(a->dtype) * (double)(a->N * a->I))
