@@ -53,10 +53,12 @@ static hy3_status put_system_text(struct hy3_translation *t, const struct hy3_se
     HY3_TRY(hy3_strdup(text, &system));
     out = system;
     for (const char *p = text; *p; p++) {
-        bool is_end = p[0] == '\\' && p[1] == 'n';
-
-        *out++ = is_end ? '\n' : *p;
-        p += is_end;
+        *out = *p;
+        if (p[0] == '\\' && p[1] == 'n') {
+            *out = '\n';
+            p++;
+        }
+        out++;
     }
     *out = '\0';
     status = hy3_put_text(t, s, "default_system", system);
