@@ -12,6 +12,9 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 enum { MOST_THREADS = 1024 };
 
@@ -22,24 +25,54 @@ static int env_count(const char *name)
     return text ? (int)strtol(text, NULL, 10) : 0;
 }
 
-/* Compares the world with what the launcher started. PMI_SIZE is set by what started the process
- * for MPI, mpiexec inside an allocation included; only without it Slurm's own count is used. */
+/* Who starts processes for MPI, the nearest to this one first: an mpiexec inside an allocation
+ * knows better than Slurm. What is not set is not told. */
+static const struct launcher {
+    const char *name, *size, *rank;
+} launchers[] = {
+    {"the launcher", "PMI_SIZE", "PMI_RANK"},
+    {"Open MPI's mpiexec", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
+    {"the launcher", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"},
+    {"the launcher", "SLURM_NTASKS", "SLURM_PROCID"},
+    {"a launcher that speaks PMIx", NULL, "PMIX_RANK"},
+    {"Cray's launcher", NULL, "PALS_RANKID"},
+};
+
+enum { LAUNCHERS = sizeof launchers / sizeof *launchers };
+
+/* The line to type instead. */
+static const char *advice(const struct launcher *l)
+{
+    return strncmp(l->rank, "SLURM", 5) == 0
+               ? "launch with 'srun --mpi=pmi2 …' ('srun --mpi=list' shows what your Slurm offers) "
+                 "or with " HY3_MPIEXEC
+               : "it is of another MPI than hy3 was built with: launch with '" HY3_MPIEXEC
+                 " -n RANKS …'";
+}
+
+/* Compares the world with what the launcher started: one of another MPI starts processes that each
+ * see a world of one, and would all do the whole work. */
 static hy3_status check_launch(void)
 {
-    int wanted = env_count("PMI_SIZE"), size = hy3_size(MPI_COMM_WORLD);
+    int size = hy3_size(MPI_COMM_WORLD), wanted = 0, rank = 0;
+    const struct launcher *l = launchers;
+    bool speaks;
 
-    if (wanted <= 0)
-        wanted = env_count("SLURM_STEP_NUM_TASKS");
-    if (wanted <= 0)
-        wanted = env_count("SLURM_NTASKS");
+    for (int i = 0; i < LAUNCHERS && wanted <= 0; i++) {
+        l = &launchers[i];
+        rank = env_count(l->rank);
+        wanted = l->size ? env_count(l->size) : rank > 0 && size == 1 ? rank + 1 : 0;
+    }
     if (wanted <= 0 || wanted == size)
         return HY3_OK;
-    /* each process sees a world of one and would print: only the first task of the step does */
-    hy3_log_start(hy3_log_program(), env_count("SLURM_PROCID") == 0);
-    HY3_FAIL(HY3_EUSAGE,
-             "the launcher started %d tasks but MPI sees %d; launch with 'srun --mpi=pmi2 …' "
-             "('srun --mpi=list' shows what your Slurm offers) or with mpiexec",
-             wanted, size);
+    /* each process sees a world of one and would print: only the first one does, or where nobody
+     * tells how many there are the second; the launcher ends it when another one has ended */
+    speaks = rank == (l->size ? 0 : 1);
+    hy3_log_start(hy3_log_program(), speaks);
+    if (!speaks)
+        sleep(1);
+    HY3_FAIL(HY3_EUSAGE, "%s started %s%d tasks but MPI sees %d; %s", l->name,
+             l->size ? "" : "at least ", wanted, size, advice(l));
 }
 
 /* Whether OMP_NUM_THREADS decides. GNU OpenMP takes what it cannot read for all CPUs. */
