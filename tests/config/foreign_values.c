@@ -60,6 +60,9 @@ static void what_means_off_to_a_tool_is_no_mistake(void **state)
         {SWIFT "early_stop_interval: 0\nval_dataset: v.jsonl\neval_steps: 5\nsave_steps: 10\n", NULL, "early_stopping_patience = 0;"},
         {SWIFT "target_parameters: []\nmodules_to_save: []\nadapters: []\nsplit_dataset_ratio: 0\nsystem: \"\"\n", NULL, "# default_system is not set"},
         {SWIFT "target_parameters: \"\"\nloss_type: cross_entropy\noptimizer: null\ncallbacks: []\n", NULL, "\"up_proj\", \"down_proj\"];"},
+        {LF "early_stopping_steps: false\nneftune_noise_alpha: no\nlabel_smoothing_factor: off\nwarmup_steps: False\nval_size: false\n", NULL, "early_stopping_patience = 0;|neftune_noise_alpha = 0;|val_size = 0;"},
+        {LF "flash_attn: false\ntp_size: \"\"\npipeline_parallel_size: none\n", NULL, "flash_attn = \"disabled\";"},
+        {SWIFT "target_modules: all-linear\ntarget_parameters: none\nsave_total_limit: false\n", NULL, "\"up_proj\", \"down_proj\"];|save_total_limit = 0;"},
         {NULL, FLAGS "--adafactor False --optim_args= --fp16 --no_fp16", "bf16 = true;"},
     };
 

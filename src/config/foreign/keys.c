@@ -140,7 +140,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("use_swanlab", LF, SWANLAB, "report_to", NULL, "swanlab, beside those of report_to"),
     OURS("plot_loss", LF),
     MAP("resume_from_checkpoint", ALL, RESUME, NULL, NULL, "null: auto, the newest in output_dir"),
-    OURS("flash_attn", LF),
+    MAP("flash_attn", LF, PLAIN, NULL, "false=disabled False=disabled no=disabled off=disabled none=disabled", NULL),
     MAP("use_flash_attn", PY, FLASH_FLAG, "flash_attn", NULL, "fa2"),
     OURS("max_shard_size", SWIFT),
     MAP("ddp_timeout", ALL, TIMEOUT, NULL, NULL, "seconds; above 86400 hy3's own 1800 stays"),

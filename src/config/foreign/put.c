@@ -146,12 +146,23 @@ static const char *map_word(const char *values, const char *text, char out[64])
     return text;
 }
 
+/* Whether 0 is the default of a number: it switches something off, as false does. */
+static bool is_off_by_default(const struct hy3_option *o)
+{
+    return o->type == HY3_COUNT ? o->count.initial == 0 && !o->count.automatic
+                                : o->real.initial == 0;
+}
+
 /* Whatever is no number is left to the refusal of our option. */
 static hy3_status put_number_text(struct hy3_translation *t, const struct hy3_setting *theirs,
                                   const char *key, const char *text)
 {
     struct hy3_scalar_number number;
+    bool truth;
 
+    if (is_off_by_default(hy3_option_find(hy3_options, key)) && hy3_scalar_truth(text, &truth) &&
+        !truth)
+        return hy3_put_number(t, theirs, key, 0);
     if (!hy3_scalar_number(text, t->path != NULL, &number))
         return hy3_put_text(t, theirs, key, text);
     return hy3_put_number(t, theirs, key, number.real);

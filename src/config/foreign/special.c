@@ -139,7 +139,7 @@ static hy3_status put_targets(struct hy3_translation *t, const struct hy3_settin
                 break;
         }
     }
-    if (parameters && parameters->texts.count > 0)
+    if (parameters && !hy3_is_off(parameters))
         HY3_TRY_DONE(hy3_list_add(&targets, "experts", strlen("experts")));
     status = hy3_put_list(t, s, "lora_target", &targets);
 done:

@@ -24,7 +24,7 @@ hy3_status hy3_put_swift_parameters(struct hy3_translation *t, const struct hy3_
                 found[k] = true;
                 count++;
             }
-    if (texts.count == 0)
+    if (texts.count == 0 || hy3_is_off(s))
         goto done;
     if (count != texts.count)
         hy3_problem(t->problems, s->where,

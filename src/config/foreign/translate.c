@@ -197,6 +197,8 @@ static hy3_status check(struct hy3_translation *t, const struct hy3_foreign_key 
 {
     const char *text = hy3_setting_text(s);
 
+    if (hy3_is_off(s) && is_among(k->values, "0"))
+        return HY3_OK;
     if (text && is_among(k->values, text))
         return k->how == HY3_HOW_NAMED ? hy3_note_unused(t, s->key) : HY3_OK;
     hy3_problem(t->problems, s->where, "%.64s%s%.64s is not available: %s", s->key,
