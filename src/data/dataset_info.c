@@ -194,6 +194,7 @@ static hy3_status add_entry(struct hy3_named_data *data, const char *directory,
     char path[HY3_PATH_MAX], why[HY3_PATH_WHY];
     struct hy3_form form;
     enum hy3_path_use use;
+    hy3_status status;
     const char *file;
 
     HY3_TRY(check_entry(e));
@@ -207,7 +208,11 @@ static hy3_status add_entry(struct hy3_named_data *data, const char *directory,
     if (!hy3_path_is_pattern(path) && hy3_path_fault(path, use, why, sizeof why))
         HY3_FAIL(HY3_EUSAGE, "dataset '%s' of '%s/dataset_info.json': its file '%.300s' %s",
                  e->name, directory, path, why);
-    return hy3_named_data_add(data, path, &form, set, 0);
+    status = hy3_named_data_add(data, path, &form, set, 0);
+    if (status == HY3_OK || status == HY3_ENOMEM)
+        return status;
+    snprintf(why, sizeof why, "%s", hy3_error_text());
+    HY3_FAIL(status, "dataset '%s' of '%s/dataset_info.json': %s", e->name, directory, why);
 }
 
 static hy3_status fail_unknown(const char *where, const char *name, json_t *info)

@@ -122,6 +122,7 @@ static void entries_that_mean_something_else_are_refused(void **state)
         {HY3_EUSAGE, "{}", "names no local file"},
         {HY3_EUSAGE, "{\"hf_hub_url\": \"a/b\"}", "hf download --repo-type dataset a/b"},
         {HY3_EUSAGE, "{\"file_name\": \"nowhere.json\"}", "dataset 'own' of '"},
+        {HY3_EUSAGE, "{\"file_name\": \"no*.json\"}", "dataset 'own' of '"},
         {HY3_EUSAGE, "{\"file_name\": \"nowhere.json\"}", "nowhere.json' does not exist"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"formatting\": \"csv\"}", "none of alpaca"},
         {HY3_EUSAGE, "{\"file_name\": \"a\", \"ranking\": true}", "for ranking"},
