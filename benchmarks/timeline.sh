@@ -37,3 +37,11 @@ row "the same, groups of 32" full.cfg 32 offload=optimizer expert_parallel_size=
 row "the same, auto (groups of 16)" full.cfg 32 offload=optimizer
 row "full, 128, offload=none, batch 4, groups of 8" full.cfg 128 offload=none \
     per_device_train_batch_size=4 expert_parallel_size=8
+row "LoRA, 64, offload=none, groups of 8" lora.cfg 64 offload=none expert_parallel_size=8
+row "the same, 1024" lora.cfg 1024 offload=none expert_parallel_size=8
+row "the same, 1024, zero_group_size=1024" lora.cfg 1024 offload=none expert_parallel_size=8 \
+    zero_group_size=1024
+row "full, 64, offload=optimizer, groups of 8" full.cfg 64 offload=optimizer expert_parallel_size=8
+row "the same, 1024" full.cfg 1024 offload=optimizer expert_parallel_size=8
+row "the same, 1024, zero_group_size=1024" full.cfg 1024 offload=optimizer \
+    expert_parallel_size=8 zero_group_size=1024

@@ -15,7 +15,7 @@ static const double SECONDS = 0.2, SLOW = 0.1; /* of a test; of what a link reac
 
 /* Bytes that a rank has for each other one, as far as they make no more than ALL: enough for the
  * rate of a link. */
-enum { EACH = 8 << 20, ALL = 256 << 20, MOST_TURNS = 1000 };
+enum { EACH = 8 << 20, ALL = 256 << 20, MOST_TURNS = 1000, GROUPS = 5 };
 
 /* What links reach, in bytes/s of a rank: etc/devices/h100.cfg for NVLink 4 and for one adapter of
  * 400 Gb/s a GPU; PCIe 4.0 x16. */
@@ -26,7 +26,7 @@ struct test {
     const struct hy3_group *group;
     struct hy3_stream *stream;
     int64_t bytes;        /* for each rank */
-    void *send, *receive; /* device, [ranks of the world or of an expert group][bytes] */
+    void *send, *receive; /* device, [ranks of the largest or of an expert group][bytes] */
     int64_t *first, *count;
 };
 
@@ -101,16 +101,20 @@ static hy3_status test(struct test *t, const struct hy3_group *group, struct lin
     return HY3_OK;
 }
 
-static hy3_status allocate(struct test *t)
+static hy3_status allocate(struct test *t, const struct hy3_group *const groups[GROUPS])
 {
     const struct hy3_layout *l = &t->model->layout;
     const struct hy3_device *device = &t->model->backend->device;
-    size_t ranks = (size_t)l->world.size;
+    int64_t most = 1;
+    size_t ranks;
 
+    for (int i = 0; i < GROUPS; i++)
+        most = groups[i]->size > most ? groups[i]->size : most;
+    ranks = (size_t)most;
     HY3_TRY(hy3_alloc(&t->first, ranks, sizeof *t->first));
     HY3_TRY(hy3_alloc(&t->count, ranks, sizeof *t->count));
-    t->bytes = ALL / l->world.size < EACH ? ALL / l->world.size / 2 * 2 : EACH;
-    for (int64_t i = 0; i < l->world.size; i++) {
+    t->bytes = ALL / most < EACH ? ALL / most / 2 * 2 : EACH;
+    for (int64_t i = 0; i < most; i++) {
         t->first[i] = i * t->bytes;
         t->count[i] = t->bytes;
     }
@@ -167,12 +171,14 @@ static void judge(const char *group, const struct link *link, const char *device
 }
 
 static void announce(const struct hy3_loaded_model *model, int zero_stage, const char *device,
-                     const struct link links[3], size_t held)
+                     const struct link links[GROUPS], size_t held)
 {
-    static const char *const groups[] = {"all ranks", "expert groups", "expert replicas"};
     const struct hy3_layout *l = &model->layout;
+    const char *const groups[GROUPS] = {l->peers.size > 1 ? "ZeRO groups" : "all ranks",
+                                        l->zero.size > 1 ? "ZeRO peers" : "all ranks",
+                                        "expert groups", "expert replicas", "replica peers"};
     int64_t nodes = l->node.rank == 0;
-    char text[160] = "";
+    char text[200] = "";
     int used = 0;
 
     hy3_allreduce_int(l->world.comm, &nodes, 1, MPI_SUM, "testing the links");
@@ -180,15 +186,15 @@ static void announce(const struct hy3_loaded_model *model, int zero_stage, const
             "GPUs: %s, %s; %d ranks on %lld node%s; expert groups of %d; zero_stage %d over %d "
             "ranks, of experts over %d",
             device, model->backend->library, l->world.size, (long long)nodes, hy3_s(nodes),
-            l->experts.size, zero_stage, l->world.size, l->replicas.size);
-    for (int i = 0; i < 3; i++)
+            l->experts.size, zero_stage, l->zero.size, l->replicas.size);
+    for (int i = 0; i < GROUPS; i++)
         if (links[i].rate > 0)
             used += snprintf(text + used, sizeof text - (size_t)used, "%s%s %.2f (%s)",
                              used > 0 ? ", " : "", groups[i], 1e-9 * links[i].rate,
                              links[i].is_local ? "in the node" : "network");
     hy3_log(HY3_LOG_INFO, "links, GB/s received per rank: %s; %s holds %.3f GB", text,
             model->backend->library, 1e-9 * (double)held);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < GROUPS; i++)
         judge(groups[i], &links[i], device);
 }
 
@@ -197,16 +203,17 @@ hy3_status hy3_links_test(const struct hy3_loaded_model *model, int zero_stage)
     hy3_status status = HY3_OK;
     const struct hy3_layout *l = &model->layout;
     const struct hy3_device *device = &model->backend->device;
-    const struct hy3_group *groups[] = {&l->world, &l->experts, &l->replicas};
+    const struct hy3_group *const groups[GROUPS] = {&l->zero, &l->peers, &l->experts, &l->replicas,
+                                                    &l->replica_peers};
     struct test t = {.model = model};
     struct hy3_device_identity identity;
-    struct link links[3] = {{0}};
+    struct link links[GROUPS] = {{0}};
     size_t left;
 
     if (!device->identify || l->world.size == 1)
         return HY3_OK;
-    HY3_AGREE_DONE(l->world.comm, allocate(&t), "testing the links");
-    for (int i = 0; i < 3 && status == HY3_OK; i++)
+    HY3_AGREE_DONE(l->world.comm, allocate(&t, groups), "testing the links");
+    for (int i = 0; i < GROUPS && status == HY3_OK; i++)
         status = test(&t, groups[i], &links[i]);
     if (status != HY3_OK) /* the others wait for this rank */
         hy3_abort(status, "testing the links");

@@ -63,7 +63,8 @@ static hy3_status make_table(const struct hy3_loaded_model_options *options,
 static hy3_status open_groups(struct hy3_loaded_model *model)
 {
     const struct hy3_layout *layout = &model->layout;
-    const struct hy3_group *groups[] = {&layout->world, &layout->experts, &layout->replicas};
+    const struct hy3_group *groups[] = {&layout->zero, &layout->peers, &layout->experts,
+                                        &layout->replicas, &layout->replica_peers};
     hy3_status status = HY3_OK;
 
     if (!model->backend->collectives.open)
@@ -79,11 +80,13 @@ static hy3_status open_groups(struct hy3_loaded_model *model)
 hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_options *options,
                                  struct hy3_loaded_model *model)
 {
+    int zero = options->store.zero_stage > 0 ? options->zero_group_size : hy3_size(comm);
+
     *model = (struct hy3_loaded_model){0};
     HY3_AGREE(comm, open_local(options, model), "opening the model");
     HY3_TRY(hy3_backend_open(comm, options->device, &model->backend));
-    HY3_TRY(
-        hy3_layout_open(comm, options->expert_parallel_size, model->shape.experts, &model->layout));
+    HY3_TRY(hy3_layout_open(comm, options->expert_parallel_size, model->shape.experts, zero,
+                            &model->layout));
     if (options->lay_out)
         HY3_TRY(options->lay_out(comm, options->run, model));
     HY3_TRY(open_groups(model));

@@ -67,6 +67,7 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
                                           .dummy = config->load_format == HY3_LOAD_FORMAT_dummy,
                                           .seed = (uint64_t)config->seed,
                                           .expert_parallel_size = (int)config->expert_parallel_size,
+                                          .zero_group_size = (int)config->zero_group_size,
                                           .training = hy3_module_options_training(config),
                                           .adapter = config->adapter_name_or_path};
     out->store =

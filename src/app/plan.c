@@ -10,9 +10,9 @@
 #include "base/plural.h"
 #include "ckpt/state/state.h"
 
-static struct hy3_group planned_group(int rank, int size)
+static struct hy3_group planned_group(int size, int apart)
 {
-    return (struct hy3_group){MPI_COMM_NULL, rank, size};
+    return (struct hy3_group){MPI_COMM_NULL, 0, size, apart};
 }
 
 /* Ranks of an expert group that a layout would have. */
@@ -26,10 +26,12 @@ static int group_size(const struct hy3_config *config, int64_t experts,
     return hy3_expert_group_size(experts, ranks, per_node < ranks ? per_node : ranks);
 }
 
-static hy3_status lay_out(int P, int64_t experts, const struct hy3_plan_options *options,
-                          struct hy3_layout *layout)
+static hy3_status lay_out(const struct hy3_config *config, int P, int64_t experts,
+                          const struct hy3_plan_options *options, struct hy3_layout *layout)
 {
     int ranks = options->ranks;
+    int Z = config->zero_stage == 0 ? ranks : (int)config->zero_group_size, R;
+    int per_node = options->ranks_per_node < ranks ? options->ranks_per_node : ranks;
 
     if (ranks % P != 0)
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P, ranks,
@@ -37,11 +39,15 @@ static hy3_status lay_out(int P, int64_t experts, const struct hy3_plan_options 
     if (P > 1 && (experts == 0 || experts % P != 0))
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
                  (long long)experts);
-    layout->world = planned_group(0, ranks);
-    layout->node =
-        planned_group(0, options->ranks_per_node < ranks ? options->ranks_per_node : ranks);
-    layout->experts = planned_group(0, P);
-    layout->replicas = planned_group(0, ranks / P);
+    HY3_TRY(hy3_zero_group_size(Z, ranks, per_node, &Z));
+    R = hy3_replica_group_size(Z, ranks / P);
+    layout->world = planned_group(ranks, 1);
+    layout->node = planned_group(per_node, 1);
+    layout->zero = planned_group(Z, 1);
+    layout->peers = planned_group(ranks / Z, Z);
+    layout->experts = planned_group(P, 1);
+    layout->replicas = planned_group(R, P);
+    layout->replica_peers = planned_group(ranks / P / R, P * R);
     return HY3_OK;
 }
 
@@ -145,21 +151,22 @@ hy3_status hy3_plan_shape(const struct hy3_config *config, const char *file,
     return hy3_shape_open(path, shape);
 }
 
-/* Device memory of NCCL, from the defaults of its version 2.28: a ring of 16 channels for the
- * groups that sum and gather, each connected to two neighbours by buffers of its three protocols;
+/* Device memory of NCCL, from the defaults of its version 2.28: a ring of 16 channels for each of
+ * the groups that sum and gather, connected to two neighbours by buffers of its three protocols;
  * two channels to and from each rank for the group that exchanges rows. Not measured; a run says at
  * its start what NCCL takes. */
 static double nccl_bytes(const struct hy3_config *config, const struct hy3_layout *layout)
 {
+    const struct hy3_group *const rings[] = {&layout->zero, &layout->peers, &layout->replicas,
+                                             &layout->replica_peers};
     const double mib = 1 << 20, protocols = 9.2 * mib, simple = 4 * mib;
     double bytes = 0;
 
     if (config->device == HY3_DEVICE_cpu)
         return 0;
-    if (layout->world.size > 1)
-        bytes += 16 * 2 * protocols;
-    if (layout->replicas.size > 1)
-        bytes += 16 * 2 * protocols;
+    for (size_t i = 0; i < sizeof rings / sizeof(void *); i++)
+        if (rings[i]->size > 1)
+            bytes += 16 * 2 * protocols;
     return bytes + 2 * 2 * simple * (layout->experts.size - 1);
 }
 
@@ -172,15 +179,15 @@ static hy3_status make(const struct hy3_config *config, const struct hy3_shape *
     struct hy3_layout layout = {0};
     const struct hy3_backend *backend;
     struct hy3_timeline_options timeline = {.rates = options->rates,
-                                            .ranks = options->ranks,
                                             .ranks_per_node = options->ranks_per_node,
                                             .imbalance = options->imbalance};
     struct hy3_store_memory memory;
     struct hy3_dry_counts counts;
 
     *plan = (struct hy3_plan){0};
-    HY3_TRY_DONE(lay_out(P, shape->experts, options, &layout));
-    plan->group = timeline.expert_group = layout.experts.size;
+    HY3_TRY_DONE(lay_out(config, P, shape->experts, options, &layout));
+    plan->group = layout.experts.size;
+    plan->zero_group = layout.zero.size;
     if (plan->group == 1) /* it has the rows of all experts */
         timeline.imbalance = 1;
     backend = hy3_dry_backend(&timeline);

@@ -25,7 +25,7 @@ struct hy3_plan_options {
 
 /* Bytes of the rank that needs most. */
 struct hy3_plan {
-    int group;                                             /* ranks of an expert group */
+    int group, zero_group; /* ranks of an expert group, of a ZeRO group */
     double weights, grads, gathered, optimizer, workspace; /* on device or host */
     double kernels;      /* workspaces of a GPU's kernels and of cuBLAS */
     double nccl;         /* NCCL's buffers, an estimate */

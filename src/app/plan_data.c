@@ -30,7 +30,7 @@ static hy3_status print_items(const struct hy3_config *c, const struct hy3_shape
                               const struct hy3_dataset *set)
 {
     hy3_status status = HY3_OK;
-    const struct hy3_group world = {MPI_COMM_NULL, 0, ranks};
+    const struct hy3_group world = {MPI_COMM_NULL, 0, ranks, 1};
     struct hy3_batches train, eval;
     struct hy3_packing *packing = NULL;
     char text[64];

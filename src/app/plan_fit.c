@@ -73,7 +73,8 @@ hy3_status hy3_plan_fit_ranks(const struct hy3_config *config, const struct hy3_
 
     c.gradient_accumulation_steps = 1;
     for (o.ranks = 1; o.ranks <= HY3_PLAN_FIT_RANKS; o.ranks *= 2) {
-        if (c.expert_parallel_size > 0 && o.ranks % c.expert_parallel_size != 0)
+        if ((c.expert_parallel_size > 0 && o.ranks % c.expert_parallel_size != 0) ||
+            (c.zero_group_size > 0 && o.ranks % c.zero_group_size != 0))
             continue;
         HY3_TRY(hy3_plan_make(&c, shape, &o, plan));
         *ranks = o.ranks;

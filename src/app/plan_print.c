@@ -24,12 +24,14 @@ static void print_size(const char *what, double bytes)
 static void print_table(const struct hy3_config *c, const struct hy3_plan_options *o,
                         const struct hy3_plan *p)
 {
-    char size[HY3_SIZE_TEXT];
+    char size[HY3_SIZE_TEXT], zero[32] = "";
 
+    if (p->zero_group < o->ranks)
+        snprintf(zero, sizeof zero, "ZeRO groups of %d; ", p->zero_group);
     printf(
-        "%d rank%s, %d per node; expert groups of %d; zero_stage %lld, offload %s; %s; "
+        "%d rank%s, %d per node; %sexpert groups of %d; zero_stage %lld, offload %s; %s; "
         "%.4g of %.4g G parameters trainable\n",
-        o->ranks, hy3_s(o->ranks), o->ranks_per_node, p->group, (long long)c->zero_stage,
+        o->ranks, hy3_s(o->ranks), o->ranks_per_node, zero, p->group, (long long)c->zero_stage,
         hy3_config_word(c, "offload"), c->bf16 ? "bf16" : "fp32", 1e-9 * p->trained,
         1e-9 * p->parameters);
     printf("memory per rank\n");

@@ -26,10 +26,11 @@ static inline int hy3_size(MPI_Comm comm)
 struct hy3_group {
     MPI_Comm comm;
     int rank, size;
+    int apart; /* of a planned group: ranks of the world from one member to the next */
 };
 
 /* Takes over `comm`. */
 static inline struct hy3_group hy3_group_of(MPI_Comm comm)
 {
-    return (struct hy3_group){comm, hy3_rank(comm), hy3_size(comm)};
+    return (struct hy3_group){.comm = comm, .rank = hy3_rank(comm), .size = hy3_size(comm)};
 }

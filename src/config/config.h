@@ -143,7 +143,7 @@ struct hy3_config {
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
     double expert_capacity;
-    int64_t zero_stage;
+    int64_t zero_stage, zero_group_size; /* 0: auto */
     enum hy3_offload offload;
     char *offload_dir;
     bool make_moe_param_leaf_module;

@@ -252,6 +252,8 @@ const struct hy3_option hy3_options[] = {
          "rows per rank and round of expert work, relative to a balanced load"),
     COUNT(zero_stage, 3, 0, 3, ALL, NULL, FREE,
          "sharded over the ranks: 1 optimizer state, 2 also gradients, 3 also weights"),
+    AUTO_COUNT(zero_group_size, 65536, ALL, NULL, FREE,
+         "ranks that zero_stage shards over; auto: all up to 64, of more the largest divisor from 32 to 64"),
     CHOICE(offload, HY3_OFFLOADS, ALL, NULL, FREE,
          "what to keep in host memory: optimizer state, weights (zero_stage 3), or both"),
     TEXT(offload_dir, NULL, ALL, NULL, FREE,

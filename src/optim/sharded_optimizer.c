@@ -21,7 +21,7 @@ static void add_range(struct hy3_sharded_optimizer *o, int index, double b_rate)
     if (own.span.count == 0)
         return;
     norm = hy3_store_share(o->store, p);
-    norm.first -= own.span.first;
+    norm.first = norm.count > 0 ? norm.first - own.span.first : 0;
     *r = (struct hy3_range){.name = p->name,
                             .weight = own.weight,
                             .dtype = own.dtype,

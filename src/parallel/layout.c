@@ -4,6 +4,10 @@
 
 #include "base/plural.h"
 
+#include <stdio.h>
+
+enum { LEAST_ZERO = 32, MOST_ZERO = 64 }; /* ranks of a ZeRO group that is chosen */
+
 int hy3_layout_ranks_per_node(const struct hy3_layout *layout)
 {
     int64_t first = layout->world.rank, fits, size[2] = {layout->node.size, -layout->node.size};
@@ -29,20 +33,64 @@ int hy3_expert_group_size(int64_t experts, int ranks, int per_node)
     return size < 1 ? 1 : size;
 }
 
+static int choose_zero_group(int ranks, int per_node)
+{
+    int chosen = 0;
+
+    if (ranks <= MOST_ZERO)
+        return ranks;
+    for (int size = MOST_ZERO; size >= LEAST_ZERO; size--) {
+        if (ranks % size == 0 && size % per_node == 0)
+            return size;
+        if (ranks % size == 0 && chosen == 0)
+            chosen = size;
+    }
+    return chosen > 0 ? chosen : ranks;
+}
+
+hy3_status hy3_zero_group_size(int wanted, int ranks, int per_node, int *size)
+{
+    char divisors[256] = "";
+    size_t used = 0;
+
+    *size = wanted > 0 ? wanted : choose_zero_group(ranks, per_node);
+    if (ranks % *size == 0)
+        return HY3_OK;
+    for (int d = 1; d <= ranks && used < sizeof divisors; d++)
+        if (ranks % d == 0)
+            used += (size_t)snprintf(divisors + used, sizeof divisors - used, "%s%d",
+                                     d > 1 ? ", " : "", d);
+    HY3_FAIL(HY3_EUSAGE, "zero_group_size = %d does not divide the %d rank%s; these do: %s", wanted,
+             ranks, hy3_s(ranks), divisors);
+}
+
+int hy3_replica_group_size(int zero_group, int replicas)
+{
+    if (replicas <= zero_group)
+        return replicas;
+    for (int size = zero_group; 2 * size >= zero_group; size--)
+        if (replicas % size == 0)
+            return size;
+    return replicas;
+}
+
 hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t experts,
-                           struct hy3_layout *out)
+                           int zero_group_size, struct hy3_layout *out)
 {
     MPI_Comm made;
-    int P = expert_parallel_size;
+    int P = expert_parallel_size, Z, R, per_node, place, replica;
 
     *out = (struct hy3_layout){.world.comm = MPI_COMM_NULL, .node.comm = MPI_COMM_NULL};
-    out->experts.comm = out->replicas.comm = MPI_COMM_NULL;
+    out->zero.comm = out->peers.comm = MPI_COMM_NULL;
+    out->experts.comm = out->replicas.comm = out->replica_peers.comm = MPI_COMM_NULL;
     MPI_Comm_dup(comm, &made);
     out->world = hy3_group_of(made);
     MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, out->world.rank, MPI_INFO_NULL, &made);
     out->node = hy3_group_of(made);
+    per_node = hy3_layout_ranks_per_node(out);
+    HY3_TRY(hy3_zero_group_size(zero_group_size, out->world.size, per_node, &Z));
     if (P == 0)
-        P = hy3_expert_group_size(experts, out->world.size, hy3_layout_ranks_per_node(out));
+        P = hy3_expert_group_size(experts, out->world.size, per_node);
     /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): P is 1 at least where it divides */
     if (P < 1 || out->world.size % P > 0)
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P,
@@ -50,16 +98,27 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     if (P > 1 && (experts == 0 || experts % P != 0))
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
                  (long long)experts);
+    MPI_Comm_split(comm, out->world.rank / Z, out->world.rank, &made);
+    out->zero = hy3_group_of(made);
+    MPI_Comm_split(comm, out->world.rank % Z, out->world.rank, &made);
+    out->peers = hy3_group_of(made);
     MPI_Comm_split(comm, out->world.rank / P, out->world.rank, &made);
     out->experts = hy3_group_of(made);
-    MPI_Comm_split(comm, out->world.rank % P, out->world.rank, &made);
+    R = hy3_replica_group_size(Z, out->world.size / P);
+    place = out->world.rank % P;
+    replica = out->world.rank / P;
+    MPI_Comm_split(comm, replica / R * P + place, out->world.rank, &made);
     out->replicas = hy3_group_of(made);
+    MPI_Comm_split(comm, replica % R * P + place, out->world.rank, &made);
+    out->replica_peers = hy3_group_of(made);
     return HY3_OK;
 }
 
 void hy3_layout_close(struct hy3_layout *layout)
 {
-    struct hy3_group *all[] = {&layout->world, &layout->node, &layout->experts, &layout->replicas};
+    struct hy3_group *all[] = {&layout->world,        &layout->node,    &layout->zero,
+                               &layout->peers,        &layout->experts, &layout->replicas,
+                               &layout->replica_peers};
 
     for (size_t i = 0; i < sizeof all / sizeof(void *); i++)
         if (all[i]->comm != MPI_COMM_NULL && all[i]->comm != 0)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layout.h - the communicators of a run: world, node, expert group, expert replicas. */
+/* layout.h - the communicators of a run: world, node, ZeRO group and its peers, expert group,
+ * expert replicas. */
 #pragma once
 
 #include "comm/comm.h"
@@ -7,17 +8,22 @@
 struct hy3_layout {
     struct hy3_group world; /* own duplicate of the communicator given */
     struct hy3_group node;  /* ranks that share memory */
+    /* ZeRO group: consecutive ranks over which dense units are sliced */
+    struct hy3_group zero;
+    struct hy3_group peers; /* the ranks that have the same slice, one of each ZeRO group */
     /* expert group: consecutive ranks that share one copy of the experts */
     struct hy3_group experts;
-    struct hy3_group replicas; /* expert replicas: the ranks that hold the same experts */
+    /* expert replicas: of the ranks that hold the same experts those over which they are sliced */
+    struct hy3_group replicas;
+    struct hy3_group replica_peers; /* the ranks that have the same slice of the same experts */
 };
 
 /* Collective on `comm`. expert_parallel_size: ranks of an expert group; it must divide the ranks
  * and, if there are any, the `experts`. 0: the largest that does and keeps each group inside a
- * node. The caller owns *out (hy3_layout_close), also after an error. Errors: HY3_EUSAGE, the same
- * on every rank. */
+ * node. zero_group_size: of hy3_zero_group_size. The caller owns *out (hy3_layout_close), also
+ * after an error. Errors: HY3_EUSAGE, the same on every rank. */
 hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t experts,
-                           struct hy3_layout *out);
+                           int zero_group_size, struct hy3_layout *out);
 void hy3_layout_close(struct hy3_layout *layout);
 
 /* Collective on layout->world. Ranks of each node, 1 if the nodes differ or their ranks are not
@@ -27,3 +33,12 @@ int hy3_layout_ranks_per_node(const struct hy3_layout *layout);
 /* The largest size of an expert group for `ranks` ranks in nodes of `per_node` ranks each (1: nodes
  * differ). */
 int hy3_expert_group_size(int64_t experts, int ranks, int per_node);
+
+/* Local. Ranks of a ZeRO group: `wanted`, which must divide the ranks. 0: all of up to 64 ranks; of
+ * more the largest divisor from 32 to 64, of whole nodes if there is one; all if there is none, as
+ * slices over fewer ranks take memory. Errors: HY3_EUSAGE with the sizes that divide. */
+hy3_status hy3_zero_group_size(int wanted, int ranks, int per_node, int *size);
+
+/* Ranks over which experts are sliced, of those that hold the same ones: all up to the size of a
+ * ZeRO group; of more the largest divisor from half of it to it; all if there is none. */
+int hy3_replica_group_size(int zero_group, int replicas);

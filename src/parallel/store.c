@@ -10,13 +10,14 @@
 enum { MAX_SUMS = 4 };
 
 struct unit {
-    const struct hy3_group *group;
+    const struct hy3_group *group, *peers; /* peers: have the same slice */
     hy3_dtype dtype;
     int64_t slice; /* elements of each rank's slice, a multiple of HY3_PARAM_ALIGN */
     bool divides_update, divides_grad, divides_weight;
     char *kept;    /* weights between steps: [slice], or whole [ranks,slice] */
     char *whole;   /* the gathered unit: `kept`, or a buffer of the pool, or NULL */
     bool stale;    /* whole, but the other ranks' slices have changed */
+    bool unsummed; /* over the peers, which hy3_store_finish does */
     bool arriving; /* a gather is in progress, or a copy from host memory if the group is of one */
     struct hy3_transfer gather;
     struct hy3_event *copied; /* from host memory, if the slice is there */
@@ -74,13 +75,20 @@ static void choose_division(const struct hy3_store *store, int index)
     struct unit *u = &store->units[index];
     int64_t blocks = (unit->count + HY3_PARAM_ALIGN - 1) / HY3_PARAM_ALIGN;
 
-    u->group = unit->expert ? &store->layout->replicas : &store->layout->world;
+    u->group = unit->expert ? &store->layout->replicas : &store->layout->zero;
+    u->peers = unit->expert ? &store->layout->replica_peers : &store->layout->peers;
     u->dtype = unit->wide ? HY3_FP32 : o->dtype;
     u->slice = (blocks + u->group->size - 1) / u->group->size * HY3_PARAM_ALIGN;
     u->divides_update = o->zero_stage >= 1 && u->group->size > 1;
     u->divides_grad = o->zero_stage >= 2 && u->group->size > 1;
     u->divides_weight = o->zero_stage == 3 && (u->group->size > 1 || o->placement.host) &&
                         !(unit->expert && o->whole_experts) && unit->count > o->persistence;
+}
+
+/* This rank's slice, in elements of the unit. */
+static struct hy3_span slice_of(const struct unit *u)
+{
+    return (struct hy3_span){u->slice * u->group->rank, u->slice};
 }
 
 static hy3_status open_unit(struct hy3_store *store, int index)
@@ -124,6 +132,7 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
     void *buffers = NULL;
 
     *out = NULL;
+    HY3_ASSERT(options->zero_stage > 0 || layout->peers.size * layout->replica_peers.size == 1);
     HY3_TRY_DONE(hy3_alloc(&store, 1, sizeof *store));
     *store = (struct hy3_store){
         .backend = backend, .layout = layout, .params = params, .options = *options};
@@ -145,44 +154,6 @@ done:
     else
         hy3_store_close(store);
     return status;
-}
-
-/* Transfers must complete before their memory is freed. */
-static void finish_transfers(struct hy3_store *store)
-{
-    for (int i = 0; i < store->params->units; i++)
-        if (store->units[i].arriving && store->units[i].group->size > 1)
-            store->backend->collectives.finish(NULL, &store->units[i].gather, "closing the model");
-    hy3_store_finish(store, NULL);
-}
-
-void hy3_store_close(struct hy3_store *store)
-{
-    const struct hy3_placement on_device = {.host = false};
-    const struct hy3_device *device;
-
-    if (!store)
-        return;
-    device = &store->backend->device;
-    if (store->units)
-        finish_transfers(store);
-    for (int i = 0; store->units && i < store->params->units; i++) {
-        struct unit *u = &store->units[i];
-
-        hy3_placement_free(device, u->divides_weight ? &store->options.placement : &on_device,
-                           (size_t)u->slice * weight_size(u), u->kept);
-        device->free(u->grad);
-        if (u->copied)
-            device->event_free(u->copied);
-    }
-    if (store->begun)
-        device->event_free(store->begun);
-    if (store->from_host)
-        device->stream_free(store->from_host);
-    hy3_pool_close(&store->pool);
-    device->free(store->buffers);
-    hy3_free(store->units);
-    hy3_free(store);
 }
 
 const struct hy3_params *hy3_store_params(const struct hy3_store *store)
@@ -391,8 +362,8 @@ static hy3_status finish_sum(struct hy3_store *store, struct hy3_stream *stream)
                                                                            .x = sum->own,
                                                                            .y = u->grad}));
     else
-        HY3_TRY_DONE(store->backend->device.copy(stream, u->grad + u->slice * u->group->rank,
-                                                 sum->own, (size_t)u->slice * sizeof(float)));
+        HY3_TRY_DONE(store->backend->device.copy(stream, u->grad + slice_of(u).first, sum->own,
+                                                 (size_t)u->slice * sizeof(float)));
 done:
     hy3_pool_give(&store->pool, sum->own);
     hy3_pool_give(&store->pool, u->open);
@@ -418,36 +389,95 @@ static hy3_status begin_sum(struct hy3_store *store, struct hy3_stream *stream, 
 
 hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit, bool last)
 {
-    const struct unit *u = &store->units[unit];
+    struct unit *u = &store->units[unit];
+    const struct hy3_group *all = u->group->size > 1 ? u->group : u->peers;
 
-    if (!u->grad || u->group->size == 1 || (!u->divides_grad && !last))
+    if (!u->grad || all->size == 1 || (!u->divides_grad && !last))
         return HY3_OK;
-    if (u->divides_update)
-        return begin_sum(store, stream, unit);
-    return store->backend->collectives.all_reduce(
-        stream, u->group, u->grad, store->params->unit[unit].grad_count, "summing gradients");
+    if (!u->divides_update)
+        return store->backend->collectives.all_reduce(
+            stream, all, u->grad, store->params->unit[unit].grad_count, "summing gradients");
+    u->unsummed = last && u->peers->size > 1;
+    return begin_sum(store, stream, unit);
 }
 
-hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
+static hy3_status finish_sums(struct hy3_store *store, struct hy3_stream *stream)
 {
     while (store->sum_count > 0)
         HY3_TRY(finish_sum(store, stream));
     return HY3_OK;
 }
 
-/* This rank's slice, in elements of the unit. */
-static struct hy3_span slice_of(const struct unit *u)
+/* Together at the end of a step: a slice is small, and one by one they would queue behind weights
+ * that travel. */
+hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
 {
-    return (struct hy3_span){u->slice * u->group->rank, u->slice};
+    HY3_TRY(finish_sums(store, stream));
+    for (int i = 0; i < store->params->units; i++) {
+        struct unit *u = &store->units[i];
+        int64_t at = u->divides_grad ? 0 : slice_of(u).first;
+
+        if (u->unsummed)
+            HY3_TRY(store->backend->collectives.all_reduce(stream, u->peers, u->grad + at, u->slice,
+                                                           "summing gradients"));
+        u->unsummed = false;
+    }
+    return HY3_OK;
 }
 
-/* The elements of a parameter that lie in this rank's slice. */
-static struct hy3_span in_slice(const struct unit *u, const struct hy3_param *p)
+/* Transfers must complete before their memory is freed. */
+static void finish_transfers(struct hy3_store *store)
 {
-    struct hy3_span slice = slice_of(u);
+    for (int i = 0; i < store->params->units; i++)
+        if (store->units[i].arriving && store->units[i].group->size > 1)
+            store->backend->collectives.finish(NULL, &store->units[i].gather, "closing the model");
+    finish_sums(store, NULL);
+}
 
-    slice.first += p->first - p->offset;
-    return hy3_span_intersect(hy3_param_held(p), slice);
+void hy3_store_close(struct hy3_store *store)
+{
+    const struct hy3_placement on_device = {.host = false};
+    const struct hy3_device *device;
+
+    if (!store)
+        return;
+    device = &store->backend->device;
+    if (store->units)
+        finish_transfers(store);
+    for (int i = 0; store->units && i < store->params->units; i++) {
+        struct unit *u = &store->units[i];
+
+        hy3_placement_free(device, u->divides_weight ? &store->options.placement : &on_device,
+                           (size_t)u->slice * weight_size(u), u->kept);
+        device->free(u->grad);
+        if (u->copied)
+            device->event_free(u->copied);
+    }
+    if (store->begun)
+        device->event_free(store->begun);
+    if (store->from_host)
+        device->stream_free(store->from_host);
+    hy3_pool_close(&store->pool);
+    device->free(store->buffers);
+    hy3_free(store->units);
+    hy3_free(store);
+}
+
+/* The elements of a parameter that lie in a span of its unit. */
+static struct hy3_span held_in(struct hy3_span span, const struct hy3_param *p)
+{
+    span.first += p->first - p->offset;
+    return hy3_span_intersect(hy3_param_held(p), span);
+}
+
+/* The part of the slice that counts as this rank's: its peers have the others. */
+static struct hy3_span share_of(const struct unit *u)
+{
+    struct hy3_span blocks =
+        hy3_span_share(u->slice / HY3_PARAM_ALIGN, u->peers->rank, u->peers->size);
+
+    return (struct hy3_span){slice_of(u).first + blocks.first * HY3_PARAM_ALIGN,
+                             blocks.count * HY3_PARAM_ALIGN};
 }
 
 /* Where element `i` of a parameter lies in its unit, or among the buffers. */
@@ -463,7 +493,7 @@ struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3
     int64_t at, slice_first = slice_of(u).first;
 
     if (u->divides_update)
-        own.span = in_slice(u, param);
+        own.span = held_in(slice_of(u), param);
     if (own.span.count == 0) /* its place may lie outside the slice */
         return own;
     at = place_of(param, own.span.first);
@@ -490,14 +520,14 @@ void hy3_store_updated(struct hy3_store *store)
 struct hy3_span hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param)
 {
     if (param->unit >= 0 && store->units[param->unit].divides_weight)
-        return in_slice(&store->units[param->unit], param);
+        return held_in(slice_of(&store->units[param->unit]), param);
     return hy3_param_held(param);
 }
 
 struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_param *param)
 {
     if (param->unit >= 0)
-        return in_slice(&store->units[param->unit], param);
+        return held_in(share_of(&store->units[param->unit]), param);
     return hy3_span_share(param->held, store->layout->world.rank, store->layout->world.size);
 }
 
@@ -563,34 +593,4 @@ hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *
 done:
     hy3_free(raw);
     return status;
-}
-
-static hy3_status put_value(void *of, enum hy3_field field, const struct hy3_param *param,
-                            struct hy3_span span, const float *in)
-{
-    HY3_ASSERT(field == HY3_MASTER);
-    return hy3_store_put(of, param, span, in, HY3_FP32);
-}
-
-static hy3_status get_value(void *of, enum hy3_field field, const struct hy3_param *param,
-                            struct hy3_span span, float *out)
-{
-    HY3_ASSERT(field == HY3_MASTER);
-    return hy3_store_get(of, param, span, out);
-}
-
-static struct hy3_span share(void *of, const struct hy3_param *param)
-{
-    return hy3_store_share(of, param);
-}
-
-static struct hy3_span kept(void *of, const struct hy3_param *param)
-{
-    return hy3_store_kept(of, param);
-}
-
-struct hy3_values hy3_store_values(struct hy3_store *store)
-{
-    return (struct hy3_values){
-        .of = store, .get = get_value, .put = put_value, .share = share, .kept = kept};
 }

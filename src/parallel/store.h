@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store.h - parameters and gradients, unit by unit, over the ranks (ZeRO, Rajbhandari et al. 2020).
  *
- * A unit is divided over its group, the world or (experts) the expert replicas, into equal slices,
- * rank r having the r-th:
+ * A unit is divided over its group, the ZeRO group or (experts) the expert replicas, into equal
+ * slices, rank r having the r-th:
  *     stage 0   nothing is divided: gradients are all-reduced, every rank updates everything
  *     stage 1   a rank updates its slice; gradients are reduce-scattered at the end of a step
  *     stage 2   and keeps gradients of its slice only: they are reduce-scattered after each
  *               backward of the unit
  *     stage 3   and keeps weights of its slice only: the unit is gathered before use
+ * Where there are several ZeRO groups, a slice is summed over its peers at the end of a step, and
+ * each of them makes the same update.
  *
  * Invariants
  *  1. Between hy3_store_gather and hy3_store_release of a unit its weights are whole on this rank.
@@ -56,7 +58,8 @@ struct hy3_owned {
 };
 
 /* Collective on layout->world. `params`, `layout`, `backend` and options->placement.directory are
- * kept until hy3_store_close. All weights are zero. Errors: HY3_ENOMEM with the requested size. */
+ * kept until hy3_store_close. All weights are zero. At stage 0 the ZeRO group must be the world.
+ * Errors: HY3_ENOMEM with the requested size. */
 hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_layout *layout,
                           const struct hy3_params *params, const struct hy3_store_options *options,
                           struct hy3_store **out);

@@ -22,6 +22,7 @@ hy3_status hy3_run_memory_check(const struct hy3_config *config,
     if (!device->available)
         return HY3_OK;
     c.expert_parallel_size = layout->experts.size;
+    c.zero_group_size = layout->zero.size;
     c.max_seq_length = longest;
     c.packing = false; /* `longest` is of its rows */
     HY3_TRY(hy3_plan_make(&c, &model->shape, &options, &plan));

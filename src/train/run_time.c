@@ -37,6 +37,7 @@ static hy3_status predict(const struct hy3_config *config, const struct hy3_load
                             layout->world.size * time->steps);
 
     c.expert_parallel_size = layout->experts.size;
+    c.zero_group_size = layout->zero.size;
     c.max_seq_length = (int64_t)fmax(1, round(time->tokens / items));
     c.packing = false; /* the length is of its rows */
     return hy3_plan_make(&c, &model->shape, &options, plan);

@@ -26,13 +26,14 @@ static struct hy3_rates rates = {.peak = 10,
                                  .network_latency = 1e-6,
                                  .overlap = true};
 
-/* 8 ranks on 2 nodes, expert groups of 2. */
-static struct hy3_timeline_options options = {
-    .rates = &rates, .ranks = 8, .ranks_per_node = 4, .expert_group = 2, .imbalance = 1};
+/* 8 ranks on 2 nodes, expert groups of 2, ZeRO groups of 4. */
+static struct hy3_timeline_options options = {.rates = &rates, .ranks_per_node = 4, .imbalance = 1};
 
-static const struct hy3_group world = {MPI_COMM_NULL, 0, 8};
-static const struct hy3_group replicas = {MPI_COMM_NULL, 0, 4};
-static const struct hy3_group experts = {MPI_COMM_NULL, 0, 2};
+static const struct hy3_group world = {MPI_COMM_NULL, 0, 8, 1};
+static const struct hy3_group replicas = {MPI_COMM_NULL, 0, 4, 2};
+static const struct hy3_group experts = {MPI_COMM_NULL, 0, 2, 1};
+static const struct hy3_group zero = {MPI_COMM_NULL, 0, 4, 1};
+static const struct hy3_group peers = {MPI_COMM_NULL, 0, 2, 4};
 
 static void assert_seconds(double is, double expected)
 {
@@ -103,6 +104,11 @@ static void a_gather_is_hidden_as_far_as_there_is_work(void **state)
     assert_seconds(t.seconds, 30);
     assert_seconds(t.gathers, 0);
     assert_seconds(t.links, 22.4);
+    /* a ZeRO group fills a node: 128 x 3/4 / 10; its peers are on nodes of their own: 64 / 2 / 5 */
+    t = gather_beside(b, &zero, 30);
+    assert_seconds(t.links, 9.6);
+    t = gather_beside(b, &peers, 30);
+    assert_seconds(t.links, 6.4);
 }
 
 static void sums_are_told_apart_from_gathers(void **state)
@@ -123,7 +129,7 @@ static void sums_are_told_apart_from_gathers(void **state)
 
 static void the_exchange_takes_the_imbalance_and_the_slower_link(void **state)
 {
-    const struct hy3_group all = {MPI_COMM_NULL, 0, 8};
+    const struct hy3_group all = {MPI_COMM_NULL, 0, 8, 1};
     struct hy3_timeline_options o = options;
     const struct hy3_backend *b;
     int64_t counts[8] = {1, 1, 1, 1, 1, 1, 1, 1};
@@ -190,7 +196,7 @@ static void without_overlap_the_host_does_all_one_after_the_other(void **state)
 
 static void without_rates_no_time_passes(void **state)
 {
-    const struct hy3_backend *b = hy3_dry_backend(&(struct hy3_timeline_options){.ranks = 8});
+    const struct hy3_backend *b = hy3_dry_backend(&(struct hy3_timeline_options){.rates = NULL});
     struct hy3_gemm gemm = {.M = 10, .N = 5, .K = 1, .dtype = HY3_BF16, .c_dtype = HY3_BF16};
     struct hy3_transfer transfer = {.event = NULL};
     float data[32];

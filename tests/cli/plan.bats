@@ -143,6 +143,20 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
         'BEGIN { print lora, full; exit !(lora > 1 && lora <= 2.3 && full > 4 && full <= 8.5) }'
 }
 
+# With slices over all ranks it is 2.0 and 1.33 times as long.
+@test "a step on 1024 ranks is at most 15 % longer than on 64" {
+    step() { hy3_plan "$HY3_SOURCE/etc/$1" $PUBLISHED --rates "$HY3_SOURCE/etc/devices/h100.cfg" \
+        --imbalance 1 expert_parallel_size=8 --ranks "${@:2}" |
+        sed -n 's/^  4 x .* = \([0-9.]*\) s$/\1/p'; }
+    for run in "lora.cfg none" "full.cfg optimizer"; do
+        set -- $run
+        awk -v few="$(step "$1" 64 "offload=$2")" -v many="$(step "$1" 1024 "offload=$2")" \
+            -v one="$(step "$1" 1024 "offload=$2" zero_group_size=1024)" \
+            'BEGIN { print few, many, one
+                exit !(few > 1 && many <= 1.15 * few && one > 1.3 * few) }'
+    done
+}
+
 # Of the four micro-batches the second and third take the same and stand there once.
 @test "the timeline of a step is a Chrome trace" {
     local trace=$BATS_TEST_TMPDIR/trace.json
@@ -206,6 +220,8 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     run_fails 2 "CONFIG" hy3_plan --ranks 8
     run_fails 2 "does not divide" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
         expert_parallel_size=3
+    run_fails 2 "zero_group_size = 3 does not divide the 8 ranks; these do: 1, 2, 4, 8" hy3_plan \
+        "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 zero_group_size=3
     run_fails 2 "--device-memory" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 \
         --device-memory much
     run_fails 2 "zero_stages" hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 zero_stages=2

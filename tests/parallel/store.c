@@ -34,7 +34,7 @@ struct fixture {
 
 /* How a store may be divided. */
 struct division {
-    int stage, group;
+    int stage, group, zero; /* zero: ranks of a ZeRO group */
     bool whole_experts, offload;
     int64_t persistence, prefetch, reuse;
 };
@@ -51,7 +51,7 @@ static void open_fixture(struct fixture *f, hy3_dtype dtype, const struct divisi
                                         .reuse = d->reuse};
     int64_t held = shape.experts / d->group;
 
-    assert_ok(hy3_layout_open(MPI_COMM_WORLD, d->group, shape.experts, &f->layout));
+    assert_ok(hy3_layout_open(MPI_COMM_WORLD, d->group, shape.experts, d->zero, &f->layout));
     assert_ok(hy3_params_create(&shape, f->layout.experts.rank * held, held, &f->params));
     assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &f->backend));
     assert_ok(hy3_store_open(f->backend, &f->layout, f->params, &options, &f->store));
@@ -62,6 +62,23 @@ static void close_fixture(struct fixture *f)
     hy3_store_close(f->store);
     hy3_params_free(f->params);
     hy3_layout_close(&f->layout);
+}
+
+/* With every size of ZeRO groups; stage 0 has no slices. */
+static void for_all_zero_groups(hy3_dtype dtype, struct division d,
+                                void (*body)(struct fixture *f, const struct division *d))
+{
+    int size = hy3_size(MPI_COMM_WORLD);
+
+    for (d.zero = d.stage == 0 ? size : 1; d.zero <= size; d.zero++) {
+        struct fixture f;
+
+        if (size % d.zero != 0)
+            continue;
+        open_fixture(&f, dtype, &d);
+        body(&f, &d);
+        close_fixture(&f);
+    }
 }
 
 /* Runs `body` for every division that these ranks allow. */
@@ -85,12 +102,9 @@ static void for_all_divisions_in(hy3_dtype dtype,
             continue;
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
             struct division d = kinds[i];
-            struct fixture f;
 
             d.group = group;
-            open_fixture(&f, dtype, &d);
-            body(&f, &d);
-            close_fixture(&f);
+            for_all_zero_groups(dtype, d, body);
         }
     }
 }
@@ -254,6 +268,56 @@ static void gradients_are_summed_over_ranks_and_micro_batches(void **state)
     for_all_divisions(check_gradients);
 }
 
+/* Whether the ranks of a group have the same numbers. */
+static bool are_the_same(const struct hy3_group *group, const float *values, int64_t count)
+{
+    bool same = true;
+
+    for (int64_t i = 0; i < count; i++) {
+        int64_t bits[2] = {0};
+
+        memcpy(bits, &values[i], sizeof values[i]);
+        bits[1] = -bits[0];
+        hy3_allreduce_int(group->comm, bits, 2, MPI_MIN, "testing");
+        same = same && bits[0] == -bits[1];
+    }
+    return same;
+}
+
+/* Sums that are rounded: who has the same slice is to make the same update. */
+static void check_peers_of(struct fixture *f, enum hy3_param_kind kind,
+                           const struct hy3_group *peers)
+{
+    const struct hy3_param *p = hy3_params_find(f->params, kind, 1);
+    bool same;
+    struct hy3_owned own;
+    float *grad;
+
+    assert_ok(hy3_store_zero_grads(f->store, NULL));
+    assert_ok(hy3_store_open_grads(f->store, NULL, p->unit));
+    grad = hy3_store_grad(f->store, p);
+    for (int64_t j = 0; j < p->held; j++)
+        grad[j] += 1.0f / (float)(3 + 7 * j + 1000 * f->layout.world.rank);
+    assert_ok(hy3_store_reduce(f->store, NULL, p->unit, true));
+    assert_ok(hy3_store_finish(f->store, NULL));
+    own = hy3_store_owned(f->store, p);
+    same = are_the_same(peers, own.grad, own.span.count);
+    assert_all(same);
+}
+
+static void check_peers(struct fixture *f, const struct division *d)
+{
+    (void)d;
+    check_peers_of(f, HY3_P_Q, &f->layout.peers);
+    check_peers_of(f, HY3_P_GATE_UP, &f->layout.replica_peers);
+}
+
+static void peers_have_the_same_bits_of_a_gradient(void **state)
+{
+    (void)state;
+    for_all_divisions(check_peers);
+}
+
 static void check_shares(struct fixture *f, const struct division *d)
 {
     bool right = true;
@@ -290,13 +354,17 @@ static void every_element_is_written_by_one_rank_that_owns_it(void **state)
 static void check_memory(struct fixture *f, const struct division *d)
 {
     struct hy3_store_memory memory = hy3_store_memory(f->store);
-    size_t whole = 0;
+    size_t whole = 0, share = 0;
 
-    for (int u = 0; u < f->params->units; u++)
-        whole += (size_t)f->params->unit[u].count * sizeof(float);
-    if (d->stage == 3 && d->group == 1 && !d->whole_experts && d->persistence == 0)
-        assert_true(memory.weights <= whole / (size_t)f->layout.world.size +
-                                          (size_t)f->params->units * HY3_PARAM_ALIGN * 4 +
+    for (int u = 0; u < f->params->units; u++) {
+        const struct hy3_unit *unit = &f->params->unit[u];
+
+        whole += (size_t)unit->count * sizeof(float);
+        share += (size_t)unit->count * sizeof(float) /
+                 (size_t)(unit->expert ? f->layout.replicas.size : d->zero);
+    }
+    if (d->stage == 3 && !d->whole_experts && d->persistence == 0)
+        assert_true(memory.weights <= share + (size_t)f->params->units * HY3_PARAM_ALIGN * 4 +
                                           (size_t)f->params->buffer_count * 4);
     if (d->stage == 0)
         assert_true(memory.weights >= whole && memory.grads >= whole);
@@ -382,12 +450,15 @@ static void a_group_that_does_not_divide_is_refused(void **state)
 
     (void)state;
     assert_fails(HY3_EUSAGE, "does not divide the",
-                 hy3_layout_open(MPI_COMM_WORLD, size + 1, 12, &layout));
+                 hy3_layout_open(MPI_COMM_WORLD, size + 1, 12, 0, &layout));
     hy3_layout_close(&layout);
     if (size > 1) {
-        assert_fails(HY3_EUSAGE, "experts", hy3_layout_open(MPI_COMM_WORLD, size, 13, &layout));
+        assert_fails(HY3_EUSAGE, "experts", hy3_layout_open(MPI_COMM_WORLD, size, 13, 0, &layout));
         hy3_layout_close(&layout);
     }
+    assert_fails(HY3_EUSAGE, "zero_group_size",
+                 hy3_layout_open(MPI_COMM_WORLD, 1, 12, size + 1, &layout));
+    hy3_layout_close(&layout);
 }
 
 static void the_largest_group_inside_a_node_is_chosen(void **state)
@@ -403,18 +474,57 @@ static void the_largest_group_inside_a_node_is_chosen(void **state)
     assert_int_equal(hy3_expert_group_size(0, 8, 8), 1);
 }
 
+static int zero_group(int ranks, int per_node)
+{
+    int size;
+
+    assert_ok(hy3_zero_group_size(0, ranks, per_node, &size));
+    return size;
+}
+
+static void slices_are_over_at_most_64_ranks_in_whole_nodes(void **state)
+{
+    int size;
+
+    (void)state;
+    assert_int_equal(zero_group(4, 4), 4);
+    assert_int_equal(zero_group(60, 8), 60);
+    assert_int_equal(zero_group(64, 8), 64);
+    assert_int_equal(zero_group(1024, 8), 64);
+    assert_int_equal(zero_group(1024, 1), 64);
+    assert_int_equal(zero_group(96, 8), 48);
+    assert_int_equal(zero_group(120, 8), 40);
+    assert_int_equal(zero_group(72, 8), 36); /* no whole nodes */
+    assert_int_equal(zero_group(128, 128), 64);
+    assert_int_equal(zero_group(67, 1), 67); /* nothing divides it */
+    assert_int_equal(zero_group(1072, 8), 1072);
+    assert_ok(hy3_zero_group_size(16, 1024, 8, &size));
+    assert_int_equal(size, 16);
+    assert_int_equal(hy3_replica_group_size(64, 8), 8);
+    assert_int_equal(hy3_replica_group_size(64, 128), 64);
+    assert_int_equal(hy3_replica_group_size(64, 88), 44);
+    assert_int_equal(hy3_replica_group_size(64, 8 * 67), 8 * 67); /* nothing divides it */
+    assert_int_equal(hy3_replica_group_size(1, 4), 1);
+    assert_fails(HY3_EUSAGE,
+                 "zero_group_size = 5 does not divide the 12 ranks; these do: 1, 2, 3, "
+                 "4, 6, 12",
+                 hy3_zero_group_size(5, 12, 4, &size));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_put_comes_back),
         cmocka_unit_test(units_are_whole_when_gathered_and_know_updates),
         cmocka_unit_test(gradients_are_summed_over_ranks_and_micro_batches),
+        cmocka_unit_test(peers_have_the_same_bits_of_a_gradient),
         cmocka_unit_test(every_element_is_written_by_one_rank_that_owns_it),
         cmocka_unit_test(slices_take_a_share_of_the_memory),
         cmocka_unit_test(routers_are_fp32_in_a_bf16_store),
         cmocka_unit_test(a_part_is_put_at_its_place),
         cmocka_unit_test(a_group_that_does_not_divide_is_refused),
         cmocka_unit_test(the_largest_group_inside_a_node_is_chosen),
+        cmocka_unit_test(slices_are_over_at_most_64_ranks_in_whole_nodes),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

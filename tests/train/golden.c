@@ -17,7 +17,7 @@
 
 /* How the run is spread over the ranks. The test runs once for each that the ranks allow. */
 struct layout {
-    int group; /* expert_parallel_size; must divide the ranks */
+    int group; /* of experts, or a larger one of ZeRO; must divide the ranks */
     /* on so many ranks only; 0: on any; LONG: on any, with HY3_LONG (`make check-long`) */
     int ranks;
     const char *settings[8];
@@ -46,16 +46,27 @@ static const struct layout layouts[] = {
     {4, 0, {"expert_parallel_size=4", "zero_stage=2"}},
     {4, 0, {"expert_parallel_size=4", "zero_stage=3", DIVIDED, "stage3_max_reuse_distance=0", "stage3_prefetch_bucket_size=0"}},
     {4, LONG, {"expert_parallel_size=4", "zero_stage=3", DIVIDED, "offload=full", "expert_capacity=0.05"}},
+    {2, 4, {"expert_parallel_size=1", "zero_stage=1", "zero_group_size=2"}},
+    {2, 4, {"expert_parallel_size=2", "zero_stage=2", "zero_group_size=1"}},
+    {4, 4, {"expert_parallel_size=4", "zero_stage=3", DIVIDED, "zero_group_size=2", "offload=full"}},
+    {2, LONG, {"expert_parallel_size=1", "zero_stage=2", "zero_group_size=2"}},
+    {2, LONG, {"expert_parallel_size=2", "zero_stage=1", "zero_group_size=2"}},
+    {2, LONG, {"expert_parallel_size=2", "zero_stage=3", DIVIDED, "zero_group_size=2"}},
+    {1, LONG, {"expert_parallel_size=1", "zero_stage=3", DIVIDED, "zero_group_size=1"}},
+    {1, LONG, {"expert_parallel_size=1", "zero_stage=1", "zero_group_size=1"}},
     /* the emulated GPU */
     {1, 1, {GPU, "zero_stage=0"}},
     {2, 2, {GPU, "expert_parallel_size=2", "zero_stage=3", DIVIDED, "offload=full"}},
-    {4, 4, {GPU, "expert_parallel_size=4", "zero_stage=2"}},
+    {4, 4, {GPU, "expert_parallel_size=4", "zero_stage=2", "zero_group_size=2"}},
     {1, LONG, {GPU, "expert_parallel_size=1", "zero_stage=1"}},
     {1, LONG, {GPU, "expert_parallel_size=1", "zero_stage=3", DIVIDED, "offload=full"}},
     {2, LONG, {GPU, "expert_parallel_size=2", "zero_stage=2"}},
     {2, LONG, {GPU, "expert_parallel_size=2", "zero_stage=3", DIVIDED, "expert_capacity=0.3", "gradient_checkpointing=false"}},
     {4, LONG, {GPU, "expert_parallel_size=4", "zero_stage=1", "offload=optimizer"}},
+    {4, LONG, {GPU, "expert_parallel_size=4", "zero_stage=2"}},
     {4, LONG, {GPU, "expert_parallel_size=4", "zero_stage=3", DIVIDED}},
+    {2, LONG, {GPU, "expert_parallel_size=2", "zero_stage=3", DIVIDED, "zero_group_size=2"}},
+    {1, LONG, {GPU, "expert_parallel_size=1", "zero_stage=1", "zero_group_size=1"}},
     {1, 0, {GPU}}, /* for bf16 */
     {1, 0, {NULL}}, /* the defaults */
 };

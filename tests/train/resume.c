@@ -172,6 +172,7 @@ static void the_same_layout_continues_bit_for_bit(void **state)
         {2, {"zero_stage=1", "expert_parallel_size=2", "save_async=true"}},
         {4, {"zero_stage=3", DIVIDED, "expert_parallel_size=2", "save_async=true"}},
         {4, {"zero_stage=2", "expert_parallel_size=4", "offload=optimizer"}},
+        {4, {"zero_stage=3", DIVIDED, "zero_group_size=2", "save_async=true"}},
         {4, {"zero_stage=0", "expert_parallel_size=1", "save_total_limit=2"}},
     };
     static const struct task *const tasks[] = {&full, &lora, &narrow, &attention};
@@ -244,8 +245,11 @@ static void another_layout_continues_with_the_same_numbers(void **state)
     static const struct layout four_1 = {4, {"zero_stage=1", "expert_parallel_size=1"}};
     static const struct layout four_full = {
         4, {"zero_stage=3", DIVIDED, "expert_parallel_size=2", "offload=full"}};
+    static const struct layout pairs = {4, {"zero_stage=2", "zero_group_size=2"}};
 
     (void)state;
+    check_elastic(&full, &pairs, &four);
+    check_elastic(&lora, &four, &pairs);
     check_elastic(&full, &two, &four);
     check_elastic(&lora, &four, &three);
     check_elastic(&full, &four, &four_1);

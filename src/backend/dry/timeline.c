@@ -232,15 +232,13 @@ hy3_status hy3_timeline_event_wait(struct hy3_event *event, struct hy3_stream *s
     return HY3_OK;
 }
 
-/* Ranks of the group that share a node. An expert group is ranks one after the other; its replicas
- * are as far apart as it is large; all others hold whole nodes. */
-static int in_a_node(const struct hy3_group *group, bool is_consecutive)
+/* Ranks of the group that share a node. */
+static int in_a_node(const struct hy3_group *group)
 {
-    int per_node = line.options.ranks_per_node, apart = line.options.expert_group;
+    int near = line.options.ranks_per_node / group->apart;
 
-    if (!is_consecutive && group->size < line.options.ranks)
-        per_node = per_node > apart ? per_node / apart : 1;
-    return per_node < group->size ? per_node : group->size;
+    near = near > 1 ? near : 1;
+    return near < group->size ? near : group->size;
 }
 
 /* Seconds in which a tensor of `bytes` goes round the ring once. Over nodes all ranks of a node use
@@ -248,7 +246,7 @@ static int in_a_node(const struct hy3_group *group, bool is_consecutive)
 static double ring(const struct hy3_group *group, double bytes)
 {
     const struct hy3_rates *r = line.options.rates;
-    int near = in_a_node(group, false);
+    int near = in_a_node(group);
     double part = bytes * (group->size - 1) / group->size, rate = near * r->network;
 
     if (near == group->size)
@@ -314,7 +312,7 @@ void hy3_timeline_exchange(struct hy3_stream *stream, const struct hy3_group *gr
 {
     const struct hy3_rates *r = line.options.rates;
     struct hy3_stream *s = stream_at(stream);
-    int near = in_a_node(group, true), far = group->size - near;
+    int near = in_a_node(group), far = group->size - near;
     double seconds, end;
 
     if (!r || group->size == 1)

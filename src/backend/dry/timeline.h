@@ -33,11 +33,11 @@ struct hy3_timing {
     int64_t launches, synchronizations;
 };
 
-/* The machine: rates (NULL: no time passes), ranks of the run and of a node, and of an expert
- * group; rows of the busiest rank's experts by their mean. */
+/* The machine: rates (NULL: no time passes), ranks of a node; rows of the busiest rank's experts by
+ * their mean. */
 struct hy3_timeline_options {
     const struct hy3_rates *rates;
-    int ranks, ranks_per_node, expert_group;
+    int ranks_per_node;
     double imbalance;
 };
 
