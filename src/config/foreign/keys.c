@@ -70,7 +70,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("adapter_name_or_path", LF, ADAPTER, NULL, NULL, "one adapter; merge others first (hy3_merge)"),
     MAP("adapters", SWIFT, ADAPTER, "adapter_name_or_path", NULL, "one adapter; merge others first (hy3_merge)"),
     CHECK("stage", LF, "sft", "hy3 does supervised fine-tuning (sft) only"),
-    CHECK("do_train", LF, "true", "there is nothing to do without training"),
+    CHECK("do_train", YAML, "true", "there is nothing to do without training"),
     /* data */
     MAP("moe_num_experts moe_topk moe_intermediate_size moe_layer_num_skipped output_router_logits", LF, MODEL, NULL, NULL, "must be as in the model's config.json"),
     MAP("dataset_dir", LF, DATASET_DIR, NULL, NULL, NULL),
@@ -161,7 +161,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "use_unsloth use_unsloth_gc use_v1_kernels use_reentrant_gc enable_liger_kernel use_kt "
            "upcast_layernorm upcast_lmhead_output pure_bf16 moe_aux_loss_coef compute_accuracy fp8 "
            "fp8_backend fp8_enable_fsdp_float8_all_gather profiler video_fps video_maxlen swanlab_project "
-           "swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key swanlab_logdir "
+           "swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key swanlab_logdir swanlab_lark_* adapter_folder "
            "use_ray ray_run_name ray_storage_path ray_num_workers resources_per_worker placement_strategy "
            "master_addr master_port eval_num_beams cpu_infer chunk_size device_map double_quantization "
            "quantization_device_map init_special_tokens use_audio_in_video crop_to_patches", LF, NULL),
@@ -177,7 +177,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "include_num_input_tokens_seen include_effective_tokens_per_second "
            "skip_memory_metrics torch_compile torch_compile_backend torch_compile_mode tf32 "
            "torch_empty_cache_steps full_determinism accelerator_config.* use_liger_kernel local_rank "
-           "data_seed eval_on_start per_device_eval_batch_size eval_accumulation_steps "
+           "data_seed eval_on_start per_device_eval_batch_size per_gpu_eval_batch_size eval_accumulation_steps "
            "eval_delay bf16_full_eval group_by_length length_column_name "
            "logging_strategy use_cpu do_eval push_to_hub_token hub_token hub_model_id hub_strategy "
            "hub_private_repo run_name project logging_dir trial_name jit_mode_eval past_index "
@@ -199,9 +199,9 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
            "freeze_aligner max_pixels check_model use_logits_to_keep response_prefix model_revision "
            "max_memory max_model_len local_repo_path bnb_4bit_* hqq_axis val_dataset_shuffle download_mode "
            "padding_side norm_bbox template_backend stream stop_words logprobs top_logprobs num_beams "
-           "repetition_penalty structured_outputs_regex vit_gradient_checkpointing "
+           "repetition_penalty structured_outputs_regex vit_gradient_checkpointing vit_gradient_checkpointing_kwargs "
            "zero_hpz_partition_size ds3_gather_for_generation enable_channel_loss metric eval_metric "
-           "eval_use_evalscope eval_dataset_args eval_limit eval_generation_config extra_eval_args "
+           "eval_use_evalscope eval_datasets eval_datasets_args eval_dataset_args eval_limit eval_generation_config extra_eval_args "
            "use_flash_ckpt lora_dtype stopping_strategy ignore_args_error packing_num_proc packing_cache "
            "safe_serialization use_ray ray_exp_name device_groups swanlab_*", SWIFT, NULL),
     UNUSED("lisa_step_interval adalora_* llamapro_* reft_* vera_* boft_* fourier_* lora_ga_* adapter_act "
@@ -213,7 +213,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("quantization_bit quantization_method quantization_type quant_method quant_bits", YAML, "bnb", "hy3 keeps the base in bf16; leave it out"),
     REFUSE("use_dora", YAML, NULL, "use a LoRA of higher rank"),
     REFUSE("pissa_init pissa_convert", LF, NULL, "adapters start from random A and zero B; leave it out"),
-    REFUSE("init_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
+    REFUSE("init_weights init_lora_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
     UNUSED("pissa_iter", LF, NULL),
     REFUSE("create_new_adapter", LF, NULL, "merge the adapter into the model first (hy3_merge)"),
     REFUSE("hyper_parallel_* use_hyper_parallel use_mca", LF, NULL, "zero_stage and expert_parallel_size spread a model over ranks"),
