@@ -1,27 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* collectives.c - sums and exchanges over ranks by MPI. Counts may pass 2^31: the functions with an
- * MPI_Count take them. */
+/* collectives.c - sums and exchanges over ranks by MPI. */
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
+#include "comm/large.h"
 #include "comm/wait.h"
 
 static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *group, float *data,
                              int64_t count, const char *phase)
 {
-    MPI_Request request;
-
-    MPI_Iallreduce_c(MPI_IN_PLACE, data, count, MPI_FLOAT, MPI_SUM, group->comm, &request);
-    hy3_wait(&request, phase);
+    hy3_large_allreduce(group->comm, data, count, phase);
     return HY3_OK;
 }
 
 static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *group, void *data,
                              int64_t count, hy3_dtype dtype, struct hy3_transfer *transfer)
 {
-    MPI_Count bytes = count * (int64_t)hy3_dtype_size(dtype);
-
-    MPI_Iallgather_c(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, bytes, MPI_BYTE, group->comm,
-                     &transfer->request);
+    hy3_large_allgather(group->comm, data, count * (int64_t)hy3_dtype_size(dtype),
+                        &transfer->request);
     return HY3_OK;
 }
 
@@ -29,8 +24,8 @@ static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_gro
                                  const float *data, float *own, int64_t count,
                                  struct hy3_transfer *transfer)
 {
-    MPI_Ireduce_scatter_block_c(data, own, count, MPI_FLOAT, MPI_SUM, group->comm,
-                                &transfer->request);
+    hy3_large_reduce_scatter(group->comm, data, own, count, &transfer->request,
+                             "summing gradients");
     return HY3_OK;
 }
 
@@ -59,17 +54,14 @@ static hy3_status all_to_all(struct hy3_stream *stream, const struct hy3_group *
     }
     for (const struct hy3_all_to_all_part *p = rows->parts; p < rows->parts + HY3_EXCHANGE_PARTS;
          p++) {
-        MPI_Datatype row;
-        MPI_Request request;
+        const struct hy3_large_exchange exchange = {.size = p->row_bytes,
+                                                    .send = p->send,
+                                                    .receive = p->receive,
+                                                    .counts = counts,
+                                                    .places = places};
 
-        if (!p->send)
-            continue;
-        MPI_Type_contiguous((int)p->row_bytes, MPI_BYTE, &row);
-        MPI_Type_commit(&row);
-        MPI_Ialltoallv_c(p->send, counts, places, row, p->receive, counts + n, places + n, row,
-                         group->comm, &request);
-        hy3_wait(&request, phase);
-        MPI_Type_free(&row);
+        if (p->send)
+            hy3_large_alltoall(group->comm, &exchange, phase);
     }
 done:
     hy3_free(counts);

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
-#include "comm/wait.h"
+#include "comm/large.h"
 
 struct hy3_span hy3_transpose_share(const struct hy3_param *param, int rank, int ranks)
 {
@@ -99,16 +99,19 @@ hy3_status hy3_transpose(MPI_Comm comm, const struct hy3_param *param, struct hy
     struct transpose t = {.param = param, .ranks = hy3_size(comm)};
     int rank = hy3_rank(comm);
     struct hy3_span own = values.share(values.of, param);
-    MPI_Request request;
+    struct hy3_large_exchange exchange;
 
     *rows = NULL;
     HY3_AGREE_DONE(comm, allocate(&t, rank, own.count, rows), "preparing the adapter");
     hy3_allgather_ints(comm, &own.first, 2, &t.shares->first, "preparing the adapter");
     count_all(&t, rank);
     HY3_AGREE_DONE(comm, pack(&t, rank, values), "preparing the adapter");
-    MPI_Ialltoallv_c(t.send, t.counts, t.places, MPI_FLOAT, t.receive, t.counts + t.ranks,
-                     t.places + t.ranks, MPI_FLOAT, comm, &request);
-    hy3_wait(&request, "exchanging the adapter");
+    exchange = (struct hy3_large_exchange){.size = sizeof *t.send,
+                                           .send = t.send,
+                                           .receive = t.receive,
+                                           .counts = t.counts,
+                                           .places = t.places};
+    hy3_large_alltoall(comm, &exchange, "exchanging the adapter");
     unpack(&t, rank, *rows);
 done:
     hy3_free(t.shares);

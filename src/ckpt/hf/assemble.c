@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "comm/large.h"
 #include "comm/wait.h"
 
 enum { CHUNK = 4 << 20 }; /* elements converted at a time */
@@ -293,7 +294,6 @@ static void unpack(struct hy3_assembly *a)
 hy3_status hy3_assembly_round(struct hy3_assembly *a, hy3_status mine, struct hy3_assembled *out)
 {
     hy3_status status = mine, grown;
-    MPI_Request request;
 
     a->piece = (struct hy3_assembled){.bytes = 0};
     a->filled = 0;
@@ -307,9 +307,13 @@ hy3_status hy3_assembly_round(struct hy3_assembly *a, hy3_status mine, struct hy
     }
     HY3_AGREE(a->comm, status, "writing the weights");
     if (a->ranks > 1) {
-        MPI_Ialltoallv_c(a->send, a->counts, a->places, MPI_BYTE, a->receive, a->counts + a->ranks,
-                         a->places + a->ranks, MPI_BYTE, a->comm, &request);
-        hy3_wait(&request, "writing the weights");
+        const struct hy3_large_exchange exchange = {.size = 1,
+                                                    .send = a->send,
+                                                    .receive = a->receive,
+                                                    .counts = a->counts,
+                                                    .places = a->places};
+
+        hy3_large_alltoall(a->comm, &exchange, "writing the weights");
     }
     unpack(a);
     a->round++;
