@@ -17,11 +17,29 @@ AC_DEFUN([HY3_OPENMP], [
     [AC_MSG_ERROR([the compiler $CC has no OpenMP; install gcc])])
 ])
 
-# oneDNN has no pkg-config file.
+# oneDNN, version 2 or 3; it has no pkg-config file that all distributions install. The two differ in
+# names: each is looked for.
 AC_DEFUN([HY3_DNNL], [
-  AC_CHECK_HEADER([dnnl.h],
-    [AC_CHECK_LIB([dnnl], [dnnl_matmul_desc_init], [DNNL_LIBS=-ldnnl],
-      [HY3_MISSING="$HY3_MISSING libdnnl-dev"])],
-    [HY3_MISSING="$HY3_MISSING libdnnl-dev"])
-  AC_SUBST([DNNL_LIBS])
+  AC_ARG_VAR([DNNL_CFLAGS], [C compiler flags for oneDNN])
+  AC_ARG_VAR([DNNL_LIBS], [linker flags for oneDNN (default: -ldnnl)])
+  : ${DNNL_LIBS=-ldnnl}
+  hy3_kept_flags=$CPPFLAGS
+  hy3_kept_libs=$LIBS
+  CPPFLAGS="$CPPFLAGS $DNNL_CFLAGS"
+  LIBS="$DNNL_LIBS $LIBS"
+  AC_MSG_CHECKING([for oneDNN 2 or 3])
+  AC_LINK_IFELSE([AC_LANG_PROGRAM([[#include <dnnl.h>
+    #if DNNL_VERSION_MAJOR < 2 || DNNL_VERSION_MAJOR > 3
+    #error another version
+    #endif]], [[
+    #if DNNL_VERSION_MAJOR >= 3
+    return dnnl_matmul_primitive_desc_create(NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+    #else
+    return dnnl_matmul_desc_init(NULL, NULL, NULL, NULL, NULL);
+    #endif]])],
+    [AC_MSG_RESULT([$DNNL_LIBS])],
+    [AC_MSG_RESULT([no])
+     HY3_MISSING="$HY3_MISSING libdnnl-dev"])
+  CPPFLAGS=$hy3_kept_flags
+  LIBS=$hy3_kept_libs
 ])

@@ -7,8 +7,7 @@
  * piece; one that sums over them (TN) runs on copies filled up with zero rows. Where oneDNN has no
  * bf16 product (machines without AVX-512), operands are widened to fp32 first. */
 #include "backend/cpu/cpu.h"
-
-#include <dnnl.h>
+#include "backend/cpu/dnnl.h"
 
 struct key {
     int32_t form, dtype, c_dtype, accumulate;
@@ -59,53 +58,61 @@ static dnnl_data_type_t type_of(hy3_dtype dtype)
 }
 
 /* A matrix of `rows` by `columns`, stored by rows, or (transposed) by columns. */
-static dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, hy3_dtype dtype, bool transposed)
+static dnnl_status_t describe(struct hy3_dnnl_matrix *out, int64_t rows, int64_t columns, int dtype,
+                              bool transposed)
 {
-    dnnl_memory_desc_t desc;
     dnnl_dims_t dims = {rows, columns}, strides = {columns, 1};
 
     if (transposed) {
         strides[0] = 1;
         strides[1] = rows;
     }
-    dnnl_memory_desc_init_by_strides(&desc, 2, dims, type_of(dtype), strides);
-    return desc;
+    return hy3_dnnl_describe(out, dims, type_of((hy3_dtype)dtype), strides);
+}
+
+/* The primitive of a product, and memories for its operands. */
+static dnnl_status_t make_product(const struct hy3_dnnl_matrix m[3], dnnl_primitive_attr_t attr,
+                                  struct product *out)
+{
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_status_t code = hy3_dnnl_matmul(&desc, library.engine, m, attr);
+
+    if (code == dnnl_success)
+        code = dnnl_primitive_create(&out->primitive, desc);
+    if (code == dnnl_success)
+        code = hy3_dnnl_memory(&out->a, &m[0], library.engine);
+    if (code == dnnl_success)
+        code = hy3_dnnl_memory(&out->b, &m[1], library.engine);
+    if (code == dnnl_success)
+        code = hy3_dnnl_memory(&out->c, &m[2], library.engine);
+    dnnl_primitive_desc_destroy(desc);
+    return code;
 }
 
 static hy3_status create_product(const struct key *key, struct product *out)
 {
-    hy3_status status = HY3_OK;
-    dnnl_memory_desc_t a = matrix(key->M, key->K, (hy3_dtype)key->dtype, key->form == HY3_TN);
-    dnnl_memory_desc_t b = matrix(key->K, key->N, (hy3_dtype)key->dtype, key->form == HY3_NT);
-    dnnl_memory_desc_t c = matrix(key->M, key->N, (hy3_dtype)key->c_dtype, false);
-    dnnl_matmul_desc_t desc;
-    dnnl_primitive_attr_t attributes = NULL;
+    struct hy3_dnnl_matrix m[3] = {0};
+    dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t post = NULL;
-    dnnl_primitive_desc_t primitive_desc = NULL;
     dnnl_status_t code;
 
     *out = (struct product){.key = *key};
-    dnnl_primitive_attr_create(&attributes);
+    dnnl_primitive_attr_create(&attr);
     dnnl_post_ops_create(&post);
-    if (key->accumulate)
-        dnnl_post_ops_append_sum(post, 1.0f);
-    if (key->alpha != 1.0f)
-        dnnl_primitive_attr_set_output_scales(attributes, 1, 0, &key->alpha);
-    dnnl_primitive_attr_set_post_ops(attributes, post);
-    if ((code = dnnl_matmul_desc_init(&desc, &a, &b, NULL, &c)) != dnnl_success ||
-        (code = dnnl_primitive_desc_create(&primitive_desc, &desc, attributes, library.engine,
-                                           NULL)) != dnnl_success ||
-        (code = dnnl_primitive_create(&out->primitive, primitive_desc)) != dnnl_success ||
-        (code = dnnl_memory_create(&out->a, &a, library.engine, DNNL_MEMORY_NONE)) !=
-            dnnl_success ||
-        (code = dnnl_memory_create(&out->b, &b, library.engine, DNNL_MEMORY_NONE)) !=
-            dnnl_success ||
-        (code = dnnl_memory_create(&out->c, &c, library.engine, DNNL_MEMORY_NONE)) != dnnl_success)
-        status = failed("make a matrix product", code);
-    dnnl_primitive_desc_destroy(primitive_desc);
+    code = hy3_dnnl_result(attr, post, key->alpha, key->accumulate);
+    if (code == dnnl_success)
+        code = describe(&m[0], key->M, key->K, key->dtype, key->form == HY3_TN);
+    if (code == dnnl_success)
+        code = describe(&m[1], key->K, key->N, key->dtype, key->form == HY3_NT);
+    if (code == dnnl_success)
+        code = describe(&m[2], key->M, key->N, key->c_dtype, false);
+    if (code == dnnl_success)
+        code = make_product(m, attr, out);
+    for (int i = 0; i < 3; i++)
+        hy3_dnnl_forget(&m[i]);
     dnnl_post_ops_destroy(post);
-    dnnl_primitive_attr_destroy(attributes);
-    return status;
+    dnnl_primitive_attr_destroy(attr);
+    return code == dnnl_success ? HY3_OK : failed("make a matrix product", code);
 }
 
 static void destroy_product(struct product *p)
