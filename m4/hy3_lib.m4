@@ -17,8 +17,7 @@ AC_DEFUN([HY3_OPENMP], [
     [AC_MSG_ERROR([the compiler $CC has no OpenMP; install gcc])])
 ])
 
-# oneDNN, version 2 or 3; it has no pkg-config file that all distributions install. The two differ in
-# names: each is looked for.
+# oneDNN, version 2 or 3, which differ in names; not all distributions have a pkg-config file of it.
 AC_DEFUN([HY3_DNNL], [
   AC_ARG_VAR([DNNL_CFLAGS], [C compiler flags for oneDNN])
   AC_ARG_VAR([DNNL_LIBS], [linker flags for oneDNN (default: -ldnnl)])

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* large.c - collectives in pieces, as an MPI before MPI 4 needs them, against what must come out. */
+/* large.c - collectives in pieces, as before MPI 4, against what must come out. */
 #include "comm/large.h"
 
 #include "comm/group.h"
