@@ -268,6 +268,17 @@ static int place_of(const struct hy3_form *form, const char *role)
     return *form->system_tag && strcmp(role, form->system_tag) == 0 ? -1 : -2;
 }
 
+/* The content of a turn, under the name that the file has for it. */
+static hy3_status check_turn(const struct hy3_form *form, const json_t *content, size_t number)
+{
+    if (!content)
+        HY3_FAIL(HY3_EFORMAT, "message %zu: '%.*s' is missing", number, SHOWN, form->content_tag);
+    if (!json_is_string(content) && !json_is_array(content))
+        HY3_FAIL(HY3_EFORMAT, "message %zu: '%.*s' must be a text", number, SHOWN,
+                 form->content_tag);
+    return HY3_OK;
+}
+
 /* One message under our names; `turn`: its number among those that are no system message. */
 static hy3_status take_turn(const struct hy3_form *form, const struct hy3_dialect_names *names,
                             json_t *message, size_t number, int64_t *turn)
@@ -283,8 +294,8 @@ static hy3_status take_turn(const struct hy3_form *form, const struct hy3_dialec
     HY3_TRY(rename_key(message, form->content_tag, "content"));
     if (!(role = json_string_value(json_object_get(message, "role"))))
         HY3_FAIL(HY3_EFORMAT, "message %zu: '%.*s' is missing", number, SHOWN, form->role_tag);
-    if (form->kind == HY3_FORM_SHAREGPT && !json_object_get(message, "content"))
-        HY3_FAIL(HY3_EFORMAT, "message %zu: '%.*s' is missing", number, SHOWN, form->content_tag);
+    if (form->kind == HY3_FORM_SHAREGPT)
+        HY3_TRY(check_turn(form, json_object_get(message, "content"), number));
     place = place_of(form, role);
     if (place == -1 && number == 1)
         return hy3_json_set(message, "role", json_string("system"));

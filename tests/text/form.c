@@ -278,6 +278,8 @@ static void what_cannot_be_turned_is_a_bad_line(void **state)
         {&sharegpt, "{\"conversations\": [{\"value\": \"a\"}]}", "message 1: 'from' is missing"},
         {&sharegpt, "{\"conversations\": [{\"from\": \"human\"}]}",
          "message 1: 'value' is missing"},
+        {&sharegpt, "{\"conversations\": [{\"from\": \"human\", \"value\": null}]}",
+         "message 1: 'value' must be a text"},
         {&sharegpt, "{\"messages\": [" ASK "]}", "'conversations' is missing"},
         {&sharegpt, "{\"conversations\": \"a\"}", "'conversations' must be a list"},
         {&sharegpt, "{\"conversations\": []}", "'conversations' is empty"},
