@@ -40,6 +40,7 @@ find "$source/src" -mindepth 2 -name '*.c' ! -path '*/cpu/*' -print0 |
     CC="$clang $cflags $sanitize -fsanitize=fuzzer-no-link" OBJECTS=$work/objects \
         xargs -0 -P "$(nproc)" -I {} sh -c '
         exec $CC "-DPACKAGE_VERSION=\"fuzz\"" "-DHY3_DATADIR=\"\"" "-DHY3_PKGLIBDIR=\"\"" \
+            "-DHY3_MPIEXEC=\"mpiexec\"" \
             -c "$1" -o "$OBJECTS/$(echo "${1#*/src/}" | tr / -).o"' sh {} || exit 1
 rm -f "$work/libfuzz.a" && ar rcs "$work/libfuzz.a" "$work/objects"/*.o || exit 1
 

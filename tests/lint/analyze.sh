@@ -19,7 +19,8 @@ if [ -z "${LINT_CFLAGS+set}" ]; then
 fi
 read -ra library_flags <<<"$LINT_CFLAGS"
 flags=(-std=gnu17 -D_GNU_SOURCE '-DPACKAGE_VERSION="0"' '-DHY3_SRCDIR="."' '-DHY3_DATADIR="."'
-    '-DHY3_PKGLIBDIR="."' -include tests/support/analyzer.h -Wno-unknown-pragmas -Isrc)
+    '-DHY3_PKGLIBDIR="."' '-DHY3_MPIEXEC="mpiexec"'
+    -include tests/support/analyzer.h -Wno-unknown-pragmas -Isrc)
 folders=(src)
 [ ! -d cuda ] || folders+=(cuda)
 status=0
