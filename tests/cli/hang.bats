@@ -112,6 +112,10 @@ refused() {
     grep -qE "links, GB/s received per rank: all ranks [0-9.]+ \(in the node\), expert repl" "$ERR"
     ! grep -q "warning: " "$ERR" || fail "$(shown)"
     rm -r "$OUTPUT"
+    run_ok "$MPIEXEC" -n 4 hy3_sft "$CFG" max_steps=1 zero_stage=1 zero_group_size=2
+    grep -q "zero_stage 1 over 2 ranks" "$ERR" || fail "$(shown)"
+    grep -qE "per rank: ZeRO groups [0-9.]+ \(in the node\), ZeRO peers [0-9.]+ \(in" "$ERR"
+    rm -r "$OUTPUT"
     export HY3_EMU_NAME="NVIDIA H100 80GB HBM3"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=1 expert_parallel_size=2
     grep -qE "warning: expert groups: .* where NVLink reaches 300; perhaps a process sees" "$ERR"
