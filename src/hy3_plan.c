@@ -9,6 +9,36 @@
 #include "comm/launch.h"
 #include "config/arguments.h"
 
+enum { NODE = 8 }; /* ranks of a node, where they are not given */
+
+/* Local. No argument is ignored in silence: what a plan takes is nothing to measuring (`file`). */
+static hy3_status check(const struct hy3_plan_options *o, const char *rates, const char *trace,
+                        const char *file, bool overwrite)
+{
+    const struct {
+        const char *name;
+        bool is_given;
+    } of_plan[] = {{"ranks", o->ranks > 0},
+                   {"ranks-per-node", o->ranks_per_node > 0},
+                   {"device-memory", o->device_memory > 0},
+                   {"host-memory", o->host_memory > 0},
+                   {"rates", rates},
+                   {"imbalance", o->imbalance > 0},
+                   {"disk", o->disk > 0},
+                   {"trace", trace},
+                   {"suggest", o->suggest}};
+
+    for (size_t i = 0; file && i < sizeof of_plan / sizeof *of_plan; i++)
+        if (of_plan[i].is_given)
+            HY3_FAIL(HY3_EUSAGE,
+                     "--probe measures this machine and makes no plan: leave out --%s (the ranks "
+                     "are those of mpiexec)",
+                     of_plan[i].name);
+    if (overwrite && !file)
+        HY3_FAIL(HY3_EUSAGE, "--overwrite is of the file of --probe, which is missing");
+    return HY3_OK;
+}
+
 /* Collective. The plan, on rank 0. */
 static hy3_status plan(const struct hy3_config *config, const struct hy3_plan_options *options,
                        const char *device, const char *trace)
@@ -18,6 +48,8 @@ static hy3_status plan(const struct hy3_config *config, const struct hy3_plan_op
     struct hy3_rates rates;
     int rank = hy3_rank(MPI_COMM_WORLD);
 
+    o.ranks_per_node = o.ranks_per_node > 0 ? o.ranks_per_node : NODE;
+    o.imbalance = o.imbalance > 0 ? o.imbalance : HY3_PLAN_IMBALANCE;
     if (o.ranks == 0)
         HY3_FAIL(HY3_EUSAGE, "the argument --ranks is missing");
     if ((trace || o.suggest) && !device)
@@ -52,8 +84,8 @@ int main(int argc, char **argv)
     struct hy3_plan_options o = {0};
     struct hy3_config config = {0};
     const char *device_rates = NULL, *trace = NULL, *file = NULL;
-    double imbalance = HY3_PLAN_IMBALANCE;
-    int64_t ranks = 0, per_node = 8, device = 0, host = 0, disk = 0;
+    double imbalance = 0;
+    int64_t ranks = 0, per_node = 0, device = 0, host = 0, disk = 0;
     bool finished, overwrite = false;
     const struct hy3_option table[] = {
         {HY3_ARGUMENT("ranks", HY3_COUNT, &ranks, "N",
@@ -99,6 +131,7 @@ int main(int argc, char **argv)
     o.host_memory = (double)host;
     o.disk = (double)disk;
     o.imbalance = imbalance;
+    HY3_TRY_DONE(check(&o, device_rates, trace, file, overwrite));
     status =
         file ? probe(&config, o.shape, file, overwrite) : plan(&config, &o, device_rates, trace);
 done:

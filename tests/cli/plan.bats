@@ -195,6 +195,12 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     run_fails 2 "'mine.cfg' was not written by --probe" hy3_plan "$CFG" --probe mine.cfg
     [ "$(cat mine.cfg)" = mine ]
     run_ok hy3_plan "$CFG" max_seq_length=64 --probe mine.cfg --overwrite
+    local argument
+    for argument in "ranks 2" "ranks-per-node 2" "imbalance 1" "device-memory 1GB" "suggest"; do
+        run_fails 2 "makes no plan: leave out --${argument% *}" hy3_plan "$CFG" --probe mine.cfg \
+            --overwrite --$argument
+    done
+    run_fails 2 "--overwrite is of the file of --probe" hy3_plan "$CFG" --ranks 2 --overwrite
     run_ok hy3_plan "$CFG" --rates ./mine.cfg --ranks 1
 }
 
