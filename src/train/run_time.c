@@ -18,6 +18,7 @@ hy3_status hy3_run_time_open(const struct hy3_config *config, const struct hy3_l
 
 void hy3_run_time_restart(struct hy3_run_time *time)
 {
+    memset(time->kinds, 0, sizeof time->kinds);
     time->micros = time->update = time->tokens = 0;
     time->steps = 0;
 }
@@ -83,7 +84,7 @@ static void lines_of_kinds(const double *predicted, const double *measured, doub
 }
 
 hy3_status hy3_run_time_log(const struct hy3_config *config, const struct hy3_loaded_model *model,
-                            const struct hy3_run_time *time, const double *kinds)
+                            const struct hy3_run_time *time)
 {
     double steps = (double)time->steps, micros = time->micros, update = time->update;
     struct hy3_plan plan;
@@ -95,7 +96,7 @@ hy3_status hy3_run_time_log(const struct hy3_config *config, const struct hy3_lo
     line("micro-batches", plan.micros.seconds, micros / steps);
     line("update", plan.update.seconds, update / steps);
     line("both", plan.micros.seconds + plan.update.seconds, (micros + update) / steps);
-    if (kinds)
-        lines_of_kinds(plan.kinds, kinds, steps);
+    if (config->profile)
+        lines_of_kinds(plan.kinds, time->kinds, steps);
     return HY3_OK;
 }

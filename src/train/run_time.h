@@ -4,6 +4,7 @@
 
 #include "app/loaded_model.h"
 #include "backend/dry/rates.h"
+#include "backend/profile.h"
 #include "base/path.h"
 #include "config/config.h"
 
@@ -11,8 +12,9 @@
 struct hy3_run_time {
     char device[HY3_PATH_MAX]; /* whose rates these are (rates.h); "": of none; on rank 0 */
     struct hy3_rates rates;
-    double micros, update; /* seconds */
-    double tokens;         /* of all ranks */
+    double micros, update;           /* seconds */
+    double kinds[HY3_PROFILE_KINDS]; /* seconds by kind of operation, with `profile` */
+    double tokens;                   /* of all ranks */
     int64_t steps;
 };
 
@@ -25,7 +27,6 @@ hy3_status hy3_run_time_open(const struct hy3_config *config, const struct hy3_l
 void hy3_run_time_restart(struct hy3_run_time *time);
 
 /* Local, on rank 0. Logs predicted and measured seconds of a step, with `profile` by kind of
- * operation too; nothing without rates or steps. kinds: those of the profile, NULL: none. Errors:
- * those of hy3_plan_make. */
+ * operation too; nothing without rates or steps. Errors: those of hy3_plan_make. */
 hy3_status hy3_run_time_log(const struct hy3_config *config, const struct hy3_loaded_model *model,
-                            const struct hy3_run_time *time, const double *kinds);
+                            const struct hy3_run_time *time);

@@ -218,12 +218,26 @@ static hy3_status stop(struct hy3_run *run, int64_t step, int64_t reason)
              is_saved(run, step) ? "there" : "the checkpoint before");
 }
 
+/* Adds what the profile has counted, times `sign`: -1 before a step and 1 after it leave what the
+ * step took, without evaluations and checkpoints. */
+static void count_kinds(struct hy3_run *run, double sign)
+{
+    double kinds[HY3_PROFILE_KINDS];
+
+    if (!run->profiles)
+        return;
+    hy3_profile_seconds(kinds);
+    for (int i = 0; i < HY3_PROFILE_KINDS; i++)
+        run->time.kinds[i] += sign * kinds[i];
+}
+
 static hy3_status train_step(struct hy3_run *run, int64_t step, struct evaluation *e)
 {
     struct hy3_report_step s = {.step = step + 1};
     struct totals totals;
     double begin = hy3_seconds(), middle;
 
+    count_kinds(run, -1);
     hy3_heartbeat("reading samples", step + 1, -1);
     HY3_TRY(accumulate(run, step, &totals));
     middle = hy3_seconds();
@@ -239,6 +253,7 @@ static hy3_status train_step(struct hy3_run *run, int64_t step, struct evaluatio
     run->time.micros += middle - begin;
     run->time.update += begin + run->limit.step - middle;
     run->time.tokens += totals.tokens;
+    count_kinds(run, 1);
     run->time.steps++;
     if (evaluates_at(run, step + 1))
         HY3_TRY(judge(run, step + 1, e));
@@ -371,32 +386,27 @@ static hy3_status begin(struct hy3_run *run)
     return HY3_OK;
 }
 
-/* What the steps took beside what a plan says; no reason to lose the result. kinds: of the profile,
- * if there is one. */
-static void log_times(const struct hy3_run *run, const double *kinds)
+/* What the steps took beside what a plan says; no reason to lose the result. */
+static void log_times(const struct hy3_run *run)
 {
-    if (hy3_rank(run->comm) == 0 && hy3_run_time_log(run->config, &run->model, &run->time,
-                                                     run->profiles ? kinds : NULL) != HY3_OK)
+    if (hy3_rank(run->comm) == 0 &&
+        hy3_run_time_log(run->config, &run->model, &run->time) != HY3_OK)
         hy3_log(HY3_LOG_WARN, "no prediction of the time: %s", hy3_error_text());
 }
 
 hy3_status hy3_run_train(struct hy3_run *run)
 {
-    double kinds[HY3_PROFILE_KINDS] = {0};
-
     if (!hy3_run_has_work(run))
         return HY3_OK;
     HY3_TRY(begin(run));
     HY3_TRY(train_steps(run));
-    if (run->profiles) /* without what the result takes */
-        hy3_profile_seconds(kinds);
     hy3_profile_log();
     HY3_TRY(hy3_run_memory_log(&run->model, &run->memory));
     HY3_TRY(write_result(run));
     if (run->config->plot_loss)
         hy3_report_plot(run->report);
     HY3_TRY(hy3_output_dir_finish(&run->dir, run->last));
-    log_times(run, kinds);
+    log_times(run);
     hy3_log(HY3_LOG_INFO, "done: %lld step%s, %.0f tokens/s; the %s is in '%s'",
             (long long)run->last, hy3_s(run->last), hy3_report_rate(run->report),
             run->model.params->lora.rank > 0 ? "adapter" : "model", run->config->output_dir);

@@ -271,18 +271,26 @@ logged() {
 }
 
 @test "with rates a run logs predicted and measured seconds, and changes no number" {
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-a" plot_loss=false
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-a" plot_loss=false \
+        expert_parallel_size=2
     ! grep -q "time: " "$ERR" || fail "seconds without rates"
-    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-b" plot_loss=false rates=h100
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-b" plot_loss=false rates=h100 \
+        expert_parallel_size=2
     grep -qE "time: update +predicted +[0-9.]+ s, measured +[0-9.]+ s" "$ERR" || fail "$(shown)"
     grep -A 1 "time: both" "$ERR" | grep -q "done: " || fail "before the result" "$(shown)"
     ! grep -q "time: products" "$ERR" || fail "kinds of operations that were not timed"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" output_dir="$OUTPUT-c" plot_loss=false profile=true \
-        rates="$HY3_SOURCE/etc/devices/h100.cfg"
+        rates="$HY3_SOURCE/etc/devices/h100.cfg" expert_parallel_size=2 eval_steps=1 \
+        eval_data_file="$QUICK/conversations.jsonl"
     for kind in micro-batches update both products attention "element-wise kernels" AdamW \
         "gathers and sums" exchange; do
         [ "$(grep -cE "time: $kind +predicted" "$ERR")" -eq 1 ] || fail "$kind" "$(shown)"
     done
+    awk '/time: .* measured/ { seconds = $0; sub(/.*measured */, "", seconds) }
+        /time: (micro-batches|update) / { step += seconds }
+        /time: (products|attention|element|AdamW|copies|gathers|exchange)/ { kinds += seconds }
+        END { exit !(kinds > 0 && kinds <= step + 0.001) }' "$ERR" ||
+        fail "operations outside of steps are counted" "$(shown)"
     cmp "$OUTPUT-a/model.safetensors" "$OUTPUT-b/model.safetensors"
     cmp "$OUTPUT-a/model.safetensors" "$OUTPUT-c/model.safetensors"
     run_fails 2 "no rates of the device 'abacus'" hy3_sft "$CFG" output_dir="$OUTPUT-d" rates=abacus
