@@ -35,6 +35,7 @@ row "full, 32, etc/full.cfg, groups of 8" full.cfg 32 expert_parallel_size=8
 row "full, 32, offload=optimizer, groups of 8" full.cfg 32 offload=optimizer expert_parallel_size=8
 row "the same, groups of 32" full.cfg 32 offload=optimizer expert_parallel_size=32
 row "the same, auto (groups of 16)" full.cfg 32 offload=optimizer
+row "the same, hierarchical_exchange" full.cfg 32 offload=optimizer hierarchical_exchange=true
 row "full, 128, offload=none, batch 4, groups of 8" full.cfg 128 offload=none \
     per_device_train_batch_size=4 expert_parallel_size=8
 row "LoRA, 64, offload=none, groups of 8" lora.cfg 64 offload=none expert_parallel_size=8

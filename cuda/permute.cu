@@ -41,6 +41,42 @@ hy3_status hy3_cuda_label(struct hy3_stream *stream, const struct hy3_label *a)
     return HY3_OK;
 }
 
+/* A thread for each token. */
+__global__ void relabel_kernel(hy3_relabel a)
+{
+    int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, slot = 0, end = 0;
+    const hy3_row_label empty = {-1, 0, 0};
+
+    if (t >= a.T)
+        return;
+    for (int64_t i = t * a.k; i < (t + 1) * a.k; i++) {
+        hy3_row_label label = a.came[i];
+
+        a.slot[i] = 0;
+        if (label.block < 0)
+            continue;
+        if (a.parcel[i] >= 0) {
+            while (slot < end)
+                a.labels[slot++] = empty;
+            slot = a.parcel[i] * a.width;
+            end = slot + a.width;
+        }
+        label.block = (int32_t)(label.block % a.blocks);
+        a.labels[slot] = label;
+        a.slot[i] = (int32_t)slot++;
+    }
+    while (slot < end)
+        a.labels[slot++] = empty;
+}
+
+hy3_status hy3_cuda_relabel(struct hy3_stream *stream, const struct hy3_relabel *a)
+{
+    if (a->T > 0)
+        HY3_CUDA_LAUNCH(relabel_kernel, blocks_for(a->T, 128), 128, 0,
+                        hy3_cuda_stream(stream)->stream, *a);
+    return HY3_OK;
+}
+
 /* A thread for each label. */
 __global__ void unlabel_kernel(hy3_unlabel a)
 {

@@ -127,22 +127,23 @@ hy3_status hy3_cuda_router_backward(struct hy3_stream *stream, const struct hy3_
  * shared memory of a block on any device. */
 enum { CHUNK = 512, SCAN = 1024, SHARED = 48 << 10 };
 
-/* Of choice i; -1: that of the token's choice before. */
-HY3_DEVICE int owner_of(const int32_t *ids, int64_t i, int k, int width)
+/* Of choice i; -1: none, or that of the token's choice before. */
+HY3_DEVICE int owner_of(const int32_t *ids, int64_t i, int k, int width, int stride)
 {
-    int owner = ids[i] / width;
+    const int32_t *id = ids + i * stride;
+    int owner = *id < 0 ? -1 : *id / width;
 
-    return i % k > 0 && ids[i - 1] / width == owner ? -1 : owner;
+    return owner >= 0 && i % k > 0 && id[-stride] / width == owner ? -1 : owner;
 }
 
 /* counts[owner][chunk] */
-__global__ void route_count_kernel(int64_t n, int G, int k, int width, const int32_t *ids,
-                                   int32_t *counts)
+__global__ void route_count_kernel(int64_t n, int G, int k, int width, int stride,
+                                   const int32_t *ids, int32_t *counts)
 {
     HY3_DYNAMIC_SHARED(memory);
     int32_t *count = (int32_t *)memory;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    int owner = i < n ? owner_of(ids, i, k, width) : -1;
+    int owner = i < n ? owner_of(ids, i, k, width, stride) : -1;
 
     for (int g = threadIdx.x; g < G; g += blockDim.x)
         count[g] = 0;
@@ -207,15 +208,15 @@ HY3_DEVICE unsigned lanes_of(int owner, int bits)
 }
 
 /* Each chunk hands its places to its warps, and each warp to its lanes. */
-__global__ void route_place_kernel(int64_t n, int G, int k, int width, int bits, const int32_t *ids,
-                                   const int32_t *places, int32_t *position, int32_t *token,
-                                   int64_t *starts)
+__global__ void route_place_kernel(int64_t n, int G, int k, int width, int stride, int bits,
+                                   const int32_t *ids, const int32_t *places, int32_t *position,
+                                   int32_t *token, int64_t *starts)
 {
     HY3_DYNAMIC_SHARED(memory);
     int32_t *next = (int32_t *)memory; /* [warps][G] */
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    int owner = i < n ? owner_of(ids, i, k, width) : -1;
+    int owner = i < n ? owner_of(ids, i, k, width, stride) : -1;
     unsigned same = lanes_of(owner, bits) & __ballot_sync(0xffffffffu, owner >= 0);
     int rank = __popc(same & ((1u << lane) - 1));
 
@@ -259,7 +260,8 @@ hy3_status hy3_cuda_route_index(struct hy3_stream *stream, const struct hy3_rout
     int32_t *counts;
     int bits = 0;
 
-    HY3_CUDA_CHECK_INDICES(stream, route_index, ids, a->T * a->k, 0, a->G * a->width);
+    if (a->stride == 1)
+        HY3_CUDA_CHECK_INDICES(stream, route_index, ids, a->T * a->k, 0, a->G * a->width);
     if (n == 0) {
         HY3_CUDA_TRY(cudaMemsetAsync(a->starts, 0, (size_t)(a->G + 1) * sizeof *a->starts, s));
         return HY3_OK;
@@ -271,11 +273,11 @@ hy3_status hy3_cuda_route_index(struct hy3_stream *stream, const struct hy3_rout
     chunks = blocks_for(n, threads);
     HY3_TRY(hy3_cuda_scratch(stream, HY3_SLOT_ORDER, chunks * row, &counts));
     HY3_CUDA_LAUNCH(route_count_kernel, chunks, threads, row, s, n, (int)a->G, (int)a->k,
-                    (int)a->width, a->ids, counts);
+                    (int)a->width, (int)a->stride, a->ids, counts);
     HY3_CUDA_LAUNCH(route_scan_kernel, 1, threads_for(chunks * a->G, SCAN), 0, s, chunks * a->G,
                     counts);
     HY3_CUDA_LAUNCH(route_place_kernel, chunks, threads, threads / 32 * row, s, n, (int)a->G,
-                    (int)a->k, (int)a->width, bits, a->ids, (const int32_t *)counts, a->position,
-                    a->token, a->starts);
+                    (int)a->k, (int)a->width, (int)a->stride, bits, a->ids, (const int32_t *)counts,
+                    a->position, a->token, a->starts);
     return HY3_OK;
 }

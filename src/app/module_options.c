@@ -118,6 +118,7 @@ struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
                                      .label_smoothing = c->label_smoothing_factor,
                                      .noise_alpha = c->neftune_noise_alpha,
                                      .expert_capacity = c->expert_capacity,
+                                     .hierarchical_exchange = c->hierarchical_exchange,
                                      .checkpointing = c->gradient_checkpointing};
 }
 

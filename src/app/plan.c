@@ -48,6 +48,10 @@ static hy3_status lay_out(const struct hy3_config *config, int P, int64_t expert
     layout->experts = planned_group(P, 1);
     layout->replicas = planned_group(R, P);
     layout->replica_peers = planned_group(ranks / P / R, P * R);
+    if (!hy3_layout_is_over_nodes(P, options->ranks_per_node))
+        return HY3_OK;
+    layout->near = planned_group(options->ranks_per_node, 1);
+    layout->across = planned_group(P / options->ranks_per_node, options->ranks_per_node);
     return HY3_OK;
 }
 
@@ -167,7 +171,10 @@ static double nccl_bytes(const struct hy3_config *config, const struct hy3_layou
     for (size_t i = 0; i < sizeof rings / sizeof(void *); i++)
         if (rings[i]->size > 1)
             bytes += 16 * 2 * protocols;
-    return bytes + 2 * 2 * simple * (layout->experts.size - 1);
+    bytes += 2 * 2 * simple * (layout->experts.size - 1);
+    if (config->hierarchical_exchange && layout->across.size > 1)
+        bytes += 2 * 2 * simple * (layout->near.size + layout->across.size - 2);
+    return bytes;
 }
 
 /* The plan with expert groups of P ranks. */

@@ -123,7 +123,8 @@ static void check_loss(const struct hy3_loss *a)
 
 static void check_route_index(const struct hy3_route_index *a)
 {
-    NEED(route_index, a->T >= 0 && a->G > 0 && a->k > 0 && a->width > 0 && a->starts);
+    NEED(route_index, a->T >= 0 && a->G > 0 && a->k > 0 && a->width > 0 && a->stride > 0);
+    NEED(route_index, a->starts);
     NEED(route_index, a->T == 0 || (a->ids && a->position && a->token));
 }
 
@@ -133,6 +134,12 @@ static void check_label(const struct hy3_label *a)
     NEED(label, a->source >= 0 && a->source < a->sources);
     NEED(label, a->T == 0 || (a->ids && a->position && a->starts && a->weights && a->parcel));
     NEED(label, a->T == 0 || (a->labels && a->slot));
+}
+
+static void check_relabel(const struct hy3_relabel *a)
+{
+    NEED(relabel, a->T >= 0 && a->k > 0 && a->width > 0 && a->blocks > 0);
+    NEED(relabel, a->T == 0 || (a->came && a->parcel && a->labels && a->slot));
 }
 
 static void check_unlabel(const struct hy3_unlabel *a)

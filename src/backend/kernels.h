@@ -19,7 +19,7 @@
 /* clang-format off */
 #define HY3_PAIRS(X) X(embedding) X(rmsnorm) X(rope) X(attention) X(router) X(permute) X(unpermute) \
                      X(swiglu) X(loss)
-#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(label) X(unlabel) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
+#define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(label) X(relabel) X(unlabel) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
                      X(square_sum) X(adamw)
 
 /* clang-format on */
@@ -148,10 +148,11 @@ struct hy3_router {
 /* Stable counting sort of the routed rows by owner, which has `width` experts (1: each expert by
  * itself); G owners. Rows of owner g stand at starts[g] .. starts[g+1], by token ascending.
  * position[t,j] is the row of (t,j), token[row] its token. A token has one row of an owner: where
- * ids[t,j] and ids[t,j-1] have the same one, position[t,j] is -1. */
+ * ids[t,j] and ids[t,j-1] have the same one, position[t,j] is -1; so it is where ids[t,j] is -1. */
 struct hy3_route_index {
     int64_t T, G, k, width;
-    const int32_t *ids; /* [T,k] below G width, ascending within a token */
+    int64_t stride;     /* from one of the ids to the next */
+    const int32_t *ids; /* [T,k] below G width, ascending within a token, then -1 */
     int32_t *position;  /* [T,k] = */
     int32_t *token;     /* [T k] = as many as there are rows */
     int64_t *starts;    /* [G+1] = */
@@ -178,6 +179,17 @@ struct hy3_label {
     const int32_t *parcel;         /* [T,k] */
     struct hy3_row_label *labels;  /* [parcels,width] = */
     int32_t *slot;                 /* [T,k] = */
+};
+
+/* Labels of rows that a rank passes on: parcel[t,j] is the row with which row t travels to where
+ * its j-th label belongs, or -1: that of j-1. There the blocks have their numbers modulo `blocks`.
+ * slot[t,j] is the number of the label of (t,j); 0 where it is empty. */
+struct hy3_relabel {
+    int64_t T, k, width, blocks;
+    const struct hy3_row_label *came; /* [T,k] */
+    const int32_t *parcel;            /* [T,k] */
+    struct hy3_row_label *labels;     /* [parcels,width] = */
+    int32_t *slot;                    /* [T,k] = */
 };
 
 /* The R rows of experts that N received rows with labels come to: block b begins at row first[b],

@@ -143,6 +143,7 @@ struct hy3_config {
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
     double expert_capacity;
+    bool hierarchical_exchange;
     int64_t zero_stage, zero_group_size; /* 0: auto */
     enum hy3_offload offload;
     char *offload_dir;

@@ -250,6 +250,8 @@ const struct hy3_option hy3_options[] = {
          "largest divisor of the experts and of a node's ranks"),
     REAL(expert_capacity, 1.25, ABOVE_0, MANY, ALL, NULL, FREE,
          "rows per rank and round of expert work, relative to a balanced load"),
+    BOOL(hierarchical_exchange, false, ALL, NULL, FREE,
+         "expert groups over nodes: a token crosses the network once per node, then spreads inside it"),
     COUNT(zero_stage, 3, 0, 3, ALL, NULL, FREE,
          "sharded over the ranks: 1 optimizer state, 2 also gradients, 3 also weights"),
     AUTO_COUNT(zero_group_size, 65536, ALL, NULL, FREE,

@@ -80,7 +80,8 @@ static hy3_status allocate(struct hy3_pass *p)
  * send. */
 static void choose_exchange(struct hy3_pass *p)
 {
-    const struct hy3_group *group = &hy3_store_layout(p->store)->experts;
+    const struct hy3_layout *layout = hy3_store_layout(p->store);
+    const struct hy3_group *group = &layout->experts;
     double even = (double)(p->options.max_tokens * p->shape->top_k);
     double wanted =
         ceil((p->options.expert_capacity > 0 ? p->options.expert_capacity : 1.25) * even);
@@ -94,6 +95,10 @@ static void choose_exchange(struct hy3_pass *p)
                                                 .dtype = p->dtype};
     if (group->size > 1)
         p->experts.exchange.capacity = (int64_t)fmax(1, fmin(wanted, even * group->size));
+    if (p->options.hierarchical_exchange && layout->across.size > 1) {
+        p->experts.exchange.near = &layout->near;
+        p->experts.exchange.across = &layout->across;
+    }
 }
 
 hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *store,
@@ -321,6 +326,7 @@ static hy3_status begin(struct hy3_pass *p, const struct hy3_batch *batch, bool 
     hy3_stream_buffers_take(&shape, &p->arena, &p->buffers);
     p->experts.exchange.memory = p->buffers.exchange;
     p->experts.exchange.loaded = -1;
+    p->experts.exchange.spare = p->buffers.expert_out;
     p->experts.out = p->buffers.expert_out;
     hy3_store_schedule(p->store, p->order.units, training ? p->order.count : p->order.forward);
     HY3_TRY(hy3_inputs_upload(&p->inputs, p->backend, p->stream, batch, &p->buffers));

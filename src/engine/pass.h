@@ -23,6 +23,7 @@ struct hy3_pass_options {
     double label_smoothing; /* of training and evaluation, see struct hy3_loss */
     /* rows that a rank's experts work on at a time, in shares of max_tokens top_k; 0: 1.25 */
     double expert_capacity;
+    bool hierarchical_exchange; /* over nodes, see parallel/exchange.h */
 };
 
 /* Local. The store is kept until hy3_pass_close. Allocates the workspace for max_tokens. Errors:

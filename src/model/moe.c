@@ -62,6 +62,7 @@ hy3_status hy3_route_part_forward(const struct hy3_layer *l)
                                                                         .G = s->experts,
                                                                         .k = s->top_k,
                                                                         .width = 1,
+                                                                        .stride = 1,
                                                                         .ids = a->ids,
                                                                         .position = a->position,
                                                                         .token = a->token,

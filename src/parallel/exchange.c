@@ -1,289 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exchange.c - the order of parcels and rows in a round, and the two all-to-alls. */
+/* exchange.c - parcels, their labels, and the all-to-alls. */
 #include "parallel/exchange.h"
 
-#include "base/span.h"
+enum { WORDS = sizeof(struct hy3_row_label) / sizeof(int32_t) };
 
-/* A slot of `host`: four arrays [P], then starts [E/P+1], then first [E]. After the slots: where a
- * rank's own parcels for each rank begin [P+1], then its own counts [E+P]. */
-enum { SEND_FIRST, SEND_COUNT, RECEIVE_FIRST, RECEIVE_COUNT, ARRAYS };
-
-static int64_t ranks_of(const struct hy3_exchange *x)
+static int64_t row_bytes(const struct hy3_exchange *x)
 {
-    return x->group->size;
+    return x->hidden * (int64_t)hy3_dtype_size(x->dtype);
 }
 
-static int64_t held_experts(const struct hy3_exchange *x)
+static int64_t sent_in(const struct hy3_exchange_leg *leg)
 {
-    return x->experts / ranks_of(x);
+    return hy3_exchange_sum(leg->send_first, leg->send_count, leg->group->size);
 }
 
-static int64_t slot_size(const struct hy3_exchange *x)
+static int64_t received_in(const struct hy3_exchange_leg *leg)
 {
-    return ARRAYS * ranks_of(x) + held_experts(x) + 1 + x->experts;
+    return hy3_exchange_sum(leg->receive_first, leg->receive_count, leg->group->size);
 }
 
-static int64_t *array(const struct hy3_exchange *x, int slot, int which)
+/* Labels of a parcel on its last leg. */
+static int64_t last_width(const struct hy3_exchange *x, const struct hy3_exchange_way *way)
 {
-    return x->host + slot * slot_size(x) + (ptrdiff_t)which * x->group->size;
+    return way->relayed ? hy3_exchange_width(x, hy3_exchange_held(x)) : way->width;
 }
 
-static int64_t *starts_of_received(const struct hy3_exchange *x, int slot)
+int64_t hy3_exchange_places(const struct hy3_exchange *x, const struct hy3_exchange_round *round)
 {
-    return array(x, slot, ARRAYS);
+    return received_in(&round->to_rank) * last_width(x, &round->way);
 }
 
-static int64_t *first_of_blocks(const struct hy3_exchange *x, int slot)
-{
-    return starts_of_received(x, slot) + held_experts(x) + 1;
-}
-
-static int64_t *own_parcels(const struct hy3_exchange *x)
-{
-    return x->host + x->slots * slot_size(x);
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Labels of a parcel, where it is a token's and not a row's. */
-static int64_t full_width(const struct hy3_exchange *x)
-{
-    return smaller(x->top_k, held_experts(x));
-}
-
-void hy3_exchange_take(const struct hy3_exchange *x, int64_t T, bool backward,
-                       struct hy3_arena *arena, struct hy3_exchange_memory *m)
-{
-    const size_t index = sizeof(int32_t);
-    int64_t R = T * x->top_k, parcels = T * smaller(x->top_k, ranks_of(x)), width = full_width(x);
-    int64_t sent = larger(R, parcels * width), came = x->capacity * width;
-
-    m->arrival = hy3_arena_take(arena, x->capacity * x->hidden, hy3_dtype_size(x->dtype));
-    m->parcel = hy3_arena_take(arena, R, index);
-    m->token = hy3_arena_take(arena, parcels, index);
-    m->starts = hy3_arena_take(arena, ranks_of(x) + 1, sizeof *m->starts);
-    m->labels = hy3_arena_take(arena, sent, sizeof *m->labels);
-    m->slot = hy3_arena_take(arena, R, index);
-    m->came = hy3_arena_take(arena, came, sizeof *m->came);
-    m->row_token = hy3_arena_take(arena, x->capacity, index);
-    m->row_slot = hy3_arena_take(arena, x->capacity, index);
-    m->position = hy3_arena_take(arena, came, index);
-    m->weights = hy3_arena_take(arena, came, sizeof *m->weights);
-    m->first = hy3_arena_take(arena, x->experts, sizeof *m->first);
-    m->products = backward ? hy3_arena_take(arena, sent, sizeof *m->products) : NULL;
-    m->came_products = backward ? hy3_arena_take(arena, came, sizeof *m->came_products) : NULL;
-}
-
-hy3_status hy3_exchange_open(struct hy3_exchange *x)
-{
-    x->loaded = -1;
-    return hy3_device_host_array(
-        &x->backend->device,
-        (size_t)(x->slots * slot_size(x) + ranks_of(x) + 1 + hy3_exchange_counts(x)),
-        sizeof *x->host, &x->host);
-}
-
-void hy3_exchange_close(struct hy3_exchange *x)
-{
-    if (x->host)
-        x->backend->device.free_host(x->host);
-    x->host = NULL;
-}
-
-hy3_status hy3_exchange_index(struct hy3_exchange *x, struct hy3_stream *stream,
-                              const struct hy3_exchange_source *source, bool count)
+/* The parcels for owners of `owner` experts each; where those of each owner begin -> own, unless
+ * NULL. */
+static hy3_status find_parcels(struct hy3_exchange *x, struct hy3_stream *stream,
+                               const struct hy3_exchange_source *source, int64_t owner,
+                               int64_t *own)
 {
     const struct hy3_exchange_memory *m = &x->memory;
     const struct hy3_route_index index = {.T = source->T,
-                                          .G = ranks_of(x),
+                                          .G = x->experts / owner,
                                           .k = x->top_k,
-                                          .width = held_experts(x),
+                                          .width = owner,
+                                          .stride = 1,
                                           .ids = source->ids,
                                           .position = m->parcel,
                                           .token = m->token,
                                           .starts = m->starts};
 
-    x->loaded = -1;
+    x->owner = owner;
     HY3_TRY(x->backend->kernels.route_index(stream, &index));
+    if (!own)
+        return HY3_OK;
+    return x->backend->device.copy(stream, own, m->starts,
+                                   (size_t)(index.G + 1) * sizeof *m->starts);
+}
+
+hy3_status hy3_exchange_index(struct hy3_exchange *x, struct hy3_stream *stream,
+                              const struct hy3_exchange_source *source, bool count)
+{
+    x->loaded = -1;
+    x->owner = 0;
     if (!count)
         return HY3_OK;
-    return x->backend->device.copy(stream, own_parcels(x), m->starts,
-                                   (size_t)(ranks_of(x) + 1) * sizeof *m->starts);
+    HY3_TRY(find_parcels(x, stream, source, hy3_exchange_held(x), x->own));
+    if (!x->near)
+        return HY3_OK;
+    return find_parcels(x, stream, source, hy3_exchange_of_node(x), x->own + x->group->size + 1);
 }
 
-void hy3_exchange_count(const struct hy3_exchange *x, const int64_t *starts, int64_t *all)
-{
-    const int64_t *parcels = own_parcels(x);
-    int64_t *own = own_parcels(x) + ranks_of(x) + 1;
-
-    for (int64_t e = 0; e < x->experts; e++)
-        own[e] = starts[e + 1] - starts[e];
-    for (int64_t d = 0; d < ranks_of(x); d++)
-        own[x->experts + d] = parcels[d + 1] - parcels[d];
-    hy3_group_allgather(x->group, own, (int)hy3_exchange_counts(x), all,
-                        "counting the experts' rows");
-}
-
-/* Rows that rank p has for expert e. */
-static int64_t rows_of(const struct hy3_exchange *x, const int64_t *all, int64_t p, int64_t e)
-{
-    return all[p * hy3_exchange_counts(x) + e];
-}
-
-/* Parcels that rank p has for rank d, where all travel in one round. */
-static int64_t parcels_of(const struct hy3_exchange *x, const int64_t *all, int64_t p, int64_t d)
-{
-    return all[p * hy3_exchange_counts(x) + x->experts + d];
-}
-
-struct hy3_exchange_way hy3_exchange_way(const struct hy3_exchange *x, const int64_t *all)
-{
-    struct hy3_exchange_way way = {.rounds = 1, .width = full_width(x)};
-    int64_t own = 0;
-
-    for (int64_t d = 0; d < ranks_of(x); d++) {
-        int64_t rows = 0;
-
-        for (int64_t e = d * held_experts(x); e < (d + 1) * held_experts(x); e++) {
-            for (int64_t p = 0; p < ranks_of(x); p++)
-                rows += rows_of(x, all, p, e);
-            own += rows_of(x, all, x->group->rank, e);
-        }
-        way.most = larger(way.most, rows);
-        way.parcels += parcels_of(x, all, x->group->rank, d);
-    }
-    if (way.most > x->capacity) {
-        way.rounds = (way.most + x->capacity - 1) / x->capacity;
-        way.parcels = own;
-        way.width = 1;
-    }
-    return way;
-}
-
-/* The rows of a round in a destination's order, and where the next interval begins. */
-struct window {
-    struct hy3_span round;
-    int64_t at;
-};
-
-/* Advances over an interval of `count` rows; how many of them are in the round, and the first of
- * these. */
-static int64_t take(struct window *w, int64_t count, int64_t *first)
-{
-    struct hy3_span part = hy3_span_intersect((struct hy3_span){w->at, count}, w->round);
-
-    *first = part.first - w->at;
-    w->at += count;
-    return part.count;
-}
-
-static struct window window_of(const struct hy3_exchange *x, int64_t round)
-{
-    return (struct window){.round = {round * x->capacity, x->capacity}};
-}
-
-/* Which of the own rows go to each rank. */
-static void arrange_sending(const struct hy3_exchange *x, const int64_t *all, int slot,
-                            int64_t round)
-{
-    int64_t *first = array(x, slot, SEND_FIRST), *count = array(x, slot, SEND_COUNT), row = 0;
-
-    for (int64_t d = 0; d < ranks_of(x); d++) {
-        struct window w = window_of(x, round);
-
-        first[d] = row;
-        count[d] = 0;
-        for (int64_t e = d * held_experts(x); e < (d + 1) * held_experts(x); e++) {
-            for (int64_t p = 0; p < ranks_of(x); p++) {
-                int64_t from, n = take(&w, rows_of(x, all, p, e), &from);
-
-                if (p != x->group->rank)
-                    continue;
-                if (n > 0 && count[d] == 0)
-                    first[d] = row + from;
-                count[d] += n;
-                row += rows_of(x, all, p, e);
-            }
-        }
-    }
-}
-
-/* The rows of each held expert, where those from each rank begin, and how many come from it. */
-static void arrange_rows(const struct hy3_exchange *x, const int64_t *all, int slot, int64_t round)
-{
-    int64_t *count = array(x, slot, RECEIVE_COUNT), *starts = starts_of_received(x, slot);
-    int64_t *first = first_of_blocks(x, slot), held = held_experts(x), ranks = ranks_of(x);
-    struct window w = window_of(x, round);
-
-    memset(count, 0, (size_t)ranks * sizeof *count);
-    starts[0] = 0;
-    for (int64_t b = 0; b < x->experts; b++) { /* E/P experts times P ranks */
-        int64_t e = b / ranks, p = b % ranks, from;
-        int64_t n = take(&w, rows_of(x, all, p, x->group->rank * held + e), &from);
-
-        if (p == 0)
-            starts[e + 1] = starts[e];
-        first[b] = starts[e + 1] - from;
-        starts[e + 1] += n;
-        count[p] += n;
-    }
-}
-
-/* Parcels of tokens instead of rows. */
-static void arrange_parcels(const struct hy3_exchange *x, const int64_t *all, int slot)
-{
-    int64_t *first = array(x, slot, SEND_FIRST), row = 0, me = x->group->rank;
-
-    for (int64_t d = 0; d < ranks_of(x); d++) {
-        first[d] = row;
-        array(x, slot, SEND_COUNT)[d] = parcels_of(x, all, me, d);
-        array(x, slot, RECEIVE_COUNT)[d] = parcels_of(x, all, d, me);
-        row += parcels_of(x, all, me, d);
-    }
-}
-
-struct hy3_exchange_round hy3_exchange_planned(const struct hy3_exchange *x, const int64_t *all,
-                                               int slot)
-{
-    return (struct hy3_exchange_round){.slot = slot,
-                                       .way = hy3_exchange_way(x, all),
-                                       .send_first = array(x, slot, SEND_FIRST),
-                                       .send_count = array(x, slot, SEND_COUNT),
-                                       .receive_first = array(x, slot, RECEIVE_FIRST),
-                                       .receive_count = array(x, slot, RECEIVE_COUNT),
-                                       .starts = starts_of_received(x, slot),
-                                       .first = first_of_blocks(x, slot)};
-}
-
-void hy3_exchange_plan(struct hy3_exchange *x, const int64_t *all, int slot, int64_t round,
-                       struct hy3_exchange_round *out)
-{
-    int64_t *first = array(x, slot, RECEIVE_FIRST), *count = array(x, slot, RECEIVE_COUNT);
-
-    *out = hy3_exchange_planned(x, all, slot);
-    arrange_rows(x, all, slot, round);
-    if (out->way.rounds == 1)
-        arrange_parcels(x, all, slot);
-    else
-        arrange_sending(x, all, slot, round);
-    first[0] = 0;
-    for (int p = 1; p < x->group->size; p++)
-        first[p] = first[p - 1] + count[p - 1];
-    x->loaded = -1;
-}
-
-hy3_status hy3_exchange_pack(const struct hy3_exchange *x, struct hy3_stream *stream,
+hy3_status hy3_exchange_pack(struct hy3_exchange *x, struct hy3_stream *stream,
                              const struct hy3_exchange_source *source,
                              const struct hy3_exchange_way *way, const void *tokens, void *rows)
 {
+    int64_t owner = way->relayed ? hy3_exchange_of_node(x) : hy3_exchange_held(x);
     const struct hy3_permute pack = {.T = source->T,
                                      .R = way->parcels,
                                      .H = x->hidden,
@@ -293,20 +82,9 @@ hy3_status hy3_exchange_pack(const struct hy3_exchange *x, struct hy3_stream *st
                                      .x = tokens,
                                      .y = rows};
 
+    if (way->rounds == 1 && x->owner != owner)
+        HY3_TRY(find_parcels(x, stream, source, owner, NULL));
     return x->backend->kernels.permute_forward(stream, &pack);
-}
-
-static int64_t received_parcels(const struct hy3_exchange *x,
-                                const struct hy3_exchange_round *round)
-{
-    int64_t last = ranks_of(x) - 1;
-
-    return round->receive_first[last] + round->receive_count[last];
-}
-
-int64_t hy3_exchange_places(const struct hy3_exchange *x, const struct hy3_exchange_round *round)
-{
-    return received_parcels(x, round) * round->way.width;
 }
 
 /* Labels of all own parcels. */
@@ -314,20 +92,20 @@ static hy3_status label(const struct hy3_exchange *x, struct hy3_stream *stream,
                         const struct hy3_exchange_source *source,
                         const struct hy3_exchange_way *way)
 {
-    const struct hy3_label labels = {.T = source->T,
-                                     .k = x->top_k,
-                                     .width = way->width,
-                                     .held = held_experts(x),
-                                     .sources = ranks_of(x),
-                                     .source = x->group->rank,
-                                     .ids = source->ids,
-                                     .position = source->position,
-                                     .starts = source->starts,
-                                     .weights = source->weights,
-                                     .parcel =
-                                         way->rounds == 1 ? x->memory.parcel : source->position,
-                                     .labels = x->memory.labels,
-                                     .slot = x->memory.slot};
+    const struct hy3_label labels = {
+        .T = source->T,
+        .k = x->top_k,
+        .width = way->width,
+        .held = way->relayed ? hy3_exchange_of_node(x) : hy3_exchange_held(x),
+        .sources = x->group->size,
+        .source = x->group->rank,
+        .ids = source->ids,
+        .position = source->position,
+        .starts = source->starts,
+        .weights = source->weights,
+        .parcel = way->rounds == 1 ? x->memory.parcel : source->position,
+        .labels = x->memory.labels,
+        .slot = x->memory.slot};
 
     return x->backend->kernels.label(stream, &labels);
 }
@@ -337,9 +115,9 @@ static hy3_status unlabel(const struct hy3_exchange *x, struct hy3_stream *strea
                           const struct hy3_exchange_round *round)
 {
     const struct hy3_exchange_memory *m = &x->memory;
-    const struct hy3_unlabel order = {.N = received_parcels(x, round),
-                                      .R = round->starts[held_experts(x)],
-                                      .k = round->way.width,
+    const struct hy3_unlabel order = {.N = received_in(&round->to_rank),
+                                      .R = round->starts[hy3_exchange_held(x)],
+                                      .k = last_width(x, &round->way),
                                       .blocks = x->experts,
                                       .labels = m->came,
                                       .first = m->first,
@@ -353,19 +131,115 @@ static hy3_status unlabel(const struct hy3_exchange *x, struct hy3_stream *strea
     return x->backend->kernels.unlabel(stream, &order);
 }
 
-static int64_t row_bytes(const struct hy3_exchange *x)
+/* Rows and what goes with them along a leg, there or back. NULL labels: rows alone. */
+static hy3_status travel(const struct hy3_exchange *x, struct hy3_stream *stream,
+                         const struct hy3_exchange_leg *leg, bool back,
+                         const struct hy3_all_to_all_part parts[HY3_EXCHANGE_PARTS])
 {
-    return x->hidden * (int64_t)hy3_dtype_size(x->dtype);
+    const struct hy3_all_to_all exchange = {
+        .parts = {parts[0], parts[1]},
+        .send_first = back ? leg->receive_first : leg->send_first,
+        .send_count = back ? leg->receive_count : leg->send_count,
+        .receive_first = back ? leg->send_first : leg->receive_first,
+        .receive_count = back ? leg->send_count : leg->receive_count};
+
+    return x->backend->collectives.all_to_all(stream, leg->group, &exchange,
+                                              back ? "sending tokens back from their experts"
+                                                   : "sending tokens to their experts");
+}
+
+/* Parcels of what came to be passed on, and their labels. */
+static hy3_status relabel(const struct hy3_exchange *x, struct hy3_stream *stream,
+                          const struct hy3_exchange_round *round)
+{
+    const struct hy3_relay *r = &x->memory.relay;
+    int64_t blocks = x->experts; /* of a rank: its experts from each rank of the group */
+    const struct hy3_route_index index = {.T = received_in(&round->to_node),
+                                          .G = x->near->size,
+                                          .k = round->way.width,
+                                          .width = blocks,
+                                          .stride = WORDS,
+                                          .ids = &r->came->block,
+                                          .position = r->parcel,
+                                          .token = r->token,
+                                          .starts = r->starts};
+    const struct hy3_relabel labels = {.T = index.T,
+                                       .k = index.k,
+                                       .width = last_width(x, &round->way),
+                                       .blocks = blocks,
+                                       .came = r->came,
+                                       .parcel = r->parcel,
+                                       .labels = r->labels,
+                                       .slot = r->slot};
+
+    HY3_TRY(x->backend->kernels.route_index(stream, &index));
+    return x->backend->kernels.relabel(stream, &labels);
+}
+
+/* rows -> spare: to the nodes, and to the parcels for their ranks. */
+static hy3_status pass_on(const struct hy3_exchange *x, struct hy3_stream *stream,
+                          const struct hy3_exchange_round *round, bool is_loaded, const void *rows)
+{
+    const struct hy3_exchange_memory *m = &x->memory;
+    const struct hy3_all_to_all_part parts[] = {{row_bytes(x), rows, m->arrival},
+                                                {round->way.width * (int64_t)sizeof *m->labels,
+                                                 is_loaded ? NULL : m->labels, m->relay.came}};
+    const struct hy3_permute pack = {.T = received_in(&round->to_node),
+                                     .R = sent_in(&round->to_rank),
+                                     .H = x->hidden,
+                                     .k = round->way.width,
+                                     .dtype = x->dtype,
+                                     .token = m->relay.token,
+                                     .x = m->arrival,
+                                     .y = x->spare};
+
+    HY3_TRY(travel(x, stream, &round->to_node, false, parts));
+    if (!is_loaded)
+        HY3_TRY(relabel(x, stream, round));
+    return x->backend->kernels.permute_forward(stream, &pack);
+}
+
+/* spare -> rows: what the ranks of the node return of each parcel is summed and goes back. */
+static hy3_status pass_back(const struct hy3_exchange *x, struct hy3_stream *stream,
+                            const struct hy3_exchange_round *round, bool products, void *rows)
+{
+    const struct hy3_exchange_memory *m = &x->memory;
+    const struct hy3_all_to_all_part parts[] = {{row_bytes(x), m->arrival, rows},
+                                                {round->way.width * (int64_t)sizeof *m->products,
+                                                 products ? m->relay.came_products : NULL,
+                                                 m->products}};
+    int64_t came = received_in(&round->to_node), sent = sent_in(&round->to_rank);
+    const struct hy3_permute sum = {.T = came,
+                                    .R = sent,
+                                    .H = x->hidden,
+                                    .k = round->way.width,
+                                    .dtype = x->dtype,
+                                    .position = m->relay.parcel,
+                                    .dy = x->spare,
+                                    .dx = m->arrival};
+    const struct hy3_permute each = {.T = sent * last_width(x, &round->way),
+                                     .R = came * round->way.width,
+                                     .H = 1,
+                                     .k = 1,
+                                     .dtype = HY3_FP32,
+                                     .token = m->relay.slot,
+                                     .x = m->relay.products,
+                                     .y = m->relay.came_products};
+
+    HY3_TRY(x->backend->kernels.permute_backward(stream, &sum));
+    if (products)
+        HY3_TRY(x->backend->kernels.permute_forward(stream, &each));
+    return travel(x, stream, &round->to_node, true, parts);
 }
 
 /* Between the parcels that came and the rows of experts. */
 static struct hy3_permute copying(const struct hy3_exchange *x,
                                   const struct hy3_exchange_round *round)
 {
-    return (struct hy3_permute){.T = received_parcels(x, round),
-                                .R = round->starts[held_experts(x)],
+    return (struct hy3_permute){.T = received_in(&round->to_rank),
+                                .R = round->starts[hy3_exchange_held(x)],
                                 .H = x->hidden,
-                                .k = round->way.width,
+                                .k = last_width(x, &round->way),
                                 .dtype = x->dtype,
                                 .token = x->memory.row_token,
                                 .position = x->memory.position,
@@ -377,10 +251,10 @@ static struct hy3_permute copying(const struct hy3_exchange *x,
 static struct hy3_unpermute weighting(const struct hy3_exchange *x,
                                       const struct hy3_exchange_round *round)
 {
-    return (struct hy3_unpermute){.T = received_parcels(x, round),
-                                  .R = round->starts[held_experts(x)],
+    return (struct hy3_unpermute){.T = received_in(&round->to_rank),
+                                  .R = round->starts[hy3_exchange_held(x)],
                                   .H = x->hidden,
-                                  .k = round->way.width,
+                                  .k = last_width(x, &round->way),
                                   .dtype = x->dtype,
                                   .position = x->memory.position,
                                   .weights = x->memory.weights,
@@ -392,27 +266,28 @@ hy3_status hy3_exchange_dispatch(struct hy3_exchange *x, struct hy3_stream *stre
                                  const struct hy3_exchange_round *round, const void *rows,
                                  bool weighted, void *received)
 {
-    bool is_loaded = x->loaded == round->slot;
+    const struct hy3_exchange_memory *m = &x->memory;
+    bool is_loaded = x->loaded == round->slot, relayed = round->way.relayed;
     struct hy3_permute copy = copying(x, round);
     struct hy3_unpermute weight = weighting(x, round);
-    const struct hy3_all_to_all exchange = {
-        .parts = {{row_bytes(x), rows, x->memory.arrival},
-                  {round->way.width * (int64_t)sizeof *x->memory.labels,
-                   is_loaded ? NULL : x->memory.labels, x->memory.came}},
-        .send_first = round->send_first,
-        .send_count = round->send_count,
-        .receive_first = round->receive_first,
-        .receive_count = round->receive_count};
+    const struct hy3_all_to_all_part parts[] = {
+        {row_bytes(x), relayed ? x->spare : rows, m->arrival},
+        {last_width(x, &round->way) * (int64_t)sizeof *m->labels,
+         is_loaded ? NULL
+         : relayed ? m->relay.labels
+                   : m->labels,
+         m->came}};
 
     if (!is_loaded)
         HY3_TRY(label(x, stream, source, &round->way));
-    HY3_TRY(x->backend->collectives.all_to_all(stream, x->group, &exchange,
-                                               "sending tokens to their experts"));
+    if (relayed)
+        HY3_TRY(pass_on(x, stream, round, is_loaded, rows));
+    HY3_TRY(travel(x, stream, &round->to_rank, false, parts));
     if (!is_loaded)
         HY3_TRY(unlabel(x, stream, round));
     x->loaded = round->slot;
     copy.y = received;
-    weight.dout = x->memory.arrival;
+    weight.dout = m->arrival;
     weight.dy = received;
     return weighted ? x->backend->kernels.unpermute_backward(stream, &weight)
                     : x->backend->kernels.permute_forward(stream, &copy);
@@ -422,21 +297,19 @@ hy3_status hy3_exchange_return(const struct hy3_exchange *x, struct hy3_stream *
                                const struct hy3_exchange_round *round, const void *received,
                                bool weighted, void *rows)
 {
+    const struct hy3_exchange_memory *m = &x->memory;
+    bool relayed = round->way.relayed;
     struct hy3_permute copy = copying(x, round);
     struct hy3_unpermute weight = weighting(x, round);
-    const struct hy3_all_to_all exchange = {
-        .parts = {{row_bytes(x), x->memory.arrival, rows},
-                  {round->way.width * (int64_t)sizeof *x->memory.products,
-                   weighted ? NULL : x->memory.came_products, x->memory.products}},
-        .send_first = round->receive_first,
-        .send_count = round->receive_count,
-        .receive_first = round->send_first,
-        .receive_count = round->send_count};
+    const struct hy3_all_to_all_part parts[] = {
+        {row_bytes(x), m->arrival, relayed ? x->spare : rows},
+        {last_width(x, &round->way) * (int64_t)sizeof *m->products,
+         weighted ? NULL : m->came_products, relayed ? m->relay.products : m->products}};
 
     copy.dy = received;
     weight.y = received;
     HY3_TRY(weighted ? x->backend->kernels.unpermute_forward(stream, &weight)
                      : x->backend->kernels.permute_backward(stream, &copy));
-    return x->backend->collectives.all_to_all(stream, x->group, &exchange,
-                                              "sending tokens back from their experts");
+    HY3_TRY(travel(x, stream, &round->to_rank, true, parts));
+    return relayed ? pass_back(x, stream, round, !weighted, rows) : HY3_OK;
 }

@@ -9,6 +9,11 @@
  * number follows from counts that all ranks of the group know, without another message. In rounds
  * each row of an expert is a parcel of its own.
  *
+ * Over nodes a token may cross the network once for each node (near, across): it goes to the rank
+ * with the sender's place in that node, which passes it on to the ranks of the node as above, and
+ * sums what they return. A layer whose rows would not fit a rank that passes them on, or need
+ * rounds, goes straight.
+ *
  * The rows of a destination's experts have one order, by expert, then by source rank, then by
  * token; round q takes the q-th `capacity` of them. What a source sends in a round is then
  * consecutive in its own rows. */
@@ -21,7 +26,7 @@
 struct hy3_exchange_memory {
     void *arrival; /* [capacity,H] */
     /* of the sender: parcels, -1 where a token's expert is in the one before; their tokens; how
-     * many go to each rank; labels, with a product each; the label of each row */
+     * many go to each rank or node; labels, with a product each; the label of each row */
     int32_t *parcel, *token;      /* [T,k], [parcels] */
     int64_t *starts;              /* [P+1] */
     struct hy3_row_label *labels; /* [parcels,width] */
@@ -35,21 +40,36 @@ struct hy3_exchange_memory {
     int32_t *position;             /* [N,width] */
     float *weights;                /* [N,width] */
     int64_t *first;                /* [E] of each block */
+
+    /* of the rank that passes parcels on inside its node: what came, with its parcels for the ranks
+     * of the node, and what is sent to these, as above */
+    struct hy3_relay {
+        struct hy3_row_label *came, *labels; /* [N,k], [parcels,width] */
+        int32_t *parcel, *token, *slot;      /* [N,k], [parcels], [N,k] */
+        int64_t *starts;                     /* [ranks of the node + 1] */
+        float *came_products, *products;     /* [N,k], [parcels,width] of a backward */
+    } relay;
 };
 
 struct hy3_exchange {
     const struct hy3_backend *backend;
     const struct hy3_group *group; /* expert group */
-    int64_t experts, top_k;        /* of the model */
-    int64_t capacity;              /* rows of the held experts in a round */
+    /* where tokens cross the network once for each node: its ranks in the own node, and those with
+     * the same place in the other nodes; NULL: every token goes straight to its ranks */
+    const struct hy3_group *near, *across;
+    int64_t experts, top_k; /* of the model */
+    int64_t capacity;       /* rows of the held experts in a round */
     int64_t hidden;
     hy3_dtype dtype;
     struct hy3_exchange_memory memory;
+    void *spare;   /* [capacity,H] device, of the caller, where `near` is: free while rows travel */
     int slots;     /* rounds that are kept, one for each layer */
-    int64_t *host; /* HOST, pinned, see exchange.c */
+    int64_t *host; /* HOST, pinned, see exchange_plan.c */
+    int64_t *own;  /* HOST, in it: where own parcels for each rank begin [P+1], for each node */
     /* the slot whose labels `memory` holds, here and where the parcels go; -1: of none. The caller
      * sets it */
     int loaded;
+    int64_t owner; /* experts of an owner for which `memory` holds parcels; 0: none */
 };
 
 /* The routed rows of a layer, as struct hy3_route_index and the router leave them. Device. */
@@ -60,23 +80,55 @@ struct hy3_exchange_source {
     const float *weights;                  /* [T,k] */
 };
 
-/* How the rows of a layer travel: the same rounds on every rank of the group. */
+/* How the rows of a layer travel: the same on every rank of the group, but for its own numbers. */
 struct hy3_exchange_way {
     int64_t rounds;         /* at least one */
+    bool relayed;           /* by a rank of each node */
     int64_t most;           /* rows that the fullest rank's experts get */
     int64_t parcels, width; /* that this rank sends, in all rounds; labels of each */
 };
 
-/* One round: who sends how much, and how the rows of the held experts lie. HOST memory of the
- * exchange, valid until another is planned in its slot. */
+/* Who sends how much. HOST [ranks of the leg's group] */
+struct hy3_exchange_leg {
+    const struct hy3_group *group;
+    const int64_t *send_first, *send_count;       /* of the own parcels */
+    const int64_t *receive_first, *receive_count; /* in order of arrival */
+};
+
+/* One round, and how the rows of the held experts lie. HOST memory of the exchange, valid until
+ * another is planned in its slot. */
 struct hy3_exchange_round {
     int slot;
     struct hy3_exchange_way way;
-    const int64_t *send_first, *send_count;       /* [P] of the own parcels */
-    const int64_t *receive_first, *receive_count; /* [P] in order of arrival */
-    const int64_t *starts;                        /* [E/P+1] rows of each held expert */
-    const int64_t *first;                         /* [E] struct hy3_unlabel */
+    struct hy3_exchange_leg to_node; /* where relayed */
+    struct hy3_exchange_leg to_rank; /* of the whole group, or, where relayed, of the node */
+    const int64_t *starts;           /* [E/P+1] rows of each held expert */
+    const int64_t *first;            /* [E] struct hy3_unlabel */
 };
+
+/* Experts of each rank. */
+static inline int64_t hy3_exchange_held(const struct hy3_exchange *exchange)
+{
+    return exchange->experts / exchange->group->size;
+}
+
+/* Labels that a token's parcel for the owner of so many experts has at most. */
+static inline int64_t hy3_exchange_width(const struct hy3_exchange *exchange, int64_t owner)
+{
+    return owner < exchange->top_k ? owner : exchange->top_k;
+}
+
+/* Experts of each node; of a rank where tokens go straight. */
+static inline int64_t hy3_exchange_of_node(const struct hy3_exchange *exchange)
+{
+    return hy3_exchange_held(exchange) * (exchange->near ? exchange->near->size : 1);
+}
+
+/* Rows that come, or go, in a leg of `ranks` ranks. */
+static inline int64_t hy3_exchange_sum(const int64_t *first, const int64_t *count, int ranks)
+{
+    return first[ranks - 1] + count[ranks - 1];
+}
 
 /* Local. Lays out the memory for T tokens: of an exchange that has its group, counts and dtype. */
 void hy3_exchange_take(const struct hy3_exchange *exchange, int64_t T, bool backward,
@@ -87,15 +139,18 @@ void hy3_exchange_take(const struct hy3_exchange *exchange, int64_t T, bool back
 hy3_status hy3_exchange_open(struct hy3_exchange *exchange);
 void hy3_exchange_close(struct hy3_exchange *exchange);
 
-/* Local. Finds the parcels of a layer's rows; `loaded` becomes -1. count: also brings their number
- * for each rank to the host, where it is once the stream has been waited for. */
+/* Local. Begins a layer, of which `memory` then holds nothing. count: brings the numbers of its
+ * parcels for each rank, and for each node, to the host, where they are once the stream has been
+ * waited for. */
 hy3_status hy3_exchange_index(struct hy3_exchange *exchange, struct hy3_stream *stream,
                               const struct hy3_exchange_source *source, bool count);
 
-/* Numbers that a rank tells the others: its rows for each expert, its parcels for each rank. */
+/* Numbers that a rank tells the others: its rows for each expert, its parcels for each rank and for
+ * each node. */
 static inline int64_t hy3_exchange_counts(const struct hy3_exchange *exchange)
 {
-    return exchange->experts + exchange->group->size;
+    return exchange->experts + exchange->group->size +
+           (exchange->across ? exchange->across->size : 0);
 }
 
 /* Collective on the group, after hy3_exchange_index. starts [E+1] HOST: own rows of each expert.
@@ -118,8 +173,9 @@ struct hy3_exchange_round hy3_exchange_planned(const struct hy3_exchange *exchan
 int64_t hy3_exchange_places(const struct hy3_exchange *exchange,
                             const struct hy3_exchange_round *round);
 
-/* Local. tokens [T,H] -> rows [parcels,H], those of all rounds. */
-hy3_status hy3_exchange_pack(const struct hy3_exchange *exchange, struct hy3_stream *stream,
+/* Local. Finds the parcels, unless they are known; tokens [T,H] -> rows [parcels,H], those of all
+ * rounds. */
+hy3_status hy3_exchange_pack(struct hy3_exchange *exchange, struct hy3_stream *stream,
                              const struct hy3_exchange_source *source,
                              const struct hy3_exchange_way *way, const void *tokens, void *rows);
 

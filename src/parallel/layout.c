@@ -22,6 +22,11 @@ int hy3_layout_ranks_per_node(const struct hy3_layout *layout)
     return fits ? (int)size[0] : 1;
 }
 
+bool hy3_layout_is_over_nodes(int size, int per_node)
+{
+    return per_node > 1 && size > per_node && size % per_node == 0;
+}
+
 int hy3_expert_group_size(int64_t experts, int ranks, int per_node)
 {
     int size = per_node < ranks ? per_node : ranks;
@@ -83,6 +88,7 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     *out = (struct hy3_layout){.world.comm = MPI_COMM_NULL, .node.comm = MPI_COMM_NULL};
     out->zero.comm = out->peers.comm = MPI_COMM_NULL;
     out->experts.comm = out->replicas.comm = out->replica_peers.comm = MPI_COMM_NULL;
+    out->near.comm = out->across.comm = MPI_COMM_NULL;
     MPI_Comm_dup(comm, &made);
     out->world = hy3_group_of(made);
     MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, out->world.rank, MPI_INFO_NULL, &made);
@@ -111,14 +117,20 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     out->replicas = hy3_group_of(made);
     MPI_Comm_split(comm, replica % R * P + place, out->world.rank, &made);
     out->replica_peers = hy3_group_of(made);
+    if (!hy3_layout_is_over_nodes(P, per_node))
+        return HY3_OK;
+    MPI_Comm_split(out->experts.comm, out->experts.rank / per_node, out->experts.rank, &made);
+    out->near = hy3_group_of(made);
+    MPI_Comm_split(out->experts.comm, out->experts.rank % per_node, out->experts.rank, &made);
+    out->across = hy3_group_of(made);
     return HY3_OK;
 }
 
 void hy3_layout_close(struct hy3_layout *layout)
 {
-    struct hy3_group *all[] = {&layout->world,        &layout->node,    &layout->zero,
-                               &layout->peers,        &layout->experts, &layout->replicas,
-                               &layout->replica_peers};
+    struct hy3_group *all[] = {&layout->world,         &layout->node,    &layout->zero,
+                               &layout->peers,         &layout->experts, &layout->replicas,
+                               &layout->replica_peers, &layout->near,    &layout->across};
 
     for (size_t i = 0; i < sizeof all / sizeof(void *); i++)
         if (all[i]->comm != MPI_COMM_NULL && all[i]->comm != 0)

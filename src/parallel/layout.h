@@ -15,6 +15,9 @@ struct hy3_layout {
     struct hy3_group experts;
     /* expert replicas: of the ranks that hold the same experts those over which they are sliced */
     struct hy3_group replicas;
+    /* where an expert group is several whole nodes: its ranks in this node, and those with the same
+     * place in its other nodes; else of size 0 */
+    struct hy3_group near, across;
     struct hy3_group replica_peers; /* the ranks that have the same slice of the same experts */
 };
 
@@ -29,6 +32,9 @@ void hy3_layout_close(struct hy3_layout *layout);
 /* Collective on layout->world. Ranks of each node, 1 if the nodes differ or their ranks are not
  * consecutive: then no group is sure to stay inside one. */
 int hy3_layout_ranks_per_node(const struct hy3_layout *layout);
+
+/* Whether expert groups of `size` ranks are several whole nodes of `per_node` ranks each. */
+bool hy3_layout_is_over_nodes(int size, int per_node);
 
 /* The largest size of an expert group for `ranks` ranks in nodes of `per_node` ranks each (1: nodes
  * differ). */

@@ -163,7 +163,7 @@ static void row_dot(const struct hy3_kernels *k)
 
 static void route_index(const struct hy3_kernels *k)
 {
-    struct hy3_route_index a = {.T = N, .G = N, .k = 1, .width = 1, .ids = memory.ids};
+    struct hy3_route_index a = {.T = N, .G = N, .k = 1, .width = 1, .stride = 1, .ids = memory.ids};
 
     a.position = (int32_t *)memory.x;
     a.token = (int32_t *)memory.y;

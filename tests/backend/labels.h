@@ -11,9 +11,12 @@ static hy3_status route_index(struct hy3_stream *s, const struct hy3_route_index
     for (int64_t g = 0; g < a->G; g++) {
         a->starts[g] = row;
         for (int64_t i = 0; i < a->T * a->k; i++) {
-            bool again = i % a->k > 0 && a->ids[i - 1] / a->width == g;
+            const int32_t *id = a->ids + i * a->stride;
+            bool again = i % a->k > 0 && id[-a->stride] / a->width == g;
 
-            if (a->ids[i] / a->width != g)
+            if (*id < 0)
+                a->position[i] = -1;
+            if (*id < 0 || *id / a->width != g)
                 continue;
             a->position[i] = again ? -1 : (int32_t)row;
             if (!again)
@@ -32,6 +35,22 @@ static hy3_status label(struct hy3_stream *s, const struct hy3_label *a)
         a->labels[a->slot[i]] =
             (struct hy3_row_label){(int32_t)(a->ids[i] % a->held * a->sources + a->source),
                                    (int32_t)(a->position[i] - a->starts[a->ids[i]]), a->weights[i]};
+        for (int64_t n = i - first + 1; n < a->width; n++)
+            a->labels[a->parcel[first] * a->width + n] = (struct hy3_row_label){-1, 0, 0};
+    }
+    return HY3_OK;
+}
+
+static hy3_status relabel(struct hy3_stream *s, const struct hy3_relabel *a)
+{
+    for (int64_t i = 0, first = 0; i < a->T * a->k; i++) {
+        a->slot[i] = 0;
+        if (a->came[i].block < 0)
+            continue;
+        first = a->parcel[i] < 0 ? first : i;
+        a->slot[i] = (int32_t)(a->parcel[first] * a->width + i - first);
+        a->labels[a->slot[i]] = a->came[i];
+        a->labels[a->slot[i]].block %= (int32_t)a->blocks;
         for (int64_t n = i - first + 1; n < a->width; n++)
             a->labels[a->parcel[first] * a->width + n] = (struct hy3_row_label){-1, 0, 0};
     }

@@ -282,6 +282,25 @@ use_adapter_on() {
     ! same_losses "$OUTPUT" "$OUTPUT-0"
 }
 
+@test "hierarchical_exchange: the same losses over two nodes, inside a node a warning" {
+    local more=(lora_target=all bf16=false max_steps=4 per_device_train_batch_size=1
+        plot_loss=false expert_parallel_size=4 profile=true)
+    local nodes=(env MPIR_CVAR_NUM_CLIQUES=2 MPIR_CVAR_CLIQUES_BY_BLOCK=1) # MPICH's, of two ranks
+    run_ok "${nodes[@]}" "$MPIEXEC" -n 4 hy3_sft "$CFG" "${more[@]}"
+    ! grep -q "profile: relabel" "$ERR" || fail "$(shown)"
+    for way in "" gradient_checkpointing=false; do
+        rm -rf "$OUTPUT-4"
+        run_ok "${nodes[@]}" "$MPIEXEC" -n 4 hy3_sft "$CFG" "${more[@]}" $way \
+            hierarchical_exchange=true output_dir="$OUTPUT-4"
+        grep -q "profile: relabel" "$ERR" || fail "$(shown)"
+        ! grep -q "go straight" "$ERR" || fail "$(shown)"
+        same_losses "$OUTPUT" "$OUTPUT-4"
+    done
+    run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" "${more[@]}" expert_parallel_size=2 \
+        hierarchical_exchange=true output_dir="$OUTPUT-2"
+    [ "$(grep -c "tokens go straight to their ranks" "$ERR")" -eq 1 ] || fail "$(shown)"
+}
+
 sums() { # name and checksum of each tensor in DIRECTORY
     "$HY3_BUILD/tests/support/list_tensors" --sums "$1" | sed 's/^\([^ ]*\) .* /\1 /'
 }

@@ -234,7 +234,7 @@ static void heads(int64_t T)
 static void routing(int64_t T)
 {
     struct hy3_router router = {T, EXPERTS, TOP_K, 2.826f};
-    struct hy3_route_index index = {T, EXPERTS, TOP_K, 1};
+    struct hy3_route_index index = {T, EXPERTS, TOP_K, 1, 1};
     struct hy3_permute rows = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
     struct hy3_unpermute sum = {T, T * TOP_K, HIDDEN, TOP_K, HY3_BF16};
     struct hy3_row_dot dot = {T * TOP_K, INNER, HY3_BF16};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* exchange.c - every token reaches each rank of its experts once, is copied to the rows of these
  * experts in their order, and comes back as one sum a rank; in one round or many, with ranks that
- * send nothing, experts that get nothing, all tokens for one expert or one rank. */
+ * send nothing, experts that get nothing, all tokens for one expert or one rank. With nodes of half
+ * the ranks, the same by way of a rank of each node. */
 #include "parallel/exchange.h"
 
 #include "base/memory.h"
@@ -50,9 +51,10 @@ static float weight(int rank, int64_t token, int64_t j)
     return 0.5f + 0.125f * (float)((rank + token + j) % 4);
 }
 
-/* Rows and labels that left this rank, seen where they leave. */
-static int64_t rows_sent, labels_sent;
+/* Rows and labels that left this rank, seen where they leave; rows to other nodes. */
+static int64_t rows_sent, labels_sent, rows_across;
 static const struct hy3_backend *plain;
+static const struct hy3_group *network;
 
 static hy3_status counting_all_to_all(struct hy3_stream *stream, const struct hy3_group *group,
                                       const struct hy3_all_to_all *rows, const char *phase)
@@ -60,6 +62,7 @@ static hy3_status counting_all_to_all(struct hy3_stream *stream, const struct hy
     for (int r = 0; r < group->size; r++) {
         rows_sent += r == group->rank ? 0 : rows->send_count[r];
         labels_sent += r == group->rank || !rows->parts[1].send ? 0 : rows->send_count[r];
+        rows_across += r == group->rank || group != network ? 0 : rows->send_count[r];
     }
     return plain->collectives.all_to_all(stream, group, rows, phase);
 }
@@ -74,7 +77,7 @@ struct trial {
     int32_t ids[MOST], position[MOST], token[MOST];
     int64_t starts[EXPERTS + 1];
     float weights[MOST], tokens[TOKENS * HIDDEN], rows[MOST * HIDDEN], back[MOST * HIDDEN],
-        received[MOST * HIDDEN];
+        received[MOST * HIDDEN], spare[MOST * HIDDEN];
     void *memory;
 };
 
@@ -149,10 +152,11 @@ static bool check_back(const struct trial *t, bool products)
 }
 
 /* Parcels of this rank for others: a token once for each other rank that has experts of it, or,
- * in rounds, each row whose expert is elsewhere; and what comes to it the same. */
-static int64_t least_sent(const struct trial *t, bool received)
+ * in rounds, each row whose expert is elsewhere; and what comes to it the same. Of a group whose
+ * ranks are nodes: `ranks` of them. */
+static int64_t least_sent(const struct trial *t, bool received, int ranks)
 {
-    int64_t rows = 0, held = EXPERTS / t->x.group->size;
+    int64_t rows = 0, held = EXPERTS / ranks, together = t->x.group->size / ranks;
 
     for (int64_t i = 0; i < MOST * t->x.group->size; i++) {
         int p = (int)(i / MOST);
@@ -163,7 +167,11 @@ static int64_t least_sent(const struct trial *t, bool received)
         owner = expert_of(t->pattern, p, token, j) / held;
         if (t->way.rounds == 1 && j > 0 && expert_of(t->pattern, p, token, j - 1) / held == owner)
             continue;
-        rows += owner != p && (received ? owner : p) == t->x.group->rank;
+        if (received && p % together != t->x.group->rank % together)
+            continue;
+        rows += owner != p / together &&
+                (received ? owner : p / together) == t->x.group->rank / together &&
+                (received || p == t->x.group->rank);
     }
     return rows;
 }
@@ -182,18 +190,27 @@ static int64_t most_received(const struct trial *t)
     return most;
 }
 
-static void prepare(struct trial *t, const struct hy3_group *group, enum pattern pattern,
-                    int64_t capacity)
+/* Nodes of half the ranks; NULL: none. */
+struct nodes {
+    struct hy3_group near, across;
+};
+
+static void prepare(struct trial *t, const struct hy3_group *group, const struct nodes *nodes,
+                    enum pattern pattern, int64_t capacity)
 {
     struct hy3_arena arena = {0};
 
     memset(t, 0, sizeof *t);
     assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &plain));
+    network = nodes ? &nodes->across : NULL;
     t->pattern = pattern;
     t->backend = *plain;
     t->backend.collectives.all_to_all = counting_all_to_all;
     t->x = (struct hy3_exchange){.backend = &t->backend,
                                  .group = group,
+                                 .near = nodes ? &nodes->near : NULL,
+                                 .across = nodes ? &nodes->across : NULL,
+                                 .spare = t->spare,
                                  .experts = EXPERTS,
                                  .top_k = top_k_of(pattern),
                                  .capacity = capacity,
@@ -224,6 +241,7 @@ static void prepare(struct trial *t, const struct hy3_group *group, enum pattern
                                                                          .G = EXPERTS,
                                                                          .k = t->x.top_k,
                                                                          .width = 1,
+                                                                         .stride = 1,
                                                                          .ids = t->ids,
                                                                          .position = t->position,
                                                                          .token = t->token,
@@ -235,7 +253,7 @@ static bool travel(struct trial *t, const int64_t *all, bool weighted)
 {
     bool right = true;
 
-    rows_sent = labels_sent = 0;
+    rows_sent = labels_sent = rows_across = 0;
     assert_ok(hy3_exchange_pack(&t->x, NULL, &t->source, &t->way, t->tokens, t->rows));
     for (int64_t r = 0; r < t->way.rounds; r++) {
         struct hy3_exchange_round round;
@@ -249,17 +267,23 @@ static bool travel(struct trial *t, const int64_t *all, bool weighted)
         right = check_round(t, &round, r * t->x.capacity, weighted) && right;
         assert_ok(hy3_exchange_return(&t->x, NULL, &round, t->received, !weighted, t->back));
     }
-    right = right && rows_sent == least_sent(t, false) + least_sent(t, true);
+    if (t->way.relayed)
+        right = right && rows_across == least_sent(t, false, t->x.across->size) +
+                                            least_sent(t, true, t->x.across->size);
+    else
+        right = right && rows_sent == least_sent(t, false, t->x.group->size) +
+                                          least_sent(t, true, t->x.group->size);
     return check_back(t, weighted) && right;
 }
 
-static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_t capacity)
+static bool exchange(const struct hy3_group *group, const struct nodes *nodes, enum pattern pattern,
+                     int64_t capacity)
 {
     static struct trial t;
     int64_t *all, most;
     bool right;
 
-    prepare(&t, group, pattern, capacity);
+    prepare(&t, group, nodes, pattern, capacity);
     most = most_received(&t);
     assert_ok(hy3_alloc(&all, (size_t)(hy3_exchange_counts(&t.x) * group->size), sizeof *all));
     assert_ok(hy3_exchange_index(&t.x, NULL, &t.source, true));
@@ -267,33 +291,59 @@ static bool exchange(const struct hy3_group *group, enum pattern pattern, int64_
     t.way = hy3_exchange_way(&t.x, all);
     right = t.way.most == most &&
             t.way.rounds == (most > capacity ? (most + capacity - 1) / capacity : 1);
+    right = right && (!t.way.relayed || nodes) && (t.way.relayed || !nodes || capacity < MOST);
     right = travel(&t, all, false) && right;
-    right = right && labels_sent == least_sent(&t, false);
+    right = right && (t.way.relayed || labels_sent == least_sent(&t, false, group->size));
     right = travel(&t, all, true) && right; /* the labels are there, unless there are rounds */
-    right = right &&
-            labels_sent == least_sent(&t, true) + (t.way.rounds > 1 ? least_sent(&t, false) : 0);
+    right =
+        right && (t.way.relayed ||
+                  labels_sent == least_sent(&t, true, group->size) +
+                                     (t.way.rounds > 1 ? least_sent(&t, false, group->size) : 0));
     hy3_exchange_close(&t.x);
     hy3_free(t.memory);
     hy3_free(all);
     return right;
 }
 
-static void tokens_reach_their_experts_and_come_back(void **state)
+static bool exchange_all(const struct hy3_group *group, const struct nodes *nodes)
 {
-    struct hy3_group world = hy3_group_of(MPI_COMM_WORLD);
     static const int64_t capacities[] = {MOST, 7, 1};
     bool right = true;
 
-    (void)state;
     for (int pattern = 0; pattern < PATTERNS; pattern++)
         for (size_t c = 0; c < sizeof capacities / sizeof *capacities; c++)
-            right = exchange(&world, pattern, capacities[c]) && right;
-    assert_all(right);
+            right = exchange(group, nodes, pattern, capacities[c]) && right;
+    return right;
+}
+
+static void tokens_reach_their_experts_and_come_back(void **state)
+{
+    struct hy3_group world = hy3_group_of(MPI_COMM_WORLD);
+
+    assert_all(exchange_all(&world, NULL));
+}
+
+static void over_nodes_they_cross_the_network_once_a_node(void **state)
+{
+    struct hy3_group world = hy3_group_of(MPI_COMM_WORLD);
+    int per_node = world.size / 2;
+    MPI_Comm near, across;
+    struct nodes nodes;
+
+    MPI_Comm_split(MPI_COMM_WORLD, world.rank / per_node, world.rank, &near);
+    MPI_Comm_split(MPI_COMM_WORLD, world.rank % per_node, world.rank, &across);
+    nodes = (struct nodes){hy3_group_of(near), hy3_group_of(across)};
+    assert_all(exchange_all(&world, &nodes));
+    MPI_Comm_free(&near);
+    MPI_Comm_free(&across);
 }
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tokens_reach_their_experts_and_come_back)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tokens_reach_their_experts_and_come_back),
+        cmocka_unit_test(over_nodes_they_cross_the_network_once_a_node),
+    };
 
-    return hy3_test_run(&argc, &argv, tests, 1);
+    return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);
 }

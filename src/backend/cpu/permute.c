@@ -26,6 +26,31 @@ hy3_status hy3_cpu_label(struct hy3_stream *s, const struct hy3_label *a)
     return HY3_OK;
 }
 
+hy3_status hy3_cpu_relabel(struct hy3_stream *s, const struct hy3_relabel *a)
+{
+    for (int64_t t = 0; t < a->T; t++) {
+        int64_t slot = 0, end = 0; /* the next label, the end of its parcel's */
+
+        for (int64_t i = t * a->k; i < (t + 1) * a->k; i++) {
+            a->slot[i] = 0;
+            if (a->came[i].block < 0)
+                continue;
+            if (a->parcel[i] >= 0) {
+                while (slot < end)
+                    a->labels[slot++] = (struct hy3_row_label){.block = -1};
+                slot = a->parcel[i] * a->width;
+                end = slot + a->width;
+            }
+            a->labels[slot] = a->came[i];
+            a->labels[slot].block %= (int32_t)a->blocks;
+            a->slot[i] = (int32_t)slot++;
+        }
+        while (slot < end)
+            a->labels[slot++] = (struct hy3_row_label){.block = -1};
+    }
+    return HY3_OK;
+}
+
 hy3_status hy3_cpu_unlabel(struct hy3_stream *s, const struct hy3_unlabel *a)
 {
     for (int64_t i = 0; i < a->N * a->k; i++) {

@@ -75,19 +75,21 @@ hy3_status hy3_cpu_router_backward(struct hy3_stream *s, const struct hy3_router
     return HY3_OK;
 }
 
-/* -1: that of the token's choice before. */
+/* -1: none, or that of the token's choice before. */
 static int64_t owner(const struct hy3_route_index *a, int64_t i)
 {
-    int64_t g = a->ids[i] / a->width;
+    const int32_t *id = a->ids + i * a->stride;
+    int64_t g = *id < 0 ? -1 : *id / a->width;
 
-    return i % a->k > 0 && a->ids[i - 1] / a->width == g ? -1 : g;
+    return g >= 0 && i % a->k > 0 && id[-a->stride] / a->width == g ? -1 : g;
 }
 
 hy3_status hy3_cpu_route_index(struct hy3_stream *s, const struct hy3_route_index *a)
 {
     int64_t next[a->G];
 
-    HY3_CHECK_INDICES(route_index, ids, a->T * a->k, 0, a->G * a->width);
+    if (a->stride == 1)
+        HY3_CHECK_INDICES(route_index, ids, a->T * a->k, 0, a->G * a->width);
     memset(a->starts, 0, (size_t)(a->G + 1) * sizeof *a->starts);
     for (int64_t i = 0; i < a->T * a->k; i++)
         if (owner(a, i) >= 0)

@@ -106,6 +106,7 @@ static struct hy3_cost cost_adamw(const struct hy3_adamw *a)
     }
 BYTES(route_index, route_index, 3, 24 * a->T * a->k)
 BYTES(label, label, 1, 32 * a->T * a->k)
+BYTES(relabel, relabel, 1, 32 * a->T * a->k)
 BYTES(unlabel, unlabel, 1, 20 * a->N * a->k + 8 * a->R)
 BYTES(row_dot, row_dot, 1, 2 * size_of(a->dtype) * (double)(a->N * a->C))
 BYTES(cast, cast, 1, (double)a->n *(size_of(a->x_dtype) + size_of(a->y_dtype)))
