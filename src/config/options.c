@@ -241,13 +241,11 @@ const struct hy3_option hy3_options[] = {
     BOOL(profile, false, ALL, NULL, FREE,
          "log the time of each operation at the end; slows the run: no overlap"),
     TEXT(rates, NULL, ALL, NULL, FREE,
-         "h100, h200 (known by a GPU's name) or a file of hy3_plan --probe: log predicted beside measured "
-         "seconds, choose expert groups"),
+         "h100, h200 (or by a GPU's name), or a file of hy3_plan --probe: log predicted seconds, choose groups"),
 
     GROUP("parallel"),
     AUTO_COUNT(expert_parallel_size, 65536, ALL, NULL, FREE,
-         "ranks per expert group; auto: the fastest by the rates of the device, of an unknown one the "
-         "largest divisor of the experts and of a node's ranks"),
+         "ranks per expert group; auto: the fastest by known rates, else the most that divide a node's ranks"),
     REAL(expert_capacity, 1.25, ABOVE_0, MANY, ALL, NULL, FREE,
          "rows per rank and round of expert work, relative to a balanced load"),
     BOOL(hierarchical_exchange, false, ALL, NULL, FREE,
