@@ -33,7 +33,7 @@ static hy3_status lay_out(const struct hy3_config *config, int P, int64_t expert
     int Z = config->zero_stage == 0 ? ranks : (int)config->zero_group_size, R;
     int per_node = options->ranks_per_node < ranks ? options->ranks_per_node : ranks;
 
-    if (ranks % P != 0)
+    if (P < 1 || ranks % P != 0)
         HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P, ranks,
                  hy3_s(ranks));
     if (P > 1 && (experts == 0 || experts % P != 0))
