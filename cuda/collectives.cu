@@ -246,19 +246,18 @@ static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfe
 }
 
 static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *group, float *data,
-                             int64_t count, const char *phase)
+                             int64_t count, struct hy3_transfer *transfer)
 {
-    struct hy3_transfer transfer = {};
     ncclComm_t communicator;
 
+    transfer->event = NULL;
     if (group->size == 1 || count == 0)
         return HY3_OK;
     HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
     NCCL_TRY(
         communicator, "ncclAllReduce",
         ncclAllReduce(data, data, (size_t)count, ncclFloat32, ncclSum, communicator, nccl.weights));
-    HY3_TRY(mark(nccl.weights, &transfer.event));
-    return finish(stream, &transfer, phase);
+    return mark(nccl.weights, &transfer->event);
 }
 
 static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *group, void *data,

@@ -11,7 +11,7 @@
 #include "backend/kernels.h"
 #include "comm/comm.h"
 
-enum { HY3_BACKEND_ABI = 4 };
+enum { HY3_BACKEND_ABI = 5 };
 
 /* Collective work under way. */
 struct hy3_transfer {
@@ -43,9 +43,9 @@ struct hy3_collectives {
     /* Makes what the others need for this group, which may take seconds; NULL: nothing. Not
      * stream-ordered. Where it fails on one rank, the others wait in it. */
     hy3_status (*open)(const struct hy3_group *group);
-    /* data[count] becomes the sum over ranks; the same bits on every rank */
+    /* begins: data[count] becomes the sum over ranks; the same bits on every rank */
     hy3_status (*all_reduce)(struct hy3_stream *stream, const struct hy3_group *group, float *data,
-                             int64_t count, const char *phase);
+                             int64_t count, struct hy3_transfer *transfer);
     /* begins: data [ranks,count] of `dtype` becomes whole; each rank brings data[rank] */
     hy3_status (*all_gather)(struct hy3_stream *stream, const struct hy3_group *group, void *data,
                              int64_t count, hy3_dtype dtype, struct hy3_transfer *transfer);

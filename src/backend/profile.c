@@ -14,7 +14,7 @@ enum {
 #define X(op) AT_##op##_forward, AT_##op##_backward,
     HY3_PAIRS(X)
 #undef X
-    AT_COPY, AT_ZERO, AT_ALL_REDUCE, AT_FINISH, AT_ALL_TO_ALL, OPERATIONS
+    AT_COPY, AT_ZERO, AT_FINISH, AT_ALL_TO_ALL, OPERATIONS
 };
 
 static const char *const names[OPERATIONS] = {
@@ -26,7 +26,6 @@ static const char *const names[OPERATIONS] = {
 #undef X
     [AT_COPY] = "copy",
     [AT_ZERO] = "zero",
-    [AT_ALL_REDUCE] = "all-reduce",
     [AT_FINISH] = "gather, reduce-scatter: waiting",
     [AT_ALL_TO_ALL] = "all-to-all",
 };
@@ -144,15 +143,6 @@ static hy3_status timed_zero(struct hy3_stream *stream, void *memory, size_t byt
     return end(stream, AT_ZERO, began, profile->inner->device.zero(stream, memory, bytes));
 }
 
-static hy3_status timed_all_reduce(struct hy3_stream *stream, const struct hy3_group *group,
-                                   float *data, int64_t count, const char *phase)
-{
-    double began = begin(stream);
-
-    return end(stream, AT_ALL_REDUCE, began,
-               profile->inner->collectives.all_reduce(stream, group, data, count, phase));
-}
-
 static hy3_status timed_finish(struct hy3_stream *stream, struct hy3_transfer *transfer,
                                const char *phase)
 {
@@ -197,7 +187,6 @@ const struct hy3_backend *hy3_profile_begin(const struct hy3_backend *backend,
     outer->kernels.attention_backward = counted_attention_backward;
     outer->device.copy = timed_copy;
     outer->device.zero = timed_zero;
-    outer->collectives.all_reduce = timed_all_reduce;
     outer->collectives.finish = timed_finish;
     outer->collectives.all_to_all = timed_all_to_all;
     hy3_profile_reset();
@@ -234,7 +223,6 @@ static enum hy3_profile_kind kind_of(int number)
         return HY3_PROFILE_ADAMW;
     case AT_COPY:
         return HY3_PROFILE_COPIES;
-    case AT_ALL_REDUCE:
     case AT_FINISH:
         return HY3_PROFILE_SUMS;
     case AT_ALL_TO_ALL:

@@ -32,5 +32,6 @@ struct hy3_group {
 /* Takes over `comm`. */
 static inline struct hy3_group hy3_group_of(MPI_Comm comm)
 {
-    return (struct hy3_group){.comm = comm, .rank = hy3_rank(comm), .size = hy3_size(comm)};
+    return (struct hy3_group){
+        .comm = comm, .rank = hy3_rank(comm), .size = hy3_size(comm), .apart = 0};
 }

@@ -23,21 +23,20 @@ static int piece_of(int64_t rest)
     return (int)(rest < most_of() ? rest : most_of());
 }
 
-void hy3_large_allreduce(MPI_Comm comm, float *data, int64_t count, const char *phase)
+void hy3_large_allreduce(MPI_Comm comm, float *data, int64_t count, MPI_Request *request,
+                         const char *phase)
 {
-    MPI_Request request;
-
 #if MPI_VERSION >= 4
     if (limit == 0) {
-        MPI_Iallreduce_c(MPI_IN_PLACE, data, count, MPI_FLOAT, MPI_SUM, comm, &request);
-        hy3_wait(&request, phase);
+        MPI_Iallreduce_c(MPI_IN_PLACE, data, count, MPI_FLOAT, MPI_SUM, comm, request);
         return;
     }
 #endif
+    *request = MPI_REQUEST_NULL;
     for (int64_t i = 0; i < count; i += most_of()) {
+        hy3_wait(request, phase);
         MPI_Iallreduce(MPI_IN_PLACE, data + i, piece_of(count - i), MPI_FLOAT, MPI_SUM, comm,
-                       &request);
-        hy3_wait(&request, phase);
+                       request);
     }
 }
 

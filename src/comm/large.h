@@ -10,11 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Collective on `comm`. data [count] becomes its sum over the ranks. */
-void hy3_large_allreduce(MPI_Comm comm, float *data, int64_t count, const char *phase);
+/* Collective on `comm`. Begins: data [count] becomes its sum over the ranks. The request must be
+ * waited for (wait.h); phase: of what this call may wait for itself. */
+void hy3_large_allreduce(MPI_Comm comm, float *data, int64_t count, MPI_Request *request,
+                         const char *phase);
 
 /* Collective on `comm`. Begins: data [ranks,bytes] becomes whole, each rank brings data[rank]. The
- * request must be waited for (wait.h). */
+ * request must be waited for. */
 void hy3_large_allgather(MPI_Comm comm, void *data, int64_t bytes, MPI_Request *request);
 
 /* Collective on `comm`. Begins: own [count] = the sum over ranks of data[rank], data [ranks,count].

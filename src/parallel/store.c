@@ -27,10 +27,9 @@ struct unit {
     float *open; /* [ranks,slice] gradient of the current backward, where only slices are kept */
 };
 
-/* A reduce-scatter in progress. */
-struct sum {
+struct sum { /* in progress */
     int unit;
-    float *own; /* [slice] of the pool */
+    float *own; /* [slice] of the pool, of a reduce-scatter; NULL: of an all-reduce */
     struct hy3_transfer transfer;
 };
 
@@ -154,6 +153,11 @@ done:
     else
         hy3_store_close(store);
     return status;
+}
+
+const struct hy3_backend *hy3_store_backend(const struct hy3_store *store)
+{
+    return store->backend;
 }
 
 const struct hy3_params *hy3_store_params(const struct hy3_store *store)
@@ -355,6 +359,8 @@ static hy3_status finish_sum(struct hy3_store *store, struct hy3_stream *stream)
     store->first_sum = (store->first_sum + 1) % MAX_SUMS;
     store->sum_count--;
     HY3_TRY_DONE(store->backend->collectives.finish(stream, &sum->transfer, "summing gradients"));
+    if (!sum->own)
+        return HY3_OK;
     if (u->divides_grad)
         HY3_TRY_DONE(store->backend->kernels.add(stream, &(struct hy3_add){.n = u->slice,
                                                                            .x_dtype = HY3_FP32,
@@ -371,15 +377,34 @@ done:
     return status;
 }
 
+/* A place for one more. */
+static hy3_status next_sum(struct hy3_store *store, struct hy3_stream *stream, int unit,
+                           struct sum **out)
+{
+    if (store->sum_count == MAX_SUMS)
+        HY3_TRY(finish_sum(store, stream));
+    *out = &store->sums[(store->first_sum + store->sum_count) % MAX_SUMS];
+    **out = (struct sum){.unit = unit};
+    return HY3_OK;
+}
+
+static hy3_status begin_total(struct hy3_store *store, struct hy3_stream *stream, int unit,
+                              const struct hy3_group *group, float *data, int64_t count)
+{
+    struct sum *sum;
+
+    HY3_TRY(next_sum(store, stream, unit, &sum));
+    HY3_TRY(store->backend->collectives.all_reduce(stream, group, data, count, &sum->transfer));
+    store->sum_count++;
+    return HY3_OK;
+}
+
 static hy3_status begin_sum(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
     struct unit *u = &store->units[unit];
     struct sum *sum;
 
-    if (store->sum_count == MAX_SUMS)
-        HY3_TRY(finish_sum(store, stream));
-    sum = &store->sums[(store->first_sum + store->sum_count) % MAX_SUMS];
-    sum->unit = unit;
+    HY3_TRY(next_sum(store, stream, unit, &sum));
     HY3_TRY(hy3_pool_take(&store->pool, (size_t)u->slice * sizeof(float), &sum->own));
     HY3_TRY(store->backend->collectives.reduce_scatter(
         stream, u->group, u->divides_grad ? u->open : u->grad, sum->own, u->slice, &sum->transfer));
@@ -395,8 +420,7 @@ hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, 
     if (!u->grad || all->size == 1 || (!u->divides_grad && !last))
         return HY3_OK;
     if (!u->divides_update)
-        return store->backend->collectives.all_reduce(
-            stream, all, u->grad, store->params->unit[unit].grad_count, "summing gradients");
+        return begin_total(store, stream, unit, all, u->grad, store->params->unit[unit].grad_count);
     u->unsummed = last && u->peers->size > 1;
     return begin_sum(store, stream, unit);
 }
@@ -418,11 +442,10 @@ hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
         int64_t at = u->divides_grad ? 0 : slice_of(u).first;
 
         if (u->unsummed)
-            HY3_TRY(store->backend->collectives.all_reduce(stream, u->peers, u->grad + at, u->slice,
-                                                           "summing gradients"));
+            HY3_TRY(begin_total(store, stream, i, u->peers, u->grad + at, u->slice));
         u->unsummed = false;
     }
-    return HY3_OK;
+    return finish_sums(store, stream);
 }
 
 /* Transfers must complete before their memory is freed. */
@@ -531,8 +554,7 @@ struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_
     return hy3_span_share(param->held, store->layout->world.rank, store->layout->world.size);
 }
 
-/* Where this rank keeps element `i` of a parameter. */
-static char *kept_address(const struct hy3_store *store, const struct hy3_param *param, int64_t i)
+char *hy3_store_address(const struct hy3_store *store, const struct hy3_param *param, int64_t i)
 {
     int64_t at = place_of(param, i);
     const struct unit *u;
@@ -548,49 +570,4 @@ static char *kept_address(const struct hy3_store *store, const struct hy3_param 
 hy3_dtype hy3_store_dtype_of(const struct hy3_store *store, const struct hy3_param *param)
 {
     return param->unit < 0 ? HY3_FP32 : store->units[param->unit].dtype;
-}
-
-hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
-                         struct hy3_span span, const void *data, hy3_dtype dtype)
-{
-    hy3_status status = HY3_OK;
-    hy3_dtype own = hy3_store_dtype_of(store, param);
-    struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
-    const char *from = (const char *)data;
-    char *converted = NULL;
-
-    if (kept.count == 0)
-        return HY3_OK;
-    from += (size_t)(kept.first - span.first) * hy3_dtype_size(dtype);
-    if (dtype != own) {
-        HY3_TRY_DONE(hy3_alloc(&converted, (size_t)kept.count, hy3_dtype_size(own)));
-        hy3_convert(from, dtype, converted, own, (size_t)kept.count);
-        from = converted;
-    }
-    HY3_TRY_DONE(store->backend->device.copy(NULL, kept_address(store, param, kept.first), from,
-                                             (size_t)kept.count * hy3_dtype_size(own)));
-    HY3_TRY_DONE(store->backend->device.synchronize(NULL));
-done:
-    hy3_free(converted);
-    return status;
-}
-
-hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
-                         struct hy3_span span, float *data)
-{
-    hy3_status status = HY3_OK;
-    hy3_dtype own = hy3_store_dtype_of(store, param);
-    struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
-    char *raw = NULL;
-
-    if (kept.count == 0)
-        return HY3_OK;
-    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)kept.count, hy3_dtype_size(own)));
-    HY3_TRY_DONE(store->backend->device.copy(NULL, raw, kept_address(store, param, kept.first),
-                                             (size_t)kept.count * hy3_dtype_size(own)));
-    HY3_TRY_DONE(store->backend->device.synchronize(NULL));
-    hy3_convert(raw, own, data + kept.first - span.first, HY3_FP32, (size_t)kept.count);
-done:
-    hy3_free(raw);
-    return status;
 }

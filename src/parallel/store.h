@@ -65,6 +65,7 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
                           struct hy3_store **out);
 void hy3_store_close(struct hy3_store *store);
 
+const struct hy3_backend *hy3_store_backend(const struct hy3_store *store);
 const struct hy3_params *hy3_store_params(const struct hy3_store *store);
 const struct hy3_layout *hy3_store_layout(const struct hy3_store *store);
 
@@ -119,6 +120,9 @@ hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
                          struct hy3_span span, const void *data, hy3_dtype dtype);
 hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
                          struct hy3_span span, float *data);
+
+/* Local. Where this rank keeps element `i` of a parameter: one of hy3_store_kept. */
+char *hy3_store_address(const struct hy3_store *store, const struct hy3_param *param, int64_t i);
 
 /* Local. The elements that this rank keeps between steps. */
 struct hy3_span hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param);

@@ -1,6 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store_values.c - the weights of a store for readers and writers of files. */
+#include "base/memory.h"
 #include "parallel/store.h"
+
+hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
+                         struct hy3_span span, const void *data, hy3_dtype dtype)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &hy3_store_backend(store)->device;
+    hy3_dtype own = hy3_store_dtype_of(store, param);
+    struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
+    const char *from = (const char *)data;
+    char *converted = NULL;
+
+    if (kept.count == 0)
+        return HY3_OK;
+    from += (size_t)(kept.first - span.first) * hy3_dtype_size(dtype);
+    if (dtype != own) {
+        HY3_TRY_DONE(hy3_alloc(&converted, (size_t)kept.count, hy3_dtype_size(own)));
+        hy3_convert(from, dtype, converted, own, (size_t)kept.count);
+        from = converted;
+    }
+    HY3_TRY_DONE(device->copy(NULL, hy3_store_address(store, param, kept.first), from,
+                              (size_t)kept.count * hy3_dtype_size(own)));
+    HY3_TRY_DONE(device->synchronize(NULL));
+done:
+    hy3_free(converted);
+    return status;
+}
+
+hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
+                         struct hy3_span span, float *data)
+{
+    hy3_status status = HY3_OK;
+    const struct hy3_device *device = &hy3_store_backend(store)->device;
+    hy3_dtype own = hy3_store_dtype_of(store, param);
+    struct hy3_span kept = hy3_span_intersect(hy3_store_kept(store, param), span);
+    char *raw = NULL;
+
+    if (kept.count == 0)
+        return HY3_OK;
+    HY3_TRY_DONE(hy3_alloc(&raw, (size_t)kept.count, hy3_dtype_size(own)));
+    HY3_TRY_DONE(device->copy(NULL, raw, hy3_store_address(store, param, kept.first),
+                              (size_t)kept.count * hy3_dtype_size(own)));
+    HY3_TRY_DONE(device->synchronize(NULL));
+    hy3_convert(raw, own, data + kept.first - span.first, HY3_FP32, (size_t)kept.count);
+done:
+    hy3_free(raw);
+    return status;
+}
 
 static hy3_status put_value(void *of, enum hy3_field field, const struct hy3_param *param,
                             struct hy3_span span, const float *in)

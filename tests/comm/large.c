@@ -33,11 +33,13 @@ static float sum(int64_t i)
 static void check_sums(void)
 {
     float data[COUNT];
+    MPI_Request request;
     bool same = true;
 
     for (int i = 0; i < COUNT; i++)
         data[i] = value(rank(), i);
-    hy3_large_allreduce(MPI_COMM_WORLD, data, COUNT, "testing");
+    hy3_large_allreduce(MPI_COMM_WORLD, data, COUNT, &request, "testing");
+    hy3_wait(&request, "testing");
     for (int i = 0; i < COUNT; i++)
         same = same && data[i] == sum(i);
     assert_all(same);

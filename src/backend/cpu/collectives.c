@@ -6,9 +6,9 @@
 #include "comm/wait.h"
 
 static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *group, float *data,
-                             int64_t count, const char *phase)
+                             int64_t count, struct hy3_transfer *transfer)
 {
-    hy3_large_allreduce(group->comm, data, count, phase);
+    hy3_large_allreduce(group->comm, data, count, &transfer->request, "summing gradients");
     return HY3_OK;
 }
 

@@ -166,18 +166,14 @@ static void count_sum(const struct hy3_group *group, double bytes)
 }
 
 static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *group, float *data,
-                             int64_t count, const char *phase)
+                             int64_t count, struct hy3_transfer *transfer)
 {
-    struct hy3_event *event;
+    double bytes = (double)count * sizeof *data;
 
-    for (int turn = 0; turn < 2; turn++) { /* a reduce-scatter and a gather */
-        HY3_TRY(hy3_timeline_begin_transfer(stream, HY3_SUM, group, (double)count * sizeof *data,
-                                            &event));
-        hy3_timeline_finish(stream, &event);
-    }
-    count_sum(group, (double)count * sizeof *data);
-    dry.counts.reduced += 2 * others(group) / group->size * (double)count * sizeof *data;
-    return HY3_OK;
+    count_sum(group, bytes);
+    dry.counts.reduced += 2 * others(group) / group->size * bytes;
+    /* as long as a reduce-scatter and a gather */
+    return hy3_timeline_begin_transfer(stream, HY3_SUM, group, 2 * bytes, &transfer->event);
 }
 
 static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *group, void *data,
