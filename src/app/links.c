@@ -15,7 +15,7 @@ static const double SECONDS = 0.2, SLOW = 0.1; /* of a test; of what a link reac
 
 /* Bytes that a rank has for each other one, as far as they make no more than ALL: enough for the
  * rate of a link. */
-enum { EACH = 8 << 20, ALL = 256 << 20, MOST_TURNS = 1000, GROUPS = 5 };
+enum { EACH = 8 << 20, ALL = 256 << 20, MOST_TURNS = 1000, GROUPS = 7 };
 
 /* What links reach, in bytes/s of a rank: etc/devices/h100.cfg for NVLink 4 and for one adapter of
  * 400 Gb/s a GPU; PCIe 4.0 x16. */
@@ -24,6 +24,7 @@ static const double NVLINK = 300e9, PCIE = 25e9, NETWORK = 45e9;
 struct test {
     const struct hy3_loaded_model *model;
     const struct hy3_group *group;
+    bool is_exchange; /* it exchanges rows; else it gathers weights */
     struct hy3_stream *stream;
     int64_t bytes;        /* for each rank */
     void *send, *receive; /* device, [ranks of the largest or of an expert group][bytes] */
@@ -36,13 +37,12 @@ struct link {
     bool is_local; /* inside a node */
 };
 
-/* One collective: rows where it is the group of experts, else weights. */
 static hy3_status turn(struct test *t)
 {
     const struct hy3_collectives *c = &t->model->backend->collectives;
     struct hy3_transfer transfer = {0};
 
-    if (t->group == &t->model->layout.experts) {
+    if (t->is_exchange) {
         const struct hy3_all_to_all rows = {.parts = {{1, t->send, t->receive}},
                                             .send_first = t->first,
                                             .send_count = t->count,
@@ -92,6 +92,8 @@ static hy3_status test(struct test *t, const struct hy3_group *group, struct lin
     if (group->size == 1)
         return HY3_OK;
     t->group = group;
+    t->is_exchange =
+        group == &layout->experts || group == &layout->near || group == &layout->across;
     HY3_TRY(measure(t, 1, &seconds));
     HY3_TRY(measure(t, 1, &seconds));
     turns = seconds * MOST_TURNS < SECONDS ? MOST_TURNS : (int64_t)(SECONDS / seconds) + 1;
@@ -101,14 +103,14 @@ static hy3_status test(struct test *t, const struct hy3_group *group, struct lin
     return HY3_OK;
 }
 
-static hy3_status allocate(struct test *t, const struct hy3_group *const groups[GROUPS])
+static hy3_status allocate(struct test *t, const struct hy3_group *const groups[GROUPS], int count)
 {
     const struct hy3_layout *l = &t->model->layout;
     const struct hy3_device *device = &t->model->backend->device;
     int64_t most = 1;
     size_t ranks;
 
-    for (int i = 0; i < GROUPS; i++)
+    for (int i = 0; i < count; i++)
         most = groups[i]->size > most ? groups[i]->size : most;
     ranks = (size_t)most;
     HY3_TRY(hy3_alloc(&t->first, ranks, sizeof *t->first));
@@ -176,9 +178,13 @@ static void announce(const struct hy3_loaded_model *model, int zero_stage, const
     const struct hy3_layout *l = &model->layout;
     const char *const groups[GROUPS] = {l->peers.size > 1 ? "ZeRO groups" : "all ranks",
                                         l->zero.size > 1 ? "ZeRO peers" : "all ranks",
-                                        "expert groups", "expert replicas", "replica peers"};
+                                        "expert groups",
+                                        "expert replicas",
+                                        "replica peers",
+                                        "expert groups in nodes",
+                                        "expert groups over nodes"};
     int64_t nodes = l->node.rank == 0;
-    char text[200] = "";
+    char text[400] = "";
     int used = 0;
 
     hy3_allreduce_int(l->world.comm, &nodes, 1, MPI_SUM, "testing the links");
@@ -203,8 +209,9 @@ hy3_status hy3_links_test(const struct hy3_loaded_model *model, int zero_stage)
     hy3_status status = HY3_OK;
     const struct hy3_layout *l = &model->layout;
     const struct hy3_device *device = &model->backend->device;
-    const struct hy3_group *const groups[GROUPS] = {&l->zero, &l->peers, &l->experts, &l->replicas,
-                                                    &l->replica_peers};
+    const struct hy3_group *const groups[GROUPS] = {
+        &l->zero, &l->peers, &l->experts, &l->replicas, &l->replica_peers, &l->near, &l->across};
+    const int count = model->is_over_nodes ? GROUPS : GROUPS - 2;
     struct test t = {.model = model};
     struct hy3_device_identity identity;
     struct link links[GROUPS] = {{0}};
@@ -212,8 +219,8 @@ hy3_status hy3_links_test(const struct hy3_loaded_model *model, int zero_stage)
 
     if (!device->identify || l->world.size == 1)
         return HY3_OK;
-    HY3_AGREE_DONE(l->world.comm, allocate(&t, groups), "testing the links");
-    for (int i = 0; i < GROUPS && status == HY3_OK; i++)
+    HY3_AGREE_DONE(l->world.comm, allocate(&t, groups, count), "testing the links");
+    for (int i = 0; i < count && status == HY3_OK; i++)
         status = test(&t, groups[i], &links[i]);
     if (status != HY3_OK) /* the others wait for this rank */
         hy3_abort(status, "testing the links");

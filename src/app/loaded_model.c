@@ -61,13 +61,13 @@ static hy3_status make_table(const struct hy3_loaded_model_options *options,
 
 /* Before anything is loaded, so that a network that does not work shows at once. Others of a group
  * that one rank cannot open wait for it. */
-static hy3_status open_groups(struct hy3_loaded_model *model, bool over_nodes)
+static hy3_status open_groups(struct hy3_loaded_model *model)
 {
     const struct hy3_layout *layout = &model->layout;
     const struct hy3_group *groups[] = {&layout->zero,     &layout->peers,         &layout->experts,
                                         &layout->replicas, &layout->replica_peers, &layout->near,
                                         &layout->across};
-    const size_t count = sizeof groups / sizeof(void *) - (over_nodes ? 0 : 2);
+    const size_t count = sizeof groups / sizeof(void *) - (model->is_over_nodes ? 0 : 2);
     hy3_status status = HY3_OK;
 
     if (!model->backend->collectives.open)
@@ -83,7 +83,7 @@ static hy3_status open_groups(struct hy3_loaded_model *model, bool over_nodes)
 hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_options *options,
                                  struct hy3_loaded_model *model)
 {
-    bool wanted = options->run && options->run->hierarchical_exchange, over_nodes;
+    bool wanted = options->run && options->run->hierarchical_exchange;
     int zero = options->store.zero_stage > 0 ? options->zero_group_size : hy3_size(comm);
 
     *model = (struct hy3_loaded_model){0};
@@ -93,12 +93,12 @@ hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_op
                             &model->layout));
     if (options->lay_out)
         HY3_TRY(options->lay_out(comm, options->run, model));
-    over_nodes = wanted && model->layout.across.size > 1;
-    if (wanted && !over_nodes)
+    model->is_over_nodes = wanted && model->layout.across.size > 1;
+    if (wanted && !model->is_over_nodes)
         hy3_log(HY3_LOG_WARN,
                 "hierarchical_exchange: no expert group is several whole nodes, so "
                 "tokens go straight to their ranks");
-    HY3_TRY(open_groups(model, over_nodes));
+    HY3_TRY(open_groups(model));
     return hy3_agree(comm, make_table(options, model), "opening the model");
 }
 

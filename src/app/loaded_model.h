@@ -19,8 +19,9 @@ struct hy3_loaded_model {
     char base_fingerprint[HY3_SHARD_BASE]; /* "" before hy3_identity_of */
     struct hy3_adapter *adapter;           /* NULL: none was given */
     struct hy3_store *store;
-    bool dummy;    /* the weights are those of dummy_weights.h, */
-    uint64_t seed; /* with this seed */
+    bool is_over_nodes; /* expert groups exchange by way of their nodes (parallel/exchange.h) */
+    bool dummy;         /* the weights are those of dummy_weights.h, */
+    uint64_t seed;      /* with this seed */
 };
 
 struct hy3_loaded_model_options {

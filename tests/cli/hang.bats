@@ -116,6 +116,12 @@ refused() {
     grep -q "zero_stage 1 over 2 ranks" "$ERR" || fail "$(shown)"
     grep -qE "per rank: ZeRO groups [0-9.]+ \(in the node\), ZeRO peers [0-9.]+ \(in" "$ERR"
     rm -r "$OUTPUT"
+    # MPICH then takes two ranks for a node
+    run_ok env MPIR_CVAR_NUM_CLIQUES=2 MPIR_CVAR_CLIQUES_BY_BLOCK=1 "$MPIEXEC" -n 4 \
+        hy3_sft "$CFG" max_steps=1 expert_parallel_size=4 hierarchical_exchange=true
+    grep -qE "groups in nodes [0-9.]+ \(in the node\), expert groups over nodes [0-9.]+ \(netw" \
+        "$ERR" || fail "$(shown)"
+    rm -r "$OUTPUT"
     export HY3_EMU_NAME="NVIDIA H100 80GB HBM3"
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=1 expert_parallel_size=2
     grep -qE "warning: expert groups: .* where NVLink reaches 300; perhaps a process sees" "$ERR"
