@@ -258,7 +258,8 @@ static bool is_better(const struct hy3_plan *plan, bool fits, const struct hy3_p
     return hy3_plan_seconds(plan) * same < hy3_plan_seconds(than);
 }
 
-/* The size of expert groups that makes a step shortest, of equal ones the smallest. */
+/* The size of expert groups that makes a step shortest; *group, that without rates, stays where it
+ * is as good. */
 static hy3_status choose_group(const struct hy3_config *config, const struct hy3_shape *shape,
                                const struct hy3_plan_options *options, int *group)
 {
@@ -269,7 +270,8 @@ static hy3_status choose_group(const struct hy3_config *config, const struct hy3
 
     o.trace = NULL;
     o.profile = false;
-    for (int P = 1; P <= o.ranks; P++) {
+    for (int i = 0; i <= o.ranks; i++) { /* first the one that it is without rates */
+        int P = i == 0 ? *group : i;
         struct hy3_plan plan;
         bool fits;
 
