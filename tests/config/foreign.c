@@ -239,6 +239,8 @@ static void rules_of_reading_hold(void **state)
         {LF "dataset_dir: \"a: b\"\n", NULL, "dataset_dir = \"a: b\";"},
         {LF "dataset_dir: ${oc.env:HY3_NO_SUCH_VARIABLE,'x y'}\n", NULL, "dataset_dir = \"x y\";"},
         {LF "seed: 9\nsave_steps: ${seed}\n", NULL, "save_steps = 9;"},
+        {LF "seed: 9\nsave_steps: ${seed}\n", "seed=4", "save_steps = 4;"},
+        {LF "seed: ${oc.env:HY3_NO_SUCH_VARIABLE}\n", "seed=4", "seed = 4;"},
         {"model_name_or_path: m\ndataset: a, b ,c\noutput_dir: o\n", NULL, "dataset = [\"a\", \"b\", \"c\"];"},
         {LF "lora_target: q_proj,v_proj\n", NULL, "lora_target = [\"q_proj\", \"v_proj\"];"},
         {LF "report_to: tensorboard, none\n", NULL, "report_to = \"tensorboard\";"},

@@ -139,17 +139,18 @@ static void arguments_may_stand_behind_flags(void **state)
     static const struct scene scenes[] = {
         {NULL, FLAGS "learning_rate=2e-5 --seed 3 lr_scheduler_kwargs.lr_end=1e-8 --lr_scheduler_type polynomial", "output_dir = \"o\";|learning_rate = 2e-05;|seed = 3;|lr_end = 1e-08;"},
         {NULL, FLAGS "--bf16 seed=3", "bf16 = true;|seed = 3;"},
-        {NULL, FLAGS "--run_name seed=3 --train_data_file seed=4", "train_data_file = [\"seed=4\"];"},
+        {NULL, FLAGS "--train_data_file seed=4 --run_name=seed=3 --seed 5", "train_data_file = [\"seed=4\"];|seed = 5;"},
         {NULL, "--model m --dataset a.jsonl b=c.jsonl max_length=64", "train_data_file = [\"a.jsonl\", \"b=c.jsonl\"];|max_seq_length = 64;"},
     };
 
     static const struct scene bad[] = {
+        {NULL, FLAGS "--seed 42 --run_name seed=3", "'--run_name seed=3': write --run_name=seed=3 if that is its value, or put"},
         {NULL, FLAGS "foo=1 --seed 3 4", "2 problems|'--output_dir' takes one value, and 'foo=1' follows it|'--seed' takes one value, and '4' follows it"},
     };
 
     (void)state;
     assert_gives("run.yaml", scenes, sizeof scenes / sizeof *scenes);
-    assert_refused("run.yaml", bad, 1);
+    assert_refused("run.yaml", bad, 2);
 }
 
 static void what_config_json_lacks_is_called_absent(void **state)

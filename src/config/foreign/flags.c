@@ -87,6 +87,14 @@ static bool is_truth_key(enum hy3_origin origin, const char *name)
                   k->how == HY3_HOW_SWANLAB || k->how == HY3_HOW_MODEL));
 }
 
+/* Whether the key means nothing here: nobody knows whether it takes a value. */
+static bool is_unused(enum hy3_origin origin, const char *name)
+{
+    const struct hy3_foreign_key *k = hy3_foreign_find(origin, name);
+
+    return k && k->kind == HY3_FOREIGN_UNUSED;
+}
+
 /* Whether the key has one value, whatever stands behind its flag. */
 static bool takes_one(enum hy3_origin origin, const char *name)
 {
@@ -126,6 +134,12 @@ hy3_status hy3_flag_read(enum hy3_origin origin, int argc, char **argv, int *i,
     s->type = HY3_VALUE_WORD;
     if (equals)
         return hy3_list_add(&s->texts, equals + 1, strlen(equals + 1));
+    if (*i + 1 < argc && is_unused(origin, name) && hy3_flags_is_pair(origin, argv[*i + 1]))
+        hy3_problem(
+            problems, "",
+            "'%s %.120s': write %s=%.120s if that is its value, or put the argument in front "
+            "of it",
+            where, argv[*i + 1], where, argv[*i + 1]);
     while (!is_negated && *i + 1 < argc && is_value(argv[*i + 1])) {
         if (hy3_flags_is_pair(origin, argv[*i + 1]) &&
             (s->texts.count > 0 || is_truth_key(origin, name)))

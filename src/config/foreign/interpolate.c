@@ -23,11 +23,12 @@ struct pass {
 
 static hy3_status resolve(struct pass *p, const char *text, char **out);
 
+/* The last one: an argument stands behind what it replaces. */
 static const struct hy3_setting *find(const struct pass *p, const char *key)
 {
-    for (size_t i = 0; i < p->settings->count; i++)
-        if (strcmp(p->settings->items[i].key, key) == 0)
-            return &p->settings->items[i];
+    for (size_t i = p->settings->count; i > 0; i--)
+        if (strcmp(p->settings->items[i - 1].key, key) == 0)
+            return &p->settings->items[i - 1];
     return NULL;
 }
 
@@ -163,7 +164,8 @@ hy3_status hy3_interpolate(struct hy3_settings *settings, struct hy3_problems *p
         struct pass p = {
             .settings = settings, .setting = s, .problems = problems, .resolved = &resolved};
 
-        for (int k = 0; k < s->texts.count; k++) {
+        /* what an argument has replaced is null, and asks for nothing */
+        for (int k = 0; s->type != HY3_VALUE_NULL && k < s->texts.count; k++) {
             char *text;
 
             if (!strstr(s->texts.items[k], "${"))

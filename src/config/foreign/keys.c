@@ -99,7 +99,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("system", SWIFT, SYSTEM, "default_system", NULL, "the text, \\n in it a line end; a file's name is refused"),
     MAP("enable_thinking", YAML, PLAIN, NULL, NULL, "true, null: reasoning_effort auto; false: reasoning is removed"),
     MAP("model_kwargs", SWIFT, UNDER_PREFIX, NULL, NULL, "a map, or its JSON as text"),
-    MAP("ENV.REASONING_EFFORT ENV.reasoning_effort model_kwargs.reasoning_effort", SWIFT, PLAIN, "reasoning_effort", NULL, "no_think, low, high; of lines that do not say it"),
+    MAP("ENV.REASONING_EFFORT ENV.reasoning_effort model_kwargs.reasoning_effort model_kwargs.REASONING_EFFORT", SWIFT, PLAIN, "reasoning_effort", NULL, "no_think, low, high; of lines that do not say it"),
     CHECK("tool_format", LF, "hy_v3 hy3", "tools are rendered with Hy3's own chat template"),
     CHECK("dataset_shuffle train_dataloader_shuffle", SWIFT, "true", "set disable_shuffling = true for the order of the file"),
     /* training */
@@ -213,7 +213,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("quantization_bit quantization_method quantization_type quant_method quant_bits", YAML, "bnb", "hy3 keeps the base in bf16; leave it out"),
     REFUSE("use_dora", YAML, NULL, "use a LoRA of higher rank"),
     REFUSE("pissa_init pissa_convert", LF, NULL, "adapters start from random A and zero B; leave it out"),
-    REFUSE("init_weights init_lora_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
+    CHECK("init_weights init_lora_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
     UNUSED("pissa_iter", LF, NULL),
     REFUSE("create_new_adapter", LF, NULL, "merge the adapter into the model first (hy3_merge)"),
     REFUSE("hyper_parallel_* use_hyper_parallel use_mca", LF, NULL, "zero_stage and expert_parallel_size spread a model over ranks"),
