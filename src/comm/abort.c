@@ -8,14 +8,10 @@
 #include "comm/wait.h"
 
 #include <stdio.h>
-#include <time.h>
 
 void hy3_abort(hy3_status status, const char *phase)
 {
-    const struct timespec patience = {.tv_sec = 8};
-
-    if (!hy3_wait_reports()) /* another rank has failed, too, and ends the job */
-        nanosleep(&patience, NULL);
+    hy3_wait_turn();
     fprintf(stderr, "%s: error: %s (rank %d, %s)\n", hy3_log_program(), hy3_error_text(),
             hy3_rank(MPI_COMM_WORLD), phase);
     hy3_end_job(status);

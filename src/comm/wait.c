@@ -84,9 +84,11 @@ static void *end_late(void *unused)
     return unused;
 }
 
+static int code_of_end;
+
 static void end_at_alarm(int signal)
 {
-    _exit(hy3_exit_code(HY3_EPEER));
+    _exit(code_of_end);
 }
 
 /* Another rank reports and ends the job. */
@@ -115,12 +117,15 @@ static void compose(const char *phase, const char *why, const char *others)
              where, others);
 }
 
-bool hy3_wait_reports(void)
+void hy3_wait_turn(void)
 {
     char others[HY3_ERROR_MAX / 2];
+    double end = hy3_seconds() + OTHERS_END;
 
-    return (!observer.claim || observer.claim()) &&
-           (!observer.ask || observer.ask(others, sizeof others));
+    if ((observer.claim && !observer.claim()) ||
+        (observer.ask && !observer.ask(others, sizeof others)))
+        while (hy3_seconds() < end)
+            nap(1);
 }
 
 void hy3_wait_give_up(const char *phase, const char *why)
@@ -135,6 +140,7 @@ void hy3_wait_give_up(const char *phase, const char *why)
             nap(OTHERS_END);
     end_at = begin + OWN_END;
     if (pthread_create(&thread, NULL, end_late, NULL) != 0) {
+        code_of_end = hy3_exit_code(HY3_EPEER);
         signal(SIGALRM, end_at_alarm);
         alarm(OTHERS_END + LATE_END);
     }

@@ -37,9 +37,9 @@ void hy3_wait_on(bool (*is_done)(void *context), void *context, const char *phas
  * `abandon` or MPI in MPI_Abort. Any thread may call it. */
 _Noreturn void hy3_wait_give_up(const char *phase, const char *why);
 
-/* Whether this rank is the one of the job to report a failure; it then ends the job. Any thread may
- * ask, once. */
-bool hy3_wait_reports(void);
+/* Of ranks that fail together one reports and ends the job. Returns at once on that one, on others
+ * only if the job has not ended in time. Any thread may call it, once. */
+void hy3_wait_turn(void);
 
 /* Communication outside MPI (NCCL). */
 struct hy3_wait_library {
