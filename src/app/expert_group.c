@@ -16,11 +16,13 @@ static hy3_status choose(const struct hy3_config *config, const struct hy3_loade
     struct hy3_plan chosen, before;
     struct hy3_config c = *config; /* shares its texts, is not freed */
     char name[HY3_PATH_MAX];
+    hy3_status status;
 
     HY3_TRY(hy3_rates_name(config->rates, &model->backend->device, name));
     if (name[0] == '\0')
         return HY3_OK;
-    HY3_TRY(hy3_rates_read(name, &rates));
+    if ((status = hy3_rates_read(name, &rates)) != HY3_OK) /* without the key a run warns of it */
+        return config->rates ? status : HY3_OK;
     options.rates = &rates;
     HY3_TRY(hy3_plan_make(config, &model->shape, &options, &chosen));
     if (chosen.group == *size)

@@ -110,7 +110,7 @@ hy3_status hy3_rates_name(const char *given, const struct hy3_device *device,
             *c = (char)tolower((unsigned char)*c);
         HY3_TRY(find_installed(word, path));
         if (hy3_path_exists(path))
-            return hy3_path_format(name, HY3_PATH_MAX, "%s", word);
+            return hy3_path_format(name, HY3_PATH_MAX, "%s", path);
     }
     return HY3_OK;
 }

@@ -12,8 +12,8 @@
 hy3_status hy3_rates_read(const char *device, struct hy3_rates *rates);
 
 /* Local. What hy3_rates_read is to read for a run on this device: `given` unless that is NULL, else
- * a word of the GPU's name that it knows ("NVIDIA H100 80GB HBM3": h100), else "". Errors: those of
- * device->identify. */
+ * the file that is installed for a word of the GPU's name ("NVIDIA H100 80GB HBM3": h100.cfg), else
+ * "". Errors: those of device->identify. */
 hy3_status hy3_rates_name(const char *given, const struct hy3_device *device,
                           char name[HY3_PATH_MAX]);
 

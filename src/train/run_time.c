@@ -11,9 +11,18 @@
 hy3_status hy3_run_time_open(const struct hy3_config *config, const struct hy3_loaded_model *model,
                              struct hy3_run_time *time)
 {
+    hy3_status status;
+
     *time = (struct hy3_run_time){0};
     HY3_TRY(hy3_rates_name(config->rates, &model->backend->device, time->device));
-    return time->device[0] ? hy3_rates_read(time->device, &time->rates) : HY3_OK;
+    if (time->device[0] == '\0')
+        return HY3_OK;
+    status = hy3_rates_read(time->device, &time->rates);
+    if (status == HY3_OK || config->rates)
+        return status;
+    hy3_log(HY3_LOG_WARN, "no seconds are predicted: %s", hy3_error_text());
+    time->device[0] = '\0';
+    return HY3_OK;
 }
 
 void hy3_run_time_restart(struct hy3_run_time *time)

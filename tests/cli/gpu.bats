@@ -113,7 +113,7 @@ fail_call() {
 @test "auto expert groups follow the rates of the GPU's name, and the end compares with them" {
     on_emulated_gpu
     HY3_EMU_NAME="NVIDIA H100 80GB HBM3" run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" zero_stage=3
-    grep -q "expert_parallel_size: auto takes 1, .* the rates 'h100'; 2, within a node" "$ERR" ||
+    grep -q "parallel_size: auto takes 1, .* the rates '.*/h100.cfg'; 2, within a node" "$ERR" ||
         fail "$(shown)"
     grep -q "; expert groups of 1; " "$ERR" || fail "$(shown)"
     grep -q "time: both  *predicted .* measured" "$ERR" || fail "$(shown)"
