@@ -186,7 +186,7 @@ run() {
     steps attention finetuning_type=attention
     steps full finetuning_type=full
     steps offload finetuning_type=lora offload=param
-    steps profile finetuning_type=lora offload=param profile=true max_steps=8
+    steps profile finetuning_type=lora offload=param profile=true
     run_30b
     if [ -x "$here/bin/bench" ] && part bench 60 "$here/bin/bench" 4096; then
         cat "$out/bench.log"

@@ -172,8 +172,7 @@ static hy3_status all_reduce(struct hy3_stream *stream, const struct hy3_group *
 
     count_sum(group, bytes);
     dry.counts.reduced += 2 * others(group) / group->size * bytes;
-    /* as long as a reduce-scatter and a gather */
-    return hy3_timeline_begin_transfer(stream, HY3_SUM, group, 2 * bytes, &transfer->event);
+    return hy3_timeline_begin_transfer(stream, HY3_TOTAL, group, bytes, &transfer->event);
 }
 
 static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *group, void *data,

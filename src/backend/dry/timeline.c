@@ -279,7 +279,7 @@ hy3_status hy3_timeline_begin_transfer(struct hy3_stream *stream, enum hy3_link_
         return HY3_OK;
     HY3_TRY(hy3_timeline_event_create(event));
     (*event)->of = use == HY3_GATHER ? OF_GATHER : OF_SUM;
-    (*event)->seconds = ring(group, bytes);
+    (*event)->seconds = (use == HY3_TOTAL ? 2 : 1) * ring(group, bytes);
     line.host += 2 * r->launch;
     if (r->overlap)
         (*event)->at = enqueue(WEIGHTS, use == HY3_GATHER ? "gather" : "reduce-scatter",

@@ -76,7 +76,7 @@ void hy3_timeline_event_free(struct hy3_event *event);
 hy3_status hy3_timeline_event_record(struct hy3_event *event, struct hy3_stream *stream);
 hy3_status hy3_timeline_event_wait(struct hy3_event *event, struct hy3_stream *stream);
 
-enum hy3_link_use { HY3_GATHER, HY3_SUM };
+enum hy3_link_use { HY3_GATHER, HY3_SUM, HY3_TOTAL /* of all: a sum, then a gather of it */ };
 
 /* Begins a gather or a reduce-scatter of a tensor of `bytes` over the group; *event is NULL in a
  * group of one, and else ends with hy3_timeline_finish. Errors: HY3_ENOMEM. */
