@@ -22,6 +22,13 @@ static void leave(int signal)
     _exit(code_of_end);
 }
 
+void hy3_end_later(hy3_status status, unsigned seconds)
+{
+    code_of_end = hy3_exit_code(status);
+    signal(SIGALRM, leave);
+    alarm(seconds);
+}
+
 /* What was printed may still be in the buffer: a full disk is only noticed now. Whoever has closed
  * standard output wants none of it. */
 static hy3_status flush_output(void)
@@ -48,12 +55,10 @@ int hy3_finish(hy3_status status)
         hy3_log(status == HY3_STOPPED ? HY3_LOG_INFO : HY3_LOG_ERROR, "%s", hy3_error_text());
     /* all work is done: a lost launcher or peer must not block this process for ever (seen
      * with MPICH's) */
-    code_of_end = hy3_exit_code(status);
-    signal(SIGALRM, leave);
-    alarm(60);
+    hy3_end_later(status, 60);
     MPI_Finalize();
-    alarm(0);
-    return code_of_end;
+    hy3_end_later(status, 0);
+    return hy3_exit_code(status);
 }
 
 static void leave_at_exit(void)

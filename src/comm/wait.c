@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,10 +19,6 @@
 /* Seconds after which a rank that reports ends its process if the job has not ended; after which
  * one that leaves the report to another does report; for its end then. */
 enum { OWN_END = 16, OTHERS_END = 20, LATE_END = 4 };
-
-/* Between two looks of a wait more than this is not waited for: the process was stopped, as Slurm
- * does with a job that it suspends. */
-static const double most_between = 1;
 
 static _Atomic double deadline_s = 1800, end_at; /* end_at: of this process, in hy3_seconds() */
 
@@ -55,6 +50,15 @@ double hy3_wait_limit(void)
     return deadline_s;
 }
 
+double hy3_wait_passed(double *last)
+{
+    const double most = 1; /* of two looks that follow each other */
+    double now = hy3_seconds(), passed = *last > 0 ? now - *last : 0;
+
+    *last = now;
+    return passed < most ? passed : most;
+}
+
 static void nap(time_t seconds)
 {
     struct timespec left = {.tv_sec = seconds};
@@ -82,13 +86,6 @@ static void *end_late(void *unused)
     say();
     _exit(hy3_exit_code(HY3_EPEER));
     return unused;
-}
-
-static int code_of_end;
-
-static void end_at_alarm(int signal)
-{
-    _exit(code_of_end);
 }
 
 /* Another rank reports and ends the job. */
@@ -120,12 +117,11 @@ static void compose(const char *phase, const char *why, const char *others)
 void hy3_wait_turn(void)
 {
     char others[HY3_ERROR_MAX / 2];
-    double end = hy3_seconds() + OTHERS_END;
+    double begin = hy3_seconds();
 
     if ((observer.claim && !observer.claim()) ||
         (observer.ask && !observer.ask(others, sizeof others)))
-        while (hy3_seconds() < end)
-            nap(1);
+        leave_to_other(begin);
 }
 
 void hy3_wait_give_up(const char *phase, const char *why)
@@ -139,11 +135,8 @@ void hy3_wait_give_up(const char *phase, const char *why)
         for (;;)
             nap(OTHERS_END);
     end_at = begin + OWN_END;
-    if (pthread_create(&thread, NULL, end_late, NULL) != 0) {
-        code_of_end = hy3_exit_code(HY3_EPEER);
-        signal(SIGALRM, end_at_alarm);
-        alarm(OTHERS_END + LATE_END);
-    }
+    if (pthread_create(&thread, NULL, end_late, NULL) != 0)
+        hy3_end_later(HY3_EPEER, OTHERS_END + LATE_END);
     if (observer.claim && !observer.claim())
         leave_to_other(begin);
     compose(phase, why, "");
@@ -166,7 +159,6 @@ struct waited {
 /* Ends the job after an error or at the deadline. whose: who does not answer then. */
 static void look(struct waited *waited, const char *phase, const char *whose)
 {
-    double now = hy3_seconds(), before = waited->last > 0 ? waited->last : now;
     const char *text = watch.library.trouble && pthread_equal(pthread_self(), watch.thread)
                            ? watch.library.trouble()
                            : NULL;
@@ -180,8 +172,7 @@ static void look(struct waited *waited, const char *phase, const char *whose)
         observer.goes_on();
     if (deadline_s <= 0)
         return;
-    waited->sum += now - before < most_between ? now - before : most_between;
-    waited->last = now;
+    waited->sum += hy3_wait_passed(&waited->last);
     if (waited->sum <= deadline_s)
         return;
     snprintf(why, sizeof why, "no answer from %s for %.0f s (ddp_timeout); it has died or hangs",

@@ -65,6 +65,11 @@ struct hy3_wait_observer {
 /* Local. From now on; zero: nobody. */
 void hy3_wait_observe(struct hy3_wait_observer observer);
 
+/* Local. Seconds between two looks, *last and now, which *last becomes; 0: there was none before.
+ * More than one does not count: the process was stopped, as Slurm does with a job that it
+ * suspends. */
+double hy3_wait_passed(double *last);
+
 /* Seconds without progress after which a wait gives up, not those in which the process was stopped;
  * ddp_timeout. 0: never. */
 void hy3_wait_deadline(double seconds);

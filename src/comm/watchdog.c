@@ -16,8 +16,6 @@
 
 enum { MOMENT = 200000000 /* ns between two looks */ };
 
-static const double most_between = 1; /* s, see wait.c */
-
 static struct {
     pthread_t watched;
     atomic_bool is_started, ends_job;
@@ -104,20 +102,19 @@ static void *watch(void *unused)
 {
     const struct timespec moment = {.tv_nsec = MOMENT};
     int64_t last = 0;
-    double spent = 0, before = hy3_seconds(); /* spent: in the call */
+    double spent = 0, last_look = 0; /* spent: in the call */
 
     for (;; nanosleep(&moment, NULL)) {
         int64_t calls = atomic_load_explicit(&dog.calls, memory_order_acquire);
-        double now = hy3_seconds(), passed = now - before;
+        double passed = hy3_wait_passed(&last_look);
 
-        before = now;
         if (calls != last || calls % 2 == 0) {
             if (last % 2 == 1)
                 tell(NULL);
             last = calls;
             spent = 0;
-        } else { /* a process that was stopped has not been in the call for longer */
-            spent += passed < most_between ? passed : most_between;
+        } else {
+            spent += passed;
             look(spent);
         }
         pthread_mutex_lock(&dog.lock);
