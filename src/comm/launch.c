@@ -25,30 +25,27 @@ static int env_count(const char *name)
     return text ? (int)strtol(text, NULL, 10) : 0;
 }
 
+/* The line to type instead. */
+static const char slurm[] =
+    "launch with 'srun --mpi=pmi2 …' ('srun --mpi=list' shows what your Slurm offers) or "
+    "with " HY3_MPIEXEC;
+static const char other[] =
+    "it is of another MPI than hy3 was built with: launch with '" HY3_MPIEXEC " -n RANKS …'";
+
 /* Who starts processes for MPI, the nearest to this one first: an mpiexec inside an allocation
  * knows better than Slurm. What is not set is not told. */
 static const struct launcher {
-    const char *name, *size, *rank;
+    const char *name, *size, *rank, *advice;
 } launchers[] = {
-    {"the launcher", "PMI_SIZE", "PMI_RANK"},
-    {"Open MPI's mpiexec", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
-    {"the launcher", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"},
-    {"the launcher", "SLURM_NTASKS", "SLURM_PROCID"},
-    {"a launcher that speaks PMIx", NULL, "PMIX_RANK"},
-    {"Cray's launcher", NULL, "PALS_RANKID"},
+    {"the launcher", "PMI_SIZE", "PMI_RANK", other},
+    {"Open MPI's mpiexec", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", other},
+    {"the launcher", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", slurm},
+    {"the launcher", "SLURM_NTASKS", "SLURM_PROCID", slurm},
+    {"a launcher that speaks PMIx", NULL, "PMIX_RANK", other},
+    {"Cray's launcher", NULL, "PALS_RANKID", other},
 };
 
 enum { LAUNCHERS = sizeof launchers / sizeof *launchers };
-
-/* The line to type instead. */
-static const char *advice(const struct launcher *l)
-{
-    return strncmp(l->rank, "SLURM", 5) == 0
-               ? "launch with 'srun --mpi=pmi2 …' ('srun --mpi=list' shows what your Slurm offers) "
-                 "or with " HY3_MPIEXEC
-               : "it is of another MPI than hy3 was built with: launch with '" HY3_MPIEXEC
-                 " -n RANKS …'";
-}
 
 /* Compares the world with what the launcher started: one of another MPI starts processes that each
  * see a world of one, and would all do the whole work. */
@@ -72,7 +69,7 @@ static hy3_status check_launch(void)
     if (!speaks)
         sleep(1);
     HY3_FAIL(HY3_EUSAGE, "%s started %s%d tasks but MPI sees %d; %s", l->name,
-             l->size ? "" : "at least ", wanted, size, advice(l));
+             l->size ? "" : "at least ", wanted, size, l->advice);
 }
 
 /* Whether OMP_NUM_THREADS decides. GNU OpenMP takes what it cannot read for all CPUs. */
