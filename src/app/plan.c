@@ -7,7 +7,6 @@
 #include "app/save.h"
 #include "backend/dry/dry.h"
 #include "base/file.h"
-#include "base/plural.h"
 #include "ckpt/state/state.h"
 
 static struct hy3_group planned_group(int size, int apart)
@@ -33,12 +32,8 @@ static hy3_status lay_out(const struct hy3_config *config, int P, int64_t expert
     int Z = config->zero_stage == 0 ? ranks : (int)config->zero_group_size, R;
     int per_node = options->ranks_per_node < ranks ? options->ranks_per_node : ranks;
 
-    if (P < 1 || ranks % P != 0)
-        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P, ranks,
-                 hy3_s(ranks));
-    if (P > 1 && (experts == 0 || experts % P != 0))
-        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
-                 (long long)experts);
+    HY3_TRY(hy3_expert_group_check(P, ranks, experts));
+    HY3_ASSERT(P > 0); /* for the analyzer */
     HY3_TRY(hy3_zero_group_size(Z, ranks, per_node, &Z));
     R = hy3_replica_group_size(Z, ranks / P);
     layout->world = planned_group(ranks, 1);
@@ -258,45 +253,45 @@ static bool is_better(const struct hy3_plan *plan, bool fits, const struct hy3_p
     return hy3_plan_seconds(plan) * same < hy3_plan_seconds(than);
 }
 
-/* The size of expert groups that makes a step shortest; *group, that without rates, stays where it
- * is as good. */
-static hy3_status choose_group(const struct hy3_config *config, const struct hy3_shape *shape,
-                               const struct hy3_plan_options *options, int *group)
+/* The plan with the size of expert groups that makes a step shortest; P, that without rates, stays
+ * where it is as good. */
+static hy3_status make_best(const struct hy3_config *config, const struct hy3_shape *shape,
+                            const struct hy3_plan_options *options, int P, struct hy3_plan *best)
 {
-    struct hy3_plan_options o = *options;
-    struct hy3_plan best = {0};
-    hy3_status status = HY3_OK;
-    bool best_fits = false;
+    hy3_status status = make(config, shape, options, P, best);
+    bool best_fits = status == HY3_OK && hy3_plan_fit(config, options, best);
 
-    o.trace = NULL;
-    o.profile = false;
-    for (int i = 0; i <= o.ranks; i++) { /* first the one that it is without rates */
-        int P = i == 0 ? *group : i;
+    if (status != HY3_OK && status != HY3_ENOMEM) /* the latter: too large to be planned */
+        return status;
+    for (int size = 1; size <= options->ranks; size++) {
         struct hy3_plan plan;
+        hy3_status one;
         bool fits;
 
-        if (o.ranks % P != 0 || (P > 1 && (shape->experts == 0 || shape->experts % P != 0)))
+        if (size == P || !hy3_expert_group_divides(size, options->ranks, shape->experts))
             continue;
-        if ((status = make(config, shape, &o, P, &plan)) ==
-            HY3_ENOMEM) /* too large to be planned */
+        if ((one = make(config, shape, options, size, &plan)) == HY3_ENOMEM)
             continue;
-        HY3_TRY(status);
-        fits = hy3_plan_fit(config, &o, &plan);
-        if (best.group == 0 || is_better(&plan, fits, &best, best_fits)) {
-            best = plan;
+        HY3_TRY(one);
+        fits = hy3_plan_fit(config, options, &plan);
+        if (status != HY3_OK || is_better(&plan, fits, best, best_fits)) {
+            *best = plan;
             best_fits = fits;
+            status = HY3_OK;
         }
     }
-    *group = best.group;
-    return best.group > 0 ? HY3_OK : status;
+    return status;
 }
 
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
                          const struct hy3_plan_options *options, struct hy3_plan *plan)
 {
+    struct hy3_plan_options o = *options;
     int P = group_size(config, shape->experts, options);
 
-    if (config->expert_parallel_size == 0 && options->rates)
-        HY3_TRY(choose_group(config, shape, options, &P));
-    return make(config, shape, options, P, plan);
+    if (config->expert_parallel_size > 0 || !options->rates)
+        return make(config, shape, options, P, plan);
+    o.trace = NULL;
+    HY3_TRY(make_best(config, shape, &o, P, plan));
+    return options->trace ? make(config, shape, options, plan->group, plan) : HY3_OK;
 }

@@ -6,6 +6,7 @@
 #include "base/size.h"
 #include "comm/stop.h"
 #include "config/check.h"
+#include "parallel/layout.h"
 
 #include <math.h>
 
@@ -128,11 +129,10 @@ static hy3_status try(struct search *s, const struct hy3_config *config, bool *f
 /* Expert groups, what is sharded, and what lies in host memory. */
 static hy3_status try_layouts(struct search *s, struct hy3_config c)
 {
-    int64_t experts = s->shape->experts;
     bool fits;
 
     for (int P = 1; P <= s->options->ranks; P++) {
-        if (s->options->ranks % P != 0 || (P > 1 && (experts == 0 || experts % P != 0)))
+        if (!hy3_expert_group_divides(P, s->options->ranks, s->shape->experts))
             continue;
         c.expert_parallel_size = P;
         for (c.zero_stage = 0; c.zero_stage <= 3; c.zero_stage++)

@@ -27,13 +27,30 @@ bool hy3_layout_is_over_nodes(int size, int per_node)
     return per_node > 1 && size > per_node && size % per_node == 0;
 }
 
+bool hy3_expert_group_divides(int size, int ranks, int64_t experts)
+{
+    return ranks % size == 0 && (size == 1 || (experts > 0 && experts % size == 0));
+}
+
+hy3_status hy3_expert_group_check(int size, int ranks, int64_t experts)
+{
+    /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): it is 1 at least where it divides */
+    if (size < 1 || ranks % size != 0)
+        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", size, ranks,
+                 hy3_s(ranks));
+    if (!hy3_expert_group_divides(size, ranks, experts))
+        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", size,
+                 (long long)experts);
+    return HY3_OK;
+}
+
 int hy3_expert_group_size(int64_t experts, int ranks, int per_node)
 {
     int size = per_node < ranks ? per_node : ranks;
 
     if (experts == 0)
         return 1;
-    while (size > 1 && (experts % size != 0 || ranks % size != 0 || per_node % size != 0))
+    while (size > 1 && !(hy3_expert_group_divides(size, ranks, experts) && per_node % size == 0))
         size--;
     return size < 1 ? 1 : size;
 }
@@ -97,13 +114,7 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     HY3_TRY(hy3_zero_group_size(zero_group_size, out->world.size, per_node, &Z));
     if (P == 0)
         P = hy3_expert_group_size(experts, out->world.size, per_node);
-    /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): P is 1 at least where it divides */
-    if (P < 1 || out->world.size % P > 0)
-        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %d rank%s", P,
-                 out->world.size, hy3_s(out->world.size));
-    if (P > 1 && (experts == 0 || experts % P != 0))
-        HY3_FAIL(HY3_EUSAGE, "expert_parallel_size = %d does not divide the %lld experts", P,
-                 (long long)experts);
+    HY3_TRY(hy3_expert_group_check(P, out->world.size, experts));
     MPI_Comm_split(comm, out->world.rank / Z, out->world.rank, &made);
     out->zero = hy3_group_of(made);
     MPI_Comm_split(comm, out->world.rank % Z, out->world.rank, &made);

@@ -36,6 +36,13 @@ int hy3_layout_ranks_per_node(const struct hy3_layout *layout);
 /* Whether expert groups of `size` ranks are several whole nodes of `per_node` ranks each. */
 bool hy3_layout_is_over_nodes(int size, int per_node);
 
+/* Whether expert groups of `size` ranks, 1 or more, divide the ranks and, if there are any, the
+ * experts. */
+bool hy3_expert_group_divides(int size, int ranks, int64_t experts);
+
+/* Local. Errors: HY3_EUSAGE, they do not. */
+hy3_status hy3_expert_group_check(int size, int ranks, int64_t experts);
+
 /* The largest size of an expert group for `ranks` ranks in nodes of `per_node` ranks each (1: nodes
  * differ). */
 int hy3_expert_group_size(int64_t experts, int ranks, int per_node);
