@@ -2,30 +2,22 @@
 /* run_memory.c - planned and used memory of a run. */
 #include "train/run_memory.h"
 
-#include "app/plan.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "train/run_plan.h"
 
 hy3_status hy3_run_memory_check(const struct hy3_config *config,
                                 const struct hy3_loaded_model *model, int64_t longest,
                                 struct hy3_run_memory *memory)
 {
     const struct hy3_device *device = &model->backend->device;
-    const struct hy3_layout *layout = &model->layout;
-    struct hy3_plan_options options = {.ranks = layout->world.size,
-                                       .ranks_per_node = layout->node.size};
-    struct hy3_config c = *config; /* shares its texts, is not freed */
     struct hy3_plan plan;
 
     if (!device->available)
         return HY3_OK;
-    c.expert_parallel_size = layout->experts.size;
-    c.zero_group_size = layout->zero.size;
-    c.max_seq_length = longest;
-    c.packing = false; /* `longest` is of its rows */
-    HY3_TRY(hy3_plan_make(&c, &model->shape, &options, &plan));
+    HY3_TRY(hy3_run_plan(config, model, longest, (struct hy3_plan_options){0}, &plan));
     HY3_TRY(device->available(&memory->device_free));
     plan.device -= plan.nccl; /* its communicators have been made */
     memory->device_planned = (size_t)plan.device;

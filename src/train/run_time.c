@@ -2,9 +2,9 @@
 /* run_time.c - a plan of the mean step that was measured. */
 #include "train/run_time.h"
 
-#include "app/plan.h"
 #include "app/rates.h"
 #include "base/log.h"
+#include "train/run_plan.h"
 
 #include <math.h>
 
@@ -36,21 +36,14 @@ void hy3_run_time_restart(struct hy3_run_time *time)
 static hy3_status predict(const struct hy3_config *config, const struct hy3_loaded_model *model,
                           const struct hy3_run_time *time, struct hy3_plan *plan)
 {
-    const struct hy3_layout *layout = &model->layout;
-    const struct hy3_plan_options options = {.ranks = layout->world.size,
-                                             .ranks_per_node = layout->node.size,
-                                             .rates = &time->rates,
-                                             .imbalance = HY3_PLAN_IMBALANCE,
-                                             .profile = config->profile};
-    struct hy3_config c = *config; /* shares its texts, is not freed */
-    double items = (double)(c.per_device_train_batch_size * c.gradient_accumulation_steps *
-                            layout->world.size * time->steps);
+    const struct hy3_plan_options options = {
+        .rates = &time->rates, .imbalance = HY3_PLAN_IMBALANCE, .profile = config->profile};
+    double items =
+        (double)(config->per_device_train_batch_size * config->gradient_accumulation_steps *
+                 model->layout.world.size * time->steps);
 
-    c.expert_parallel_size = layout->experts.size;
-    c.zero_group_size = layout->zero.size;
-    c.max_seq_length = (int64_t)fmax(1, round(time->tokens / items));
-    c.packing = false; /* the length is of its rows */
-    return hy3_plan_make(&c, &model->shape, &options, plan);
+    return hy3_run_plan(config, model, (int64_t)fmax(1, round(time->tokens / items)), options,
+                        plan);
 }
 
 static void line(const char *what, double predicted, double measured)
