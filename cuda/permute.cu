@@ -6,31 +6,51 @@
 /* Rows that a block of permute_forward copies together, or row_dot multiplies. */
 enum { ROWS = 4 };
 
+/* The labels of a token's parcels, one parcel after the other: the next label, the end of its
+ * parcel's. */
+struct filling {
+    int64_t slot, end;
+};
+
+/* What is left of a parcel is empty. */
+__device__ static void close_parcel(hy3_row_label *labels, filling *f)
+{
+    const hy3_row_label empty = {-1, 0, 0};
+
+    while (f->slot < f->end)
+        labels[f->slot++] = empty;
+}
+
+/* parcel: -1, that of the label before. The number of the label. */
+__device__ static int32_t put_label(hy3_row_label *labels, int64_t width, int32_t parcel,
+                                    hy3_row_label label, filling *f)
+{
+    if (parcel >= 0) {
+        close_parcel(labels, f);
+        f->slot = parcel * width;
+        f->end = f->slot + width;
+    }
+    labels[f->slot] = label;
+    return (int32_t)f->slot++;
+}
+
 /* A thread for each token. */
 __global__ void label_kernel(hy3_label a)
 {
-    int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, slot = 0, end = 0;
-    const hy3_row_label empty = {-1, 0, 0};
+    int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    filling f = {0, 0};
 
     if (t >= a.T)
         return;
     for (int64_t i = t * a.k; i < (t + 1) * a.k; i++) {
         hy3_row_label label;
 
-        if (a.parcel[i] >= 0) {
-            while (slot < end)
-                a.labels[slot++] = empty;
-            slot = a.parcel[i] * a.width;
-            end = slot + a.width;
-        }
         label.block = (int32_t)(a.ids[i] % a.held * a.sources + a.source);
         label.place = (int32_t)(a.position[i] - a.starts[a.ids[i]]);
         label.weight = a.weights[i];
-        a.labels[slot] = label;
-        a.slot[i] = (int32_t)slot++;
+        a.slot[i] = put_label(a.labels, a.width, a.parcel[i], label, &f);
     }
-    while (slot < end)
-        a.labels[slot++] = empty;
+    close_parcel(a.labels, &f);
 }
 
 hy3_status hy3_cuda_label(struct hy3_stream *stream, const struct hy3_label *a)
@@ -44,8 +64,8 @@ hy3_status hy3_cuda_label(struct hy3_stream *stream, const struct hy3_label *a)
 /* A thread for each token. */
 __global__ void relabel_kernel(hy3_relabel a)
 {
-    int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, slot = 0, end = 0;
-    const hy3_row_label empty = {-1, 0, 0};
+    int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    filling f = {0, 0};
 
     if (t >= a.T)
         return;
@@ -55,18 +75,10 @@ __global__ void relabel_kernel(hy3_relabel a)
         a.slot[i] = 0;
         if (label.block < 0)
             continue;
-        if (a.parcel[i] >= 0) {
-            while (slot < end)
-                a.labels[slot++] = empty;
-            slot = a.parcel[i] * a.width;
-            end = slot + a.width;
-        }
         label.block = (int32_t)(label.block % a.blocks);
-        a.labels[slot] = label;
-        a.slot[i] = (int32_t)slot++;
+        a.slot[i] = put_label(a.labels, a.width, a.parcel[i], label, &f);
     }
-    while (slot < end)
-        a.labels[slot++] = empty;
+    close_parcel(a.labels, &f);
 }
 
 hy3_status hy3_cuda_relabel(struct hy3_stream *stream, const struct hy3_relabel *a)

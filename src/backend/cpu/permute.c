@@ -2,26 +2,45 @@
 /* permute.c - tokens to the rows of their experts and back. */
 #include "backend/cpu/cpu.h"
 
+/* The labels of a token's parcels, one parcel after the other. */
+struct filling {
+    int64_t slot, end; /* the next label, the end of its parcel's */
+};
+
+/* What is left of a parcel is empty. */
+static void close_parcel(struct hy3_row_label *labels, struct filling *f)
+{
+    while (f->slot < f->end)
+        labels[f->slot++] = (struct hy3_row_label){.block = -1};
+}
+
+/* parcel: -1, that of the label before. The number of the label. */
+static int32_t put_label(struct hy3_row_label *labels, int64_t width, int32_t parcel,
+                         struct hy3_row_label label, struct filling *f)
+{
+    if (parcel >= 0) {
+        close_parcel(labels, f);
+        f->slot = parcel * width;
+        f->end = f->slot + width;
+    }
+    labels[f->slot] = label;
+    return (int32_t)f->slot++;
+}
+
 hy3_status hy3_cpu_label(struct hy3_stream *s, const struct hy3_label *a)
 {
     for (int64_t t = 0; t < a->T; t++) {
-        int64_t slot = 0, end = 0; /* the next label, the end of its parcel's */
+        struct filling f = {0, 0};
 
         for (int64_t i = t * a->k; i < (t + 1) * a->k; i++) {
-            if (a->parcel[i] >= 0) {
-                while (slot < end)
-                    a->labels[slot++] = (struct hy3_row_label){.block = -1};
-                slot = a->parcel[i] * a->width;
-                end = slot + a->width;
-            }
-            a->labels[slot] = (struct hy3_row_label){
+            const struct hy3_row_label label = {
                 .block = (int32_t)(a->ids[i] % a->held * a->sources + a->source),
                 .place = (int32_t)(a->position[i] - a->starts[a->ids[i]]),
                 .weight = a->weights[i]};
-            a->slot[i] = (int32_t)slot++;
+
+            a->slot[i] = put_label(a->labels, a->width, a->parcel[i], label, &f);
         }
-        while (slot < end)
-            a->labels[slot++] = (struct hy3_row_label){.block = -1};
+        close_parcel(a->labels, &f);
     }
     return HY3_OK;
 }
@@ -29,24 +48,18 @@ hy3_status hy3_cpu_label(struct hy3_stream *s, const struct hy3_label *a)
 hy3_status hy3_cpu_relabel(struct hy3_stream *s, const struct hy3_relabel *a)
 {
     for (int64_t t = 0; t < a->T; t++) {
-        int64_t slot = 0, end = 0; /* the next label, the end of its parcel's */
+        struct filling f = {0, 0};
 
         for (int64_t i = t * a->k; i < (t + 1) * a->k; i++) {
+            struct hy3_row_label label = a->came[i];
+
             a->slot[i] = 0;
-            if (a->came[i].block < 0)
+            if (label.block < 0)
                 continue;
-            if (a->parcel[i] >= 0) {
-                while (slot < end)
-                    a->labels[slot++] = (struct hy3_row_label){.block = -1};
-                slot = a->parcel[i] * a->width;
-                end = slot + a->width;
-            }
-            a->labels[slot] = a->came[i];
-            a->labels[slot].block %= (int32_t)a->blocks;
-            a->slot[i] = (int32_t)slot++;
+            label.block %= (int32_t)a->blocks;
+            a->slot[i] = put_label(a->labels, a->width, a->parcel[i], label, &f);
         }
-        while (slot < end)
-            a->labels[slot++] = (struct hy3_row_label){.block = -1};
+        close_parcel(a->labels, &f);
     }
     return HY3_OK;
 }
