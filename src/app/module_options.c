@@ -86,12 +86,18 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
 
 struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *c)
 {
+    static const enum hy3_moment_format moments[] = {[HY3_OPTIM_adamw] = HY3_MOMENTS_FP32,
+                                                     [HY3_OPTIM_adamw_8bit] = HY3_MOMENTS_8BIT,
+                                                     [HY3_OPTIM_adamw_bf16] = HY3_MOMENTS_BF16};
+
     return (struct hy3_optimizer_options){.beta1 = c->adam_beta1,
                                           .beta2 = c->adam_beta2,
                                           .eps = c->adam_epsilon,
                                           .weight_decay = c->weight_decay,
                                           .b_rate = c->loraplus_lr_ratio,
-                                          .placement = placement(c, HY3_OFFLOAD_optimizer)};
+                                          .placement = placement(c, HY3_OFFLOAD_optimizer),
+                                          .moments = moments[c->optim],
+                                          .seed = (uint64_t)c->seed};
 }
 
 hy3_status hy3_module_options_check(const struct hy3_config *c, const struct hy3_shape *shape)

@@ -188,6 +188,8 @@ static void check_adamw(const struct hy3_adamw *a)
     NEED(adamw, a->n >= 0 && a->step > 0 && is_dtype(a->dtype));
     NEED(adamw, a->n == 0 || (a->weight && a->m && a->v && a->grad));
     NEED(adamw, (a->dtype == HY3_FP32) == !a->low || a->n == 0);
+    NEED(adamw, a->moments != HY3_MOMENTS_8BIT || (a->m_scale && a->v_scale) || a->n == 0);
+    NEED(adamw, a->moments == HY3_MOMENTS_FP32 || a->first >= 0);
 }
 
 #define X(op)                                                                              \

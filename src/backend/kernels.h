@@ -331,18 +331,39 @@ struct hy3_square_sum {
     double *sum; /* [1] */
 };
 
+/* What the moments of AdamW are kept in. */
+enum hy3_moment_format {
+    HY3_MOMENTS_FP32,
+    HY3_MOMENTS_BF16, /* rounded up or down at random, by how near the two are: the average is kept,
+                       * where a decay of 0.1 % would be lost by rounding to nearest */
+    HY3_MOMENTS_8BIT  /* codes of blocks, with a scale each (moments.h) */
+};
+
+/* Bytes of a moment, scales not counted. */
+static inline size_t hy3_moment_size(enum hy3_moment_format format)
+{
+    return format == HY3_MOMENTS_FP32 ? 4 : format == HY3_MOMENTS_BF16 ? 2 : 1;
+}
+
 /* AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW: with g = grad_scale * grad
  *   w -= lr decay w;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *   w -= lr / (1-b1^step) * m / (sqrt(v) / sqrt(1-b2^step) + eps)
  * with w in fp32. A bf16 weight carries the upper half of its w, `low` the rest (base/dtype.h,
- * hy3_split). */
+ * hy3_split). All is computed in fp32; then the moments are brought into their format. The random
+ * bits of element i of the tensor are those of the Philox word at (seed, moment, high = step * 2^32
+ * + tensor, low = i / 4), word i % 4: the upper half for m, the lower one for v. */
 struct hy3_adamw {
     int64_t n, step; /* step counts from 1 */
     double lr, beta1, beta2, eps, decay, grad_scale;
-    hy3_dtype dtype;   /* of weight */
-    void *weight;      /* [n] = */
-    int16_t *low;      /* [n] =; NULL: weight is fp32, w itself */
-    float *m, *v;      /* [n] += */
+    hy3_dtype dtype; /* of weight */
+    void *weight;    /* [n] = */
+    int16_t *low;    /* [n] =; NULL: weight is fp32, w itself */
+    enum hy3_moment_format moments;
+    void *m, *v;              /* [n] +=, in the format */
+    float *m_scale, *v_scale; /* 8-bit: [hy3_moment_blocks(first, n)] = */
+    uint64_t seed;            /* bf16 */
+    int64_t tensor;           /* bf16: its number */
+    int64_t first;     /* bf16, 8-bit: the element of the tensor that is the first of the n */
     const float *grad; /* [n] */
 };
 

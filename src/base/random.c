@@ -10,10 +10,10 @@
 void hy3_random(uint64_t seed, enum hy3_random_purpose purpose, uint64_t high, uint64_t low,
                 uint32_t out[4])
 {
-    /* the purpose is mixed into the key's upper word; seeds below 2^32 stay distinct keys */
-    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ ((uint32_t)purpose * 0x9e3779b1u)};
+    uint32_t key[2];
     uint32_t c[4] = {(uint32_t)low, (uint32_t)(low >> 32), (uint32_t)high, (uint32_t)(high >> 32)};
 
+    hy3_random_key(seed, purpose, key);
     for (int round = 0; round < 10; round++) {
         uint64_t p = (uint64_t)0xd2511f53u * c[0], q = (uint64_t)0xcd9e8d57u * c[2];
         uint32_t next[4] = {(uint32_t)(q >> 32) ^ c[1] ^ key[0], (uint32_t)q,

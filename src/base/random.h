@@ -20,7 +20,16 @@ enum hy3_random_purpose { /* never renumber: a resumed run draws the same number
                           HY3_RANDOM_SPLIT = 7,
                           HY3_RANDOM_ROWS = 8,
                           HY3_RANDOM_NOISE = 9,
+                          HY3_RANDOM_MOMENT = 10,
 };
+
+/* The key of a seed and a purpose, which is mixed into the upper word: seeds below 2^32 stay
+ * distinct keys. */
+static inline void hy3_random_key(uint64_t seed, enum hy3_random_purpose purpose, uint32_t key[2])
+{
+    key[0] = (uint32_t)seed;
+    key[1] = (uint32_t)(seed >> 32) ^ ((uint32_t)purpose * 0x9e3779b1u);
+}
 
 /* Four 32-bit words for the key (seed, purpose) and the counter (high, low). */
 void hy3_random(uint64_t seed, enum hy3_random_purpose purpose, uint64_t high, uint64_t low,

@@ -29,6 +29,7 @@
 #define HY3_EVAL_STRATEGIES(X, P)    X(P, steps) X(P, epoch) X(P, no)
 #define HY3_SAVE_STRATEGIES(X, P)    X(P, steps) X(P, epoch) X(P, no) X(P, best)
 #define HY3_METRICS(X, P)            X(P, eval_loss) X(P, loss)
+#define HY3_OPTIMS(X, P)             X(P, adamw) X(P, adamw_8bit) X(P, adamw_bf16)
 #define HY3_FLASH_ATTNS(X, P)        X(P, auto) X(P, fa2) X(P, fa3) X(P, sdpa) X(P, disabled)
 #define HY3_SAVE_FAILURES(X, P)      X(P, stop) X(P, continue)
 #define HY3_SAVE_FORMATS(X, P)       X(P, input) X(P, inner) X(P, outer)
@@ -52,6 +53,7 @@ enum hy3_last_turn { HY3_LAST_TURNS(HY3_CHOICE_ENUM, HY3_LAST_TURN_) };
 enum hy3_eval_strategy { HY3_EVAL_STRATEGIES(HY3_CHOICE_ENUM, HY3_EVAL_STRATEGY_) };
 enum hy3_save_strategy { HY3_SAVE_STRATEGIES(HY3_CHOICE_ENUM, HY3_SAVE_STRATEGY_) };
 enum hy3_metric { HY3_METRICS(HY3_CHOICE_ENUM, HY3_METRIC_) };
+enum hy3_optim { HY3_OPTIMS(HY3_CHOICE_ENUM, HY3_OPTIM_) };
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
 enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
@@ -117,6 +119,7 @@ struct hy3_config {
     double warmup_lr_rate; /* negative where not given */
     double warmup_ratio;
     int64_t warmup_steps;
+    enum hy3_optim optim;
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
     double label_smoothing_factor, neftune_noise_alpha;
     int64_t seed;

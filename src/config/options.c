@@ -178,6 +178,8 @@ const struct hy3_option hy3_options[] = {
          "fraction of all steps used for linear warmup"),
     COUNT(warmup_steps, 0, 0, MANY, ALL, NULL, MAY_CHANGE,
          "warmup steps; above 0 they override warmup_ratio"),
+    CHOICE(optim, HY3_OPTIMS, ALL, NULL, MAY_CHANGE,
+         "AdamW's moments: fp32 (10 bytes of state a bf16 weight), blocks of 8-bit codes (4), or bf16 (6)"),
     REAL(weight_decay, 0, 0, MANY, ALL, NULL, MAY_CHANGE,
          "AdamW weight decay; norms have none"),
     REAL(adam_beta1, 0.9, 0, BELOW_1, ALL, NULL, FIXED,

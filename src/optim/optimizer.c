@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* optimizer.c - AdamW state of this rank's ranges: three arrays, each with all ranges one after the
- * other. */
+/* optimizer.c - AdamW state of this rank's ranges: moments (moments.h) and the masters'
+ * remainders, all ranges one after the other. */
 #include "optim/optimizer.h"
 
 #include "base/memory.h"
+#include "optim/moments.h"
 
 #include <math.h>
 
@@ -22,10 +23,9 @@ struct hy3_optimizer {
     const struct hy3_backend *updater; /* the backend, or the CPU's for state in host memory */
     struct hy3_optimizer_options options;
     struct hy3_range *ranges;
-    int64_t *at;     /* [count+1] where each range begins in m and v */
-    int64_t *low_at; /* [count+1] in low, where fp32 weights have nothing */
+    int64_t *low_at; /* [count+1] where each range begins in low; fp32 weights have nothing there */
     int count;
-    float *m, *v;                    /* placed */
+    struct hy3_moments moments;      /* placed */
     int16_t *low;                    /* placed */
     double *device_sums, *host_sums; /* [count] sum of squares of each range */
     int64_t piece;                   /* PIECE, or the largest range if that is less */
@@ -59,15 +59,14 @@ static bool is_weight_staged(const struct hy3_optimizer *o, const struct hy3_ran
 static hy3_status copy_ranges(struct hy3_optimizer *o, const struct hy3_range *ranges, int count)
 {
     HY3_TRY(hy3_alloc(&o->ranges, (size_t)count, sizeof *o->ranges));
-    HY3_TRY(hy3_alloc(&o->at, (size_t)count + 1, sizeof *o->at));
     HY3_TRY(hy3_alloc(&o->low_at, (size_t)count + 1, sizeof *o->low_at));
     HY3_TRY(hy3_device_host_array(&o->backend->device, (size_t)count, sizeof *o->host_sums,
                                   &o->host_sums));
     for (int i = 0; i < count; i++) {
-        int64_t padded = (ranges[i].count + 15) / 16 * 16; /* 64 bytes */
+        int64_t used = hy3_moments_lead(&ranges[i]) + ranges[i].count;
+        int64_t padded = (used + 15) / 16 * 16; /* 64 bytes */
 
         o->ranges[i] = ranges[i];
-        o->at[i + 1] = o->at[i] + padded;
         o->low_at[i + 1] = o->low_at[i] + (is_split(&ranges[i]) ? padded : 0);
     }
     o->count = count;
@@ -115,12 +114,11 @@ static hy3_status allocate(struct hy3_optimizer *o)
 {
     const struct hy3_device *device = &o->backend->device;
     const struct hy3_placement *placement = &o->options.placement;
-    size_t total = (size_t)o->at[o->count], low = (size_t)o->low_at[o->count];
+    size_t low = (size_t)o->low_at[o->count];
     void *sums = NULL;
     int64_t largest = 0;
 
-    HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->m, &o->m));
-    HY3_TRY(hy3_placement_alloc(device, placement, total * sizeof *o->v, &o->v));
+    HY3_TRY(hy3_moments_open(device, placement, o->ranges, o->count, &o->moments));
     if (low > 0)
         HY3_TRY(hy3_placement_alloc(device, placement, low * sizeof *o->low, &o->low));
     HY3_TRY(device->alloc((size_t)o->count * sizeof(double), &sums));
@@ -162,32 +160,28 @@ done:
 void hy3_optimizer_free(struct hy3_optimizer *o)
 {
     const struct hy3_device *device;
-    size_t total, low;
+    size_t low;
 
     if (!o)
         return;
     device = &o->backend->device;
     (void)device->synchronize(NULL); /* copies of get and put */
     close_stages(o);
-    total = o->count > 0 ? (size_t)o->at[o->count] : 0;
     low = o->count > 0 ? (size_t)o->low_at[o->count] : 0;
-    hy3_placement_free(device, &o->options.placement, total * sizeof *o->m, o->m);
-    hy3_placement_free(device, &o->options.placement, total * sizeof *o->v, o->v);
+    hy3_moments_close(&o->moments);
     hy3_placement_free(device, &o->options.placement, low * sizeof *o->low, o->low);
     for (int i = 0; i < 2; i++)
         device->free_host(o->host[i]);
     device->free(o->device_sums);
     device->free_host(o->host_sums);
     hy3_free(o->ranges);
-    hy3_free(o->at);
     hy3_free(o->low_at);
     hy3_free(o);
 }
 
 size_t hy3_optimizer_bytes(const struct hy3_optimizer *o)
 {
-    return (size_t)o->at[o->count] * (sizeof *o->m + sizeof *o->v) +
-           (size_t)o->low_at[o->count] * sizeof *o->low;
+    return hy3_moments_bytes(&o->moments) + (size_t)o->low_at[o->count] * sizeof *o->low;
 }
 
 hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *stream, double *sum,
@@ -228,20 +222,20 @@ static struct hy3_adamw update_of(const struct hy3_optimizer *o, const struct hy
                               .eps = o->options.eps,
                               .decay = range->decay ? o->options.weight_decay : 0,
                               .grad_scale = grad_scale,
-                              .dtype = range->dtype};
+                              .dtype = range->dtype,
+                              .seed = o->options.seed};
+}
+
+static int16_t *low_at(const struct hy3_optimizer *o, int range, int64_t first)
+{
+    return o->low + o->low_at[range] + hy3_moments_lead(&o->ranges[range]) + first;
 }
 
 /* Where the state of a range's element `first` lies. */
 static void set_state(const struct hy3_optimizer *o, int range, int64_t first, struct hy3_adamw *a)
 {
-    a->m = o->m + o->at[range] + first;
-    a->v = o->v + o->at[range] + first;
-    a->low = is_split(&o->ranges[range]) ? o->low + o->low_at[range] + first : NULL;
-}
-
-static int64_t piece_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
-{
-    return hy3_span_piece((struct hy3_span){0, range->count}, first, o->piece).count;
+    hy3_moments_set(&o->moments, range, first, a);
+    a->low = is_split(&o->ranges[range]) ? low_at(o, range, first) : NULL;
 }
 
 static char *weight_at(const struct hy3_optimizer *o, const struct hy3_range *range, int64_t first)
@@ -254,7 +248,7 @@ static hy3_status copy_in(struct hy3_optimizer *o, const struct hy3_range *range
                           struct stage *s)
 {
     const struct hy3_device *device = &o->backend->device;
-    size_t n = (size_t)piece_at(o, range, first);
+    size_t n = (size_t)hy3_moments_piece(range, first, o->piece);
 
     if (is_weight_staged(o, range))
         HY3_TRY(
@@ -270,7 +264,7 @@ static hy3_status update_piece(struct hy3_optimizer *o, int index, int64_t first
     const struct hy3_range *range = &o->ranges[index];
     bool is_here = o->updater == o->backend;
 
-    a->n = piece_at(o, range, first);
+    a->n = hy3_moments_piece(range, first, o->piece);
     a->weight = is_weight_staged(o, range) ? s->weight : weight_at(o, range, first);
     a->grad = s->grad;
     set_state(o, index, first, a);
@@ -290,11 +284,12 @@ static hy3_status update_staged(struct hy3_optimizer *o, int index, struct hy3_a
     int turn = 0;
 
     HY3_TRY(copy_in(o, range, 0, &o->stages[turn]));
-    for (int64_t first = 0; first < range->count; first += o->piece) {
+    for (int64_t first = 0, end; first < range->count; first = end) {
         int next = (turn + 1) % STAGES;
 
-        if (first + o->piece < range->count)
-            HY3_TRY(copy_in(o, range, first + o->piece, &o->stages[next]));
+        end = first + hy3_moments_piece(range, first, o->piece);
+        if (end < range->count)
+            HY3_TRY(copy_in(o, range, end, &o->stages[next]));
         HY3_TRY(update_piece(o, index, first, &o->stages[turn], a));
         turn = next;
     }
@@ -326,6 +321,7 @@ static hy3_status order_stages(struct hy3_optimizer *o, struct hy3_stream *strea
 hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream, int64_t step,
                               double learning_rate, double grad_scale)
 {
+    hy3_moments_updated(&o->moments);
     HY3_TRY(order_stages(o, stream, true));
     for (int i = 0; i < o->count; i++) {
         const struct hy3_range *range = &o->ranges[i];
@@ -344,14 +340,6 @@ hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream
     return order_stages(o, stream, false);
 }
 
-/* Element `i` of a range's field, which is fp32 where it is kept. */
-static float *plain_at(const struct hy3_optimizer *o, enum hy3_field field, int range, int64_t i)
-{
-    if (field == HY3_MASTER)
-        return (float *)o->ranges[range].weight + i;
-    return (field == HY3_ADAM_M ? o->m : o->v) + o->at[range] + i;
-}
-
 /* A piece of a split master to or from its two halves. */
 static hy3_status copy_split(const struct hy3_optimizer *o, int range, struct hy3_span piece,
                              float *values, bool put)
@@ -359,7 +347,7 @@ static hy3_status copy_split(const struct hy3_optimizer *o, int range, struct hy
     const struct hy3_device *device = &o->backend->device;
     size_t bytes = (size_t)piece.count * sizeof(hy3_bf16);
     hy3_bf16 *high = o->host[0], *weight = (hy3_bf16 *)o->ranges[range].weight + piece.first;
-    int16_t *low = o->host[1], *kept = o->low + o->low_at[range] + piece.first;
+    int16_t *low = o->host[1], *kept = low_at(o, range, piece.first);
 
     if (put) {
 #pragma omp parallel for schedule(static)
@@ -385,7 +373,7 @@ static void copy_floats(float *to, const float *from, int64_t count)
         to[i] = from[i];
 }
 
-/* A piece that is fp32 where it is kept. */
+/* A piece of a master that is its weight. */
 static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t count,
                              float *values, bool put)
 {
@@ -401,32 +389,44 @@ static hy3_status copy_plain(const struct hy3_optimizer *o, float *kept, int64_t
     return HY3_OK;
 }
 
-static hy3_status copy_field(const struct hy3_optimizer *o, enum hy3_field field, int range,
-                             struct hy3_span span, float *values, bool put)
+static hy3_status copy_master(const struct hy3_optimizer *o, int range, struct hy3_span piece,
+                              float *values, bool put)
 {
-    HY3_ASSERT(range < o->count && span.first >= 0 && hy3_span_end(span) <= o->ranges[range].count);
-    for (int64_t i = 0; i < span.count; i += o->piece) {
-        struct hy3_span piece = hy3_span_piece(span, i, o->piece);
-
-        if (field == HY3_MASTER && is_split(&o->ranges[range]))
-            HY3_TRY(copy_split(o, range, piece, values + i, put));
-        else
-            HY3_TRY(copy_plain(o, plain_at(o, field, range, piece.first), piece.count, values + i,
-                               put));
-    }
-    return HY3_OK;
+    if (is_split(&o->ranges[range]))
+        return copy_split(o, range, piece, values, put);
+    return copy_plain(o, (float *)o->ranges[range].weight + piece.first, piece.count, values, put);
 }
 
 hy3_status hy3_optimizer_put(struct hy3_optimizer *o, enum hy3_field field, int range,
                              struct hy3_span span, const float *values)
 {
-    return copy_field(o, field, range, span, (float *)(uintptr_t)values, true);
+    HY3_ASSERT(range < o->count && span.first >= 0 && hy3_span_end(span) <= o->ranges[range].count);
+    for (int64_t i = 0; i < span.count; i += o->piece) {
+        struct hy3_span piece = hy3_span_piece(span, i, o->piece);
+
+        if (field == HY3_MASTER)
+            HY3_TRY(copy_master(o, range, piece, (float *)(uintptr_t)values + i, true));
+        else
+            HY3_TRY(hy3_moments_put(&o->moments, field == HY3_ADAM_M, range, piece, values + i,
+                                    o->host));
+    }
+    return HY3_OK;
 }
 
 hy3_status hy3_optimizer_get(const struct hy3_optimizer *o, enum hy3_field field, int range,
                              struct hy3_span span, float *values)
 {
-    return copy_field(o, field, range, span, values, false);
+    HY3_ASSERT(range < o->count && span.first >= 0 && hy3_span_end(span) <= o->ranges[range].count);
+    for (int64_t i = 0; i < span.count; i += o->piece) {
+        struct hy3_span piece = hy3_span_piece(span, i, o->piece);
+
+        if (field == HY3_MASTER)
+            HY3_TRY(copy_master(o, range, piece, values + i, false));
+        else
+            HY3_TRY(hy3_moments_get(&o->moments, field == HY3_ADAM_M, range, piece, values + i,
+                                    o->host));
+    }
+    return HY3_OK;
 }
 
 double hy3_clip_factor(double norm, double max_norm)

@@ -5,12 +5,13 @@
  * ranks: the caller describes the ranges and sums the norm over ranks.
  *
  * The fp32 master of a bf16 weight is the weight and 16 bits more (base/dtype.h, hy3_split), so the
- * state of a weight is 10 bytes instead of 12. An fp32 weight is its own master. State in host
- * memory is updated by the CPU. */
+ * state of a weight is 10 bytes instead of 12, and less where moments are not fp32 (moments.h). An
+ * fp32 weight is its own master. State in host memory is updated by the CPU. */
 #pragma once
 
 #include "backend/placement.h"
 #include "model/values.h"
+#include "optim/range.h"
 
 struct hy3_optimizer; /* opaque */
 
@@ -20,18 +21,10 @@ struct hy3_optimizer_options {
      * hy3_sharded_optimizer_open gives it to their ranges */
     double b_rate;
     struct hy3_placement placement; /* of moments and masters */
-};
-
-struct hy3_range {
-    const char *name;  /* of the tensor, for messages; kept until hy3_optimizer_free */
-    void *weight;      /* [count]; kept */
-    hy3_dtype dtype;   /* of the weight */
-    bool on_host;      /* the weight is in host memory, else on the device */
-    const float *grad; /* [count] device; kept */
-    int64_t count;
-    bool decay;           /* weight decay applies */
-    double rate;          /* factor of the learning rate */
-    struct hy3_span norm; /* of the range: what this rank adds to the gradient norm */
+    /* of tensors of HY3_MOMENTS_LEAST elements or more; hy3_sharded_optimizer_open gives it to
+     * their ranges */
+    enum hy3_moment_format moments;
+    uint64_t seed; /* for rounding bf16 moments */
 };
 
 /* Local. Moments are zero; masters are the weights, also if these change before the first step. The

@@ -7,7 +7,8 @@
 
 #include <math.h>
 
-static void add_range(struct hy3_sharded_optimizer *o, int index, double b_rate)
+static void add_range(struct hy3_sharded_optimizer *o, int index,
+                      const struct hy3_optimizer_options *options)
 {
     const struct hy3_param *p = &hy3_store_params(o->store)->params[index];
     struct hy3_range *r = &o->ranges[o->range_count];
@@ -29,8 +30,12 @@ static void add_range(struct hy3_sharded_optimizer *o, int index, double b_rate)
                             .grad = own.grad,
                             .count = own.span.count,
                             .decay = p->decay,
-                            .rate = p->part == HY3_LORA_B ? b_rate : 1,
-                            .norm = norm};
+                            .rate = p->part == HY3_LORA_B ? options->b_rate : 1,
+                            .norm = norm,
+                            .moments =
+                                p->count < HY3_MOMENTS_LEAST ? HY3_MOMENTS_FP32 : options->moments,
+                            .tensor = index,
+                            .first = own.span.first};
     o->spans[o->range_count] = own.span;
     o->range_of[index] = o->range_count++;
 }
@@ -45,7 +50,7 @@ static hy3_status open_local(struct hy3_sharded_optimizer *o,
     HY3_TRY(hy3_alloc(&o->spans, count, sizeof *o->spans));
     HY3_TRY(hy3_alloc(&o->range_of, count, sizeof *o->range_of));
     for (int i = 0; i < params->count; i++)
-        add_range(o, i, options->b_rate);
+        add_range(o, i, options);
     return hy3_optimizer_create(o->backend, options, o->ranges, o->range_count, &o->optimizer);
 }
 

@@ -10,6 +10,7 @@
 #include "backend/dims.h"
 #include "backend/gpu.h"
 #include "backend/mirror.h"
+#include "backend/moments.h"
 #include "backend/parcels.h"
 #include "backend/reference.h"
 #include "support/test.h"
@@ -391,6 +392,45 @@ static void adamw_case(const struct hy3_kernels *k, const struct dims *d)
         master[i] = a.low ? hy3_join(((hy3_bf16 *)a.weight)[i], a.low[i]) : ((float *)a.weight)[i];
 }
 
+/* One step without memory of the ones before, where every program has the same moments: then codes
+ * and random roundings are the same, too. Elements of a tensor from `first` on. */
+static void moment_case(const struct hy3_kernels *k, const struct dims *d,
+                        enum hy3_moment_format format, int64_t first)
+{
+    int64_t n = d->T * d->H, blocks = hy3_moment_blocks(first, n);
+    struct hy3_adamw a = {.n = n, .step = 1, .lr = 1e-2, .eps = 1e-8, .grad_scale = 0.5};
+    float *grad = in(n, HY3_FP32);
+
+    for (int64_t i = 0; i < n; i++) /* of all sizes; a block with zeros alone */
+        grad[i] = (first + i) / HY3_MOMENT_BLOCK == 1 ? 0 : ldexpf(grad[i], (int)(i % 37) - 30);
+    a.moments = format;
+    a.first = first;
+    a.tensor = 5;
+    a.seed = 1ull << 40 | 3;
+    a.dtype = d->dtype;
+    a.weight = out(n, d->dtype);
+    a.low = d->dtype == HY3_FP32 ? NULL : (int16_t *)(uintptr_t)in(n, HY3_BF16);
+    a.m = out_exact(n, hy3_moment_size(format));
+    a.v = out_exact(n, hy3_moment_size(format));
+    a.m_scale = format == HY3_MOMENTS_8BIT ? out_exact(blocks, sizeof(float)) : NULL;
+    a.v_scale = format == HY3_MOMENTS_8BIT ? out_exact(blocks, sizeof(float)) : NULL;
+    a.grad = grad;
+    assert_ok(k->adamw(NULL, &a));
+}
+
+static void adamw_8bit_case(const struct hy3_kernels *k, const struct dims *d)
+{
+    moment_case(k, d, HY3_MOMENTS_8BIT, 0);
+    moment_case(k, d, HY3_MOMENTS_8BIT, 7 * HY3_MOMENT_BLOCK + 64);
+    moment_case(k, d, HY3_MOMENTS_8BIT, 101);
+}
+
+static void adamw_bf16_case(const struct hy3_kernels *k, const struct dims *d)
+{
+    moment_case(k, d, HY3_MOMENTS_BF16, 0);
+    moment_case(k, d, HY3_MOMENTS_BF16, 103);
+}
+
 typedef void (*kernel_case)(const struct hy3_kernels *, const struct dims *);
 
 /* Runs a case from the same seed; the outputs are moved to `into`, their memory stays until
@@ -478,7 +518,7 @@ static void check_gpu(kernel_case body, const char *name)
 
 /* clang-format off */
 #define CASES(X) X(gemm) X(grouped_gemm) X(embedding) X(rmsnorm) X(rope) X(attention) X(cached_attention) X(router) \
-                 X(dispatch) X(parcels) X(passed_on) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw)
+                 X(dispatch) X(parcels) X(passed_on) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw) X(adamw_8bit) X(adamw_bf16)
 #define X(op)                                                                                        \
     static void op##_on_avx512(void **state) { (void)state; check_cpu(op##_case, "avx512", #op); }       \
     static void op##_on_avx2(void **state) { (void)state; check_cpu(op##_case, "avx2", #op); }           \

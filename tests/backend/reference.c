@@ -2,6 +2,7 @@
 /* reference.c - the kernels from their formulas, one element after the other. */
 #include "backend/reference.h"
 
+#include "backend/formats.h"
 #include "backend/labels.h"
 #include "base/memory.h"
 #include "base/random.h"
@@ -525,24 +526,32 @@ FUNCTION(square_sum, square_sum)
 
 FUNCTION(adamw, adamw)
 {
+    float *ms, *vs;
+
     UNUSED;
+    HY3_TRY(hy3_alloc(&ms, (size_t)a->n, sizeof *ms));
+    HY3_TRY(hy3_alloc(&vs, (size_t)a->n, sizeof *vs));
     for (int64_t i = 0; i < a->n; i++) {
         float w =
             a->low ? hy3_join(((hy3_bf16 *)a->weight)[i], a->low[i]) : ((float *)a->weight)[i];
         double g = a->grad[i] * a->grad_scale;
-        double m = a->beta1 * a->m[i] + (1 - a->beta1) * g;
-        double v = a->beta2 * a->v[i] + (1 - a->beta2) * g * g;
+        double m = a->beta1 * get_moment(a, true, i) + (1 - a->beta1) * g;
+        double v = a->beta2 * get_moment(a, false, i) + (1 - a->beta2) * g * g;
         double m_hat = m / (1 - pow(a->beta1, (double)a->step));
         double v_hat = v / (1 - pow(a->beta2, (double)a->step));
 
-        a->m[i] = (float)m;
-        a->v[i] = (float)v;
+        ms[i] = (float)m;
+        vs[i] = (float)v;
         w = (float)(w * (1 - a->lr * a->decay) - a->lr * m_hat / (sqrt(v_hat) + a->eps));
         if (a->low)
             ((hy3_bf16 *)a->weight)[i] = hy3_split(w, &a->low[i]);
         else
             ((float *)a->weight)[i] = w;
     }
+    put_moments(a, true, ms);
+    put_moments(a, false, vs);
+    hy3_free(ms);
+    hy3_free(vs);
     return HY3_OK;
 }
 

@@ -28,6 +28,17 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     [ "$status" -eq 1 ] || fail "$(shown)"
 }
 
+@test "moments of 8 bits or bf16 take 4 and 6 bytes a weight instead of 10" {
+    optimizer() { hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 64 offload=none "$@" |
+        awk '$1 == "optimizer" { print $2 }'; }
+    awk -v a="$(optimizer)" -v b="$(optimizer optim=adamw_8bit)" \
+        -v c="$(optimizer optim=adamw_bf16)" 'BEGIN { exit !(b / a > 0.402 && b / a < 0.405 &&
+            c / a > 0.599 && c / a < 0.602) }' || fail "$(optimizer) and others"
+    run_ok hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 64 --device-memory 80GB \
+        offload=none optim=adamw_8bit
+    grep -q "^fits" "$OUT"
+}
+
 @test "a run that does not fit is refused with what would" {
     capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
         --host-memory 2TB

@@ -32,6 +32,7 @@ c_flags="-std=gnu17 -O2 -g -I$source/tests/gpu/shim $include"
 kernels="adamw attention device elementwise embedding gemm loss permute rmsnorm rope router swiglu
     tiles"
 tested="src/base/error src/base/memory src/base/printable src/base/random src/base/dtype
+    src/backend/moments
     tests/backend/reference tests/backend/mirror tests/backend/kernels"
 
 [ -x "$nvcc" ] || { echo "gpu-check: error: no nvcc found; set NVCC or add it to PATH"; exit 1; }
@@ -68,7 +69,7 @@ for file in $tested; do
     gcc $c_flags -c "$source/$file.c" -o "$build/$(basename $file).o"
 done
 wait
-for name in error memory printable random dtype; do objects+=("$build/$name.o"); done
+for name in error memory printable random dtype moments; do objects+=("$build/$name.o"); done
 if [ -n "${HY3_EMULATED:-}" ]; then
     for name in faults fibers runtime warp cublas; do
         $cxx -c "$source/cuda/emulation/$name.cpp" -o "$build/emu_$name.o"

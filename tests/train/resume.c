@@ -40,6 +40,13 @@ static const struct task narrow = {"bf16", "model.safetensors", {"bf16=true", "l
 static const struct task attention = {
     "attention", "model.safetensors", {"bf16=true", "finetuning_type=attention"}};
 
+static const struct task coded = {
+    "8bit", "model.safetensors", {"bf16=true", "logging_steps=1", "optim=adamw_8bit"}};
+static const struct task plain = {
+    "fp32 moments", "model.safetensors", {"bf16=true", "logging_steps=1"}};
+static const struct task rounded = {
+    "bf16 moments", "model.safetensors", {"bf16=true", "logging_steps=1", "optim=adamw_bf16"}};
+
 static const char *path_of(const char *name, const char *below)
 {
     static char paths[4][HY3_PATH_MAX];
@@ -256,6 +263,57 @@ static void another_layout_continues_with_the_same_numbers(void **state)
     check_elastic(&lora, &four_1, &four_full);
     check_elastic(&full, &four_full, &one);
     check_elastic(&lora, &one, &four);
+}
+
+static void moments_of_fewer_bytes_continue_bit_for_bit(void **state)
+{
+    static const struct layout layouts[] = {
+        {1, {"zero_stage=3", DIVIDED, "offload=optimizer"}},
+        {2, {"zero_stage=1", "expert_parallel_size=2", "save_async=true"}},
+        {3, {"zero_stage=3", DIVIDED, "expert_parallel_size=1"}},
+        {4, {"zero_stage=2", "zero_group_size=2"}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        check_same_bits(&coded, &layouts[i]);
+        check_same_bits(&rounded, &layouts[i]);
+    }
+}
+
+/* Runs on from a checkpoint with moments of another format, on another layout. */
+static void check_formats(const struct task *task, const struct layout *from,
+                          const struct layout *to, const char *optim)
+{
+    const char *const more[] = {go_on[0], go_on[1], optim, NULL};
+
+    if (from->ranks > hy3_size(MPI_COMM_WORLD) || to->ranks > hy3_size(MPI_COMM_WORLD))
+        return;
+    assert_all(train("whole", task, from, afresh) == HY3_OK);
+    cut_short("whole", "cut");
+    assert_all(train("cut", task, to, more) == HY3_OK);
+    for (size_t i = 0; hy3_rank(MPI_COMM_WORLD) == 0 && i < STEPS; i++) {
+        json_t *x = hy3_test_logged(path_of("whole", ""), i);
+        json_t *y = hy3_test_logged(path_of("cut", ""), i);
+
+        hy3_assert_within("loss", fabs(hy3_json_number(x, "loss") - hy3_json_number(y, "loss")),
+                          i < MIDDLE ? 0 : 2e-2);
+        json_decref(x);
+        json_decref(y);
+    }
+}
+
+static void a_run_continues_with_moments_of_another_format(void **state)
+{
+    static const struct layout one = {1, {"zero_stage=0"}};
+    static const struct layout four = {4, {"zero_stage=3", DIVIDED, "expert_parallel_size=2"}};
+
+    (void)state;
+    check_formats(&coded, &one, &one, "optim=adamw");
+    check_formats(&plain, &one, &one, "optim=adamw_8bit");
+    check_formats(&coded, &one, &four, "optim=adamw_8bit");
+    check_formats(&coded, &four, &one, "optim=adamw_bf16");
+    check_formats(&rounded, &four, &one, "optim=adamw_8bit");
 }
 
 /* Rows of 128 tokens: an epoch has a full step of 12 and a partial one. */
@@ -497,6 +555,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_layout_continues_bit_for_bit),
         cmocka_unit_test(another_layout_continues_with_the_same_numbers),
+        cmocka_unit_test(moments_of_fewer_bytes_continue_bit_for_bit),
+        cmocka_unit_test(a_run_continues_with_moments_of_another_format),
         cmocka_unit_test(a_packed_run_continues_as_others_do),
         cmocka_unit_test(a_damaged_checkpoint_is_skipped),
         cmocka_unit_test(a_checkpoint_of_another_run_is_refused),

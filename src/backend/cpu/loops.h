@@ -6,6 +6,7 @@
 #pragma once
 
 #include "backend/adamw.h"
+#include "backend/moments.h"
 #include "base/dtype.h"
 
 struct hy3_loops {
@@ -30,6 +31,16 @@ struct hy3_loops {
     void (*split)(const float *x, hy3_bf16 *high, int16_t *low, int64_t n);
     void (*adamw)(float *w, float *m, float *v, const float *g, const struct hy3_adamw_step *step,
                   int64_t n);
+    float (*max_abs)(const float *x, int64_t n); /* 0 if n is 0 */
+    /* x = value of its code * scale; and the codes of x / scale, scale > 0 */
+    void (*decode)(const struct hy3_moment_book *book, const uint8_t *codes, float scale, float *x,
+                   int64_t n);
+    void (*encode)(const struct hy3_moment_book *book, const float *x, float scale, uint8_t *codes,
+                   int64_t n);
+    /* out[4 i .. 4 i + 3] = the words of hy3_random at low = first + i, for n of them */
+    void (*random)(const uint32_t key[2], uint64_t high, uint64_t first, uint32_t *out, int64_t n);
+    /* y = x, up with the probability of (word >> shift) % 65536 + rest >= 65536 */
+    void (*narrow_random)(const float *x, const uint32_t *words, int shift, hy3_bf16 *y, int64_t n);
     /* C[M,N] += A B with A[m,k] at A[m row + k column], B [K,N] and C [M,N] with row strides; N a
      * multiple of 16. For tiles that stay in the cache. C overlaps neither A nor B. */
     void (*tile)(int64_t M, int64_t N, int64_t K, const float *A, int64_t row, int64_t column,

@@ -51,6 +51,8 @@ const struct hy3_backend *hy3_cpu_backend(const char *isa)
     if (!loops)
         return NULL;
     hy3_cpu_loops = loops;
+    (void)hy3_moment_book(false);
+    (void)hy3_moment_book(true);
     hy3_cpu_bf16_products = loops == &hy3_loops_avx512; /* oneDNN's bf16 product wants AVX-512 */
     ready = table;
     ready.device = hy3_cpu_device;

@@ -87,11 +87,12 @@ static struct hy3_cost cost_attention_backward(const struct hy3_attention *a)
                              flops, 4};
 }
 
-/* Reads and writes weight, its lower half, both moments; reads the gradient. */
+/* Reads and writes weight, its lower half, both moments; reads the gradient. Scales are not
+ * counted. */
 static struct hy3_cost cost_adamw(const struct hy3_adamw *a)
 {
     const struct hy3_rates *r = hy3_timeline_rates();
-    double bytes = 28 * (double)a->n;
+    double bytes = (12 + 4 * (double)hy3_moment_size(a->moments)) * (double)a->n;
 
     if (hy3_dry_is_host(a->m) || !r->overlap) /* a CPU's memory is its host's */
         return (struct hy3_cost){HY3_ELEMENTWISE, bytes / r->host_memory, 0, 0};

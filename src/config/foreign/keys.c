@@ -148,7 +148,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("deepspeed_config", ALL, DEEPSPEED, "zero_stage", NULL, NULL),
     MAP("fsdp", ALL, FSDP, "zero_stage", NULL, "full_shard: 3, shard_grad_op: 2, no_shard: 0; offload: full"),
     OURS("make_moe_param_leaf_module", PY),
-    {"optim", ALL, HY3_FOREIGN_CHECKED, HY3_HOW_NAMED, NULL, ADAMW, "hy3 trains with AdamW; leave it out"},
+    {"optim", ALL, HY3_FOREIGN_CHECKED, HY3_HOW_NAMED, NULL, ADAMW, "hy3 trains with AdamW; for its own 8-bit moments leave it out and give optim = adamw_8bit as an argument"},
     {"torch_dtype", SWIFT, HY3_FOREIGN_CHECKED, HY3_HOW_NAMED, NULL, "bfloat16 bf16 auto", "weights are bf16 with fp32 masters; bf16 = false for fp32"},
 
     /* no meaning here */

@@ -192,11 +192,27 @@ static void map_name(const char *key, char out[64])
     snprintf(out, 64, "%.*s", (int)strcspn(key, "."), key);
 }
 
+/* Whether an argument beside the file names a choice that hy3 has under the same key. */
+static bool is_our_choice(const struct hy3_setting *s)
+{
+    const struct hy3_option *o = hy3_option_find(hy3_options, s->key);
+    const char *text = hy3_setting_text(s);
+
+    if (!o || o->type != HY3_CHOICE || !text || strncmp(s->where, "argument '", 10) != 0)
+        return false;
+    for (int i = 0; o->words[i]; i++)
+        if (strcmp(o->words[i], text) == 0)
+            return true;
+    return false;
+}
+
 static hy3_status check(struct hy3_translation *t, const struct hy3_foreign_key *k,
                         const struct hy3_setting *s)
 {
     const char *text = hy3_setting_text(s);
 
+    if (is_our_choice(s))
+        return hy3_put_plain(t, s, s->key, NULL);
     if (hy3_is_off(s) && is_among(k->values, "0"))
         return HY3_OK;
     if (text && is_among(k->values, text))
