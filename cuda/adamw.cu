@@ -15,11 +15,12 @@ enum { THREADS = 256 };
 HY3_DEVICE float adamw_element(const struct hy3_adamw_step &s, float w, float *m, float *v,
                                float grad)
 {
-    float g = grad * s.grad_scale;
+    float g = __fmul_rn(grad, s.grad_scale), root;
 
-    *m += s.m_share * (g - *m);
-    *v = s.v_keep * *v + s.v_share * g * g;
-    return w * s.keep - s.step_size * (*m / (sqrtf(*v) * s.inverse_v_root + s.eps));
+    *m = __fadd_rn(*m, __fmul_rn(s.m_share, __fsub_rn(g, *m)));
+    *v = __fadd_rn(__fmul_rn(s.v_keep, *v), __fmul_rn(__fmul_rn(s.v_share, g), g));
+    root = __fadd_rn(__fmul_rn(sqrtf(*v), s.inverse_v_root), s.eps);
+    return __fsub_rn(__fmul_rn(w, s.keep), __fmul_rn(s.step_size, *m / root));
 }
 
 /* N fp32 weights: stored as they are, or in two halves as by hy3_join and hy3_split of

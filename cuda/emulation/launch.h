@@ -210,6 +210,21 @@ template <class T> static inline T atomicAdd(T *p, T value)
     }
 }
 
+static inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+
+static inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+
+static inline float __fsub_rn(float a, float b)
+{
+    return a - b;
+}
+
 static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);

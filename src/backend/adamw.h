@@ -2,7 +2,10 @@
 /* adamw.h - the factors of an AdamW update, formed once in double and applied in fp32 by every
  * backend: of g = grad_scale grad, m += m_share (g - m), v = v_keep v + v_share g g,
  * w = keep w - step_size m / (sqrt(v) inverse_v_root + eps). Decoupled weight decay and the
- * correction of both averages: Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2. */
+ * correction of both averages: Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2.
+ *
+ * Each operation is rounded, none is fused with another, so that the CPU gives the bits of the GPU
+ * for the part of the state that is in host memory. */
 #pragma once
 
 #include "backend/kernels.h"
