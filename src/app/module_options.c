@@ -51,11 +51,25 @@ static hy3_status read_selection(const struct hy3_config *config, struct hy3_sel
     return HY3_OK;
 }
 
-static struct hy3_placement placement(const struct hy3_config *config, enum hy3_offload what)
+/* Of `full` the first half of the ratio is optimizer state and the second weights: state in host
+ * memory costs a copy of a gradient and a weight in each step, weights two copies in each
+ * micro-batch. */
+static double offload_ratio(const struct hy3_config *config, enum hy3_offload what)
 {
-    return (struct hy3_placement){.host = config->offload == what ||
-                                          config->offload == HY3_OFFLOAD_full,
-                                  .directory = config->offload_dir};
+    double ratio = config->offload_ratio;
+
+    if (config->offload == what)
+        return ratio;
+    if (config->offload != HY3_OFFLOAD_full)
+        return 0;
+    return what == HY3_OFFLOAD_optimizer ? fmin(1, 2 * ratio) : fmax(0, 2 * ratio - 1);
+}
+
+struct hy3_offloading hy3_module_options_offload(const struct hy3_config *config,
+                                                 enum hy3_offload what)
+{
+    return (struct hy3_offloading){.ratio = offload_ratio(config, what),
+                                   .directory = config->offload_dir};
 }
 
 hy3_status hy3_module_options_model(const struct hy3_config *config,
@@ -74,7 +88,7 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
         (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
                                    .zero_stage = (int)config->zero_stage,
                                    .whole_experts = config->make_moe_param_leaf_module,
-                                   .placement = placement(config, HY3_OFFLOAD_param),
+                                   .offload = hy3_module_options_offload(config, HY3_OFFLOAD_param),
                                    .persistence = config->stage3_param_persistence_threshold,
                                    .prefetch = config->stage3_prefetch_bucket_size,
                                    .reuse = config->stage3_max_reuse_distance};
@@ -95,7 +109,6 @@ struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_confi
                                           .eps = c->adam_epsilon,
                                           .weight_decay = c->weight_decay,
                                           .b_rate = c->loraplus_lr_ratio,
-                                          .placement = placement(c, HY3_OFFLOAD_optimizer),
                                           .moments = moments[c->optim],
                                           .seed = (uint64_t)c->seed};
 }

@@ -17,6 +17,12 @@ enum hy3_training hy3_module_options_training(const struct hy3_config *config);
 hy3_status hy3_module_options_model(const struct hy3_config *config,
                                     struct hy3_loaded_model_options *out);
 
+/* How much of the weights (HY3_OFFLOAD_param) or of the optimizer state is in host memory; what
+ * `auto` has become must be known (plan.h). The directory is borrowed. */
+struct hy3_offloading hy3_module_options_offload(const struct hy3_config *config,
+                                                 enum hy3_offload what);
+
+/* Without the placement of the state. */
 struct hy3_optimizer_options hy3_module_options_optimizer(const struct hy3_config *config);
 
 /* Local. Whether the model can do what the configuration asks for. Errors: HY3_EUSAGE. */

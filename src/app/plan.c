@@ -3,11 +3,14 @@
 #include "app/plan.h"
 
 #include "app/module_options.h"
+#include "app/offload.h"
 #include "app/rehearsal.h"
 #include "app/save.h"
 #include "backend/dry/dry.h"
 #include "base/file.h"
 #include "ckpt/state/state.h"
+
+#include <math.h>
 
 static struct hy3_group planned_group(int size, int apart)
 {
@@ -67,6 +70,7 @@ static void add_lap(bool profile, struct hy3_plan *plan, struct hy3_timing *timi
     plan->gathered_sent += times * counts.gathered;
     plan->scattered += times * counts.scattered;
     plan->exchanged += times * counts.exchanged;
+    plan->copied += times * counts.copied;
     hy3_dry_forget_traffic();
 }
 
@@ -172,9 +176,9 @@ static double nccl_bytes(const struct hy3_config *config, const struct hy3_layou
     return bytes;
 }
 
-/* The plan with expert groups of P ranks. */
-static hy3_status make(const struct hy3_config *config, const struct hy3_shape *shape,
-                       const struct hy3_plan_options *options, int P, struct hy3_plan *plan)
+/* The plan with expert groups of P ranks, as configured. */
+static hy3_status make_one(const struct hy3_config *config, const struct hy3_shape *shape,
+                           const struct hy3_plan_options *options, int P, struct hy3_plan *plan)
 {
     hy3_status status = HY3_OK;
     struct hy3_rehearsal r = {.config = config};
@@ -203,11 +207,11 @@ static hy3_status make(const struct hy3_config *config, const struct hy3_shape *
     plan->weights = (double)memory.weights;
     plan->grads = (double)memory.grads;
     plan->gathered = (double)memory.gathered;
-    plan->optimizer = (double)hy3_optimizer_bytes(r.optimizer.optimizer);
+    plan->optimizer = (double)hy3_sharded_optimizer_bytes(&r.optimizer);
     plan->workspace = (double)hy3_pass_bytes(r.pass);
     plan->mpi = config->device == HY3_DEVICE_cpu ? counts.largest_sum : 0;
     plan->kernels = kernel_bytes(config, shape);
-    plan->nccl = nccl_bytes(config, &layout);
+    plan->nccl = options->nccl_is_open ? 0 : nccl_bytes(config, &layout);
     plan->device = (double)counts.device_peak + plan->kernels + plan->nccl;
     plan->host = (double)counts.host_peak + plan->saving + plan->mpi;
 done:
@@ -222,6 +226,12 @@ static bool is_cpu(const struct hy3_config *config)
     return config->device == HY3_DEVICE_cpu;
 }
 
+static bool fits_device(const struct hy3_config *config, const struct hy3_plan_options *options,
+                        const struct hy3_plan *plan)
+{
+    return is_cpu(config) || options->device_memory <= 0 || plan->device <= options->device_memory;
+}
+
 double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_options *options,
                          const struct hy3_plan *plan)
 {
@@ -233,10 +243,81 @@ double hy3_plan_fit_node(const struct hy3_config *config, const struct hy3_plan_
 bool hy3_plan_fit(const struct hy3_config *config, const struct hy3_plan_options *options,
                   const struct hy3_plan *plan)
 {
-    double device = options->device_memory, host = options->host_memory;
+    double host = options->host_memory;
 
-    return (is_cpu(config) || device <= 0 || plan->device <= device) &&
+    return fits_device(config, options, plan) &&
            (host <= 0 || hy3_plan_fit_node(config, options, plan) <= host);
+}
+
+static hy3_status make_with_ratio(const struct hy3_config *config, const struct hy3_shape *shape,
+                                  const struct hy3_plan_options *options, int P, double ratio,
+                                  struct hy3_plan *plan)
+{
+    struct hy3_config c = *config; /* shares its texts, is not freed */
+
+    hy3_offload_settle(ratio, &c);
+    HY3_TRY(make_one(&c, shape, options, P, plan));
+    plan->offload_ratio = ratio;
+    return HY3_OK;
+}
+
+enum { RATIOS = 1024 }; /* that `auto` chooses from */
+
+/* Device memory by what is in host memory. */
+struct trial {
+    int ratio; /* of RATIOS */
+    double device;
+};
+
+/* The ratio to try next: none, half, all, then where a line reaches the limit, since device memory
+ * falls almost along one within each half. */
+static int next_ratio(const struct trial *least, const struct trial *most, int last, double limit)
+{
+    double share;
+    int ratio;
+
+    if (least->ratio < 0)
+        return 0;
+    if (most->ratio > last)
+        return least->ratio < RATIOS / 2 ? RATIOS / 2 : last;
+    share = (least->device - limit) / (least->device - most->device);
+    ratio = least->ratio + (int)ceil(share * (most->ratio - least->ratio));
+    return (int)fmax(least->ratio + 1, fmin(ratio, most->ratio - 1));
+}
+
+/* The least ratio of `auto` that fits, or if nothing does all. */
+static hy3_status find_ratio(const struct hy3_config *config, const struct hy3_shape *shape,
+                             const struct hy3_plan_options *options, int P, int *ratio)
+{
+    const int last = config->zero_stage == 3 ? RATIOS : RATIOS / 2; /* above half: weights */
+    struct hy3_plan_options o = *options;
+    struct trial least = {.ratio = -1}, most = {.ratio = last + 1};
+
+    o.trace = NULL;
+    o.rates = NULL;
+    o.profile = false;
+    while (most.ratio - least.ratio > 1) {
+        struct trial now = {.ratio = next_ratio(&least, &most, last, o.device_memory)};
+        struct hy3_plan plan;
+
+        HY3_TRY(make_with_ratio(config, shape, &o, P, (double)now.ratio / RATIOS, &plan));
+        now.device = plan.device;
+        *(fits_device(config, options, &plan) ? &most : &least) = now;
+    }
+    *ratio = most.ratio > last ? last : most.ratio;
+    return HY3_OK;
+}
+
+/* The plan with expert groups of P ranks, and what offload = auto becomes with them. */
+static hy3_status make(const struct hy3_config *config, const struct hy3_shape *shape,
+                       const struct hy3_plan_options *options, int P, struct hy3_plan *plan)
+{
+    int ratio;
+
+    if (config->offload != HY3_OFFLOAD_auto)
+        return make_one(config, shape, options, P, plan);
+    HY3_TRY(find_ratio(config, shape, options, P, &ratio));
+    return make_with_ratio(config, shape, options, P, (double)ratio / RATIOS, plan);
 }
 
 /* Expert groups fit before they do not, then the faster ones, or where none fits those that need

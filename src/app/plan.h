@@ -20,12 +20,14 @@ struct hy3_plan_options {
     double imbalance;                  /* rows of the busiest rank's experts by their mean */
     bool profile;                      /* seconds by kind, as hy3_profile measures them */
     bool suggest;                      /* print faster settings */
+    bool nccl_is_open;                 /* device_memory is without what NCCL has taken */
     FILE *trace;                       /* of a step, in Chrome's form; NULL: none */
 };
 
 /* Bytes of the rank that needs most. */
 struct hy3_plan {
     int group, zero_group; /* ranks of an expert group, of a ZeRO group */
+    double offload_ratio;  /* of offload = auto: what it took, as of `full` */
     double weights, grads, gathered, optimizer, workspace; /* on device or host */
     double kernels;      /* workspaces of a GPU's kernels and of cuBLAS */
     double nccl;         /* NCCL's buffers, an estimate */
@@ -33,6 +35,7 @@ struct hy3_plan {
     double saving;       /* copy of the state with save_async, host */
     double device, host; /* peaks */
     double reduced, gathered_sent, scattered, exchanged; /* sent per rank and step */
+    double copied;                                       /* from and to host memory, the same */
     double checkpoint, model;                            /* on disk */
     double parameters, trained;                          /* elements */
     double kinds[HY3_PROFILE_KINDS];  /* seconds of a step, with options->profile */
@@ -59,7 +62,7 @@ hy3_status hy3_plan_shape(const struct hy3_config *config, const char *file,
                           struct hy3_shape *shape);
 
 /* Local. With expert_parallel_size = auto and rates: of all sizes of expert groups the fastest that
- * fits; without rates that of hy3_layout_open. Errors: HY3_EUSAGE, HY3_EFORMAT,
- * HY3_EIO. */
+ * fits; without rates that of hy3_layout_open. With offload = auto: the least in host memory with
+ * which it fits options->device_memory. Errors: HY3_EUSAGE, HY3_EFORMAT, HY3_EIO. */
 hy3_status hy3_plan_make(const struct hy3_config *config, const struct hy3_shape *shape,
                          const struct hy3_plan_options *options, struct hy3_plan *plan);

@@ -18,14 +18,16 @@ static bool set_bool(bool *field, bool value)
     return changed;
 }
 
-/* More than `now` only: what is in host memory stays there. */
-static bool set_offload(enum hy3_offload *field, enum hy3_offload now, enum hy3_offload value)
+/* Unless all is in host memory. */
+static bool set_offload(struct hy3_config *c)
 {
-    bool changed = *field == now;
+    bool is_whole = c->offload == HY3_OFFLOAD_full && c->offload_ratio >= 1;
 
-    if (changed)
-        *field = value;
-    return changed;
+    if (c->offload == HY3_OFFLOAD_auto || is_whole)
+        return false;
+    c->offload = HY3_OFFLOAD_auto;
+    c->offload_ratio = 1;
+    return true;
 }
 
 const char *hy3_plan_fit_change(struct hy3_config *c, int i, bool *changed)
@@ -50,13 +52,9 @@ const char *hy3_plan_fit_change(struct hy3_config *c, int i, bool *changed)
         *changed = set(&c->stage3_prefetch_bucket_size, 0);
         return "stage3_prefetch_bucket_size = 0";
     case 6:
-        *changed = set_offload(&c->offload, HY3_OFFLOAD_none, HY3_OFFLOAD_optimizer);
-        return "offload = optimizer";
+        *changed = set_offload(c);
+        return "offload = auto";
     case 7:
-        *changed = set_offload(&c->offload, HY3_OFFLOAD_optimizer, HY3_OFFLOAD_full) ||
-                   set_offload(&c->offload, HY3_OFFLOAD_param, HY3_OFFLOAD_full);
-        return "offload = full";
-    case 8:
         *changed = set_bool(&c->save_async, false);
         return "save_async = false";
     default:

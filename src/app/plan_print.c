@@ -3,6 +3,7 @@
 #include "app/plan_print.h"
 
 #include "app/module_options.h"
+#include "app/offload.h"
 #include "app/plan_data.h"
 #include "app/plan_fit.h"
 #include "app/plan_time.h"
@@ -24,7 +25,7 @@ static void print_size(const char *what, double bytes)
 static void print_table(const struct hy3_config *c, const struct hy3_plan_options *o,
                         const struct hy3_plan *p)
 {
-    char size[HY3_SIZE_TEXT], zero[32] = "";
+    char size[HY3_SIZE_TEXT], zero[32] = "", text[HY3_OFFLOAD_TEXT];
 
     if (p->zero_group < o->ranks)
         snprintf(zero, sizeof zero, "ZeRO groups of %d; ", p->zero_group);
@@ -34,6 +35,8 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
         o->ranks, hy3_s(o->ranks), o->ranks_per_node, zero, p->group, (long long)c->zero_stage,
         hy3_config_word(c, "offload"), c->bf16 ? "bf16" : "fp32", 1e-9 * p->trained,
         1e-9 * p->parameters);
+    if (c->offload == HY3_OFFLOAD_auto)
+        printf("%s\n", hy3_offload_text(c, p->offload_ratio, text));
     printf("memory per rank\n");
     print_size("weights", p->weights);
     print_size("gradients", p->grads);
@@ -54,6 +57,8 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("all-gather of weights", p->gathered_sent);
     print_size("reduce-scatter of gradients", p->scattered);
     print_size("all-to-all of tokens to experts and back", p->exchanged);
+    if (c->device != HY3_DEVICE_cpu)
+        print_size("copies from and to host memory", p->copied);
     printf("on disk\n");
     print_size("checkpoint", p->checkpoint);
     print_size("model or adapter", p->model);

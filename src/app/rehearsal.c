@@ -40,6 +40,7 @@ static hy3_status open_parts(struct hy3_rehearsal *r)
     struct hy3_loaded_model *m = &r->model;
     struct hy3_loaded_model_options model;
     struct hy3_optimizer_options optimizer;
+    struct hy3_offloading state;
     struct hy3_pass_options pass = hy3_module_options_pass(c);
     int64_t held;
 
@@ -50,11 +51,12 @@ static hy3_status open_parts(struct hy3_rehearsal *r)
         HY3_TRY(hy3_params_add_adapter(m->params, &model.lora));
     hy3_params_train(m->params, model.training, &model.selection);
     model.store.with_grads = true;
-    model.store.placement.directory = NULL; /* counted as host memory */
+    model.store.offload.directory = NULL; /* counted as host memory */
     HY3_TRY(hy3_store_open(m->backend, &m->layout, m->params, &model.store, &m->store));
     optimizer = hy3_module_options_optimizer(c);
-    optimizer.placement.directory = NULL;
-    HY3_TRY(hy3_sharded_optimizer_open(m->backend, m->store, &optimizer, &r->optimizer));
+    state = hy3_module_options_offload(c, HY3_OFFLOAD_optimizer);
+    state.directory = NULL;
+    HY3_TRY(hy3_sharded_optimizer_open(m->backend, m->store, &optimizer, &state, &r->optimizer));
     pass.max_tokens = c->per_device_train_batch_size * hy3_module_options_item_tokens(c);
     pass.max_samples = planned_samples(c);
     HY3_TRY(hy3_pass_open(m->backend, m->store, &pass, &r->pass));

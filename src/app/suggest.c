@@ -135,11 +135,13 @@ static hy3_status try_layouts(struct search *s, struct hy3_config c)
         if (!hy3_expert_group_divides(P, s->options->ranks, s->shape->experts))
             continue;
         c.expert_parallel_size = P;
-        for (c.zero_stage = 0; c.zero_stage <= 3; c.zero_stage++)
-            for (int offload = HY3_OFFLOAD_none; offload <= HY3_OFFLOAD_full; offload++) {
-                c.offload = (enum hy3_offload)offload;
+        for (c.zero_stage = 0; c.zero_stage <= 3; c.zero_stage++) {
+            c.offload = HY3_OFFLOAD_none;
+            HY3_TRY(try(s, &c, &fits));
+            c.offload = HY3_OFFLOAD_auto;
+            if (!fits && s->options->device_memory > 0)
                 HY3_TRY(try(s, &c, &fits));
-            }
+        }
     }
     return HY3_OK;
 }

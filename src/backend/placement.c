@@ -38,6 +38,16 @@ done:
     return status;
 }
 
+struct hy3_placement hy3_offloading_next(const struct hy3_offloading *offload, size_t bytes,
+                                         double *owed)
+{
+    *owed += offload->ratio * (double)bytes;
+    if (offload->ratio <= 0 || *owed < 0.5 * (double)bytes)
+        return (struct hy3_placement){.host = false};
+    *owed -= (double)bytes;
+    return (struct hy3_placement){.host = true, .directory = offload->directory};
+}
+
 hy3_status hy3_placement_alloc(const struct hy3_device *device,
                                const struct hy3_placement *placement, size_t bytes, void *out)
 {

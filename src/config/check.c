@@ -280,6 +280,12 @@ static bool has_idle_offload_dir(const struct hy3_config *config)
     return config->offload_dir && config->offload == HY3_OFFLOAD_none;
 }
 
+static bool has_idle_offload_ratio(const struct hy3_config *config)
+{
+    return config->offload_ratio < 1 &&
+           (config->offload == HY3_OFFLOAD_none || config->offload == HY3_OFFLOAD_auto);
+}
+
 bool hy3_config_can_offload(const struct hy3_config *config)
 {
     return !moves_weights_without_stage(config) && !has_idle_offload_dir(config);
@@ -297,6 +303,11 @@ static void check_parallel(const struct check *c)
         hy3_problem(c->problems, where(c, "offload_dir"),
                     "offload_dir has no effect with offload = \"none\"; set offload, or leave it "
                     "out");
+    if (has_idle_offload_ratio(config))
+        hy3_problem(c->problems, where(c, "offload_ratio"),
+                    "offload_ratio has no effect with offload = \"%s\"%s; leave it out",
+                    hy3_config_word(config, "offload"),
+                    config->offload == HY3_OFFLOAD_auto ? ", which finds it" : "");
 }
 
 /* Whether the key has another value than its default; a run's own config.cfg gives all keys. */

@@ -34,7 +34,7 @@
 #define HY3_SAVE_FAILURES(X, P)      X(P, stop) X(P, continue)
 #define HY3_SAVE_FORMATS(X, P)       X(P, input) X(P, inner) X(P, outer)
 #define HY3_REPORT_TOS(X, P)         X(P, none) X(P, tensorboard) X(P, mlflow) X(P, wandb) X(P, swanlab)
-#define HY3_OFFLOADS(X, P)           X(P, none) X(P, optimizer) X(P, param) X(P, full)
+#define HY3_OFFLOADS(X, P)           X(P, none) X(P, optimizer) X(P, param) X(P, full) X(P, auto)
 #define HY3_DEVICES(X, P)            X(P, auto) X(P, cpu) X(P, cuda)
 
 #define HY3_CHOICE_ENUM(prefix, word) prefix##word,
@@ -149,6 +149,7 @@ struct hy3_config {
     bool hierarchical_exchange;
     int64_t zero_stage, zero_group_size; /* 0: auto */
     enum hy3_offload offload;
+    double offload_ratio;
     char *offload_dir;
     bool make_moe_param_leaf_module;
     int64_t stage3_param_persistence_threshold, stage3_prefetch_bucket_size;

@@ -6,8 +6,6 @@
 #include "base/memory.h"
 #include "optim/moments.h"
 
-#include <math.h>
-
 enum { PIECE = 1 << 20, STAGES = 2 }; /* elements copied at a time; copies in progress */
 
 /* Copies of a weight and its gradient beside their state, where that is in other memory. While one
@@ -184,13 +182,12 @@ size_t hy3_optimizer_bytes(const struct hy3_optimizer *o)
     return hy3_moments_bytes(&o->moments) + (size_t)o->low_at[o->count] * sizeof *o->low;
 }
 
-hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *stream, double *sum,
-                                    int *bad)
+hy3_status hy3_optimizer_square_sums(struct hy3_optimizer *o, struct hy3_stream *stream,
+                                     const double **sums)
 {
     const struct hy3_backend *b = o->backend;
 
-    *sum = 0;
-    *bad = -1;
+    *sums = o->host_sums;
     for (int i = 0; i < o->count; i++) {
         const struct hy3_range *range = &o->ranges[i];
 
@@ -202,13 +199,7 @@ hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *o, struct hy3_stream *
     }
     HY3_TRY(b->device.copy(stream, o->host_sums, o->device_sums,
                            (size_t)o->count * sizeof *o->host_sums));
-    HY3_TRY(b->device.synchronize(stream));
-    for (int i = 0; i < o->count; i++) {
-        *sum += o->host_sums[i];
-        if (*bad < 0 && !isfinite(o->host_sums[i]))
-            *bad = i;
-    }
-    return HY3_OK;
+    return b->device.synchronize(stream);
 }
 
 /* The update of a step, all but its elements. */

@@ -38,10 +38,10 @@ void hy3_optimizer_free(struct hy3_optimizer *optimizer);
 /* Bytes of moments and masters. */
 size_t hy3_optimizer_bytes(const struct hy3_optimizer *optimizer);
 
-/* Local. Sum of squares of the gradients in the norm's parts of this rank's ranges, fp64. *bad: the
- * first range whose sum is not finite, -1 if none. Synchronises. */
-hy3_status hy3_optimizer_square_sum(struct hy3_optimizer *optimizer, struct hy3_stream *stream,
-                                    double *sum, int *bad);
+/* Local. Sum of squares of the gradients in the norm's part of each range, fp64. *sums: [ranges],
+ * owned by the optimizer, until the next call. Synchronises. */
+hy3_status hy3_optimizer_square_sums(struct hy3_optimizer *optimizer, struct hy3_stream *stream,
+                                     const double **sums);
 
 /* Local. One update. step: from 1. grad_scale: factor on every gradient (normalisation and
  * clipping). */

@@ -6,22 +6,33 @@
 #include "optim/optimizer.h"
 #include "parallel/store.h"
 
+/* The elements of a tensor that this rank updates. */
+struct hy3_owned_range {
+    struct hy3_span span; /* of the tensor */
+    int part, index;      /* where its state is, and its number there */
+};
+
 struct hy3_sharded_optimizer {
     const struct hy3_backend *backend;
     struct hy3_store *store;
-    struct hy3_optimizer *optimizer;
-    struct hy3_range *ranges;
-    struct hy3_span *spans; /* [range_count] of the range's tensor */
-    int *range_of;          /* [params->count] -1: nothing of it is owned, or it is frozen */
-    int range_count;
+    struct hy3_optimizer *parts[2]; /* with the state on the device, in host memory; NULL: none */
+    struct hy3_range *ranges[2];    /* of the parts */
+    int counts[2];
+    struct hy3_owned_range *owned; /* [owned_count] */
+    int *owned_of;                 /* [params->count] -1: nothing of it is owned, or it is frozen */
+    int owned_count;
 };
 
-/* Collective on the store's layout. The store is kept. The caller owns *out
- * (hy3_sharded_optimizer_close), also after an error. */
+/* Collective on the store's layout. The store is kept. offload: of the state; it stands in place of
+ * options->placement. The caller owns *out (hy3_sharded_optimizer_close), also after an error. */
 hy3_status hy3_sharded_optimizer_open(const struct hy3_backend *backend, struct hy3_store *store,
                                       const struct hy3_optimizer_options *options,
+                                      const struct hy3_offloading *offload,
                                       struct hy3_sharded_optimizer *out);
 void hy3_sharded_optimizer_close(struct hy3_sharded_optimizer *optimizer);
+
+/* Bytes of moments and masters. */
+size_t hy3_sharded_optimizer_bytes(const struct hy3_sharded_optimizer *optimizer);
 
 /* Collective. The update of step `step` (from 1) with the gradients of a sum of token losses: they
  * are divided by `weight`, of all labels (their number, where all weights are 1), and clipped to

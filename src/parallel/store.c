@@ -14,7 +14,8 @@ struct unit {
     hy3_dtype dtype;
     int64_t slice; /* elements of each rank's slice, a multiple of HY3_PARAM_ALIGN */
     bool divides_update, divides_grad, divides_weight;
-    char *kept;    /* weights between steps: [slice], or whole [ranks,slice] */
+    struct hy3_placement placement; /* of `kept` */
+    char *kept;                     /* weights between steps: [slice], or whole [ranks,slice] */
     char *whole;   /* the gathered unit: `kept`, or a buffer of the pool, or NULL */
     bool stale;    /* whole, but the other ranks' slices have changed */
     bool unsummed; /* over the peers, which hy3_store_finish does */
@@ -67,6 +68,22 @@ static int64_t padded(const struct unit *u)
     return u->slice * u->group->size;
 }
 
+/* Where its weights are, and whether only this rank's slice of them: what is in host memory is
+ * brought like a slice also where the group is of one. owed: [2] of dense units and of experts,
+ * which are each spread over the layers. */
+static void choose_placement(const struct hy3_store *store, int index, double owed[2])
+{
+    const struct hy3_store_options *o = &store->options;
+    const struct hy3_unit *unit = &store->params->unit[index];
+    struct unit *u = &store->units[index];
+
+    if (o->zero_stage < 3 || (unit->expert && o->whole_experts) || unit->count <= o->persistence)
+        return;
+    u->placement = hy3_offloading_next(&o->offload, (size_t)u->slice * weight_size(u),
+                                       &owed[unit->expert ? 1 : 0]);
+    u->divides_weight = u->group->size > 1 || u->placement.host;
+}
+
 static void choose_division(const struct hy3_store *store, int index)
 {
     const struct hy3_store_options *o = &store->options;
@@ -80,8 +97,6 @@ static void choose_division(const struct hy3_store *store, int index)
     u->slice = (blocks + u->group->size - 1) / u->group->size * HY3_PARAM_ALIGN;
     u->divides_update = o->zero_stage >= 1 && u->group->size > 1;
     u->divides_grad = o->zero_stage >= 2 && u->group->size > 1;
-    u->divides_weight = o->zero_stage == 3 && (u->group->size > 1 || o->placement.host) &&
-                        !(unit->expert && o->whole_experts) && unit->count > o->persistence;
 }
 
 /* This rank's slice, in elements of the unit. */
@@ -90,21 +105,20 @@ static struct hy3_span slice_of(const struct unit *u)
     return (struct hy3_span){u->slice * u->group->rank, u->slice};
 }
 
-static hy3_status open_unit(struct hy3_store *store, int index)
+static hy3_status open_unit(struct hy3_store *store, int index, double owed[2])
 {
     const struct hy3_device *device = &store->backend->device;
     const struct hy3_unit *unit = &store->params->unit[index];
-    const struct hy3_placement on_device = {.host = false};
     struct unit *u = &store->units[index];
     size_t bytes;
     void *memory = NULL;
 
     choose_division(store, index);
+    choose_placement(store, index, owed);
     bytes = (size_t)(u->divides_weight ? u->slice : padded(u)) * weight_size(u);
-    HY3_TRY(hy3_placement_alloc(device, u->divides_weight ? &store->options.placement : &on_device,
-                                bytes, &u->kept));
+    HY3_TRY(hy3_placement_alloc(device, &u->placement, bytes, &u->kept));
     store->memory.weights += bytes;
-    if (u->divides_weight && store->options.placement.host) {
+    if (u->placement.host) {
         store->memory.host += bytes;
         HY3_TRY(device->event_create(&u->copied));
     }
@@ -129,6 +143,7 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
     hy3_status status = HY3_OK;
     struct hy3_store *store = NULL;
     void *buffers = NULL;
+    double owed[2] = {0};
 
     *out = NULL;
     HY3_ASSERT(options->zero_stage > 0 || layout->peers.size * layout->replica_peers.size == 1);
@@ -140,12 +155,12 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
     HY3_TRY_DONE(backend->device.alloc((size_t)params->buffer_count * sizeof(float), &buffers));
     store->buffers = buffers;
     store->memory.weights += (size_t)params->buffer_count * sizeof(float);
-    if (options->placement.host) {
+    if (options->offload.ratio > 0) {
         HY3_TRY_DONE(backend->device.stream_create(&store->from_host));
         HY3_TRY_DONE(backend->device.event_create(&store->begun));
     }
     for (int i = 0; i < params->units; i++)
-        HY3_TRY_DONE(open_unit(store, i));
+        HY3_TRY_DONE(open_unit(store, i, owed));
 done:
     status = hy3_agree(layout->world.comm, status, "allocating the model");
     if (status == HY3_OK)
@@ -196,18 +211,17 @@ static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream
 {
     const struct hy3_device *device = &store->backend->device;
     size_t bytes = (size_t)u->slice * weight_size(u);
-    bool offloaded = store->options.placement.host;
 
     HY3_TRY(hy3_pool_take(&store->pool, bytes * (size_t)u->group->size, &u->whole));
-    if (offloaded) { /* after the computation that used the buffer before */
+    if (u->placement.host) { /* after the computation that used the buffer before */
         *on = store->from_host;
         HY3_TRY(device->event_record(store->begun, stream));
         HY3_TRY(device->event_wait(store->begun, *on));
     }
     HY3_TRY(device->copy(*on, u->whole + bytes * (size_t)u->group->rank, u->kept, bytes));
-    if (offloaded)
+    if (u->placement.host)
         HY3_TRY(device->event_record(u->copied, *on));
-    u->arriving = offloaded;
+    u->arriving = u->placement.host;
     return HY3_OK;
 }
 
@@ -459,7 +473,6 @@ static void finish_transfers(struct hy3_store *store)
 
 void hy3_store_close(struct hy3_store *store)
 {
-    const struct hy3_placement on_device = {.host = false};
     const struct hy3_device *device;
 
     if (!store)
@@ -470,8 +483,7 @@ void hy3_store_close(struct hy3_store *store)
     for (int i = 0; store->units && i < store->params->units; i++) {
         struct unit *u = &store->units[i];
 
-        hy3_placement_free(device, u->divides_weight ? &store->options.placement : &on_device,
-                           (size_t)u->slice * weight_size(u), u->kept);
+        hy3_placement_free(device, &u->placement, (size_t)u->slice * weight_size(u), u->kept);
         device->free(u->grad);
         if (u->copied)
             device->event_free(u->copied);
@@ -521,7 +533,7 @@ struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3
         return own;
     at = place_of(param, own.span.first);
     own.dtype = u->dtype;
-    own.on_host = u->divides_weight && store->options.placement.host;
+    own.on_host = u->placement.host;
     own.weight = u->kept + (size_t)(at - (u->divides_weight ? slice_first : 0)) * weight_size(u);
     if (u->grad && param->trainable)
         own.grad = u->grad + at - (u->divides_grad ? slice_first : u->grad_from);

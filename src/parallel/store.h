@@ -33,9 +33,9 @@ struct hy3_store_options {
     hy3_dtype dtype; /* of the weights, but for wide units */
     bool with_grads; /* training */
     int zero_stage;
-    bool whole_experts;             /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
-    struct hy3_placement placement; /* of the slices of weights at stage 3 */
-    int64_t persistence;            /* stage 3 leaves units with at most this many elements whole */
+    bool whole_experts;            /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
+    struct hy3_offloading offload; /* of the slices of weights at stage 3 */
+    int64_t persistence;           /* stage 3 leaves units with at most this many elements whole */
     /* elements to gather before they are used, at least the next layer's; 0: none */
     int64_t prefetch;
     int64_t reuse; /* a gathered unit is kept if it is needed again within this many elements */
@@ -51,13 +51,13 @@ struct hy3_store_memory {
 /* The elements of a parameter that this rank updates, their weights and gradients. */
 struct hy3_owned {
     struct hy3_span span; /* count may be 0 */
-    void *weight;         /* [span.count] in the weights' placement if divided */
+    void *weight;         /* [span.count] */
     hy3_dtype dtype;      /* of the weight */
     float *grad;          /* [span.count] device; NULL: frozen */
     bool on_host;         /* the weight is in host memory, else on the device */
 };
 
-/* Collective on layout->world. `params`, `layout`, `backend` and options->placement.directory are
+/* Collective on layout->world. `params`, `layout`, `backend` and options->offload.directory are
  * kept until hy3_store_close. All weights are zero. At stage 0 the ZeRO group must be the world.
  * Errors: HY3_ENOMEM with the requested size. */
 hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_layout *layout,

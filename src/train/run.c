@@ -8,6 +8,7 @@
 #include "app/identity.h"
 #include "app/links.h"
 #include "app/module_options.h"
+#include "app/offload.h"
 #include "backend/profile.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -65,8 +66,11 @@ static hy3_status open_optimizer(struct hy3_run *run)
 {
     const struct hy3_loaded_model *model = &run->model;
     struct hy3_optimizer_options options = hy3_module_options_optimizer(run->config);
+    struct hy3_offloading offload =
+        hy3_module_options_offload(&run->settled, HY3_OFFLOAD_optimizer);
 
-    return hy3_sharded_optimizer_open(model->backend, model->store, &options, &run->optimizer);
+    return hy3_sharded_optimizer_open(model->backend, model->store, &options, &offload,
+                                      &run->optimizer);
 }
 
 static hy3_status open_pass(struct hy3_run *run)
@@ -208,14 +212,15 @@ static hy3_status open_data(struct hy3_run *run)
 }
 
 /* Collective. All that takes memory and time: weights, optimizer, workspace, the state. */
-static hy3_status open_weights(struct hy3_run *run, const struct hy3_loaded_model_options *options)
+static hy3_status open_weights(struct hy3_run *run, struct hy3_loaded_model_options *options)
 {
     const struct hy3_config *c = run->config;
     int64_t steps = run->data.steps - (run->dir.newest > 0 ? run->dir.newest : 0);
     struct hy3_values masters;
 
-    HY3_AGREE(run->comm, hy3_run_memory_check(c, &run->model, run->data.longest, &run->memory),
-              "planning device memory");
+    HY3_TRY(hy3_run_memory_check(c, &run->model, run->data.longest, &run->memory));
+    hy3_offload_settle(run->memory.offload_ratio, &run->settled);
+    options->store.offload = hy3_module_options_offload(&run->settled, HY3_OFFLOAD_param);
     HY3_AGREE(run->comm, hy3_run_disk_check(c, &run->model, steps, most_saves(run)),
               "planning disk space");
     hy3_heartbeat("loading the weights", 0, -1); /* planning was a step, too */
@@ -242,6 +247,7 @@ static hy3_status open_run(MPI_Comm comm, const struct hy3_config *config, bool 
     *out = NULL;
     HY3_TRY_DONE(hy3_alloc(&run, 1, sizeof *run));
     run->config = config;
+    run->settled = *config;
     hy3_limit_begin(&run->limit, config->max_hours);
     run->memory.resident = hy3_memory_resident();
     HY3_TRY_DONE(hy3_heartbeat_open(comm));

@@ -8,10 +8,12 @@
 struct hy3_run_memory {
     size_t resident;                    /* bytes of host memory at the start */
     size_t device_free, device_planned; /* bytes of a GPU: free at the start; planned */
+    double offload_ratio;               /* what offload = auto takes (plan.h) */
 };
 
-/* Local. Whether the device has the memory that the run needs by hy3_plan's count; called before
- * weights are loaded. longest: tokens of the longest sample. Errors: HY3_ENOMEM. */
+/* Collective. Whether the devices have the memory that the run needs by hy3_plan's count, and what
+ * offload = auto puts into host memory so that they do; called before weights are loaded. longest:
+ * tokens of the longest sample. Errors: HY3_ENOMEM. */
 hy3_status hy3_run_memory_check(const struct hy3_config *config,
                                 const struct hy3_loaded_model *model, int64_t longest,
                                 struct hy3_run_memory *memory);

@@ -23,7 +23,8 @@ struct hy3_limit {
 
 struct hy3_run {
     const struct hy3_config *config;
-    MPI_Comm comm; /* of the model's layout */
+    struct hy3_config settled; /* with what offload = auto has become; shares its texts */
+    MPI_Comm comm;             /* of the model's layout */
     struct hy3_loaded_model model;
     struct hy3_state_identity identity; /* of the model, for checkpoints */
     struct hy3_output_dir dir;

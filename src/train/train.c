@@ -390,7 +390,7 @@ static hy3_status begin(struct hy3_run *run)
 static void log_times(const struct hy3_run *run)
 {
     if (hy3_rank(run->comm) == 0 &&
-        hy3_run_time_log(run->config, &run->model, &run->time) != HY3_OK)
+        hy3_run_time_log(&run->settled, &run->model, &run->time) != HY3_OK)
         hy3_log(HY3_LOG_WARN, "no prediction of the time: %s", hy3_error_text());
 }
 

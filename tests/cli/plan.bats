@@ -48,7 +48,23 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 32 --device-memory 80GB \
         --host-memory 2TB offload=none
     [ "$status" -eq 1 ] || fail "$(shown)"
-    grep -q "offload = optimizer .* fits" "$OUT"
+    grep -q "offload = auto .* fits" "$OUT"
+}
+
+@test "offload = auto puts as little into host memory as fits" {
+    local lora=("$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 offload=auto)
+
+    run_ok hy3_plan "${lora[@]}" --device-memory 80GB
+    grep -qE "^offload = auto: in host memory 100 % of the optimizer state, [0-9]\.?[0-9]* % of" \
+        "$OUT" || fail "$(shown)"
+    awk '/device, peak/ { device = $3 } /copies from and to host/ { copied = $7 }
+        END { exit !(device > 78 && device <= 80 && copied > 4 * 4 && copied <= 4 * 20) }' "$OUT" ||
+        fail "$(shown)"
+    run_ok hy3_plan "${lora[@]}"
+    grep -q "^offload = auto: nothing needs host memory" "$OUT" || fail "$(shown)"
+    capture hy3_plan "${lora[@]}" --device-memory 8GB
+    [ "$status" -eq 1 ] || fail "$(shown)"
+    grep -q "offload=full offload_ratio=1)" "$OUT" || fail "$(shown)"
 }
 
 @test "only settings that are not set yet are advised, and only the memory that lacks is named" {

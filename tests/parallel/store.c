@@ -35,7 +35,8 @@ struct fixture {
 /* How a store may be divided. */
 struct division {
     int stage, group, zero; /* zero: ranks of a ZeRO group */
-    bool whole_experts, offload;
+    bool whole_experts;
+    double offload; /* share of the weights in host memory */
     int64_t persistence, prefetch, reuse;
 };
 
@@ -45,7 +46,7 @@ static void open_fixture(struct fixture *f, hy3_dtype dtype, const struct divisi
                                         .with_grads = true,
                                         .zero_stage = d->stage,
                                         .whole_experts = d->whole_experts,
-                                        .placement = {.host = d->offload},
+                                        .offload = {.ratio = d->offload},
                                         .persistence = d->persistence,
                                         .prefetch = d->prefetch,
                                         .reuse = d->reuse};
@@ -92,7 +93,8 @@ static void for_all_divisions_in(hy3_dtype dtype,
         {.stage = 2},
         {.stage = 3},
         {.stage = 3, .prefetch = 400, .reuse = 1000},
-        {.stage = 3, .prefetch = 1, .offload = true},
+        {.stage = 3, .prefetch = 1, .offload = 1},
+        {.stage = 3, .prefetch = 400, .offload = 0.4},
         {.stage = 3, .whole_experts = true, .persistence = 1000, .reuse = 1000000},
         {.stage = 3, .prefetch = 1000000, .reuse = 1000000},
     };

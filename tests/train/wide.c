@@ -376,7 +376,8 @@ static void a_new_adapter_is_the_same_on_all_ranks(void **state)
     options.lora.targets[HY3_P_Q] = options.lora.targets[HY3_P_O] = true;
     assert_ok(hy3_loaded_model_open(MPI_COMM_WORLD, &options, &model));
     assert_ok(hy3_loaded_model_allocate(&model, &options));
-    assert_ok(hy3_sharded_optimizer_open(model.backend, model.store, &adamw, &optimizer));
+    assert_ok(hy3_sharded_optimizer_open(model.backend, model.store, &adamw,
+                                         &(struct hy3_offloading){0}, &optimizer));
     masters = hy3_sharded_optimizer_values(&optimizer);
     assert_ok(hy3_loaded_model_read(&model, &masters));
     assert_ok(hy3_loaded_model_load_adapter(&model, 11, masters));

@@ -90,10 +90,10 @@ bool hy3_dry_is_host(const void *memory)
 
 /* Over the host's bus where one side is the host's. What the host itself allocated is not pinned:
  * it waits for such a copy from the device, and makes one itself before one to the device. */
-static void time_copy(struct hy3_stream *stream, const void *to, const void *from, size_t bytes)
+static void time_copy(struct hy3_stream *stream, const void *to, bool to_host, bool from_host,
+                      size_t bytes)
 {
     const struct hy3_rates *r = hy3_timeline_rates();
-    bool to_host = hy3_dry_is_host(to), from_host = hy3_dry_is_host(from);
     struct hy3_cost cost = {HY3_COPY, (double)bytes / r->host_copy + 2 * r->kernel, 0, 1};
 
     if (to_host == from_host) {
@@ -109,14 +109,23 @@ static void time_copy(struct hy3_stream *stream, const void *to, const void *fro
         hy3_timeline_wait(stream);
 }
 
+static void count_copy(struct hy3_stream *stream, const void *to, const void *from, size_t bytes)
+{
+    bool to_host = hy3_dry_is_host(to), from_host = hy3_dry_is_host(from);
+
+    dry.counts.copied += to_host == from_host ? 0 : (double)bytes;
+    if (hy3_timeline_rates())
+        time_copy(stream, to, to_host, from_host, bytes);
+}
+
 /* What is read back is zero, as pinned memory is from the beginning, but for the numbers of routed
  * rows: these are even, and those of different owners as many as are expected. */
 static hy3_status copy(struct hy3_stream *stream, void *to, const void *from, size_t bytes)
 {
     int64_t *starts = to;
 
-    if (bytes > 0 && hy3_timeline_rates())
-        time_copy(stream, to, from, bytes);
+    if (bytes > 0)
+        count_copy(stream, to, from, bytes);
     if (bytes == 0 || (is_dry(to) && (from != dry.starts || !hy3_dry_is_host(to))))
         return HY3_OK;
     if (!is_dry(from))
@@ -272,4 +281,5 @@ struct hy3_dry_counts hy3_dry_counts(void)
 void hy3_dry_forget_traffic(void)
 {
     dry.counts.reduced = dry.counts.gathered = dry.counts.scattered = dry.counts.exchanged = 0;
+    dry.counts.copied = 0;
 }

@@ -15,6 +15,7 @@ struct hy3_dry_counts {
     double largest_sum; /* bytes of the largest tensor that is summed over ranks at once */
     /* bytes that this rank sends, for the best algorithm of each collective */
     double reduced, gathered, scattered, exchanged;
+    double copied; /* bytes between device and host memory */
 };
 
 /* Local. The table; counts and clocks start from zero. */
