@@ -161,7 +161,8 @@ static void measure_attention(hy3_dtype dtype)
     struct hy3_attention a = {.S = 4, .Q = Q, .K = K, .D = D, .q_starts = starts, .dtype = dtype};
     double flops = 4 * 2.0 * Q * D * (T / 4) * (T / 4) / 2 * 2; /* causal half of two products */
 
-    a.kv_starts = starts;
+    a.kv_first = starts;
+    a.kv_end = starts + 1;
     a.scale = 0.125f;
     a.q = array(T * Q * D, dtype);
     a.k = array(T * K * D, dtype);

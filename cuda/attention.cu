@@ -43,6 +43,23 @@ template <class T> HY3_DEVICE void put_row(const float (&sums)[COLUMNS], float f
             from_float(sums[c] * factor, &to[lane + c * LANES]);
 }
 
+/* put_row to a row of dk or dv that begins at element `at`. */
+template <class T>
+HY3_DEVICE void put_key(const struct hy3_attend<T> &a, const float (&sums)[COLUMNS], float factor,
+                        T *to, int64_t at)
+{
+    int lane = threadIdx.x & 31;
+
+    if (!a.accumulate) {
+        put_row(sums, factor, a.D, to + at);
+        return;
+    }
+    HY3_UNROLL
+    for (int c = 0; c < COLUMNS; c++)
+        if (lane + c * LANES < a.D)
+            ((float *)to)[at + lane + c * LANES] += sums[c] * factor;
+}
+
 /* Lane = key: 32 scores at a time with a running maximum and sum. Grid (query tiles, query
  * heads). */
 template <class T> __global__ void plain_forward_kernel(const struct hy3_attend<T> a)
@@ -163,8 +180,8 @@ template <class T> __global__ void plain_dkv_kernel(const struct hy3_attend<T> a
                 __syncwarp();
             }
         }
-        put_row(dk, a.scale, a.D, a.dk + at);
-        put_row(dv, 1, a.D, a.dv + at);
+        put_key(a, dk, a.scale, a.dk, at);
+        put_key(a, dv, 1, a.dv, at);
     }
 }
 
@@ -180,7 +197,7 @@ static hy3_attend<T> arguments(const struct hy3_attention *a, const struct hy3_t
         .D = (int)a->D,
         .scale = a->scale,
         .query_tiles = t->query,
-        .key_tiles = t->key,
+        .key_tiles = t->key[0],
         .q = (const T *)a->q,
         .k = (const T *)a->k,
         .v = (const T *)a->v,
@@ -190,8 +207,21 @@ static hy3_attend<T> arguments(const struct hy3_attention *a, const struct hy3_t
         .dq = (T *)a->dq,
         .dk = (T *)a->dk,
         .dv = (T *)a->dv,
+        .accumulate = a->accumulate,
         .delta = delta,
     };
+}
+
+/* Calls launch(grid) for each of the lists of key tiles, which `f` then has. */
+template <class T, class Launch>
+static hy3_status for_keys(const struct hy3_tiles *t, struct hy3_attend<T> &f, Launch launch)
+{
+    for (int list = 0; list < 2; list++) {
+        f.key_tiles = t->key[list];
+        if (t->keys[list] > 0)
+            HY3_TRY(launch(dim3((unsigned)t->keys[list], (unsigned)f.K)));
+    }
+    return HY3_OK;
 }
 
 /* The forward, or the backward if delta, its scratch memory [Tq,Q], is not NULL. */
@@ -202,9 +232,8 @@ template <class T>
 static hy3_status plain(cudaStream_t s, const struct hy3_attention *a, const struct hy3_tiles *t,
                         float *delta)
 {
-    const struct hy3_attend<T> f = arguments<T>(a, t, delta);
+    struct hy3_attend<T> f = arguments<T>(a, t, delta);
     const dim3 queries((unsigned)t->queries, (unsigned)a->Q);
-    const dim3 keys((unsigned)t->keys, (unsigned)a->K);
     int64_t rows = a->q_starts[a->S] * a->Q;
 
     if (!delta) {
@@ -213,8 +242,10 @@ static hy3_status plain(cudaStream_t s, const struct hy3_attention *a, const str
     }
     HY3_CUDA_LAUNCH(plain_delta_kernel<T>, blocks_for(rows, WARPS), WARPS * LANES, 0, s, f, rows);
     HY3_CUDA_LAUNCH(plain_dq_kernel<T>, queries, WARPS * LANES, 0, s, f);
-    HY3_CUDA_LAUNCH(plain_dkv_kernel<T>, keys, WARPS * LANES, 0, s, f);
-    return HY3_OK;
+    return for_keys(t, f, [&](dim3 keys) -> hy3_status {
+        HY3_CUDA_LAUNCH(plain_dkv_kernel<T>, keys, WARPS * LANES, 0, s, f);
+        return HY3_OK;
+    });
 }
 
 /* Launches a kernel of flash_ampere.cuh or flash_hopper.cuh. */
@@ -229,9 +260,8 @@ template <int D>
 static hy3_status flash(cudaStream_t s, const struct hy3_attention *a, const struct hy3_tiles *t,
                         float *delta)
 {
-    const struct hy3_attend<bf16> f = arguments<bf16>(a, t, delta);
+    struct hy3_attend<bf16> f = arguments<bf16>(a, t, delta);
     const dim3 queries((unsigned)t->queries, (unsigned)a->Q);
-    const dim3 keys((unsigned)t->keys, (unsigned)a->K);
     int64_t rows = a->q_starts[a->S] * a->Q;
 
     if (delta)
@@ -247,8 +277,11 @@ static hy3_status flash(cudaStream_t s, const struct hy3_attention *a, const str
                 return HY3_OK;
             }
             LAUNCH_FLASH(hy3_hopper_dq_kernel<D>, queries, HY3_HOPPER_THREADS, bytes, s, f);
-            LAUNCH_FLASH(hy3_hopper_dkdv_kernel<D>, keys, HY3_HOPPER_THREADS, bytes, s, f);
-            return HY3_OK;
+            return for_keys(t, f, [&](dim3 keys) -> hy3_status {
+                LAUNCH_FLASH(hy3_hopper_dkdv_kernel<D>, keys, HY3_HOPPER_THREADS,
+                             hy3_hopper_backward_bytes<D>(), s, f);
+                return HY3_OK;
+            });
         }
     }
     if (!delta) {
@@ -258,9 +291,11 @@ static hy3_status flash(cudaStream_t s, const struct hy3_attention *a, const str
     }
     LAUNCH_FLASH(hy3_ampere_dq_kernel<D>, queries, HY3_AMPERE_THREADS, hy3_ampere_query_bytes<D>(),
                  s, f);
-    LAUNCH_FLASH(hy3_ampere_dkdv_kernel<D>, keys, HY3_AMPERE_THREADS, hy3_ampere_key_bytes<D>(), s,
-                 f);
-    return HY3_OK;
+    return for_keys(t, f, [&](dim3 keys) -> hy3_status {
+        LAUNCH_FLASH(hy3_ampere_dkdv_kernel<D>, keys, HY3_AMPERE_THREADS, hy3_ampere_key_bytes<D>(),
+                     s, f);
+        return HY3_OK;
+    });
 }
 
 /* ---- which kernels ---- */

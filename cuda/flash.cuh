@@ -28,7 +28,8 @@ template <class T> struct hy3_attend {
     T *o;
     float *lse; /* the forward skips it if NULL */
     const T *dout;
-    T *dq, *dk, *dv;
+    T *dq, *dk, *dv; /* dk and dv: fp32, and +=, if `accumulate` */
+    bool accumulate;
     float *delta; /* scratch memory of the backward */
 };
 
@@ -439,12 +440,39 @@ HY3_DEVICE void hy3_flash_ds_columns(float (&dp)[N / 8][4], const float (&p)[N /
     }
 }
 
+/* Adds this warp's 16 rows of c times `factor` to those rows of a global fp32 matrix that are below
+ * `rows`. */
+template <int D>
+HY3_DEVICE void hy3_flash_add(float *to, int64_t stride, int rows, const float (&c)[D / 8][4],
+                              float factor)
+{
+    const int lane = threadIdx.x & 31, row = (int)(threadIdx.x >> 5) * 16 + (lane >> 2);
+    HY3_UNROLL
+    for (int n = 0; n < D / 8; n++) {
+        HY3_UNROLL
+        for (int r = 0; r < 2; r++) {
+            float2 *at = (float2 *)(to + (row + 8 * r) * stride + n * 8 + (lane & 3) * 2);
+            if (row + 8 * r < rows) {
+                float2 sum = *at;
+                sum.x += c[n][2 * r] * factor;
+                sum.y += c[n][2 * r + 1] * factor;
+                *at = sum;
+            }
+        }
+    }
+}
+
 /* The end of dk and dv. */
 template <int D>
 HY3_DEVICE void hy3_flash_end_keys(const struct hy3_attend<bf16> &a, const struct hy3_flash_keys &b,
                                    bf16 *tile_k, bf16 *tile_v, const float (&acc_k)[D / 8][4],
                                    const float (&acc_v)[D / 8][4])
 {
+    if (a.accumulate) {
+        hy3_flash_add<D>((float *)a.dk + b.at_k, b.stride_k, b.tile.rows, acc_k, a.scale);
+        hy3_flash_add<D>((float *)a.dv + b.at_k, b.stride_k, b.tile.rows, acc_v, 1.0f);
+        return;
+    }
     hy3_flash_arrive();
     hy3_flash_store<D>(a.dk + b.at_k, b.stride_k, b.tile.rows, tile_k, acc_k, a.scale, a.scale);
     hy3_flash_store<D>(a.dv + b.at_k, b.stride_k, b.tile.rows, tile_v, acc_v, 1.0f, 1.0f);

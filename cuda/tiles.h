@@ -19,11 +19,12 @@ struct hy3_key_tile {
 
 struct hy3_tiles {
     int64_t rows;                       /* of a tile, at most */
-    int queries, keys;                  /* tiles of each kind */
+    int queries, keys[2];               /* tiles of each kind */
     const struct hy3_query_tile *query; /* device [queries] */
-    const struct hy3_key_tile *key;     /* device [keys] */
+    /* device [keys] each; the second list has the keys of a sample's second segment */
+    const struct hy3_key_tile *key[2];
     /* what they were cut for */
-    int64_t S, *starts; /* host [2][S+1]: q_starts, kv_starts; NULL: nothing yet */
+    int64_t S, *starts; /* host: kv_first, kv_end, q_starts; NULL: nothing yet */
 };
 
 /* Tiles of `rows` rows for the samples of `a`, on the device. They are uploaded unless they are

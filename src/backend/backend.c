@@ -83,11 +83,16 @@ static void check_rope(const struct hy3_rope *a)
 static void check_attention(const struct hy3_attention *a)
 {
     NEED(attention, a->S >= 0 && a->K > 0 && a->Q > 0 && a->Q % a->K == 0 && a->D > 0);
-    NEED(attention,
-         is_dtype(a->dtype) && is_ascending(a->q_starts, a->S) && is_ascending(a->kv_starts, a->S));
-    for (int64_t s = 0; s < a->S; s++)
+    NEED(attention, is_dtype(a->dtype) && is_ascending(a->q_starts, a->S));
+    NEED(attention, a->S == 0 || (a->kv_first && a->kv_end && a->kv_first[0] >= 0));
+    for (int64_t s = 0; s < a->S; s++) {
+        NEED(attention, a->kv_end[s] - a->kv_first[s] >= a->q_starts[s + 1] - a->q_starts[s]);
+        NEED(attention, s == 0 || a->kv_end[s] >= a->kv_end[s - 1]);
         NEED(attention,
-             a->kv_starts[s + 1] - a->kv_starts[s] >= a->q_starts[s + 1] - a->q_starts[s]);
+             s == 0 || a->kv_first[s] == a->kv_first[s - 1] || a->kv_first[s] >= a->kv_end[s - 1]);
+        NEED(attention, s < 2 || a->kv_first[s] != a->kv_first[s - 2] ||
+                            a->kv_first[s - 2] == a->kv_end[s - 2]);
+    }
     NEED(attention, a->q_starts[a->S] == 0 || (a->q && a->k && a->v && a->o));
 }
 

@@ -106,15 +106,18 @@ struct hy3_rope {
     float *dw;                /* [D]         backward: +=; NULL if frozen */
 };
 
-/* Causal attention inside each sample: o = softmax(scale q k^T) v. Sample s has the query rows
- * q_starts[s] .. q_starts[s+1] and the key rows kv_starts[s] .. kv_starts[s+1]; its last query sees
- * its last key, so with as many keys as queries it is plain causal attention, with more it
- * continues a cached prefix. Query head h uses key-value head h / (Q/K). Never holds a [T,T]
- * matrix.
+/* Causal attention inside each sample: o = softmax(scale q k^T) v. Segment s, consecutive tokens of
+ * a sample, has the query rows q_starts[s] .. q_starts[s+1] and sees the key rows kv_first[s] ..
+ * kv_end[s], those of the sample up to its last query, which sees the last key: so a whole sample
+ * has as many keys as queries, and what continues a cached prefix, or is a part of a sample, has
+ * more. Segments of one sample, at most two, have the same kv_first, ascending kv_end, and are
+ * adjacent; keys of other samples come behind. Query head h uses key-value head h / (Q/K). Never
+ * holds a [T,T] matrix. The backward writes dk and dv of the keys that any segment sees, no others.
  * Source: Dao 2023 (FlashAttention-2), algorithms 1 and 2, delta[t] = dot(do[t], o[t]). */
 struct hy3_attention {
     int64_t S, Q, K, D;
-    const int64_t *q_starts, *kv_starts; /* HOST [S+1]; the same pointer in training */
+    const int64_t *q_starts;          /* HOST [S+1] */
+    const int64_t *kv_first, *kv_end; /* HOST [S]; of whole samples q_starts and q_starts + 1 */
     float scale;
     hy3_dtype dtype;
     const void *q, *k, *v; /* [Tq,Q,D], [Tk,K,D], [Tk,K,D] */
@@ -122,6 +125,7 @@ struct hy3_attention {
     float *lse;            /* [Tq,Q]   forward: = log sum exp, read by backward; NULL: not wanted */
     const void *dout;      /* [Tq,Q,D] */
     void *dq, *dk, *dv;    /* as q, k, v; backward: = */
+    bool accumulate;       /* dk and dv are fp32, and backward: += */
 };
 
 /* Sigmoid top-k router: s = sigmoid(logits); the k experts with the largest s + bias are chosen,

@@ -106,7 +106,7 @@ static double attention_flops(const struct hy3_attention *a)
 
     for (int64_t s = 0; s < a->S; s++) {
         double queries = (double)(a->q_starts[s + 1] - a->q_starts[s]);
-        double keys = (double)(a->kv_starts[s + 1] - a->kv_starts[s]);
+        double keys = (double)(a->kv_end[s] - a->kv_first[s]);
 
         pairs += queries * (keys - (queries - 1) / 2);
     }

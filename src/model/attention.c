@@ -3,8 +3,8 @@
  *
  * Formulas: transformers' modeling_hy_v3.py. A group of ranks that splits the tokens of a sample
  * (sequence parallelism) would exchange keys and values between hy3_linear_forward and the kernel,
- * and their gradients behind it: q_starts and kv_starts of struct hy3_attention differ then, as
- * they do with a cache. */
+ * and their gradients behind it: the segments of struct hy3_attention see more keys then than they
+ * have queries, as they do with a cache. */
 #include "model/layer.h"
 #include "model/linear.h"
 #include "model/norm.h"
@@ -38,7 +38,8 @@ static struct hy3_attention attention(const struct hy3_layer *l)
                                   .K = s->kv_heads,
                                   .D = s->head_dim,
                                   .q_starts = l->tokens.starts,
-                                  .kv_starts = l->tokens.starts,
+                                  .kv_first = l->tokens.starts,
+                                  .kv_end = l->tokens.starts + 1,
                                   .scale = (float)(1 / sqrt((double)s->head_dim)),
                                   .dtype = l->dtype,
                                   .q = a->q,
@@ -54,13 +55,14 @@ static hy3_status attend_cached(const struct hy3_layer *l, struct hy3_kv_cache *
     const struct hy3_device *device = &l->backend->device;
     size_t row = (size_t)(l->shape->kv_heads * l->shape->head_dim) * hy3_dtype_size(l->dtype);
     size_t at = (size_t)cache->count * row, bytes = (size_t)l->tokens.T * row;
-    int64_t kv_starts[2] = {0, cache->count + l->tokens.T};
+    const int64_t first = 0, end = cache->count + l->tokens.T;
     struct hy3_attention a = attention(l);
 
     HY3_ASSERT(l->tokens.S == 1);
     HY3_TRY(device->copy(l->stream, (char *)cache->k + at, l->acts->k, bytes));
     HY3_TRY(device->copy(l->stream, (char *)cache->v + at, l->acts->v, bytes));
-    a.kv_starts = kv_starts;
+    a.kv_first = &first;
+    a.kv_end = &end;
     a.k = cache->k;
     a.v = cache->v;
     return l->backend->kernels.attention_forward(l->stream, &a);

@@ -132,7 +132,8 @@ static void attention_case(const struct hy3_kernels *k, const struct dims *d)
 
     a.dtype = d->dtype;
     a.scale = 1 / sqrtf((float)d->D);
-    a.q_starts = a.kv_starts = d->starts;
+    a.q_starts = a.kv_first = d->starts;
+    a.kv_end = d->starts + 1;
     a.q = in(nq, d->dtype);
     a.k = in(nk, d->dtype);
     a.v = in(nk, d->dtype);
@@ -160,12 +161,53 @@ static void cached_attention_case(const struct hy3_kernels *k, const struct dims
     a.dtype = d->dtype;
     a.scale = 1 / sqrtf((float)d->D);
     a.q_starts = q_starts;
-    a.kv_starts = d->starts;
+    a.kv_first = d->starts;
+    a.kv_end = d->starts + 1;
     a.q = in(q_starts[d->S] * d->heads * d->D, d->dtype);
     a.k = in(d->T * d->kv_heads * d->D, d->dtype);
     a.v = in(d->T * d->kv_heads * d->D, d->dtype);
     a.o = out(q_starts[d->S] * d->heads * d->D, d->dtype);
     assert_ok(k->attention_forward(NULL, &a));
+}
+
+/* What a rank of a group that splits samples has of each: two parts of it, or of some the second
+ * alone. */
+static void split_attention_case(const struct hy3_kernels *k, const struct dims *d)
+{
+    struct hy3_attention a = {.Q = d->heads, .K = d->kv_heads, .D = d->D, .dtype = d->dtype};
+    int64_t *starts = host_buffer((size_t)(2 * d->S + 1) * sizeof *starts);
+    int64_t *first = host_buffer((size_t)(2 * d->S) * sizeof *first);
+    int64_t *end = host_buffer((size_t)(2 * d->S) * sizeof *end);
+    int64_t nk = d->T * d->kv_heads * d->D, nq;
+
+    for (int64_t s = 0; s < d->S; s++) {
+        int64_t rows = d->starts[s + 1] - d->starts[s];
+
+        for (int64_t part = s % 3 == 1; part < 2; part++, a.S++) {
+            first[a.S] = d->starts[s];
+            end[a.S] = d->starts[s] + (part == 0 ? rows / 3 : rows - rows / 4);
+            starts[a.S + 1] = starts[a.S] + (rows + 3) / 4;
+            if (starts[a.S + 1] - starts[a.S] > end[a.S] - first[a.S])
+                starts[a.S + 1] = starts[a.S];
+        }
+    }
+    nq = starts[a.S] * d->heads * d->D;
+    a.scale = 1 / sqrtf((float)d->D);
+    a.q_starts = starts;
+    a.kv_first = first;
+    a.kv_end = end;
+    a.accumulate = true;
+    a.q = in(nq, d->dtype);
+    a.k = in(nk, d->dtype);
+    a.v = in(nk, d->dtype);
+    a.o = out(nq, d->dtype);
+    a.lse = out(starts[a.S] * d->heads, HY3_FP32);
+    a.dout = in(nq, d->dtype);
+    a.dq = out(nq, d->dtype);
+    a.dk = out(nk, HY3_FP32);
+    a.dv = out(nk, HY3_FP32);
+    assert_ok(k->attention_forward(NULL, &a));
+    assert_ok(k->attention_backward(NULL, &a));
 }
 
 /* n-1 … 0 */
@@ -517,7 +559,7 @@ static void check_gpu(kernel_case body, const char *name)
 }
 
 /* clang-format off */
-#define CASES(X) X(gemm) X(grouped_gemm) X(embedding) X(rmsnorm) X(rope) X(attention) X(cached_attention) X(router) \
+#define CASES(X) X(gemm) X(grouped_gemm) X(embedding) X(rmsnorm) X(rope) X(attention) X(cached_attention) X(split_attention) X(router) \
                  X(dispatch) X(parcels) X(passed_on) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw) X(adamw_8bit) X(adamw_bf16)
 #define X(op)                                                                                        \
     static void op##_on_avx512(void **state) { (void)state; check_cpu(op##_case, "avx512", #op); }       \

@@ -211,8 +211,7 @@ FUNCTION(attention_forward, attention)
 {
     UNUSED;
     for (int64_t z = 0; z < a->S; z++) {
-        int64_t nq = a->q_starts[z + 1] - a->q_starts[z],
-                nk = a->kv_starts[z + 1] - a->kv_starts[z];
+        int64_t nq = a->q_starts[z + 1] - a->q_starts[z], nk = a->kv_end[z] - a->kv_first[z];
 
         for (int64_t i = 0; i < nq * a->Q; i++) {
             int64_t q = a->q_starts[z] + i / a->Q, head = i % a->Q, group = head / (a->Q / a->K);
@@ -221,14 +220,14 @@ FUNCTION(attention_forward, attention)
 
             memset(o, 0, sizeof o);
             for (int64_t j = 0; j < seen; j++)
-                largest = fmax(largest, score(a, q, a->kv_starts[z] + j, head));
+                largest = fmax(largest, score(a, q, a->kv_first[z] + j, head));
             for (int64_t j = 0; j < seen; j++) {
-                double p = exp(score(a, q, a->kv_starts[z] + j, head) - largest);
+                double p = exp(score(a, q, a->kv_first[z] + j, head) - largest);
 
                 sum += p;
                 for (int64_t d = 0; d < a->D; d++)
                     o[d] +=
-                        p * get(a->v, a->dtype, ((a->kv_starts[z] + j) * a->K + group) * a->D + d);
+                        p * get(a->v, a->dtype, ((a->kv_first[z] + j) * a->K + group) * a->D + d);
             }
             for (int64_t d = 0; d < a->D; d++)
                 put(a->o, a->dtype, (q * a->Q + head) * a->D + d, o[d] / sum);
@@ -257,24 +256,41 @@ static void attention_pair(const struct hy3_attention *a, int64_t q, int64_t k, 
     }
 }
 
+/* Adds to what is there, or replaces it. */
+static void put_key(const struct hy3_attention *a, void *to, int64_t i, double x)
+{
+    if (a->accumulate)
+        ((float *)to)[i] = (float)(((float *)to)[i] + x);
+    else
+        put(to, a->dtype, i, x);
+}
+
 FUNCTION(attention_backward, attention)
 {
-    int64_t T = a->q_starts[a->S], nq = T * a->Q * a->D, nk = T * a->K * a->D;
+    int64_t T = a->S > 0 ? a->kv_end[a->S - 1] : 0, width = a->K * a->D;
+    int64_t nq = a->q_starts[a->S] * a->Q * a->D, nk = T * width;
     double *sums = NULL;
 
     UNUSED;
     if (hy3_alloc(&sums, (size_t)(nq + 2 * nk), sizeof *sums) != HY3_OK)
         return HY3_ENOMEM;
-    for (int64_t z = 0; z < a->S; z++)
+    for (int64_t z = 0; z < a->S; z++) {
+        int64_t before = a->kv_end[z] - a->q_starts[z + 1]; /* key row less query row */
+
         for (int64_t q = a->q_starts[z]; q < a->q_starts[z + 1]; q++)
-            for (int64_t k = a->q_starts[z]; k <= q; k++)
+            for (int64_t k = a->kv_first[z]; k <= before + q; k++)
                 for (int64_t head = 0; head < a->Q; head++)
                     attention_pair(a, q, k, head, sums, sums + nq, sums + nq + nk);
+    }
     for (int64_t i = 0; i < nq; i++)
         put(a->dq, a->dtype, i, sums[i]);
-    for (int64_t i = 0; i < nk; i++) {
-        put(a->dk, a->dtype, i, sums[nq + i]);
-        put(a->dv, a->dtype, i, sums[nq + nk + i]);
+    for (int64_t z = 0; z < a->S; z++) {
+        bool is_last = z + 1 == a->S || a->kv_first[z + 1] != a->kv_first[z]; /* of its sample */
+
+        for (int64_t i = a->kv_first[z] * width; is_last && i < a->kv_end[z] * width; i++) {
+            put_key(a, a->dk, i, sums[nq + i]);
+            put_key(a, a->dv, i, sums[nq + nk + i]);
+        }
     }
     hy3_free(sums);
     return HY3_OK;

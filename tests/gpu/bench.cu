@@ -191,7 +191,8 @@ static void attention(int64_t T)
     a.Q = HEADS;
     a.K = KV_HEADS;
     a.D = HEAD;
-    a.q_starts = a.kv_starts = starts;
+    a.q_starts = a.kv_first = starts;
+    a.kv_end = starts + 1;
     a.scale = 0.088388f;
     a.dtype = HY3_BF16;
     a.q = numbers(T * HEADS * HEAD);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention.c - causal attention of each sample in tiles of ROWS queries by ROWS keys.
  *
- * Forward: an item of work is (sample, query head, tile of queries); it walks over the tiles of
+ * Forward: an item of work is (segment, query head, tile of queries); it walks over the tiles of
  * keys with a running maximum and sum (FlashAttention-2, algorithm 1). Backward: an item is
- * (sample, key-value head) with all query heads of its group, so dq, dk and dv of an item belong to
- * one thread and are summed in a fixed order. Tiles are fp32; their products are loops.h's `tile`.
- * Keys and values serve many queries, so they are brought into tile form once, before the items. */
+ * (sample, key-value head) with all query heads of its group and all segments of the sample, so dq,
+ * dk and dv of an item belong to one thread and are summed in a fixed order. Tiles are fp32; their
+ * products are loops.h's `tile`. Keys and values serve many queries, so they are brought into tile
+ * form once, before the items. */
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
@@ -22,6 +23,11 @@ static int64_t padded(int64_t D)
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
 }
 
 /* Rows first .. first+n of head `head` of a [T,heads,D] tensor into tile [ROWS,padded(D)], times
@@ -62,21 +68,33 @@ static int64_t tiles_of(int64_t rows)
     return (rows + ROWS - 1) / ROWS;
 }
 
-/* The number of sample `sample`'s first tile of keys. */
-static int64_t first_tile(const struct hy3_attention *a, int64_t sample)
+/* Whether no other segment sees more keys of the same sample. */
+static bool is_last(const struct hy3_attention *a, int64_t segment)
+{
+    return segment + 1 == a->S || a->kv_first[segment + 1] != a->kv_first[segment];
+}
+
+/* Tiles of keys of a sample, at its last segment; 0 at others. */
+static int64_t tiles_at(const struct hy3_attention *a, int64_t segment)
+{
+    return is_last(a, segment) ? tiles_of(a->kv_end[segment] - a->kv_first[segment]) : 0;
+}
+
+/* The number of the first tile of keys that a segment sees, the same for all of a sample. */
+static int64_t first_tile(const struct hy3_attention *a, int64_t segment)
 {
     int64_t tiles = 0;
 
-    for (int64_t s = 0; s < sample; s++)
-        tiles += tiles_of(a->kv_starts[s + 1] - a->kv_starts[s]);
+    for (int64_t s = 0; s < segment; s++)
+        tiles += tiles_at(a, s);
     return tiles;
 }
 
-static void pack_tile(const struct hy3_attention *a, const struct key_tiles *t, int64_t sample,
+static void pack_tile(const struct hy3_attention *a, const struct key_tiles *t, int64_t segment,
                       int64_t tile, int64_t head, int64_t number)
 {
-    int64_t first = tile * ROWS, width = padded(a->D), start = a->kv_starts[sample];
-    int64_t n = smaller(ROWS, a->kv_starts[sample + 1] - start - first);
+    int64_t first = tile * ROWS, width = padded(a->D), start = a->kv_first[segment];
+    int64_t n = smaller(ROWS, a->kv_end[segment] - start - first);
     float buffer[t->area];
     float *k = t->k ? t->k + number * t->area : buffer;
 
@@ -106,13 +124,11 @@ static hy3_status pack_keys(const struct hy3_attention *a, bool backward, struct
     }
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < t->count * a->K; i++) {
-        int64_t sample = 0, tile = i / a->K;
+        int64_t segment = 0, tile = i / a->K;
 
-        while (tile >= tiles_of(a->kv_starts[sample + 1] - a->kv_starts[sample])) {
-            tile -= tiles_of(a->kv_starts[sample + 1] - a->kv_starts[sample]);
-            sample++;
-        }
-        pack_tile(a, t, sample, tile, i % a->K, i);
+        while (tile >= tiles_at(a, segment))
+            tile -= tiles_at(a, segment++);
+        pack_tile(a, t, segment, tile, i % a->K, i);
     }
     return HY3_OK;
 }
@@ -128,14 +144,14 @@ static void store_row(void *tensor, hy3_dtype dtype, int64_t row, int64_t D, flo
 
 /* One item of the forward pass. */
 struct item {
-    int64_t sample, head, tile;
+    int64_t segment, head, tile;
 };
 
-/* Keys a query sees: all up to its own place, counted from the end of the sample. */
-static int64_t visible(const struct hy3_attention *a, int64_t sample, int64_t query)
+/* Keys a query sees: all up to its own place, counted from the end of the segment. */
+static int64_t visible(const struct hy3_attention *a, int64_t segment, int64_t query)
 {
-    int64_t queries = a->q_starts[sample + 1] - a->q_starts[sample];
-    int64_t keys = a->kv_starts[sample + 1] - a->kv_starts[sample];
+    int64_t queries = a->q_starts[segment + 1] - a->q_starts[segment];
+    int64_t keys = a->kv_end[segment] - a->kv_first[segment];
 
     return keys - queries + query + 1;
 }
@@ -166,10 +182,10 @@ static void forward_item(const struct hy3_attention *a, const struct key_tiles *
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
     int64_t width = padded(a->D), area = ROWS * width, kv_head = item.head / (a->Q / a->K);
-    int64_t first = item.tile * ROWS, q0 = a->q_starts[item.sample];
-    int64_t n = smaller(ROWS, a->q_starts[item.sample + 1] - q0 - first);
-    int64_t keys = visible(a, item.sample, first + n - 1);
-    int64_t number = first_tile(a, item.sample) * a->K + kv_head;
+    int64_t first = item.tile * ROWS, q0 = a->q_starts[item.segment];
+    int64_t n = smaller(ROWS, a->q_starts[item.segment + 1] - q0 - first);
+    int64_t keys = visible(a, item.segment, first + n - 1);
+    int64_t number = first_tile(a, item.segment) * a->K + kv_head;
     float *q = scratch, *o = q + area;
     float *scores = o + area, largest[ROWS], sum[ROWS];
 
@@ -185,7 +201,7 @@ static void forward_item(const struct hy3_attention *a, const struct key_tiles *
         memset(scores, 0, (size_t)(ROWS * ROWS) * sizeof *scores);
         loops->tile(n, ROWS, a->D, q, width, 1, t->kt + number * area, ROWS, scores, ROWS);
         for (int64_t i = 0; i < n; i++) {
-            int64_t seen = smaller(count, visible(a, item.sample, first + i) - key);
+            int64_t seen = smaller(count, visible(a, item.segment, first + i) - key);
 
             softmax_row(scores + i * ROWS, seen > 0 ? seen : 0, &largest[i], &sum[i], o + i * width,
                         width);
@@ -211,48 +227,61 @@ hy3_status hy3_cpu_attention_forward(struct hy3_stream *s, const struct hy3_atte
     HY3_TRY(pack_keys(a, false, &keys));
     HY3_TRY(hy3_cpu_scratch(HY3_SLOT_ATTENTION, (size_t)(threads * floats) * sizeof *scratch,
                             &scratch));
-    for (int64_t sample = 0; sample < a->S; sample++)
-        items += tiles_of(a->q_starts[sample + 1] - a->q_starts[sample]);
+    for (int64_t i = 0; i < a->S; i++)
+        items += tiles_of(a->q_starts[i + 1] - a->q_starts[i]);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < items * a->Q; i++) {
         struct item item = {.head = i % a->Q, .tile = i / a->Q};
 
-        for (;;) { /* which sample the tile is in */
-            int64_t tiles = tiles_of(a->q_starts[item.sample + 1] - a->q_starts[item.sample]);
+        for (;;) { /* which segment the tile is in */
+            int64_t tiles = tiles_of(a->q_starts[item.segment + 1] - a->q_starts[item.segment]);
 
             if (item.tile < tiles)
                 break;
             item.tile -= tiles;
-            item.sample++;
+            item.segment++;
         }
         forward_item(a, &keys, item, scratch + omp_get_thread_num() * floats);
     }
     return HY3_OK;
 }
 
-/* Buffers of one thread in the backward pass, for samples of up to `longest` rows. */
+/* Buffers of one thread in the backward pass, for segments of up to `queries` rows and samples of
+ * up to `keys`. */
 struct backward {
-    float *p, *ds;                  /* [ROWS,ROWS] */
-    float *q, *dout, *dq, *dk, *dv; /* [longest,width], longest rounded up to whole tiles */
-    float *delta;                   /* [longest] */
+    float *p, *ds;        /* [ROWS,ROWS] */
+    float *q, *dout, *dq; /* [queries,width], queries rounded up to whole tiles */
+    float *dk, *dv;       /* [keys,width], the same */
+    float *delta;         /* [queries] */
+    int64_t queries, keys, floats;
 };
 
-static int64_t backward_floats(const struct hy3_attention *a, int64_t longest)
+static struct backward backward_size(const struct hy3_attention *a)
 {
-    int64_t rows = tiles_of(longest) * ROWS;
+    struct backward b = {0};
 
-    return 2 * ROWS * ROWS + 5 * rows * padded(a->D) + rows;
+    for (int64_t s = 0; s < a->S; s++) {
+        b.queries = larger(b.queries, tiles_of(a->q_starts[s + 1] - a->q_starts[s]) * ROWS);
+        b.keys = larger(b.keys, tiles_of(a->kv_end[s] - a->kv_first[s]) * ROWS);
+    }
+    b.floats = 2 * ROWS * ROWS + (3 * b.queries + 2 * b.keys) * padded(a->D) + b.queries;
+    return b;
 }
 
-static struct backward backward_buffers(const struct hy3_attention *a, int64_t longest, float *at)
+static struct backward backward_buffers(const struct hy3_attention *a, const struct backward *size,
+                                        float *at)
 {
-    int64_t area = tiles_of(longest) * ROWS * padded(a->D);
-    struct backward b = {.p = at, .ds = at + ROWS * ROWS};
-    float **const wholes[] = {&b.q, &b.dout, &b.dq, &b.dk, &b.dv, &b.delta};
+    int64_t q_area = size->queries * padded(a->D), k_area = size->keys * padded(a->D);
+    struct backward b = *size;
 
-    at += 2 * ROWS * ROWS;
-    for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++, at += area)
-        *wholes[i] = at;
+    b.p = at;
+    b.ds = b.p + ROWS * ROWS;
+    b.q = b.ds + ROWS * ROWS;
+    b.dout = b.q + q_area;
+    b.dq = b.dout + q_area;
+    b.dk = b.dq + q_area;
+    b.dv = b.dk + k_area;
+    b.delta = b.dv + k_area;
     return b;
 }
 
@@ -269,13 +298,23 @@ static void fill_delta(const struct hy3_attention *a, int64_t q0, int64_t n, int
     }
 }
 
-/* One tile of queries against tile `number` of keys: p, ds, and what they add to dq, dk, dv. */
+/* Of one head of a segment. */
+struct part {
+    int64_t head, q0, rows; /* its queries */
+    int64_t keys;
+    int64_t number; /* of its first tile of keys */
+};
+
+/* The tile of queries from `first` on against the tile of keys from `key` on: p, ds, and what they
+ * add to dq, dk, dv. */
 static void backward_tile(const struct hy3_attention *a, const struct backward *b,
-                          const struct key_tiles *t, int64_t number, int64_t q0, int64_t head,
-                          int64_t first, int64_t n, int64_t key, int64_t count)
+                          const struct key_tiles *t, const struct part *part, int64_t first,
+                          int64_t key)
 {
     const struct hy3_loops *loops = hy3_cpu_loops;
-    int64_t width = padded(a->D), area = t->area;
+    int64_t width = padded(a->D), area = t->area, before = part->keys - part->rows;
+    int64_t n = smaller(ROWS, part->rows - first), count = smaller(ROWS, part->keys - key);
+    int64_t number = part->number + key / ROWS * a->K;
     const float *q = b->q + first * width, *dout = b->dout + first * width;
 
     memset(b->p, 0, (size_t)(ROWS * ROWS) * sizeof *b->p);
@@ -284,10 +323,10 @@ static void backward_tile(const struct hy3_attention *a, const struct backward *
     loops->tile(n, ROWS, a->D, dout, width, 1, t->vt + number * area, ROWS, b->ds, ROWS);
     for (int64_t i = 0; i < n; i++) {
         float *p = b->p + i * ROWS, *ds = b->ds + i * ROWS, delta = b->delta[first + i];
-        int64_t seen = smaller(count, first + i + 1 - key);
+        int64_t seen = smaller(count, before + first + i + 1 - key);
 
         seen = seen > 0 ? seen : 0;
-        loops->exp_sum(p, a->lse[(q0 + first + i) * a->Q + head], p, seen);
+        loops->exp_sum(p, a->lse[(part->q0 + first + i) * a->Q + part->head], p, seen);
         memset(p + seen, 0, (size_t)(ROWS - seen) * sizeof *p);
 #pragma omp simd
         for (int64_t j = 0; j < ROWS; j++)
@@ -301,56 +340,81 @@ static void backward_tile(const struct hy3_attention *a, const struct backward *
 }
 
 static void backward_head(const struct hy3_attention *a, const struct backward *b,
-                          const struct key_tiles *t, int64_t number, int64_t q0, int64_t rows,
-                          int64_t head)
+                          const struct key_tiles *t, const struct part *part)
 {
-    int64_t width = padded(a->D);
+    int64_t width = padded(a->D), before = part->keys - part->rows;
 
-    fill_delta(a, q0, rows, head, b->delta);
-    memset(b->dq, 0, (size_t)(rows * width) * sizeof *b->dq);
-    for (int64_t first = 0; first < rows; first += ROWS) {
-        int64_t n = smaller(ROWS, rows - first);
+    fill_delta(a, part->q0, part->rows, part->head, b->delta);
+    memset(b->dq, 0, (size_t)(part->rows * width) * sizeof *b->dq);
+    for (int64_t first = 0; first < part->rows; first += ROWS) {
+        int64_t n = smaller(ROWS, part->rows - first), row = part->q0 + first;
 
-        load_tile(a->q, a->dtype, a->Q, a->D, head, q0 + first, n, a->scale, b->q + first * width);
-        load_tile(a->dout, a->dtype, a->Q, a->D, head, q0 + first, n, 1, b->dout + first * width);
+        load_tile(a->q, a->dtype, a->Q, a->D, part->head, row, n, a->scale, b->q + first * width);
+        load_tile(a->dout, a->dtype, a->Q, a->D, part->head, row, n, 1, b->dout + first * width);
     }
-    for (int64_t key = 0; key < rows; key += ROWS, number += a->K)
-        for (int64_t first = key; first < rows; first += ROWS)
-            backward_tile(a, b, t, number, q0, head, first, smaller(ROWS, rows - first), key,
-                          smaller(ROWS, rows - key));
-    for (int64_t i = 0; i < rows; i++)
-        store_row(a->dq, a->dtype, (q0 + i) * a->Q + head, a->D, a->scale, b->dq + i * width);
+    for (int64_t key = 0; key < part->keys; key += ROWS)
+        for (int64_t first = larger(0, key - before) / ROWS * ROWS; first < part->rows;
+             first += ROWS)
+            backward_tile(a, b, t, part, first, key);
+    for (int64_t i = 0; i < part->rows; i++)
+        store_row(a->dq, a->dtype, (part->q0 + i) * a->Q + part->head, a->D, a->scale,
+                  b->dq + i * width);
+}
+
+/* Row `row` of dk or dv. */
+static void store_key(const struct hy3_attention *a, void *tensor, int64_t row, const float *from)
+{
+    if (a->accumulate)
+        hy3_cpu_loops->axpy(from, 1, (float *)tensor + row * a->D, a->D);
+    else
+        store_row(tensor, a->dtype, row, a->D, 1, from);
+}
+
+/* The sample whose last segment this is. */
+static void backward_item(const struct hy3_attention *a, const struct backward *b,
+                          const struct key_tiles *t, int64_t last, int64_t kv_head)
+{
+    int64_t group = a->Q / a->K, width = padded(a->D), first = last;
+    int64_t keys = a->kv_end[last] - a->kv_first[last];
+    int64_t number = first_tile(a, last) * a->K + kv_head;
+
+    while (first > 0 && a->kv_first[first - 1] == a->kv_first[last])
+        first--;
+    memset(b->dk, 0, (size_t)(keys * width) * sizeof *b->dk);
+    memset(b->dv, 0, (size_t)(keys * width) * sizeof *b->dv);
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
+        for (int64_t s = first; s <= last; s++)
+            backward_head(a, b, t,
+                          &(struct part){.head = head,
+                                         .q0 = a->q_starts[s],
+                                         .rows = a->q_starts[s + 1] - a->q_starts[s],
+                                         .keys = a->kv_end[s] - a->kv_first[s],
+                                         .number = number});
+    for (int64_t j = 0; j < keys; j++) {
+        int64_t row = (a->kv_first[last] + j) * a->K + kv_head;
+
+        store_key(a, a->dk, row, b->dk + j * width);
+        store_key(a, a->dv, row, b->dv + j * width);
+    }
 }
 
 hy3_status hy3_cpu_attention_backward(struct hy3_stream *s, const struct hy3_attention *a)
 {
     int threads = omp_get_max_threads();
-    int64_t longest = 0, floats, group = a->Q / a->K, width = padded(a->D);
+    const struct backward size = backward_size(a);
     struct key_tiles keys;
     float *scratch;
 
-    for (int64_t i = 0; i < a->S; i++)
-        longest = a->q_starts[i + 1] - a->q_starts[i] > longest
-                      ? a->q_starts[i + 1] - a->q_starts[i]
-                      : longest;
-    floats = backward_floats(a, longest);
     HY3_TRY(pack_keys(a, true, &keys));
-    HY3_TRY(hy3_cpu_scratch(HY3_SLOT_ATTENTION, (size_t)(threads * floats) * sizeof *scratch,
+    HY3_TRY(hy3_cpu_scratch(HY3_SLOT_ATTENTION, (size_t)(threads * size.floats) * sizeof *scratch,
                             &scratch));
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < a->S * a->K; i++) {
-        int64_t q0 = a->q_starts[i / a->K], rows = a->q_starts[i / a->K + 1] - q0,
-                kv_head = i % a->K, number = first_tile(a, i / a->K) * a->K + kv_head;
-        struct backward b = backward_buffers(a, longest, scratch + omp_get_thread_num() * floats);
+        struct backward b =
+            backward_buffers(a, &size, scratch + omp_get_thread_num() * size.floats);
 
-        memset(b.dk, 0, (size_t)(rows * width) * sizeof *b.dk);
-        memset(b.dv, 0, (size_t)(rows * width) * sizeof *b.dv);
-        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
-            backward_head(a, &b, &keys, number, q0, rows, head);
-        for (int64_t j = 0; j < rows; j++) {
-            store_row(a->dk, a->dtype, (q0 + j) * a->K + kv_head, a->D, 1, b.dk + j * width);
-            store_row(a->dv, a->dtype, (q0 + j) * a->K + kv_head, a->D, 1, b.dv + j * width);
-        }
+        if (is_last(a, i / a->K))
+            backward_item(a, &b, &keys, i / a->K, i % a->K);
     }
     return HY3_OK;
 }

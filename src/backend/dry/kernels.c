@@ -58,9 +58,10 @@ static double pairs(const struct hy3_attention *a, bool *is_long)
     *is_long = false;
     for (int64_t s = 0; s < a->S; s++) {
         double rows = (double)(a->q_starts[s + 1] - a->q_starts[s]);
+        double keys = (double)(a->kv_end[s] - a->kv_first[s]);
 
-        sum += rows * (rows + 1) / 2;
-        *is_long |= rows > 16384;
+        sum += rows * (keys - (rows - 1) / 2);
+        *is_long |= keys > 16384;
     }
     return 2 * sum * (double)a->Q * (double)a->D;
 }
