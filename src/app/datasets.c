@@ -146,14 +146,17 @@ hy3_status hy3_datasets_split(const struct hy3_config *config, const struct hy3_
 {
     const struct hy3_config *c = config;
     int64_t samples = hy3_dataset_count(train_set), held = held_out(c, samples);
+    int parts = (int)c->sequence_parallel_size;
 
     *train = (struct hy3_batches){.dataset = train_set,
                                   .count = samples - held,
                                   .split_drawn = held > 0 && !c->disable_shuffling,
                                   .batch = c->per_device_train_batch_size,
                                   .accumulation = c->gradient_accumulation_steps,
-                                  .rank = world->rank,
-                                  .ranks = world->size,
+                                  .rank = world->rank / parts,
+                                  .ranks = world->size / parts,
+                                  .part = world->rank % parts,
+                                  .parts = parts,
                                   .shuffle = !c->disable_shuffling,
                                   .seed = (uint64_t)c->seed,
                                   .attention_length = hy3_shape_attention_length(shape)};

@@ -48,7 +48,7 @@ hy3_status hy3_expert_group_choose(MPI_Comm comm, const struct hy3_config *confi
                                        .ranks_per_node = hy3_layout_ranks_per_node(layout),
                                        .imbalance = HY3_PLAN_IMBALANCE};
     int64_t size = layout->experts.size, least;
-    int zero = layout->zero.size;
+    int zero = layout->zero.size, sequence = layout->sequence.size;
     size_t available = 0;
 
     if (config->expert_parallel_size > 0 || layout->world.size == 1)
@@ -65,5 +65,5 @@ hy3_status hy3_expert_group_choose(MPI_Comm comm, const struct hy3_config *confi
     if (size == layout->experts.size)
         return HY3_OK;
     hy3_layout_close(layout);
-    return hy3_layout_open(comm, (int)size, model->shape.experts, zero, layout);
+    return hy3_layout_open(comm, (int)size, model->shape.experts, zero, sequence, layout);
 }

@@ -15,7 +15,7 @@ static const double SECONDS = 0.2, SLOW = 0.1; /* of a test; of what a link reac
 
 /* Bytes that a rank has for each other one, as far as they make no more than ALL: enough for the
  * rate of a link. */
-enum { EACH = 8 << 20, ALL = 256 << 20, MOST_TURNS = 1000, GROUPS = 7 };
+enum { EACH = 8 << 20, ALL = 256 << 20, MOST_TURNS = 1000, GROUPS = 8 };
 
 /* What links reach, in bytes/s of a rank: etc/devices/h100.cfg for NVLink 4 and for one adapter of
  * 400 Gb/s a GPU; PCIe 4.0 x16. */
@@ -181,6 +181,7 @@ static void announce(const struct hy3_loaded_model *model, int zero_stage, const
                                         "expert groups",
                                         "expert replicas",
                                         "replica peers",
+                                        "sequence groups",
                                         "expert groups in nodes",
                                         "expert groups over nodes"};
     int64_t nodes = l->node.rank == 0;
@@ -209,8 +210,9 @@ hy3_status hy3_links_test(const struct hy3_loaded_model *model, int zero_stage)
     hy3_status status = HY3_OK;
     const struct hy3_layout *l = &model->layout;
     const struct hy3_device *device = &model->backend->device;
-    const struct hy3_group *const groups[GROUPS] = {
-        &l->zero, &l->peers, &l->experts, &l->replicas, &l->replica_peers, &l->near, &l->across};
+    const struct hy3_group *const groups[GROUPS] = {&l->zero,     &l->peers,         &l->experts,
+                                                    &l->replicas, &l->replica_peers, &l->sequence,
+                                                    &l->near,     &l->across};
     const int count = model->is_over_nodes ? GROUPS : GROUPS - 2;
     struct test t = {.model = model};
     struct hy3_device_identity identity;

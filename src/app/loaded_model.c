@@ -64,9 +64,9 @@ static hy3_status make_table(const struct hy3_loaded_model_options *options,
 static hy3_status open_groups(struct hy3_loaded_model *model)
 {
     const struct hy3_layout *layout = &model->layout;
-    const struct hy3_group *groups[] = {&layout->zero,     &layout->peers,         &layout->experts,
-                                        &layout->replicas, &layout->replica_peers, &layout->near,
-                                        &layout->across};
+    const struct hy3_group *groups[] = {
+        &layout->zero,          &layout->peers,    &layout->experts, &layout->replicas,
+        &layout->replica_peers, &layout->sequence, &layout->near,    &layout->across};
     const size_t count = sizeof groups / sizeof(void *) - (model->is_over_nodes ? 0 : 2);
     hy3_status status = HY3_OK;
 
@@ -89,8 +89,9 @@ hy3_status hy3_loaded_model_open(MPI_Comm comm, const struct hy3_loaded_model_op
     *model = (struct hy3_loaded_model){0};
     HY3_AGREE(comm, open_local(options, model), "opening the model");
     HY3_TRY(hy3_backend_open(comm, options->device, &model->backend));
-    HY3_TRY(hy3_layout_open(comm, options->expert_parallel_size, model->shape.experts, zero,
-                            &model->layout));
+    HY3_TRY(hy3_layout_open(
+        comm, options->expert_parallel_size, model->shape.experts, zero,
+        options->sequence_parallel_size > 0 ? options->sequence_parallel_size : 1, &model->layout));
     if (options->lay_out)
         HY3_TRY(options->lay_out(comm, options->run, model));
     model->is_over_nodes = wanted && model->layout.across.size > 1;

@@ -29,8 +29,9 @@ struct hy3_loaded_model_options {
     const char *device;
     bool dummy;    /* of the directory only config.json is read, the weights are random */
     uint64_t seed; /* of dummy weights */
-    int expert_parallel_size; /* 0: chosen by hy3_layout_open, or by lay_out */
-    int zero_group_size;      /* 0: chosen by hy3_layout_open; stage 0 has none */
+    int expert_parallel_size;   /* 0: chosen by hy3_layout_open, or by lay_out */
+    int zero_group_size;        /* 0: chosen by hy3_layout_open; stage 0 has none */
+    int sequence_parallel_size; /* 0: 1 */
     /* Collective. Called with `run` when the ranks have been laid out, to do it again in a better
      * way; NULL: no */
     hy3_status (*lay_out)(MPI_Comm comm, const struct hy3_config *run,

@@ -90,7 +90,7 @@ static hy3_status time_steps(MPI_Comm comm, const struct hy3_config *config,
     hy3_status status = HY3_OK;
     const struct hy3_group alone = {MPI_COMM_NULL, 0, 1, 1};
     const struct hy3_layout layout = {alone, alone, alone, alone, alone,
-                                      alone, alone, alone, alone};
+                                      alone, alone, alone, alone, alone};
     struct hy3_rehearsal r = {.config = config};
     double kinds[HY3_PROFILE_KINDS], begin, spent = 0;
     int n;

@@ -107,7 +107,7 @@ hy3_status hy3_machine_links(MPI_Comm comm, const struct hy3_backend *backend,
     hy3_status status = HY3_OK;
     struct hy3_layout layout;
 
-    HY3_TRY_DONE(hy3_layout_open(comm, 1, 0, 1, &layout));
+    HY3_TRY_DONE(hy3_layout_open(comm, 1, 0, 1, 1, &layout));
     rates->node_link = rates->host_copy;
     rates->node_latency = rates->kernel;
     if (layout.node.size > 1)

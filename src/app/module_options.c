@@ -75,15 +75,16 @@ struct hy3_offloading hy3_module_options_offload(const struct hy3_config *config
 hy3_status hy3_module_options_model(const struct hy3_config *config,
                                     struct hy3_loaded_model_options *out)
 {
-    *out =
-        (struct hy3_loaded_model_options){.directory = config->model_name_or_path,
-                                          .device = hy3_config_word(config, "device"),
-                                          .dummy = config->load_format == HY3_LOAD_FORMAT_dummy,
-                                          .seed = (uint64_t)config->seed,
-                                          .expert_parallel_size = (int)config->expert_parallel_size,
-                                          .zero_group_size = (int)config->zero_group_size,
-                                          .training = hy3_module_options_training(config),
-                                          .adapter = config->adapter_name_or_path};
+    *out = (struct hy3_loaded_model_options){
+        .directory = config->model_name_or_path,
+        .device = hy3_config_word(config, "device"),
+        .dummy = config->load_format == HY3_LOAD_FORMAT_dummy,
+        .seed = (uint64_t)config->seed,
+        .expert_parallel_size = (int)config->expert_parallel_size,
+        .zero_group_size = (int)config->zero_group_size,
+        .sequence_parallel_size = (int)config->sequence_parallel_size,
+        .training = hy3_module_options_training(config),
+        .adapter = config->adapter_name_or_path};
     out->store =
         (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
                                    .zero_stage = (int)config->zero_stage,

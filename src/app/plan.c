@@ -8,6 +8,7 @@
 #include "app/save.h"
 #include "backend/dry/dry.h"
 #include "base/file.h"
+#include "base/zigzag.h"
 #include "ckpt/state/state.h"
 
 #include <math.h>
@@ -38,6 +39,7 @@ static hy3_status lay_out(const struct hy3_config *config, int P, int64_t expert
     HY3_TRY(hy3_expert_group_check(P, ranks, experts));
     HY3_ASSERT(P > 0); /* for the analyzer */
     HY3_TRY(hy3_zero_group_size(Z, ranks, per_node, &Z));
+    HY3_TRY(hy3_sequence_group_check((int)config->sequence_parallel_size, ranks, per_node));
     R = hy3_replica_group_size(Z, ranks / P);
     layout->world = planned_group(ranks, 1);
     layout->node = planned_group(per_node, 1);
@@ -46,6 +48,7 @@ static hy3_status lay_out(const struct hy3_config *config, int P, int64_t expert
     layout->experts = planned_group(P, 1);
     layout->replicas = planned_group(R, P);
     layout->replica_peers = planned_group(ranks / P / R, P * R);
+    layout->sequence = planned_group((int)config->sequence_parallel_size, 1);
     if (!hy3_layout_is_over_nodes(P, options->ranks_per_node))
         return HY3_OK;
     layout->near = planned_group(options->ranks_per_node, 1);
@@ -132,8 +135,9 @@ static void measure_disk(const struct hy3_rehearsal *r, struct hy3_plan *plan)
 static double kernel_bytes(const struct hy3_config *config, const struct hy3_shape *shape)
 {
     const double fixed = 224 << 20;
-    double tokens =
-        (double)(config->per_device_train_batch_size * hy3_module_options_item_tokens(config));
+    double tokens = (double)hy3_zigzag_most(config->per_device_train_batch_size *
+                                                hy3_module_options_item_tokens(config),
+                                            (int)config->sequence_parallel_size);
 
     return config->device == HY3_DEVICE_cpu ? 0 : fixed + 8 * tokens * (double)shape->heads;
 }
@@ -161,7 +165,7 @@ hy3_status hy3_plan_shape(const struct hy3_config *config, const char *file,
 static double nccl_bytes(const struct hy3_config *config, const struct hy3_layout *layout)
 {
     const struct hy3_group *const rings[] = {&layout->zero, &layout->peers, &layout->replicas,
-                                             &layout->replica_peers};
+                                             &layout->replica_peers, &layout->sequence};
     const double mib = 1 << 20, protocols = 9.2 * mib, simple = 4 * mib;
     double bytes = 0;
 

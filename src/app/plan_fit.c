@@ -2,6 +2,8 @@
 /* plan_fit.c - compares plans of other settings and numbers of ranks with the limits. */
 #include "app/plan_fit.h"
 
+#include "parallel/layout.h"
+
 static bool set(int64_t *field, int64_t value)
 {
     bool changed = *field != value;
@@ -72,7 +74,8 @@ hy3_status hy3_plan_fit_ranks(const struct hy3_config *config, const struct hy3_
     c.gradient_accumulation_steps = 1;
     for (o.ranks = 1; o.ranks <= HY3_PLAN_FIT_RANKS; o.ranks *= 2) {
         if ((c.expert_parallel_size > 0 && o.ranks % c.expert_parallel_size != 0) ||
-            (c.zero_group_size > 0 && o.ranks % c.zero_group_size != 0))
+            (c.zero_group_size > 0 && o.ranks % c.zero_group_size != 0) ||
+            !hy3_sequence_group_divides((int)c.sequence_parallel_size, o.ranks, o.ranks_per_node))
             continue;
         HY3_TRY(hy3_plan_make(&c, shape, &o, plan));
         *ranks = o.ranks;

@@ -25,16 +25,20 @@ static void print_size(const char *what, double bytes)
 static void print_table(const struct hy3_config *c, const struct hy3_plan_options *o,
                         const struct hy3_plan *p)
 {
-    char size[HY3_SIZE_TEXT], zero[32] = "", text[HY3_OFFLOAD_TEXT];
+    char size[HY3_SIZE_TEXT], zero[32] = "", sequence[40] = "", text[HY3_OFFLOAD_TEXT];
+    bool is_shared = c->sequence_parallel_size > 1;
 
     if (p->zero_group < o->ranks)
         snprintf(zero, sizeof zero, "ZeRO groups of %d; ", p->zero_group);
+    if (is_shared)
+        snprintf(sequence, sizeof sequence, "sequence groups of %lld; ",
+                 (long long)c->sequence_parallel_size);
     printf(
-        "%d rank%s, %d per node; %sexpert groups of %d; zero_stage %lld, offload %s; %s; "
+        "%d rank%s, %d per node; %s%sexpert groups of %d; zero_stage %lld, offload %s; %s; "
         "%.4g of %.4g G parameters trainable\n",
-        o->ranks, hy3_s(o->ranks), o->ranks_per_node, zero, p->group, (long long)c->zero_stage,
-        hy3_config_word(c, "offload"), c->bf16 ? "bf16" : "fp32", 1e-9 * p->trained,
-        1e-9 * p->parameters);
+        o->ranks, hy3_s(o->ranks), o->ranks_per_node, zero, sequence, p->group,
+        (long long)c->zero_stage, hy3_config_word(c, "offload"), c->bf16 ? "bf16" : "fp32",
+        1e-9 * p->trained, 1e-9 * p->parameters);
     if (c->offload == HY3_OFFLOAD_auto)
         printf("%s\n", hy3_offload_text(c, p->offload_ratio, text));
     printf("memory per rank\n");
@@ -42,9 +46,12 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("gradients", p->grads);
     print_size("optimizer", p->optimizer);
     print_size("gathered units, reduction buffers", p->gathered);
-    printf("  %-42s %12s   %lld x %lld tokens\n", "activations and workspace",
+    printf("  %-42s %12s   %lld x %lld tokens", "activations and workspace",
            hy3_size_text(p->workspace, size), (long long)c->per_device_train_batch_size,
            (long long)hy3_module_options_item_tokens(c));
+    if (is_shared)
+        printf(" / %lld ranks", (long long)c->sequence_parallel_size);
+    putchar('\n');
     print_size("kernel workspaces", p->kernels);
     print_size("NCCL's buffers, estimated", p->nccl);
     print_size("copy for save_async", p->saving);
@@ -54,8 +61,10 @@ static void print_table(const struct hy3_config *c, const struct hy3_plan_option
     print_size("host memory per node", hy3_plan_fit_node(c, o, p));
     printf("sent per rank and step\n");
     print_size("all-reduce of gradients", p->reduced);
-    print_size("all-gather of weights", p->gathered_sent);
-    print_size("reduce-scatter of gradients", p->scattered);
+    print_size(is_shared ? "all-gather of weights, keys and values" : "all-gather of weights",
+               p->gathered_sent);
+    print_size(is_shared ? "reduce-scatter of their gradients" : "reduce-scatter of gradients",
+               p->scattered);
     print_size("all-to-all of tokens to experts and back", p->exchanged);
     if (c->device != HY3_DEVICE_cpu)
         print_size("copies from and to host memory", p->copied);

@@ -31,8 +31,10 @@ void hy3_plan_time_print(const struct hy3_config *config, const struct hy3_plan_
                          const struct hy3_plan *plan)
 {
     double micros = (double)config->gradient_accumulation_steps, step = hy3_plan_seconds(plan);
-    double tokens = micros * (double)(config->per_device_train_batch_size *
-                                      hy3_module_options_item_tokens(config));
+    double tokens =
+        micros *
+        (double)(config->per_device_train_batch_size * hy3_module_options_item_tokens(config)) /
+        (double)config->sequence_parallel_size;
     const struct hy3_timing *m = &plan->micros;
 
     if (!options->rates) {

@@ -4,6 +4,7 @@
 
 #include "app/module_options.h"
 #include "base/memory.h"
+#include "data/cut.h"
 
 /* Samples of the longest micro-batch: of packed rows, no sample is longer than max_seq_length. */
 static int64_t planned_samples(const struct hy3_config *c)
@@ -20,6 +21,7 @@ static hy3_status make_batch(struct hy3_rehearsal *r)
     int64_t samples = planned_samples(r->config), length = r->config->max_seq_length;
     int64_t row = hy3_module_options_item_tokens(r->config);
     int64_t each = row / length + (row % length != 0);
+    int P = r->model.layout.sequence.size;
 
     b->T = r->config->per_device_train_batch_size * row;
     b->S = samples;
@@ -27,10 +29,14 @@ static hy3_status make_batch(struct hy3_rehearsal *r)
     HY3_TRY(hy3_alloc(&b->ids, (size_t)b->T, sizeof *b->ids));
     HY3_TRY(hy3_alloc(&b->positions, (size_t)b->T, sizeof *b->positions));
     HY3_TRY(hy3_alloc(&b->targets, (size_t)b->T, sizeof *b->targets));
-    HY3_TRY(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
-    HY3_TRY(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
+    HY3_TRY(hy3_alloc(&b->starts, (size_t)samples + 2, sizeof *b->starts));
+    HY3_TRY(hy3_alloc(&b->samples, (size_t)samples + 1, sizeof *b->samples));
+    if (P > 1)
+        HY3_TRY(hy3_cut_open(P, samples, &b->cut));
     for (int64_t s = 0; s < samples; s++)
         b->starts[s + 1] = s / each * row + ((s + 1) % each == 0 ? row : (s % each + 1) * length);
+    if (P > 1)
+        hy3_cut_batch(b, 0);
     return HY3_OK;
 }
 
@@ -83,4 +89,5 @@ void hy3_rehearsal_close(struct hy3_rehearsal *r)
     hy3_free(r->batch.targets);
     hy3_free(r->batch.starts);
     hy3_free(r->batch.samples);
+    hy3_cut_free(&r->batch.cut);
 }

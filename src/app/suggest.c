@@ -227,7 +227,8 @@ static void print_line(const struct search *s, const struct candidate *c)
     char size[2][HY3_SIZE_TEXT];
     double tokens =
         (double)(c->config.gradient_accumulation_steps * c->config.per_device_train_batch_size *
-                 hy3_module_options_item_tokens(&c->config));
+                 hy3_module_options_item_tokens(&c->config)) /
+        (double)c->config.sequence_parallel_size;
 
     printf("  %.3g s per token, %.0f tokens/s per rank, device %s, node %s:",
            c->seconds / tokens / s->options->ranks, tokens / c->seconds,

@@ -145,6 +145,7 @@ struct hy3_config {
     char *rates;
     /* parallel */
     int64_t expert_parallel_size; /* 0: auto */
+    int64_t sequence_parallel_size;
     double expert_capacity;
     bool hierarchical_exchange;
     int64_t zero_stage, zero_group_size; /* 0: auto */

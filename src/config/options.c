@@ -252,6 +252,8 @@ const struct hy3_option hy3_options[] = {
          "rows per rank and round of expert work, relative to a balanced load"),
     BOOL(hierarchical_exchange, false, ALL, NULL, FREE,
          "expert groups over nodes: a token crosses the network once per node, then spreads inside it"),
+    COUNT(sequence_parallel_size, 1, 1, 65536, ALL, NULL, FREE,
+         "consecutive ranks of a node that share samples; per_device_train_batch_size is of such a group"),
     COUNT(zero_stage, 3, 0, 3, ALL, NULL, FREE,
          "sharded over the ranks: 1 optimizer state, 2 also gradients, 3 also weights"),
     AUTO_COUNT(zero_group_size, 65536, ALL, NULL, FREE,

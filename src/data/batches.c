@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "data/cut.h"
 
 int64_t hy3_batches_global(const struct hy3_batches *batches)
 {
@@ -136,8 +137,10 @@ hy3_status hy3_batch_create(const struct hy3_batches *batches, struct hy3_batch 
     b->is_weighted = hy3_dataset_is_weighted(batches->dataset);
     if (b->is_weighted)
         HY3_TRY_DONE(hy3_alloc(&b->weights, (size_t)b->token_capacity, sizeof *b->weights));
-    HY3_TRY_DONE(hy3_alloc(&b->starts, (size_t)samples + 1, sizeof *b->starts));
-    HY3_TRY_DONE(hy3_alloc(&b->samples, (size_t)samples, sizeof *b->samples));
+    HY3_TRY_DONE(hy3_alloc(&b->starts, (size_t)samples + 2, sizeof *b->starts));
+    HY3_TRY_DONE(hy3_alloc(&b->samples, (size_t)samples + 1, sizeof *b->samples));
+    if (batches->parts > 1)
+        HY3_TRY_DONE(hy3_cut_open(batches->parts, samples, &b->cut));
     *out = HY3_TAKE(b);
 done:
     hy3_batch_free(b);
@@ -155,6 +158,7 @@ void hy3_batch_free(struct hy3_batch *batch)
     hy3_free(batch->weights);
     hy3_free(batch->starts);
     hy3_free(batch->samples);
+    hy3_cut_free(&batch->cut);
     hy3_deal_free(&batch->deal);
     hy3_free(batch);
 }
@@ -211,6 +215,8 @@ hy3_status hy3_batches_load(const struct hy3_batches *batches, int64_t step, int
         for (; sample < last; sample++)
             HY3_TRY(append(batches->dataset, sample_at(batches, epoch, sample), out));
     }
+    if (out->cut.parts > 1)
+        hy3_cut_batch(out, batches->part);
     return HY3_OK;
 }
 

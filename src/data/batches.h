@@ -6,11 +6,12 @@
  * samples in the order of epoch 0. Global step s of an epoch takes the items at [s G, min((s+1) G,
  * n)) of it, G = batch * accumulation * ranks, whatever the layout. An epoch has ceil(n / G) steps;
  * the last may be partial. Which rank and micro-batch takes which item of a step is dealt by their
- * costs (deal.h): a sample of n tokens costs n (n + attention_length). */
+ * costs (deal.h): a sample of n tokens costs n (n + attention_length). A sequence group counts as
+ * one rank here, whose micro-batches its members share (cut.h). */
 #pragma once
 
+#include "data/batch.h"
 #include "data/dataset.h"
-#include "data/deal.h"
 #include "data/packing.h"
 
 struct hy3_batches {
@@ -21,31 +22,13 @@ struct hy3_batches {
     bool split_drawn;
     int64_t batch, accumulation; /* per_device_train_batch_size, gradient_accumulation_steps */
     int rank, ranks;
+    int part, parts; /* of the sequence group this rank's place, and the ranks; 0: it is alone */
     bool shuffle;
     uint64_t seed;
     /* Tokens of a sample at which its attention costs as much as all else. */
     int64_t attention_length;
     bool keeps_order;                  /* deals items as they come, to compare */
     const struct hy3_packing *packing; /* of these samples; NULL: items are samples */
-};
-
-/* The samples of one micro-batch of one rank, concatenated without padding; host memory. */
-struct hy3_batch {
-    int64_t T, S;       /* tokens, samples; both may be 0 */
-    int64_t longest;    /* tokens of the longest sample */
-    int64_t step;       /* of the micro-batch, from 0 */
-    int64_t labels;     /* targets that are not -1 */
-    bool is_weighted;   /* the dataset has weights */
-    int32_t *ids;       /* [T] */
-    int32_t *positions; /* [T] position in the sample */
-    int32_t *targets; /* [T] the token to predict, -1: none. The last token of a sample has none */
-    uint8_t *mask;    /* [T] as read from the dataset; the targets derive from it */
-    float *weights;   /* [T] of the loss of each target, 0: none; read only where is_weighted */
-    int64_t *starts;  /* [S+1] */
-    int64_t *samples; /* [S] dataset indices */
-    int64_t token_capacity, sample_capacity;
-    struct hy3_deal deal;
-    int64_t dealt; /* step that `deal` is of, -1: none */
 };
 
 /* Local. Packs the samples into rows of `length` tokens; for batches->packing. The caller owns *out

@@ -2,11 +2,21 @@
 /* chain.c - attention, then a dense MLP or experts. */
 #include "engine/chain.h"
 
-hy3_status hy3_chain_forward(struct hy3_experts *experts, const struct hy3_layer *layer,
-                             struct hy3_kv_cache *cache, int64_t *counts)
+static hy3_status share_keys(struct hy3_sequence *sequence, const struct hy3_layer *layer)
+{
+    return hy3_sequence_gather(sequence, layer->stream, layer->index, layer->acts->k,
+                               layer->acts->v, layer->tokens.T);
+}
+
+hy3_status hy3_chain_forward(struct hy3_experts *experts, struct hy3_sequence *sequence,
+                             const struct hy3_layer *layer, struct hy3_kv_cache *cache,
+                             int64_t *counts)
 {
     struct hy3_layer combined = *layer;
 
+    HY3_TRY(hy3_keys_part_forward(layer));
+    if (sequence)
+        HY3_TRY(share_keys(sequence, layer));
     HY3_TRY(hy3_attention_part_forward(layer, cache));
     if (!hy3_shape_is_moe(layer->shape, layer->index))
         return hy3_dense_part_forward(layer);
@@ -20,8 +30,23 @@ hy3_status hy3_chain_forward(struct hy3_experts *experts, const struct hy3_layer
     return hy3_combine_part_forward(&combined);
 }
 
-hy3_status hy3_chain_backward(struct hy3_experts *experts, const struct hy3_layer *layer,
-                              const int64_t *counts, void *d)
+/* From d(mid) to d(x). */
+static hy3_status attention_backward(struct hy3_sequence *sequence, const struct hy3_layer *layer,
+                                     void *d)
+{
+    if (sequence) {
+        HY3_TRY(share_keys(sequence, layer));
+        HY3_TRY(hy3_sequence_open_grads(sequence, layer->stream));
+    }
+    HY3_TRY(hy3_attention_part_backward(layer, d));
+    if (sequence)
+        HY3_TRY(hy3_sequence_reduce(sequence, layer->stream, layer->scratch->dk, layer->scratch->dv,
+                                    layer->tokens.T));
+    return hy3_keys_part_backward(layer, d);
+}
+
+hy3_status hy3_chain_backward(struct hy3_experts *experts, struct hy3_sequence *sequence,
+                              const struct hy3_layer *layer, const int64_t *counts, void *d)
 {
     struct hy3_layer routed = *layer;
 
@@ -32,5 +57,5 @@ hy3_status hy3_chain_backward(struct hy3_experts *experts, const struct hy3_laye
     } else {
         HY3_TRY(hy3_dense_part_backward(layer, d));
     }
-    return hy3_attention_part_backward(layer, d);
+    return attention_backward(sequence, layer, d);
 }

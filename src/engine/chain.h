@@ -4,12 +4,14 @@
 #pragma once
 
 #include "engine/experts.h"
+#include "parallel/sequence.h"
 
-/* Collective on the expert group. x -> out. cache, counts: as for the attention part and for
- * hy3_experts_forward. */
-hy3_status hy3_chain_forward(struct hy3_experts *experts, const struct hy3_layer *layer,
-                             struct hy3_kv_cache *cache, int64_t *counts);
+/* Collective on the expert group and the sequence group. x -> out. sequence: NULL, no ranks share
+ * the tokens. cache, counts: as for the attention part and for hy3_experts_forward. */
+hy3_status hy3_chain_forward(struct hy3_experts *experts, struct hy3_sequence *sequence,
+                             const struct hy3_layer *layer, struct hy3_kv_cache *cache,
+                             int64_t *counts);
 
-/* Collective on the expert group. d: from d(out) to d(x). */
-hy3_status hy3_chain_backward(struct hy3_experts *experts, const struct hy3_layer *layer,
-                              const int64_t *counts, void *d);
+/* Collective on the same. d: from d(out) to d(x). */
+hy3_status hy3_chain_backward(struct hy3_experts *experts, struct hy3_sequence *sequence,
+                              const struct hy3_layer *layer, const int64_t *counts, void *d);

@@ -159,7 +159,7 @@ static hy3_status run_layer(struct hy3_generator *g, const struct piece *p, int 
     hy3_rows_out_take(g->shape, i, &size, &g->arena, &acts);
     hy3_bind_layer(g->store, i, &layer.params);
     g->caches[i].count = g->count;
-    HY3_TRY_DONE(hy3_chain_forward(&g->experts, &layer, &g->caches[i], NULL));
+    HY3_TRY_DONE(hy3_chain_forward(&g->experts, NULL, &layer, &g->caches[i], NULL));
     HY3_TRY_DONE(g->backend->device.copy(
         g->stream, p->x, p->out, (size_t)(T * g->shape->hidden) * hy3_dtype_size(g->dtype)));
 done:

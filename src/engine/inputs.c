@@ -85,7 +85,9 @@ hy3_status hy3_inputs_upload_noise(struct hy3_inputs *in, const struct hy3_backe
                                    const struct hy3_stream_buffers *buffers)
 {
     for (int64_t s = 0; s < batch->S; s++) {
-        double elements = (double)(batch->starts[s + 1] - batch->starts[s]) * (double)hidden;
+        int64_t length =
+            batch->cut.lengths ? batch->cut.lengths[s] : batch->starts[s + 1] - batch->starts[s];
+        double elements = (double)length * (double)hidden;
 
         for (int64_t t = batch->starts[s]; t < batch->starts[s + 1]; t++)
             in->noise_scale[t] = (float)(alpha / sqrt(elements));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* inputs.h - a micro-batch on the device: tokens, labels, keys and scale of random numbers.
  *
- * Ranks that split the tokens of a sample (sequence parallelism) would each upload their part of it
- * here: positions, labels and keys remain those of the whole sample. */
+ * Of ranks that share it each uploads its part: positions, labels and keys are those of the whole
+ * samples. */
 #pragma once
 
 #include "data/batches.h"

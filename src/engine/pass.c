@@ -3,6 +3,7 @@
 #include "engine/pass.h"
 
 #include "base/memory.h"
+#include "base/zigzag.h"
 #include "comm/heartbeat.h"
 #include "engine/bind.h"
 #include "engine/chain.h"
@@ -23,6 +24,8 @@ struct hy3_pass {
     struct hy3_layer_acts *acts; /* [layers]; with checkpointing they share their memory */
     struct hy3_layer_scratch scratch;
     struct hy3_experts experts;
+    struct hy3_sequence sequence; /* of ranks that share micro-batches; else group NULL */
+    int64_t most_tokens, whole;   /* of this rank, and of all of them, at most */
     struct hy3_unit_order order;
     int64_t *host_starts; /* [layers (E+1)] rows of each expert, pinned */
     int64_t *host_counts; /* [layers,P,counts] see hy3_exchange_count; NULL: P is 1 */
@@ -36,11 +39,20 @@ static struct hy3_layer_size layer_size(const struct hy3_pass *p, int64_t T)
     return (struct hy3_layer_size){T, p->experts.exchange.capacity, p->dtype};
 }
 
-static struct hy3_workspace_shape workspace_shape(const struct hy3_pass *p, int64_t T)
+/* NULL: no ranks share the micro-batch. */
+static struct hy3_sequence *sequence_of(struct hy3_pass *p)
+{
+    return p->sequence.group ? &p->sequence : NULL;
+}
+
+/* whole: tokens of all ranks that share the micro-batch. */
+static struct hy3_workspace_shape workspace_shape(struct hy3_pass *p, int64_t T, int64_t whole)
 {
     return (struct hy3_workspace_shape){.model = p->shape,
                                         .lora = hy3_bind_lora(p->store),
                                         .size = layer_size(p, T),
+                                        .sequence = sequence_of(p),
+                                        .whole = whole,
                                         .exchange = &p->experts.exchange,
                                         .backward = p->options.backward,
                                         .checkpointing = p->options.checkpointing,
@@ -50,8 +62,8 @@ static struct hy3_workspace_shape workspace_shape(const struct hy3_pass *p, int6
 static hy3_status allocate(struct hy3_pass *p)
 {
     const struct hy3_shape *s = p->shape;
-    struct hy3_workspace_shape shape = workspace_shape(p, p->options.max_tokens);
-    size_t layers = (size_t)s->layers, T = (size_t)p->options.max_tokens;
+    struct hy3_workspace_shape shape = workspace_shape(p, p->most_tokens, p->whole);
+    size_t layers = (size_t)s->layers, T = (size_t)p->most_tokens;
     size_t ranks = (size_t)p->experts.exchange.group->size;
     void *memory = NULL;
 
@@ -66,7 +78,9 @@ static hy3_status allocate(struct hy3_pass *p)
                           sizeof(int64_t)));
         HY3_TRY(hy3_exchange_open(&p->experts.exchange));
     }
-    HY3_TRY(hy3_inputs_open(&p->backend->device, p->options.max_tokens,
+    if (p->sequence.group)
+        HY3_TRY(hy3_sequence_open(&p->sequence, p->whole));
+    HY3_TRY(hy3_inputs_open(&p->backend->device, p->most_tokens,
                             p->options.backward && shape.lora && shape.lora->dropout > 0,
                             p->options.backward && shape.noise, &p->inputs));
     HY3_TRY(hy3_device_host_array(&p->backend->device, T, sizeof(float), &p->host_loss));
@@ -82,7 +96,7 @@ static void choose_exchange(struct hy3_pass *p)
 {
     const struct hy3_layout *layout = hy3_store_layout(p->store);
     const struct hy3_group *group = &layout->experts;
-    double even = (double)(p->options.max_tokens * p->shape->top_k);
+    double even = (double)(p->most_tokens * p->shape->top_k);
     double wanted =
         ceil((p->options.expert_capacity > 0 ? p->options.expert_capacity : 1.25) * even);
 
@@ -101,6 +115,21 @@ static void choose_exchange(struct hy3_pass *p)
     }
 }
 
+/* Which ranks share the tokens. */
+static void choose_sequence(struct hy3_pass *p)
+{
+    const struct hy3_group *group = &hy3_store_layout(p->store)->sequence;
+
+    p->whole = p->options.max_tokens;
+    p->most_tokens = hy3_zigzag_most(p->whole, group->size);
+    if (group->size > 1)
+        p->sequence = (struct hy3_sequence){.backend = p->backend,
+                                            .group = group,
+                                            .width = p->shape->kv_heads * p->shape->head_dim,
+                                            .dtype = p->dtype,
+                                            .backward = p->options.backward};
+}
+
 hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *store,
                          const struct hy3_pass_options *options, struct hy3_pass **out)
 {
@@ -115,6 +144,7 @@ hy3_status hy3_pass_open(const struct hy3_backend *backend, struct hy3_store *st
     p->shape = &p->params->shape;
     p->dtype = hy3_store_dtype(store);
     p->options = *options;
+    choose_sequence(p);
     choose_exchange(p);
     HY3_TRY_DONE(hy3_units_order(p->params, options->backward, &p->order));
     HY3_TRY_DONE(backend->device.stream_create(&p->stream));
@@ -138,6 +168,7 @@ void hy3_pass_close(struct hy3_pass *p)
     p->backend->device.free_host(p->host_starts);
     hy3_free(p->host_counts);
     hy3_exchange_close(&p->experts.exchange);
+    hy3_sequence_close(&p->sequence);
     hy3_inputs_close(&p->inputs, &p->backend->device);
     p->backend->device.free_host(p->host_loss);
     hy3_free(p);
@@ -196,6 +227,13 @@ static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *bat
     a->host_starts = p->host_starts + i * (p->shape->experts + 1);
     if (training && layer.lora && layer.lora->dropout > 0)
         layer.dropout_keys = p->buffers.token_keys;
+    if (p->sequence.group)
+        layer.tokens.shared = (struct hy3_shared_keys){.first = batch->cut.first,
+                                                       .end = batch->cut.end,
+                                                       .k = p->sequence.k,
+                                                       .v = p->sequence.v,
+                                                       .dk = p->sequence.dk,
+                                                       .dv = p->sequence.dv};
     hy3_bind_layer(p->store, i, &layer.params);
     return layer;
 }
@@ -251,7 +289,7 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
         hy3_rows_out_take(p->shape, i, &size, &p->arena, &p->acts[i]);
         HY3_TRY(hy3_units_gather(p->store, p->stream, i));
         layer = layer_at(p, batch, i, training, false);
-        HY3_TRY(hy3_chain_forward(&p->experts, &layer, NULL, counts_at(p, i)));
+        HY3_TRY(hy3_chain_forward(&p->experts, sequence_of(p), &layer, NULL, counts_at(p, i)));
         hy3_units_release(p->store, i);
         HY3_TRY(hy3_probe_layer(p->probe, &layer));
         hy3_arena_reset(&p->arena, mark);
@@ -291,11 +329,11 @@ static hy3_status backward_layer(struct hy3_pass *p, const struct hy3_batch *bat
     if (p->options.checkpointing) {
         take_acts(p, i, batch->T);
         layer = layer_at(p, batch, i, true, true);
-        HY3_TRY(hy3_chain_forward(&p->experts, &layer, NULL, counts_at(p, i)));
+        HY3_TRY(hy3_chain_forward(&p->experts, sequence_of(p), &layer, NULL, counts_at(p, i)));
     }
     HY3_TRY(hy3_units_open_grads(p->store, p->stream, i));
     layer = layer_at(p, batch, i, true, true);
-    HY3_TRY(hy3_chain_backward(&p->experts, &layer, counts_at(p, i), p->buffers.d));
+    HY3_TRY(hy3_chain_backward(&p->experts, sequence_of(p), &layer, counts_at(p, i), p->buffers.d));
     hy3_units_release(p->store, i);
     hy3_arena_reset(&p->arena, mark);
     return hy3_units_reduce(p->store, p->stream, i, last);
@@ -319,9 +357,12 @@ static hy3_status backward_layers(struct hy3_pass *p, const struct hy3_batch *ba
 
 static hy3_status begin(struct hy3_pass *p, const struct hy3_batch *batch, bool training)
 {
-    struct hy3_workspace_shape shape = workspace_shape(p, batch->T);
+    int64_t whole = p->sequence.group ? batch->cut.T : batch->T;
+    int64_t segments = p->options.max_samples + (p->sequence.group != NULL);
+    struct hy3_workspace_shape shape = workspace_shape(p, batch->T, whole);
 
-    HY3_ASSERT(batch->T <= p->options.max_tokens && batch->S <= p->options.max_samples);
+    HY3_ASSERT(batch->T <= p->most_tokens && whole <= p->whole && batch->S <= segments);
+    HY3_ASSERT(!p->sequence.group || batch->cut.parts == p->sequence.group->size);
     hy3_arena_reset(&p->arena, 0);
     hy3_stream_buffers_take(&shape, &p->arena, &p->buffers);
     p->experts.exchange.memory = p->buffers.exchange;
@@ -329,6 +370,8 @@ static hy3_status begin(struct hy3_pass *p, const struct hy3_batch *batch, bool 
     p->experts.exchange.spare = p->buffers.expert_out;
     p->experts.out = p->buffers.expert_out;
     hy3_store_schedule(p->store, p->order.units, training ? p->order.count : p->order.forward);
+    if (p->sequence.group)
+        HY3_TRY(hy3_sequence_begin(&p->sequence, p->stream));
     HY3_TRY(hy3_inputs_upload(&p->inputs, p->backend, p->stream, batch, &p->buffers));
     if (training && p->inputs.token_keys)
         HY3_TRY(hy3_inputs_upload_keys(&p->inputs, p->backend, p->stream, batch, p->options.seed,

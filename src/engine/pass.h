@@ -14,7 +14,7 @@
 struct hy3_pass; /* opaque */
 
 struct hy3_pass_options {
-    int64_t max_tokens;  /* of a micro-batch */
+    int64_t max_tokens;  /* of a micro-batch, of all ranks that share it */
     int64_t max_samples; /* of a micro-batch */
     bool backward;       /* training */
     bool checkpointing;  /* keep only each layer's input, recompute the rest in the backward pass */

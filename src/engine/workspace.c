@@ -25,6 +25,8 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
         out->chosen[i] =
             hy3_shape_is_moe(s, i) ? hy3_arena_take(arena, T * s->top_k, sizeof(int32_t)) : NULL;
     out->d = shape->backward ? hy3_arena_take(arena, T * s->hidden, size) : NULL;
+    if (shape->sequence)
+        hy3_sequence_take(shape->sequence, shape->whole, arena);
     if (shape->size.C > 0) {
         hy3_exchange_take(shape->exchange, T, shape->backward, arena, &out->exchange);
         out->expert_out = hy3_arena_take(arena, shape->size.C * s->hidden, size);

@@ -11,11 +11,14 @@
 
 #include "model/layer.h"
 #include "parallel/exchange.h"
+#include "parallel/sequence.h"
 
 struct hy3_workspace_shape {
     const struct hy3_shape *model;
     const struct hy3_lora *lora;         /* NULL: no adapter */
-    struct hy3_layer_size size;          /* of a micro-batch */
+    struct hy3_layer_size size;          /* of this rank's tokens of a micro-batch */
+    struct hy3_sequence *sequence;       /* NULL: they are all of its tokens, */
+    int64_t whole;                       /* else of these */
     const struct hy3_exchange *exchange; /* where experts are spread over ranks */
     bool backward;                       /* training; else only the forward pass */
     bool checkpointing;                  /* activations of one layer at a time */

@@ -4,8 +4,8 @@
  *
  * A layer is a chain of parts, which the engine calls in order (engine/chain.h); between them it
  * gathers weights and exchanges tokens with the experts:
- *     attention -> dense MLP
- *     attention -> route -> experts -> combine
+ *     keys -> attention -> dense MLP
+ *     keys -> attention -> route -> experts -> combine
  * Each part's forward fills the activations its backward reads. The residual runs x -> mid
  * -> out; backward parts take its gradient `d` and change it in place, from d(out) to d(x). Nothing
  * here depends on ranks, units or files. */
@@ -31,11 +31,20 @@ struct hy3_lora_buffers {
     void *dropped; /* [T,in] the widest input */
 };
 
+/* Keys and values that are not those of the layer's own tokens alone: of all ranks that share a
+ * micro-batch. Device memory unless HOST. */
+struct hy3_shared_keys {
+    const int64_t *first, *end; /* HOST [S] rows that each segment sees; NULL: its own tokens' */
+    const void *k, *v;
+    float *dk, *dv; /* backward: += */
+};
+
 /* The tokens a part works on. */
 struct hy3_tokens {
     int64_t T, S;
-    const int64_t *starts;    /* HOST [S+1] */
+    const int64_t *starts;    /* HOST [S+1] of samples, or of segments of them */
     const int32_t *positions; /* [T] */
+    struct hy3_shared_keys shared;
 };
 
 /* Keys and values of earlier tokens of one sample, for generation. Device memory. */
@@ -93,9 +102,15 @@ static inline size_t hy3_layer_bytes(const struct hy3_layer *layer)
     return (size_t)(layer->tokens.T * layer->shape->hidden) * hy3_dtype_size(layer->dtype);
 }
 
-/* x -> mid. cache: NULL in training; else the tokens continue its sample. */
+/* x -> queries, keys and values of the tokens. */
+hy3_status hy3_keys_part_forward(const struct hy3_layer *layer);
+/* From dq, dk and dv, of the tokens' own: adds what flows into x to d. */
+hy3_status hy3_keys_part_backward(const struct hy3_layer *layer, void *d);
+
+/* Those -> mid. cache: NULL in training; else the tokens continue its sample. */
 hy3_status hy3_attention_part_forward(const struct hy3_layer *layer, struct hy3_kv_cache *cache);
-hy3_status hy3_attention_part_backward(const struct hy3_layer *layer, void *d);
+/* From d(mid): dq, and dk and dv or those of the shared keys. */
+hy3_status hy3_attention_part_backward(const struct hy3_layer *layer, const void *d);
 
 /* mid -> out, for a layer without experts. */
 hy3_status hy3_dense_part_forward(const struct hy3_layer *layer);

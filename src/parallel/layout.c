@@ -44,6 +44,25 @@ hy3_status hy3_expert_group_check(int size, int ranks, int64_t experts)
     return HY3_OK;
 }
 
+bool hy3_sequence_group_divides(int size, int ranks, int per_node)
+{
+    int here = per_node < ranks ? per_node : ranks;
+
+    return size > 0 && here % size == 0 && ranks % size == 0;
+}
+
+hy3_status hy3_sequence_group_check(int size, int ranks, int per_node)
+{
+    static const char alone[] = " (1 where nodes differ or their ranks are not consecutive)";
+    int here = per_node < ranks ? per_node : ranks;
+
+    if (!hy3_sequence_group_divides(size, ranks, per_node))
+        HY3_FAIL(HY3_EUSAGE,
+                 "sequence_parallel_size = %d does not divide the %d rank%s of a node%s", size,
+                 here, hy3_s(here), here == 1 && ranks > 1 ? alone : "");
+    return HY3_OK;
+}
+
 int hy3_expert_group_size(int64_t experts, int ranks, int per_node)
 {
     int size = per_node < ranks ? per_node : ranks;
@@ -97,7 +116,7 @@ int hy3_replica_group_size(int zero_group, int replicas)
 }
 
 hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t experts,
-                           int zero_group_size, struct hy3_layout *out)
+                           int zero_group_size, int sequence_parallel_size, struct hy3_layout *out)
 {
     MPI_Comm made;
     int P = expert_parallel_size, Z, R, per_node, place, replica;
@@ -105,7 +124,7 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     *out = (struct hy3_layout){.world.comm = MPI_COMM_NULL, .node.comm = MPI_COMM_NULL};
     out->zero.comm = out->peers.comm = MPI_COMM_NULL;
     out->experts.comm = out->replicas.comm = out->replica_peers.comm = MPI_COMM_NULL;
-    out->near.comm = out->across.comm = MPI_COMM_NULL;
+    out->near.comm = out->across.comm = out->sequence.comm = MPI_COMM_NULL;
     MPI_Comm_dup(comm, &made);
     out->world = hy3_group_of(made);
     MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, out->world.rank, MPI_INFO_NULL, &made);
@@ -115,6 +134,9 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
     if (P == 0)
         P = hy3_expert_group_size(experts, out->world.size, per_node);
     HY3_TRY(hy3_expert_group_check(P, out->world.size, experts));
+    HY3_TRY(hy3_sequence_group_check(sequence_parallel_size, out->world.size, per_node));
+    MPI_Comm_split(comm, out->world.rank / sequence_parallel_size, out->world.rank, &made);
+    out->sequence = hy3_group_of(made);
     MPI_Comm_split(comm, out->world.rank / Z, out->world.rank, &made);
     out->zero = hy3_group_of(made);
     MPI_Comm_split(comm, out->world.rank % Z, out->world.rank, &made);
@@ -139,9 +161,10 @@ hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t expe
 
 void hy3_layout_close(struct hy3_layout *layout)
 {
-    struct hy3_group *all[] = {&layout->world,         &layout->node,    &layout->zero,
-                               &layout->peers,         &layout->experts, &layout->replicas,
-                               &layout->replica_peers, &layout->near,    &layout->across};
+    struct hy3_group *all[] = {&layout->world,    &layout->node,          &layout->zero,
+                               &layout->peers,    &layout->experts,       &layout->replicas,
+                               &layout->sequence, &layout->replica_peers, &layout->near,
+                               &layout->across};
 
     for (size_t i = 0; i < sizeof all / sizeof(void *); i++)
         if (all[i]->comm != MPI_COMM_NULL && all[i]->comm != 0)

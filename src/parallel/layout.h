@@ -18,15 +18,18 @@ struct hy3_layout {
     /* where an expert group is several whole nodes: its ranks in this node, and those with the same
      * place in its other nodes; else of size 0 */
     struct hy3_group near, across;
+    /* sequence group: consecutive ranks of a node that share the tokens of a micro-batch */
+    struct hy3_group sequence;
     struct hy3_group replica_peers; /* the ranks that have the same slice of the same experts */
 };
 
 /* Collective on `comm`. expert_parallel_size: ranks of an expert group; it must divide the ranks
  * and, if there are any, the `experts`. 0: the largest that does and keeps each group inside a
- * node. zero_group_size: of hy3_zero_group_size. The caller owns *out (hy3_layout_close), also
- * after an error. Errors: HY3_EUSAGE, the same on every rank. */
+ * node. zero_group_size: of hy3_zero_group_size. sequence_parallel_size: ranks of a sequence group.
+ * The caller owns *out (hy3_layout_close), also after an error. Errors: HY3_EUSAGE, the same on
+ * every rank. */
 hy3_status hy3_layout_open(MPI_Comm comm, int expert_parallel_size, int64_t experts,
-                           int zero_group_size, struct hy3_layout *out);
+                           int zero_group_size, int sequence_parallel_size, struct hy3_layout *out);
 void hy3_layout_close(struct hy3_layout *layout);
 
 /* Collective on layout->world. Ranks of each node, 1 if the nodes differ or their ranks are not
@@ -42,6 +45,13 @@ bool hy3_expert_group_divides(int size, int ranks, int64_t experts);
 
 /* Local. Errors: HY3_EUSAGE, they do not. */
 hy3_status hy3_expert_group_check(int size, int ranks, int64_t experts);
+
+/* Whether sequence groups of `size` ranks lie inside nodes of `per_node` ranks each, or all ranks
+ * in one. */
+bool hy3_sequence_group_divides(int size, int ranks, int per_node);
+
+/* Local. Errors: HY3_EUSAGE, they do not. */
+hy3_status hy3_sequence_group_check(int size, int ranks, int per_node);
 
 /* The largest size of an expert group for `ranks` ranks in nodes of `per_node` ranks each (1: nodes
  * differ). */

@@ -120,6 +120,7 @@ static void announce(const struct hy3_run *run)
     const struct hy3_config *c = run->config;
     const struct hy3_shape *s = &run->model.shape;
     const struct hy3_batches *b = &run->data.train;
+    int world = run->model.layout.world.size;
     double total = (double)run->model.params->total;
     double trained = (double)hy3_params_trained(run->model.params);
 
@@ -130,12 +131,14 @@ static void announce(const struct hy3_run *run)
     hy3_log(HY3_LOG_INFO,
             "run: %d rank%s x %d thread%s on %s; global batch %lld %s%s = %lld x %lld x %d; "
             "%lld step%s, %lld per epoch; workspace %.1f MB per rank",
-            b->ranks, hy3_s(b->ranks), hy3_threads(), hy3_s(hy3_threads()),
-            run->model.backend->name, (long long)hy3_batches_global(b),
-            b->packing ? "row" : "sample", hy3_s(hy3_batches_global(b)), (long long)b->batch,
-            (long long)b->accumulation, b->ranks, (long long)run->data.steps,
-            hy3_s(run->data.steps), (long long)run->data.steps_per_epoch,
-            1e-6 * (double)hy3_pass_bytes(run->pass));
+            world, hy3_s(world), hy3_threads(), hy3_s(hy3_threads()), run->model.backend->name,
+            (long long)hy3_batches_global(b), b->packing ? "row" : "sample",
+            hy3_s(hy3_batches_global(b)), (long long)b->batch, (long long)b->accumulation, b->ranks,
+            (long long)run->data.steps, hy3_s(run->data.steps),
+            (long long)run->data.steps_per_epoch, 1e-6 * (double)hy3_pass_bytes(run->pass));
+    if (b->parts > 1)
+        hy3_log(HY3_LOG_INFO, "sequence groups: each %d consecutive ranks share their samples",
+                b->parts);
     hy3_run_data_announce(&run->data);
     announce_intervals(run);
     if (trained != total)

@@ -58,7 +58,7 @@ static inline void model_open(struct model *m, MPI_Comm comm, const char *direct
 
     snprintf(path, sizeof path, "%s/config.json", directory);
     assert_ok(hy3_shape_open(path, &m->shape));
-    assert_ok(hy3_layout_open(comm, 1, m->shape.experts, 0, &m->layout));
+    assert_ok(hy3_layout_open(comm, 1, m->shape.experts, 0, 1, &m->layout));
     assert_ok(hy3_params_create(&m->shape, 0, m->shape.experts, &m->params));
     assert_ok(hy3_hf_dir_open(directory, &m->dir));
     assert_ok(hy3_store_open(&host_backend, &m->layout, m->params, &options, &m->store));

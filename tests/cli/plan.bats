@@ -92,6 +92,21 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     done
 }
 
+@test "ranks that share samples need a part of the memory each, and are of one node" {
+    local run=("$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 offload=none max_seq_length=65536)
+    workspace() { awk '/activations and workspace/ { print $5 == "GB" ? $4 : $4 / 1000 }' "$OUT"; }
+
+    run_ok hy3_plan "${run[@]}"
+    alone=$(workspace)
+    run_ok hy3_plan "${run[@]}" sequence_parallel_size=8
+    grep -q "sequence groups of 8" "$OUT" || fail "$(shown)"
+    grep -q "1 x 65536 tokens / 8 ranks" "$OUT" || fail "$(shown)"
+    awk -v one="$alone" -v eight="$(workspace)" \
+        'BEGIN { exit !(eight > one / 8 && eight < one / 5) }' || fail "$alone, then $(shown)"
+    run_fails 2 "sequence_parallel_size = 16 does not divide the 8 ranks of a node" \
+        hy3_plan "${run[@]}" sequence_parallel_size=16
+}
+
 @test "seconds of a step are the sum of their parts, and grow with the imbalance" {
     local rates="--rates $HY3_SOURCE/etc/devices/h100.cfg" even
 

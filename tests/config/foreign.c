@@ -86,6 +86,8 @@ static void keys_become_ours(void **state)
         {LF "deepspeed: {zero_optimization: {stage: 3, stage3_max_reuse_distance: 5e8}}\n", NULL, "stage3_max_reuse_distance = 500000000;"},
         {LF "deepspeed: {train_batch_size: auto}\n", NULL, "zero_stage = 0;"},
         {LF "expert_parallel_size: 4\n", NULL, "expert_parallel_size = 4;"},
+        {SWIFT "sequence_parallel_size: 2\n", NULL, "sequence_parallel_size = 2;"},
+        {LF "sequence_parallel_size: 2\ncutoff_len: 262144\n", NULL, "sequence_parallel_size = 2;|max_seq_length = 262144;"},
         {LF "flash_attn: fa3\n", "seed=null", "flash_attn = \"fa3\";|seed = 42;"},
         {LF "cutoff_len: 64\n", "max_seq_length=128", "max_seq_length = 128;"},
         {LF "neftune_noise_alpha: null\nuse_dora: false\nquantization_bit: 0\nlabel_smoothing_factor: 0.0\n", NULL, "seed = 42;"},
@@ -294,7 +296,7 @@ static void what_breaks_a_rule_is_refused_with_its_line(void **state)
         {LF "x: *nowhere\n", NULL, ":5: "},
         {LF "seed: {a: 1}\n", NULL, "seed"},
         {NULL, FLAGS "--seed", "'--seed' needs a value"},
-        {SWIFT "sequence_parallel_size: 2\nagent_template: react\n", NULL, ":5: sequence_parallel_size|:6: agent_template"},
+        {SWIFT "context_parallel_size: 2\nagent_template: react\n", NULL, ":5: context_parallel_size|:6: agent_template"},
         {SWIFT "model_type: qwen3\n", NULL, ":5: model_type = qwen3"},
     };
 

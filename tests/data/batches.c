@@ -80,6 +80,75 @@ static void a_drawn_split_and_the_rest_are_all_samples_once(void **state)
     assert_true(out_of_place > 3);
 }
 
+/* What all parts of a micro-batch have, put together in `whole` by the places that they say. */
+static void put_together(struct hy3_batches b, int64_t step, int64_t T, int32_t (*whole)[3],
+                         int *seen)
+{
+    struct hy3_batch *part;
+    int64_t most = 0, segment, pairs[2] = {INT64_MAX, 0};
+
+    assert_ok(hy3_batch_create(&b, &part));
+    for (b.part = 0; b.part < b.parts; b.part++) {
+        int64_t sum = 0;
+
+        assert_ok(hy3_batches_load(&b, step, 0, part));
+        assert_int_equal(part->cut.T, T);
+        most = part->T > most ? part->T : most;
+        for (segment = 0; segment < part->S; segment++) {
+            int64_t first = part->cut.first[segment], end = part->cut.end[segment];
+            int64_t rows = part->starts[segment + 1] - part->starts[segment];
+
+            assert_true(rows > 0 && end - first <= part->cut.lengths[segment]);
+            assert_int_equal(part->cut.lengths[segment],
+                             hy3_dataset_length(b.dataset, part->samples[segment]));
+            for (int64_t i = 0; i < rows; i++) {
+                int64_t from = part->starts[segment] + i, to = end - rows + i;
+
+                assert_int_equal(part->positions[from], to - first);
+                sum += to - first + 1;
+                seen[to]++;
+                whole[to][0] = part->ids[from];
+                whole[to][1] = part->positions[from];
+                whole[to][2] = part->targets[from];
+            }
+        }
+        assert_int_equal(part->starts[part->S], part->T);
+        pairs[0] = sum < pairs[0] ? sum : pairs[0];
+        pairs[1] = sum > pairs[1] ? sum : pairs[1];
+    }
+    assert_true(most <= 2 * ((T + 2 * b.parts - 1) / (2 * b.parts)));
+    if (b.batch == 1) /* one sample: all ranks have as many pairs but for rounding */
+        assert_true(pairs[1] - pairs[0] <= 4 * T);
+    hy3_batch_free(part);
+}
+
+static void ranks_that_share_a_micro_batch_have_each_token_once(void **state)
+{
+    (void)state;
+    for (int parts = 2; parts <= 8; parts++) {
+        for (int64_t step = 0; step < 24; step++) {
+            struct hy3_batches b = plan(step % 2 ? 1 : 5, 1, 1);
+            struct hy3_batch *whole;
+            int32_t got[256][3];
+            int seen[256] = {0};
+
+            b.dataset = uneven;
+            assert_ok(hy3_batch_create(&b, &whole));
+            assert_ok(hy3_batches_load(&b, step, 0, whole));
+            assert_true(whole->T <= 256);
+            b.parts = parts;
+            put_together(b, step, whole->T, got, seen);
+            for (int64_t t = 0; t < whole->T; t++) {
+                assert_int_equal(seen[t], 1);
+                assert_int_equal(got[t][0], whole->ids[t]);
+                assert_int_equal(got[t][1], whole->positions[t]);
+                assert_int_equal(got[t][2], whole->targets[t]);
+            }
+            hy3_batch_free(whole);
+        }
+    }
+}
+
 static void dealing_changes_the_samples_of_no_step(void **state)
 {
     static const int ways[][3] = {{12, 1, 1}, {1, 4, 3}, {2, 3, 2}, {3, 1, 4}};
@@ -321,6 +390,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_does_not_depend_on_how_its_batch_is_made_up),
         cmocka_unit_test(a_drawn_split_and_the_rest_are_all_samples_once),
+        cmocka_unit_test(ranks_that_share_a_micro_batch_have_each_token_once),
         cmocka_unit_test(dealing_changes_the_samples_of_no_step),
         cmocka_unit_test(uneven_samples_leave_no_rank_waiting_long),
         cmocka_unit_test(rows_hold_every_sample_once_an_epoch),

@@ -52,7 +52,7 @@ static void open_fixture(struct fixture *f, hy3_dtype dtype, const struct divisi
                                         .reuse = d->reuse};
     int64_t held = shape.experts / d->group;
 
-    assert_ok(hy3_layout_open(MPI_COMM_WORLD, d->group, shape.experts, d->zero, &f->layout));
+    assert_ok(hy3_layout_open(MPI_COMM_WORLD, d->group, shape.experts, d->zero, 1, &f->layout));
     assert_ok(hy3_params_create(&shape, f->layout.experts.rank * held, held, &f->params));
     assert_ok(hy3_backend_open(MPI_COMM_WORLD, "cpu", &f->backend));
     assert_ok(hy3_store_open(f->backend, &f->layout, f->params, &options, &f->store));
@@ -452,14 +452,22 @@ static void a_group_that_does_not_divide_is_refused(void **state)
 
     (void)state;
     assert_fails(HY3_EUSAGE, "does not divide the",
-                 hy3_layout_open(MPI_COMM_WORLD, size + 1, 12, 0, &layout));
+                 hy3_layout_open(MPI_COMM_WORLD, size + 1, 12, 0, 1, &layout));
     hy3_layout_close(&layout);
     if (size > 1) {
-        assert_fails(HY3_EUSAGE, "experts", hy3_layout_open(MPI_COMM_WORLD, size, 13, 0, &layout));
+        assert_fails(HY3_EUSAGE, "experts",
+                     hy3_layout_open(MPI_COMM_WORLD, size, 13, 0, 1, &layout));
         hy3_layout_close(&layout);
     }
+    assert_fails(HY3_EUSAGE, "sequence_parallel_size",
+                 hy3_layout_open(MPI_COMM_WORLD, 1, 12, 0, size + 1, &layout));
+    hy3_layout_close(&layout);
+    assert_fails(HY3_EUSAGE, "does not divide the 8 ranks of a node",
+                 hy3_sequence_group_check(3, 24, 8));
+    assert_fails(HY3_EUSAGE, "1 where nodes differ", hy3_sequence_group_check(2, 24, 1));
+    assert_ok(hy3_sequence_group_check(2, 2, 8));
     assert_fails(HY3_EUSAGE, "zero_group_size",
-                 hy3_layout_open(MPI_COMM_WORLD, 1, 12, size + 1, &layout));
+                 hy3_layout_open(MPI_COMM_WORLD, 1, 12, size + 1, 1, &layout));
     hy3_layout_close(&layout);
 }
 

@@ -54,6 +54,16 @@ void hy3_test_train(MPI_Comm comm, const char *out, const char *const *settings)
     assert_ok(hy3_test_try_to_train(comm, out, settings));
 }
 
+int hy3_test_shared_by(const char *const *settings)
+{
+    static const char key[] = "sequence_parallel_size=";
+
+    for (int i = 0; settings[i]; i++)
+        if (strncmp(settings[i], key, sizeof key - 1) == 0)
+            return (int)strtol(settings[i] + sizeof key - 1, NULL, 10);
+    return 1;
+}
+
 double hy3_json_number(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));

@@ -14,6 +14,10 @@ hy3_status hy3_test_try_to_train(MPI_Comm comm, const char *out, const char *con
 /* The same, which must succeed. */
 void hy3_test_train(MPI_Comm comm, const char *out, const char *const *settings);
 
+/* The sequence_parallel_size among settings (NULL ends them), or 1: each group of so many ranks
+ * takes the samples of one. */
+int hy3_test_shared_by(const char *const *settings);
+
 /* Object number `step` (from 0) of out/train_log.jsonl; the caller json_decref's it. */
 json_t *hy3_test_logged(const char *out, size_t step);
 

@@ -54,10 +54,20 @@ static const struct layout layouts[] = {
     {2, LONG, {"expert_parallel_size=2", "zero_stage=3", DIVIDED, "zero_group_size=2"}},
     {1, LONG, {"expert_parallel_size=1", "zero_stage=3", DIVIDED, "zero_group_size=1"}},
     {1, LONG, {"expert_parallel_size=1", "zero_stage=1", "zero_group_size=1"}},
+    {2, 2, {"sequence_parallel_size=2", "expert_parallel_size=2", "zero_stage=3", DIVIDED}},
+    {2, LONG, {"sequence_parallel_size=2", "expert_parallel_size=1", "zero_stage=0", "gradient_checkpointing=false"}},
+    {2, LONG, {"sequence_parallel_size=2", "expert_parallel_size=2", "zero_stage=1", "expert_capacity=0.3"}},
+    {4, 4, {"sequence_parallel_size=4", "expert_parallel_size=2", "zero_stage=1", "gradient_checkpointing=false"}},
+    {4, 4, {"sequence_parallel_size=2", "expert_parallel_size=4", "zero_stage=2", "zero_group_size=2"}},
+    {4, LONG, {"sequence_parallel_size=4", "expert_parallel_size=4", "zero_stage=3", DIVIDED, "offload=full"}},
+    {4, LONG, {"sequence_parallel_size=4", "expert_parallel_size=1", "zero_stage=0"}},
     /* the emulated GPU */
     {1, 1, {GPU, "zero_stage=0"}},
     {2, 2, {GPU, "expert_parallel_size=2", "zero_stage=3", DIVIDED, "offload=full"}},
     {4, 4, {GPU, "expert_parallel_size=4", "zero_stage=2", "zero_group_size=2"}},
+    {2, 2, {GPU, "sequence_parallel_size=2", "expert_parallel_size=2", "zero_stage=2"}},
+    {4, LONG, {GPU, "sequence_parallel_size=4", "expert_parallel_size=2", "zero_stage=3", DIVIDED, "gradient_checkpointing=false"}},
+    {4, LONG, {GPU, "sequence_parallel_size=2", "expert_parallel_size=4", "zero_stage=1", "offload=optimizer"}},
     {1, LONG, {GPU, "expert_parallel_size=1", "zero_stage=1"}},
     {1, LONG, {GPU, "expert_parallel_size=1", "zero_stage=3", DIVIDED, "offload=full"}},
     {2, LONG, {GPU, "expert_parallel_size=2", "zero_stage=2"}},
@@ -132,7 +142,7 @@ static void train(const json_t *golden, const char *out, const char *data,
     const json_t *hyper = json_object_get(golden, "hyper");
     static char texts[16][HY3_PATH_MAX + 64];
     const char *all[HY3_TEST_SETTINGS] = {0};
-    int count = 0, ranks = hy3_size(MPI_COMM_WORLD);
+    int count = 0, ranks = hy3_size(MPI_COMM_WORLD) / hy3_test_shared_by(layout->settings);
 
 #define ARG(...) \
     snprintf(texts[count], sizeof texts[count], __VA_ARGS__), all[count] = texts[count], count++

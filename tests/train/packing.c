@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* packing.c - the same samples, one to an item or packed into rows: the same loss, the same
- * gradients, the same evaluation. */
+/* packing.c - the same samples, one to an item or packed into rows, each on one rank or shared by
+ * several: the same loss, the same gradients, the same evaluation. */
 #include "base/file.h"
 #include "comm/comm.h"
 #include "support/golden.h"
@@ -22,11 +22,17 @@ static const char *const tasks[][4] = {
     {"finetuning_type=lora", "lora_rank=4", "lora_dropout=0.2", "lora_target=[\"all\"]"},
 };
 
-static void train(const char *out, int group, const char *const *task, const char *const *way)
+/* How the ranks share the work. */
+struct layout {
+    int group, sequence, micros, length;
+};
+
+static void train(const char *out, const struct layout *l, const char *const *task,
+                  const char *const *way)
 {
-    static char texts[16][ARG_MAX];
+    static char texts[20][ARG_MAX];
     const char *all[HY3_TEST_SETTINGS] = {0};
-    int count = 0;
+    int count = 0, items = ITEMS / l->micros * l->sequence / hy3_size(MPI_COMM_WORLD);
 
 #define ARG(...) snprintf(texts[count], ARG_MAX, __VA_ARGS__), all[count] = texts[count], count++
     ARG("model_name_or_path=%s", hy3_golden("a/inner"));
@@ -34,10 +40,11 @@ static void train(const char *out, int group, const char *const *task, const cha
     ARG("train_data_file=%s", hy3_golden("a/dataset.jsonl"));
     ARG("eval_data_file=%s", hy3_golden("a/dataset.jsonl"));
     ARG("cache_dir=%s/cache", hy3_test_directory());
-    ARG("max_seq_length=150");
-    ARG("per_device_train_batch_size=%d", ITEMS / 2 / hy3_size(MPI_COMM_WORLD));
-    ARG("gradient_accumulation_steps=2");
-    ARG("expert_parallel_size=%d", group);
+    ARG("max_seq_length=%d", l->length);
+    ARG("per_device_train_batch_size=%d", items);
+    ARG("gradient_accumulation_steps=%d", l->micros);
+    ARG("expert_parallel_size=%d", l->group);
+    ARG("sequence_parallel_size=%d", l->sequence);
     ARG("learning_rate=1e-4");
     ARG("lr_scheduler_type=constant");
     ARG("bf16=false");
@@ -75,21 +82,56 @@ static void packed_samples_learn_what_they_learn_apart(void **state)
 {
     char apart[HY3_PATH_MAX], packed[HY3_PATH_MAX];
     const int size = hy3_size(MPI_COMM_WORLD);
+    struct layout l = {.sequence = 1, .micros = 2, .length = 150};
 
     (void)state;
     snprintf(apart, sizeof apart, "%s/apart", hy3_test_directory());
     snprintf(packed, sizeof packed, "%s/packed", hy3_test_directory());
     for (size_t t = 0; t < sizeof tasks / sizeof *tasks; t++) {
-        for (int group = 1; group <= size; group += size > 1 ? size - 1 : 1) {
-            if (!is_run(t, group))
+        for (l.group = 1; l.group <= size; l.group += size > 1 ? size - 1 : 1) {
+            if (!is_run(t, l.group))
                 continue;
-            train(apart, group, tasks[t], ways[0]);
+            train(apart, &l, tasks[t], ways[0]);
             for (size_t w = 1; w < sizeof ways / sizeof *ways; w++) {
                 if (!getenv("HY3_LONG") && w % 2 != t % 2)
                     continue;
-                train(packed, group, tasks[t], ways[w]);
+                train(packed, &l, tasks[t], ways[w]);
                 if (hy3_rank(MPI_COMM_WORLD) == 0)
                     compare(apart, packed);
+                hy3_barrier(MPI_COMM_WORLD, "testing");
+            }
+        }
+    }
+}
+
+/* Whole samples and rows of them, then micro-batches of one or two tokens, of which most ranks have
+ * none. */
+static void shared_samples_learn_what_they_learn_on_one_rank(void **state)
+{
+    static const char *const cut[] = {"truncation_strategy=left", NULL};
+    char apart[HY3_PATH_MAX], shared[HY3_PATH_MAX];
+    const int size = hy3_size(MPI_COMM_WORLD);
+
+    (void)state;
+    if (size == 1)
+        skip();
+    snprintf(apart, sizeof apart, "%s/apart", hy3_test_directory());
+    snprintf(shared, sizeof shared, "%s/shared", hy3_test_directory());
+    for (size_t t = 0; t < sizeof tasks / sizeof *tasks; t++) {
+        for (int kind = 0; kind < 2; kind++) {
+            bool is_short = kind == 1;
+            const char *const *way = is_short ? cut : ways[1 - t];
+            struct layout l = {.group = t == 0 ? 1 : size,
+                               .sequence = 1,
+                               .micros = is_short ? ITEMS / size : 2,
+                               .length = is_short ? 2 : 150};
+
+            train(apart, &l, tasks[t], is_short ? cut : ways[0]);
+            for (l.sequence = 2; l.sequence <= size; l.sequence *= 2) {
+                l.micros = is_short ? ITEMS * l.sequence / size : 2;
+                train(shared, &l, tasks[t], way);
+                if (hy3_rank(MPI_COMM_WORLD) == 0)
+                    hy3_test_same_steps(apart, shared, STEPS);
                 hy3_barrier(MPI_COMM_WORLD, "testing");
             }
         }
@@ -100,6 +142,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_samples_learn_what_they_learn_apart),
+        cmocka_unit_test(shared_samples_learn_what_they_learn_on_one_rank),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

@@ -21,7 +21,7 @@ enum { STEPS = 6, MIDDLE = 4, GLOBAL_BATCH = 12, ARG_MAX = HY3_PATH_MAX + 64 };
 
 struct layout {
     int ranks;
-    const char *settings[6];
+    const char *settings[7];
 };
 
 struct task {
@@ -76,7 +76,8 @@ static hy3_status train(const char *name, const struct task *task, const struct 
     ARG("train_data_file=%s", hy3_golden("a/dataset.jsonl"));
     ARG("cache_dir=%s", path_of("cache", ""));
     ARG("max_seq_length=64");
-    ARG("per_device_train_batch_size=%d", GLOBAL_BATCH / l->ranks);
+    ARG("per_device_train_batch_size=%d",
+        GLOBAL_BATCH / l->ranks * hy3_test_shared_by(l->settings));
     ARG("learning_rate=1e-3");
     ARG("weight_decay=0.1");
     ARG("warmup_steps=2");
@@ -181,6 +182,7 @@ static void the_same_layout_continues_bit_for_bit(void **state)
         {4, {"zero_stage=2", "expert_parallel_size=4", "offload=optimizer"}},
         {4, {"zero_stage=3", DIVIDED, "zero_group_size=2", "save_async=true"}},
         {4, {"zero_stage=0", "expert_parallel_size=1", "save_total_limit=2"}},
+        {4, {"zero_stage=3", DIVIDED, "expert_parallel_size=2", "sequence_parallel_size=4"}},
     };
     static const struct task *const tasks[] = {&full, &lora, &narrow, &attention};
 
@@ -253,8 +255,15 @@ static void another_layout_continues_with_the_same_numbers(void **state)
     static const struct layout four_full = {
         4, {"zero_stage=3", DIVIDED, "expert_parallel_size=2", "offload=full"}};
     static const struct layout pairs = {4, {"zero_stage=2", "zero_group_size=2"}};
+    static const struct layout shared = {
+        4, {"zero_stage=1", "expert_parallel_size=4", "sequence_parallel_size=4"}};
+    static const struct layout shared_3 = {
+        4, {"zero_stage=3", "expert_parallel_size=2", "sequence_parallel_size=2"}};
 
     (void)state;
+    check_elastic(&full, &one, &shared);
+    check_elastic(&full, &shared, &one);
+    check_elastic(&lora, &shared, &shared_3);
     check_elastic(&full, &pairs, &four);
     check_elastic(&lora, &four, &pairs);
     check_elastic(&full, &two, &four);

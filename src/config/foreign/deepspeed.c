@@ -6,6 +6,7 @@
 #include "config/foreign/translation.h"
 #include "config/foreign/yaml.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { FILE_LIMIT = 1 << 20 };
@@ -195,8 +196,9 @@ static double number_of(const struct hy3_translation *t, const char *key)
 /* The samples of a step. */
 static void check_batch(struct hy3_translation *t, const struct hy3_setting *s)
 {
+    int groups = t->ranks / (int)fmax(1, number_of(t, "sequence_parallel_size"));
     double samples = number_of(t, "per_device_train_batch_size") *
-                     number_of(t, "gradient_accumulation_steps") * t->ranks;
+                     number_of(t, "gradient_accumulation_steps") * groups;
     struct hy3_scalar_number number;
 
     if (!hy3_setting_text(s) || !hy3_scalar_number(hy3_setting_text(s), false, &number))
@@ -204,8 +206,9 @@ static void check_batch(struct hy3_translation *t, const struct hy3_setting *s)
     else if (t->ranks > 0 && number.real != samples)
         hy3_problem(t->problems, s->where,
                     "train_batch_size = %.64s is not the %g samples of a step: "
-                    "per_device_train_batch_size x gradient_accumulation_steps x %d ranks",
-                    hy3_setting_text(s), samples, t->ranks);
+                    "per_device_train_batch_size x gradient_accumulation_steps x %d %s",
+                    hy3_setting_text(s), samples, groups,
+                    groups < t->ranks ? "groups of ranks (sequence_parallel_size)" : "ranks");
 }
 
 /* Names a key that has no meaning here: "z3.json: aio". */

@@ -248,8 +248,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     REFUSE("push_to_hub", ALL, NULL, "upload the result yourself: hf upload"),
     CHECK("average_tokens_across_devices ignore_pad_token_for_loss", ALL, "true", "the loss is summed over the labels of the global batch; leave it out"),
     CHECK("save_safetensors", LF | PY, "true", "weights are written as safetensors"),
-    CHECK("tensor_parallel_size pipeline_parallel_size context_parallel_size sequence_parallel_size "
-          "tp_size pp_size cp_size", ALL, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
+    OURS("sequence_parallel_size", SWIFT),
+    CHECK("tensor_parallel_size pipeline_parallel_size context_parallel_size tp_size pp_size cp_size", ALL, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
     REFUSE("train_on_prompt", LF, NULL, "only what the assistant says is learned"),
     REFUSE("eval_on_each_dataset", LF, NULL, "the sets of eval_dataset give one eval_loss; run one at a time"),
     REFUSE("interleave_probs", LF, NULL, "data sets are put one after the other"),
@@ -274,7 +274,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     MAP("gradient_accumulation_steps", DS, PLAIN, "gradient_accumulation_steps", NULL, "must agree"),
     MAP("gradient_clipping", DS, PLAIN, "max_grad_norm", NULL, "must agree"),
     MAP("bf16.enabled bfloat16.enabled", DS, PLAIN, "bf16", NULL, "must agree"),
-    MAP("train_batch_size", DS, PLAIN, NULL, NULL, "batch x accumulation x ranks: checked where the ranks are known"),
+    MAP("train_batch_size", DS, PLAIN, NULL, NULL, "batch x accumulation x ranks / sequence_parallel_size: checked where the ranks are known"),
     CHECK("optimizer.type", DS, "Adam AdamW adam adamw", "hy3 trains with AdamW"),
     MAP("optimizer.params.lr", DS, PLAIN, "learning_rate", NULL, "must agree"),
     MAP("optimizer.params.eps", DS, PLAIN, "adam_epsilon", NULL, "must agree"),
@@ -290,7 +290,8 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     SILENT("progressive_layer_drop.* curriculum_learning.* data_efficiency.* quantize_training.* "
            "sparse_attention.*", DS),
     CHECK("zero_optimization", DS, "false", "write {\"stage\": 1}"),
-    CHECK("tensor_parallel.autotp_size sequence_parallel_size pipeline.stages", DS, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
+    CHECK("tensor_parallel.autotp_size pipeline.stages", DS, "0 1", "zero_stage and expert_parallel_size spread a model over ranks"),
+    CHECK("sequence_parallel_size", DS, "0 1", "set it in the run's configuration"),
     REFUSE("fp8 fp8.enabled", DS, NULL, "bf16 is used"),
     UNUSED("aio aio.* zero_optimization.stage3_max_live_parameters zero_optimization.zero_hpz_partition_size "
            "zero_optimization.zero_quantized_weights zero_optimization.zero_quantized_gradients "
