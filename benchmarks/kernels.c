@@ -221,6 +221,27 @@ static void measure_memory_bound(hy3_dtype dtype)
     print_bytes("adamw", dtype, 28 * (double)a.n, FASTEST(backend->kernels.adamw(NULL, &a)));
 }
 
+/* 8-bit weights to the dtype of the computation, and the other way. */
+static void measure_scaled(hy3_dtype dtype)
+{
+    int64_t n = 4 * (int64_t)H * I;
+    struct hy3_expand e = {.M = 4, .N = I, .K = H, .rows = 128, .columns = 128, .dtype = dtype};
+    struct hy3_quantize q = {.N = 4 * I, .K = H, .rows = 128, .columns = 128, .dtype = dtype};
+    double bytes = (1 + (double)hy3_dtype_size(dtype)) * (double)n;
+    hy3_fp8 *codes = array(n, HY3_BF16);
+    float *scales;
+
+    e.stride = hy3_blocks(I, 128) * hy3_blocks(H, 128);
+    scales = array(4 * e.stride, HY3_FP32);
+    q.x = e.y = array(n, dtype);
+    q.y = codes;
+    q.scales = scales;
+    e.x = codes;
+    e.scales = scales;
+    print_bytes("quantize", dtype, bytes, FASTEST(backend->kernels.quantize(NULL, &q)));
+    print_bytes("expand", dtype, bytes, FASTEST(backend->kernels.expand(NULL, &e)));
+}
+
 int main(int argc, char **argv)
 {
     hy3_status status = HY3_OK;
@@ -235,6 +256,7 @@ int main(int argc, char **argv)
         measure_experts(dtype);
         measure_attention(dtype);
         measure_memory_bound(dtype);
+        measure_scaled(dtype);
     }
 done:
     return hy3_finish(status);

@@ -197,6 +197,20 @@ static void check_adamw(const struct hy3_adamw *a)
     NEED(adamw, a->moments == HY3_MOMENTS_FP32 || a->first >= 0);
 }
 
+static void check_expand(const struct hy3_expand *a)
+{
+    NEED(expand, a->M >= 0 && a->N > 0 && a->K > 0 && a->rows > 0 && a->columns > 0);
+    NEED(expand, is_dtype(a->dtype) && (a->M == 0 || (a->x && a->scales && a->y)));
+    NEED(expand,
+         a->stride >= hy3_blocks(a->N, a->rows) * hy3_blocks(a->K, a->columns) || a->M <= 1);
+}
+
+static void check_quantize(const struct hy3_quantize *a)
+{
+    NEED(quantize, a->N >= 0 && a->K > 0 && a->rows > 0 && a->columns > 0 && is_dtype(a->dtype));
+    NEED(quantize, a->N == 0 || (a->x && a->y && a->scales));
+}
+
 #define X(op)                                                                              \
     static hy3_status checked_##op(struct hy3_stream *stream, const struct hy3_##op *args) \
     {                                                                                      \

@@ -20,7 +20,7 @@
 #define HY3_PAIRS(X) X(embedding) X(rmsnorm) X(rope) X(attention) X(router) X(permute) X(unpermute) \
                      X(swiglu) X(loss)
 #define HY3_OPS(X)   X(gemm) X(grouped_gemm) X(route_index) X(label) X(relabel) X(unlabel) X(row_dot) X(cast) X(add) X(dropout) X(noise) \
-                     X(square_sum) X(adamw)
+                     X(square_sum) X(adamw) X(expand) X(quantize)
 
 /* clang-format on */
 
@@ -369,6 +369,37 @@ struct hy3_adamw {
     int64_t tensor;           /* bf16: its number */
     int64_t first;     /* bf16, 8-bit: the element of the tensor that is the first of the n */
     const float *grad; /* [n] */
+};
+
+/* Blocks of `size` elements, the last one maybe smaller, that n elements are. */
+static inline int64_t hy3_blocks(int64_t n, int64_t size)
+{
+    return n / size + (n % size != 0);
+}
+
+/* Frozen weights in 8 bits: M matrices [N,K] of E4M3 values, each times the scale of its block.
+ * y = x scale, in fp32, rounded to the dtype. A matrix has the scales [ceil(N/rows),
+ * ceil(K/columns)] of blocks [rows,columns]; a scale a row has columns = K, a scale a matrix rows =
+ * N too. */
+struct hy3_expand {
+    int64_t M, N, K;
+    int64_t rows, columns; /* of a block */
+    int64_t stride;        /* scales from one matrix to the next */
+    const hy3_fp8 *x;      /* [M,N,K] */
+    const float *scales;   /* [M,stride] */
+    hy3_dtype dtype;       /* of y */
+    void *y;               /* [M,N,K] = */
+};
+
+/* One matrix to that: the scale of a block is its largest magnitude / 448 (at least 2^-126), or 1
+ * if all of it is zero; y = x / scale, rounded to nearest even. */
+struct hy3_quantize {
+    int64_t N, K;
+    int64_t rows, columns; /* of a block */
+    hy3_dtype dtype;       /* of x */
+    const void *x;         /* [N,K], finite */
+    hy3_fp8 *y;            /* [N,K] = */
+    float *scales;         /* [ceil(N/rows),ceil(K/columns)] = */
 };
 
 struct hy3_kernels {

@@ -50,6 +50,8 @@ static float load(const void *p, hy3_dtype dtype, size_t i)
         return hy3_float_from_bf16(((const hy3_bf16 *)p)[i]);
     case HY3_FP16:
         return hy3_float_from_fp16(((const hy3_fp16 *)p)[i]);
+    case HY3_FP8:
+        break;
     }
     HY3_BUG("dtype %d", (int)dtype);
 }

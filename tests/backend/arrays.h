@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "support/test.h"
 
-enum { MAX_OUTPUTS = 16, MAX_BUFFERS = 128 };
+enum { MAX_OUTPUTS = 16, MAX_BUFFERS = 256 };
 
 struct output {
     void *data;

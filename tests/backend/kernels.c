@@ -13,6 +13,7 @@
 #include "backend/moments.h"
 #include "backend/parcels.h"
 #include "backend/reference.h"
+#include "backend/weights.h"
 #include "support/test.h"
 
 #include <math.h>
@@ -560,7 +561,7 @@ static void check_gpu(kernel_case body, const char *name)
 
 /* clang-format off */
 #define CASES(X) X(gemm) X(grouped_gemm) X(embedding) X(rmsnorm) X(rope) X(attention) X(cached_attention) X(split_attention) X(router) \
-                 X(dispatch) X(parcels) X(passed_on) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw) X(adamw_8bit) X(adamw_bf16)
+                 X(dispatch) X(parcels) X(passed_on) X(row_dot) X(compaction) X(swiglu) X(loss) X(elementwise) X(square_sum) X(adamw) X(adamw_8bit) X(adamw_bf16) X(scaled)
 #define X(op)                                                                                        \
     static void op##_on_avx512(void **state) { (void)state; check_cpu(op##_case, "avx512", #op); }       \
     static void op##_on_avx2(void **state) { (void)state; check_cpu(op##_case, "avx2", #op); }           \

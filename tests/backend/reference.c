@@ -540,6 +540,8 @@ FUNCTION(square_sum, square_sum)
     return HY3_OK;
 }
 
+#include "backend/scaled.h"
+
 FUNCTION(adamw, adamw)
 {
     float *ms, *vs;

@@ -330,6 +330,23 @@ static void elements(int64_t T)
     TIME("sum of squares", square_sum, sum, 4.0 * (double)n);
 }
 
+/* The matrices [INNER,HIDDEN] of the experts that a rank holds, in 8 bits and back. */
+static void scaled(void)
+{
+    int64_t n = (int64_t)HELD * INNER * HIDDEN, stride = INNER / 128 * (HIDDEN / 128);
+    struct hy3_quantize q = {HELD * INNER, HIDDEN, 128, 128, HY3_BF16, numbers(n)};
+    struct hy3_expand e = {HELD, INNER, HIDDEN, 128, 128, stride};
+
+    q.y = (hy3_fp8 *)memory(n);
+    q.scales = floats(HELD * stride);
+    e.x = q.y;
+    e.scales = q.scales;
+    e.dtype = HY3_BF16;
+    e.y = memory(n * 2);
+    TIME("quantize", quantize, q, 5.0 * (double)n);
+    TIME("expand", expand, e, 3.0 * (double)n);
+}
+
 /* A product [M,N] over K of any form; fp32 for router scores. */
 static void product(const char *name, enum hy3_gemm_form form, int64_t M, int64_t N, int64_t K,
                     hy3_dtype dtype = HY3_BF16)
@@ -471,6 +488,7 @@ int main(int argc, char **argv)
     heads(T);
     routing(T);
     elements(T);
+    scaled();
     products(T, is_small);
     if (!is_small)
         ends(T);

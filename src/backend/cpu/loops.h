@@ -29,6 +29,10 @@ struct hy3_loops {
     /* hy3_join and hy3_split of n elements */
     void (*join)(const hy3_bf16 *high, const int16_t *low, float *x, int64_t n);
     void (*split)(const float *x, hy3_bf16 *high, int16_t *low, int64_t n);
+    /* y = x scale; codes of x / scale; max |x| */
+    void (*expand)(const hy3_fp8 *x, float scale, float *y, int64_t n);
+    void (*quantize)(const float *x, float scale, hy3_fp8 *y, int64_t n);
+    float (*magnitude)(const float *x, int64_t n);
     void (*adamw)(float *w, float *m, float *v, const float *g, const struct hy3_adamw_step *step,
                   int64_t n);
     float (*max_abs)(const float *x, int64_t n); /* 0 if n is 0 */
