@@ -17,6 +17,7 @@ struct work {
     void *piece;         /* [ROWS,COLUMNS] device */
     uint64_t *host_keys; /* [ROWS] host, pinned */
     void *keys, *scale;  /* [ROWS] device */
+    void *codes;         /* [ROWS,COLUMNS] host: of what is put in 8 bits; NULL: not needed */
 };
 
 static hy3_status open_work(struct work *w)
@@ -47,6 +48,7 @@ static void close_work(struct work *w)
     device->free(w->keys);
     device->free(w->scale);
     device->free_host(w->host_keys);
+    hy3_free(w->codes);
 }
 
 /* Rows of COLUMNS elements of tensor `number`, from row `first` of the flattened tensor on. */
@@ -67,18 +69,58 @@ static hy3_status draw(struct work *w, int number, int64_t first, int64_t rows, 
                                                                .y = w->piece});
 }
 
+/* One scale a matrix, with which the noise reaches up to the largest code. */
+static hy3_status begin_codes(struct work *w, const struct hy3_param *param)
+{
+    hy3_status status = HY3_OK;
+    int64_t parts = param->dims == 3 && hy3_kinds[param->kind].inner[1] ? 2 : 1;
+    int64_t matrices = param->dims == 3 ? param->shape[0] * parts : 1;
+    struct hy3_matrix_scales scales = {.matrices = {0, matrices},
+                                       .rows = param->shape[param->dims - 2] / parts,
+                                       .columns = param->shape[param->dims - 1],
+                                       .stride = 1};
+    float *values = NULL;
+
+    if (!w->codes)
+        HY3_TRY_DONE(hy3_alloc(&w->codes, (size_t)ROWS * COLUMNS, sizeof(float)));
+    HY3_TRY_DONE(hy3_alloc(&values, (size_t)matrices, sizeof *values));
+    for (int64_t i = 0; i < matrices; i++)
+        values[i] = half_width / 448;
+    scales.values = values;
+    HY3_TRY_DONE(hy3_packed_put_scales(hy3_store_packed(w->store, param), param, &scales));
+done:
+    hy3_free(values);
+    return status;
+}
+
+/* Puts the rows that were drawn; in 8 bits they are rounded on the host. */
+static hy3_status put(struct work *w, const struct hy3_param *param, struct hy3_span span,
+                      hy3_dtype dtype)
+{
+    const struct hy3_device *device = &w->backend->device;
+
+    if (!hy3_store_packed(w->store, param))
+        return hy3_store_put(w->store, param, span, w->piece, dtype);
+    HY3_TRY(device->copy(NULL, w->codes, w->piece, (size_t)span.count * hy3_dtype_size(dtype)));
+    HY3_TRY(device->synchronize(NULL));
+    return hy3_store_put(w->store, param, span, w->codes, dtype);
+}
+
 static hy3_status fill_matrix(struct work *w, const struct hy3_param *param, int number)
 {
     hy3_dtype dtype = hy3_store_dtype_of(w->store, param);
     struct hy3_span kept = hy3_store_kept(w->store, param);
     int64_t end = (hy3_span_end(kept) + COLUMNS - 1) / COLUMNS, rows;
 
+    if (hy3_store_packed(w->store, param)) {
+        dtype = hy3_store_dtype(w->store);
+        HY3_TRY(begin_codes(w, param));
+    }
     for (int64_t row = kept.first / COLUMNS; kept.count > 0 && row < end; row += rows) {
         rows = end - row < ROWS ? end - row : ROWS;
         HY3_TRY(hy3_stop_check("making the weights"));
         HY3_TRY(draw(w, number, row, rows, dtype));
-        HY3_TRY(hy3_store_put(w->store, param, (struct hy3_span){row * COLUMNS, rows * COLUMNS},
-                              w->piece, dtype));
+        HY3_TRY(put(w, param, (struct hy3_span){row * COLUMNS, rows * COLUMNS}, dtype));
     }
     return HY3_OK;
 }

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/planted.h"
 #include "ckpt/hf/publish.h"
+#include "ckpt/hf/scales.h"
 #include "ckpt/state/state.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
@@ -34,6 +35,7 @@ struct export
     size_t piece_count;
     struct hy3_shard *shard; /* of the base, the last one read */
     int shard_number;
+    struct hy3_scale_reader scales;
 };
 
 static int by_place(const void *a, const void *b)
@@ -87,13 +89,13 @@ static hy3_status read_piece(struct export *e, const struct piece *piece, struct
         return HY3_OK;
     HY3_TRY(open_shard(e, piece->shard));
     tensor = hy3_shard_find(e->shard, piece->name);
-    if (!tensor || !tensor->is_float || tensor->count != place->span.count)
+    if (!tensor || (!tensor->is_float && !tensor->is_fp8) || tensor->count != place->span.count)
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' is missing or of another shape",
                  hy3_shard_path(e->shard), piece->name);
     data += part.first - span.first;
     part.first -= place->span.first;
     *read += part.count;
-    return hy3_shard_read(e->shard, tensor, part, data, HY3_FP32);
+    return hy3_scales_read_values(&e->scales, e->shard, tensor, place, &e->model.shape, part, data);
 }
 
 static hy3_status read_base(struct export *e, const struct hy3_param *param, struct hy3_span span,
@@ -198,6 +200,7 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
                    "opening the output directory");
     HY3_TRY_DONE(open_run(&e));
     save = save_options(&e);
+    e.scales.dir = e.model.base;
     HY3_AGREE_DONE(comm, list_pieces(&e), "opening the model");
     HY3_AGREE_DONE(comm, hy3_rank(comm) == 0 ? hy3_hf_begin(options->output, program) : HY3_OK,
                    "creating the output directory");
@@ -209,6 +212,7 @@ hy3_status hy3_export(MPI_Comm comm, const struct hy3_export *options)
             (long long)hy3_state_info(e.state)->step, options->output);
 done:
     hy3_shard_close(e.shard);
+    hy3_scale_reader_close(&e.scales);
     hy3_free(e.pieces);
     hy3_state_close(e.state);
     hy3_loaded_model_close(&e.model);

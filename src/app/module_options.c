@@ -87,6 +87,7 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
         .adapter = config->adapter_name_or_path};
     out->store =
         (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
+                                   .packs = config->base_dtype == HY3_BASE_fp8,
                                    .zero_stage = (int)config->zero_stage,
                                    .whole_experts = config->make_moe_param_leaf_module,
                                    .offload = hy3_module_options_offload(config, HY3_OFFLOAD_param),

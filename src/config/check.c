@@ -254,6 +254,15 @@ static void check_adapter(const struct check *c)
         hy3_problem(c->problems, where(c, "lora_target"), "lora_target is empty");
 }
 
+static void check_base(const struct check *c)
+{
+    if (c->config->base_dtype == HY3_BASE_fp8 && c->config->finetuning_type == HY3_FINETUNING_full)
+        hy3_problem(c->problems, where(c, "base_dtype"),
+                    "base_dtype = \"fp8\" is for weights that are not trained; finetuning_type = "
+                    "\"full\" trains all: use base_dtype = \"bf16\", or lora, attention or "
+                    "freeze");
+}
+
 static void check_layers(const struct check *c)
 {
     const struct hy3_config *config = c->config;
@@ -411,6 +420,7 @@ hy3_status hy3_config_check(const struct hy3_config *config,
     check_data(&c);
     check_reasoning(&c);
     check_adapter(&c);
+    check_base(&c);
     check_layers(&c);
     check_parallel(&c);
     if (strcmp(program, "hy3_tokenize") == 0)

@@ -34,6 +34,7 @@
 #define HY3_SAVE_FAILURES(X, P)      X(P, stop) X(P, continue)
 #define HY3_SAVE_FORMATS(X, P)       X(P, input) X(P, inner) X(P, outer)
 #define HY3_REPORT_TOS(X, P)         X(P, none) X(P, tensorboard) X(P, mlflow) X(P, wandb) X(P, swanlab)
+#define HY3_BASE_DTYPES(X, P)        X(P, bf16) X(P, fp8)
 #define HY3_OFFLOADS(X, P)           X(P, none) X(P, optimizer) X(P, param) X(P, full) X(P, auto)
 #define HY3_DEVICES(X, P)            X(P, auto) X(P, cpu) X(P, cuda)
 
@@ -57,6 +58,7 @@ enum hy3_optim { HY3_OPTIMS(HY3_CHOICE_ENUM, HY3_OPTIM_) };
 enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
 enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
+enum hy3_base_dtype { HY3_BASE_DTYPES(HY3_CHOICE_ENUM, HY3_BASE_) };
 enum hy3_offload { HY3_OFFLOADS(HY3_CHOICE_ENUM, HY3_OFFLOAD_) };
 enum hy3_device_choice { HY3_DEVICES(HY3_CHOICE_ENUM, HY3_DEVICE_) };
 
@@ -71,6 +73,7 @@ struct hy3_config {
     /* model */
     char *model_name_or_path, *tokenizer_name_or_path;
     enum hy3_load_format load_format;
+    enum hy3_base_dtype base_dtype;
     enum hy3_finetuning_type finetuning_type;
     int64_t lora_rank;
     double lora_alpha, lora_dropout;

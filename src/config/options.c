@@ -44,6 +44,8 @@ const struct hy3_option hy3_options[] = {
          "directory of the tokenizer (default: the model's)"),
     CHOICE(load_format, HY3_LOAD_FORMATS, ALL, NULL, FREE,
          "dummy: only config.json is read, weights are random: for measuring time and memory"),
+    CHOICE(base_dtype, HY3_BASE_DTYPES, ALL, NULL, FIXED,
+         "frozen layers: in bf16, or in 8 bits with scales, at half the memory; not with finetuning_type full"),
     CHOICE(finetuning_type, HY3_FINETUNING_TYPES, ALL, NULL, FIXED,
          "weights to train: all, a LoRA adapter, attention only, or some layers (freeze_trainable_layers)"),
     COUNT(lora_rank, 64, 1, 65536, ALL, NULL, FIXED,

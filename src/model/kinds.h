@@ -142,9 +142,7 @@ enum hy3_role {
     HY3_ROLE_HEAD,
 };
 
-/* An entry. Dtypes with scales (fp8, int4) would add a field here: one scale per tensor, per row or
- * per block, and the block's size. hy3_params_create would place the scales behind the tensor in
- * its unit; names and files follow from the table as for every tensor. */
+/* An entry. */
 struct hy3_kind {
     const char *name, *inner[2];
     enum hy3_layers layers;

@@ -317,6 +317,32 @@ static hy3_status read_rope(const json_t *config, const char *where, double *the
     return HY3_OK;
 }
 
+/* Weights in 8 bits, of which the tensors say more than this (ckpt/hf/scales.h). */
+static hy3_status check_quantization(const json_t *config, const char *where)
+{
+    const json_t *quantization = present(config, "quantization_config"), *block;
+    const char *method, *format;
+
+    if (!quantization)
+        return HY3_OK;
+    method = json_string_value(present(quantization, "quant_method"));
+    format = json_string_value(present(quantization, "format"));
+    if (!method || (strcmp(method, "fp8") != 0 && strcmp(method, "compressed-tensors") != 0) ||
+        (format && strcmp(format, "float-quantized") != 0))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: 'quantization_config' is of another kind than fp8 (quant_method fp8, or "
+                 "compressed-tensors with format float-quantized); use the bf16 or fp8 publication",
+                 where);
+    block = present(quantization, "weight_block_size");
+    if (block && (json_integer_value(json_array_get(block, 0)) != 128 ||
+                  json_integer_value(json_array_get(block, 1)) != 128))
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: 'quantization_config.weight_block_size' is not [128, 128], the only size of "
+                 "blocks that is supported",
+                 where);
+    return HY3_OK;
+}
+
 /* What is fixed in this model family. */
 static hy3_status check_features(const json_t *config, const char *where)
 {
@@ -340,12 +366,7 @@ static hy3_status check_features(const json_t *config, const char *where)
     for (size_t i = 0; i < sizeof fixed_numbers / sizeof *fixed_numbers; i++)
         HY3_TRY(check_number(config, &fixed_numbers[i], fixed_numbers[i].name, where));
     HY3_TRY(check_attention_span(config, where));
-    if (present(config, "quantization_config"))
-        HY3_FAIL(HY3_EFORMAT,
-                 "%s: 'quantization_config' is set; quantised weights cannot be trained, use the "
-                 "bf16 publication",
-                 where);
-    return HY3_OK;
+    return check_quantization(config, where);
 }
 
 /* mlp_layer_types: "dense" for the first layers, "sparse" for all others. */

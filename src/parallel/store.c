@@ -5,28 +5,10 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "parallel/pool.h"
+#include "parallel/unit.h"
 
 /* Sums in progress at a time; each holds a unit's gradient. */
 enum { MAX_SUMS = 4 };
-
-struct unit {
-    const struct hy3_group *group, *peers; /* peers: have the same slice */
-    hy3_dtype dtype;
-    int64_t slice; /* elements of each rank's slice, a multiple of HY3_PARAM_ALIGN */
-    bool divides_update, divides_grad, divides_weight;
-    struct hy3_placement placement; /* of `kept` */
-    char *kept;                     /* weights between steps: [slice], or whole [ranks,slice] */
-    char *whole;   /* the gathered unit: `kept`, or a buffer of the pool, or NULL */
-    bool stale;    /* whole, but the other ranks' slices have changed */
-    bool unsummed; /* over the peers, which hy3_store_finish does */
-    bool arriving; /* a gather is in progress, or a copy from host memory if the group is of one */
-    struct hy3_transfer gather;
-    struct hy3_event *copied; /* from host memory, if the slice is there */
-    float *grad;       /* summed over micro-batches: [slice], or from grad_from on; NULL: frozen */
-    int64_t grad_from; /* element of the unit that grad begins with, where it is not a slice */
-    size_t grad_bytes;
-    float *open; /* [ranks,slice] gradient of the current backward, where only slices are kept */
-};
 
 struct sum { /* in progress */
     int unit;
@@ -57,17 +39,6 @@ static struct unit *unit_at(const struct hy3_store *store, int index)
     return &store->units[index];
 }
 
-static size_t weight_size(const struct unit *u)
-{
-    return hy3_dtype_size(u->dtype);
-}
-
-/* Elements of the unit with the padding that makes the slices equal. */
-static int64_t padded(const struct unit *u)
-{
-    return u->slice * u->group->size;
-}
-
 /* Where its weights are, and whether only this rank's slice of them: what is in host memory is
  * brought like a slice also where the group is of one. owed: [2] of dense units and of experts,
  * which are each spread over the layers. */
@@ -89,20 +60,15 @@ static void choose_division(const struct hy3_store *store, int index)
     const struct hy3_store_options *o = &store->options;
     const struct hy3_unit *unit = &store->params->unit[index];
     struct unit *u = &store->units[index];
-    int64_t blocks = (unit->count + HY3_PARAM_ALIGN - 1) / HY3_PARAM_ALIGN;
+    int64_t count = u->packed ? hy3_packed_bytes(u->packed) : unit->count;
+    int64_t blocks = (count + HY3_PARAM_ALIGN - 1) / HY3_PARAM_ALIGN;
 
     u->group = unit->expert ? &store->layout->replicas : &store->layout->zero;
     u->peers = unit->expert ? &store->layout->replica_peers : &store->layout->peers;
-    u->dtype = unit->wide ? HY3_FP32 : o->dtype;
+    u->dtype = u->packed ? HY3_FP8 : unit->wide ? HY3_FP32 : o->dtype;
     u->slice = (blocks + u->group->size - 1) / u->group->size * HY3_PARAM_ALIGN;
     u->divides_update = o->zero_stage >= 1 && u->group->size > 1;
     u->divides_grad = o->zero_stage >= 2 && u->group->size > 1;
-}
-
-/* This rank's slice, in elements of the unit. */
-static struct hy3_span slice_of(const struct unit *u)
-{
-    return (struct hy3_span){u->slice * u->group->rank, u->slice};
 }
 
 static hy3_status open_unit(struct hy3_store *store, int index, double owed[2])
@@ -113,6 +79,11 @@ static hy3_status open_unit(struct hy3_store *store, int index, double owed[2])
     size_t bytes;
     void *memory = NULL;
 
+    if (store->options.packs && hy3_packed_is_for(store->params, index)) {
+        HY3_TRY(hy3_packed_open(store->backend, store->params, index, store->options.dtype,
+                                &u->packed));
+        store->memory.weights += hy3_packed_scale_bytes(u->packed);
+    }
     choose_division(store, index);
     choose_placement(store, index, owed);
     bytes = (size_t)(u->divides_weight ? u->slice : padded(u)) * weight_size(u);
@@ -123,7 +94,7 @@ static hy3_status open_unit(struct hy3_store *store, int index, double owed[2])
         HY3_TRY(device->event_create(&u->copied));
     }
     if (!u->divides_weight)
-        u->whole = u->kept;
+        *arrived(u) = u->kept;
     if (!store->options.with_grads || unit->grad_count == 0)
         return HY3_OK;
     u->grad_from = u->divides_update ? 0 : unit->grad_first;
@@ -212,13 +183,13 @@ static hy3_status bring_slice(struct hy3_store *store, struct hy3_stream *stream
     const struct hy3_device *device = &store->backend->device;
     size_t bytes = (size_t)u->slice * weight_size(u);
 
-    HY3_TRY(hy3_pool_take(&store->pool, bytes * (size_t)u->group->size, &u->whole));
+    HY3_TRY(hy3_pool_take(&store->pool, bytes * (size_t)u->group->size, arrived(u)));
     if (u->placement.host) { /* after the computation that used the buffer before */
         *on = store->from_host;
         HY3_TRY(device->event_record(store->begun, stream));
         HY3_TRY(device->event_wait(store->begun, *on));
     }
-    HY3_TRY(device->copy(*on, u->whole + bytes * (size_t)u->group->rank, u->kept, bytes));
+    HY3_TRY(device->copy(*on, *arrived(u) + bytes * (size_t)u->group->rank, u->kept, bytes));
     if (u->placement.host)
         HY3_TRY(device->event_record(u->copied, *on));
     u->arriving = u->placement.host;
@@ -231,14 +202,14 @@ static hy3_status begin_gather(struct hy3_store *store, struct hy3_stream *strea
     struct unit *u = &store->units[index];
     struct hy3_stream *on = stream;
 
-    if (u->arriving || (u->whole && !u->stale))
+    if (u->arriving || ((u->whole || u->image) && !u->stale))
         return HY3_OK;
     if (u->divides_weight && !u->whole)
         HY3_TRY(bring_slice(store, stream, u, &on));
     u->stale = false;
     if (u->group->size == 1)
         return HY3_OK;
-    HY3_TRY(store->backend->collectives.all_gather(on, u->group, u->whole, u->slice, u->dtype,
+    HY3_TRY(store->backend->collectives.all_gather(on, u->group, *arrived(u), u->slice, u->dtype,
                                                    &u->gather));
     u->arriving = true;
     return HY3_OK;
@@ -251,6 +222,21 @@ static hy3_status finish_gather(struct hy3_store *store, struct hy3_stream *stre
     if (u->group->size == 1)
         return store->backend->device.event_wait(u->copied, stream);
     return store->backend->collectives.finish(stream, &u->gather, "gathering weights");
+}
+
+/* Makes of a packed unit what kernels read, which is needed only now. */
+static hy3_status expand(struct hy3_store *store, struct hy3_stream *stream, int index)
+{
+    struct unit *u = &store->units[index];
+    size_t bytes = (size_t)store->params->unit[index].count * hy3_dtype_size(store->options.dtype);
+
+    HY3_TRY(hy3_pool_take(&store->pool, bytes, &u->whole));
+    HY3_TRY(hy3_packed_expand(u->packed, stream, u->image, u->whole));
+    if (!u->divides_weight)
+        return HY3_OK;
+    hy3_pool_give(&store->pool, u->image);
+    u->image = NULL;
+    return HY3_OK;
 }
 
 /* Starts the gathers of the next units in the schedule: those of this layer and of the next one,
@@ -287,7 +273,7 @@ hy3_status hy3_store_gather(struct hy3_store *store, struct hy3_stream *stream, 
     }
     if (u->arriving)
         HY3_TRY(finish_gather(store, stream, u));
-    return HY3_OK;
+    return u->packed && !u->whole ? expand(store, stream, unit) : HY3_OK;
 }
 
 /* Whether the schedule returns to the unit soon enough to keep it. */
@@ -310,7 +296,7 @@ void hy3_store_release(struct hy3_store *store, int unit)
     struct unit *u = unit_at(store, unit);
 
     HY3_ASSERT(u->whole);
-    if (!u->divides_weight || is_used_soon(store, unit))
+    if ((!u->divides_weight && !u->packed) || is_used_soon(store, unit))
         return;
     hy3_pool_give(&store->pool, u->whole);
     u->whole = NULL;
@@ -325,7 +311,8 @@ const void *hy3_store_weight(const struct hy3_store *store, const struct hy3_par
     u = &store->units[param->unit];
     if (!u->whole || u->arriving || u->stale)
         HY3_BUG("'%s' is used while its unit is not gathered", param->name);
-    return u->whole + (size_t)param->offset * weight_size(u);
+    return u->whole +
+           (size_t)param->offset * hy3_dtype_size(u->packed ? store->options.dtype : u->dtype);
 }
 
 hy3_status hy3_store_open_grads(struct hy3_store *store, struct hy3_stream *stream, int unit)
@@ -485,6 +472,7 @@ void hy3_store_close(struct hy3_store *store)
 
         hy3_placement_free(device, &u->placement, (size_t)u->slice * weight_size(u), u->kept);
         device->free(u->grad);
+        hy3_packed_close(u->packed);
         if (u->copied)
             device->event_free(u->copied);
     }
@@ -498,40 +486,18 @@ void hy3_store_close(struct hy3_store *store)
     hy3_free(store);
 }
 
-/* The elements of a parameter that lie in a span of its unit. */
-static struct hy3_span held_in(struct hy3_span span, const struct hy3_param *p)
-{
-    span.first += p->first - p->offset;
-    return hy3_span_intersect(hy3_param_held(p), span);
-}
-
-/* The part of the slice that counts as this rank's: its peers have the others. */
-static struct hy3_span share_of(const struct unit *u)
-{
-    struct hy3_span blocks =
-        hy3_span_share(u->slice / HY3_PARAM_ALIGN, u->peers->rank, u->peers->size);
-
-    return (struct hy3_span){slice_of(u).first + blocks.first * HY3_PARAM_ALIGN,
-                             blocks.count * HY3_PARAM_ALIGN};
-}
-
-/* Where element `i` of a parameter lies in its unit, or among the buffers. */
-static int64_t place_of(const struct hy3_param *p, int64_t i)
-{
-    return p->offset + i - p->first;
-}
-
 struct hy3_owned hy3_store_owned(const struct hy3_store *store, const struct hy3_param *param)
 {
     const struct unit *u = unit_at(store, param->unit);
     struct hy3_owned own = {.span = hy3_param_held(param)};
     int64_t at, slice_first = slice_of(u).first;
 
+    HY3_ASSERT(!u->packed); /* frozen */
     if (u->divides_update)
-        own.span = held_in(slice_of(u), param);
+        own.span = held_in(u, slice_of(u), param);
     if (own.span.count == 0) /* its place may lie outside the slice */
         return own;
-    at = place_of(param, own.span.first);
+    at = param->offset + own.span.first - param->first;
     own.dtype = u->dtype;
     own.on_host = u->placement.host;
     own.weight = u->kept + (size_t)(at - (u->divides_weight ? slice_first : 0)) * weight_size(u);
@@ -555,31 +521,51 @@ void hy3_store_updated(struct hy3_store *store)
 struct hy3_span hy3_store_kept(const struct hy3_store *store, const struct hy3_param *param)
 {
     if (param->unit >= 0 && store->units[param->unit].divides_weight)
-        return held_in(slice_of(&store->units[param->unit]), param);
+        return held_in(&store->units[param->unit], slice_of(&store->units[param->unit]), param);
     return hy3_param_held(param);
 }
 
 struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_param *param)
 {
     if (param->unit >= 0)
-        return held_in(share_of(&store->units[param->unit]), param);
+        return held_in(&store->units[param->unit], share_of(&store->units[param->unit]), param);
     return hy3_span_share(param->held, store->layout->world.rank, store->layout->world.size);
 }
 
 char *hy3_store_address(const struct hy3_store *store, const struct hy3_param *param, int64_t i)
 {
-    int64_t at = place_of(param, i);
+    struct hy3_packed_place place;
     const struct unit *u;
+    int64_t at;
 
+    i -= param->first;
     if (param->unit < 0)
-        return (char *)(store->buffers + at);
+        return (char *)(store->buffers + param->offset + i);
     u = &store->units[param->unit];
-    if (u->divides_weight)
-        at -= slice_of(u).first;
+    place = place_in(u, param);
+    at = place.offset + i * place.width - (u->divides_weight ? slice_of(u).first : 0);
     return u->kept + (size_t)at * weight_size(u);
+}
+
+struct hy3_packed *hy3_store_packed(const struct hy3_store *store, const struct hy3_param *param)
+{
+    return param->unit >= 0 && param->dims > 1 ? store->units[param->unit].packed : NULL;
 }
 
 hy3_dtype hy3_store_dtype_of(const struct hy3_store *store, const struct hy3_param *param)
 {
-    return param->unit < 0 ? HY3_FP32 : store->units[param->unit].dtype;
+    const struct unit *u;
+
+    if (param->unit < 0)
+        return HY3_FP32;
+    u = &store->units[param->unit];
+    return u->packed && param->dims == 1 ? store->options.dtype : u->dtype;
+}
+
+hy3_status hy3_store_share_scales(struct hy3_store *store)
+{
+    for (int i = 0; i < store->params->units; i++)
+        if (store->units[i].packed && store->units[i].divides_weight)
+            HY3_TRY(hy3_packed_share_scales(store->units[i].packed, store->units[i].group));
+    return HY3_OK;
 }

@@ -18,7 +18,7 @@
  *  3. After an update hy3_store_updated tells the store; a divided unit is made whole again by its
  *     next gather.
  *  4. Weights are in compute precision, those of wide units (params.h), gradients and buffers in
- *     fp32.
+ *     fp32. With options.packs, matrices of layers without trained tensors are kept in 8 bits.
  *  5. Every rank gathers and reduces the same units in the same order, whatever its tokens.
  * The optimizer state is optim/optimizer.h; files are ckpt/. */
 #pragma once
@@ -26,6 +26,7 @@
 #include "backend/placement.h"
 #include "model/values.h"
 #include "parallel/layout.h"
+#include "parallel/packed.h"
 
 struct hy3_store; /* opaque */
 
@@ -33,7 +34,8 @@ struct hy3_store_options {
     hy3_dtype dtype; /* of the weights, but for wide units */
     bool with_grads; /* training */
     int zero_stage;
-    bool whole_experts;            /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
+    bool whole_experts; /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
+    bool packs; /* frozen layers are kept in 8 bits (packed.h), and expanded when gathered */
     struct hy3_offloading offload; /* of the slices of weights at stage 3 */
     int64_t persistence;           /* stage 3 leaves units with at most this many elements whole */
     /* elements to gather before they are used, at least the next layer's; 0: none */
@@ -43,7 +45,7 @@ struct hy3_store_options {
 
 /* Bytes that the store has allocated on this rank. */
 struct hy3_store_memory {
-    size_t weights, grads; /* kept between steps */
+    size_t weights, grads; /* kept between steps; weights with the scales of those in 8 bits */
     size_t host;           /* the part of `weights` in host memory */
     size_t gathered;       /* buffers of gathered units; grows during the first step */
 };
@@ -115,7 +117,8 @@ void hy3_store_updated(struct hy3_store *store);
 /* Local. Copies elements of the whole flattened tensor between the store and host memory, as far as
  * this rank keeps them (hy3_store_kept): others are ignored by put, left untouched by get. put
  * converts from `dtype`, and where nothing is to be converted takes device memory, too; get gives
- * fp32 from the compute weights. For files, not for the step loop. Synchronises. */
+ * fp32 from the compute weights. Weights in 8 bits are put as codes (HY3_FP8), or rounded to codes
+ * by the scales that they have. For files, not for the step loop. Synchronises. */
 hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
                          struct hy3_span span, const void *data, hy3_dtype dtype);
 hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *param,
@@ -130,6 +133,12 @@ struct hy3_span hy3_store_kept(const struct hy3_store *store, const struct hy3_p
 /* Local. The elements that fall to this rank where each counts once: in a file, in a norm. They lie
  * within what the rank owns; those of all ranks cover each tensor exactly once. */
 struct hy3_span hy3_store_share(const struct hy3_store *store, const struct hy3_param *param);
+
+/* Local. Where the parameter is kept in 8 bits, its unit; else NULL. */
+struct hy3_packed *hy3_store_packed(const struct hy3_store *store, const struct hy3_param *param);
+
+/* Collective. After ranks have quantized what they keep of units: all get all scales. */
+hy3_status hy3_store_share_scales(struct hy3_store *store);
 
 /* The weights by the functions above, as field HY3_MASTER. */
 struct hy3_values hy3_store_values(struct hy3_store *store);

@@ -3,6 +3,22 @@
 #include "base/memory.h"
 #include "parallel/store.h"
 
+/* As hy3_convert, between fp32 and codes by their scales. */
+static hy3_status narrow(const struct hy3_store *store, const struct hy3_param *param,
+                         struct hy3_span span, const char *from, hy3_dtype dtype, char *to)
+{
+    hy3_status status = HY3_OK;
+    float *wide = NULL;
+
+    HY3_TRY_DONE(hy3_alloc(&wide, (size_t)span.count, sizeof *wide));
+    hy3_convert(from, dtype, wide, HY3_FP32, (size_t)span.count);
+    HY3_TRY_DONE(
+        hy3_packed_encode(hy3_store_packed(store, param), param, span, wide, (hy3_fp8 *)to));
+done:
+    hy3_free(wide);
+    return status;
+}
+
 hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
                          struct hy3_span span, const void *data, hy3_dtype dtype)
 {
@@ -18,7 +34,10 @@ hy3_status hy3_store_put(struct hy3_store *store, const struct hy3_param *param,
     from += (size_t)(kept.first - span.first) * hy3_dtype_size(dtype);
     if (dtype != own) {
         HY3_TRY_DONE(hy3_alloc(&converted, (size_t)kept.count, hy3_dtype_size(own)));
-        hy3_convert(from, dtype, converted, own, (size_t)kept.count);
+        if (own == HY3_FP8)
+            HY3_TRY_DONE(narrow(store, param, kept, from, dtype, converted));
+        else
+            hy3_convert(from, dtype, converted, own, (size_t)kept.count);
         from = converted;
     }
     HY3_TRY_DONE(device->copy(NULL, hy3_store_address(store, param, kept.first), from,
@@ -44,7 +63,12 @@ hy3_status hy3_store_get(const struct hy3_store *store, const struct hy3_param *
     HY3_TRY_DONE(device->copy(NULL, raw, hy3_store_address(store, param, kept.first),
                               (size_t)kept.count * hy3_dtype_size(own)));
     HY3_TRY_DONE(device->synchronize(NULL));
-    hy3_convert(raw, own, data + kept.first - span.first, HY3_FP32, (size_t)kept.count);
+    data += kept.first - span.first;
+    if (own == HY3_FP8)
+        HY3_TRY_DONE(hy3_packed_decode(hy3_store_packed(store, param), param, kept,
+                                       (const hy3_fp8 *)raw, data));
+    else
+        hy3_convert(raw, own, data, HY3_FP32, (size_t)kept.count);
 done:
     hy3_free(raw);
     return status;

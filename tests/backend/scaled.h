@@ -29,7 +29,7 @@ FUNCTION(expand, expand)
 }
 
 /* The nearest of all codes, of two the even one. */
-static hy3_fp8 nearest_code(double x)
+static hy3_fp8 nearest_fp8(double x)
 {
     hy3_fp8 best = 0;
 
@@ -58,7 +58,7 @@ FUNCTION(quantize, quantize)
     for (int64_t b = 0; b < blocks; b++)
         a->scales[b] = a->scales[b] == 0 ? 1 : fmaxf(a->scales[b] / 448, 0x1p-126f);
     for (int64_t i = 0; i < a->N * a->K; i++)
-        a->y[i] = nearest_code((float)get(a->x, a->dtype, i) /
-                               a->scales[scale_place(i, a->K, a->rows, a->columns)]);
+        a->y[i] = nearest_fp8((float)get(a->x, a->dtype, i) /
+                              a->scales[scale_place(i, a->K, a->rows, a->columns)]);
     return HY3_OK;
 }

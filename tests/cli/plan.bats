@@ -16,6 +16,15 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     grep -q "expert groups of 8; zero_stage 3, offload full" "$OUT"
 }
 
+@test "LoRA on a base in 8 bits fits on one machine of 8 GPUs with nothing in host memory" {
+    run_ok hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --device-memory 80GB \
+        --host-memory 2TB offload=none base_dtype=fp8
+    grep -q "^as configured it fits on 8 ranks (device 48.5 GB" "$OUT" || fail "$(shown)"
+    capture hy3_plan "$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 8 --device-memory 80GB \
+        --host-memory 2TB offload=none
+    [ "$status" -eq 1 ] || fail "$(shown)"
+}
+
 @test "the configurations of the 30B model fit on one GPU and on eight" {
     local model=(--shape "$HY3_SOURCE/etc/hy_mt2_30b.json" --device-memory 80GB)
 

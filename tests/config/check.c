@@ -76,6 +76,7 @@ static void a_mistake_in_an_argument_has_this_message(void **state)
         {"expert_parallel_size=some", "'expert_parallel_size' is some; it must be a whole number, 1 to 65536, or auto"},
         {"offload_dir=/x", "offload_dir has no effect with offload = \"none\"; set offload, or leave it out"},
         {"adapter_name_or_path=a", "adapter_name_or_path needs finetuning_type = \"lora\", not \"full\"; merge the adapter into the model first, or leave it out"},
+        {"base_dtype=fp8", "base_dtype = \"fp8\" is for weights that are not trained; finetuning_type = \"full\" trains all: use base_dtype = \"bf16\", or lora, attention or freeze"},
         {"finetuning_type=oft", "'finetuning_type' is oft; it must be one of full, lora, attention, freeze"},
     };
 

@@ -24,7 +24,11 @@ static const struct task tasks[] = {
     {"lora",
      "adapter_model.safetensors",
      {"finetuning_type=lora", "lora_target=[\"all\"]", "lora_rank=3", "lora_dropout=0.1"}},
+    {"lora 8b",
+     "adapter_model.safetensors",
+     {"finetuning_type=lora", "lora_target=[\"all\"]", "lora_rank=3", "base_dtype=fp8"}},
     {"attention", "model.safetensors", {"finetuning_type=attention"}},
+    {"att. 8b", "model.safetensors", {"finetuning_type=attention", "base_dtype=fp8"}},
 };
 
 /* The largest differences from one rank that the table may show. */

@@ -1,20 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* account.c - checks every tensor of every shard and collects six kinds of findings. */
+/* account.c - checks every tensor of every shard and collects eight kinds of findings. */
 #include "ckpt/hf/account.h"
 
 #include "base/memory.h"
 #include "base/printable.h"
+#include "ckpt/hf/scales.h"
 #include "ckpt/hf/seen.h"
 
 #include <stdarg.h>
 
 enum { SHOWN = 8, LIST_MAX = 720 };
 
-enum finding { MISSING, UNUSED, SHAPE, DTYPE, TWICE, MISPLACED, FINDINGS };
+enum finding { MISSING, UNUSED, SHAPE, DTYPE, TWICE, MISPLACED, UNSCALED, UNSAVED, FINDINGS };
 
 static const char *const headings[FINDINGS] = {
-    "missing",       "not part of the model",        "with a wrong shape", "without a float dtype",
-    "present twice", "not in the shard of the index"};
+    "missing",
+    "not part of the model",
+    "with a wrong shape",
+    "without a float dtype",
+    "present twice",
+    "not in the shard of the index",
+    "F8_E4M3 without scales",
+    "F8_E4M3 in a multi-token-prediction layer, which the saved model could not have: train an "
+    "adapter, or on the bf16 publication"};
+
+/* What an entry of the index was seen to be. */
+enum { FOUND = 1, CODES };
 
 struct list {
     char text[LIST_MAX];
@@ -26,9 +37,10 @@ struct hy3_account {
     const struct hy3_store *store;
     const struct hy3_params *params;
     struct hy3_seen seen;
-    unsigned char *found; /* [tensors of the index] */
+    unsigned char *found; /* [tensors of the index] FOUND, or CODES */
     struct list lists[FINDINGS];
     int64_t bytes, kept_bytes;
+    bool saves; /* the model is to be written, with what it has of layers that are not trained */
 };
 
 __attribute__((format(printf, 3, 4))) static void report(struct hy3_account *account,
@@ -51,7 +63,7 @@ __attribute__((format(printf, 3, 4))) static void report(struct hy3_account *acc
 }
 
 hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_store *store,
-                              struct hy3_account **out)
+                              bool saves, struct hy3_account **out)
 {
     hy3_status status = HY3_OK;
     struct hy3_account *account = NULL;
@@ -61,6 +73,7 @@ hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_sto
     HY3_TRY_DONE(hy3_alloc(&account, 1, sizeof *account));
     params = hy3_store_params(store);
     *account = (struct hy3_account){.dir = dir, .store = store, .params = params};
+    account->saves = saves;
     HY3_TRY_DONE(hy3_alloc(&account->found, (size_t)hy3_hf_dir_tensors(dir), 1));
     HY3_TRY_DONE(hy3_seen_create(params, params->base_count, &account->seen));
     *out = HY3_TAKE(account);
@@ -93,12 +106,34 @@ static void enter_param(struct hy3_account *account, const struct hy3_place *pla
         report(account, SHAPE, "%.96s %s instead of %s", tensor->name, is, must);
         return;
     }
-    if (!tensor->is_float) {
+    if (!tensor->is_float && !(tensor->is_fp8 && place->dims > 1)) {
         report(account, DTYPE, "%.96s (%s)", tensor->name, tensor->dtype_name);
         return;
     }
     kept = hy3_span_intersect(hy3_store_kept(account->store, place->param), place->span);
     account->kept_bytes += kept.count * (int64_t)hy3_dtype_size(tensor->dtype);
+}
+
+/* Whether it is a scale of a tensor of the model; whether that tensor has scales is seen at the
+ * end. */
+static bool enter_scale(struct hy3_account *account, const struct hy3_shard_tensor *tensor)
+{
+    struct hy3_scales scales;
+    struct hy3_place place;
+    char weight[HY3_PARAM_NAME], is[96];
+    enum hy3_scale_kind kind = hy3_scale_parse(tensor->name, weight);
+
+    if (kind == HY3_NO_SCALE)
+        return false;
+    hy3_name_locate(account->params, weight, &place);
+    if (!place.param || kind == HY3_IGNORED_SCALE)
+        return place.param;
+    hy3_shard_shape_text(tensor->shape, tensor->dims, is, sizeof is);
+    if (!tensor->is_float)
+        report(account, DTYPE, "%.96s (%s)", tensor->name, tensor->dtype_name);
+    else if (!hy3_scales_shape(&place, &account->params->shape, tensor, &scales))
+        report(account, SHAPE, "%.96s %s", tensor->name, is);
+    return true;
 }
 
 void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shard, int number)
@@ -116,11 +151,13 @@ void hy3_account_shard(struct hy3_account *account, const struct hy3_shard *shar
                    hy3_hf_dir_shard_name(account->dir, number));
             continue;
         }
-        account->found[listed] = 1;
+        account->found[listed] = tensor->is_fp8 ? CODES : FOUND;
         hy3_name_locate(account->params, tensor->name, &place);
         if (place.param)
             enter_param(account, &place, tensor);
-        else if (!place.is_mtp)
+        else if (place.is_mtp && tensor->is_fp8 && account->saves)
+            report(account, UNSAVED, "%.96s", tensor->name);
+        else if (!place.is_mtp && !enter_scale(account, tensor))
             report(account, UNUSED, "%.96s", tensor->name);
     }
 }
@@ -140,6 +177,22 @@ static void report_missing(void *context, const char *name)
     report(context, MISSING, "%s", name);
 }
 
+/* 8-bit tensors without scales, scales without 8-bit tensors. */
+static void match_scales(struct hy3_account *account, int listed, const char *name,
+                         const struct hy3_place *place)
+{
+    char weight[HY3_PARAM_NAME];
+    int of;
+
+    if (place->param && account->found[listed] == CODES && hy3_scale_find(account->dir, name) < 0)
+        report(account, UNSCALED, "%.96s", name);
+    if (place->param || place->is_mtp || hy3_scale_parse(name, weight) != HY3_SCALE)
+        return;
+    of = hy3_hf_dir_find(account->dir, weight);
+    if (of < 0 || (account->found[of] != CODES && account->found[of] != 0))
+        report(account, UNUSED, "%.96s", name);
+}
+
 hy3_status hy3_account_end(struct hy3_account *account)
 {
     char text[HY3_ERROR_MAX] = "";
@@ -154,6 +207,7 @@ hy3_status hy3_account_end(struct hy3_account *account)
         hy3_name_locate(account->params, name, &place);
         if (!account->found[i] && !place.param)
             report(account, MISSING, "%.96s", name);
+        match_scales(account, i, name, &place);
     }
     for (int i = 0; i < FINDINGS; i++) {
         const struct list *list = &account->lists[i];

@@ -9,9 +9,10 @@
 
 struct hy3_account; /* opaque */
 
-/* Local. Both are kept until hy3_account_free. The caller owns *out. */
+/* Local. saves: the model will be written. Both are kept until hy3_account_free. The caller owns
+ * *out. */
 hy3_status hy3_account_create(const struct hy3_hf_dir *dir, const struct hy3_store *store,
-                              struct hy3_account **out);
+                              bool saves, struct hy3_account **out);
 void hy3_account_free(struct hy3_account *account);
 
 /* Local. Checks all tensors of the shard with this number. */

@@ -10,6 +10,7 @@
 #include "ckpt/hf/directory.h"
 #include "ckpt/hf/examine.h"
 #include "ckpt/hf/plan.h"
+#include "ckpt/hf/scales.h"
 #include "ckpt/hf/seen.h"
 #include "ckpt/hf/verify.h"
 #include "comm/agree.h"
@@ -117,7 +118,11 @@ static void check_header(const struct check *c, const char *file, const struct h
         hy3_shard_shape_text(place->shape, place->dims, must, sizeof must);
         finding(c, "%s: %s: the shape is %s, it must be %s", file, t->name, is, must);
     }
-    if (!t->is_float)
+    if (t->is_fp8 && place->dims > 1) {
+        if (hy3_scale_find(c->dir, t->name) < 0)
+            finding(c, "%s: %s: F8_E4M3 without scales (%s_scale_inv or %s_scale)", file, t->name,
+                    t->name, t->name);
+    } else if (!t->is_float)
         finding(c, "%s: %s: the dtype is %s, but weights of hy_v3 are floating point", file,
                 t->name, t->dtype_name);
     else if (is_buffer && t->dtype != HY3_FP32)
@@ -127,6 +132,26 @@ static void check_header(const struct check *c, const char *file, const struct h
              strcmp(t->dtype_name, c->dtype) != 0)
         finding(c, "%s: %s: the dtype is %s, config.json says %s", file, t->name, t->dtype_name,
                 c->dtype);
+}
+
+/* Whether it is a scale of a tensor of the model, or one of activations. */
+static bool check_scale(const struct check *c, const char *file, const struct hy3_shard_tensor *t)
+{
+    char weight[HY3_PARAM_NAME], is[96];
+    enum hy3_scale_kind kind = hy3_scale_parse(t->name, weight);
+    struct hy3_scales scales;
+    struct hy3_place place;
+
+    if (kind == HY3_NO_SCALE)
+        return false;
+    hy3_name_locate(c->params, weight, &place);
+    if (!place.param || kind == HY3_IGNORED_SCALE)
+        return place.param;
+    hy3_shard_shape_text(t->shape, t->dims, is, sizeof is);
+    if (!t->is_float || !hy3_scales_shape(&place, &c->shape, t, &scales))
+        finding(c, "%s: %s: %s %s cannot be the scales of %s", file, t->name, t->dtype_name, is,
+                weight);
+    return true;
 }
 
 /* Whether the index lists the tensor for this shard; if not, that is a finding. */
@@ -159,6 +184,8 @@ static void check_tensors(struct check *c)
             if (!is_listed(c, s, file, t->name))
                 continue;
             hy3_name_locate(c->params, t->name, &place);
+            if (!place.param && check_scale(c, file, t))
+                continue;
             if (!place.param) {
                 finding(c, "%s: %s: not a tensor of this model", file, t->name);
                 continue;
@@ -260,6 +287,11 @@ static struct hy3_examine examine(struct check *c, int shard)
                                 .context = c};
 }
 
+static bool values_are_read(const struct hy3_shard_tensor *t)
+{
+    return t->is_float || t->is_fp8;
+}
+
 /* Whether this rank reads tensor `i` of the shard, number `at` of all; *turn: of those that are
  * dealt out. */
 static bool is_mine(const struct check *c, int shard, int i, int64_t at, int64_t *turn)
@@ -268,7 +300,7 @@ static bool is_mine(const struct check *c, int shard, int i, int64_t at, int64_t
 
     if (reads_files(c))
         return shard % ranks == rank;
-    return is_chosen(c, at) && hy3_shard_tensor(c->shards[shard], i)->is_float &&
+    return is_chosen(c, at) && values_are_read(hy3_shard_tensor(c->shards[shard], i)) &&
            (*turn)++ % ranks == rank;
 }
 

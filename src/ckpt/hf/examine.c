@@ -23,7 +23,7 @@ static hy3_status read_tensor(const struct hy3_examine *e, const struct hy3_shar
             *found |= HY3_UNREADABLE;
             return HY3_OK;
         }
-        content = t->is_float
+        content = t->is_float || t->is_fp8
                       ? hy3_scan(buffer, t->dtype, bytes / (int64_t)hy3_dtype_size(t->dtype))
                       : HY3_FINITE;
         *found = content > *found ? content : *found;

@@ -33,6 +33,20 @@ static uint64_t hash_shape(const struct hy3_shape *s)
     return XXH3_64bits(text, (size_t)length);
 }
 
+/* Of an 8-bit tensor the codes, without their scales. */
+static hy3_status read_sample(const struct hy3_shard *shard, const struct hy3_shard_tensor *tensor,
+                              struct hy3_span span, float values[SAMPLE])
+{
+    hy3_fp8 codes[SAMPLE];
+
+    if (!tensor->is_fp8)
+        return hy3_shard_read(shard, tensor, span, values, HY3_FP32);
+    HY3_TRY(hy3_shard_read_raw(shard, tensor, span.first, span.count, codes));
+    for (int64_t i = 0; i < span.count; i++)
+        values[i] = hy3_float_from_fp8(codes[i]);
+    return HY3_OK;
+}
+
 /* Adds the elements of a sample that the tensor of the file has. */
 static hy3_status add_sample(struct sum *sum, const struct hy3_shard *shard,
                              const struct hy3_shard_tensor *tensor, const struct hy3_place *place,
@@ -45,7 +59,7 @@ static hy3_status add_sample(struct sum *sum, const struct hy3_shard *shard,
 
     if (part.count == 0)
         return HY3_OK;
-    HY3_TRY(hy3_shard_read(shard, tensor, local, values, HY3_FP32));
+    HY3_TRY(read_sample(shard, tensor, local, values));
     for (int64_t i = 0; i < part.count; i++) {
         struct {
             int64_t index;
@@ -64,7 +78,8 @@ static hy3_status add_tensor(struct sum *sum, const struct hy3_shard *shard,
     int64_t samples, count;
 
     hy3_name_locate(sum->params, tensor->name, &place);
-    if (!place.param || !tensor->is_float || tensor->count != place.span.count) {
+    if (!place.param || (!tensor->is_float && !tensor->is_fp8) ||
+        tensor->count != place.span.count) {
         sum->value += XXH3_64bits(tensor->name, strlen(tensor->name));
         return HY3_OK;
     }

@@ -207,8 +207,13 @@ static hy3_status add_base_tensor(struct hy3_hf_plan *plan,
     if (parsed.expert >= experts)
         HY3_FAIL(HY3_EFORMAT, "'%s': tensor '%s' belongs to an expert that the model does not have",
                  hy3_hf_dir_path(options->base), name);
-    keep = options->names == HY3_INNER ? !parsed.is_outer : !parsed.is_inner;
     HY3_TRY(open_base_tensor(plan, options->base, name, shard, &tensor));
+    if (tensor->is_fp8)
+        HY3_FAIL(HY3_EFORMAT,
+                 "%s: tensor '%s' is F8_E4M3; models in 8 bits can be trained on and checked, but "
+                 "not yet converted or merged: use the bf16 publication for that",
+                 hy3_shard_path(plan->base[shard]), name);
+    keep = options->names == HY3_INNER ? !parsed.is_outer : !parsed.is_inner;
     if (keep)
         HY3_TRY(add_copy(plan, name, shard, tensor, 0, tensor->bytes));
     else if (options->names == HY3_INNER && expert_parts(parsed.outer) > 0)

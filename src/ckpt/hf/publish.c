@@ -49,12 +49,14 @@ static hy3_status format_json(const json_t *document, char **out)
     return HY3_OK;
 }
 
-/* Names the dtype under the keys the document has, "dtype" if it has none. */
+/* What is written is not in 8 bits, whatever the base is. Names the dtype under the keys the
+ * document has, "dtype" if it has none. */
 static void update_dtype(json_t *config, hy3_dtype dtype)
 {
     const char *name = dtype == HY3_FP32 ? "float32" : dtype == HY3_BF16 ? "bfloat16" : "float16";
     bool old = json_object_get(config, "torch_dtype") != NULL;
 
+    json_object_del(config, "quantization_config");
     if (old)
         json_object_set_new(config, "torch_dtype", json_string(name));
     if (!old || json_object_get(config, "dtype"))

@@ -43,7 +43,7 @@ static const struct dtype_row dtypes[] = {
     {"BOOL",  8, false, 0}, {"U8",   8, false, 0}, {"I8",   8, false, 0},
     {"I16",  16, false, 0}, {"U16", 16, false, 0}, {"I32", 32, false, 0}, {"U32", 32, false, 0},
     {"I64",  64, false, 0}, {"U64", 64, false, 0}, {"F64", 64, false, 0}, {"C64", 64, false, 0},
-    {"F8_E4M3", 8, false, 0}, {"F8_E5M2", 8, false, 0}, {"F8_E8M0", 8, false, 0},
+    {"F8_E4M3", 8, false, HY3_FP8}, {"F8_E5M2", 8, false, 0}, {"F8_E8M0", 8, false, 0},
     {"F8_E4M3FNUZ", 8, false, 0}, {"F8_E5M2FNUZ", 8, false, 0},
     {"F6_E2M3", 6, false, 0}, {"F6_E3M2", 6, false, 0}, {"F4", 4, false, 0},
 };
@@ -121,6 +121,7 @@ static hy3_status read_tensor(const char *name, const json_t *value, int64_t dat
         HY3_FAIL(HY3_EFORMAT, "%s: tensor '%s' has an unknown dtype", path, name);
     t->dtype_name = dtype->name;
     t->is_float = dtype->is_float;
+    t->is_fp8 = dtype->dtype == HY3_FP8;
     t->dtype = dtype->dtype;
     HY3_TRY(read_shape(json_object_get(value, "shape"), dtype, path, t));
     return read_offsets(json_object_get(value, "data_offsets"), data, size, path, t);

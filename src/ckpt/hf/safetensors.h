@@ -20,6 +20,7 @@ struct hy3_shard_tensor {
     const char *name;       /* owned by the shard */
     const char *dtype_name; /* as in the file: "BF16", "F8_E4M3" … */
     bool is_float;          /* fp32, bf16 or fp16: `dtype` is valid */
+    bool is_fp8;            /* F8_E4M3, whose scales are other tensors (hf/scales.h); so is it */
     hy3_dtype dtype;
     int dims;
     int64_t shape[HY3_SHARD_DIMS];

@@ -24,8 +24,21 @@ static enum hy3_content scan_narrow(const uint16_t *bits, int64_t count, uint16_
     return bad ? HY3_NOT_FINITE : any ? HY3_FINITE : HY3_ALL_ZERO;
 }
 
+static enum hy3_content scan_codes(const hy3_fp8 *codes, int64_t count)
+{
+    unsigned any = 0, bad = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        any |= codes[i] & 0x7f;
+        bad |= hy3_fp8_is_nan(codes[i]);
+    }
+    return bad ? HY3_NOT_FINITE : any ? HY3_FINITE : HY3_ALL_ZERO;
+}
+
 enum hy3_content hy3_scan(const void *data, hy3_dtype dtype, int64_t count)
 {
+    if (dtype == HY3_FP8)
+        return scan_codes(data, count);
     if (dtype == HY3_FP32)
         return scan_wide(data, count);
     return scan_narrow(data, count, dtype == HY3_BF16 ? 0x7f80 : 0x7c00);
