@@ -28,14 +28,16 @@ struct search {
     int count;
 };
 
-/* The settings that are searched; the two of the global batch go together. */
-enum setting { EXPERTS, BATCH, STAGE, OFFLOAD, PREFETCH, SETTINGS };
+/* The settings that are searched; accumulation follows from the others and the global batch. */
+enum setting { EXPERTS, SEQUENCE, BATCH, STAGE, OFFLOAD, PREFETCH, SETTINGS };
 
 static bool is_set(const struct hy3_config *c, const struct hy3_config *as, enum setting s)
 {
     switch (s) {
     case EXPERTS:
         return c->expert_parallel_size == as->expert_parallel_size;
+    case SEQUENCE:
+        return c->sequence_parallel_size == as->sequence_parallel_size;
     case BATCH:
         return c->per_device_train_batch_size == as->per_device_train_batch_size;
     case STAGE:
@@ -47,15 +49,35 @@ static bool is_set(const struct hy3_config *c, const struct hy3_config *as, enum
     }
 }
 
+/* Samples of a step that a rank, or a group that shares them, takes in the global batch of `as`. */
+static int64_t samples_of(const struct hy3_config *c, const struct hy3_config *as)
+{
+    int64_t samples = as->per_device_train_batch_size * as->gradient_accumulation_steps;
+
+    return samples * c->sequence_parallel_size / as->sequence_parallel_size;
+}
+
+/* Leaves the global batch as it is; 0 steps of accumulation: it cannot be. */
+static void keep_batch(struct hy3_config *c, const struct hy3_config *as)
+{
+    int64_t samples = samples_of(c, as), batch = c->per_device_train_batch_size;
+
+    c->gradient_accumulation_steps = samples % batch == 0 ? samples / batch : 0;
+}
+
 static void set(struct hy3_config *c, const struct hy3_config *as, enum setting s)
 {
     switch (s) {
     case EXPERTS:
         c->expert_parallel_size = as->expert_parallel_size;
         break;
+    case SEQUENCE:
+        c->sequence_parallel_size = as->sequence_parallel_size;
+        keep_batch(c, as);
+        break;
     case BATCH:
         c->per_device_train_batch_size = as->per_device_train_batch_size;
-        c->gradient_accumulation_steps = as->gradient_accumulation_steps;
+        keep_batch(c, as);
         break;
     case STAGE:
         c->zero_stage = as->zero_stage;
@@ -75,7 +97,7 @@ static hy3_status weigh(const struct search *s, struct candidate *c, bool *fits)
     hy3_status status;
 
     *fits = false;
-    if (!hy3_config_can_offload(&c->config))
+    if (!hy3_config_can_offload(&c->config) || c->config.gradient_accumulation_steps < 1)
         return HY3_OK;
     HY3_TRY(hy3_stop_check("planning"));
     status = hy3_plan_make(&c->config, s->shape, s->options, &plan);
@@ -151,8 +173,7 @@ static hy3_status try_layouts(struct search *s, struct hy3_config c)
 static hy3_status try_batches(struct search *s, struct hy3_config c)
 {
     const int64_t prefetches[] = {s->config->stage3_prefetch_bucket_size, 0, 1000000000};
-    int64_t samples =
-        s->config->per_device_train_batch_size * s->config->gradient_accumulation_steps;
+    int64_t samples = samples_of(&c, s->config);
     bool one_fits = true, fits;
 
     for (int64_t batch = 1; batch <= samples && one_fits; batch++) {
@@ -176,9 +197,15 @@ static hy3_status search(struct search *s)
     struct candidate first[LAYOUTS];
     int count;
 
-    c.gradient_accumulation_steps *= c.per_device_train_batch_size;
     c.per_device_train_batch_size = 1; /* what fits at all fits so */
-    HY3_TRY(try_layouts(s, c));
+    for (; c.sequence_parallel_size <= s->options->ranks_per_node && s->count == 0;
+         c.sequence_parallel_size++) {
+        if (!hy3_sequence_group_divides((int)c.sequence_parallel_size, s->options->ranks,
+                                        s->options->ranks_per_node))
+            continue;
+        keep_batch(&c, s->config);
+        HY3_TRY(try_layouts(s, c));
+    }
     count = s->count < LAYOUTS ? s->count : LAYOUTS;
     memcpy(first, s->best, sizeof first);
     for (int i = 0; i < count; i++)
@@ -210,7 +237,10 @@ static void print_changes(const struct search *s, const struct hy3_config *c)
 {
     if (!is_set(c, s->config, EXPERTS))
         printf(" expert_parallel_size=%lld", (long long)c->expert_parallel_size);
-    if (!is_set(c, s->config, BATCH))
+    if (!is_set(c, s->config, SEQUENCE))
+        printf(" sequence_parallel_size=%lld", (long long)c->sequence_parallel_size);
+    if (!is_set(c, s->config, BATCH) ||
+        c->gradient_accumulation_steps != s->config->gradient_accumulation_steps)
         printf(" per_device_train_batch_size=%lld gradient_accumulation_steps=%lld",
                (long long)c->per_device_train_batch_size,
                (long long)c->gradient_accumulation_steps);

@@ -11,7 +11,7 @@
 #include "backend/kernels.h"
 #include "comm/comm.h"
 
-enum { HY3_BACKEND_ABI = 6 };
+enum { HY3_BACKEND_ABI = 7 };
 
 /* Collective work under way. */
 struct hy3_transfer {

@@ -184,6 +184,20 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     grep -A 5 "^settings that fit$" "$OUT" | grep -q ": .*offload=" || fail "$(shown)"
 }
 
+@test "--suggest lets ranks share samples that are too long for one, in the same global batch" {
+    local run=("$HY3_SOURCE/etc/hymt2_lora.cfg" --shape "$HY3_SOURCE/etc/hy_mt2_30b.json" --ranks 8
+        --device-memory 60GB --host-memory 1TB --rates h100 max_seq_length=131072 offload=none
+        per_device_train_batch_size=1 gradient_accumulation_steps=4) line
+
+    capture hy3_plan "${run[@]}" --suggest
+    [ "$status" -eq 1 ] || fail "$(shown)"
+    line=$(grep -m 1 -o "sequence_parallel_size=.*" "$OUT") || fail "$(shown)"
+    run_ok hy3_plan "${run[@]}" $line
+    awk -v line="$line" 'BEGIN { split(line, a, /[= ]/); shared = a[2]
+        sub(/.*per_device_train_batch_size=/, "", line); split(line, b, /[= ]/)
+        exit !(b[1] * b[3] == 4 * shared) }' || fail "$line"
+}
+
 # Limits of the schedule: without the next layer under way, or with rows that queue behind weights,
 # these are 3.5 and 14.3 s.
 @test "weights travel while a layer computes, and rows do not wait for them" {
