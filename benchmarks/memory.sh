@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Memory: what hy3_plan predicts for eight layouts beside the measured growth of the ranks, and how
+# Memory: what hy3_plan predicts for nine layouts beside the measured growth of the ranks, and how
 # the weights of a rank shrink with the number of ranks at ZeRO 3. The exit status is 1 if a
 # prediction is off by more than 5 %. Needs about 12 GB of memory and some minutes.
 #   bash benchmarks/memory.sh BUILD_DIRECTORY
@@ -61,6 +61,7 @@ compare 2 bf16=false zero_stage=3 expert_parallel_size=1
 compare 4 bf16=true zero_stage=3 expert_parallel_size=4 offload=full stage3_max_reuse_distance=0
 compare 4 bf16=false zero_stage=1 expert_parallel_size=1 gradient_checkpointing=false
 compare 2 bf16=true zero_stage=0 expert_parallel_size=2 save_async=true
+compare 4 bf16=true zero_stage=3 expert_parallel_size=2 sequence_parallel_size=4 max_seq_length=1024
 compare 2 bf16=true zero_stage=2 expert_parallel_size=2 optim=adamw_8bit
 compare 2 bf16=true zero_stage=2 expert_parallel_size=2 optim=adamw_bf16 offload=optimizer
 
