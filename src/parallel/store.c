@@ -566,6 +566,8 @@ hy3_status hy3_store_share_scales(struct hy3_store *store)
 {
     for (int i = 0; i < store->params->units; i++)
         if (store->units[i].packed && store->units[i].divides_weight)
-            HY3_TRY(hy3_packed_share_scales(store->units[i].packed, store->units[i].group));
+            HY3_AGREE(store->layout->world.comm,
+                      hy3_packed_share_scales(store->units[i].packed, store->units[i].group),
+                      "sharing the scales");
     return HY3_OK;
 }

@@ -5,6 +5,8 @@
 
 #include "base/sha256.h"
 #include "ckpt/fixture.h"
+#include "ckpt/hf/check.h"
+#include "ckpt/hf/plan.h"
 #include "support/golden.h"
 
 #include <fcntl.h>
@@ -158,6 +160,55 @@ static void scales_without_codes_are_refused(void **state)
                     9));
 }
 
+/* What hy3_check says of a directory. */
+static void finds(const char *words, const char *directory)
+{
+    const struct hy3_check options = {.directory = directory, .spot_check = -1};
+    struct hy3_check_summary sum;
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    assert_non_null(out);
+    assert_ok(hy3_check(MPI_COMM_SELF, &options, out, &sum));
+    fclose(out);
+    if (words)
+        assert_non_null(strstr(text, words));
+    else
+        assert_string_equal(text, "");
+    assert_int_equal(sum.findings, words != NULL);
+    free(text);
+}
+
+static void a_check_knows_codes_and_scales(void **state)
+{
+    static const char tensor[] = "model.layers.0.self_attn.k_proj.weight_scale";
+    const float zero = 0;
+
+    (void)state;
+    finds(NULL, hy3_golden("fp8/block"));
+    finds(NULL, hy3_golden("fp8/mixed"));
+    finds("k_proj.weight_scale: a scale is not above 0", changed(data_of(tensor), &zero, 4));
+    finds("k_proj.weight_scale: F32 [1, 48] cannot be the scales of",
+          changed(text_of(tensor, "[48,1]"), "[1,48]", 6));
+    finds("q_proj.weight: contains NaN",
+          changed(data_of("model.layers.0.self_attn.q_proj.weight"), "\x7f", 1));
+}
+
+static void models_in_8_bits_are_not_rewritten(void **state)
+{
+    const struct hy3_hf_rewrite_layout layout = {.names = HY3_OUTER};
+    struct hy3_hf_plan *plan = NULL;
+    struct hy3_hf_dir *dir;
+
+    (void)state;
+    assert_ok(hy3_hf_dir_open(hy3_golden("fp8/block"), &dir));
+    assert_fails(HY3_EFORMAT, "models in 8 bits can be trained on and checked",
+                 hy3_hf_plan_rewrite(dir, 2, &layout, &plan));
+    assert_null(plan);
+    hy3_hf_dir_close(dir);
+}
+
 static void a_code_that_is_nan_is_refused(void **state)
 {
     (void)state;
@@ -174,6 +225,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(codes_without_scales_are_refused),
         cmocka_unit_test(scales_without_codes_are_refused),
         cmocka_unit_test(a_code_that_is_nan_is_refused),
+        cmocka_unit_test(a_check_knows_codes_and_scales),
+        cmocka_unit_test(models_in_8_bits_are_not_rewritten),
     };
 
     return hy3_test_run(&argc, &argv, tests, sizeof tests / sizeof *tests);

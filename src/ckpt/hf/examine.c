@@ -5,15 +5,37 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "ckpt/hf/checksums.h"
+#include "ckpt/hf/scales.h"
 #include "ckpt/hf/scan.h"
 #include "comm/stop.h"
 
 enum { PIECE = 8 << 20 }; /* bytes read at a time; a multiple of every element's size */
 
+/* Whether one of the values of a tensor of scales is not above 0; NaN is told otherwise. */
+static bool has_bad_scale(const struct hy3_shard_tensor *t, const void *data, int64_t bytes)
+{
+    char weight[HY3_PARAM_NAME];
+    int64_t count = bytes / (int64_t)hy3_dtype_size(t->dtype);
+    bool bad = false;
+
+    if (!t->is_float || hy3_scale_parse(t->name, weight) != HY3_SCALE)
+        return false;
+    for (int64_t i = 0; i < count; i++) {
+        float value;
+
+        hy3_convert((const char *)data + (size_t)i * hy3_dtype_size(t->dtype), t->dtype, &value,
+                    HY3_FP32, 1);
+        bad |= value <= 0;
+    }
+    return bad;
+}
+
 /* Adds the values of a tensor to the digest. */
 static hy3_status read_tensor(const struct hy3_examine *e, const struct hy3_shard_tensor *t,
                               struct hy3_digest *digest, char *buffer, int64_t *found)
 {
+    bool bad_scale = false;
+
     *found = HY3_ALL_ZERO;
     for (int64_t at = 0; at < t->bytes; at += PIECE) {
         int64_t bytes = t->bytes - at < PIECE ? t->bytes - at : PIECE, content;
@@ -27,10 +49,12 @@ static hy3_status read_tensor(const struct hy3_examine *e, const struct hy3_shar
                       ? hy3_scan(buffer, t->dtype, bytes / (int64_t)hy3_dtype_size(t->dtype))
                       : HY3_FINITE;
         *found = content > *found ? content : *found;
+        bad_scale |= has_bad_scale(t, buffer, bytes);
         hy3_digest_add(digest, buffer, (size_t)bytes);
         if (e->progress)
             e->progress(e->context, bytes);
     }
+    *found |= bad_scale ? HY3_BAD_SCALE : 0;
     return HY3_OK;
 }
 

@@ -12,6 +12,7 @@ enum {
     HY3_CONTENT = 3,    /* the bits of the content */
     HY3_CHANGED = 4,    /* not what checksums.json says */
     HY3_UNREADABLE = 8, /* what follows in the file neither */
+    HY3_BAD_SCALE = 16, /* a scale (hf/scales.h) that is not above 0 */
 };
 
 /* What was found of the file. */

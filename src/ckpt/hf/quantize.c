@@ -32,7 +32,7 @@ static hy3_status make_room(struct hy3_quantizer *q, size_t elements)
 {
     const struct hy3_device *device = device_of(q);
 
-    HY3_TRY(hy3_grow(&q->raw, &q->capacity, elements * (sizeof(float) + 2), 1));
+    HY3_TRY(hy3_grow(&q->raw, &q->capacity, elements * sizeof(float), 1));
     HY3_TRY(hy3_grow(&q->seen, &q->seen_capacity, elements, sizeof *q->seen));
     HY3_TRY(hy3_grow(&q->kept, &q->kept_capacity, elements, sizeof *q->kept));
     if (elements <= q->on_device)

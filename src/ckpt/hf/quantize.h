@@ -9,7 +9,7 @@
 /* Of one rank; zero but for the store. */
 struct hy3_quantizer {
     struct hy3_store *store;
-    char *raw;          /* host: rows as the file has them; fp16 as fp32 behind them */
+    char *raw;          /* host: rows as the file has them */
     size_t capacity;    /* bytes of it */
     void *x, *codes;    /* device: these rows, and in 8 bits */
     size_t on_device;   /* elements that both have room for */

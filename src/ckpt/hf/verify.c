@@ -159,6 +159,8 @@ void hy3_verify_tell(const struct hy3_verify *v, const char *file, const struct 
 
         if ((tensors[i] & HY3_CONTENT) == HY3_NOT_FINITE)
             tell(v, "%s: %s: contains NaN or infinity", file, name);
+        if (tensors[i] & HY3_BAD_SCALE)
+            tell(v, "%s: %s: a scale is not above 0", file, name);
         if (tensors[i] & HY3_UNREADABLE)
             tell(v, "%s: %s: cannot be read", file, name);
         if (tensors[i] & HY3_CHANGED)

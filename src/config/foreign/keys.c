@@ -210,7 +210,7 @@ const struct hy3_foreign_key hy3_foreign_keys[] = {
     /* what changes the result */
     REFUSE("per_gpu_train_batch_size", ALL, NULL, "use per_device_train_batch_size"),
     REFUSE("fp16", ALL, "auto", "use bf16 = true"),
-    REFUSE("quantization_bit quantization_method quantization_type quant_method quant_bits", YAML, "bnb", "hy3 keeps the base in bf16; leave it out"),
+    REFUSE("quantization_bit quantization_method quantization_type quant_method quant_bits", YAML, "bnb", "hy3 has base_dtype = fp8 instead; leave it out"),
     REFUSE("use_dora", YAML, NULL, "use a LoRA of higher rank"),
     REFUSE("pissa_init pissa_convert", LF, NULL, "adapters start from random A and zero B; leave it out"),
     CHECK("init_weights init_lora_weights", SWIFT, "true", "adapters start from random A and zero B; leave it out"),
