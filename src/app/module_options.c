@@ -133,6 +133,8 @@ int64_t hy3_module_options_item_tokens(const struct hy3_config *c)
 
 struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
 {
+    bool checkpointing = c->gradient_checkpointing && c->recompute != HY3_RECOMPUTE_none;
+
     return (struct hy3_pass_options){.max_samples = c->per_device_train_batch_size,
                                      .backward = true,
                                      .seed = (uint64_t)c->seed,
@@ -140,7 +142,10 @@ struct hy3_pass_options hy3_module_options_pass(const struct hy3_config *c)
                                      .noise_alpha = c->neftune_noise_alpha,
                                      .expert_capacity = c->expert_capacity,
                                      .hierarchical_exchange = c->hierarchical_exchange,
-                                     .checkpointing = c->gradient_checkpointing};
+                                     .checkpointing = checkpointing,
+                                     .keep_attention =
+                                         checkpointing && c->recompute == HY3_RECOMPUTE_selective,
+                                     .spill = checkpointing && c->offload_activations};
 }
 
 /* A schedule that the run is too short for is most likely a mistake, but may be meant. */

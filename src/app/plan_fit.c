@@ -4,6 +4,11 @@
 
 #include "parallel/layout.h"
 
+static bool is_cpu(const struct hy3_config *config)
+{
+    return config->device == HY3_DEVICE_cpu;
+}
+
 static bool set(int64_t *field, int64_t value)
 {
     bool changed = *field != value;
@@ -39,24 +44,31 @@ const char *hy3_plan_fit_change(struct hy3_config *c, int i, bool *changed)
         *changed = set_bool(&c->gradient_checkpointing, true);
         return "gradient_checkpointing = true";
     case 1:
+        *changed = c->recompute != HY3_RECOMPUTE_full;
+        c->recompute = HY3_RECOMPUTE_full;
+        return "recompute = full";
+    case 2:
         *changed = set(&c->zero_stage, 3);
         return "zero_stage = 3";
-    case 2:
+    case 3:
         *changed = set_bool(&c->make_moe_param_leaf_module, false);
         return "make_moe_param_leaf_module = false";
-    case 3:
+    case 4:
         *changed = set(&c->per_device_train_batch_size, 1);
         return "per_device_train_batch_size = 1";
-    case 4:
+    case 5:
         *changed = set(&c->stage3_max_reuse_distance, 0);
         return "stage3_max_reuse_distance = 0";
-    case 5:
+    case 6:
         *changed = set(&c->stage3_prefetch_bucket_size, 0);
         return "stage3_prefetch_bucket_size = 0";
-    case 6:
+    case 7:
         *changed = set_offload(c);
         return "offload = auto";
-    case 7:
+    case 8:
+        *changed = !is_cpu(c) && set_bool(&c->offload_activations, true);
+        return "offload_activations = true";
+    case 9:
         *changed = set_bool(&c->save_async, false);
         return "save_async = false";
     default:

@@ -3,6 +3,7 @@
 #include "app/suggest.h"
 
 #include "app/module_options.h"
+#include "app/offload.h"
 #include "base/size.h"
 #include "comm/stop.h"
 #include "config/check.h"
@@ -29,7 +30,7 @@ struct search {
 };
 
 /* The settings that are searched; accumulation follows from the others and the global batch. */
-enum setting { EXPERTS, SEQUENCE, BATCH, STAGE, OFFLOAD, PREFETCH, SETTINGS };
+enum setting { EXPERTS, SEQUENCE, BATCH, STAGE, OFFLOAD, RECOMPUTE, PREFETCH, SETTINGS };
 
 static bool is_set(const struct hy3_config *c, const struct hy3_config *as, enum setting s)
 {
@@ -44,6 +45,8 @@ static bool is_set(const struct hy3_config *c, const struct hy3_config *as, enum
         return c->zero_stage == as->zero_stage;
     case OFFLOAD:
         return c->offload == as->offload;
+    case RECOMPUTE:
+        return c->recompute == as->recompute && c->offload_activations == as->offload_activations;
     default:
         return c->stage3_prefetch_bucket_size == as->stage3_prefetch_bucket_size;
     }
@@ -85,25 +88,35 @@ static void set(struct hy3_config *c, const struct hy3_config *as, enum setting 
     case OFFLOAD:
         c->offload = as->offload;
         break;
+    case RECOMPUTE:
+        c->recompute = as->recompute;
+        c->offload_activations = as->offload_activations;
+        break;
     default:
         c->stage3_prefetch_bucket_size = as->stage3_prefetch_bucket_size;
     }
 }
 
-/* Plans it. *fits: false for what is not allowed, and for what is too large to be planned. */
+/* Plans it, with seconds if it fits. *fits: false for what is not allowed, and for what is too
+ * large to be planned. */
 static hy3_status weigh(const struct search *s, struct candidate *c, bool *fits)
 {
+    struct hy3_plan_options memory = *s->options; /* which takes less time to plan */
+    struct hy3_config settled = c->config;        /* shares its texts, is not freed */
     struct hy3_plan plan;
     hy3_status status;
 
     *fits = false;
+    memory.rates = NULL;
     if (!hy3_config_can_offload(&c->config) || c->config.gradient_accumulation_steps < 1)
         return HY3_OK;
     HY3_TRY(hy3_stop_check("planning"));
-    status = hy3_plan_make(&c->config, s->shape, s->options, &plan);
-    if (status == HY3_ENOMEM)
+    status = hy3_plan_make(&c->config, s->shape, &memory, &plan);
+    if (status == HY3_ENOMEM || (status == HY3_OK && !hy3_plan_fit(&c->config, &memory, &plan)))
         return HY3_OK;
     HY3_TRY(status);
+    hy3_offload_settle(plan.offload_ratio, &settled);
+    HY3_TRY(hy3_plan_make(&settled, s->shape, s->options, &plan));
     c->seconds = hy3_plan_seconds(&plan);
     c->device = plan.device;
     c->node = hy3_plan_fit_node(&c->config, s->options, &plan);
@@ -191,6 +204,21 @@ static hy3_status try_batches(struct search *s, struct hy3_config c)
     return HY3_OK;
 }
 
+/* Less to recompute, with what is kept on the device or in host memory. */
+static hy3_status try_recompute(struct search *s, struct hy3_config c)
+{
+    bool fits;
+
+    if (!c.gradient_checkpointing || c.recompute != HY3_RECOMPUTE_full)
+        return HY3_OK;
+    c.recompute = HY3_RECOMPUTE_selective;
+    HY3_TRY(try(s, &c, &fits));
+    if (fits || c.device == HY3_DEVICE_cpu)
+        return HY3_OK;
+    c.offload_activations = true;
+    return try(s, &c, &fits);
+}
+
 static hy3_status search(struct search *s)
 {
     struct hy3_config c = *s->config;
@@ -210,6 +238,10 @@ static hy3_status search(struct search *s)
     memcpy(first, s->best, sizeof first);
     for (int i = 0; i < count; i++)
         HY3_TRY(try_batches(s, first[i].config));
+    count = s->count < LAYOUTS ? s->count : LAYOUTS;
+    memcpy(first, s->best, sizeof first);
+    for (int i = 0; i < count; i++)
+        HY3_TRY(try_recompute(s, first[i].config));
     return HY3_OK;
 }
 
@@ -248,6 +280,9 @@ static void print_changes(const struct search *s, const struct hy3_config *c)
         printf(" zero_stage=%lld", (long long)c->zero_stage);
     if (!is_set(c, s->config, OFFLOAD))
         printf(" offload=%s", hy3_config_word(c, "offload"));
+    if (!is_set(c, s->config, RECOMPUTE))
+        printf(" recompute=%s offload_activations=%s", hy3_config_word(c, "recompute"),
+               c->offload_activations ? "true" : "false");
     if (!is_set(c, s->config, PREFETCH))
         printf(" stage3_prefetch_bucket_size=%lld", (long long)c->stage3_prefetch_bucket_size);
 }

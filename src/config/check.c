@@ -300,6 +300,23 @@ bool hy3_config_can_offload(const struct hy3_config *config)
     return !moves_weights_without_stage(config) && !has_idle_offload_dir(config);
 }
 
+static void check_recompute(const struct check *c)
+{
+    const struct hy3_config *config = c->config;
+    bool keeps_all = !config->gradient_checkpointing || config->recompute == HY3_RECOMPUTE_none;
+
+    if (config->recompute == HY3_RECOMPUTE_selective && !config->gradient_checkpointing)
+        hy3_problem(c->problems, where(c, "recompute"),
+                    "recompute = \"selective\" has no effect without gradient_checkpointing; leave "
+                    "one of them out");
+    if (config->offload_activations && keeps_all)
+        hy3_problem(c->problems, where(c, "offload_activations"),
+                    "offload_activations moves what gradient_checkpointing keeps, a layer's input; "
+                    "with %s all activations stay on the device",
+                    config->gradient_checkpointing ? "recompute = \"none\""
+                                                   : "gradient_checkpointing = false");
+}
+
 static void check_parallel(const struct check *c)
 {
     const struct hy3_config *config = c->config;
@@ -423,6 +440,7 @@ hy3_status hy3_config_check(const struct hy3_config *config,
     check_base(&c);
     check_layers(&c);
     check_parallel(&c);
+    check_recompute(&c);
     if (strcmp(program, "hy3_tokenize") == 0)
         check_tokenize(&c);
     else

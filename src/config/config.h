@@ -36,6 +36,7 @@
 #define HY3_REPORT_TOS(X, P)         X(P, none) X(P, tensorboard) X(P, mlflow) X(P, wandb) X(P, swanlab)
 #define HY3_BASE_DTYPES(X, P)        X(P, bf16) X(P, fp8)
 #define HY3_OFFLOADS(X, P)           X(P, none) X(P, optimizer) X(P, param) X(P, full) X(P, auto)
+#define HY3_RECOMPUTES(X, P)         X(P, full) X(P, selective) X(P, none)
 #define HY3_DEVICES(X, P)            X(P, auto) X(P, cpu) X(P, cuda)
 
 #define HY3_CHOICE_ENUM(prefix, word) prefix##word,
@@ -60,6 +61,7 @@ enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
 enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
 enum hy3_base_dtype { HY3_BASE_DTYPES(HY3_CHOICE_ENUM, HY3_BASE_) };
 enum hy3_offload { HY3_OFFLOADS(HY3_CHOICE_ENUM, HY3_OFFLOAD_) };
+enum hy3_recompute { HY3_RECOMPUTES(HY3_CHOICE_ENUM, HY3_RECOMPUTE_) };
 enum hy3_device_choice { HY3_DEVICES(HY3_CHOICE_ENUM, HY3_DEVICE_) };
 
 /* clang-format on */
@@ -127,6 +129,8 @@ struct hy3_config {
     double label_smoothing_factor, neftune_noise_alpha;
     int64_t seed;
     bool bf16, gradient_checkpointing;
+    enum hy3_recompute recompute;
+    bool offload_activations;
     enum hy3_flash_attn flash_attn;
     /* saving, logging */
     enum hy3_save_strategy save_strategy;

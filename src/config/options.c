@@ -202,6 +202,10 @@ const struct hy3_option hy3_options[] = {
          "bf16 weights and activations with fp32 master weights; false: all fp32"),
     BOOL(gradient_checkpointing, true, ALL, NULL, FREE,
          "recompute activations in the backward pass: less memory, same result"),
+    CHOICE(recompute, HY3_RECOMPUTES, ALL, NULL, FREE,
+         "of gradient_checkpointing: whole layers; all but attention, which is kept; or nothing, as without it"),
+    BOOL(offload_activations, false, ALL, NULL, FREE,
+         "what gradient_checkpointing keeps waits in host memory and comes back a layer ahead"),
     CHOICE(flash_attn, HY3_FLASH_ATTNS, ALL, NULL, FREE,
          "accepted for compatibility, no effect: attention never forms the T x T matrix"),
 

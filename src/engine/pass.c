@@ -7,6 +7,7 @@
 #include "comm/heartbeat.h"
 #include "engine/bind.h"
 #include "engine/chain.h"
+#include "engine/spill.h"
 #include "engine/units.h"
 
 #include <math.h>
@@ -23,6 +24,7 @@ struct hy3_pass {
     struct hy3_stream_buffers buffers;
     struct hy3_layer_acts *acts; /* [layers]; with checkpointing they share their memory */
     struct hy3_layer_scratch scratch;
+    struct hy3_spill inputs_spill, attention_spill;
     struct hy3_experts experts;
     struct hy3_sequence sequence; /* of ranks that share micro-batches; else group NULL */
     int64_t most_tokens, whole;   /* of this rank, and of all of them, at most */
@@ -36,7 +38,8 @@ struct hy3_pass {
 
 static struct hy3_layer_size layer_size(const struct hy3_pass *p, int64_t T)
 {
-    return (struct hy3_layer_size){T, p->experts.exchange.capacity, p->dtype};
+    return (struct hy3_layer_size){T, p->experts.exchange.capacity, p->dtype,
+                                   p->options.keep_attention};
 }
 
 /* NULL: no ranks share the micro-batch. */
@@ -56,7 +59,32 @@ static struct hy3_workspace_shape workspace_shape(struct hy3_pass *p, int64_t T,
                                         .exchange = &p->experts.exchange,
                                         .backward = p->options.backward,
                                         .checkpointing = p->options.checkpointing,
+                                        .spill = p->options.spill,
                                         .noise = p->options.noise_alpha > 0};
+}
+
+static size_t input_bytes(const struct hy3_pass *p, int64_t T)
+{
+    return (size_t)(T * p->shape->hidden) * hy3_dtype_size(p->dtype);
+}
+
+static size_t attention_bytes(const struct hy3_pass *p, int64_t T)
+{
+    return (size_t)(T * p->shape->heads * p->shape->head_dim) * hy3_dtype_size(p->dtype);
+}
+
+static hy3_status open_spills(struct hy3_pass *p)
+{
+    const struct hy3_device *device = &p->backend->device;
+    int layers = (int)p->shape->layers, first = hy3_params_first_trained(p->params);
+    int64_t T = p->most_tokens;
+
+    if (!p->options.spill)
+        return HY3_OK;
+    HY3_TRY(hy3_spill_open(device, first, layers, input_bytes(p, T), &p->inputs_spill));
+    if (!p->options.keep_attention)
+        return HY3_OK;
+    return hy3_spill_open(device, first, layers, attention_bytes(p, T), &p->attention_spill);
 }
 
 static hy3_status allocate(struct hy3_pass *p)
@@ -68,8 +96,8 @@ static hy3_status allocate(struct hy3_pass *p)
     void *memory = NULL;
 
     HY3_TRY(hy3_alloc(&p->acts, layers, sizeof *p->acts));
-    HY3_TRY(hy3_alloc(&p->buffers.x, layers + 1, sizeof *p->buffers.x));
-    HY3_TRY(hy3_alloc(&p->buffers.chosen, layers, sizeof *p->buffers.chosen));
+    HY3_TRY(hy3_stream_buffers_open(s->layers, &p->buffers));
+    HY3_TRY(open_spills(p));
     HY3_TRY(hy3_device_host_array(&p->backend->device, layers * ((size_t)s->experts + 1),
                                   sizeof(int64_t), &p->host_starts));
     if (ranks > 1) {
@@ -162,8 +190,9 @@ void hy3_pass_close(struct hy3_pass *p)
     p->backend->device.free(p->arena.base);
     p->backend->device.stream_free(p->stream);
     hy3_free(p->acts);
-    hy3_free(p->buffers.x);
-    hy3_free(p->buffers.chosen);
+    hy3_stream_buffers_close(&p->buffers);
+    hy3_spill_close(&p->inputs_spill);
+    hy3_spill_close(&p->attention_spill);
     hy3_free(p->order.units);
     p->backend->device.free_host(p->host_starts);
     hy3_free(p->host_counts);
@@ -219,10 +248,15 @@ static struct hy3_layer layer_at(struct hy3_pass *p, const struct hy3_batch *bat
                               .lora = hy3_bind_lora(p->store),
                               .lora_buffers = &p->buffers.lora,
                               .seed = p->options.seed,
-                              .replay = replay};
+                              .replay = replay,
+                              .keeps_attention = p->options.keep_attention};
 
     a->x = p->buffers.x[i];
     a->out = p->buffers.x[i + 1];
+    if (p->options.keep_attention) {
+        a->o = p->buffers.o[i];
+        a->lse = p->buffers.lse[i];
+    }
     a->ids = p->buffers.chosen[i];
     a->host_starts = p->host_starts + i * (p->shape->experts + 1);
     if (training && layer.lora && layer.lora->dropout > 0)
@@ -258,6 +292,32 @@ static void take_acts(struct hy3_pass *p, int i, int64_t T)
     hy3_acts_take(p->shape, i, &size, &p->arena, &p->acts[i]);
 }
 
+/* Layer `i` is about to write its output and what attention gives. */
+static hy3_status take_kept(struct hy3_pass *p, int i)
+{
+    HY3_TRY(hy3_spill_take(&p->inputs_spill, p->stream, i + 1));
+    return hy3_spill_take(&p->attention_spill, p->stream, i);
+}
+
+/* Layer `i` is done with them until its backward. */
+static hy3_status give_kept(struct hy3_pass *p, int i, int64_t T)
+{
+    HY3_TRY(hy3_spill_give(&p->inputs_spill, p->stream, i, p->buffers.x[i], input_bytes(p, T)));
+    return hy3_spill_give(&p->attention_spill, p->stream, i, p->buffers.o[i],
+                          attention_bytes(p, T));
+}
+
+/* The backward pass comes to layer `i`. */
+static hy3_status return_kept(struct hy3_pass *p, int i, int64_t T)
+{
+    int below = i > 0 ? i - 1 : 0;
+
+    HY3_TRY(
+        hy3_spill_return(&p->inputs_spill, p->stream, i, p->buffers.x[below], input_bytes(p, T)));
+    return hy3_spill_return(&p->attention_spill, p->stream, i, p->buffers.o[below],
+                            attention_bytes(p, T));
+}
+
 static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *batch, bool training)
 {
     struct hy3_embedding e;
@@ -289,7 +349,10 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
         hy3_rows_out_take(p->shape, i, &size, &p->arena, &p->acts[i]);
         HY3_TRY(hy3_units_gather(p->store, p->stream, i));
         layer = layer_at(p, batch, i, training, false);
+        HY3_TRY(take_kept(p, i));
         HY3_TRY(hy3_chain_forward(&p->experts, sequence_of(p), &layer, NULL, counts_at(p, i)));
+        if (training)
+            HY3_TRY(give_kept(p, i, batch->T));
         hy3_units_release(p->store, i);
         HY3_TRY(hy3_probe_layer(p->probe, &layer));
         hy3_arena_reset(&p->arena, mark);
@@ -325,6 +388,7 @@ static hy3_status backward_layer(struct hy3_pass *p, const struct hy3_batch *bat
     struct hy3_layer layer;
 
     hy3_heartbeat("backward", 0, i);
+    HY3_TRY(return_kept(p, i, batch->T));
     HY3_TRY(hy3_units_gather(p->store, p->stream, i));
     if (p->options.checkpointing) {
         take_acts(p, i, batch->T);

@@ -18,6 +18,8 @@ struct hy3_pass_options {
     int64_t max_samples; /* of a micro-batch */
     bool backward;       /* training */
     bool checkpointing;  /* keep only each layer's input, recompute the rest in the backward pass */
+    bool keep_attention; /* with checkpointing: keep also what attention gave, the costly part */
+    bool spill;          /* with checkpointing: what is kept waits in host memory, see spill.h */
     uint64_t seed;       /* of dropout and noise */
     double noise_alpha;  /* of training: noise on the embeddings, see inputs.h; 0: none */
     double label_smoothing; /* of training and evaluation, see struct hy3_loss */

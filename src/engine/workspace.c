@@ -3,8 +3,27 @@
 #include "engine/workspace.h"
 
 #include "base/memory.h"
+#include "engine/spill.h"
 #include "model/head.h"
 #include "model/lora.h"
+
+hy3_status hy3_stream_buffers_open(int64_t layers, struct hy3_stream_buffers *buffers)
+{
+    size_t count = (size_t)layers + 1;
+
+    HY3_TRY(hy3_alloc(&buffers->x, count, sizeof *buffers->x));
+    HY3_TRY(hy3_alloc(&buffers->o, count, sizeof *buffers->o));
+    HY3_TRY(hy3_alloc(&buffers->lse, count, sizeof *buffers->lse));
+    return hy3_alloc(&buffers->chosen, count, sizeof *buffers->chosen);
+}
+
+void hy3_stream_buffers_close(struct hy3_stream_buffers *buffers)
+{
+    hy3_free(buffers->x);
+    hy3_free(buffers->o);
+    hy3_free(buffers->lse);
+    hy3_free(buffers->chosen);
+}
 
 void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,
                              struct hy3_stream_buffers *out)
@@ -20,7 +39,15 @@ void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3
     out->targets = hy3_arena_take(arena, T, sizeof(int32_t));
     out->weights = hy3_arena_take(arena, T, sizeof(float));
     for (int i = 0; i <= s->layers; i++)
-        out->x[i] = hy3_arena_take(arena, T * s->hidden, size);
+        out->x[i] = shape->spill && i >= HY3_SPILL_SLOTS
+                        ? out->x[i - HY3_SPILL_SLOTS]
+                        : hy3_arena_take(arena, T * s->hidden, size);
+    for (int i = 0; i < s->layers && shape->size.keeps_attention; i++) {
+        out->o[i] = shape->spill && i >= HY3_SPILL_SLOTS
+                        ? out->o[i - HY3_SPILL_SLOTS]
+                        : hy3_arena_take(arena, T * s->heads * s->head_dim, size);
+        out->lse[i] = hy3_arena_take(arena, T * s->heads, sizeof(float));
+    }
     for (int i = 0; i < s->layers; i++)
         out->chosen[i] =
             hy3_shape_is_moe(s, i) ? hy3_arena_take(arena, T * s->top_k, sizeof(int32_t)) : NULL;
@@ -51,8 +78,7 @@ hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t
     const bool is_kept = shape->backward && !shape->checkpointing;
     size_t mark;
 
-    HY3_TRY_DONE(hy3_alloc(&stream.x, (size_t)s->layers + 1, sizeof *stream.x));
-    HY3_TRY_DONE(hy3_alloc(&stream.chosen, (size_t)s->layers + 1, sizeof *stream.chosen));
+    HY3_TRY_DONE(hy3_stream_buffers_open(s->layers, &stream));
     hy3_stream_buffers_take(shape, &arena, &stream);
     for (int i = 0; i < s->layers; i++) { /* forward */
         mark = hy3_arena_mark(&arena);
@@ -74,7 +100,6 @@ hy3_status hy3_workspace_measure(const struct hy3_workspace_shape *shape, size_t
     }
     *bytes = arena.peak;
 done:
-    hy3_free(stream.x);
-    hy3_free(stream.chosen);
+    hy3_stream_buffers_close(&stream);
     return status;
 }

@@ -22,6 +22,7 @@ struct hy3_workspace_shape {
     const struct hy3_exchange *exchange; /* where experts are spread over ranks */
     bool backward;                       /* training; else only the forward pass */
     bool checkpointing;                  /* activations of one layer at a time */
+    bool spill;                          /* inputs and `o` of a few layers only, see spill.h */
     bool noise;                          /* in training the embeddings get noise */
 };
 
@@ -33,6 +34,8 @@ struct hy3_stream_buffers {
     int32_t *targets;         /* [T] token to predict of the n-th label */
     float *weights;           /* [T] of the n-th label's loss, where a batch has weights */
     void **x;         /* HOST [layers+1] of [T,H]: input of each layer, output of the last */
+    void **o;         /* HOST [layers] of [T,QD]: what attention gave, where it is kept */
+    float **lse;      /* HOST [layers] of [T,Q], the same */
     int32_t **chosen; /* HOST [layers] of [T,k], NULL in dense layers */
     void *d;          /* [T,H] gradient of the residual */
     struct hy3_lora_buffers lora;
@@ -41,6 +44,10 @@ struct hy3_stream_buffers {
     struct hy3_exchange_memory exchange; /* where experts are spread over ranks */
     void *expert_out;                    /* [C,H] the same */
 };
+
+/* Local. The HOST arrays of a model of so many layers; closed also after an error. */
+hy3_status hy3_stream_buffers_open(int64_t layers, struct hy3_stream_buffers *buffers);
+void hy3_stream_buffers_close(struct hy3_stream_buffers *buffers);
 
 void hy3_stream_buffers_take(const struct hy3_workspace_shape *shape, struct hy3_arena *arena,
                              struct hy3_stream_buffers *out);

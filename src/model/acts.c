@@ -23,11 +23,13 @@ void hy3_acts_take(const struct hy3_shape *s, int index, const struct hy3_layer_
     a->v = hy3_arena_take(arena, T * k_width, size);
     a->q = hy3_arena_take(arena, T * q_width, size);
     a->k = hy3_arena_take(arena, T * k_width, size);
-    a->o = hy3_arena_take(arena, T * q_width, size);
+    if (!of->keeps_attention)
+        a->o = hy3_arena_take(arena, T * q_width, size);
     a->r1 = hy3_arena_take(arena, T, sizeof(float));
     a->r_q = hy3_arena_take(arena, T * s->heads, sizeof(float));
     a->r_k = hy3_arena_take(arena, T * s->kv_heads, sizeof(float));
-    a->lse = hy3_arena_take(arena, T * s->heads, sizeof(float));
+    if (!of->keeps_attention)
+        a->lse = hy3_arena_take(arena, T * s->heads, sizeof(float));
     a->n2 = hy3_arena_take(arena, T * H, size);
     a->r2 = hy3_arena_take(arena, T, sizeof(float));
     a->gate = hy3_arena_take(arena, T * mlp, size);

@@ -44,10 +44,12 @@ struct hy3_layer_size {
      * its tokens */
     int64_t C;
     hy3_dtype dtype;
+    bool keeps_attention; /* o and lse outlive recomputation, too */
 };
 
 /* Lays out the activations of layer `index`; with a counting arena it measures. x, out, ids and
- * host_starts outlive recomputation: the engine provides them. */
+ * host_starts (with keeps_attention o and lse, too) outlive recomputation: the engine provides
+ * them. */
 void hy3_acts_take(const struct hy3_shape *shape, int index, const struct hy3_layer_size *size,
                    struct hy3_arena *arena, struct hy3_layer_acts *acts);
 

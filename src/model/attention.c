@@ -91,7 +91,7 @@ hy3_status hy3_attention_part_forward(const struct hy3_layer *l, struct hy3_kv_c
 
     if (cache)
         HY3_TRY(attend_cached(l, cache));
-    else
+    else if (!l->replay || !l->keeps_attention)
         HY3_TRY(l->backend->kernels.attention_forward(l->stream, &core));
     HY3_TRY(l->backend->device.copy(l->stream, a->mid, a->x, hy3_layer_bytes(l)));
     return hy3_linear_forward(l, HY3_P_O, a->o, true, a->mid);

@@ -94,6 +94,7 @@ struct hy3_layer {
     uint64_t seed;
     /* recomputation: ids and host_starts are those of the forward pass, out is not needed */
     bool replay;
+    bool keeps_attention; /* o and lse are, too */
 };
 
 /* Bytes of a [T,H] array. */

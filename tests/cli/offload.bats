@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What is kept in host memory: any share of it gives the same bits, and auto takes what lacks.
+# What is kept in host memory or recomputed: no choice changes a bit, and auto takes what lacks.
 load helper
 
 WHOLE="zero_stage=3 stage3_param_persistence_threshold=0"
@@ -15,7 +15,7 @@ same() {
         # shellcheck disable=SC2086 # a list of words
         run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" $WHOLE $settings output_dir="out$n"
         first=${first:-out$n}
-        cmp "$first/model.safetensors" "out$n/model.safetensors" || fail "$settings"
+        cmp "$first/${FILE:=model.safetensors}" "out$n/$FILE" || fail "$settings"
         n=$((n + 1))
     done
 }
@@ -74,6 +74,50 @@ END
         output_dir=rest
     grep -q "offload = auto: nothing needs host memory" "$ERR" || fail "$(shown)"
     cmp whole/model.safetensors rest/model.safetensors
+}
+
+# kept DEVICE GROUP TASK …: what a layer leaves for its backward, for a model of 7 layers and parts
+# of it.
+kept() {
+    make_deep_model
+    for task in "${@:3}"; do
+        local run="model_name_or_path=deep device=$1 expert_parallel_size=$2 $task
+            overwrite_output_dir=true resume_from_checkpoint=none val_size=2 eval_steps=1"
+        FILE=adapter_model.safetensors
+        [ "${task#*lora}" != "$task" ] || FILE=model.safetensors
+        same "$run" "$run recompute=none" "$run recompute=selective" \
+            "$run offload_activations=true" \
+            "$run recompute=selective offload_activations=true stage3_max_reuse_distance=0"
+    done
+}
+
+make_deep_model() {
+    [ -d deep ] || sed 's/\("num_hidden_layers":\) [0-9]*/\1 7/' "$BATS_FILE_TMPDIR/model.json" \
+        >deep.json
+    [ -d deep ] || run_ok hy3_init --shape deep.json --tokenizer "$QUICK/tokenizer" \
+        --output_dir deep --seed 2
+}
+
+@test "what is recomputed, and what waits in host memory, changes no bit on the CPU" {
+    kept cpu 1 "" "finetuning_type=freeze freeze_trainable_layers=4 sequence_parallel_size=2" \
+        "finetuning_type=lora lora_rank=4 lora_target=all packing=true"
+}
+
+@test "what is recomputed, and what waits in host memory, changes no bit on the GPU" {
+    on_emulated_gpu
+    for seed in 0 ${HY3_LONG:+7 1 8}; do
+        HY3_EMU_SEED=$seed kept cuda 2 "finetuning_type=freeze freeze_trainable_layers=4" \
+            ${HY3_LONG:+"" "finetuning_type=lora lora_rank=4 lora_target=all packing=true"}
+    done
+}
+
+@test "host memory for activations that are not there is refused" {
+    run_fails 2 'with recompute = "none" all activations stay on the device' hy3_sft "$CFG" \
+        device=cpu recompute=none offload_activations=true
+    run_fails 2 'with gradient_checkpointing = false all activations stay' hy3_sft "$CFG" \
+        device=cpu gradient_checkpointing=false offload_activations=true
+    run_fails 2 'recompute = "selective" has no effect without gradient_checkpointing' hy3_sft \
+        "$CFG" device=cpu gradient_checkpointing=false recompute=selective
 }
 
 @test "a ratio without an effect is refused" {

@@ -76,6 +76,22 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     grep -q "offload=full offload_ratio=1)" "$OUT" || fail "$(shown)"
 }
 
+@test "activations in host memory leave the device, and attention that is kept is not recomputed" {
+    local long=("$HY3_SOURCE/etc/lora.cfg" $PUBLISHED --ranks 16 --rates h100 offload=none
+        max_seq_length=32768 gradient_accumulation_steps=1 expert_parallel_size=8)
+    value() { awk -v what="$1" 'index($0, what) { print $(NF - 1) }' "$OUT"; }
+
+    run_ok hy3_plan "${long[@]}"
+    local device=$(value "device, peak") seconds=$(awk '$2 == "x" { print $3 }' "$OUT")
+    run_ok hy3_plan "${long[@]}" recompute=selective offload_activations=true
+    # 78 layers: inputs and results of 32768 tokens in bf16, there and back
+    awk -v before="$device" -v s="$seconds" -v device="$(value "device, peak")" \
+        -v copied="$(value "copies from and to host")" '$2 == "x" { now = $3 }
+        END { gb = 32768 * 2 * 78 / 1e9; exit !(before - device > 4096 * gb * 0.85 &&
+            copied > 2 * 12288 * gb * 0.99 && copied < 2 * 12288 * gb * 1.01 && now < 0.9 * s) }' \
+        "$OUT" || fail "$device $seconds" "$(shown)"
+}
+
 @test "only settings that are not set yet are advised, and only the memory that lacks is named" {
     capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
         --host-memory 4T
