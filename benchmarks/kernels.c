@@ -6,6 +6,7 @@
  * Shapes: 2048 tokens in 4 samples, hidden 512, 8 query and 2 key-value heads of 64, 16 experts
  * (top 4) of width 384, vocabulary 32000. */
 #include "backend/backend.h"
+#include "backend/moments.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
@@ -219,6 +220,16 @@ static void measure_memory_bound(hy3_dtype dtype)
     memset(a.v, 0, (size_t)a.n * 4);
     a.grad = array(a.n, HY3_FP32);
     print_bytes("adamw", dtype, 28 * (double)a.n, FASTEST(backend->kernels.adamw(NULL, &a)));
+    a.moments = HY3_MOMENTS_BF16; /* of the same memory */
+    memset(a.m, 0, (size_t)a.n * 4);
+    memset(a.v, 0, (size_t)a.n * 4);
+    print_bytes("adamw, bf16 moments", dtype, 20 * (double)a.n,
+                FASTEST(backend->kernels.adamw(NULL, &a)));
+    a.moments = HY3_MOMENTS_8BIT;
+    a.m_scale = array(a.n / HY3_MOMENT_BLOCK, HY3_FP32);
+    a.v_scale = array(a.n / HY3_MOMENT_BLOCK, HY3_FP32);
+    print_bytes("adamw, 8-bit moments", dtype, 16 * (double)a.n,
+                FASTEST(backend->kernels.adamw(NULL, &a)));
 }
 
 /* 8-bit weights to the dtype of the computation, and the other way. */

@@ -30,8 +30,7 @@ static void make(struct hy3_moment_book *book, bool is_signed)
         int32_t n = numbers_of(decade, is_signed);
 
         book->slope[decade] = (float)(ten * n / 0.9);
-        book->offset[decade] = (float)(0.1 * n / 0.9);
-        book->before[decade] = up + 1 - zero;
+        book->base[decade] = (float)(up + 1 - zero - 0.1 * n / 0.9);
         for (int32_t j = 0; j < n; j++) {
             book->value[++up] = number_at(decade, n, j);
             if (is_signed)

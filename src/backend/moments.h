@@ -26,9 +26,8 @@ enum { HY3_MOMENT_BLOCK = 256, HY3_MOMENT_DECADES = 7 };
 struct hy3_moment_book {
     float value[256];
     float edge[257];
-    float slope[HY3_MOMENT_DECADES], offset[HY3_MOMENT_DECADES];
-    int32_t before[HY3_MOMENT_DECADES]; /* codes from zero to the decade's first */
-    int32_t zero;                       /* the code of 0 */
+    float slope[HY3_MOMENT_DECADES], base[HY3_MOMENT_DECADES];
+    int32_t zero; /* the code of 0 */
 };
 
 /* Local. The code of first moments (is_signed) or of second ones. Made by the first call, which
@@ -44,7 +43,7 @@ static inline int32_t hy3_moment_code(const struct hy3_moment_book *book, float 
     x = x > -1 ? x : -1;
     a = x < 0 ? -x : x;
     decade = (a > 1e-1f) + (a > 1e-2f) + (a > 1e-3f) + (a > 1e-4f) + (a > 1e-5f) + (a > 1e-6f);
-    code = (int32_t)(a * book->slope[decade] - book->offset[decade]) + book->before[decade];
+    code = (int32_t)(a * book->slope[decade] + book->base[decade]);
     code = x < 0 ? book->zero - code : book->zero + code;
     code = code < 0 ? 0 : code;
     code = code > 255 ? 255 : code;

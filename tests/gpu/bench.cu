@@ -464,6 +464,14 @@ static void update(int64_t n)
     a.grad = floats(n);
     print("adamw, split master", time_of([&] { need(kernels->adamw(stream, &a)); }),
           28.0 * (double)n, 0);
+    a.moments = HY3_MOMENTS_BF16; /* of the same memory */
+    print("adamw, bf16 moments", time_of([&] { need(kernels->adamw(stream, &a)); }),
+          20.0 * (double)n, 0);
+    a.moments = HY3_MOMENTS_8BIT;
+    a.m_scale = floats(n / 256 + 1);
+    a.v_scale = floats(n / 256 + 1);
+    print("adamw, 8-bit moments", time_of([&] { need(kernels->adamw(stream, &a)); }),
+          16.0 * (double)n, 0);
 }
 
 int main(int argc, char **argv)
