@@ -277,18 +277,19 @@ static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *
 }
 
 static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_group *group,
-                                 const float *data, float *own, int64_t count,
+                                 const void *data, void *own, int64_t count, hy3_dtype dtype,
                                  struct hy3_transfer *transfer)
 {
+    ncclDataType_t type = dtype == HY3_BF16 ? ncclBfloat16 : ncclFloat32;
     ncclComm_t communicator;
 
     transfer->event = NULL;
     if (group->size == 1)
-        return hy3_cuda_device.copy(stream, own, data, (size_t)count * sizeof *data);
+        return hy3_cuda_device.copy(stream, own, data, (size_t)count * hy3_dtype_size(dtype));
     HY3_TRY(begin(stream, &nccl.weights, group, &communicator));
-    NCCL_TRY(communicator, "ncclReduceScatter",
-             ncclReduceScatter(data, own, (size_t)count, ncclFloat32, ncclSum, communicator,
-                               nccl.weights));
+    NCCL_TRY(
+        communicator, "ncclReduceScatter",
+        ncclReduceScatter(data, own, (size_t)count, type, ncclSum, communicator, nccl.weights));
     return mark(nccl.weights, &transfer->event);
 }
 

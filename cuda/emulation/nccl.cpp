@@ -351,29 +351,44 @@ API ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
                 }});
 }
 
+/* bf16 numbers as bits: b += a, rounded to nearest. */
+static void add_bf16(void *a, void *b, int *count, MPI_Datatype *)
+{
+    const __nv_bfloat16 *x = (const __nv_bfloat16 *)a;
+    __nv_bfloat16 *y = (__nv_bfloat16 *)b;
+
+    for (int i = 0; i < *count; i++)
+        y[i] = __float2bfloat16_rn(__bfloat162float(x[i]) + __bfloat162float(y[i]));
+}
+
 /* `count` elements for each rank. */
 API ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
                       ncclComm_t c, cudaStream_t stream)
 {
-    size_t total = count * (size_t)c->size;
-    auto all = std::make_shared<std::vector<float>>(total),
-         own = std::make_shared<std::vector<float>>(count);
+    static MPI_Op sum_bf16 = MPI_OP_NULL;
+    bool narrow = type == ncclBfloat16;
+    size_t part = count * size_of(type), total = part * (size_t)c->size;
+    auto all = std::make_shared<std::vector<char>>(total),
+         own = std::make_shared<std::vector<char>>(part);
 
     MAY_FAIL;
-    if (op != ncclSum || type != ncclFloat32)
+    if (op != ncclSum || (type != ncclFloat32 && !narrow))
         return ncclInvalidArgument;
+    if (sum_bf16 == MPI_OP_NULL)
+        MPI_Op_create(add_bf16, 1, &sum_bf16);
     hy3_emu_check_pointer("ncclReduceScatter", 0, from);
     hy3_emu_check_pointer("ncclReduceScatter", 1, to);
     return add(c, stream,
                {[=](std::vector<MPI_Request> &requests) {
                     hy3_emu_touch_device();
-                    memcpy(all->data(), from, total * 4);
+                    memcpy(all->data(), from, total);
                     requests.emplace_back();
-                    MPI_Ireduce_scatter_block(all->data(), own->data(), (int)count, MPI_FLOAT,
-                                              MPI_SUM, c->comm, &requests.back());
+                    MPI_Ireduce_scatter_block(
+                        all->data(), own->data(), (int)count, narrow ? MPI_UINT16_T : MPI_FLOAT,
+                        narrow ? sum_bf16 : MPI_SUM, c->comm, &requests.back());
                 },
                 [=] {
                     hy3_emu_touch_device();
-                    memcpy(to, own->data(), count * 4);
+                    memcpy(to, own->data(), part);
                 }});
 }

@@ -34,7 +34,7 @@ static hy3_status sum(const struct transfer *t)
     struct hy3_transfer transfer = {0};
 
     HY3_TRY(t->backend->collectives.reduce_scatter(NULL, t->group, t->whole, t->other, t->part,
-                                                   &transfer));
+                                                   HY3_FP32, &transfer));
     return t->backend->collectives.finish(NULL, &transfer, phase);
 }
 

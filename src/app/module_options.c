@@ -85,15 +85,16 @@ hy3_status hy3_module_options_model(const struct hy3_config *config,
         .sequence_parallel_size = (int)config->sequence_parallel_size,
         .training = hy3_module_options_training(config),
         .adapter = config->adapter_name_or_path};
-    out->store =
-        (struct hy3_store_options){.dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
-                                   .packs = config->base_dtype == HY3_BASE_fp8,
-                                   .zero_stage = (int)config->zero_stage,
-                                   .whole_experts = config->make_moe_param_leaf_module,
-                                   .offload = hy3_module_options_offload(config, HY3_OFFLOAD_param),
-                                   .persistence = config->stage3_param_persistence_threshold,
-                                   .prefetch = config->stage3_prefetch_bucket_size,
-                                   .reuse = config->stage3_max_reuse_distance};
+    out->store = (struct hy3_store_options){
+        .dtype = config->bf16 ? HY3_BF16 : HY3_FP32,
+        .grad_dtype = config->grad_dtype == HY3_GRAD_bf16 ? HY3_BF16 : HY3_FP32,
+        .packs = config->base_dtype == HY3_BASE_fp8,
+        .zero_stage = (int)config->zero_stage,
+        .whole_experts = config->make_moe_param_leaf_module,
+        .offload = hy3_module_options_offload(config, HY3_OFFLOAD_param),
+        .persistence = config->stage3_param_persistence_threshold,
+        .prefetch = config->stage3_prefetch_bucket_size,
+        .reuse = config->stage3_max_reuse_distance};
     HY3_TRY(read_selection(config, &out->selection));
     if (out->training == HY3_TRAIN_ADAPTER)
         HY3_TRY(read_lora(config, &out->lora));

@@ -49,9 +49,10 @@ struct hy3_collectives {
     /* begins: data [ranks,count] of `dtype` becomes whole; each rank brings data[rank] */
     hy3_status (*all_gather)(struct hy3_stream *stream, const struct hy3_group *group, void *data,
                              int64_t count, hy3_dtype dtype, struct hy3_transfer *transfer);
-    /* begins: own [count] = the sum over ranks of data[rank], data [ranks,count] */
+    /* begins: own [count] = the sum over ranks of data[rank], data [ranks,count]; both of `dtype`,
+     * to which sums on the way are rounded */
     hy3_status (*reduce_scatter)(struct hy3_stream *stream, const struct hy3_group *group,
-                                 const float *data, float *own, int64_t count,
+                                 const void *data, void *own, int64_t count, hy3_dtype dtype,
                                  struct hy3_transfer *transfer);
     /* The stream goes on after what was begun is done. */
     hy3_status (*finish)(struct hy3_stream *stream, struct hy3_transfer *transfer,

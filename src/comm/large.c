@@ -78,23 +78,50 @@ void hy3_large_allgather(MPI_Comm comm, void *data, int64_t bytes, MPI_Request *
     MPI_Type_free(&type); /* once the request is complete */
 }
 
-void hy3_large_reduce_scatter(MPI_Comm comm, const float *data, float *own, int64_t count,
-                              MPI_Request *request, const char *phase)
+/* b += a, of MPI_UINT16_T that are bf16. */
+static void add_bf16(void *a, void *b, int *count, MPI_Datatype *type)
 {
+    const hy3_bf16 *x = a;
+    hy3_bf16 *y = b;
+
+    (void)type;
+#pragma omp simd
+    for (int i = 0; i < *count; i++)
+        y[i] = hy3_bf16_from_float(hy3_float_from_bf16(x[i]) + hy3_float_from_bf16(y[i]));
+}
+
+/* The sum of bf16 numbers; made once and kept to the end of the program. */
+static MPI_Op bf16_sum(void)
+{
+    static MPI_Op op = MPI_OP_NULL;
+
+    if (op == MPI_OP_NULL)
+        MPI_Op_create(add_bf16, 1, &op);
+    return op;
+}
+
+void hy3_large_reduce_scatter(MPI_Comm comm, const void *data, void *own, int64_t count,
+                              hy3_dtype dtype, MPI_Request *request, const char *phase)
+{
+    const MPI_Datatype type = dtype == HY3_BF16 ? MPI_UINT16_T : MPI_FLOAT;
+    const MPI_Op op = dtype == HY3_BF16 ? bf16_sum() : MPI_SUM;
+    const size_t size = hy3_dtype_size(dtype);
+
 #if MPI_VERSION >= 4
     if (limit == 0) {
-        MPI_Ireduce_scatter_block_c(data, own, count, MPI_FLOAT, MPI_SUM, comm, request);
+        MPI_Ireduce_scatter_block_c(data, own, count, type, op, comm, request);
         return;
     }
 #endif
     if (count <= most_of()) {
-        MPI_Ireduce_scatter_block(data, own, (int)count, MPI_FLOAT, MPI_SUM, comm, request);
+        MPI_Ireduce_scatter_block(data, own, (int)count, type, op, comm, request);
         return;
     }
     for (int r = 0; r < hy3_size(comm); r++)
         for (int64_t i = 0; i < count; i += most_of()) {
-            MPI_Ireduce(data + r * count + i, own + i, piece_of(count - i), MPI_FLOAT, MPI_SUM, r,
-                        comm, request);
+            MPI_Ireduce((const char *)data + (size_t)(r * count + i) * size,
+                        (char *)own + (size_t)i * size, piece_of(count - i), type, op, r, comm,
+                        request);
             hy3_wait(request, phase);
         }
 }

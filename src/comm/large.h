@@ -5,6 +5,8 @@
  * may add in another order. */
 #pragma once
 
+#include "base/dtype.h"
+
 #include <mpi.h>
 
 #include <stddef.h>
@@ -19,10 +21,11 @@ void hy3_large_allreduce(MPI_Comm comm, float *data, int64_t count, MPI_Request 
  * request must be waited for. */
 void hy3_large_allgather(MPI_Comm comm, void *data, int64_t bytes, MPI_Request *request);
 
-/* Collective on `comm`. Begins: own [count] = the sum over ranks of data[rank], data [ranks,count].
- * The request must be waited for; phase: of what this call may wait for itself. */
-void hy3_large_reduce_scatter(MPI_Comm comm, const float *data, float *own, int64_t count,
-                              MPI_Request *request, const char *phase);
+/* Collective on `comm`. Begins: own [count] = the sum over ranks of data[rank], data [ranks,count],
+ * both fp32 or both bf16: then each sum of two is rounded. The request must be waited for; phase:
+ * of what this call may wait for itself. */
+void hy3_large_reduce_scatter(MPI_Comm comm, const void *data, void *own, int64_t count,
+                              hy3_dtype dtype, MPI_Request *request, const char *phase);
 
 /* Who gives what to whom: elements of `size` bytes, counts and places in elements, each of send and
  * then of receive, [2,ranks]. */

@@ -321,6 +321,11 @@ static void check_parallel(const struct check *c)
 {
     const struct hy3_config *config = c->config;
 
+    if (config->grad_dtype == HY3_GRAD_bf16 && config->zero_stage == 0)
+        hy3_problem(
+            c->problems, where(c, "grad_dtype"),
+            "grad_dtype = \"bf16\" is for gradients that are sharded; set zero_stage = 1, 2 "
+            "or 3, or leave it out");
     if (moves_weights_without_stage(config))
         hy3_problem(c->problems, where(c, "offload"),
                     "offload = \"%s\" moves weights, which needs zero_stage = 3, not %lld",

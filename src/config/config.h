@@ -35,6 +35,7 @@
 #define HY3_SAVE_FORMATS(X, P)       X(P, input) X(P, inner) X(P, outer)
 #define HY3_REPORT_TOS(X, P)         X(P, none) X(P, tensorboard) X(P, mlflow) X(P, wandb) X(P, swanlab)
 #define HY3_BASE_DTYPES(X, P)        X(P, bf16) X(P, fp8)
+#define HY3_GRAD_DTYPES(X, P)        X(P, fp32) X(P, bf16)
 #define HY3_OFFLOADS(X, P)           X(P, none) X(P, optimizer) X(P, param) X(P, full) X(P, auto)
 #define HY3_RECOMPUTES(X, P)         X(P, full) X(P, selective) X(P, none)
 #define HY3_DEVICES(X, P)            X(P, auto) X(P, cpu) X(P, cuda)
@@ -60,6 +61,7 @@ enum hy3_flash_attn { HY3_FLASH_ATTNS(HY3_CHOICE_ENUM, HY3_FLASH_ATTN_) };
 enum hy3_save_failure { HY3_SAVE_FAILURES(HY3_CHOICE_ENUM, HY3_SAVE_FAILURE_) };
 enum hy3_save_format { HY3_SAVE_FORMATS(HY3_CHOICE_ENUM, HY3_SAVE_FORMAT_) };
 enum hy3_base_dtype { HY3_BASE_DTYPES(HY3_CHOICE_ENUM, HY3_BASE_) };
+enum hy3_grad_dtype { HY3_GRAD_DTYPES(HY3_CHOICE_ENUM, HY3_GRAD_) };
 enum hy3_offload { HY3_OFFLOADS(HY3_CHOICE_ENUM, HY3_OFFLOAD_) };
 enum hy3_recompute { HY3_RECOMPUTES(HY3_CHOICE_ENUM, HY3_RECOMPUTE_) };
 enum hy3_device_choice { HY3_DEVICES(HY3_CHOICE_ENUM, HY3_DEVICE_) };
@@ -156,6 +158,7 @@ struct hy3_config {
     double expert_capacity;
     bool hierarchical_exchange;
     int64_t zero_stage, zero_group_size; /* 0: auto */
+    enum hy3_grad_dtype grad_dtype;
     enum hy3_offload offload;
     double offload_ratio;
     char *offload_dir;

@@ -135,7 +135,7 @@ hy3_status hy3_sequence_reduce(struct hy3_sequence *s, struct hy3_stream *stream
                                       .x = s->dk,
                                       .y = s->parts}));
     HY3_TRY(collectives->reduce_scatter(stream, s->group, s->parts, s->own, 2 * s->C * s->width,
-                                        &transfer));
+                                        HY3_FP32, &transfer));
     HY3_TRY(collectives->finish(stream, &transfer, "summing gradients of keys and values"));
     HY3_TRY(put(s, stream, s->own, dk, count));
     return put(s, stream, s->own + s->C * s->width, dv, count);

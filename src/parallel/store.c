@@ -4,17 +4,8 @@
 
 #include "base/memory.h"
 #include "comm/agree.h"
-#include "parallel/pool.h"
+#include "parallel/sums.h"
 #include "parallel/unit.h"
-
-/* Sums in progress at a time; each holds a unit's gradient. */
-enum { MAX_SUMS = 4 };
-
-struct sum { /* in progress */
-    int unit;
-    float *own; /* [slice] of the pool, of a reduce-scatter; NULL: of an all-reduce */
-    struct hy3_transfer transfer;
-};
 
 struct hy3_store {
     const struct hy3_backend *backend;
@@ -26,8 +17,7 @@ struct hy3_store {
     struct hy3_event *begun;
     float *buffers; /* [params->buffer_count] */
     struct hy3_pool pool;
-    struct sum sums[MAX_SUMS];
-    int first_sum, sum_count;
+    struct hy3_sums sums;
     const int *order;
     int order_count, position;
     struct hy3_store_memory memory;
@@ -53,6 +43,12 @@ static void choose_placement(const struct hy3_store *store, int index, double ow
     u->placement = hy3_offloading_next(&o->offload, (size_t)u->slice * weight_size(u),
                                        &owed[unit->expert ? 1 : 0]);
     u->divides_weight = u->group->size > 1 || u->placement.host;
+}
+
+/* Of the gradient in a reduce-scatter. */
+static hy3_dtype sum_dtype(const struct hy3_store *store, int unit)
+{
+    return store->params->unit[unit].wide ? HY3_FP32 : store->options.grad_dtype;
 }
 
 static void choose_division(const struct hy3_store *store, int index)
@@ -122,6 +118,7 @@ hy3_status hy3_store_open(const struct hy3_backend *backend, const struct hy3_la
     *store = (struct hy3_store){
         .backend = backend, .layout = layout, .params = params, .options = *options};
     store->pool.device = &backend->device;
+    store->sums = (struct hy3_sums){.backend = backend, .pool = &store->pool};
     HY3_TRY_DONE(hy3_alloc(&store->units, (size_t)params->units, sizeof *store->units));
     HY3_TRY_DONE(backend->device.alloc((size_t)params->buffer_count * sizeof(float), &buffers));
     store->buffers = buffers;
@@ -350,67 +347,19 @@ hy3_status hy3_store_zero_grads(struct hy3_store *store, struct hy3_stream *stre
     return HY3_OK;
 }
 
-/* Completes the oldest sum and adds or copies it to the gradient. */
-static hy3_status finish_sum(struct hy3_store *store, struct hy3_stream *stream)
-{
-    hy3_status status = HY3_OK;
-    struct sum *sum = &store->sums[store->first_sum];
-    struct unit *u = &store->units[sum->unit];
-
-    store->first_sum = (store->first_sum + 1) % MAX_SUMS;
-    store->sum_count--;
-    HY3_TRY_DONE(store->backend->collectives.finish(stream, &sum->transfer, "summing gradients"));
-    if (!sum->own)
-        return HY3_OK;
-    if (u->divides_grad)
-        HY3_TRY_DONE(store->backend->kernels.add(stream, &(struct hy3_add){.n = u->slice,
-                                                                           .x_dtype = HY3_FP32,
-                                                                           .y_dtype = HY3_FP32,
-                                                                           .x = sum->own,
-                                                                           .y = u->grad}));
-    else
-        HY3_TRY_DONE(store->backend->device.copy(stream, u->grad + slice_of(u).first, sum->own,
-                                                 (size_t)u->slice * sizeof(float)));
-done:
-    hy3_pool_give(&store->pool, sum->own);
-    hy3_pool_give(&store->pool, u->open);
-    u->open = NULL;
-    return status;
-}
-
-/* A place for one more. */
-static hy3_status next_sum(struct hy3_store *store, struct hy3_stream *stream, int unit,
-                           struct sum **out)
-{
-    if (store->sum_count == MAX_SUMS)
-        HY3_TRY(finish_sum(store, stream));
-    *out = &store->sums[(store->first_sum + store->sum_count) % MAX_SUMS];
-    **out = (struct sum){.unit = unit};
-    return HY3_OK;
-}
-
-static hy3_status begin_total(struct hy3_store *store, struct hy3_stream *stream, int unit,
-                              const struct hy3_group *group, float *data, int64_t count)
-{
-    struct sum *sum;
-
-    HY3_TRY(next_sum(store, stream, unit, &sum));
-    HY3_TRY(store->backend->collectives.all_reduce(stream, group, data, count, &sum->transfer));
-    store->sum_count++;
-    return HY3_OK;
-}
-
 static hy3_status begin_sum(struct hy3_store *store, struct hy3_stream *stream, int unit)
 {
     struct unit *u = &store->units[unit];
-    struct sum *sum;
+    const struct hy3_scatter scatter = {.group = u->group,
+                                        .slice = u->slice,
+                                        .dtype = sum_dtype(store, unit),
+                                        .grad = u->divides_grad ? u->open : u->grad,
+                                        .is_lent = u->divides_grad,
+                                        .to = u->grad + (u->divides_grad ? 0 : slice_of(u).first),
+                                        .add = u->divides_grad};
 
-    HY3_TRY(next_sum(store, stream, unit, &sum));
-    HY3_TRY(hy3_pool_take(&store->pool, (size_t)u->slice * sizeof(float), &sum->own));
-    HY3_TRY(store->backend->collectives.reduce_scatter(
-        stream, u->group, u->divides_grad ? u->open : u->grad, sum->own, u->slice, &sum->transfer));
-    store->sum_count++;
-    return HY3_OK;
+    u->open = NULL;
+    return hy3_sums_scatter(&store->sums, stream, &scatter);
 }
 
 hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, int unit, bool last)
@@ -421,32 +370,26 @@ hy3_status hy3_store_reduce(struct hy3_store *store, struct hy3_stream *stream, 
     if (!u->grad || all->size == 1 || (!u->divides_grad && !last))
         return HY3_OK;
     if (!u->divides_update)
-        return begin_total(store, stream, unit, all, u->grad, store->params->unit[unit].grad_count);
+        return hy3_sums_total(&store->sums, stream, all, u->grad,
+                              store->params->unit[unit].grad_count);
     u->unsummed = last && u->peers->size > 1;
     return begin_sum(store, stream, unit);
-}
-
-static hy3_status finish_sums(struct hy3_store *store, struct hy3_stream *stream)
-{
-    while (store->sum_count > 0)
-        HY3_TRY(finish_sum(store, stream));
-    return HY3_OK;
 }
 
 /* Together at the end of a step: a slice is small, and one by one they would queue behind weights
  * that travel. */
 hy3_status hy3_store_finish(struct hy3_store *store, struct hy3_stream *stream)
 {
-    HY3_TRY(finish_sums(store, stream));
+    HY3_TRY(hy3_sums_finish(&store->sums, stream));
     for (int i = 0; i < store->params->units; i++) {
         struct unit *u = &store->units[i];
         int64_t at = u->divides_grad ? 0 : slice_of(u).first;
 
         if (u->unsummed)
-            HY3_TRY(begin_total(store, stream, i, u->peers, u->grad + at, u->slice));
+            HY3_TRY(hy3_sums_total(&store->sums, stream, u->peers, u->grad + at, u->slice));
         u->unsummed = false;
     }
-    return finish_sums(store, stream);
+    return hy3_sums_finish(&store->sums, stream);
 }
 
 /* Transfers must complete before their memory is freed. */
@@ -455,7 +398,7 @@ static void finish_transfers(struct hy3_store *store)
     for (int i = 0; i < store->params->units; i++)
         if (store->units[i].arriving && store->units[i].group->size > 1)
             store->backend->collectives.finish(NULL, &store->units[i].gather, "closing the model");
-    finish_sums(store, NULL);
+    (void)hy3_sums_finish(&store->sums, NULL);
 }
 
 void hy3_store_close(struct hy3_store *store)

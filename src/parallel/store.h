@@ -19,6 +19,8 @@
  *     next gather.
  *  4. Weights are in compute precision, those of wide units (params.h), gradients and buffers in
  *     fp32. With options.packs, matrices of layers without trained tensors are kept in 8 bits.
+ *     Gradients travel to their slices in grad_dtype: a bf16 copy is sent, and what comes is added
+ *     to the fp32 slice.
  *  5. Every rank gathers and reduces the same units in the same order, whatever its tokens.
  * The optimizer state is optim/optimizer.h; files are ckpt/. */
 #pragma once
@@ -31,8 +33,9 @@
 struct hy3_store; /* opaque */
 
 struct hy3_store_options {
-    hy3_dtype dtype; /* of the weights, but for wide units */
-    bool with_grads; /* training */
+    hy3_dtype dtype;      /* of the weights, but for wide units */
+    hy3_dtype grad_dtype; /* in which reduce-scatters carry gradients, but for wide units */
+    bool with_grads;      /* training */
     int zero_stage;
     bool whole_experts; /* stage 3 leaves experts whole (make_moe_param_leaf_module) */
     bool packs; /* frozen layers are kept in 8 bits (packed.h), and expanded when gathered */

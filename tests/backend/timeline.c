@@ -118,7 +118,7 @@ static void sums_are_told_apart_from_gathers(void **state)
     struct hy3_timing t;
     float data[32], own[8];
 
-    assert_ok(b->collectives.reduce_scatter(NULL, &replicas, data, own, 8, &transfer));
+    assert_ok(b->collectives.reduce_scatter(NULL, &replicas, data, own, 8, HY3_FP32, &transfer));
     assert_ok(b->collectives.finish(NULL, &transfer, "test"));
     assert_ok(b->collectives.all_reduce(NULL, &replicas, data, 32, &transfer));
     assert_ok(b->collectives.finish(NULL, &transfer, "test")); /* twice the same */

@@ -45,6 +45,26 @@ same_model() { # DIRECTORY …
     same_model "$D/whole" "$D/rest"
 }
 
+@test "moments and gradients of fewer bytes: as on the CPU, and where the state is in host memory" {
+    on_emulated_gpu
+    for settings in optim=adamw_8bit optim=adamw_bf16 "grad_dtype=bf16 zero_stage=1" \
+        "grad_dtype=bf16 optim=adamw_8bit"; do
+        for where in "device=cuda offload=none" "device=cuda offload=optimizer" device=cpu; do
+            # shellcheck disable=SC2086 # lists of words
+            run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" learning_rate=1e-3 $settings $where \
+                stage3_param_persistence_threshold=0 output_dir="$D/${where//[ =]/-}"
+        done
+        same_model "$D/device-cuda-offload-none" "$D/device-cuda-offload-optimizer"
+        for where in cuda-offload-none cpu; do
+            sed 's/.*"loss": \([0-9.]*\).*/\1/' "$D/device-$where/train_log.jsonl" >"$D/$where"
+        done
+        paste "$D/cuda-offload-none" "$D/cpu" | awk '{ d = $1 - $2 } d > 5e-3 || d < -5e-3 {
+            bad = 1 } END { exit bad || NR != 2 }' ||
+            fail "$settings: $(paste "$D/cuda-offload-none" "$D/cpu")"
+        rm -rf "$D"/device-*
+    done
+}
+
 @test "too small a device is an error before the first step; what hy3_plan counts is enough" {
     on_emulated_gpu
     for mb in 1 100 200; do

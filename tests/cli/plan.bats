@@ -48,6 +48,23 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     grep -q "^fits" "$OUT"
 }
 
+@test "bf16 gradients halve what is reduced and the buffers, not a rank's slice" {
+    of() { hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 64 offload=none "${@:2}" |
+        awk -v what="$1" 'index($0, what) == 3 { print $(NF - 1) }'; }
+    for what in "reduce-scatter of gradients" "gradients"; do
+        wide=$(of "$what")
+        narrow=$(of "$what" grad_dtype=bf16)
+        awk -v a="$wide" -v b="$narrow" -v w="$what" 'BEGIN {
+            exit !(w == "gradients" ? a == b : b / a > 0.49 && b / a < 0.52) }' ||
+            fail "$what: $wide and $narrow"
+    done
+    wide=$(of "device, peak")
+    narrow=$(of "device, peak" grad_dtype=bf16)
+    awk -v a="$wide" -v b="$narrow" 'BEGIN { exit !(b < a) }' || fail "peak: $wide and $narrow"
+    run_fails 2 "set zero_stage = 1, 2 or 3" hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED \
+        --ranks 64 offload=none grad_dtype=bf16 zero_stage=0
+}
+
 @test "a run that does not fit is refused with what would" {
     capture hy3_plan "$HY3_SOURCE/etc/full.cfg" $PUBLISHED --ranks 16 --device-memory 80GB \
         --host-memory 2TB

@@ -70,10 +70,31 @@ static void check_scatter(void)
 
     for (int i = 0; i < RANKS * COUNT; i++)
         data[i] = value(rank(), i);
-    hy3_large_reduce_scatter(MPI_COMM_WORLD, data, own, COUNT, &request, "testing");
+    hy3_large_reduce_scatter(MPI_COMM_WORLD, data, own, COUNT, HY3_FP32, &request, "testing");
     hy3_wait(&request, "testing");
     for (int i = 0; i < COUNT; i++)
         same = same && own[i] == sum(rank() * COUNT + i);
+    assert_all(same);
+}
+
+/* Small whole numbers, whose sums are exact in bf16. */
+static void check_narrow_scatter(void)
+{
+    hy3_bf16 data[RANKS * COUNT], own[COUNT];
+    MPI_Request request;
+    bool same = true;
+
+    for (int i = 0; i < RANKS * COUNT; i++)
+        data[i] = hy3_bf16_from_float((float)((rank() + 1) * (i % 7) - 5));
+    hy3_large_reduce_scatter(MPI_COMM_WORLD, data, own, COUNT, HY3_BF16, &request, "testing");
+    hy3_wait(&request, "testing");
+    for (int i = 0; i < COUNT; i++) {
+        int whole = 0;
+
+        for (int r = 0; r < RANKS; r++)
+            whole += (r + 1) * ((rank() * COUNT + i) % 7) - 5;
+        same = same && hy3_float_from_bf16(own[i]) == (float)whole;
+    }
     assert_all(same);
 }
 
@@ -131,6 +152,7 @@ static void gathered_data_are_whole(void **state)
 static void scattered_sums_are_whole(void **state)
 {
     with_each_limit(check_scatter);
+    with_each_limit(check_narrow_scatter);
 }
 
 static void exchanged_elements_arrive(void **state)

@@ -291,6 +291,10 @@ static void offloading_weights_needs_their_division(void **state)
                    "argument 'offload=param': offload = \"param\" moves weights, which needs "
                    "zero_stage = 3, not 2");
     assert_ok(parse(SFT, "zero_stage=2", "offload=optimizer"));
+    assert_message(parse(SFT, "zero_stage=0", "grad_dtype=bf16"),
+                   "argument 'grad_dtype=bf16': grad_dtype = \"bf16\" is for gradients that are "
+                   "sharded; set zero_stage = 1, 2 or 3, or leave it out");
+    assert_ok(parse(SFT, "zero_stage=1", "grad_dtype=bf16"));
     assert_ok(parse(SFT, "zero_stage=3", "expert_parallel_size=auto"));
 }
 

@@ -42,6 +42,8 @@ static const struct task attention = {
 
 static const struct task coded = {
     "8bit", "model.safetensors", {"bf16=true", "logging_steps=1", "optim=adamw_8bit"}};
+static const struct task carried = {
+    "bf16 gradients", "model.safetensors", {"bf16=true", "logging_steps=1", "grad_dtype=bf16"}};
 static const struct task plain = {
     "fp32 moments", "model.safetensors", {"bf16=true", "logging_steps=1"}};
 static const struct task rounded = {
@@ -274,7 +276,7 @@ static void another_layout_continues_with_the_same_numbers(void **state)
     check_elastic(&lora, &one, &four);
 }
 
-static void moments_of_fewer_bytes_continue_bit_for_bit(void **state)
+static void moments_and_gradients_of_fewer_bytes_continue_bit_for_bit(void **state)
 {
     static const struct layout layouts[] = {
         {1, {"zero_stage=3", DIVIDED, "offload=optimizer"}},
@@ -287,14 +289,15 @@ static void moments_of_fewer_bytes_continue_bit_for_bit(void **state)
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
         check_same_bits(&coded, &layouts[i]);
         check_same_bits(&rounded, &layouts[i]);
+        check_same_bits(&carried, &layouts[i]);
     }
 }
 
-/* Runs on from a checkpoint with moments of another format, on another layout. */
+/* Runs on from a checkpoint with moments or gradients of another format, on another layout. */
 static void check_formats(const struct task *task, const struct layout *from,
-                          const struct layout *to, const char *optim)
+                          const struct layout *to, const char *setting)
 {
-    const char *const more[] = {go_on[0], go_on[1], optim, NULL};
+    const char *const more[] = {go_on[0], go_on[1], setting, NULL};
 
     if (from->ranks > hy3_size(MPI_COMM_WORLD) || to->ranks > hy3_size(MPI_COMM_WORLD))
         return;
@@ -312,7 +315,7 @@ static void check_formats(const struct task *task, const struct layout *from,
     }
 }
 
-static void a_run_continues_with_moments_of_another_format(void **state)
+static void a_run_continues_with_moments_and_gradients_of_another_format(void **state)
 {
     static const struct layout one = {1, {"zero_stage=0"}};
     static const struct layout four = {4, {"zero_stage=3", DIVIDED, "expert_parallel_size=2"}};
@@ -323,6 +326,8 @@ static void a_run_continues_with_moments_of_another_format(void **state)
     check_formats(&coded, &one, &four, "optim=adamw_8bit");
     check_formats(&coded, &four, &one, "optim=adamw_bf16");
     check_formats(&rounded, &four, &one, "optim=adamw_8bit");
+    check_formats(&plain, &one, &four, "grad_dtype=bf16");
+    check_formats(&carried, &four, &four, "grad_dtype=fp32");
 }
 
 /* Rows of 128 tokens: an epoch has a full step of 12 and a partial one. */
@@ -564,8 +569,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_layout_continues_bit_for_bit),
         cmocka_unit_test(another_layout_continues_with_the_same_numbers),
-        cmocka_unit_test(moments_of_fewer_bytes_continue_bit_for_bit),
-        cmocka_unit_test(a_run_continues_with_moments_of_another_format),
+        cmocka_unit_test(moments_and_gradients_of_fewer_bytes_continue_bit_for_bit),
+        cmocka_unit_test(a_run_continues_with_moments_and_gradients_of_another_format),
         cmocka_unit_test(a_packed_run_continues_as_others_do),
         cmocka_unit_test(a_damaged_checkpoint_is_skipped),
         cmocka_unit_test(a_checkpoint_of_another_run_is_refused),

@@ -21,10 +21,10 @@ static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *
 }
 
 static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_group *group,
-                                 const float *data, float *own, int64_t count,
+                                 const void *data, void *own, int64_t count, hy3_dtype dtype,
                                  struct hy3_transfer *transfer)
 {
-    hy3_large_reduce_scatter(group->comm, data, own, count, &transfer->request,
+    hy3_large_reduce_scatter(group->comm, data, own, count, dtype, &transfer->request,
                              "summing gradients");
     return HY3_OK;
 }

@@ -195,13 +195,15 @@ static hy3_status all_gather(struct hy3_stream *stream, const struct hy3_group *
 }
 
 static hy3_status reduce_scatter(struct hy3_stream *stream, const struct hy3_group *group,
-                                 const float *data, float *own, int64_t count,
+                                 const void *data, void *own, int64_t count, hy3_dtype dtype,
                                  struct hy3_transfer *transfer)
 {
-    count_sum(group, (double)count * group->size * sizeof *data);
-    dry.counts.scattered += others(group) * (double)count * sizeof *own;
-    return hy3_timeline_begin_transfer(
-        stream, HY3_SUM, group, (double)count * group->size * sizeof *data, &transfer->event);
+    double bytes = (double)count * (double)hy3_dtype_size(dtype);
+
+    count_sum(group, bytes * group->size);
+    dry.counts.scattered += others(group) * bytes;
+    return hy3_timeline_begin_transfer(stream, HY3_SUM, group, bytes * group->size,
+                                       &transfer->event);
 }
 
 static hy3_status finish(struct hy3_stream *stream, struct hy3_transfer *transfer,
