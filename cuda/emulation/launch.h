@@ -210,6 +210,22 @@ template <class T> static inline T atomicAdd(T *p, T value)
     }
 }
 
+static inline uint32_t __float_as_uint(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float __uint_as_float(uint32_t bits)
+{
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 static inline float __fmul_rn(float a, float b)
 {
     return a * b;
