@@ -48,7 +48,7 @@ same_model() { # DIRECTORY …
 @test "moments and gradients of fewer bytes: as on the CPU, and where the state is in host memory" {
     on_emulated_gpu
     for settings in optim=adamw_8bit optim=adamw_bf16 "grad_dtype=bf16 zero_stage=1" \
-        "grad_dtype=bf16 optim=adamw_8bit"; do
+        "grad_dtype=bf16 zero_stage=3 optim=adamw_8bit"; do
         for where in "device=cuda offload=none" "device=cuda offload=optimizer" device=cpu; do
             # shellcheck disable=SC2086 # lists of words
             run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" learning_rate=1e-3 $settings $where \
