@@ -39,7 +39,7 @@ static void reduce(struct hy3_config *c, struct hy3_shape *s)
 {
     double most = flops_per_thread * hy3_threads();
 
-    c->expert_parallel_size = c->gradient_accumulation_steps = 1;
+    c->expert_parallel_size = c->sequence_parallel_size = c->gradient_accumulation_steps = 1;
     c->offload = HY3_OFFLOAD_none;
     s->vocab = s->vocab < VOCABULARY ? s->vocab : VOCABULARY;
     while (step_flops(c, s) > most && s->layers > s->dense_layers + 1)
