@@ -27,8 +27,10 @@ corpus() {
         function word(list, n) { return words[list, draw(n)] }
         BEGIN {
             state = 1000003 * seed
-            lists["who"] = "Ada Boris Chen Dina Emil Fatou Goran Hana Igor Jun Kofi Lena Milo Nia"
-            lists["thing"] = "rope lantern kettle ledger compass drum violin ladder basket anchor"
+            lists["who"] = "Ada Boris Chen Dina Emil Fatou Goran Hana Igor Jun Kofi Lena Milo " \
+                "Nia Omar Petra"
+            lists["thing"] = "rope lantern kettle ledger compass drum violin ladder basket " \
+                "anchor map key"
             lists["place"] = "harbour attic chapel market tower cellar bakery mill library garden"
             lists["day"] = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
             for (l in lists) {
