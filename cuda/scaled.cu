@@ -3,23 +3,40 @@
 #include "cuda/cuda.h"
 
 #include <float.h>
+#include <string.h>
 
 enum { THREADS = 256, EACH = 16 }; /* of a block; elements of a thread */
+
+HY3_DEVICE float float_of(uint32_t bits)
+{
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+HY3_DEVICE uint32_t bits_of(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
 
 /* The same bits as base/dtype.h. */
 HY3_DEVICE float from_fp8(uint8_t x)
 {
-    float magnitude = __uint_as_float((uint32_t)(x & 0x7f) << 20) * 0x1p120f;
+    float magnitude = float_of((uint32_t)(x & 0x7f) << 20) * 0x1p120f;
 
-    return __uint_as_float((uint32_t)(x & 0x80) << 24 | __float_as_uint(magnitude));
+    return float_of((uint32_t)(x & 0x80) << 24 | bits_of(magnitude));
 }
 
 HY3_DEVICE uint8_t to_fp8(float x)
 {
     const float steps = 0x1p14f;
-    uint32_t bits = __float_as_uint(x), rest = bits & 0x7fffffff;
+    uint32_t bits = bits_of(x), rest = bits & 0x7fffffff;
     uint32_t normal = ((rest + 0x7ffff + (rest >> 20 & 1)) >> 20) - (120 << 3);
-    uint32_t small = __float_as_uint(__uint_as_float(rest) + steps) - __float_as_uint(steps);
+    uint32_t small = bits_of(float_of(rest) + steps) - bits_of(steps);
     uint32_t code = rest < 0x3c800000 ? small : normal;
 
     return (uint8_t)((bits >> 24 & 0x80) | (code > 0x7e ? 0x7e : code));

@@ -293,8 +293,8 @@ void hy3_store_release(struct hy3_store *store, int unit)
     struct unit *u = unit_at(store, unit);
 
     HY3_ASSERT(u->whole);
-    if ((!u->divides_weight && !u->packed) || is_used_soon(store, unit))
-        return;
+    if (u->divides_weight ? is_used_soon(store, unit) : !u->packed)
+        return; /* what is expanded of a whole image is nothing to gather */
     hy3_pool_give(&store->pool, u->whole);
     u->whole = NULL;
 }

@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-enum { ELEMENTS = 8 << 20 }; /* at a time, if that is not less than a row of blocks */
+enum { ELEMENTS = 2 << 20 }; /* at a time, if that is not less than a row of blocks */
 
 /* Some rows of a matrix of the tensor. */
 struct rows {
