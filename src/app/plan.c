@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/zigzag.h"
 #include "ckpt/state/state.h"
+#include "optim/moment_copy.h"
 
 #include <math.h>
 
@@ -113,6 +114,19 @@ static hy3_status rehearse(struct hy3_rehearsal *r, const struct hy3_plan_option
     return HY3_OK;
 }
 
+/* Of the state of a tensor, with save_async: masters in fp32, moments as they are. */
+static double copied_bytes(const struct hy3_rehearsal *r, const struct hy3_param *p)
+{
+    enum hy3_moment_format chosen = hy3_module_options_optimizer(r->config).moments;
+    struct hy3_span share;
+
+    if (!p->trainable)
+        return 0;
+    share = hy3_store_share(r->model.store, p);
+    return (double)((size_t)share.count * sizeof(float) +
+                    2 * hy3_moment_copy_bytes(hy3_moment_format(chosen, p->count), share));
+}
+
 static void measure_disk(const struct hy3_rehearsal *r, struct hy3_plan *plan)
 {
     const struct hy3_params *params = r->model.params;
@@ -121,12 +135,8 @@ static void measure_disk(const struct hy3_rehearsal *r, struct hy3_plan *plan)
     plan->trained = (double)hy3_params_trained(params);
     plan->checkpoint = hy3_state_bytes(params);
     plan->model = hy3_save_bytes(params, r->config->bf16 ? HY3_BF16 : HY3_FP32);
-    for (int i = 0; r->config->save_async && i < params->count; i++) {
-        const struct hy3_param *p = &params->params[i];
-
-        if (p->trainable)
-            plan->saving += 12.0 * (double)hy3_store_share(r->model.store, p).count;
-    }
+    for (int i = 0; r->config->save_async && i < params->count; i++)
+        plan->saving += copied_bytes(r, &params->params[i]);
 }
 
 /* Device memory that a GPU's kernels allocate, in slots that grow (cuda/cuda.h): 4.25 workspaces of

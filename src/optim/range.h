@@ -9,6 +9,12 @@
  * weights differ most from each other. */
 enum { HY3_MOMENTS_LEAST = 4096 };
 
+/* The format of the moments of a tensor with so many elements, where `chosen` is asked for. */
+static inline enum hy3_moment_format hy3_moment_format(enum hy3_moment_format chosen, int64_t count)
+{
+    return count < HY3_MOMENTS_LEAST ? HY3_MOMENTS_FP32 : chosen;
+}
+
 struct hy3_range {
     const char *name;  /* of the tensor, for messages; kept until hy3_optimizer_free */
     void *weight;      /* [count]; kept */

@@ -26,8 +26,7 @@ static struct hy3_range range_of(const struct hy3_sharded_optimizer *o, int inde
                               .decay = p->decay,
                               .rate = p->part == HY3_LORA_B ? options->b_rate : 1,
                               .norm = norm,
-                              .moments = p->count < HY3_MOMENTS_LEAST ? HY3_MOMENTS_FP32
-                                                                      : options->moments,
+                              .moments = hy3_moment_format(options->moments, p->count),
                               .tensor = index,
                               .first = own->span.first};
 }

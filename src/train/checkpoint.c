@@ -3,6 +3,7 @@
 #include "train/checkpoint.h"
 
 #include "app/identity.h"
+#include "app/module_options.h"
 #include "app/save.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include "comm/abort.h"
 #include "comm/agree.h"
 #include "comm/comm.h"
+#include "optim/moment_copy.h"
 #include "train/differences.h"
 #include "train/previous.h"
 
@@ -18,8 +20,9 @@
 
 /* A copy of this rank's share of a trained tensor. */
 struct copy {
-    struct hy3_span span;      /* empty: the tensor is frozen */
-    float *values[HY3_FIELDS]; /* [span.count] */
+    struct hy3_span span; /* empty: the tensor is frozen */
+    float *masters;       /* [span.count] */
+    struct hy3_moment_copy moments[2];
 };
 
 struct hy3_checkpoints {
@@ -31,6 +34,7 @@ struct hy3_checkpoints {
     MPI_Comm comm, saving; /* of the training thread; of the saving one */
     bool async;
     struct copy *copies; /* [params->count], with save_async */
+    float *piece;        /* [HY3_MOMENT_COPY_PIECE], the same */
     pthread_t thread;
     bool is_running; /* the thread */
     bool has_state;  /* of the checkpoint being saved: it can be continued */
@@ -51,16 +55,20 @@ static hy3_status path_of(const struct hy3_checkpoints *c, int64_t step, const c
 static hy3_status copy_tensors(struct hy3_checkpoints *c)
 {
     const struct hy3_params *params = c->model->params;
+    enum hy3_moment_format chosen = hy3_module_options_optimizer(c->config).moments;
 
     HY3_TRY(hy3_alloc(&c->copies, (size_t)params->count, sizeof *c->copies));
+    HY3_TRY(hy3_alloc(&c->piece, HY3_MOMENT_COPY_PIECE, sizeof *c->piece));
     for (int i = 0; i < params->count; i++) {
         struct copy *copy = &c->copies[i];
 
         if (!params->params[i].trainable)
             continue;
         copy->span = hy3_store_share(c->model->store, &params->params[i]);
-        for (int f = 0; f < HY3_FIELDS; f++)
-            HY3_TRY(hy3_alloc(&copy->values[f], (size_t)copy->span.count, sizeof(float)));
+        HY3_TRY(hy3_alloc(&copy->masters, (size_t)copy->span.count, sizeof *copy->masters));
+        for (int m = 0; m < 2; m++)
+            HY3_TRY(hy3_moment_copy_open(hy3_moment_format(chosen, params->params[i].count), m == 0,
+                                         copy->span, &copy->moments[m]));
     }
     return HY3_OK;
 }
@@ -114,10 +122,13 @@ void hy3_checkpoints_close(struct hy3_checkpoints *c)
         return;
     if (c->is_running)
         pthread_join(c->thread, NULL);
-    for (int i = 0; c->copies && i < c->model->params->count; i++)
-        for (int f = 0; f < HY3_FIELDS; f++)
-            hy3_free(c->copies[i].values[f]);
+    for (int i = 0; c->copies && i < c->model->params->count; i++) {
+        hy3_free(c->copies[i].masters);
+        for (int m = 0; m < 2; m++)
+            hy3_moment_copy_close(&c->copies[i].moments[m]);
+    }
     hy3_free(c->copies);
+    hy3_free(c->piece);
     hy3_free(c->configuration);
     MPI_Comm_free(&c->saving);
     hy3_free(c);
@@ -129,8 +140,11 @@ static hy3_status get_copy(void *of, enum hy3_field field, const struct hy3_para
     const struct hy3_checkpoints *c = of;
     const struct copy *copy = &c->copies[param - c->model->params->params];
 
-    memcpy(out, copy->values[field] + span.first - copy->span.first,
-           (size_t)span.count * sizeof *out);
+    if (field == HY3_MASTER)
+        memcpy(out, copy->masters + span.first - copy->span.first,
+               (size_t)span.count * sizeof *out);
+    else
+        hy3_moment_copy_get(&copy->moments[field == HY3_ADAM_V], span, out);
     return HY3_OK;
 }
 
@@ -256,14 +270,32 @@ static hy3_status create_directory(const struct hy3_checkpoints *c, const char *
     return hy3_directory_create_new(part, c->config->private_files);
 }
 
+static hy3_status copy_moment(struct hy3_checkpoints *c, const struct hy3_param *param,
+                              enum hy3_field field, struct hy3_moment_copy *copy)
+{
+    struct hy3_values from = hy3_sharded_optimizer_values(c->optimizer);
+    struct hy3_span piece;
+
+    for (int64_t at = copy->span.first; at < hy3_span_end(copy->span); at = hy3_span_end(piece)) {
+        piece = hy3_moment_copy_piece(copy, at);
+        HY3_TRY(from.get(from.of, field, param, piece, c->piece));
+        hy3_moment_copy_put(copy, piece, c->piece);
+    }
+    return HY3_OK;
+}
+
 static hy3_status copy_all(struct hy3_checkpoints *c)
 {
     struct hy3_values from = hy3_sharded_optimizer_values(c->optimizer);
 
-    for (int i = 0; i < c->model->params->count; i++)
-        for (int f = 0; f < HY3_FIELDS; f++)
-            HY3_TRY(from.get(from.of, f, &c->model->params->params[i], c->copies[i].span,
-                             c->copies[i].values[f]));
+    for (int i = 0; i < c->model->params->count; i++) {
+        const struct hy3_param *param = &c->model->params->params[i];
+        struct copy *copy = &c->copies[i];
+
+        HY3_TRY(from.get(from.of, HY3_MASTER, param, copy->span, copy->masters));
+        HY3_TRY(copy_moment(c, param, HY3_ADAM_M, &copy->moments[0]));
+        HY3_TRY(copy_moment(c, param, HY3_ADAM_V, &copy->moments[1]));
+    }
     return HY3_OK;
 }
 

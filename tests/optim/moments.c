@@ -7,6 +7,7 @@
 #include "backend/mirror.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "optim/moment_copy.h"
 #include "optim/optimizer.h"
 #include "support/golden.h"
 
@@ -370,6 +371,50 @@ static void bf16_moments_keep_the_average(void **state)
     hy3_optimizer_free(o);
 }
 
+/* Numbers that a moment of the format gave: of a tensor whose rank begins and ends in a block. */
+static void a_copy_gives_the_numbers_it_was_given(void **state)
+{
+    static float x[MOST], out[MOST];
+    const struct hy3_span spans[] = {{0, MOST},  {100, 3000}, {256, 512},
+                                     {300, 100}, {511, 2},    {7, 0}};
+
+    (void)state;
+    for (int format = HY3_MOMENTS_FP32; format <= HY3_MOMENTS_8BIT; format++)
+        for (int first = 0; first < 2; first++) {
+            uint8_t codes[HY3_MOMENT_BLOCK];
+
+            for (int64_t i = 0; i < MOST; i++) {
+                x[i] = gradient(i + 1, 1, 9);
+                x[i] = hy3_float_from_bf16(hy3_bf16_from_float(first ? x[i] : fabsf(x[i])));
+            }
+            for (int64_t i = 0; format == HY3_MOMENTS_8BIT && i < MOST; i += HY3_MOMENT_BLOCK) {
+                const struct hy3_moment_book *book = hy3_moment_book(first);
+
+                hy3_moments_decode(book, codes,
+                                   hy3_moments_encode(book, x + i, HY3_MOMENT_BLOCK, codes),
+                                   HY3_MOMENT_BLOCK, x + i);
+            }
+            for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+                struct hy3_span span = spans[i], piece;
+                struct hy3_moment_copy copy;
+
+                assert_ok(hy3_moment_copy_open(format, first, span, &copy));
+                for (int64_t at = span.first; at < hy3_span_end(span); at = hy3_span_end(piece)) {
+                    piece = hy3_moment_copy_piece(&copy, at);
+                    hy3_moment_copy_put(&copy, piece, x + piece.first);
+                }
+                for (int64_t at = 0; at < span.count; at += 333) { /* as a file wants them */
+                    piece = hy3_span_piece(span, at, 333);
+                    hy3_moment_copy_get(&copy, piece, out);
+                    assert_memory_equal(out, x + piece.first, (size_t)piece.count * sizeof *x);
+                }
+                if (format == HY3_MOMENTS_8BIT && span.count == MOST)
+                    assert_int_equal(hy3_moment_copy_bytes(format, span), MOST + MOST / 64);
+                hy3_moment_copy_close(&copy);
+            }
+        }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +426,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_resumed_run_has_the_same_bits),
         cmocka_unit_test(parts_of_a_block_give_the_codes_of_the_whole),
         cmocka_unit_test(state_is_as_small_as_it_says),
+        cmocka_unit_test(a_copy_gives_the_numbers_it_was_given),
         cmocka_unit_test(bf16_moments_keep_the_average),
     };
 

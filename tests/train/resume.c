@@ -41,13 +41,17 @@ static const struct task attention = {
     "attention", "model.safetensors", {"bf16=true", "finetuning_type=attention"}};
 
 static const struct task coded = {
-    "8bit", "model.safetensors", {"bf16=true", "logging_steps=1", "optim=adamw_8bit"}};
+    "8bit",
+    "model.safetensors",
+    {"bf16=true", "logging_steps=1", "optim=adamw_8bit", "save_async=true"}};
 static const struct task carried = {
     "bf16 gradients", "model.safetensors", {"bf16=true", "logging_steps=1", "grad_dtype=bf16"}};
 static const struct task plain = {
     "fp32 moments", "model.safetensors", {"bf16=true", "logging_steps=1"}};
 static const struct task rounded = {
-    "bf16 moments", "model.safetensors", {"bf16=true", "logging_steps=1", "optim=adamw_bf16"}};
+    "bf16 moments",
+    "model.safetensors",
+    {"bf16=true", "logging_steps=1", "optim=adamw_bf16", "save_async=true"}};
 
 static const char *path_of(const char *name, const char *below)
 {
