@@ -25,6 +25,11 @@ PUBLISHED="--shape $HY3_SOURCE/etc/hy3_295b.json"
     [ "$status" -eq 1 ] || fail "$(shown)"
 }
 
+@test "the comments of the configurations for a number of GPUs are what hy3_plan says" {
+    run_ok bash "$HY3_SOURCE/benchmarks/plans.sh" "$HY3_BUILD" --check
+    ! grep -q "does not fit" "$HY3_SOURCE"/etc/*.cfg
+}
+
 @test "the configurations of the 30B model fit on one GPU and on eight" {
     local model=(--shape "$HY3_SOURCE/etc/hy_mt2_30b.json" --device-memory 80GB)
 
