@@ -29,7 +29,8 @@ row() {
 echo "| run | GB | micro-batch | update | step | weights, gradients | exchange | copies" \
     "| tokens/s per GPU |"
 echo "|---|---|---|---|---|---|---|---|---|"
-row "LoRA, 8 GPUs, etc/lora.cfg, groups of 8" lora.cfg 8 expert_parallel_size=8
+row "LoRA, 8 GPUs of 80 GB, etc/lora.cfg, groups of 8" lora.cfg 8 --device-memory 80GB \
+    expert_parallel_size=8
 row "LoRA, 16, offload=none, groups of 8" lora.cfg 16 offload=none expert_parallel_size=8
 row "full, 32, etc/full.cfg, groups of 8" full.cfg 32 expert_parallel_size=8
 row "full, 32, offload=optimizer, groups of 8" full.cfg 32 offload=optimizer expert_parallel_size=8
