@@ -38,9 +38,9 @@ static hy3_status predict(const struct hy3_config *config, const struct hy3_load
 {
     const struct hy3_plan_options options = {
         .rates = &time->rates, .imbalance = HY3_PLAN_IMBALANCE, .profile = config->profile};
-    double items =
-        (double)(config->per_device_train_batch_size * config->gradient_accumulation_steps *
-                 model->layout.world.size / model->layout.sequence.size * time->steps);
+    int64_t groups = model->layout.world.size / model->layout.sequence.size;
+    double items = (double)(config->per_device_train_batch_size *
+                            config->gradient_accumulation_steps * groups * time->steps);
 
     return hy3_run_plan(config, model, (int64_t)fmax(1, round(time->tokens / items)), options,
                         plan);

@@ -21,8 +21,8 @@ static const char *const headings[FINDINGS] = {
     "present twice",
     "not in the shard of the index",
     "F8_E4M3 without scales",
-    "F8_E4M3 in a multi-token-prediction layer, which the saved model could not have: train an "
-    "adapter, or on the bf16 publication"};
+    ("F8_E4M3 in a multi-token-prediction layer, which the saved model could not have: train an "
+     "adapter, or on the bf16 publication")};
 
 /* What an entry of the index was seen to be. */
 enum { FOUND = 1, CODES };
