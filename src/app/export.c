@@ -149,6 +149,7 @@ static hy3_status open_run(struct export *e)
     HY3_TRY(hy3_config_parse(&e->config, e->comm, e->options->base ? 3 : 2, argv, "", &finished));
     HY3_AGREE(e->comm, hy3_module_options_model(&e->config, &options), "reading the configuration");
     options.expert_parallel_size = 1;
+    options.sequence_parallel_size = 1;
     options.zero_group_size = 0;
     options.device = "cpu";
     if (options.training == HY3_TRAIN_ADAPTER) /* its rank and targets */

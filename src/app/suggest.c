@@ -44,7 +44,8 @@ static bool is_set(const struct hy3_config *c, const struct hy3_config *as, enum
     case STAGE:
         return c->zero_stage == as->zero_stage;
     case OFFLOAD:
-        return c->offload == as->offload;
+        return c->offload == as->offload &&
+               (c->offload_ratio >= as->offload_ratio && c->offload_ratio <= as->offload_ratio);
     case RECOMPUTE:
         return c->recompute == as->recompute && c->offload_activations == as->offload_activations;
     default:
@@ -52,12 +53,14 @@ static bool is_set(const struct hy3_config *c, const struct hy3_config *as, enum
     }
 }
 
-/* Samples of a step that a rank, or a group that shares them, takes in the global batch of `as`. */
+/* Samples of a step that a rank, or a group that shares them, takes in the global batch of `as`; 0:
+ * it cannot be. */
 static int64_t samples_of(const struct hy3_config *c, const struct hy3_config *as)
 {
     int64_t samples = as->per_device_train_batch_size * as->gradient_accumulation_steps;
 
-    return samples * c->sequence_parallel_size / as->sequence_parallel_size;
+    samples *= c->sequence_parallel_size;
+    return samples % as->sequence_parallel_size == 0 ? samples / as->sequence_parallel_size : 0;
 }
 
 /* Leaves the global batch as it is; 0 steps of accumulation: it cannot be. */
@@ -87,6 +90,7 @@ static void set(struct hy3_config *c, const struct hy3_config *as, enum setting 
         break;
     case OFFLOAD:
         c->offload = as->offload;
+        c->offload_ratio = as->offload_ratio;
         break;
     case RECOMPUTE:
         c->recompute = as->recompute;
@@ -170,6 +174,7 @@ static hy3_status try_layouts(struct search *s, struct hy3_config c)
         if (!hy3_expert_group_divides(P, s->options->ranks, s->shape->experts))
             continue;
         c.expert_parallel_size = P;
+        c.offload_ratio = 1;
         for (c.zero_stage = 0; c.zero_stage <= 3; c.zero_stage++) {
             c.offload = HY3_OFFLOAD_none;
             HY3_TRY(try(s, &c, &fits));
@@ -279,7 +284,8 @@ static void print_changes(const struct search *s, const struct hy3_config *c)
     if (!is_set(c, s->config, STAGE))
         printf(" zero_stage=%lld", (long long)c->zero_stage);
     if (!is_set(c, s->config, OFFLOAD))
-        printf(" offload=%s", hy3_config_word(c, "offload"));
+        printf(" offload=%s%s", hy3_config_word(c, "offload"),
+               s->config->offload_ratio < 1 ? " offload_ratio=1" : "");
     if (!is_set(c, s->config, RECOMPUTE))
         printf(" recompute=%s offload_activations=%s", hy3_config_word(c, "recompute"),
                c->offload_activations ? "true" : "false");

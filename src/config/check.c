@@ -280,8 +280,10 @@ static void check_layers(const struct check *c)
 
 static bool moves_weights_without_stage(const struct hy3_config *config)
 {
-    return (config->offload == HY3_OFFLOAD_param || config->offload == HY3_OFFLOAD_full) &&
-           config->zero_stage != 3;
+    bool moves = config->offload == HY3_OFFLOAD_param ||
+                 (config->offload == HY3_OFFLOAD_full && config->offload_ratio > 0.5);
+
+    return moves && config->zero_stage != 3;
 }
 
 static bool has_idle_offload_dir(const struct hy3_config *config)
@@ -309,6 +311,10 @@ static void check_recompute(const struct check *c)
         hy3_problem(c->problems, where(c, "recompute"),
                     "recompute = \"selective\" has no effect without gradient_checkpointing; leave "
                     "one of them out");
+    if (config->offload_activations && config->device == HY3_DEVICE_cpu)
+        hy3_log(HY3_LOG_WARN,
+                "offload_activations saves no memory with device = \"cpu\", whose "
+                "memory is the host's");
     if (config->offload_activations && keeps_all)
         hy3_problem(c->problems, where(c, "offload_activations"),
                     "offload_activations moves what gradient_checkpointing keeps, a layer's input; "
@@ -334,7 +340,10 @@ static void check_parallel(const struct check *c)
         hy3_problem(c->problems, where(c, "offload_dir"),
                     "offload_dir has no effect with offload = \"none\"; set offload, or leave it "
                     "out");
-    if (has_idle_offload_ratio(config))
+    if (config->offload != HY3_OFFLOAD_none && config->offload_ratio <= 0)
+        hy3_problem(c->problems, where(c, "offload_ratio"),
+                    "offload_ratio = 0 moves nothing; set offload = \"none\", or a ratio above 0");
+    else if (has_idle_offload_ratio(config))
         hy3_problem(c->problems, where(c, "offload_ratio"),
                     "offload_ratio has no effect with offload = \"%s\"%s; leave it out",
                     hy3_config_word(config, "offload"),

@@ -8,12 +8,12 @@
 #include <math.h>
 
 /* The first layer whose output is not finite. */
-static hy3_status find_bad_layer(const struct hy3_head_use *u, int *layer)
+static hy3_status find_bad_layer(const struct hy3_head_use *u, struct hy3_pass_result *result)
 {
     const struct hy3_head *h = &u->head;
     int64_t i;
 
-    for (i = 0; i <= h->shape->layers; i++) {
+    for (i = u->first; i <= h->shape->layers; i++) {
         double *sum = (double *)(void *)h->buffers.logits, value = 0;
 
         HY3_TRY(h->backend->kernels.square_sum(
@@ -26,7 +26,8 @@ static hy3_status find_bad_layer(const struct hy3_head_use *u, int *layer)
         if (!isfinite(value))
             break;
     }
-    *layer = (int)i - 1;
+    result->bad_layer = (int)i - 1;
+    result->is_earlier = i > 0 && i == u->first;
     return HY3_OK;
 }
 
@@ -56,7 +57,7 @@ static hy3_status collect_loss(const struct hy3_head_use *u, struct hy3_pass_res
             token_loss[token] = u->host_loss[i];
     }
     if (result->bad_sample >= 0)
-        HY3_TRY(find_bad_layer(u, &result->bad_layer));
+        HY3_TRY(find_bad_layer(u, result));
     return HY3_OK;
 }
 

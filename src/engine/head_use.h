@@ -12,6 +12,7 @@ struct hy3_pass_result {
     int64_t labels;
     int64_t bad_sample; /* dataset index of the first sample with a non-finite loss; -1: none */
     int bad_layer; /* first layer whose output is not finite, -1: the embedding, layers: the head */
+    bool is_earlier; /* or one before it, whose output has left the device (engine/spill.h) */
 };
 
 /* The arguments of one use of the head, over one micro-batch. */
@@ -21,6 +22,7 @@ struct hy3_head_use {
     const struct hy3_inputs *inputs;
     const struct hy3_stream_buffers *stream;
     float *host_loss; /* HOST [T] */
+    int first;        /* of stream->x that is still there */
     const struct hy3_probe *probe;
     struct hy3_head head; /* backend, stream, smoothing and buffers are set */
 };

@@ -360,6 +360,14 @@ static hy3_status forward_layers(struct hy3_pass *p, const struct hy3_batch *bat
     return HY3_OK;
 }
 
+/* The first of the layers' inputs that is still on the device after the forward pass. */
+static int first_input(const struct hy3_pass *p)
+{
+    int first = (int)p->shape->layers + 1 - HY3_SPILL_SLOTS;
+
+    return p->options.spill && first > 0 ? first : 0;
+}
+
 static hy3_status head_part(struct hy3_pass *p, const struct hy3_batch *batch, bool training,
                             struct hy3_pass_result *result)
 {
@@ -370,6 +378,7 @@ static hy3_status head_part(struct hy3_pass *p, const struct hy3_batch *batch, b
                                .inputs = &p->inputs,
                                .stream = &p->buffers,
                                .host_loss = p->host_loss,
+                               .first = first_input(p),
                                .probe = p->probe,
                                .head = {.backend = p->backend,
                                         .stream = p->stream,

@@ -31,6 +31,7 @@ struct hy3_optimizer {
     bool is_staging;                 /* some range is updated through stages */
     struct stage stages[STAGES];
     struct hy3_event *begun;
+    bool is_ready; /* hy3_optimizer_ready was called for the coming update */
 };
 
 static bool is_split(const struct hy3_range *range)
@@ -309,11 +310,20 @@ static hy3_status order_stages(struct hy3_optimizer *o, struct hy3_stream *strea
     return HY3_OK;
 }
 
+hy3_status hy3_optimizer_ready(struct hy3_optimizer *o, struct hy3_stream *stream)
+{
+    if (!o->is_ready)
+        HY3_TRY(order_stages(o, stream, true));
+    o->is_ready = true;
+    return HY3_OK;
+}
+
 hy3_status hy3_optimizer_step(struct hy3_optimizer *o, struct hy3_stream *stream, int64_t step,
                               double learning_rate, double grad_scale)
 {
     hy3_moments_updated(&o->moments);
-    HY3_TRY(order_stages(o, stream, true));
+    HY3_TRY(hy3_optimizer_ready(o, stream));
+    o->is_ready = false;
     for (int i = 0; i < o->count; i++) {
         const struct hy3_range *range = &o->ranges[i];
         struct hy3_adamw a = update_of(o, range, step, learning_rate, grad_scale);

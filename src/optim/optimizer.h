@@ -43,6 +43,10 @@ size_t hy3_optimizer_bytes(const struct hy3_optimizer *optimizer);
 hy3_status hy3_optimizer_square_sums(struct hy3_optimizer *optimizer, struct hy3_stream *stream,
                                      const double **sums);
 
+/* Local. The gradients are there: copies of the coming update wait for what the stream has been
+ * given so far, and not for what follows. hy3_optimizer_step does it where it was not done. */
+hy3_status hy3_optimizer_ready(struct hy3_optimizer *optimizer, struct hy3_stream *stream);
+
 /* Local. One update. step: from 1. grad_scale: factor on every gradient (normalisation and
  * clipping). */
 hy3_status hy3_optimizer_step(struct hy3_optimizer *optimizer, struct hy3_stream *stream,

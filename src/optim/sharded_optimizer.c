@@ -136,6 +136,9 @@ static hy3_status update(struct hy3_sharded_optimizer *o, struct hy3_stream *str
 {
     for (int part = 0; part < PARTS; part++)
         if (o->parts[part])
+            HY3_TRY(hy3_optimizer_ready(o->parts[part], stream));
+    for (int part = 0; part < PARTS; part++)
+        if (o->parts[part])
             HY3_TRY(hy3_optimizer_step(o->parts[part], stream, step, learning_rate, scale));
     return o->backend->device.synchronize(stream);
 }

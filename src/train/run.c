@@ -141,6 +141,11 @@ static void announce(const struct hy3_run *run)
                 b->parts);
     hy3_run_data_announce(&run->data);
     announce_intervals(run);
+    if (c->base_dtype == HY3_BASE_fp8 && hy3_module_options_training(c) != HY3_TRAIN_ADAPTER)
+        hy3_log(HY3_LOG_WARN,
+                "base_dtype = fp8: the model that this run writes has its frozen "
+                "layers in the precision of 8 bits; hy3_export takes them from the "
+                "base instead");
     if (trained != total)
         hy3_log(HY3_LOG_INFO,
                 "finetuning_type %s: %.4g M trainable parameters, %.3g%% of the model",

@@ -36,7 +36,8 @@ static hy3_status check_loss(const struct hy3_run *run, const struct hy3_pass_re
     else if (result->bad_layer >= run->model.shape.layers)
         snprintf(layer, sizeof layer, "the head");
     else
-        snprintf(layer, sizeof layer, "layer %d", result->bad_layer);
+        snprintf(layer, sizeof layer, "layer %d%s", result->bad_layer,
+                 result->is_earlier ? " or before" : "");
     HY3_FAIL(HY3_EDIVERGED,
              "step %lld: the loss is not finite; first in the output of %s, sample %s; "
              "no weight was changed by this step. Lower learning_rate or max_grad_norm, or "

@@ -126,4 +126,11 @@ make_deep_model() {
     run_fails 2 'offload_ratio has no effect with offload = "auto", which finds it' \
         hy3_sft "$CFG" device=cpu offload=auto offload_ratio=0.5
     run_fails 2 "offload_ratio" hy3_sft "$CFG" device=cpu offload=param offload_ratio=1.5
+    run_fails 2 "offload_ratio = 0 moves nothing" hy3_sft "$CFG" device=cpu offload=param \
+        offload_ratio=0
+    run_fails 2 "moves weights, which needs zero_stage = 3" hy3_sft "$CFG" device=cpu \
+        zero_stage=2 offload=full offload_ratio=0.6
+    run_ok hy3_sft "$CFG" device=cpu zero_stage=2 offload=full offload_ratio=0.3 max_steps=1 \
+        offload_activations=true
+    grep -q "offload_activations saves no memory" "$ERR" || fail "$(shown)"
 }

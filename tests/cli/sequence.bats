@@ -33,6 +33,7 @@ number() { # KEY STEP: of the log
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=2 save_steps=2 sequence_parallel_size=2
     run_ok "$MPIEXEC" -n 2 hy3_sft "$CFG" per_device_train_batch_size=1
     grep -q "step 2" "$ERR" || fail "$(shown)"
+    run_ok hy3_export "$OUTPUT/checkpoint-2" exported # one process
     [ "$(wc -l <"$OUTPUT/train_log.jsonl")" -eq 4 ] || fail "$(cat "$OUTPUT/train_log.jsonl")"
     run_fails 2 "global batch" "$MPIEXEC" -n 2 hy3_sft "$CFG" max_steps=6 sequence_parallel_size=2 \
         per_device_train_batch_size=1

@@ -313,7 +313,7 @@ static void check_formats(const struct task *task, const struct layout *from,
         json_t *y = hy3_test_logged(path_of("cut", ""), i);
 
         hy3_assert_within("loss", fabs(hy3_json_number(x, "loss") - hy3_json_number(y, "loss")),
-                          i < MIDDLE ? 0 : 2e-2);
+                          i < MIDDLE ? 0 : 4e-2); /* bf16 moments are rounded at random */
         json_decref(x);
         json_decref(y);
     }

@@ -222,22 +222,50 @@ static size_t largest_slab(const struct hy3_state *state)
     return (size_t)most;
 }
 
+/* By tensor, field and place. */
+static int compare_slabs(const void *a, const void *b)
+{
+    const struct hy3_state_slab *x = *(const struct hy3_state_slab *const *)a;
+    const struct hy3_state_slab *y = *(const struct hy3_state_slab *const *)b;
+    const uint64_t keys[][2] = {{x->tensor, y->tensor}, {x->field, y->field}, {x->first, y->first}};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i][0] != keys[i][1])
+            return keys[i][0] < keys[i][1] ? -1 : 1;
+    return 0;
+}
+
+/* The slabs as they follow each other in their tensors: what takes values in blocks gets the parts
+ * of one together. [slab_count], the caller's. */
+static hy3_status sort_slabs(const struct hy3_state *state, const struct hy3_state_slab ***out)
+{
+    size_t count = (size_t)state->index.slab_count;
+
+    HY3_TRY(hy3_alloc(out, count, sizeof(void *)));
+    for (size_t i = 0; i < count; i++)
+        (*out)[i] = &state->index.slabs[i];
+    qsort((void *)*out, count, sizeof(void *), compare_slabs);
+    return HY3_OK;
+}
+
 hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params *params,
                           struct hy3_values values)
 {
     hy3_status status = HY3_OK;
     const struct hy3_param **by_number = NULL;
+    const struct hy3_state_slab **sorted = NULL;
     float *read = NULL;
 
     HY3_TRY_DONE(hy3_state_matches(state, params));
     HY3_TRY_DONE(hy3_alloc(&read, largest_slab(state), sizeof *read));
+    HY3_TRY_DONE(sort_slabs(state, &sorted));
     HY3_TRY_DONE(hy3_alloc(&by_number, (size_t)state->index.tensor_count, sizeof(void *)));
     for (int i = 0; i < params->count; i++)
         if (params->params[i].trainable)
             by_number[find(state, params->params[i].name) - state->index.tensors] =
                 &params->params[i];
     for (int64_t i = 0; i < state->index.slab_count; i++) {
-        const struct hy3_state_slab *slab = &state->index.slabs[i];
+        const struct hy3_state_slab *slab = sorted[i];
         const struct hy3_param *p = by_number[slab->tensor];
         struct hy3_span whole = {(int64_t)slab->first, (int64_t)slab->count};
         struct hy3_span part = hy3_span_intersect(values.kept(values.of, p), whole);
@@ -250,7 +278,8 @@ hy3_status hy3_state_load(const struct hy3_state *state, const struct hy3_params
                                 read + part.first - whole.first));
     }
 done:
-    hy3_free(by_number);
+    hy3_free((void *)by_number);
+    hy3_free((void *)sorted);
     hy3_free(read);
     return status;
 }
