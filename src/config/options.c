@@ -265,7 +265,7 @@ const struct hy3_option hy3_options[] = {
     AUTO_COUNT(zero_group_size, 65536, ALL, NULL, FREE,
          "ranks that zero_stage shards over; auto: all up to 64, of more the largest divisor from 32 to 64"),
     CHOICE(grad_dtype, HY3_GRAD_DTYPES, ALL, NULL, MAY_CHANGE,
-         "precision in which gradients travel to the ranks that update (zero_stage 1 to 3); they are summed up in fp32 there"),
+         "precision in which gradients travel to the ranks that update (zero_stage 1 to 3); summed up in fp32 there"),
     CHOICE(offload, HY3_OFFLOADS, ALL, NULL, FREE,
          "what to keep in host memory: optimizer state, weights (zero_stage 3), both, or what does not fit the GPUs"),
     REAL(offload_ratio, 1, 0, 1, ALL, NULL, FREE,
