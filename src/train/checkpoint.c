@@ -34,7 +34,7 @@ struct hy3_checkpoints {
     MPI_Comm comm, saving; /* of the training thread; of the saving one */
     bool async;
     struct copy *copies; /* [params->count], with save_async */
-    float *piece;        /* [HY3_MOMENT_COPY_PIECE], the same */
+    float *piece;        /* [HY3_MOMENT_COPY_PIECE], where moments are not fp32 */
     pthread_t thread;
     bool is_running; /* the thread */
     bool has_state;  /* of the checkpoint being saved: it can be continued */
@@ -58,7 +58,8 @@ static hy3_status copy_tensors(struct hy3_checkpoints *c)
     enum hy3_moment_format chosen = hy3_module_options_optimizer(c->config).moments;
 
     HY3_TRY(hy3_alloc(&c->copies, (size_t)params->count, sizeof *c->copies));
-    HY3_TRY(hy3_alloc(&c->piece, HY3_MOMENT_COPY_PIECE, sizeof *c->piece));
+    if (chosen != HY3_MOMENTS_FP32)
+        HY3_TRY(hy3_alloc(&c->piece, HY3_MOMENT_COPY_PIECE, sizeof *c->piece));
     for (int i = 0; i < params->count; i++) {
         struct copy *copy = &c->copies[i];
 
@@ -276,6 +277,8 @@ static hy3_status copy_moment(struct hy3_checkpoints *c, const struct hy3_param 
     struct hy3_values from = hy3_sharded_optimizer_values(c->optimizer);
     struct hy3_span piece;
 
+    if (copy->format == HY3_MOMENTS_FP32)
+        return from.get(from.of, field, param, copy->span, copy->numbers);
     for (int64_t at = copy->span.first; at < hy3_span_end(copy->span); at = hy3_span_end(piece)) {
         piece = hy3_moment_copy_piece(copy, at);
         HY3_TRY(from.get(from.of, field, param, piece, c->piece));
