@@ -73,18 +73,15 @@ static hy3_status draw(struct work *w, int number, int64_t first, int64_t rows, 
 static hy3_status begin_codes(struct work *w, const struct hy3_param *param)
 {
     hy3_status status = HY3_OK;
-    int64_t parts = param->dims == 3 && hy3_kinds[param->kind].inner[1] ? 2 : 1;
-    int64_t matrices = param->dims == 3 ? param->shape[0] * parts : 1;
-    struct hy3_matrix_scales scales = {.matrices = {0, matrices},
-                                       .rows = param->shape[param->dims - 2] / parts,
-                                       .columns = param->shape[param->dims - 1],
-                                       .stride = 1};
+    const struct hy3_matrices all = hy3_packed_matrices(param);
+    struct hy3_matrix_scales scales = {
+        .matrices = {0, all.count}, .rows = all.rows, .columns = all.columns, .stride = 1};
     float *values = NULL;
 
     if (!w->codes)
         HY3_TRY_DONE(hy3_alloc(&w->codes, (size_t)ROWS * COLUMNS, sizeof(float)));
-    HY3_TRY_DONE(hy3_alloc(&values, (size_t)matrices, sizeof *values));
-    for (int64_t i = 0; i < matrices; i++)
+    HY3_TRY_DONE(hy3_alloc(&values, (size_t)all.count, sizeof *values));
+    for (int64_t i = 0; i < all.count; i++)
         values[i] = half_width / 448;
     scales.values = values;
     HY3_TRY_DONE(hy3_packed_put_scales(hy3_store_packed(w->store, param), param, &scales));

@@ -59,23 +59,30 @@ static int64_t scale_count(const struct tensor *t, int64_t matrix)
     return hy3_blocks(t->N, f->rows) * hy3_blocks(t->K, f->columns);
 }
 
-/* Experts have two matrices where their tensor has an inner name for both halves. */
+struct hy3_matrices hy3_packed_matrices(const struct hy3_param *param)
+{
+    int64_t parts = param->dims == 3 && hy3_kinds[param->kind].inner[1] ? 2 : 1;
+
+    return (struct hy3_matrices){.count = param->dims == 3 ? param->shape[0] * parts : 1,
+                                 .rows = param->shape[param->dims - 2] / parts,
+                                 .columns = param->shape[param->dims - 1]};
+}
+
 static hy3_status describe(struct hy3_packed *p, const struct hy3_param *param)
 {
     struct tensor *t = tensor_of(p, param);
-    const char *const *inner = hy3_kinds[param->kind].inner;
-    int64_t parts = param->dims == 3 && inner[1] ? 2 : 1, blocks;
+    int64_t blocks;
 
     t->place = (struct hy3_packed_place){p->bytes, 1};
     if (param->dims == 1) {
         t->place.width = (int64_t)hy3_dtype_size(p->dtype);
     } else {
-        int64_t matrices = param->dims == 3 ? param->shape[0] * parts : 1;
+        const struct hy3_matrices matrices = hy3_packed_matrices(param);
 
-        t->K = param->shape[param->dims - 1];
-        t->N = param->shape[param->dims - 2] / parts;
+        t->K = matrices.columns;
+        t->N = matrices.rows;
         t->M = param->held / matrix_size(t);
-        t->first = param->first / (param->count / matrices);
+        t->first = param->first / (param->count / matrices.count);
         blocks = hy3_blocks(t->N, BLOCK) * hy3_blocks(t->K, BLOCK);
         t->at = p->scale_count;
         t->stride = blocks > t->N ? blocks : t->N;

@@ -23,6 +23,14 @@ struct hy3_matrix_scales {
     const float *values;   /* [matrices.count,stride] host; NULL: zero until they are found */
 };
 
+/* The matrices of a whole parameter with more than one dimension. */
+struct hy3_matrices {
+    int64_t count, rows, columns;
+};
+
+/* Local. Experts have two each where their tensor has an inner name for both halves. */
+struct hy3_matrices hy3_packed_matrices(const struct hy3_param *param);
+
 /* Where a tensor lies in the image. */
 struct hy3_packed_place {
     int64_t offset, width; /* bytes: of its first held element, of each */
